@@ -1,0 +1,185 @@
+//! The envelope and its way to a [`Message`] and back.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+use crate::message::{APP_ID, HeaderValue, Message, header};
+use crate::{BadName, EventId, NotAnEventId, Source, Subject, Timestamp, Topic};
+
+/// Headers of the sender's request that are worth keeping, by lower-case name. Never a credential.
+pub type Headers = BTreeMap<String, String>;
+
+/// A fact that a provider told us: CloudEvents 1.0 attributes and the bytes as received.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// `id`.
+    pub id: EventId,
+    /// `source`.
+    pub source: Source,
+    /// `type`: the provider's topic, verbatim.
+    pub topic: Topic,
+    /// `subject`: what the event is about, where the provider says it.
+    pub subject: Option<Subject>,
+    /// `time`: receipt.
+    pub time: Timestamp,
+    /// `datacontenttype`: as the sender declared it.
+    pub content_type: String,
+    /// `data`: the body as received, byte for byte.
+    pub data: Bytes,
+    /// Extension `traceparent` (W3C Trace Context).
+    pub traceparent: Option<String>,
+    /// Extension `replayof`: the id of the event that this one repeats.
+    pub replay_of: Option<EventId>,
+    /// Extension `repaired`: the body is not strict JSON; it was read with comments and trailing commas dropped.
+    pub repaired: bool,
+    /// Headers of the request that are worth keeping.
+    pub headers: Headers,
+}
+
+/// A message that is not an event of malote's, and why.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum MalformedEvent {
+    /// The property `message_id` is not an event id.
+    #[error("property message_id: {0}")]
+    Id(NotAnEventId),
+    /// The header `cloudEvents_source` is missing or not `/<provider>/<source name>`.
+    #[error("header cloudEvents_source: {0}")]
+    Source(BadName),
+    /// The property `type` is not a topic.
+    #[error("property type: {0}")]
+    Topic(BadName),
+    /// The header `cloudEvents_time` is missing or not an RFC 3339 time.
+    #[error("header cloudEvents_time: expected an RFC 3339 time, got {0:?}")]
+    Time(String),
+}
+
+const SPECVERSION: &str = "1.0";
+
+impl Event {
+    /// An event received now, with a new id and JSON data.
+    pub fn new(source: Source, topic: Topic, data: Bytes) -> Self {
+        Self {
+            id: EventId::generate(),
+            source,
+            topic,
+            subject: None,
+            time: crate::now(),
+            content_type: "application/json".to_owned(),
+            data,
+            traceparent: None,
+            replay_of: None,
+            repaired: false,
+            headers: Headers::new(),
+        }
+    }
+
+    /// The same event about a subject.
+    pub fn with_subject(self, subject: Subject) -> Self {
+        Self { subject: Some(subject), ..self }
+    }
+
+    /// The event's AMQP form: every attribute as a header `cloudEvents_<name>`, and in the properties where
+    /// AMQP has one for it.
+    pub fn to_message(&self) -> Message {
+        let mut headers: BTreeMap<String, HeaderValue> = BTreeMap::new();
+        let mut attribute = |name: &str, value: String| {
+            headers.insert(format!("{}{name}", header::CLOUD_EVENTS), HeaderValue::Text(value));
+        };
+        attribute("specversion", SPECVERSION.to_owned());
+        attribute("id", self.id.to_string());
+        attribute("source", self.source.to_string());
+        attribute("type", self.topic.to_string());
+        attribute("time", self.time.to_string());
+        attribute("datacontenttype", self.content_type.clone());
+        attribute("provider", self.source.provider.to_string());
+        if let Some(subject) = &self.subject {
+            attribute("subject", subject.to_string());
+        }
+        if let Some(traceparent) = &self.traceparent {
+            attribute("traceparent", traceparent.clone());
+        }
+        if let Some(id) = self.replay_of {
+            attribute("replayof", id.to_string());
+        }
+        if self.repaired {
+            attribute("repaired", "true".to_owned());
+        }
+        for (name, value) in &self.headers {
+            headers.insert(format!("{}{name}", header::HTTP), HeaderValue::Text(value.clone()));
+        }
+        Message {
+            message_id: self.id.to_string(),
+            r#type: self.topic.to_string(),
+            timestamp: u64::try_from(self.time.as_second()).unwrap_or(0),
+            content_type: self.content_type.clone(),
+            app_id: APP_ID.to_owned(),
+            headers,
+            body: self.data.clone(),
+        }
+    }
+
+    /// Reads the form that [`Self::to_message`] writes. The topic is read from `type`, never from a routing key.
+    pub fn from_message(message: &Message) -> Result<Self, MalformedEvent> {
+        let attribute = |name: &str| message.text(&format!("{}{name}", header::CLOUD_EVENTS));
+        let time = attribute("time").unwrap_or_default();
+        Ok(Self {
+            id: message.message_id.parse().map_err(MalformedEvent::Id)?,
+            source: Source::parse(attribute("source").unwrap_or_default()).map_err(MalformedEvent::Source)?,
+            topic: Topic::new(&message.r#type).map_err(MalformedEvent::Topic)?,
+            subject: attribute("subject").map(Subject::from_text),
+            time: time.parse().map_err(|_| MalformedEvent::Time(time.to_owned()))?,
+            content_type: message.content_type.clone(),
+            data: message.body.clone(),
+            traceparent: attribute("traceparent").map(str::to_owned),
+            replay_of: attribute("replayof").and_then(|text| text.parse().ok()),
+            repaired: attribute("repaired") == Some("true"),
+            headers: message
+                .headers
+                .iter()
+                .filter_map(|(name, value)| match (name.strip_prefix(header::HTTP), value) {
+                    (Some(name), HeaderValue::Text(text)) => Some((name.to_owned(), text.clone())),
+                    _ => None,
+                })
+                .collect(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{ProviderName, SourceName};
+
+    fn event() -> Event {
+        let source =
+            Source::new(ProviderName::new("recuperador").unwrap(), SourceName::new("rec-1").unwrap());
+        Event::new(source, Topic::new("acordo.quitado").unwrap(), Bytes::from_static(b"{}"))
+    }
+
+    #[test]
+    fn every_attribute_survives_the_way_through_a_message() {
+        let event = Event {
+            subject: Some(Subject::new("agreement", "45031")),
+            traceparent: Some("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".to_owned()),
+            replay_of: Some(EventId::generate()),
+            repaired: true,
+            headers: Headers::from([("x-me-attempt".to_owned(), "2".to_owned())]),
+            ..event()
+        };
+        assert_eq!(Event::from_message(&event.to_message()), Ok(event));
+    }
+
+    #[test]
+    fn a_foreign_message_is_refused_with_the_place() {
+        let check = |change: fn(&mut Message), expect: &str| {
+            let mut message = event().to_message();
+            change(&mut message);
+            assert!(Event::from_message(&message).unwrap_err().to_string().starts_with(expect));
+        };
+        check(|m| m.message_id = "7".to_owned(), "property message_id: ");
+        check(|m| m.r#type = String::new(), "property type: a topic must not be empty");
+        check(|m| drop(m.headers.remove("cloudEvents_source")), "header cloudEvents_source: ");
+        check(|m| drop(m.headers.remove("cloudEvents_time")), "header cloudEvents_time: ");
+    }
+}

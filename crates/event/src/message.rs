@@ -1,0 +1,94 @@
+//! The AMQP form of an event, as plain values: properties, headers, body.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+/// The `app_id` of every message malote publishes.
+pub const APP_ID: &str = "malote";
+
+/// Names of the headers that malote writes on a message.
+///
+/// CloudEvents attributes are `cloudEvents_<name>` (CloudEvents AMQP binding, section 3.1.3.1); the rest is ours.
+pub mod header {
+    /// Prefix of a CloudEvents attribute.
+    pub const CLOUD_EVENTS: &str = "cloudEvents_";
+    /// Prefix of a header of the sender's HTTP request that is worth keeping; the rest is its lower-case name.
+    pub const HTTP: &str = "http_";
+    /// How many times a consumer has tried the event, as a long; absent on the first delivery.
+    pub const ATTEMPT: &str = "malote_attempt";
+    /// When a consumer's first attempt failed (RFC 3339).
+    pub const FIRST_FAILED_AT: &str = "malote_first_failed_at";
+    /// On a dead letter: the consumer that gave up.
+    pub const CONSUMER: &str = "malote_consumer";
+    /// On a dead letter: the last error. On a retried message: the error of the attempt before.
+    pub const ERROR: &str = "malote_error";
+    /// On a rejected body: why it could not be used.
+    pub const CAUSE: &str = "malote_cause";
+}
+
+/// The value of a message header: the two AMQP field types that malote uses.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum HeaderValue {
+    /// AMQP `long` (`l`).
+    Long(i64),
+    /// AMQP long string (`S`), UTF-8.
+    Text(String),
+}
+
+impl From<i64> for HeaderValue {
+    fn from(value: i64) -> Self {
+        Self::Long(value)
+    }
+}
+
+impl From<String> for HeaderValue {
+    fn from(value: String) -> Self {
+        Self::Text(value)
+    }
+}
+
+impl From<&str> for HeaderValue {
+    fn from(value: &str) -> Self {
+        Self::Text(value.to_owned())
+    }
+}
+
+/// A message as AMQP 0-9-1 basic properties, headers and a body. Always persistent (`delivery_mode` 2).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Message {
+    /// `message_id`: the event's id.
+    pub message_id: String,
+    /// `type`: the event's topic. A message that comes back from a retry queue has another routing key.
+    pub r#type: String,
+    /// `timestamp`: seconds since 1970, UTC.
+    pub timestamp: u64,
+    /// `content_type` of the body.
+    pub content_type: String,
+    /// `app_id`: [`APP_ID`] on ours.
+    pub app_id: String,
+    /// `headers`.
+    pub headers: BTreeMap<String, HeaderValue>,
+    /// The body, unchanged from receipt.
+    pub body: Bytes,
+}
+
+impl Message {
+    /// The text of a header, if it is there and is text.
+    pub fn text(&self, name: &str) -> Option<&str> {
+        match self.headers.get(name)? {
+            HeaderValue::Text(text) => Some(text),
+            HeaderValue::Long(_) => None,
+        }
+    }
+
+    /// The number in a header, if it is there and is a number.
+    pub fn long(&self, name: &str) -> Option<i64> {
+        match self.headers.get(name)? {
+            HeaderValue::Long(number) => Some(*number),
+            HeaderValue::Text(_) => None,
+        }
+    }
+}
