@@ -1,1 +1,176 @@
-//! Placeholder.
+//! What malote asks of a message broker: the traits, the topology values, and the laws that every
+//! implementation passes.
+//!
+//! Place in the flow: the ingress publishes through [`Publisher`]; consumers take deliveries through
+//! [`Subscriber`]; roles declare a [`Topology`] at start. Two implementations exist: `embedded` here, and
+//! RabbitMQ in `broker-rabbitmq`. Everything above this crate is the same for both.
+//!
+//! This crate knows exchanges, queues and messages. It does not know providers, tables or HTTP.
+
+pub mod layout;
+pub mod topology;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use event::Message;
+
+pub use layout::Layout;
+pub use topology::{Binding, Destination, Exchange, ExchangeKind, ExchangeName, Queue, QueueName, Topology};
+
+/// A broker's error as it came from below, for the log.
+pub type Cause = Box<dyn std::error::Error + Send + Sync>;
+
+/// A broker, whichever it is.
+pub type DynBroker = Arc<dyn Broker>;
+
+/// Why a message was not published. Nothing is known to be stored.
+#[derive(Debug, thiserror::Error)]
+pub enum PublishError {
+    /// The exchange does not exist: the topology is not declared.
+    #[error("exchange {exchange} does not exist: run `malote topology apply`")]
+    MissingExchange {
+        /// The exchange published to.
+        exchange: ExchangeName,
+    },
+    /// The exchange took the message, but no queue is bound for its routing key (AMQP `basic.return`).
+    #[error("no queue is bound to exchange {exchange} for routing key {routing_key:?}")]
+    Unroutable {
+        /// The exchange published to.
+        exchange: ExchangeName,
+        /// The routing key published with.
+        routing_key: String,
+    },
+    /// The broker refused the message (AMQP `basic.nack`): a queue is full or has no leader.
+    #[error("the broker refused the message")]
+    Refused,
+    /// The broker cannot be reached, is blocked, or did not confirm in time.
+    #[error("the broker is unavailable")]
+    Unavailable(#[source] Cause),
+}
+
+/// Why the broker did not do what was asked, other than publishing.
+#[derive(Debug, thiserror::Error)]
+pub enum BrokerError {
+    /// The queue does not exist: the topology is not declared.
+    #[error("queue {queue} does not exist: run `malote topology apply`")]
+    MissingQueue {
+        /// The queue asked for.
+        queue: QueueName,
+    },
+    /// An exchange or a queue exists with other properties than the declared ones.
+    #[error(
+        "{what} exists with other properties: delete it once it is empty, or choose another broker.prefix"
+    )]
+    Conflict {
+        /// The kind and name of what exists, such as `queue ledger`.
+        what: String,
+        /// The broker's own words.
+        #[source]
+        cause: Cause,
+    },
+    /// The broker cannot be reached, or the connection was lost.
+    #[error("the broker is unavailable")]
+    Unavailable(#[source] Cause),
+}
+
+/// The sending half of a broker.
+#[async_trait]
+pub trait Publisher: Send + Sync + 'static {
+    /// Publishes one message, persistent and mandatory.
+    ///
+    /// `Ok` means that every queue the message was routed to holds it durably: it survives a crash of the broker
+    /// right after. At least one queue, an alternate exchange's included, holds it. A message whose publish failed
+    /// may still have been stored. Publishes of one task are stored in the order they return; publishes that run at
+    /// the same time have no order. Dropping the future gives up waiting: the message may or may not be stored.
+    ///
+    /// The name of the default exchange is empty: its routing key is a queue's name.
+    async fn publish(
+        &self,
+        exchange: &ExchangeName,
+        routing_key: &str,
+        message: Message,
+    ) -> Result<(), PublishError>;
+}
+
+/// Names a delivery within its [`Deliveries`].
+pub type DeliveryTag = u64;
+
+/// A message handed to one consumer, until it is settled.
+#[derive(Clone, Debug)]
+pub struct Delivery {
+    /// What [`Deliveries::ack`] and the others take.
+    pub tag: DeliveryTag,
+    /// Whether the message was handed out before and came back unsettled. False does not prove the opposite.
+    pub redelivered: bool,
+    /// The routing key it was routed with last.
+    pub routing_key: String,
+    /// The message.
+    pub message: Message,
+}
+
+/// The receiving half of a broker.
+#[async_trait]
+pub trait Subscriber: Send + Sync + 'static {
+    /// Starts taking messages from a queue: at most `prefetch` (1 or more) are handed out and unsettled at any time.
+    ///
+    /// Consumers of one queue compete: a message is with one of them at a time.
+    async fn subscribe(&self, queue: &QueueName, prefetch: u16) -> Result<Box<dyn Deliveries>, BrokerError>;
+}
+
+/// The deliveries of one consumer on one queue.
+///
+/// Dropping it gives back what is not settled: the queue hands it to another consumer, marked redelivered. After an
+/// error from any method the subscription is over, and what was not settled is given back by the broker; the caller
+/// subscribes again.
+#[async_trait]
+pub trait Deliveries: Send {
+    /// The next delivery; waits for one without an end. Cancel safe: no delivery is lost when the future is dropped.
+    async fn next(&mut self) -> Result<Delivery, BrokerError>;
+
+    /// Takes deliveries off the queue for good. `Ok` means that the broker was told; a crash right after may bring
+    /// them again, marked redelivered.
+    async fn ack(&mut self, tags: &[DeliveryTag]) -> Result<(), BrokerError>;
+
+    /// Gives deliveries back to the queue, as near to its head as the broker puts them. Counts as a delivery
+    /// towards the queue's delivery limit at most.
+    async fn requeue(&mut self, tags: &[DeliveryTag]) -> Result<(), BrokerError>;
+}
+
+/// How full a queue is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QueueStatus {
+    /// The queue.
+    pub queue: QueueName,
+    /// Messages ready to be handed out; those that are with a consumer are not counted.
+    pub ready: u64,
+    /// Consumers that take from it now.
+    pub consumers: u64,
+}
+
+/// Which broker this is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BrokerInfo {
+    /// Its name, such as `RabbitMQ`.
+    pub product: String,
+    /// Its version.
+    pub version: String,
+    /// Where it is, without credentials.
+    pub address: String,
+}
+
+/// A broker: both halves, and what an operator asks of it.
+#[async_trait]
+pub trait Broker: Publisher + Subscriber {
+    /// Declares exchanges, queues and bindings. Declaring what exists changes nothing; nothing is ever deleted.
+    async fn declare(&self, topology: &Topology) -> Result<(), BrokerError>;
+
+    /// The status of each queue, in the order asked.
+    async fn queues(&self, queues: &[QueueName]) -> Result<Vec<QueueStatus>, BrokerError>;
+
+    /// Reaches the broker and asks who it is: what readiness and `malote doctor` show.
+    async fn check(&self) -> Result<BrokerInfo, BrokerError>;
+
+    /// Finishes what is under way and closes. Publishing afterwards is an error.
+    async fn close(&self);
+}

@@ -1,0 +1,264 @@
+//! malote's own topology: which exchange carries what, which queue each consumer reads.
+//!
+//! One value, [`Layout`], holds the configurable prefix and knows every name. An event's way, left to right:
+//!
+//! ```text
+//! received.<provider> ──▶ ledger                                   every event
+//!        └──▶ webhooks.<provider> ──▶ invoices, receivables, …     by topic
+//!                    └─(nobody bound)─▶ unrouted
+//! ```
+//!
+//! The two hops give the ledger its copy and still see what nobody is bound to.
+
+use std::fmt;
+use std::time::Duration;
+
+use event::ProviderName;
+
+use crate::topology::{
+    Binding, Destination, Exchange, ExchangeKind, ExchangeName, Queue, QueueName, Topology,
+};
+
+/// One of the eight waits before a message is tried again. One queue serves each, for every consumer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum RetryDelay {
+    /// 1 second.
+    S1,
+    /// 5 seconds.
+    S5,
+    /// 30 seconds.
+    S30,
+    /// 2 minutes.
+    M2,
+    /// 10 minutes.
+    M10,
+    /// 1 hour.
+    H1,
+    /// 6 hours.
+    H6,
+    /// 24 hours.
+    H24,
+}
+
+impl RetryDelay {
+    /// All of them, shortest first.
+    pub const ALL: [Self; 8] =
+        [Self::S1, Self::S5, Self::S30, Self::M2, Self::M10, Self::H1, Self::H6, Self::H24];
+
+    /// How long it is.
+    pub const fn duration(self) -> Duration {
+        Duration::from_secs(match self {
+            Self::S1 => 1,
+            Self::S5 => 5,
+            Self::S30 => 30,
+            Self::M2 => 2 * 60,
+            Self::M10 => 10 * 60,
+            Self::H1 => 60 * 60,
+            Self::H6 => 6 * 60 * 60,
+            Self::H24 => 24 * 60 * 60,
+        })
+    }
+}
+
+impl fmt::Display for RetryDelay {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::S1 => "1s",
+            Self::S5 => "5s",
+            Self::S30 => "30s",
+            Self::M2 => "2m",
+            Self::M10 => "10m",
+            Self::H1 => "1h",
+            Self::H6 => "6h",
+            Self::H24 => "24h",
+        })
+    }
+}
+
+/// A consumer's queue and what it is bound to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WorkQueue {
+    /// The consumer's name: the queue's name without prefix.
+    pub consumer: String,
+    /// Provider and topic pattern, for each binding to `webhooks.<provider>`.
+    pub topics: Vec<(ProviderName, String)>,
+}
+
+/// Names everything that malote declares, with the configured prefix before each name.
+#[derive(Clone, Debug)]
+pub struct Layout {
+    prefix: String,
+}
+
+/// A message may come back this often before the broker itself dead-letters it: more than any number of deployments
+/// that hit the same message, few enough to stop a message that kills its consumer.
+pub const WORK_DELIVERY_LIMIT: u32 = 20;
+
+/// The same for the queues that keep the record: giving up on those is nobody's wish.
+pub const RECORD_DELIVERY_LIMIT: u32 = 1_000;
+
+impl Layout {
+    /// A layout whose names all start with `prefix` (which may be empty).
+    pub fn new(prefix: impl Into<String>) -> Self {
+        Self { prefix: prefix.into() }
+    }
+
+    fn exchange(&self, name: impl fmt::Display) -> ExchangeName {
+        ExchangeName::new(format!("{}{name}", self.prefix))
+    }
+
+    /// The queue of a consumer, or one of the fixed queues, by its name without prefix.
+    pub fn queue(&self, name: impl fmt::Display) -> QueueName {
+        QueueName::new(format!("{}{name}", self.prefix))
+    }
+
+    /// Where the ingress publishes: every accepted webhook of a provider.
+    pub fn received(&self, provider: &ProviderName) -> ExchangeName {
+        self.exchange(format_args!("received.{provider}"))
+    }
+
+    /// What consumers bind to: the webhooks of a provider, by topic.
+    pub fn webhooks(&self, provider: &ProviderName) -> ExchangeName {
+        self.exchange(format_args!("webhooks.{provider}"))
+    }
+
+    /// Where a topic goes that no queue is bound to.
+    pub fn unrouted(&self) -> ExchangeName {
+        self.exchange("unrouted")
+    }
+
+    /// Where authenticated bodies go that are not usable.
+    pub fn rejected(&self) -> ExchangeName {
+        self.exchange("rejected")
+    }
+
+    /// Where dead letters go.
+    pub fn dead(&self) -> ExchangeName {
+        self.exchange("dead")
+    }
+
+    /// Where the record's own dead letters go: nobody reads them, an operator sees them in `malote queues`.
+    pub fn parked(&self) -> ExchangeName {
+        self.exchange("parked")
+    }
+
+    /// Where a message waits before it is tried again. Publish with the work queue's name as routing key.
+    pub fn retry(&self, delay: RetryDelay) -> ExchangeName {
+        self.exchange(format_args!("retry.{delay}"))
+    }
+
+    /// Every exchange, queue and binding for these providers and consumers.
+    pub fn topology(&self, providers: &[ProviderName], work: &[WorkQueue]) -> Topology {
+        let mut topology = Topology::default();
+        let fanout = |name: ExchangeName| Exchange { name, kind: ExchangeKind::Fanout, alternate: None };
+        let bind = |exchange: ExchangeName, queue: &QueueName, routing_key: &str| Binding {
+            exchange,
+            destination: Destination::Queue(queue.clone()),
+            routing_key: routing_key.to_owned(),
+        };
+        let record = |name: &str, dead_letter_exchange| Queue {
+            name: self.queue(name),
+            delivery_limit: RECORD_DELIVERY_LIMIT,
+            message_ttl: None,
+            dead_letter_exchange,
+        };
+
+        // The record: the ledger's queue is bound below, once per provider.
+        topology.queues.push(record("ledger", Some(self.parked())));
+        for (exchange, queue, dead_letter_exchange) in [
+            (self.unrouted(), "unrouted", Some(self.parked())),
+            (self.rejected(), "rejected", Some(self.parked())),
+            (self.dead(), "dead", Some(self.parked())),
+            (self.parked(), "parked", None),
+        ] {
+            topology.exchanges.push(fanout(exchange.clone()));
+            topology.queues.push(record(queue, dead_letter_exchange));
+            topology.bindings.push(bind(exchange, &self.queue(queue), ""));
+        }
+
+        for delay in RetryDelay::ALL {
+            let queue = self.queue(format_args!("retry.{delay}"));
+            topology.exchanges.push(fanout(self.retry(delay)));
+            topology.bindings.push(bind(self.retry(delay), &queue, ""));
+            topology.queues.push(Queue {
+                name: queue,
+                delivery_limit: WORK_DELIVERY_LIMIT,
+                message_ttl: Some(delay.duration()),
+                dead_letter_exchange: Some(ExchangeName::default_exchange()),
+            });
+        }
+
+        for provider in providers {
+            topology.exchanges.push(Exchange {
+                name: self.webhooks(provider),
+                kind: ExchangeKind::Topic,
+                alternate: Some(self.unrouted()),
+            });
+            topology.exchanges.push(fanout(self.received(provider)));
+            topology.bindings.push(bind(self.received(provider), &self.queue("ledger"), ""));
+            topology.bindings.push(Binding {
+                exchange: self.received(provider),
+                destination: Destination::Exchange(self.webhooks(provider)),
+                routing_key: String::new(),
+            });
+        }
+
+        for WorkQueue { consumer, topics } in work {
+            let queue = self.queue(consumer);
+            for (provider, pattern) in topics {
+                topology.bindings.push(bind(self.webhooks(provider), &queue, pattern));
+            }
+            topology.queues.push(Queue {
+                name: queue,
+                delivery_limit: WORK_DELIVERY_LIMIT,
+                message_ttl: None,
+                dead_letter_exchange: Some(self.dead()),
+            });
+        }
+        topology
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    fn topology() -> Topology {
+        let provider = ProviderName::new("gestao-online").unwrap();
+        let work = WorkQueue {
+            consumer: "receivables".to_owned(),
+            topics: vec![(provider.clone(), "ORDER_*".into())],
+        };
+        Layout::new("test.").topology(&[provider], &[work])
+    }
+
+    #[test]
+    fn whatever_a_value_names_is_declared_with_the_prefix() {
+        let topology = topology();
+        let exchanges: BTreeSet<_> = topology.exchanges.iter().map(|e| &e.name).collect();
+        let queues: BTreeSet<_> = topology.queues.iter().map(|q| &q.name).collect();
+        for Binding { exchange, destination, .. } in &topology.bindings {
+            assert!(exchanges.contains(exchange), "{exchange}");
+            match destination {
+                Destination::Queue(name) => assert!(queues.contains(name), "{name}"),
+                Destination::Exchange(name) => assert!(exchanges.contains(name), "{name}"),
+            }
+        }
+        for alternate in topology.exchanges.iter().filter_map(|e| e.alternate.as_ref()) {
+            assert!(exchanges.contains(alternate));
+        }
+        for dead in topology.queues.iter().filter_map(|q| q.dead_letter_exchange.as_ref()) {
+            assert!(dead.as_str().is_empty() || exchanges.contains(dead));
+        }
+        assert!(queues.iter().all(|name| name.as_str().starts_with("test.")));
+    }
+
+    #[test]
+    fn only_the_parking_queue_drops_what_passes_its_delivery_limit() {
+        let without: Vec<_> =
+            topology().queues.into_iter().filter(|q| q.dead_letter_exchange.is_none()).collect();
+        assert_eq!(without.iter().map(|q| q.name.as_str()).collect::<Vec<_>>(), ["test.parked"]);
+    }
+}

@@ -1,0 +1,166 @@
+//! Exchanges, queues and bindings as plain values, and how a topic exchange matches.
+//!
+//! The values are AMQP 0-9-1's. Both brokers take them; the generated RabbitMQ definitions and the documentation are
+//! projections of them.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+
+macro_rules! name {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+        #[serde(transparent)]
+        pub struct $name(Arc<str>);
+
+        impl $name {
+            /// The name with this text.
+            pub fn new(text: impl AsRef<str>) -> Self {
+                Self(text.as_ref().into())
+            }
+
+            /// The name's text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    };
+}
+
+name! {
+    /// The name of an exchange; empty for the default exchange, which routes to the queue named by the routing key.
+    ExchangeName
+}
+
+name! {
+    /// The name of a queue.
+    QueueName
+}
+
+impl ExchangeName {
+    /// The default exchange.
+    pub fn default_exchange() -> Self {
+        Self::new("")
+    }
+}
+
+/// How an exchange routes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ExchangeKind {
+    /// To everything that is bound.
+    Fanout,
+    /// To what is bound with a pattern that matches the routing key: see [`topic_matches`].
+    Topic,
+}
+
+/// A durable exchange.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Exchange {
+    /// Its name.
+    pub name: ExchangeName,
+    /// How it routes.
+    pub kind: ExchangeKind,
+    /// Where a message goes that no binding of this exchange takes (`alternate-exchange`).
+    pub alternate: Option<ExchangeName>,
+}
+
+/// A durable queue; on RabbitMQ always a quorum queue that rejects publishes when full.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Queue {
+    /// Its name.
+    pub name: QueueName,
+    /// How often a message may come back unsettled before it is dead-lettered (`x-delivery-limit`); positive.
+    pub delivery_limit: u32,
+    /// How long a message stays before it is dead-lettered (`x-message-ttl`), to the millisecond.
+    pub message_ttl: Option<Duration>,
+    /// Where dead letters go (`x-dead-letter-exchange`), with the routing key they have. Always at least once.
+    pub dead_letter_exchange: Option<ExchangeName>,
+}
+
+/// What a binding leads to.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Destination {
+    /// A queue.
+    Queue(QueueName),
+    /// Another exchange.
+    Exchange(ExchangeName),
+}
+
+/// From an exchange to a queue or another exchange.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub struct Binding {
+    /// The exchange bound to.
+    pub exchange: ExchangeName,
+    /// What it leads to.
+    pub destination: Destination,
+    /// The pattern; a fanout exchange ignores it.
+    pub routing_key: String,
+}
+
+/// Everything that is declared together. Exchanges come before what names them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Topology {
+    /// The exchanges.
+    pub exchanges: Vec<Exchange>,
+    /// The queues.
+    pub queues: Vec<Queue>,
+    /// The bindings.
+    pub bindings: Vec<Binding>,
+}
+
+/// Whether a topic exchange's pattern takes a routing key (AMQP 0-9-1, section 3.1.3.3): words between dots, `*` for
+/// one word, `#` for any number of words, none included.
+pub fn topic_matches(pattern: &str, routing_key: &str) -> bool {
+    fn matches(pattern: &[&str], words: &[&str]) -> bool {
+        match (pattern.split_first(), words.split_first()) {
+            (None, None) => true,
+            (Some((&"#", rest)), _) => {
+                matches(rest, words) || (!words.is_empty() && matches(pattern, &words[1..]))
+            }
+            (Some((&word, rest)), Some((&first, others))) => {
+                (word == "*" || word == first) && matches(rest, others)
+            }
+            _ => false,
+        }
+    }
+    let pattern: Vec<&str> = pattern.split('.').collect();
+    let words: Vec<&str> = routing_key.split('.').collect();
+    matches(&pattern, &words)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::topic_matches;
+
+    #[test]
+    fn a_pattern_matches_as_amqp_says() {
+        let check = |pattern, key, expect| assert_eq!(topic_matches(pattern, key), expect, "{pattern} {key}");
+        check("order.created", "order.created", true);
+        check("order.created", "order.updated", false);
+        check("order.*", "order.created", true);
+        check("order.*", "order", false);
+        check("order.*", "order.a.b", false);
+        check("invoice.#", "invoice", true);
+        check("invoice.#", "invoice.attachment.created", true);
+        check("#", "", true);
+        check("#", "a.b.c", true);
+        check("*.status", "invoice.status", true);
+        check("#.status", "a.b.status", true);
+        check("#.b.#", "a.b.c.d", true);
+        check("#.b.#", "a.c.d", false);
+        check("*", "", true);
+        check("ORDER_CANCEL", "ORDER_CANCEL", true);
+        check("ORDER_CANCEL", "order_cancel", false);
+    }
+}
