@@ -1,0 +1,1 @@
+//! The broker laws on RabbitMQ.
