@@ -1,1 +1,88 @@
-//! Placeholder.
+//! The database: pools, transactions, migrations and the inbox.
+//!
+//! Place in the flow: the consumer runtime opens one [`Tx`] per batch, claims its events in the [`inbox`], hands the
+//! transaction to the handlers and commits. Screens read through [`Store::read`]. SQLite and PostgreSQL stand behind
+//! one portable SQL text: `$1` parameters, `TEXT`, `BIGINT` and `BLOB` columns, flags as 0 and 1, money in integer
+//! centavos, time in integer microseconds UTC.
+//!
+//! This crate alone names sqlx. It owns no domain table: each crate brings its own [`Component`] of migrations.
+
+pub mod inbox;
+pub mod laws;
+mod migrate;
+mod pool;
+pub mod sql;
+
+pub use migrate::{Component, Migration};
+pub use pool::{Config, Dialect, Store, StoreInfo, Tx};
+/// The parts of sqlx that queries are written with.
+pub use sqlx::{Row, any::AnyRow};
+
+/// A connection to either database.
+pub type Connection = sqlx::AnyConnection;
+
+/// Why the database did not do what was asked: one variant per decision of the caller.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// It cannot be reached, is shutting down, is full or timed out: wait, then try again.
+    #[error("the database is unavailable")]
+    Unavailable(#[source] sqlx::Error),
+    /// Two transactions stood in each other's way (deadlock, serialization, lock): try again at once.
+    #[error("another transaction was in the way")]
+    Conflict(#[source] sqlx::Error),
+    /// The database refused the statement.
+    #[error("the database refused the statement")]
+    Query(#[source] sqlx::Error),
+    /// The database's tables could not be brought up to date.
+    #[error("the tables of {component} could not be brought up to date")]
+    Migration {
+        /// The component whose migration failed.
+        component: &'static str,
+        /// Why.
+        #[source]
+        cause: sqlx::migrate::MigrateError,
+    },
+    /// The configured address is of no known kind.
+    #[error(
+        "store.url: expected \"sqlite\", \"sqlite:<file>\" or \"postgres://user:password@host/database\""
+    )]
+    Address,
+}
+
+impl From<sqlx::Error> for StoreError {
+    /// Sorts by SQLSTATE class (PostgreSQL, appendix A) or SQLite primary result code.
+    fn from(error: sqlx::Error) -> Self {
+        use sqlx::Error::{Database, Io, PoolClosed, PoolTimedOut, Protocol, Tls, WorkerCrashed};
+        match &error {
+            Io(_) | Tls(_) | Protocol(_) | PoolTimedOut | PoolClosed | WorkerCrashed => {
+                Self::Unavailable(error)
+            }
+            Database(database) => {
+                let code = database.code().unwrap_or_default();
+                match code.parse::<i32>().ok().filter(|_| code.len() != 5).map(|extended| extended & 0xff) {
+                    // SQLITE_BUSY, SQLITE_LOCKED
+                    Some(5 | 6) => Self::Conflict(error),
+                    // SQLITE_READONLY, SQLITE_IOERR, SQLITE_CORRUPT, SQLITE_FULL, SQLITE_CANTOPEN, SQLITE_NOTADB
+                    Some(8 | 10 | 11 | 13 | 14 | 26) => Self::Unavailable(error),
+                    Some(_) => Self::Query(error),
+                    None => match code.as_ref() {
+                        // deadlock_detected, serialization_failure, lock_not_available
+                        "40P01" | "40001" | "55P03" => Self::Conflict(error),
+                        // connection exception, insufficient resources, operator intervention, system error,
+                        // invalid authorization, read-only transaction (a replica after a failover)
+                        code if ["08", "53", "57", "58", "28"]
+                            .iter()
+                            .any(|class| code.starts_with(class))
+                            || code == "25006"
+                            || code == "3D000" =>
+                        {
+                            Self::Unavailable(error)
+                        }
+                        _ => Self::Query(error),
+                    },
+                }
+            }
+            _ => Self::Query(error),
+        }
+    }
+}

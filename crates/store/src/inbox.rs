@@ -1,0 +1,47 @@
+//! The inbox: which events each consumer has already had its effect with.
+//!
+//! A claim is written in the transaction of the effect, so both happen or neither does. That turns the queue's "at
+//! least once" into "exactly once" for everything in this database.
+
+use std::collections::HashSet;
+
+use event::{EventId, Timestamp};
+use sqlx::Row;
+
+use crate::{Component, Migration, StoreError, Tx, sql};
+
+pub(crate) const COMPONENT: Component = Component {
+    name: "inbox",
+    migrations: &[Migration::portable(1, "inbox", include_str!("../migrations/0001_inbox.sql"))],
+};
+
+/// Claims events for a consumer and gives those that it has not handled before.
+///
+/// A claim by another transaction that is still open is waited for: if that one commits, the event is not given.
+pub async fn claim(
+    tx: &mut Tx,
+    consumer: &str,
+    ids: &[EventId],
+    now: Timestamp,
+) -> Result<HashSet<EventId>, StoreError> {
+    // Sorted, so that two transactions which claim the same events wait for each other in one order only.
+    let mut texts: Vec<String> = ids.iter().map(EventId::to_string).collect();
+    texts.sort_unstable();
+    texts.dedup();
+    if texts.is_empty() {
+        return Ok(HashSet::new());
+    }
+    let mut insert = sql::assembled(format!(
+        "INSERT INTO inbox (event_id, consumer, handled_at) VALUES {} \
+         ON CONFLICT (event_id, consumer) DO NOTHING RETURNING event_id",
+        sql::rows(texts.len(), 3)
+    ));
+    for text in texts {
+        insert = insert.bind(text).bind(consumer.to_owned()).bind(now.as_microsecond());
+    }
+    let claimed = insert.fetch_all(&mut **tx).await?;
+    claimed
+        .iter()
+        .map(|row| Ok(row.try_get::<String, _>(0)?.parse().expect("the inbox holds the ids it was given")))
+        .collect()
+}

@@ -1,0 +1,160 @@
+//! What both databases must do alike: written once, run on each.
+
+use event::EventId;
+
+use crate::{Component, Migration, Row, Store, StoreError, inbox, sql};
+
+const COMPONENT: Component = Component {
+    name: "laws",
+    migrations: &[Migration::portable(
+        1,
+        "a table with a column of every type",
+        "CREATE TABLE law (id TEXT PRIMARY KEY, amount BIGINT, flag BIGINT NOT NULL, body BLOB NOT NULL, note TEXT);",
+    )],
+};
+
+async fn prepared(store: &Store) {
+    store.migrate(&[COMPONENT]).await.expect("migrations run");
+}
+
+async fn count(store: &Store) -> i64 {
+    let mut connection = store.read().await.expect("a connection");
+    sql::scalar("SELECT count(*) FROM law").fetch_one(&mut *connection).await.expect("a count")
+}
+
+async fn insert(tx: &mut crate::Tx, id: &str) -> Result<(), StoreError> {
+    sql::query("INSERT INTO law (id, amount, flag, body, note) VALUES ($1, $2, $3, $4, $5)")
+        .bind(id.to_owned())
+        .bind(i64::MAX)
+        .bind(1_i64)
+        .bind(vec![0_u8, 255])
+        .bind(None::<String>)
+        .execute(&mut **tx)
+        .await?;
+    Ok(())
+}
+
+/// Migrating twice, and from two places at once, leaves the tables as they are.
+pub async fn migrations_run_once(store: &Store) {
+    let (one, two) = tokio::join!(store.migrate(&[COMPONENT]), store.migrate(&[COMPONENT]));
+    one.expect("the first migrates");
+    two.expect("the second finds it done");
+    let mut tx = store.begin().await.expect("a transaction");
+    insert(&mut tx, "kept").await.expect("an insert");
+    tx.commit().await.expect("a commit");
+    prepared(store).await;
+    assert_eq!(count(store).await, 1);
+}
+
+/// Every column type comes back as it went in; a missing value stays missing.
+pub async fn values_survive(store: &Store) {
+    prepared(store).await;
+    let mut tx = store.begin().await.expect("a transaction");
+    insert(&mut tx, "ação").await.expect("an insert");
+    tx.commit().await.expect("a commit");
+    let mut connection = store.read().await.expect("a connection");
+    let row = sql::query("SELECT id, amount, flag, body, note FROM law").fetch_one(&mut *connection).await;
+    let row = row.expect("the row");
+    assert_eq!(row.get::<String, _>(0), "ação");
+    assert_eq!(row.get::<Option<i64>, _>(1), Some(i64::MAX));
+    assert_eq!(row.get::<i64, _>(2), 1);
+    assert_eq!(row.get::<Vec<u8>, _>(3), [0, 255]);
+    assert_eq!(row.get::<Option<String>, _>(4), None);
+}
+
+/// What is not committed never happened.
+pub async fn a_dropped_transaction_rolls_back(store: &Store) {
+    prepared(store).await;
+    let mut tx = store.begin().await.expect("a transaction");
+    insert(&mut tx, "gone").await.expect("an insert");
+    drop(tx);
+    let tx = store.begin().await.expect("the writer is free again");
+    drop(tx);
+    assert_eq!(count(store).await, 0);
+}
+
+/// A claim is given once, and again only when the first transaction did not commit.
+pub async fn an_event_is_claimed_once_per_consumer(store: &Store) {
+    prepared(store).await;
+    let ids = [EventId::generate(), EventId::generate()];
+    let claim = async |consumer: &str, ids: &[EventId], commit: bool| {
+        let mut tx = store.begin().await.expect("a transaction");
+        let claimed = inbox::claim(&mut tx, consumer, ids, event::now()).await.expect("a claim");
+        if commit {
+            tx.commit().await.expect("a commit");
+        }
+        claimed.len()
+    };
+    assert_eq!(claim("invoices", &ids[..1], false).await, 1);
+    assert_eq!(claim("invoices", &[ids[0], ids[0]], true).await, 1);
+    assert_eq!(claim("invoices", &ids, true).await, 1);
+    assert_eq!(claim("receivables", &ids, true).await, 2);
+    assert_eq!(claim("receivables", &[], true).await, 0);
+}
+
+/// Two transactions that claim the same events at the same time never both get one.
+pub async fn competing_claims_never_overlap(store: &Store) {
+    prepared(store).await;
+    let ids: Vec<EventId> = (0..50).map(|_| EventId::generate()).collect();
+    let contender = async || {
+        let mut given = 0;
+        for chunk in ids.chunks(10) {
+            let mut tx = store.begin().await.expect("a transaction");
+            given += inbox::claim(&mut tx, "invoices", chunk, event::now()).await.expect("a claim").len();
+            tx.commit().await.expect("a commit");
+        }
+        given
+    };
+    let (one, two, three) = tokio::join!(contender(), contender(), contender());
+    assert_eq!(one + two + three, ids.len());
+}
+
+/// The same key twice is the caller's mistake, not an outage.
+pub async fn a_refused_statement_is_told_from_an_outage(store: &Store) {
+    prepared(store).await;
+    let mut tx = store.begin().await.expect("a transaction");
+    insert(&mut tx, "one").await.expect("an insert");
+    assert!(matches!(insert(&mut tx, "one").await, Err(StoreError::Query(_))));
+    drop(tx);
+    store.check().await.expect("the database answers");
+    store.close().await;
+    assert!(matches!(store.check().await, Err(StoreError::Unavailable(_))));
+}
+
+/// Instantiates every law as a test. `$store` is an async expression that gives a [`Store`] on an empty database, and
+/// anything that must live as long.
+#[macro_export]
+macro_rules! store_laws {
+    ($store:expr) => {
+        $crate::store_laws! { $store =>
+            migrations_run_once
+            values_survive
+            a_dropped_transaction_rolls_back
+            an_event_is_claimed_once_per_consumer
+            competing_claims_never_overlap
+            a_refused_statement_is_told_from_an_outage
+        }
+    };
+    ($store:expr => $($law:ident)+) => {
+        $(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $law() {
+                let (store, _kept) = $store.await;
+                $crate::laws::$law(&store).await;
+            }
+        )+
+    };
+}
+
+#[cfg(test)]
+mod sqlite {
+    use crate::{Config, Store};
+
+    async fn fresh() -> (Store, tempfile::TempDir) {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let config = Config { url: "sqlite".into(), max_connections: 4, acquire_timeout_ms: 5_000 };
+        (Store::open(&config, folder.path()).expect("the address is fine"), folder)
+    }
+
+    store_laws!(fresh());
+}

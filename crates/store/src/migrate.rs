@@ -1,0 +1,64 @@
+//! Brings a component's tables up to date, each component with its own record of what was applied.
+
+use sqlx::migrate::{MigrationType, Migrator};
+use sqlx::{AnyPool, AssertSqlSafe, SqlSafeStr};
+
+use crate::{Dialect, StoreError};
+
+/// One step, never changed after its release.
+#[derive(Clone, Copy, Debug)]
+pub struct Migration {
+    /// Its number within the component, from 1.
+    pub version: i64,
+    /// What it does, in a few words.
+    pub description: &'static str,
+    /// The statements for SQLite.
+    pub sqlite: &'static str,
+    /// The statements for PostgreSQL.
+    pub postgres: &'static str,
+}
+
+impl Migration {
+    /// A step whose one text serves both databases. `BLOB` becomes `BYTEA` on PostgreSQL.
+    pub const fn portable(version: i64, description: &'static str, sql: &'static str) -> Self {
+        Self { version, description, sqlite: sql, postgres: sql }
+    }
+}
+
+/// The tables of one crate.
+#[derive(Clone, Copy, Debug)]
+pub struct Component {
+    /// The crate's name; part of the name of the table that records what was applied.
+    pub name: &'static str,
+    /// Its steps, in order.
+    pub migrations: &'static [Migration],
+}
+
+pub(crate) async fn run(pool: &AnyPool, dialect: Dialect, component: &Component) -> Result<(), StoreError> {
+    let steps = component.migrations.iter().map(|step| {
+        let sql = match dialect {
+            Dialect::Sqlite => step.sqlite.to_owned(),
+            Dialect::Postgres => step.postgres.replace(" BLOB", " BYTEA"),
+        };
+        let sql = AssertSqlSafe(sql).into_sql_str();
+        sqlx::migrate::Migration::new(
+            step.version,
+            step.description.into(),
+            MigrationType::Simple,
+            sql,
+            false,
+        )
+    });
+    let mut migrator = Migrator::with_migrations(steps.collect());
+    migrator.dangerous_set_table_name(format!("migrations_{}", component.name));
+    migrator.run(pool).await.map_err(|cause| match cause {
+        sqlx::migrate::MigrateError::Execute(error) => match StoreError::from(error) {
+            StoreError::Query(error) => StoreError::Migration {
+                component: component.name,
+                cause: sqlx::migrate::MigrateError::Execute(error),
+            },
+            passing => passing,
+        },
+        cause => StoreError::Migration { component: component.name, cause },
+    })
+}

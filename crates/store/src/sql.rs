@@ -1,0 +1,50 @@
+//! Statements: one text for both databases.
+
+use sqlx::any::AnyArguments;
+use sqlx::query::{Query, QueryScalar};
+use sqlx::{Any, AssertSqlSafe, SqlSafeStr};
+
+/// A statement written out in the source.
+pub fn query<'q>(sql: &'static str) -> Query<'q, Any, AnyArguments> {
+    sqlx::query(sql)
+}
+
+/// A statement put together at run time: from parts written out in the source, never from a value.
+pub fn assembled<'q>(sql: String) -> Query<'q, Any, AnyArguments> {
+    sqlx::query(AssertSqlSafe(sql).into_sql_str())
+}
+
+/// A statement that gives one value.
+pub fn scalar<'q, T>(sql: &'static str) -> QueryScalar<'q, Any, T, AnyArguments>
+where
+    (T,): for<'r> sqlx::FromRow<'r, sqlx::any::AnyRow>,
+{
+    sqlx::query_scalar(sql)
+}
+
+/// `($1, $2), ($3, $4)` for two rows of two columns: the tail of a many-row `INSERT … VALUES`.
+///
+/// Either database takes at least 32,766 parameters in one statement (SQLite's default limit).
+pub fn rows(rows: usize, columns: usize) -> String {
+    let row = |row: usize| {
+        let cells: Vec<String> = (1..=columns).map(|column| format!("${}", row * columns + column)).collect();
+        format!("({})", cells.join(", "))
+    };
+    (0..rows).map(row).collect::<Vec<_>>().join(", ")
+}
+
+/// `$3, $4, $5` for three values from the third parameter on: the inside of `IN (…)`.
+pub fn list(first: usize, values: usize) -> String {
+    (first..first + values).map(|n| format!("${n}")).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{list, rows};
+
+    #[test]
+    fn parameters_are_numbered_through() {
+        assert_eq!(rows(2, 2), "($1, $2), ($3, $4)");
+        assert_eq!(list(3, 3), "$3, $4, $5");
+    }
+}
