@@ -1,1 +1,25 @@
-//! Placeholder.
+//! The consumer runtime: takes deliveries in batches, gives each event its effect exactly once, and settles.
+//!
+//! Place in the flow: between a queue and a domain. A domain declares one [`Subscription`] and implements
+//! [`Handler`]; the ledger implements [`Recorder`]. Only this crate acks, retries and dead-letters:
+//!
+//! ```text
+//! queue ──batch──▶ one transaction: claim in the inbox ▸ handle each ▸ commit ──▶ ack together
+//!                        │ one fails: roll back, then one by one
+//!                        ├── Transient ──▶ retry.<delay>, confirmed ──▶ ack
+//!                        ├── Permanent, or the last attempt ──▶ dead, confirmed ──▶ ack
+//!                        └── database away ──▶ hold, wait, try the same again; no attempt is counted
+//! ```
+//!
+//! This crate knows no provider and no domain table.
+
+mod handler;
+mod pause;
+mod runtime;
+mod settle;
+mod subscription;
+
+pub use broker::layout::RetryDelay;
+pub use handler::{Failure, Handler, Recorder};
+pub use runtime::{Config, Consumer, Runtime, Status};
+pub use subscription::{DEFAULT_RETRY, Subscription};

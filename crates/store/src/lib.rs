@@ -16,7 +16,7 @@ pub mod sql;
 pub use migrate::{Component, Migration};
 pub use pool::{Config, Dialect, Store, StoreInfo, Tx};
 /// The parts of sqlx that queries are written with.
-pub use sqlx::{Row, any::AnyRow};
+pub use sqlx::{Error as DriverError, Row, any::AnyRow};
 
 /// A connection to either database.
 pub type Connection = sqlx::AnyConnection;

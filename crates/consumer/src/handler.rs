@@ -1,0 +1,44 @@
+//! What a domain implements.
+
+use async_trait::async_trait;
+use event::{Event, Message};
+use store::{StoreError, Tx};
+
+/// Gives an event its effect.
+#[async_trait]
+pub trait Handler: Send + Sync + 'static {
+    /// Writes the event's effect into the transaction, and only there. The runtime commits; what returns an error is
+    /// rolled back. Called once for each event whose transaction commits; the same event may come again after a
+    /// rollback. Events come in no promised order: an older fact must not overwrite a newer one.
+    async fn handle(&self, event: &Event, tx: &mut Tx) -> Result<(), Failure>;
+}
+
+/// Records messages as they are, many at a time. The inbox is not asked: recording the same message twice must change
+/// nothing.
+#[async_trait]
+pub trait Recorder: Send + Sync + 'static {
+    /// Writes all messages into the transaction. After an error each is tried alone.
+    async fn record(&self, messages: &[Message], tx: &mut Tx) -> Result<(), Failure>;
+}
+
+/// Why an event had no effect: what the runtime does next depends on the variant alone.
+///
+/// The text is shown to operators and logged. It names the place, and holds no personal data.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// It may work later: the event is tried again after the next delay.
+    #[error("{0}")]
+    Transient(String),
+    /// It will never work as it is: the event becomes a dead letter.
+    #[error("{0}")]
+    Permanent(String),
+    /// The database did not do its part: an outage pauses the consumer, anything else counts as [`Self::Transient`].
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl From<store::DriverError> for Failure {
+    fn from(error: store::DriverError) -> Self {
+        Self::Store(error.into())
+    }
+}

@@ -1,0 +1,28 @@
+//! Waiting for what is away, with a growing pause.
+
+use std::time::Duration;
+
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+/// Doubles from 100 ms to 5 s.
+pub(crate) struct Backoff(Duration);
+
+const FIRST: Duration = Duration::from_millis(100);
+const LONGEST: Duration = Duration::from_secs(5);
+
+impl Backoff {
+    pub(crate) fn new() -> Self {
+        Self(FIRST)
+    }
+
+    /// Waits; false when told to stop.
+    pub(crate) async fn wait(&mut self, stop: &CancellationToken) -> bool {
+        let pause = self.0;
+        self.0 = (pause * 2).min(LONGEST);
+        tokio::select! {
+            () = stop.cancelled() => false,
+            () = sleep(pause) => true,
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! What a consumer reads: declared once, and everything else is a projection of it.
+
+use broker::layout::{RetryDelay, WorkQueue};
+use broker::topology::topic_matches;
+use event::{ProviderName, Topic};
+
+/// Waits before the second attempt, the third, and so on: about 31 hours in all, then the event is a dead letter.
+pub const DEFAULT_RETRY: &[RetryDelay] = &RetryDelay::ALL;
+
+/// A consumer's declaration. Topology, the topic reference, the command line and the ledger's idea of who is waiting
+/// for an event all come from it.
+#[derive(Clone, Copy, Debug)]
+pub struct Subscription {
+    /// The consumer's name: its queue's name without prefix, its name in the inbox, in metrics and on the command line.
+    pub consumer: &'static str,
+    /// What it does with what it reads, in a few words.
+    pub purpose: &'static str,
+    /// For each provider, the patterns it binds to `webhooks.<provider>`.
+    pub topics: &'static [(&'static str, &'static [&'static str])],
+    /// How many deliveries it holds unsettled at a time.
+    pub prefetch: u16,
+    /// The waits between attempts.
+    pub retry: &'static [RetryDelay],
+}
+
+impl Subscription {
+    /// The queue and bindings that this declares.
+    pub fn work_queue(&self) -> WorkQueue {
+        let provider = |name| ProviderName::new(name).expect("a declared provider's name follows the rule");
+        let topics = self
+            .topics
+            .iter()
+            .flat_map(|(name, patterns)| {
+                patterns.iter().map(|pattern| (provider(*name), (*pattern).to_owned()))
+            })
+            .collect();
+        WorkQueue { consumer: self.consumer.to_owned(), topics }
+    }
+
+    /// Whether an event of this provider with this topic comes to this consumer.
+    pub fn takes(&self, provider: &ProviderName, topic: &Topic) -> bool {
+        self.topics
+            .iter()
+            .filter(|(name, _)| *name == provider.as_str())
+            .any(|(_, patterns)| patterns.iter().any(|pattern| topic_matches(pattern, topic.as_str())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_subscription_takes_what_its_bindings_take() {
+        let subscription = Subscription {
+            consumer: "invoices",
+            purpose: "",
+            topics: &[
+                ("mercado-eletronico", &["invoice.#"]),
+                ("gestao-online", &["TAX_INVOICE_CHANGE_STATUS"]),
+            ],
+            prefetch: 1,
+            retry: DEFAULT_RETRY,
+        };
+        let check = |provider, topic, expect| {
+            let (provider, topic) = (ProviderName::new(provider).unwrap(), Topic::new(topic).unwrap());
+            assert_eq!(subscription.takes(&provider, &topic), expect, "{provider} {topic}");
+        };
+        check("mercado-eletronico", "invoice.attachment.created", true);
+        check("gestao-online", "TAX_INVOICE_CHANGE_STATUS", true);
+        check("gestao-online", "invoice.created", false);
+        assert_eq!(subscription.work_queue().topics.len(), 2);
+    }
+}
