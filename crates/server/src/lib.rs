@@ -1,1 +1,51 @@
-//! Placeholder.
+//! The HTTP server of every role: the accept loop with its limits, the operations endpoints, problem details.
+//!
+//! A request meets, in this order: the connection limit, the TLS handshake (if configured), the time-outs of
+//! [`Limits`], the operations endpoints ([`Operations`]), and then the role's own service. What is promised: a peer
+//! that stalls is cut off whatever it stalls in, a panic in a handler fails one request, and a stop lets the running
+//! requests finish. It knows no route, no credential and no domain; the service is any tower `Service`, so an
+//! `axum::Router` fits without this crate naming axum.
+//!
+//! Metrics, through the `metrics` facade (the recorder is installed before [`Server::bind`]):
+//!
+//! | name | kind | labels |
+//! | --- | --- | --- |
+//! | `http_connections` | gauge | |
+//! | `http_connections_total` | counter | |
+//! | `http_connections_delayed_total` | counter: had to wait for a free place | |
+//! | `http_accept_errors_total` | counter | |
+//! | `http_timeouts_total` | counter | `phase`: `first_byte`, `tls`, `head`, `idle`, `write`, `close` |
+//! | `http_requests_total` | counter | `status`: `1xx` … `5xx` |
+//! | `http_panics_total` | counter | |
+//!
+//! ```no_run
+//! use server::{Config, Health, Operations, Server};
+//! use tokio_util::sync::CancellationToken;
+//!
+//! # async fn example() -> Result<(), server::BindError> {
+//! let health = Health::default();
+//! let broker = health.component("broker");
+//! let operations = Operations::new(health, || String::new(), "0.1.0");
+//! let stop = CancellationToken::new();
+//! let server = Server::bind(&Config::new("127.0.0.1:8080".parse().expect("an address"))).await?;
+//! broker.up();
+//! server.serve_operations(operations, stop).await;
+//! # Ok(())
+//! # }
+//! ```
+
+pub mod body;
+mod config;
+mod connection;
+mod metrics;
+mod operations;
+mod problem;
+mod serve;
+mod tls;
+
+pub use body::BodyError;
+pub use config::{Config, Limits};
+pub use operations::{Component, Health, Operations};
+pub use problem::Problem;
+pub use serve::{BindError, PeerAddr, Server};
+pub use tls::{Tls, TlsError};

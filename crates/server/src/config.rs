@@ -1,0 +1,123 @@
+//! What an operator sets about a listening port. Parsed values only: nothing here opens a file or a socket.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use serde::{Deserialize, Deserializer, de};
+
+use crate::tls::Tls;
+
+/// One listening port.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Address and port; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// Time-outs and limits.
+    #[serde(default)]
+    pub limits: Limits,
+    /// Certificate and key; without it, plain HTTP.
+    #[serde(default)]
+    pub tls: Option<Tls>,
+}
+
+impl Config {
+    /// Plain HTTP on an address, with the default limits.
+    pub fn new(listen: SocketAddr) -> Self {
+        Self { listen, limits: Limits::default(), tls: None }
+    }
+}
+
+/// Time-outs and limits of one listening port. Every value is at least 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// How long a new connection may send nothing; with TLS, also how long its handshake may take.
+    #[serde(deserialize_with = "at_least_one")]
+    pub first_byte_timeout_ms: u64,
+    /// How long the head of a request may take from its first byte. Answered with 408 over HTTP/1.
+    #[serde(deserialize_with = "at_least_one")]
+    pub header_timeout_ms: u64,
+    /// How long a whole request body may take. Handlers hold it by [`body::read`](crate::body::read); the server
+    /// itself uses it to bound how long the rest of a refused body is read and thrown away.
+    #[serde(deserialize_with = "at_least_one")]
+    pub body_timeout_ms: u64,
+    /// How long a connection may stay open without a request, or with an answer that the peer does not take.
+    #[serde(deserialize_with = "at_least_one")]
+    pub idle_timeout_ms: u64,
+    /// How many connections are served at once. More wait in the system's backlog; none is dropped.
+    #[serde(deserialize_with = "at_least_one")]
+    pub max_connections: u64,
+    /// How long running requests may take to finish after a stop.
+    #[serde(deserialize_with = "at_least_one")]
+    pub drain_timeout_ms: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            first_byte_timeout_ms: 10_000,
+            header_timeout_ms: 10_000,
+            body_timeout_ms: 15_000,
+            idle_timeout_ms: 75_000,
+            max_connections: 4096,
+            drain_timeout_ms: 10_000,
+        }
+    }
+}
+
+impl Limits {
+    /// [`Limits::first_byte_timeout_ms`] as a duration.
+    pub fn first_byte_timeout(&self) -> Duration {
+        Duration::from_millis(self.first_byte_timeout_ms)
+    }
+
+    /// [`Limits::header_timeout_ms`] as a duration.
+    pub fn header_timeout(&self) -> Duration {
+        Duration::from_millis(self.header_timeout_ms)
+    }
+
+    /// [`Limits::body_timeout_ms`] as a duration: what a handler gives to [`body::read`](crate::body::read).
+    pub fn body_timeout(&self) -> Duration {
+        Duration::from_millis(self.body_timeout_ms)
+    }
+
+    /// [`Limits::idle_timeout_ms`] as a duration.
+    pub fn idle_timeout(&self) -> Duration {
+        Duration::from_millis(self.idle_timeout_ms)
+    }
+
+    /// [`Limits::drain_timeout_ms`] as a duration.
+    pub fn drain_timeout(&self) -> Duration {
+        Duration::from_millis(self.drain_timeout_ms)
+    }
+}
+
+/// A limit of 0 would refuse every request, so it is a mistake of the configuration.
+fn at_least_one<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    match u64::deserialize(deserializer)? {
+        0 => Err(de::Error::invalid_value(de::Unexpected::Unsigned(0), &"a number of at least 1")),
+        value => Ok(value),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_that_are_not_given_have_their_defaults() {
+        let config: Config = toml::from_str("listen = \"127.0.0.1:0\"\nlimits.idle_timeout_ms = 5").unwrap();
+        assert_eq!(config.limits, Limits { idle_timeout_ms: 5, ..Limits::default() });
+        assert_eq!(config.tls, None);
+    }
+
+    #[test]
+    fn zero_and_unknown_settings_are_refused() {
+        let refused = |text: &str| toml::from_str::<Config>(text).unwrap_err().to_string();
+        let zero = refused("listen = \"127.0.0.1:0\"\nlimits.max_connections = 0");
+        assert!(zero.contains("at least 1"), "{zero}");
+        let unknown = refused("listen = \"127.0.0.1:0\"\nlimits.timeout = 1");
+        assert!(unknown.contains("unknown field `timeout`"), "{unknown}");
+    }
+}

@@ -1,0 +1,350 @@
+//! One connection: what its peer is doing, for how long it may, and how it ends.
+//!
+//! hyper parses; this file keeps time. The socket ([`Watched`]) and the running requests ([`Running`]) note what
+//! happens in an [`Activity`], and the connection's task looks at it a few times a minute ([`drive`]). So a request
+//! sets no timer, and every stall has its limit: nothing sent, half a head, idle, an answer that is not taken.
+//! Bodies are the exception: their limit belongs to the handler that reads them.
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::pin::{Pin, pin};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use http::StatusCode;
+use http_body_util::BodyExt;
+use hyper_util::server::graceful::GracefulConnection;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Limits;
+use crate::metrics::{Metrics, Stall};
+use crate::problem::Problem;
+
+/// How long the 408 of a stalled head may take to be written.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Nothing has come yet.
+    Silent,
+    /// The head of a request has begun and not ended.
+    Head,
+    /// At least one request runs.
+    Running,
+    /// All requests are answered.
+    Idle,
+    /// The head took too long: the socket answers 408 and ends.
+    Expired,
+    /// The end was asked for, and hyper is about it.
+    Closing,
+    /// The answer is out; the rest of what the peer sends is read and thrown away.
+    Lingering,
+}
+
+struct State {
+    phase: Phase,
+    /// When the phase began.
+    since: Instant,
+    /// How many requests run: more than one over HTTP/2.
+    running: usize,
+    /// Since when the peer takes no bytes.
+    stalled_since: Option<Instant>,
+    http2: bool,
+    /// The last request has a body, which may not have been read to its end.
+    has_body: bool,
+}
+
+impl State {
+    fn enter(&mut self, phase: Phase) {
+        self.phase = phase;
+        self.since = Instant::now();
+    }
+}
+
+/// What the peer of one connection is doing. Shared by the socket, the running requests and the connection's task.
+pub(crate) struct Activity {
+    limits: Limits,
+    state: Mutex<State>,
+}
+
+/// What the connection's task has to do now.
+#[derive(Debug)]
+enum Verdict {
+    /// Look again then.
+    LookAgain(Instant),
+    /// The head took too long: poll the connection, so that the socket answers.
+    Expire,
+    /// Nobody uses it: close it in an orderly way.
+    Close,
+    /// There is no use in waiting longer for the peer.
+    Abandon(Stall),
+}
+
+impl Activity {
+    pub(crate) fn new(limits: Limits) -> Arc<Self> {
+        let state = State {
+            phase: Phase::Silent,
+            since: Instant::now(),
+            running: 0,
+            stalled_since: None,
+            http2: false,
+            has_body: false,
+        };
+        Arc::new(Self { limits, state: Mutex::new(state) })
+    }
+
+    /// Notes that a request runs for as long as the returned value lives.
+    pub(crate) fn request(self: &Arc<Self>, has_body: bool) -> Running {
+        let mut state = self.lock();
+        state.running += 1;
+        state.has_body = has_body;
+        state.enter(Phase::Running);
+        Running(Arc::clone(self))
+    }
+
+    /// An HTTP/2 peer sends frames that begin no request, so there only the first bytes begin a head.
+    fn received(&self, bytes: &[u8]) {
+        let mut state = self.lock();
+        match state.phase {
+            Phase::Silent if !bytes.is_empty() => {
+                state.http2 = bytes.starts_with(b"PRI");
+                state.enter(Phase::Head);
+            }
+            Phase::Idle if !bytes.is_empty() && !state.http2 => state.enter(Phase::Head),
+            _ => {}
+        }
+    }
+
+    /// No phase that begins after a look can end before the next one: looks are at most the shortest limit apart.
+    fn look(&self, now: Instant) -> Verdict {
+        let limits = &self.limits;
+        let shortest = limits
+            .first_byte_timeout()
+            .min(limits.header_timeout())
+            .min(limits.body_timeout())
+            .min(limits.idle_timeout())
+            .max(Duration::from_millis(1));
+        let mut state = self.lock();
+        if state.stalled_since.is_some_and(|since| now >= since + limits.idle_timeout()) {
+            return Verdict::Abandon(Stall::Write);
+        }
+        let (allowed, verdict) = match state.phase {
+            Phase::Running => return Verdict::LookAgain(now + shortest),
+            Phase::Silent => (limits.first_byte_timeout(), Verdict::Abandon(Stall::FirstByte)),
+            Phase::Head => (limits.header_timeout(), Verdict::Expire),
+            Phase::Idle => (limits.idle_timeout(), Verdict::Close),
+            Phase::Expired => (FAREWELL, Verdict::Abandon(Stall::Close)),
+            Phase::Closing => (limits.header_timeout(), Verdict::Abandon(Stall::Close)),
+            Phase::Lingering => (limits.body_timeout(), Verdict::Abandon(Stall::Close)),
+        };
+        let deadline = state.since + allowed;
+        if now < deadline {
+            return Verdict::LookAgain(deadline.min(now + shortest));
+        }
+        match verdict {
+            Verdict::Expire => state.enter(Phase::Expired),
+            Verdict::Close => {
+                state.enter(Phase::Closing);
+                state.has_body = false;
+            }
+            Verdict::LookAgain(_) | Verdict::Abandon(_) => {}
+        }
+        verdict
+    }
+
+    /// The server stops: a connection without a request need not linger for the body of an earlier one.
+    fn stopping(&self) {
+        let mut state = self.lock();
+        if state.running == 0 {
+            state.has_body = false;
+        }
+    }
+
+    /// Whether the peer may still be sending what nobody reads: closing then would reset the connection, and the
+    /// reset would overtake the answer (RFC 9112, section 9.6).
+    fn linger(&self) -> bool {
+        let mut state = self.lock();
+        let lingers = !state.http2 && (state.has_body || state.phase == Phase::Head);
+        if lingers {
+            state.enter(Phase::Lingering);
+        }
+        lingers
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A running request. It lives in the handler's future and then in the response's body.
+pub(crate) struct Running(Arc<Activity>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let mut state = self.0.lock();
+        state.running -= 1;
+        if state.running == 0 && state.phase == Phase::Running {
+            state.enter(Phase::Idle);
+        }
+    }
+}
+
+/// Runs a connection to its end: its own, that of the server (once `stop` is cancelled), or that of its limits.
+pub(crate) async fn drive<C>(connection: C, activity: &Activity, metrics: &Metrics, stop: CancellationToken)
+where
+    C: GracefulConnection,
+    C::Error: std::fmt::Display,
+{
+    let mut connection = pin!(connection);
+    let mut stopping = false;
+    let mut look = pin!(sleep_until(Instant::now()));
+    loop {
+        tokio::select! {
+            biased;
+            ended = connection.as_mut() => {
+                if let Err(error) = ended {
+                    tracing::debug!(%error, "connection ended early");
+                }
+                return;
+            }
+            () = stop.cancelled(), if !stopping => {
+                stopping = true;
+                activity.stopping();
+                connection.as_mut().graceful_shutdown();
+            }
+            () = look.as_mut() => match activity.look(Instant::now()) {
+                Verdict::LookAgain(at) => look.as_mut().reset(at),
+                // The next turn of the loop polls the connection, and looks again only after it.
+                Verdict::Expire => metrics.timed_out(Stall::Head),
+                Verdict::Close => {
+                    metrics.timed_out(Stall::Idle);
+                    connection.as_mut().graceful_shutdown();
+                }
+                Verdict::Abandon(stall) => {
+                    metrics.timed_out(stall);
+                    return;
+                }
+            },
+        }
+    }
+}
+
+/// A socket that notes what goes through it, answers a head that took too long, and ends without a reset.
+pub(crate) struct Watched<T> {
+    socket: T,
+    activity: Arc<Activity>,
+    stalled: bool,
+    shut: bool,
+    lingering: bool,
+}
+
+impl<T: AsyncRead + AsyncWrite + Unpin> Watched<T> {
+    pub(crate) fn new(socket: T, activity: Arc<Activity>) -> Self {
+        Self { socket, activity, stalled: false, shut: false, lingering: false }
+    }
+
+    fn wrote<R>(&mut self, polled: Poll<io::Result<R>>) -> Poll<io::Result<R>> {
+        if self.stalled != polled.is_pending() {
+            self.stalled = polled.is_pending();
+            self.activity.lock().stalled_since = self.stalled.then(Instant::now);
+        }
+        polled
+    }
+
+    /// The answer fits the empty send buffer of a socket, so one write is all of it. It is of no use to an HTTP/2
+    /// peer, which has no request that it could belong to.
+    fn expire(&mut self, cx: &mut Context<'_>) -> io::Error {
+        if !self.activity.lock().http2 {
+            let _ = Pin::new(&mut self.socket).poll_write(cx, &request_timeout());
+            let _ = Pin::new(&mut self.socket).poll_shutdown(cx);
+        }
+        io::Error::new(io::ErrorKind::TimedOut, "the head of the request took too long")
+    }
+}
+
+impl<T: AsyncRead + AsyncWrite + Unpin> AsyncRead for Watched<T> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let before = buf.filled().len();
+        match Pin::new(&mut this.socket).poll_read(cx, buf) {
+            Poll::Ready(result) => {
+                this.activity.received(&buf.filled()[before..]);
+                Poll::Ready(result)
+            }
+            Poll::Pending if this.activity.lock().phase == Phase::Expired => {
+                Poll::Ready(Err(this.expire(cx)))
+            }
+            Poll::Pending => Poll::Pending,
+        }
+    }
+}
+
+impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Watched<T> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let polled = Pin::new(&mut this.socket).poll_write(cx, buf);
+        this.wrote(polled)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let polled = Pin::new(&mut this.socket).poll_write_vectored(cx, bufs);
+        this.wrote(polled)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.socket.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let polled = Pin::new(&mut this.socket).poll_flush(cx);
+        this.wrote(polled)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if !this.shut {
+            ready!(Pin::new(&mut this.socket).poll_shutdown(cx))?;
+            this.shut = true;
+            this.lingering = this.activity.linger();
+        }
+        while this.lingering {
+            let mut scratch = [MaybeUninit::uninit(); 8192];
+            let mut scratch = ReadBuf::uninit(&mut scratch);
+            let read = ready!(Pin::new(&mut this.socket).poll_read(cx, &mut scratch));
+            this.lingering = read.is_ok() && !scratch.filled().is_empty();
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// The HTTP/1.1 text of a 408, for a request that hyper never saw whole.
+fn request_timeout() -> Vec<u8> {
+    let problem = Problem::new(StatusCode::REQUEST_TIMEOUT).detail("The head of the request took too long.");
+    let (head, body) = problem.into_response().into_parts();
+    let body = pin!(body.collect());
+    let Poll::Ready(Ok(body)) = body.poll(&mut Context::from_waker(std::task::Waker::noop())) else {
+        unreachable!("a body that is in memory is ready and has no error")
+    };
+    let body = body.to_bytes();
+    let mut text =
+        format!("HTTP/1.1 {}\r\nconnection: close\r\ncontent-length: {}\r\n", head.status, body.len())
+            .into_bytes();
+    for (name, value) in &head.headers {
+        text.extend_from_slice(name.as_str().as_bytes());
+        text.extend_from_slice(b": ");
+        text.extend_from_slice(value.as_bytes());
+        text.extend_from_slice(b"\r\n");
+    }
+    text.extend_from_slice(b"\r\n");
+    text.extend_from_slice(&body);
+    text
+}

@@ -1,0 +1,370 @@
+//! The accept loop, and the way of a request from hyper to the role's service and back.
+
+use std::convert::Infallible;
+use std::error::Error;
+use std::future::{self, poll_fn};
+use std::io;
+use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tower_service::Service;
+
+use crate::config::{Config, Limits};
+use crate::connection::{Activity, Running, Watched, drive};
+use crate::metrics::{Metrics, Stall};
+use crate::operations::Operations;
+use crate::problem::Problem;
+use crate::tls::TlsError;
+
+/// The longest head of a request, and the read buffer of a connection. Longer heads get 431.
+const HEAD_LIMIT_BYTES: usize = 64 * 1024;
+
+/// How long to wait after an accept that failed for want of a resource (file descriptors, memory).
+const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+
+/// The address at the other end of the connection, in the extensions of every request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PeerAddr(pub SocketAddr);
+
+/// Why a port cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}: {remedy}")]
+    Address {
+        /// The configured address.
+        address: SocketAddr,
+        /// What is wrong and what to do.
+        remedy: &'static str,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The certificate or key cannot be used.
+    #[error("cannot serve TLS on {address}")]
+    Tls {
+        /// The configured address.
+        address: SocketAddr,
+        /// Which file, and what is wrong.
+        source: TlsError,
+    },
+}
+
+/// An open port that serves nobody yet: connections wait in its backlog until [`Server::serve`].
+pub struct Server {
+    listener: TcpListener,
+    local_addr: SocketAddr,
+    tls: Option<TlsAcceptor>,
+    limits: Limits,
+    metrics: Metrics,
+}
+
+impl Server {
+    /// Loads the certificate, if any, and opens the port.
+    pub async fn bind(config: &Config) -> Result<Self, BindError> {
+        let address = config.listen;
+        let tls = match &config.tls {
+            None => None,
+            Some(tls) => {
+                Some(TlsAcceptor::from(tls.load().map_err(|source| BindError::Tls { address, source })?))
+            }
+        };
+        let opened = match TcpListener::bind(address).await {
+            Ok(listener) => listener.local_addr().map(|local_addr| (listener, local_addr)),
+            Err(error) => Err(error),
+        };
+        let (listener, local_addr) =
+            opened.map_err(|source| BindError::Address { address, remedy: remedy(source.kind()), source })?;
+        Ok(Self { listener, local_addr, tls, limits: config.limits, metrics: Metrics::new() })
+    }
+
+    /// The address that is listened on; with port 0 configured, the port that was taken.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local_addr
+    }
+
+    /// Serves until `stop` is cancelled, then lets running requests finish for at most the drain time-out.
+    ///
+    /// From the cancellation on, new connections are refused and idle ones closed. When this returns, every
+    /// connection is closed; a handler of an HTTP/2 request that outlived the drain may still run to its end
+    /// unheard. Dropping the future closes all connections at once.
+    pub async fn serve<S, B>(self, service: S, operations: Operations, stop: CancellationToken)
+    where
+        S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
+        S::Future: Send,
+        B: Body<Data = Bytes> + Unpin + Send + 'static,
+        B::Error: Into<Box<dyn Error + Send + Sync>>,
+    {
+        let Self { listener, local_addr, tls, limits, metrics } = self;
+        let mut http = auto::Builder::new(TokioExecutor::new());
+        // hyper's own timer would be set anew for every request; `connection` keeps the time of heads.
+        http.http1().max_buf_size(HEAD_LIMIT_BYTES).header_read_timeout(None);
+        let shared = Arc::new(Shared { http, limits, metrics, operations });
+        let places = usize::try_from(limits.max_connections).unwrap_or(usize::MAX);
+        let places = Arc::new(Semaphore::new(places.clamp(1, Semaphore::MAX_PERMITS)));
+        let mut connections = JoinSet::new();
+        tracing::info!(address = %local_addr, tls = tls.is_some(), "listening");
+
+        let mut stopped = pin!(stop.cancelled());
+        loop {
+            let (stream, peer, place) = tokio::select! {
+                biased;
+                () = stopped.as_mut() => break,
+                accepted = accept(&listener, &places, &shared.metrics) => accepted,
+            };
+            while let Some(ended) = connections.try_join_next() {
+                report(ended);
+            }
+            let connection = Connection {
+                shared: Arc::clone(&shared),
+                service: service.clone(),
+                peer,
+                // A token of its own: polling the common one would take a lock that all connections share.
+                stop: stop.child_token(),
+            };
+            let tls = tls.clone();
+            connections.spawn(async move {
+                connection.run(stream, tls).await;
+                drop(place);
+            });
+        }
+
+        drop(listener);
+        let drain = async {
+            while let Some(ended) = connections.join_next().await {
+                report(ended);
+            }
+        };
+        if tokio::time::timeout(limits.drain_timeout(), drain).await.is_err() {
+            let connections = connections.len();
+            tracing::warn!(address = %local_addr, connections, "requests outlived the drain and are cut off");
+        }
+        connections.shutdown().await;
+        tracing::info!(address = %local_addr, "closed");
+    }
+
+    /// [`Server::serve`] for a role that has nothing but the operations endpoints: all else is 404.
+    pub async fn serve_operations(self, operations: Operations, stop: CancellationToken) {
+        self.serve(NothingElse, operations, stop).await;
+    }
+}
+
+fn remedy(kind: io::ErrorKind) -> &'static str {
+    match kind {
+        io::ErrorKind::AddrInUse => {
+            "the address is in use; stop the process that has it, or set another `listen`"
+        }
+        io::ErrorKind::AddrNotAvailable => {
+            "this machine has no such address; set `listen` to one that it has, or to 0.0.0.0 for all"
+        }
+        io::ErrorKind::PermissionDenied => {
+            "the user may not use this port; set `listen` to a port of 1024 or higher"
+        }
+        _ => "the system refuses the address; check `listen`",
+    }
+}
+
+/// The next connection, once there is a place for it. Survives every error of `accept(2)`: those of a connection
+/// that is gone again concern nobody, and the others (no file descriptor left) pass when connections end.
+async fn accept(
+    listener: &TcpListener,
+    places: &Arc<Semaphore>,
+    metrics: &Metrics,
+) -> (TcpStream, SocketAddr, OwnedSemaphorePermit) {
+    let full = places.available_permits() == 0;
+    let place = Arc::clone(places).acquire_owned().await.expect("the semaphore is never closed");
+    loop {
+        match listener.accept().await {
+            Ok((stream, peer)) => {
+                if full {
+                    metrics.connections_delayed_total.increment(1);
+                }
+                return (stream, peer, place);
+            }
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+            Err(error) => {
+                metrics.accept_errors_total.increment(1);
+                tracing::warn!(%error, "cannot accept a connection; trying again");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+fn report(ended: Result<(), tokio::task::JoinError>) {
+    if let Err(error) = ended {
+        tracing::error!(%error, "a connection failed");
+    }
+}
+
+/// What all connections of a server use.
+struct Shared {
+    http: auto::Builder<TokioExecutor>,
+    limits: Limits,
+    metrics: Metrics,
+    operations: Operations,
+}
+
+struct Connection<S> {
+    shared: Arc<Shared>,
+    service: S,
+    peer: SocketAddr,
+    stop: CancellationToken,
+}
+
+impl<S, B> Connection<S>
+where
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send,
+    B: Body<Data = Bytes> + Unpin + Send + 'static,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
+    async fn run(self, stream: TcpStream, tls: Option<TlsAcceptor>) {
+        let _open = self.shared.metrics.connection();
+        // Fails only if the peer is gone already, which the first read finds out.
+        let _ = stream.set_nodelay(true);
+        let Some(tls) = tls else { return self.speak(stream).await };
+        let handshake = tokio::time::timeout(self.shared.limits.first_byte_timeout(), tls.accept(stream));
+        match self.stop.run_until_cancelled(handshake).await {
+            Some(Ok(Ok(stream))) => self.speak(stream).await,
+            Some(Ok(Err(error))) => tracing::debug!(peer = %self.peer, %error, "TLS handshake failed"),
+            Some(Err(_)) => self.shared.metrics.timed_out(Stall::Tls),
+            None => {}
+        }
+    }
+
+    async fn speak<T: AsyncRead + AsyncWrite + Unpin + Send + 'static>(self, socket: T) {
+        let Self { shared, service, peer, stop } = self;
+        let activity = Activity::new(shared.limits);
+        let io = TokioIo::new(Watched::new(socket, Arc::clone(&activity)));
+        let requests = (Arc::clone(&shared), Arc::clone(&activity));
+        let answer = service_fn(move |mut request: Request<Incoming>| {
+            let (shared, activity) = &requests;
+            let running = activity.request(!request.body().is_end_stream());
+            request.extensions_mut().insert(PeerAddr(peer));
+            answer(Arc::clone(shared), service.clone(), request, running)
+        });
+        drive(shared.http.serve_connection(io, answer), &activity, &shared.metrics, stop).await;
+    }
+}
+
+async fn answer<S, B>(
+    shared: Arc<Shared>,
+    service: S,
+    request: Request<Incoming>,
+    running: Running,
+) -> Result<Response<Answer<B>>, Infallible>
+where
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
+{
+    let ours = shared.operations.answer(request.method(), request.uri().path());
+    let response = match ours {
+        Some(response) => response.map(Content::Ours),
+        None => match caught(service, request).await {
+            Ok(response) => response.map(Content::Service),
+            Err(Panicked) => {
+                shared.metrics.panics_total.increment(1);
+                tracing::error!("a request handler panicked; its request is answered with 500");
+                Problem::new(StatusCode::INTERNAL_SERVER_ERROR).into_response().map(Content::Ours)
+            }
+        },
+    };
+    shared.metrics.answered(response.status());
+    Ok(response.map(|content| Answer { content, _running: running }))
+}
+
+struct Panicked;
+
+/// Runs the service on one request. After a panic its future is dropped and never polled again.
+async fn caught<S, B>(mut service: S, request: Request<Incoming>) -> Result<Response<B>, Panicked>
+where
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
+{
+    let mut response = pin!(async move {
+        let Ok(()) = poll_fn(|cx| service.poll_ready(cx)).await;
+        let Ok(response) = service.call(request).await;
+        response
+    });
+    poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| response.as_mut().poll(cx))) {
+        Ok(polled) => polled.map(Ok),
+        Err(_) => Poll::Ready(Err(Panicked)),
+    })
+    .await
+}
+
+/// The body of an answer, which keeps its request counted as running until it is sent.
+struct Answer<B> {
+    content: Content<B>,
+    _running: Running,
+}
+
+enum Content<B> {
+    Ours(Full<Bytes>),
+    Service(B),
+}
+
+impl<B: Body<Data = Bytes> + Unpin> Body for Answer<B> {
+    type Data = Bytes;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        match &mut self.content {
+            Content::Ours(body) => Pin::new(body)
+                .poll_frame(cx)
+                .map(|frame| frame.map(|frame| frame.map_err(|never| match never {}))),
+            Content::Service(body) => Pin::new(body).poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.content {
+            Content::Ours(body) => body.is_end_stream(),
+            Content::Service(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.content {
+            Content::Ours(body) => body.size_hint(),
+            Content::Service(body) => body.size_hint(),
+        }
+    }
+}
+
+/// The service of a role that has none.
+#[derive(Clone)]
+struct NothingElse;
+
+impl Service<Request<Incoming>> for NothingElse {
+    type Response = Response<Full<Bytes>>;
+    type Error = Infallible;
+    type Future = future::Ready<Result<Self::Response, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Request<Incoming>) -> Self::Future {
+        future::ready(Ok(Problem::new(StatusCode::NOT_FOUND).into_response()))
+    }
+}
