@@ -13,7 +13,7 @@ use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use metrics_exporter_prometheus::PrometheusBuilder;
 use rustls::pki_types::{CertificateDer, ServerName};
 use server::{BodyError, Config, Health, Limits, Operations, PeerAddr, Problem, Server, Tls, body};
@@ -386,13 +386,19 @@ async fn an_address_in_use_says_so_and_what_to_do() {
     assert!(error.contains("in use") && error.contains("`listen`"), "{error}");
 }
 
-/// Posts to `/body` three times at once over one HTTP/2 connection, and gives the client to go on with.
+/// Posts to `/body` three times at once over one HTTP/2 connection, and gives the client to go on with, which keeps
+/// sending PING frames.
 async fn over_http2<T>(socket: T) -> hyper::client::conn::http2::SendRequest<Full<Bytes>>
 where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let (client, connection) =
-        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(socket)).await.unwrap();
+    let (client, connection) = hyper::client::conn::http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .keep_alive_interval(Duration::from_millis(20))
+        .keep_alive_while_idle(true)
+        .handshake(TokioIo::new(socket))
+        .await
+        .unwrap();
     tokio::spawn(connection);
     let post = |mut client: hyper::client::conn::http2::SendRequest<_>, text: &'static str| async move {
         let request = Request::post("http://x/body").body(Full::from(text)).unwrap();
