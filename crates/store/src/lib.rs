@@ -10,10 +10,12 @@
 pub mod inbox;
 pub mod laws;
 mod migrate;
+mod page;
 mod pool;
 pub mod sql;
 
 pub use migrate::{Component, Migration};
+pub use page::{Page, Paged};
 pub use pool::{Config, Dialect, Store, StoreInfo, Tx};
 /// The parts of sqlx that queries are written with.
 pub use sqlx::{Error as DriverError, Row, any::AnyRow};
