@@ -1,1 +1,57 @@
-//! P.
+//! The harness: private, real servers for tests, benches and fault tests.
+//!
+//! A [`RabbitMq`] node and a [`Postgres`] cluster start in seconds in a temporary folder, on loopback ports of
+//! their own, beside whatever else the machine runs; they can be killed, stopped and restarted on their data; and
+//! they are ended by process id, even when the test process is killed. The two that a whole run shares are
+//! [`Servers`]; a test gets its own virtual host and database of them through [`Shared`]. The harness knows how to
+//! run the two servers and nothing of malote.
+//!
+//! ```no_run
+//! # fn main() -> anyhow::Result<()> {
+//! // A test that only needs room of its own, under `cargo xtask test`:
+//! let shared = harness::Shared::from_env()?;
+//! let (broker_url, store_url) = (shared.fresh_vhost()?, shared.fresh_database()?);
+//!
+//! // A test that breaks things:
+//! let rabbitmq = harness::RabbitMq::start()?;
+//! rabbitmq.create_vhost("orders")?;
+//! let url = rabbitmq.url("orders");
+//! rabbitmq.kill9()?;
+//! rabbitmq.restart()?;
+//! # Ok(())
+//! # }
+//! ```
+
+mod http;
+mod install;
+mod postgres;
+mod process;
+mod rabbitmq;
+mod shared;
+
+pub use install::{ensure_installed, postgres_binaries, rabbitmq_scripts};
+pub use postgres::Postgres;
+pub use rabbitmq::{NodeOptions, RabbitMq};
+pub use shared::{AMQP, AMQP_ADMIN, BIN, POSTGRES, Servers, Shared, malote_binary};
+
+/// A path segment of a URL (RFC 3986, section 2.1): everything but unreserved characters is escaped.
+fn percent_encode(segment: &str) -> String {
+    let mut encoded = String::new();
+    for byte in segment.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            encoded.push(char::from(byte));
+        } else {
+            encoded.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    encoded
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_default_virtual_host_is_escaped_in_a_url() {
+        assert_eq!(super::percent_encode("/"), "%2F");
+        assert_eq!(super::percent_encode("test_1-a.b~c d"), "test_1-a.b~c%20d");
+    }
+}
