@@ -1,1 +1,42 @@
-//! Placeholder.
+//! What the providers send: who they are, how they prove it, what happened, to what, and the payloads in
+//! full.
+//!
+//! The ingress asks an [`auth::Auth`] whether a request may be believed and a [`Provider`] what it says; the
+//! domain crates [`parse`] the recorded bytes into typed payloads. Everything here is pure: bytes and headers
+//! in, values out. This crate knows no socket, no broker, no database and no clock.
+//!
+//! ```
+//! use providers::{Inbound, Provider, SubjectKey, mercado_eletronico};
+//!
+//! let body = bytes::Bytes::from_static(br#"{"topic": "invoice.created", "data": {"invoiceId": "32211"}}"#);
+//! let provider = Provider::named("mercado-eletronico").expect("it is one of the four");
+//! let inbound = Inbound { headers: &http::HeaderMap::new(), body: &body };
+//! let reading = provider.read(&inbound, &SubjectKey::from_bytes([7; 32]))?;
+//! assert_eq!(reading.topic.as_str(), "invoice.created");
+//! assert_eq!(reading.subject.expect("an invoice has an id").as_str(), "invoice/32211");
+//!
+//! let notice: mercado_eletronico::Notice<mercado_eletronico::Invoice> = providers::parse(&body, reading.repaired)?;
+//! assert_eq!(notice.data.invoice_id.as_str(), "32211");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+pub mod auth;
+pub mod beneficio_visao;
+mod body;
+mod contract;
+pub mod generic;
+pub mod gestao_online;
+mod header;
+pub mod mercado_eletronico;
+mod provider;
+pub mod recuperador;
+mod subject_key;
+mod unusable;
+pub mod value;
+
+pub use contract::{ContractError, parse};
+pub use header::HeaderName;
+pub use provider::{Answer, Inbound, Provider, Reading, TopicInfo};
+pub use subject_key::SubjectKey;
+pub use unusable::Unusable;
+pub use value::{Centavos, Date, Degrees, Dioptres, Id, Personal, Sequence, TaxId};

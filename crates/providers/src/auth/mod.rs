@@ -1,0 +1,271 @@
+//! Whether a request may be believed.
+//!
+//! An [`Auth`] is what one source requires. Every mechanism that is given must pass; within a mechanism any
+//! live secret does, so that secrets can rotate. A refusal says nothing about which part failed.
+
+mod client_ip;
+mod mechanism;
+mod secret;
+
+pub use client_ip::{NotANetwork, client_ip, parse_network};
+pub use mechanism::{Algorithm, Basic, Bearer, Encoding, Header, Hmac, Query, StandardWebhooks};
+pub use secret::Secret;
+
+use std::fmt;
+use std::net::IpAddr;
+
+use event::Timestamp;
+use http::HeaderMap;
+use ipnet::IpNet;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Error, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// What a source requires: `"none"`, which has to be written out, or a table of mechanisms.
+#[derive(Clone, Debug)]
+pub enum Auth {
+    /// Everyone is believed.
+    None,
+    /// Every mechanism given must pass.
+    All(Box<Mechanisms>),
+}
+
+/// The mechanisms that a source requires.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Mechanisms {
+    /// A secret in a header.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub header: Option<Header>,
+    /// A secret in the query string.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub query: Option<Query>,
+    /// User name and password.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub basic: Option<Basic>,
+    /// A token.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bearer: Option<Bearer>,
+    /// A signature over the body.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hmac: Option<Hmac>,
+    /// A Standard Webhooks signature.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub standard_webhooks: Option<StandardWebhooks>,
+    /// The networks that the client's address must be in.
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "mechanism::networks")]
+    pub networks: Option<Vec<IpNet>>,
+}
+
+/// What a request brings along to be believed.
+#[derive(Clone, Copy)]
+pub struct Credentials<'a> {
+    /// The request's headers.
+    pub headers: &'a HeaderMap,
+    /// The request's query string, without the `?`.
+    pub query: Option<&'a str>,
+    /// The client's address, see [`client_ip`].
+    pub client_ip: IpAddr,
+    /// The request's body, whole; [`Auth::check_head`] does not look at it.
+    pub body: &'a [u8],
+    /// The present time.
+    pub now: Timestamp,
+}
+
+/// A refusal, without a hint at the part that failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Denied {
+    /// Answered with 401.
+    #[error("the request is not authenticated as this source requires")]
+    Credentials,
+    /// Answered with 403.
+    #[error("the request is not allowed for this source")]
+    Network,
+}
+
+/// What a sender adds to a request to be believed.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Signed {
+    /// Headers, with lower-case names.
+    pub headers: Vec<(String, String)>,
+    /// Parameters of the query string, not encoded yet.
+    pub query: Vec<(String, String)>,
+}
+
+impl Auth {
+    /// Checks everything: [`Self::check_head`], then [`Self::check_body`].
+    pub fn check(&self, credentials: &Credentials<'_>) -> Result<(), Denied> {
+        self.check_head(credentials)?;
+        self.check_body(credentials)
+    }
+
+    /// Checks what needs no body: network, header, query, Basic and bearer. The network comes first, so that
+    /// from outside of it nothing can be learned about the rest.
+    pub fn check_head(&self, credentials: &Credentials<'_>) -> Result<(), Denied> {
+        let Self::All(required) = self else { return Ok(()) };
+        if !required.networks.iter().all(|networks| mechanism::is_within(networks, credentials.client_ip)) {
+            return Err(Denied::Network);
+        }
+        let headers = credentials.headers;
+        // `&`, not `&&`: the time to a refusal does not tell which one failed.
+        let passes = required.header.iter().all(|header| header.check(headers))
+            & required.query.iter().all(|query| query.check(credentials.query))
+            & required.basic.iter().all(|basic| basic.check(headers))
+            & required.bearer.iter().all(|bearer| bearer.check(headers));
+        if passes { Ok(()) } else { Err(Denied::Credentials) }
+    }
+
+    /// Checks what covers the body: HMAC and Standard Webhooks signatures.
+    pub fn check_body(&self, credentials: &Credentials<'_>) -> Result<(), Denied> {
+        let Self::All(required) = self else { return Ok(()) };
+        let Credentials { headers, body, now, .. } = *credentials;
+        let passes = required.hmac.iter().all(|hmac| hmac.check(headers, body))
+            & required.standard_webhooks.iter().all(|signature| signature.check(headers, body, now));
+        if passes { Ok(()) } else { Err(Denied::Credentials) }
+    }
+
+    /// What a sender that knows the first secret of each mechanism adds to a request. Nothing can be added
+    /// about networks.
+    pub fn sign(&self, body: &[u8], now: Timestamp) -> Signed {
+        let mut signed = Signed::default();
+        if let Self::All(required) = self {
+            required.header.iter().for_each(|header| header.sign(&mut signed));
+            required.query.iter().for_each(|query| query.sign(&mut signed));
+            required.basic.iter().for_each(|basic| basic.sign(&mut signed));
+            required.bearer.iter().for_each(|bearer| bearer.sign(&mut signed));
+            required.hmac.iter().for_each(|hmac| hmac.sign(body, &mut signed));
+            required.standard_webhooks.iter().for_each(|signature| signature.sign(body, now, &mut signed));
+        }
+        signed
+    }
+
+    /// Whether a header, by its lower-case name, carries a credential: such a header is never kept with an
+    /// event.
+    pub fn is_credential(&self, header: &str) -> bool {
+        match self {
+            Self::None => false,
+            Self::All(required) => required.headers().iter().any(|(_, name)| *name == header),
+        }
+    }
+
+    /// Every mistake in the configuration, as (path, message). One with a mistake may let nobody in, or
+    /// everybody.
+    pub fn mistakes(&self) -> Vec<(String, String)> {
+        match self {
+            Self::None => Vec::new(),
+            Self::All(required) => required.mistakes(),
+        }
+    }
+}
+
+impl Mechanisms {
+    /// The headers that carry credentials, each after the path of what names it.
+    fn headers(&self) -> Vec<(&'static str, &str)> {
+        [
+            ("header.name", self.header.as_ref().map(|header| header.name.as_str())),
+            ("basic", self.basic.as_ref().map(|_| "authorization")),
+            ("bearer", self.bearer.as_ref().map(|_| "authorization")),
+            ("hmac.header", self.hmac.as_ref().map(|hmac| hmac.header.as_str())),
+            ("standard_webhooks", self.standard_webhooks.as_ref().map(|_| "webhook-signature")),
+        ]
+        .into_iter()
+        .filter_map(|(path, header)| Some((path, header?)))
+        .collect()
+    }
+
+    fn mistakes(&self) -> Vec<(String, String)> {
+        let mut mistakes = Vec::new();
+        let mut mistake = |path: &str, message: &str| mistakes.push((path.to_owned(), message.to_owned()));
+
+        let lists = [
+            ("header.secrets", self.header.as_ref().map(|header| &header.secrets)),
+            ("query.secrets", self.query.as_ref().map(|query| &query.secrets)),
+            ("basic.passwords", self.basic.as_ref().map(|basic| &basic.passwords)),
+            ("bearer.secrets", self.bearer.as_ref().map(|bearer| &bearer.secrets)),
+            ("hmac.secrets", self.hmac.as_ref().map(|hmac| &hmac.secrets)),
+            (
+                "standard_webhooks.secrets",
+                self.standard_webhooks.as_ref().map(|signature| &signature.secrets),
+            ),
+        ];
+        if lists.iter().all(|(_, list)| list.is_none()) && self.networks.is_none() {
+            mistake(
+                "",
+                "names no mechanism; give header, query, basic, bearer, hmac, standard_webhooks or networks, \
+                 or write auth = \"none\"",
+            );
+        }
+        for (path, list) in lists.iter().filter_map(|(path, list)| Some((path, (*list)?))) {
+            if list.is_empty() {
+                mistake(path, "must not be empty; give at least one secret");
+            }
+            for (index, secret) in list.iter().enumerate() {
+                if secret.expose().is_empty() {
+                    mistake(&format!("{path}[{index}]"), "must not be empty");
+                } else if *path == "standard_webhooks.secrets" && StandardWebhooks::key(secret).is_none() {
+                    mistake(&format!("{path}[{index}]"), "expected whsec_ and base64");
+                }
+            }
+        }
+        if self.networks.as_ref().is_some_and(Vec::is_empty) {
+            mistake("networks", "must not be empty; give at least one network such as 203.0.113.0/24");
+        }
+        if self.query.as_ref().is_some_and(|query| query.name.is_empty()) {
+            mistake("query.name", "must not be empty");
+        }
+        if self.basic.as_ref().is_some_and(|basic| basic.username.contains(':')) {
+            mistake("basic.username", "must not hold ':', which ends a user name");
+        }
+
+        let headers = self.headers();
+        for (index, (path, header)) in headers.iter().enumerate() {
+            if let Some((earlier, _)) = headers[..index].iter().find(|(_, other)| other == header) {
+                mistake(
+                    path,
+                    &format!("takes the header {header}, as {earlier} does; no request can pass both"),
+                );
+            }
+        }
+        mistakes
+    }
+}
+
+impl<'de> Deserialize<'de> for Auth {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct NoneOrTable;
+
+        impl<'de> Visitor<'de> for NoneOrTable {
+            type Value = Auth;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("\"none\" or a table of mechanisms")
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<Auth, E> {
+                match text {
+                    "none" => Ok(Auth::None),
+                    // Not quoted: it may be a secret in the wrong place.
+                    _ => Err(E::custom("expected \"none\" or a table of mechanisms, got another text")),
+                }
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Auth, A::Error> {
+                Mechanisms::deserialize(MapAccessDeserializer::new(map)).map(|all| Auth::All(Box::new(all)))
+            }
+        }
+
+        deserializer.deserialize_any(NoneOrTable)
+    }
+}
+
+impl Serialize for Auth {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::None => serializer.serialize_str("none"),
+            Self::All(required) => required.serialize(serializer),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

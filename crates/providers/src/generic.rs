@@ -1,0 +1,273 @@
+//! A provider that is configuration only: where the topic is, where the subject is, what to answer.
+
+use bytes::Bytes;
+use event::{ProviderName, Subject, Topic};
+use http::{HeaderMap, StatusCode};
+use serde::{Deserialize, Serialize};
+
+use crate::body;
+use crate::header::HeaderName;
+use crate::provider::{Answer, CREDENTIAL_HEADERS, Provider, subject, topic, topic_from};
+use crate::unusable::{Problem, Unusable};
+
+/// A generic provider, as configuration gives it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The provider's name; not one of the built-in ones.
+    pub name: ProviderName,
+    /// The name as people write it; the name itself if there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub title: Option<String>,
+    /// Where the topic is.
+    pub topic: TopicFrom,
+    /// Where the subject is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<SubjectFrom>,
+    /// How the body is written.
+    #[serde(default)]
+    pub body: BodyForm,
+    /// The success answer that the sender insists on; malote's own if there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answer: Option<AnswerConfig>,
+    /// Headers to keep with the event, besides `user-agent`, `webhook-id` and `webhook-timestamp`.
+    #[serde(default)]
+    pub keep_headers: Vec<HeaderName>,
+}
+
+/// How a body is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BodyForm {
+    /// A JSON object.
+    #[default]
+    Json,
+    /// `application/x-www-form-urlencoded`. A pointer `/data[id]` leads to the field `data[id]`.
+    Form,
+}
+
+/// Where the topic is: exactly one of these.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TopicFrom {
+    /// In the body.
+    Pointer(Pointer),
+    /// In a header.
+    Header(HeaderName),
+    /// Nowhere: the sender has only one thing to tell.
+    Constant(Topic),
+}
+
+/// Where the subject is: in the body or, without a pointer, in a header.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SubjectFrom {
+    /// What the id identifies: the part of the subject before the `/`.
+    pub entity: String,
+    /// Where in the body the id is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pointer: Option<Pointer>,
+    /// In which header the id is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub header: Option<HeaderName>,
+}
+
+/// A configured success answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AnswerConfig {
+    /// A 2xx status.
+    #[serde(default)]
+    pub status: SuccessStatus,
+    /// The body.
+    #[serde(default)]
+    pub body: String,
+    /// The body's `Content-Type`.
+    #[serde(default = "text_plain")]
+    pub content_type: String,
+}
+
+fn text_plain() -> String {
+    "text/plain; charset=utf-8".to_owned()
+}
+
+impl AnswerConfig {
+    pub(crate) fn to_answer(&self) -> Answer {
+        Answer {
+            status: self.status.0,
+            body: Bytes::from(self.body.clone()),
+            content_type: self.content_type.clone(),
+        }
+    }
+}
+
+/// A status that says success: 200 to 299.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "u16", into = "u16")]
+pub struct SuccessStatus(StatusCode);
+
+/// The status is not 2xx.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("expected a status from 200 to 299, got {0}")]
+pub struct NotASuccess(u16);
+
+impl Default for SuccessStatus {
+    fn default() -> Self {
+        Self(StatusCode::OK)
+    }
+}
+
+impl TryFrom<u16> for SuccessStatus {
+    type Error = NotASuccess;
+
+    fn try_from(code: u16) -> Result<Self, NotASuccess> {
+        let status = StatusCode::from_u16(code).ok().filter(StatusCode::is_success);
+        status.map(Self).ok_or(NotASuccess(code))
+    }
+}
+
+impl From<SuccessStatus> for u16 {
+    fn from(status: SuccessStatus) -> Self {
+        status.0.as_u16()
+    }
+}
+
+/// A JSON pointer (RFC 6901) to something inside the body: `/data/id`, `/pix/0/endToEndId`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Pointer {
+    text: String,
+    tokens: Vec<String>,
+}
+
+/// The text is no JSON pointer into a body.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("expected a JSON pointer such as /data/id, got {0:?}")]
+pub struct NotAPointer(String);
+
+impl TryFrom<String> for Pointer {
+    type Error = NotAPointer;
+
+    fn try_from(text: String) -> Result<Self, NotAPointer> {
+        let Some(path) = text.strip_prefix('/') else { return Err(NotAPointer(text)) };
+        // `~1` first: `~01` stands for `~1` (RFC 6901, section 4).
+        let tokens = path.split('/').map(|token| token.replace("~1", "/").replace("~0", "~")).collect();
+        Ok(Self { tokens, text })
+    }
+}
+
+impl From<Pointer> for String {
+    fn from(pointer: Pointer) -> Self {
+        pointer.text
+    }
+}
+
+impl Config {
+    /// Every mistake that is about more than one value's form, as (path, message). A configuration without
+    /// any makes a provider that does what it says.
+    pub fn mistakes(&self) -> Vec<(String, String)> {
+        let mut mistakes = Vec::new();
+        let mut mistake = |path: &str, message: String| mistakes.push((path.to_owned(), message));
+        if Provider::named(self.name.as_str()).is_some() {
+            mistake("name", format!("{} is built in; give another name", self.name));
+        }
+        if let Some(subject) = &self.subject {
+            if subject.pointer.is_some() == subject.header.is_some() {
+                mistake("subject", "give exactly one of pointer and header".to_owned());
+            }
+            if subject.entity.is_empty() {
+                mistake(
+                    "subject.entity",
+                    "must not be empty; say what the id identifies, such as \"order\"".to_owned(),
+                );
+            }
+        }
+        if let Some(answer) = &self.answer
+            && http::HeaderValue::from_str(&answer.content_type).is_err()
+        {
+            mistake("answer.content_type", "expected a media type such as text/plain".to_owned());
+        }
+        for (index, name) in self.keep_headers.iter().enumerate() {
+            if CREDENTIAL_HEADERS.contains(&name.as_str()) {
+                mistake(
+                    &format!("keep_headers[{index}]"),
+                    format!("{name} holds credentials and is never kept"),
+                );
+            }
+        }
+        mistakes
+    }
+
+    pub(crate) fn read_json(
+        &self,
+        headers: &HeaderMap,
+        json: &str,
+    ) -> Result<(Topic, Option<Subject>), Unusable> {
+        let topic = match &self.topic {
+            TopicFrom::Pointer(pointer) => {
+                let [parents @ .., last] = pointer.tokens.as_slice() else {
+                    return Err(Problem::TopicMissing { place: pointer.text.clone() }.into());
+                };
+                let found = body::at(json, parents).map(|parent| body::fields(parent, &[last]));
+                if found.is_some_and(|found| found.duplicate.is_some()) {
+                    return Err(Problem::Duplicate { place: pointer.text.clone() }.into());
+                }
+                topic(&pointer.text, body::at(json, &pointer.tokens))?
+            }
+            TopicFrom::Header(name) => header_topic(headers, name)?,
+            TopicFrom::Constant(topic) => topic.clone(),
+        };
+        let id = |from: &SubjectFrom| match &from.pointer {
+            Some(pointer) => subject(&from.entity, body::at(json, &pointer.tokens)),
+            None => header_subject(headers, from),
+        };
+        Ok((topic, self.subject.as_ref().and_then(id)))
+    }
+
+    pub(crate) fn read_form(
+        &self,
+        headers: &HeaderMap,
+        form: &str,
+    ) -> Result<(Topic, Option<Subject>), Unusable> {
+        let fields: Vec<_> = form_urlencoded::parse(form.as_bytes()).collect();
+        let values = |pointer: &Pointer| -> Vec<&str> {
+            let name = pointer.tokens.join("/");
+            fields.iter().filter(|(field, _)| *field == name).map(|(_, value)| value.as_ref()).collect()
+        };
+        let topic = match &self.topic {
+            TopicFrom::Pointer(pointer) => match values(pointer)[..] {
+                [] => return Err(Problem::TopicMissing { place: pointer.text.clone() }.into()),
+                [text] => topic_from(&pointer.text, text)?,
+                _ => return Err(Problem::Duplicate { place: pointer.text.clone() }.into()),
+            },
+            TopicFrom::Header(name) => header_topic(headers, name)?,
+            TopicFrom::Constant(topic) => topic.clone(),
+        };
+        let id = |from: &SubjectFrom| match &from.pointer {
+            Some(pointer) => {
+                values(pointer).first().filter(|id| !id.is_empty()).map(|id| Subject::new(&from.entity, id))
+            }
+            None => header_subject(headers, from),
+        };
+        Ok((topic, self.subject.as_ref().and_then(id)))
+    }
+}
+
+fn header_topic(headers: &HeaderMap, name: &HeaderName) -> Result<Topic, Unusable> {
+    let place = format!("header {name}");
+    if headers.get_all(name.as_str()).iter().count() > 1 {
+        return Err(Problem::Duplicate { place }.into());
+    }
+    match name.only(headers) {
+        Some(text) => topic_from(&place, text),
+        None => Err(Problem::TopicMissing { place }.into()),
+    }
+}
+
+fn header_subject(headers: &HeaderMap, from: &SubjectFrom) -> Option<Subject> {
+    let id = from.header.as_ref()?.only(headers)?;
+    (!id.is_empty()).then(|| Subject::new(&from.entity, id))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,152 @@
+//! GO / Gestão Online: orders, their payment, invoice and delivery, as `{event_id, data}`.
+//!
+//! The provider gives no order of facts: of two notices about an order, the one received later is the newer.
+
+use event::{Subject, Topic};
+use serde::Deserialize;
+
+use crate::provider::{root, subject, topic};
+use crate::value::{optional, required};
+use crate::{ContractError, Date, Id, Personal, SubjectKey, TaxId, TopicInfo, Unusable, body};
+
+/// The provider's name.
+pub const NAME: &str = "gestao-online";
+
+macro_rules! topic_info {
+    ($name:literal, $meaning:literal) => {
+        TopicInfo {
+            name: $name,
+            meaning: $meaning,
+            subject: "data.code",
+            example: Some(include_str!(concat!("../fixtures/gestao-online/", $name, ".json"))),
+        }
+    };
+}
+
+/// Every documented topic.
+pub const TOPICS: &[TopicInfo] = &[
+    topic_info!("ORDER_CREATED", "an order was placed"),
+    topic_info!("ORDER_CANCEL", "an order was cancelled"),
+    topic_info!("TAX_INVOICE_CHANGE_STATUS", "the status of an order's invoice changed"),
+    topic_info!("FINANCIAL_PAYMENT_DISCHARGE", "an order was paid"),
+    topic_info!("FINANCIAL_PAYMENT_STATUS", "the status of an order's payment changed"),
+    topic_info!("ORDER_DELIVERY_CHANGE_STATUS", "the status of an order's delivery changed"),
+];
+
+pub(crate) fn read(json: &str, _: &SubjectKey) -> Result<(Topic, Option<Subject>), Unusable> {
+    let [event_id, data] = root(json, ["event_id", "data"])?;
+    let topic = topic("event_id", event_id)?;
+    let data = body::fields(data.unwrap_or("null"), &["code", "id"]);
+    let subject = data.values.into_iter().find_map(|id| subject("order", id));
+    Ok((topic, subject))
+}
+
+/// The body.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(expecting = "an object")]
+pub struct Notification {
+    /// The topic: the kind of event, not a unique id.
+    #[serde(deserialize_with = "required")]
+    pub event_id: String,
+    /// The order that the event is about.
+    pub data: Order,
+}
+
+/// An order.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(expecting = "an object")]
+pub struct Order {
+    /// The order's id; older versions of the provider's system leave it out.
+    #[serde(default, deserialize_with = "optional")]
+    pub id: Option<Id>,
+    /// The order's code: the key that is always there.
+    #[serde(default, deserialize_with = "optional")]
+    pub code: Option<Id>,
+    /// A UUID.
+    #[serde(default, rename = "utmId", deserialize_with = "optional")]
+    pub utm_id: Option<Id>,
+    /// The day of the order, not of the event.
+    #[serde(default, deserialize_with = "optional")]
+    pub date: Option<Date>,
+    /// A number to which the provider documents no legend.
+    #[serde(default, deserialize_with = "optional")]
+    pub status: Option<Id>,
+    /// The customer.
+    #[serde(default)]
+    pub user: Option<User>,
+}
+
+impl Order {
+    /// What identifies the order: its code, or its id where there is no code.
+    pub fn key(&self) -> Result<&Id, ContractError> {
+        self.code
+            .as_ref()
+            .or(self.id.as_ref())
+            .ok_or_else(|| ContractError::new("data.code", "missing, and so is data.id"))
+    }
+}
+
+/// A customer.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(expecting = "an object")]
+pub struct User {
+    /// The customer's id.
+    #[serde(default, deserialize_with = "optional")]
+    pub id: Option<Id>,
+    /// CPF or CNPJ.
+    #[serde(default, deserialize_with = "optional")]
+    pub document: Option<TaxId>,
+    /// The name.
+    #[serde(default, deserialize_with = "optional")]
+    pub name: Option<Personal>,
+    /// The e-mail address.
+    #[serde(default, deserialize_with = "optional")]
+    pub email: Option<Personal>,
+    /// The telephone.
+    #[serde(default, deserialize_with = "optional")]
+    pub phone: Option<Personal>,
+    /// The mobile telephone.
+    #[serde(default, deserialize_with = "optional")]
+    pub cellphone: Option<Personal>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::parse;
+
+    #[test]
+    fn every_documented_body_parses_in_full() {
+        for topic in TOPICS {
+            let body = topic.example.unwrap();
+            let notification: Notification = parse(body.as_bytes(), false).unwrap();
+            assert_eq!(notification.event_id, topic.name);
+            let order = notification.data;
+            assert_eq!(order.key().unwrap().as_str(), "0000593098");
+            assert_eq!(order.id.unwrap().as_str(), "100");
+            assert_eq!(order.date.unwrap().to_string(), "2021-03-02");
+            assert_eq!(order.status.unwrap().as_str(), "1");
+            let user = order.user.unwrap();
+            assert_eq!(user.document.unwrap().bare(), "123421341234");
+            assert_eq!((user.phone, user.cellphone.unwrap().expose()), (None, "123423434"));
+        }
+    }
+
+    #[test]
+    fn a_broken_body_is_named_by_its_path_and_quotes_no_customer() {
+        let check = |data: &str, expect: &str| {
+            let body = format!(r#"{{"event_id": "ORDER_CREATED", "data": {data}}}"#);
+            let key = parse::<Notification>(body.as_bytes(), false).and_then(|n| n.data.key().cloned());
+            assert_eq!(key.unwrap_err().to_string(), expect);
+        };
+        check(r#"{"status": 1}"#, "data.code: missing, and so is data.id");
+        check(r#"{"code": ["x"]}"#, "data.code: expected an identifier (a string or a number), got an array");
+        check(r#"{"user": {"name": {"first": "Maria"}}}"#, "data.user.name: expected text, got an object");
+        check(
+            r#"{"user": {"document": "Maria!?ção"}, "code": {}}"#,
+            "data.code: expected an identifier (a string or a number), got an object",
+        );
+        check(r#"{"user": "Maria"}"#, "data.user: expected an object, got a string");
+        check(r#""Maria""#, "data: expected an object, got a string");
+    }
+}

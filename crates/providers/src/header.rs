@@ -1,0 +1,57 @@
+//! The name of an HTTP header, as configuration gives it.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// A header name, in any case; compared and shown in lower case (RFC 9110, section 5.1).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct HeaderName(http::HeaderName);
+
+/// The text is no header name.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("expected a header name (letters, digits and '-'), got {0:?}")]
+pub struct NotAHeaderName(String);
+
+impl TryFrom<String> for HeaderName {
+    type Error = NotAHeaderName;
+
+    fn try_from(text: String) -> Result<Self, NotAHeaderName> {
+        http::HeaderName::from_bytes(text.as_bytes()).map(Self).map_err(|_| NotAHeaderName(text))
+    }
+}
+
+impl From<HeaderName> for String {
+    fn from(name: HeaderName) -> Self {
+        name.0.as_str().to_owned()
+    }
+}
+
+impl HeaderName {
+    /// The name's text, in lower case.
+    pub fn as_str(&self) -> &str {
+        self.0.as_str()
+    }
+
+    /// The header's only value; `None` if it is missing, there twice or not text.
+    pub(crate) fn only<'a>(&self, headers: &'a http::HeaderMap) -> Option<&'a str> {
+        only(headers, self.as_str())
+    }
+}
+
+impl fmt::Display for HeaderName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A header's only value; `None` if it is missing, there twice or not text.
+pub(crate) fn only<'a>(headers: &'a http::HeaderMap, name: &str) -> Option<&'a str> {
+    let mut values = headers.get_all(name).iter();
+    let value = values.next()?;
+    match values.next() {
+        None => std::str::from_utf8(value.as_bytes()).ok(),
+        Some(_) => None,
+    }
+}

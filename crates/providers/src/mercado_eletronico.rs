@@ -1,0 +1,192 @@
+//! Mercado Eletrônico: e-procurement, as thin notifications `{topic, data}` of ids and status codes.
+//!
+//! The provider gives no order of facts, and the same body can come again with good reason (103, 101, 103):
+//! of two notices about the same thing, the one received later is the newer.
+
+use event::{Subject, Topic};
+use serde::Deserialize;
+
+use crate::provider::{root, subject, topic};
+use crate::value::optional;
+use crate::{Id, SubjectKey, TopicInfo, Unusable, body};
+
+/// The provider's name.
+pub const NAME: &str = "mercado-eletronico";
+
+/// Headers that the provider may send about the delivery. The body alone says what happened.
+pub(crate) const KEEP_HEADERS: &[&str] = &["x-me-attempt", "x-me-topic", "x-me-event-id"];
+
+macro_rules! documented {
+    ($name:literal, $meaning:literal, $subject:literal) => {
+        TopicInfo {
+            name: $name,
+            meaning: $meaning,
+            subject: $subject,
+            example: Some(include_str!(concat!("../fixtures/mercado-eletronico/", $name, ".json"))),
+        }
+    };
+}
+
+/// Every documented topic.
+pub const TOPICS: &[TopicInfo] = &[
+    documented!("order.received", "a supplier received an order", "data.orderId"),
+    documented!("order.created", "an order was created", "data.orderId"),
+    documented!("order.canceled", "an order was cancelled", "data.orderId"),
+    documented!("order.delivered", "an item of an order was delivered", "data.orderId"),
+    documented!("order.updated", "an order was changed", "data.orderId"),
+    documented!("prerequest.submitted", "a pre-request was submitted", "data.preRequestId"),
+    documented!("request.approved", "a request was approved", "data.requestId"),
+    documented!("request.status", "the status of a request changed", "data.requestId"),
+    documented!(
+        "request-item.status.updated",
+        "the status of an item of a request changed",
+        "data.requestId"
+    ),
+    documented!("rfq.created", "a request for quotation was created", "data.rfqId"),
+    documented!("rfq.closed", "a request for quotation was closed", "data.rfqId"),
+    documented!("rfq.expired", "a request for quotation expired", "data.rfqId"),
+    documented!("rfq.canceled", "a request for quotation was cancelled", "data.rfqId"),
+    documented!("rfq.updated", "a request for quotation was changed", "data.rfqId"),
+    documented!("rfq.received", "a supplier received a request for quotation", "data.rfqId"),
+    documented!("rfq.answer.created", "a supplier answered a request for quotation", "data.rfqId"),
+    // Its documented example carries the topic `rfq.answer.created`, so it is no example of this one.
+    TopicInfo {
+        name: "rfq.answer.updated",
+        meaning: "a supplier changed the answer to a request for quotation",
+        subject: "data.rfqId",
+        example: None,
+    },
+    documented!("preorder.created", "a pre-order was created", "data.preOrderId"),
+    documented!("preorder.approved", "a pre-order was approved", "data.preOrderId"),
+    documented!("preorder.status", "the status of a pre-order changed", "data.preOrderId"),
+    documented!("service-sheet.created", "a service sheet was created", "data.serviceSheetId"),
+    documented!("service-sheet.approved", "a service sheet was approved", "data.serviceSheetId"),
+    documented!("service-sheet.status", "the status of a service sheet changed", "data.serviceSheetId"),
+    documented!(
+        "service-sheet-document.status",
+        "the status of a service sheet's document changed",
+        "data.serviceSheetHeaderId"
+    ),
+    documented!("contract.created", "a contract was created", "data.contractId"),
+    documented!("contract.approved", "a contract was approved", "data.contractId"),
+    documented!("contract.updated", "a contract was changed", "data.contractId"),
+    documented!("contract.status", "the status of a contract changed", "data.contractId"),
+    documented!("invoice.status", "the status of an invoice changed", "data.invoiceId"),
+    documented!("invoice.created", "an invoice was created", "data.invoiceId"),
+    documented!("invoice.updated", "an invoice was changed", "data.invoiceId"),
+    documented!(
+        "invoice.creditmemo.requested",
+        "a credit memo was requested for an invoice",
+        "data.invoiceId"
+    ),
+    documented!("invoice.attachment.created", "a file was attached to an invoice", "data.invoiceId"),
+    documented!("invoice.attachment.deleted", "a file was removed from an invoice", "data.invoiceId"),
+    documented!("supplier.created", "a supplier was created", "data.supplierId"),
+    documented!("supplier.updated", "a supplier was changed", "data.supplierId"),
+    documented!("supplier.approved", "a supplier was approved", "data.supplierId"),
+    documented!("supplier.approval.pending", "a supplier waits for approval", "data.supplierId"),
+    documented!(
+        "integration.result",
+        "an integration request was carried out or refused",
+        "data.correlationId"
+    ),
+    documented!(
+        "integration.supplier.result",
+        "an integration request about a supplier was carried out or refused",
+        "data.correlationId"
+    ),
+    documented!("product.created", "a product was created", "data.productId"),
+    documented!("product.updated", "a product was changed", "data.productId"),
+];
+
+/// The id fields of `data` and the entity that each identifies. An unknown topic is about the first one it
+/// has: what is bought comes before the parties to it.
+const IDS: [(&str, &str); 13] = [
+    ("invoiceId", "invoice"),
+    ("orderId", "order"),
+    ("rfqId", "rfq"),
+    ("preRequestId", "prerequest"),
+    ("requestId", "request"),
+    ("preOrderId", "preorder"),
+    ("serviceSheetId", "service-sheet"),
+    ("serviceSheetHeaderId", "service-sheet-document"),
+    ("contractId", "contract"),
+    ("productId", "product"),
+    ("correlationId", "integration"),
+    ("deliveryId", "delivery"),
+    ("supplierId", "supplier"),
+];
+
+pub(crate) fn read(json: &str, _: &SubjectKey) -> Result<(Topic, Option<Subject>), Unusable> {
+    let [name, data] = root(json, ["topic", "data"])?;
+    let topic = topic("topic", name)?;
+    let ids = body::fields(data.unwrap_or("null"), &IDS.map(|(field, _)| field)).values;
+    let of = |index: usize| subject(IDS[index].1, ids[index]);
+    let documented = TOPICS.iter().find(|info| info.name == topic.as_str()).and_then(|info| {
+        IDS.iter().position(|(field, _)| info.subject.strip_prefix("data.") == Some(field)).and_then(of)
+    });
+    Ok((topic, documented.or_else(|| (0..IDS.len()).find_map(of))))
+}
+
+/// The body. Which `data` it holds depends on the topic.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(expecting = "an object")]
+pub struct Notice<T> {
+    /// The ids and codes.
+    pub data: T,
+}
+
+/// The data of `invoice.*`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(expecting = "an object", rename_all = "camelCase")]
+pub struct Invoice {
+    /// The invoice.
+    pub invoice_id: Id,
+    /// On `invoice.status`: the code of the status.
+    #[serde(default, deserialize_with = "optional")]
+    pub status: Option<Id>,
+    /// On `invoice.status`: the code of the status before.
+    #[serde(default, deserialize_with = "optional")]
+    pub previous_status: Option<Id>,
+    /// On `invoice.attachment.*`: the file.
+    #[serde(default, deserialize_with = "optional")]
+    pub attachment_id: Option<Id>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::parse;
+
+    fn invoice(body: &str) -> Result<Invoice, String> {
+        parse::<Notice<Invoice>>(body.as_bytes(), false)
+            .map(|notice| notice.data)
+            .map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn every_documented_invoice_body_parses() {
+        let bodies: Vec<_> = TOPICS.iter().filter(|t| t.name.starts_with("invoice.")).collect();
+        assert_eq!(bodies.len(), 6);
+        for topic in bodies {
+            let invoice = invoice(topic.example.unwrap()).unwrap();
+            assert_eq!(invoice.status.is_some(), topic.name == "invoice.status", "{}", topic.name);
+            assert_eq!(invoice.attachment_id.is_some(), topic.name.contains("attachment"), "{}", topic.name);
+        }
+    }
+
+    #[test]
+    fn codes_keep_their_text_as_strings_and_as_numbers() {
+        let invoice =
+            invoice(r#"{"data": {"invoiceId": "0004", "status": 103, "previousStatus": "101"}}"#).unwrap();
+        assert_eq!(invoice.invoice_id.as_str(), "0004");
+        assert_eq!(invoice.status.unwrap().as_str(), "103");
+        assert_eq!(invoice.previous_status.unwrap().as_str(), "101");
+    }
+
+    #[test]
+    fn an_invoice_without_an_id_is_named() {
+        assert_eq!(invoice(r#"{"data": {}}"#).unwrap_err(), "data.invoiceId: missing");
+        assert_eq!(invoice(r#"{"topic": "invoice.created"}"#).unwrap_err(), "data: missing");
+    }
+}
