@@ -1,1 +1,23 @@
-//! Placeholder.
+//! HTTP in: authenticates a provider's POST, reads its topic, publishes it, and answers once it is durable.
+//!
+//! ```text
+//! POST /webhooks/{source}
+//!   address ▸ credentials ▸ content type ▸ size ▸ signature ▸ topic ▸ publish ▸ confirm ▸ 200 {"id", "topic"}
+//!                                                              └─(unusable)▸ rejected ▸ confirm ▸ 400
+//! ```
+//!
+//! A 2xx answer means that the event is durable in every queue bound to its topic. Anything else is a problem
+//! (RFC 9457) that says what to do. This crate is thin: it knows no table and no domain, and leaves the meaning of a
+//! body to `providers` and its storage to `broker`.
+
+mod config;
+mod receive;
+mod refusal;
+mod source;
+#[cfg(test)]
+mod tests;
+mod trace;
+
+pub use config::Config;
+pub use receive::Ingress;
+pub use source::Source;

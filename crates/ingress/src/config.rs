@@ -1,0 +1,43 @@
+//! What an operator sets about the ingress.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use serde::Deserialize;
+use server::{Limits, Tls};
+
+/// The ingress's port, limits and deadlines.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Address and port; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// The longest body, in bytes.
+    pub body_limit_bytes: usize,
+    /// How long the broker may take to confirm before the sender is asked to try again, in milliseconds. Senders
+    /// give up after 5 to 10 s and call that a failure.
+    pub answer_timeout_ms: u64,
+    /// How many requests of one source are worked on at once; more are asked to come again (429).
+    pub source_requests: usize,
+    /// Proxies whose `X-Forwarded-For` is believed.
+    #[serde(default)]
+    pub trusted_proxies: Vec<IpNet>,
+    /// Time-outs and limits of the port.
+    #[serde(default)]
+    pub limits: Limits,
+    /// Certificate and key; without it, plain HTTP.
+    #[serde(default)]
+    pub tls: Option<Tls>,
+}
+
+impl Config {
+    /// The port by itself.
+    pub fn server(&self) -> server::Config {
+        server::Config { listen: self.listen, limits: self.limits, tls: self.tls.clone() }
+    }
+
+    pub(crate) fn answer_timeout(&self) -> Duration {
+        Duration::from_millis(self.answer_timeout_ms)
+    }
+}

@@ -1,0 +1,250 @@
+//! The way of one request, from its head to the broker's confirm.
+
+use std::collections::HashMap;
+use std::error::Error;
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::body::Body;
+use axum::extract::{Path, Request, State};
+use axum::response::{IntoResponse, Response};
+use axum::routing::any;
+use axum::{Router, http};
+use broker::{DynBroker, ExchangeName, Layout};
+use bytes::Bytes;
+use event::{Event, EventId, Headers, Message, Topic, header};
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
+use http::request::Parts;
+use http::{HeaderValue, Method, StatusCode};
+use providers::auth::{Credentials, client_ip};
+use providers::{Answer, Inbound, Reading, SubjectKey};
+use server::PeerAddr;
+use tokio::time::timeout;
+use tracing::{Instrument, Span, debug, debug_span, error, warn};
+
+use crate::refusal::Refusal;
+use crate::source::Route;
+use crate::trace::traceparent;
+use crate::{Config, Source};
+
+/// The ingress at work. Cloning shares it.
+#[derive(Clone)]
+pub struct Ingress(Arc<Inner>);
+
+struct Inner {
+    routes: HashMap<String, Route>,
+    broker: DynBroker,
+    layout: Layout,
+    key: SubjectKey,
+    config: Config,
+}
+
+/// What an accepted request is answered with.
+struct Accepted<'a> {
+    id: EventId,
+    topic: Topic,
+    answer: Option<&'a Answer>,
+}
+
+impl Ingress {
+    /// An ingress for these sources. `key` hashes personal data in subjects.
+    pub fn new(
+        sources: Vec<Source>,
+        broker: DynBroker,
+        layout: Layout,
+        key: SubjectKey,
+        config: Config,
+    ) -> Self {
+        let places = config.source_requests;
+        let routes =
+            sources.into_iter().map(|source| (source.name.to_string(), Route::new(source, places))).collect();
+        Self(Arc::new(Inner { routes, broker, layout, key, config }))
+    }
+
+    /// The service to run on a [`server::Server`], which provides the peer's address.
+    pub fn router(self) -> Router {
+        Router::new()
+            .route("/webhooks/{source}", any(receive))
+            .fallback(async || Refusal::NoSuchAddress.into_response())
+            .with_state(self)
+    }
+}
+
+async fn receive(State(ingress): State<Ingress>, Path(source): Path<String>, request: Request) -> Response {
+    let Some(route) = ingress.0.routes.get(&source) else { return Refusal::UnknownSource.into_response() };
+    let id = EventId::generate();
+    let span = debug_span!("receive", event_id = %id, %source, topic = tracing::field::Empty);
+    async {
+        match ingress.0.accept(route, id, request).await {
+            Ok(accepted) => {
+                route.accepted.increment(1);
+                debug!("accepted");
+                accepted.into_response()
+            }
+            Err(refusal) => {
+                report(route, id, &refusal);
+                refusal.into_response()
+            }
+        }
+    }
+    .instrument(span)
+    .await
+}
+
+/// Counts and logs a refusal. The log names the source and the reason, nothing of the request.
+fn report(route: &Route, id: EventId, refusal: &Refusal) {
+    let source = &route.source.name;
+    match refusal {
+        Refusal::Unusable { .. } => {
+            route.rejected.increment(1);
+            warn!(%source, event_id = %id, "rejected, and kept: {refusal}");
+        }
+        Refusal::Denied(_) => {
+            route.denied.increment(1);
+            warn!(%source, "denied: {refusal}");
+        }
+        Refusal::NotStored(cause) => {
+            route.unavailable.increment(1);
+            let cause: &dyn Error = cause;
+            let below = cause.source().map(|below| format!(": {below}")).unwrap_or_default();
+            error!(%source, event_id = %id, "{refusal}: {cause}{below}");
+        }
+        Refusal::NotInTime => {
+            route.unavailable.increment(1);
+            error!(%source, event_id = %id, "{refusal}");
+        }
+        Refusal::NoSuchAddress
+        | Refusal::UnknownSource
+        | Refusal::Method
+        | Refusal::ContentType { .. }
+        | Refusal::ContentEncoding
+        | Refusal::Busy
+        | Refusal::Body(_) => {
+            route.refused.increment(1);
+            warn!(%source, "refused: {refusal}");
+        }
+    }
+}
+
+impl Inner {
+    async fn accept<'a>(
+        &self,
+        route: &'a Route,
+        id: EventId,
+        request: Request,
+    ) -> Result<Accepted<'a>, Refusal> {
+        if request.method() != Method::POST {
+            return Err(Refusal::Method);
+        }
+        let _place = route.places.try_acquire().map_err(|_| Refusal::Busy)?;
+        let time = event::now();
+        let (parts, body) = request.into_parts();
+        let body = self.authenticated(route, &parts, body, time).await?;
+        let provider = &route.source.provider;
+        let read = provider.read(&Inbound { headers: &parts.headers, body: &body }, &self.key);
+        let (reading, cause) = match read {
+            Ok(reading) => (reading, None),
+            Err(cause) => (unread(provider.keep(&parts.headers)), Some(cause)),
+        };
+        Span::current().record("topic", reading.topic.as_str());
+        let mut message = Event {
+            id,
+            source: route.event_source.clone(),
+            topic: reading.topic.clone(),
+            subject: reading.subject,
+            time,
+            content_type: content_type(&parts).unwrap_or(provider.media_type()).to_owned(),
+            data: body,
+            traceparent: Some(traceparent(&parts.headers, id)),
+            replay_of: None,
+            repaired: reading.repaired,
+            headers: reading.headers,
+        }
+        .to_message();
+        let topic = reading.topic;
+        match cause {
+            None => {
+                self.publish(route, &self.layout.received(provider.name()), &topic, message).await?;
+                Ok(Accepted { id, topic, answer: provider.answer() })
+            }
+            Some(cause) => {
+                message.headers.insert(header::CAUSE.to_owned(), cause.to_string().into());
+                self.publish(route, &self.layout.rejected(), &topic, message).await?;
+                Err(Refusal::Unusable { cause, id })
+            }
+        }
+    }
+
+    /// The body, once everything that the source has to prove is proved. What needs no body is checked first.
+    async fn authenticated(
+        &self,
+        route: &Route,
+        parts: &Parts,
+        body: Body,
+        now: event::Timestamp,
+    ) -> Result<Bytes, Refusal> {
+        let peer = parts.extensions.get::<PeerAddr>().expect("the server sets the peer's address").0.ip();
+        let credentials = Credentials {
+            headers: &parts.headers,
+            query: parts.uri.query(),
+            client_ip: client_ip(peer, &parts.headers, &self.config.trusted_proxies),
+            body: &[],
+            now,
+        };
+        let auth = &route.source.auth;
+        auth.check_head(&credentials).map_err(Refusal::Denied)?;
+        if !route.source.provider.accepts(content_type(parts)) {
+            return Err(Refusal::ContentType { expected: route.source.provider.media_type() });
+        }
+        if parts.headers.get(CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity") {
+            return Err(Refusal::ContentEncoding);
+        }
+        let (limit, time) = (self.config.body_limit_bytes, self.config.limits.body_timeout());
+        let body = server::body::read(body, limit, time).await.map_err(Refusal::Body)?;
+        auth.check_body(&Credentials { body: &body, ..credentials }).map_err(Refusal::Denied)?;
+        Ok(body)
+    }
+
+    async fn publish(
+        &self,
+        route: &Route,
+        exchange: &ExchangeName,
+        topic: &Topic,
+        message: Message,
+    ) -> Result<(), Refusal> {
+        let started = Instant::now();
+        let publish = self.broker.publish(exchange, topic.as_str(), message);
+        let published = timeout(self.config.answer_timeout(), publish).await;
+        route.publish_seconds.record(started.elapsed().as_secs_f64());
+        published.map_err(|_| Refusal::NotInTime)?.map_err(Refusal::NotStored)
+    }
+}
+
+/// What is known of a body that cannot be used. Its topic could not be read.
+fn unread(headers: Headers) -> Reading {
+    let topic = Topic::new("rejected").expect("a literal that keeps the rule");
+    Reading { topic, subject: None, repaired: false, headers }
+}
+
+fn content_type(parts: &Parts) -> Option<&str> {
+    // A value that is not text is no type that anyone accepts.
+    parts.headers.get(CONTENT_TYPE).map(|value| value.to_str().unwrap_or("?"))
+}
+
+impl IntoResponse for Accepted<'_> {
+    fn into_response(self) -> Response {
+        let (status, content_type, body) = match self.answer {
+            Some(answer) => (answer.status, answer.content_type.clone(), answer.body.clone()),
+            None => {
+                let body = serde_json::json!({ "id": self.id, "topic": self.topic }).to_string();
+                (StatusCode::OK, "application/json".to_owned(), body.into())
+            }
+        };
+        let mut response = Response::new(Body::from(body));
+        *response.status_mut() = status;
+        if let Ok(value) = HeaderValue::from_str(&content_type) {
+            response.headers_mut().insert(CONTENT_TYPE, value);
+        }
+        response
+    }
+}

@@ -1,0 +1,75 @@
+//! Every answer that is not a success, and its HTTP form, in one place.
+
+use axum::response::{IntoResponse, Response};
+use broker::PublishError;
+use event::EventId;
+use http::StatusCode;
+use providers::Unusable;
+use providers::auth::Denied;
+use server::{BodyError, Problem};
+
+/// Why a request did not become an event.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Refusal {
+    #[error("no such address; webhooks are posted to /webhooks/{{source}}")]
+    NoSuchAddress,
+    #[error("no source of this name is configured; check the last part of the address")]
+    UnknownSource,
+    #[error("only POST is allowed here")]
+    Method,
+    #[error(transparent)]
+    Denied(Denied),
+    #[error("this source sends {expected}; set Content-Type to it")]
+    ContentType { expected: &'static str },
+    #[error("compressed bodies are not read; send the body without Content-Encoding")]
+    ContentEncoding,
+    #[error("too many requests of this source are being worked on; send it again later")]
+    Busy,
+    #[error(transparent)]
+    Body(BodyError),
+    /// The body is kept under the id, with the reason.
+    #[error("{cause}")]
+    Unusable { cause: Unusable, id: EventId },
+    #[error("the event could not be stored; send it again later")]
+    NotStored(#[source] PublishError),
+    #[error("the event was not confirmed in time; send it again later")]
+    NotInTime,
+}
+
+/// How long a sender is asked to wait, in seconds: about the time a broker takes to come back.
+const RETRY_AFTER_S: u32 = 5;
+
+impl Refusal {
+    fn problem(&self) -> Problem {
+        let problem = match self {
+            Self::NoSuchAddress => Problem::new(StatusCode::NOT_FOUND),
+            Self::UnknownSource => {
+                Problem::new(StatusCode::NOT_FOUND).with_type("unknown-source", "Unknown source")
+            }
+            Self::Method => Problem::new(StatusCode::METHOD_NOT_ALLOWED).allow("POST"),
+            // No challenge is named: it would tell which credential this source wants.
+            Self::Denied(Denied::Credentials) => Problem::new(StatusCode::UNAUTHORIZED),
+            Self::Denied(Denied::Network) => Problem::new(StatusCode::FORBIDDEN),
+            Self::ContentType { .. } | Self::ContentEncoding => {
+                Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE)
+            }
+            Self::Busy => Problem::new(StatusCode::TOO_MANY_REQUESTS).retry_after(1),
+            Self::Body(BodyError::TooLarge { .. }) => Problem::new(StatusCode::PAYLOAD_TOO_LARGE),
+            Self::Body(BodyError::TimedOut { .. }) => Problem::new(StatusCode::REQUEST_TIMEOUT),
+            Self::Body(BodyError::Broken(_)) => Problem::new(StatusCode::BAD_REQUEST),
+            Self::Unusable { id, .. } => Problem::new(StatusCode::BAD_REQUEST)
+                .with_type("unusable-body", "The body cannot be used")
+                .member("id", id.to_string()),
+            Self::NotStored(_) | Self::NotInTime => {
+                Problem::new(StatusCode::SERVICE_UNAVAILABLE).retry_after(RETRY_AFTER_S)
+            }
+        };
+        problem.detail(self.to_string())
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        self.problem().into_response().map(axum::body::Body::new)
+    }
+}

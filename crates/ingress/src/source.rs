@@ -1,0 +1,50 @@
+//! One configured sender, with what is counted about it.
+
+use event::SourceName;
+use metrics::{Counter, Histogram, counter, histogram};
+use providers::Provider;
+use providers::auth::Auth;
+use tokio::sync::Semaphore;
+
+/// A configured sender: `POST /webhooks/{name}`.
+#[derive(Clone, Debug)]
+pub struct Source {
+    /// Its name, the last part of its address.
+    pub name: SourceName,
+    /// The contract it keeps.
+    pub provider: Provider,
+    /// What it has to prove.
+    pub auth: Auth,
+}
+
+/// A source at work.
+pub(crate) struct Route {
+    pub(crate) source: Source,
+    pub(crate) event_source: event::Source,
+    pub(crate) places: Semaphore,
+    pub(crate) accepted: Counter,
+    pub(crate) rejected: Counter,
+    pub(crate) denied: Counter,
+    pub(crate) refused: Counter,
+    pub(crate) unavailable: Counter,
+    /// From the whole body read to the broker's confirm.
+    pub(crate) publish_seconds: Histogram,
+}
+
+impl Route {
+    pub(crate) fn new(source: Source, places: usize) -> Self {
+        let name = source.name.to_string();
+        let requests = |outcome: &'static str| counter!("ingress_requests_total", "source" => name.clone(), "outcome" => outcome);
+        Self {
+            event_source: event::Source::new(source.provider.name().clone(), source.name.clone()),
+            places: Semaphore::new(places),
+            accepted: requests("accepted"),
+            rejected: requests("rejected"),
+            denied: requests("denied"),
+            refused: requests("refused"),
+            unavailable: requests("unavailable"),
+            publish_seconds: histogram!("ingress_publish_seconds", "source" => name.clone()),
+            source,
+        }
+    }
+}

@@ -1,0 +1,274 @@
+//! The ingress in front of a broker that answers as it is told to.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use axum::body::{Body, to_bytes};
+use broker::{
+    Broker, BrokerError, BrokerInfo, Deliveries, ExchangeName, Layout, PublishError, Publisher, QueueName,
+    QueueStatus, Subscriber, Topology,
+};
+use event::{Event, Message, SourceName, header};
+use http::{Request, Response};
+use providers::{Provider, SubjectKey, generic};
+use serde_json::{Value, json};
+use server::PeerAddr;
+use tokio::sync::Semaphore;
+use tower_service::Service;
+
+use crate::{Config, Ingress, Source};
+
+/// What the next publishes come to.
+enum Mood {
+    Confirms,
+    IsAway,
+    HasNoExchange,
+    /// Says that a publish has come, and confirms it once there is a permit.
+    Waits(Arc<Gate>),
+}
+
+struct Gate {
+    come: Semaphore,
+    permits: Semaphore,
+}
+
+impl Gate {
+    fn closed() -> Arc<Self> {
+        Arc::new(Self { come: Semaphore::new(0), permits: Semaphore::new(0) })
+    }
+}
+
+/// Keeps what is published.
+struct Recording {
+    mood: Mood,
+    published: Mutex<Vec<(String, String, Message)>>,
+}
+
+#[async_trait]
+impl Publisher for Recording {
+    async fn publish(
+        &self,
+        exchange: &ExchangeName,
+        key: &str,
+        message: Message,
+    ) -> Result<(), PublishError> {
+        match &self.mood {
+            Mood::Confirms => {}
+            Mood::IsAway => return Err(PublishError::Unavailable("connection refused".into())),
+            Mood::HasNoExchange => {
+                return Err(PublishError::MissingExchange { exchange: exchange.clone() });
+            }
+            Mood::Waits(gate) => {
+                gate.come.add_permits(1);
+                gate.permits.acquire().await.expect("open").forget();
+            }
+        }
+        self.published.lock().unwrap().push((exchange.to_string(), key.to_owned(), message));
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Subscriber for Recording {
+    async fn subscribe(&self, queue: &QueueName, _: u16) -> Result<Box<dyn Deliveries>, BrokerError> {
+        Err(BrokerError::MissingQueue { queue: queue.clone() })
+    }
+}
+
+#[async_trait]
+impl Broker for Recording {
+    async fn declare(&self, _: &Topology) -> Result<(), BrokerError> {
+        Ok(())
+    }
+
+    async fn queues(&self, _: &[QueueName]) -> Result<Vec<QueueStatus>, BrokerError> {
+        Ok(Vec::new())
+    }
+
+    async fn check(&self) -> Result<BrokerInfo, BrokerError> {
+        Ok(BrokerInfo { product: "recording".into(), version: "1".into(), address: "memory".into() })
+    }
+
+    async fn close(&self) {}
+}
+
+struct Setup {
+    broker: Arc<Recording>,
+    router: axum::Router,
+}
+
+const CONFIG: Config = Config {
+    listen: SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0),
+    body_limit_bytes: 1024,
+    answer_timeout_ms: 4_000,
+    source_requests: 2,
+    trusted_proxies: Vec::new(),
+    limits: server::Limits {
+        first_byte_timeout_ms: 1_000,
+        header_timeout_ms: 1_000,
+        body_timeout_ms: 1_000,
+        idle_timeout_ms: 1_000,
+        max_connections: 8,
+        drain_timeout_ms: 1_000,
+    },
+    tls: None,
+};
+
+fn setup(mood: Mood) -> Setup {
+    setup_with(mood, CONFIG)
+}
+
+fn setup_with(mood: Mood, config: Config) -> Setup {
+    let source = |name: &str, provider: Provider, auth: Value| Source {
+        name: SourceName::new(name).unwrap(),
+        provider,
+        auth: serde_json::from_value(auth).unwrap(),
+    };
+    let acknowledging: generic::Config = serde_json::from_value(json!({
+        "name": "erp", "topic": {"pointer": "/event"}, "answer": {"status": 202, "body": "OK", "content_type": "text/plain"},
+    }))
+    .unwrap();
+    let sources = vec![
+        source(
+            "me",
+            Provider::named("mercado-eletronico").unwrap(),
+            json!({"header": {"name": "x-api-key", "secrets": ["s3cret"]}}),
+        ),
+        source("erp", Provider::generic(&acknowledging), json!("none")),
+        source("inside", Provider::named("gestao-online").unwrap(), json!({"networks": ["10.0.0.0/8"]})),
+    ];
+    let broker = Arc::new(Recording { mood, published: Mutex::default() });
+    let key = SubjectKey::from_bytes([7; 32]);
+    let router = Ingress::new(sources, broker.clone(), Layout::new(""), key, config).router();
+    Setup { broker, router }
+}
+
+impl Setup {
+    async fn send(&self, request: Request<Body>) -> Response<Body> {
+        self.router.clone().call(request).await.expect("a router answers")
+    }
+
+    async fn post(&self, path: &str, body: &'static str) -> Response<Body> {
+        self.send(post(path, body)).await
+    }
+
+    fn published(&self) -> Vec<(String, String, Message)> {
+        self.broker.published.lock().unwrap().clone()
+    }
+}
+
+fn post(path: &str, body: &'static str) -> Request<Body> {
+    Request::post(path)
+        .header("x-api-key", "s3cret")
+        .header("content-type", "application/json")
+        .extension(PeerAddr("192.0.2.1:4000".parse().unwrap()))
+        .body(Body::from(body))
+        .unwrap()
+}
+
+async fn json_of(response: Response<Body>) -> Value {
+    serde_json::from_slice(&to_bytes(response.into_body(), 65_536).await.unwrap()).unwrap()
+}
+
+const ORDER: &str = r#"{"topic": "order.created", "data": {"orderId": "0123"}}"#;
+
+#[tokio::test]
+async fn an_accepted_post_is_published_with_its_bytes_and_answered_with_its_id() {
+    let setup = setup(Mood::Confirms);
+    let response = setup.post("/webhooks/me", ORDER).await;
+    assert_eq!(response.status(), 200);
+    let answer = json_of(response).await;
+    let (exchange, key, message) = setup.published().remove(0);
+    assert_eq!((exchange.as_str(), key.as_str()), ("received.mercado-eletronico", "order.created"));
+    let event = Event::from_message(&message).unwrap();
+    assert_eq!(answer, json!({"id": event.id, "topic": "order.created"}));
+    assert_eq!(event.data, ORDER);
+    assert_eq!(event.source.to_string(), "/mercado-eletronico/me");
+    assert_eq!(event.subject.unwrap().as_str(), "order/0123");
+    assert!(event.traceparent.unwrap().contains(&event.id.to_string().replace('-', "")));
+}
+
+#[tokio::test]
+async fn an_unusable_body_is_kept_with_its_cause_before_it_is_refused() {
+    let setup = setup(Mood::Confirms);
+    let response = setup.post("/webhooks/me", r#"{"data": {}}"#).await;
+    assert_eq!(response.status(), 400);
+    let problem = json_of(response).await;
+    let (exchange, _, message) = setup.published().remove(0);
+    assert_eq!(exchange, "rejected");
+    assert_eq!(message.body, r#"{"data": {}}"#);
+    assert_eq!(problem["id"], message.message_id.as_str());
+    assert_eq!(problem["detail"], message.text(header::CAUSE).unwrap());
+    assert!(problem["detail"].as_str().unwrap().starts_with("topic: missing"), "{problem}");
+}
+
+#[tokio::test]
+async fn what_cannot_be_stored_is_never_answered_with_success() {
+    let check = async |mood, body| {
+        let response = setup(mood).post("/webhooks/me", body).await;
+        assert_eq!(response.status(), 503);
+        assert_eq!(response.headers()["retry-after"], "5");
+    };
+    check(Mood::IsAway, ORDER).await;
+    check(Mood::HasNoExchange, ORDER).await;
+    // An unusable body that cannot be kept is asked for again, too.
+    check(Mood::IsAway, "{}").await;
+    let config = Config { answer_timeout_ms: 20, ..CONFIG };
+    let response = setup_with(Mood::Waits(Gate::closed()), config).post("/webhooks/me", ORDER).await;
+    assert_eq!(response.status(), 503);
+}
+
+#[tokio::test]
+async fn one_source_cannot_take_the_places_of_another() {
+    let gate = Gate::closed();
+    let setup = Arc::new(setup(Mood::Waits(gate.clone())));
+    let waiting: Vec<_> = (0..2)
+        .map(|_| {
+            let setup = setup.clone();
+            tokio::spawn(async move { setup.post("/webhooks/me", ORDER).await.status() })
+        })
+        .collect();
+    gate.come.acquire_many(2).await.expect("open").forget();
+    let refused = setup.post("/webhooks/me", ORDER).await;
+    assert_eq!(refused.status(), 429);
+    assert_eq!(refused.headers()["retry-after"], "1");
+    gate.permits.add_permits(3);
+    assert_eq!(setup.post("/webhooks/erp", r#"{"event": "x"}"#).await.status(), 202);
+    for waiting in waiting {
+        assert_eq!(waiting.await.unwrap(), 200);
+    }
+}
+
+#[tokio::test]
+async fn a_provider_that_insists_on_an_answer_gets_it() {
+    let response = setup(Mood::Confirms).post("/webhooks/erp", r#"{"event": "paid"}"#).await;
+    assert_eq!(response.status(), 202);
+    assert_eq!(response.headers()["content-type"], "text/plain");
+    assert_eq!(to_bytes(response.into_body(), 100).await.unwrap(), "OK");
+}
+
+#[tokio::test]
+async fn whoever_proves_nothing_leaves_nothing() {
+    let setup = setup(Mood::Confirms);
+    let check = async |status: u16, request: Request<Body>| {
+        let response = setup.send(request).await;
+        assert_eq!(response.status(), status);
+        assert_eq!(response.headers()["content-type"], "application/problem+json");
+        assert!(setup.published().is_empty());
+    };
+    let edit = |change: fn(&mut Request<Body>)| {
+        let mut request = post("/webhooks/me", ORDER);
+        change(&mut request);
+        request
+    };
+    check(401, edit(|r| drop(r.headers_mut().remove("x-api-key")))).await;
+    check(401, edit(|r| drop(r.headers_mut().insert("x-api-key", "s3creT".parse().unwrap())))).await;
+    check(403, post("/webhooks/inside", "{}")).await;
+    check(404, post("/webhooks/nobody", ORDER)).await;
+    check(404, post("/", ORDER)).await;
+    check(405, edit(|r| *r.method_mut() = http::Method::GET)).await;
+    check(413, edit(|r| *r.body_mut() = Body::from(vec![b' '; 2_000]))).await;
+    check(415, edit(|r| drop(r.headers_mut().insert("content-type", "text/xml".parse().unwrap())))).await;
+    check(415, edit(|r| drop(r.headers_mut().insert("content-encoding", "gzip".parse().unwrap())))).await;
+}
