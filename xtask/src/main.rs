@@ -1,2 +1,73 @@
-//! P.
-fn main() {}
+//! The build tool: `cargo xtask <command>` does what a contributor or the continuous integration does more than once.
+//!
+//! Promises that everything runs on a fresh Debian machine with nothing but a Rust toolchain. It knows the layout of
+//! the repository and how cargo is called, and nothing of what malote does.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+mod docs;
+mod report;
+mod test;
+mod tidy;
+mod workspace;
+
+use report::Report;
+use workspace::Workspace;
+
+/// Build tool of malote.
+#[derive(Parser)]
+#[command(bin_name = "cargo xtask", about, max_term_width = 100)]
+enum Command {
+    /// Checks what the compiler does not: who names whom, dependency fences, file headers, the architecture file
+    Tidy,
+    /// Runs every check and every test, with private RabbitMQ and PostgreSQL servers
+    Test {
+        /// Runs only the tests whose names contain one of these, and none of the other checks. What follows `--`
+        /// goes to the test programs (`cargo xtask test routes -- --nocapture`)
+        #[arg(value_name = "FILTER")]
+        filters: Vec<String>,
+        /// Arguments of the test programs
+        #[arg(last = true, value_name = "ARGUMENT")]
+        arguments: Vec<String>,
+    },
+    /// Writes the references that are generated from the code
+    Docs {
+        /// Writes nothing, and fails when a file differs from what would be written
+        #[arg(long)]
+        check: bool,
+    },
+    /// What the continuous integration runs: the same as `test` without a filter
+    Ci,
+}
+
+fn main() -> ExitCode {
+    match run(Command::parse()) {
+        Ok(report) => report.finish(),
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> anyhow::Result<Report> {
+    let workspace = Workspace::load()?;
+    let mut report = Report::default();
+    match command {
+        Command::Tidy => {
+            report.step("tidy", || tidy::check(&workspace));
+        }
+        Command::Test { filters, arguments } if !(filters.is_empty() && arguments.is_empty()) => {
+            test::some(&workspace, &mut report, &[filters, arguments].concat());
+        }
+        Command::Test { .. } | Command::Ci => test::all(&workspace, &mut report),
+        Command::Docs { check } => {
+            if report.step("build", || workspace.build()) {
+                report.step("references", || docs::generate(&workspace, check));
+            }
+        }
+    }
+    Ok(report)
+}

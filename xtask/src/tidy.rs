@@ -1,0 +1,110 @@
+//! Rules that the compiler does not check, each of them data or a few lines.
+//!
+//! Promises that every finding of every rule is reported at once, with its file. A rule that is not checked here
+//! decays, so a new convention of the code base starts as a check. The checks are functions of plain values; only
+//! [`check`] reads the disk.
+
+use std::fmt;
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+
+use crate::workspace::Workspace;
+
+mod architecture;
+mod dependencies;
+mod manifests;
+mod sources;
+
+/// One place where a rule does not hold.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Finding {
+    /// Relative to the root; with `:<line>` where a line is to blame.
+    place: String,
+    /// The rule's name, as CONTRIBUTING.md lists it.
+    rule: &'static str,
+    detail: String,
+}
+
+impl Finding {
+    fn new(place: impl Into<String>, rule: &'static str, detail: impl Into<String>) -> Self {
+        Self { place: place.into(), rule, detail: detail.into() }
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: [{}] {}", self.place, self.rule, self.detail)
+    }
+}
+
+/// A text file of the repository.
+pub struct File {
+    /// Relative to the root, parted by `/`.
+    path: String,
+    text: String,
+}
+
+/// Runs every check.
+///
+/// # Errors
+/// There are findings (all of them printed), or a file cannot be read.
+pub fn check(workspace: &Workspace) -> Result<()> {
+    let root = workspace.root();
+    let mut files = Vec::new();
+    for folder in ["crates", "tests", "xtask"] {
+        read_files(root, &root.join(folder), &mut files)?;
+    }
+    files.sort_by(|a, b| a.path.cmp(&b.path));
+    let (manifests, sources): (Vec<_>, Vec<_>) =
+        files.into_iter().partition(|file| file.path.ends_with(".toml"));
+    let packages = dependencies::packages(&workspace.metadata);
+
+    let mut findings = dependencies::check(&packages);
+    findings.extend(manifests::check(&manifests));
+    findings.extend(sources::check(&sources));
+    let crates: Vec<_> =
+        packages.iter().map(|package| (package.name.as_str(), package.folder.as_str())).collect();
+    match fs::read_to_string(root.join("ARCHITECTURE.md")) {
+        Ok(text) => {
+            findings.extend(architecture::check(&text, &crates, &sources, &|path| root.join(path).exists()))
+        }
+        Err(_) => {
+            findings.push(Finding::new("ARCHITECTURE.md", architecture::RULE, "the file does not exist"))
+        }
+    }
+
+    findings.sort();
+    for finding in &findings {
+        eprintln!("    {finding}");
+    }
+    if !findings.is_empty() {
+        bail!("findings: {}", findings.len());
+    }
+    Ok(())
+}
+
+/// The Rust sources and the cargo manifests below a folder.
+fn read_files(root: &Path, folder: &Path, files: &mut Vec<File>) -> Result<()> {
+    for entry in fs::read_dir(folder).with_context(|| format!("reading {}", folder.display()))? {
+        let path = entry.context("reading a folder")?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if path.is_dir() {
+            // A target folder inside a crate is cargo's, and a hidden folder is somebody's tool's.
+            if name != "target" && !name.starts_with('.') {
+                read_files(root, &path, files)?;
+            }
+        } else if name.ends_with(".rs") || name == "Cargo.toml" {
+            let text = fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
+            let path = path.strip_prefix(root).expect("below the root").to_string_lossy().into_owned();
+            files.push(File { path, text });
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+fn file(path: &str, text: &str) -> File {
+    File { path: path.to_owned(), text: text.to_owned() }
+}

@@ -1,0 +1,74 @@
+//! The repository as cargo sees it: where it is, how cargo is called in it, and the binary it builds.
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+use cargo_metadata::{Metadata, MetadataCommand};
+
+/// The workspace this program was built from.
+pub struct Workspace {
+    /// What `cargo metadata` says, without dependencies of dependencies.
+    pub metadata: Metadata,
+}
+
+impl Workspace {
+    /// Asks cargo.
+    ///
+    /// # Errors
+    /// `cargo metadata` fails: a manifest does not parse, for one.
+    pub fn load() -> Result<Self> {
+        let metadata = MetadataCommand::new()
+            .manifest_path(Path::new(env!("CARGO_MANIFEST_DIR")).join("../Cargo.toml"))
+            .no_deps()
+            .exec()
+            .context("reading the workspace")?;
+        Ok(Self { metadata })
+    }
+
+    /// The root of the repository.
+    pub fn root(&self) -> &Path {
+        self.metadata.workspace_root.as_std_path()
+    }
+
+    /// The `malote` binary, once [`Workspace::build`] has passed.
+    pub fn binary(&self) -> PathBuf {
+        self.target().join("debug").join("malote")
+    }
+
+    /// The folder of everything built.
+    pub fn target(&self) -> &Path {
+        self.metadata.target_directory.as_std_path()
+    }
+
+    /// A cargo command at the root, by the cargo that runs this program.
+    pub fn cargo(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        command.args(arguments).current_dir(self.root());
+        command
+    }
+
+    /// Builds the `malote` binary.
+    ///
+    /// # Errors
+    /// It does not compile.
+    pub fn build(&self) -> Result<()> {
+        run(&mut self.cargo(&["build", "--package", "cli"]))
+    }
+}
+
+/// Runs a command with its output shown as it comes; an error when it ends with another code than 0.
+pub fn run(command: &mut Command) -> Result<()> {
+    let line = [command.get_program()].into_iter().chain(command.get_args());
+    let line = line.map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>();
+    // The program is shown by its name alone: `cargo test`, wherever cargo is.
+    let name = line[0].rsplit('/').next().unwrap_or_default().to_owned();
+    let line = [&[name], &line[1..]].concat().join(" ");
+    eprintln!("    {line}");
+    let status = command.status().with_context(|| format!("starting `{line}`"))?;
+    if !status.success() {
+        bail!("`{line}` failed ({status})");
+    }
+    Ok(())
+}
