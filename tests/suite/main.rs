@@ -1,5 +1,11 @@
 //! Everything that needs real servers: the broker and store laws on RabbitMQ and PostgreSQL, and the product as a
 //! black box, through HTTP and the command line. Run by `cargo xtask test`, which starts the servers.
 
+mod bad_input;
 mod broker_laws;
+mod footprint;
+mod main_job;
+mod outage;
+mod power_cut;
+mod product;
 mod store_laws;

@@ -220,11 +220,12 @@ impl RabbitMq {
         self.daemon.kill9()
     }
 
-    /// Has the node write its registry of quorum queues to disk, for a [`RabbitMq::kill9`] right after a declaration.
+    /// Has the node write its `dets` tables to disk, for a [`RabbitMq::kill9`] right after a declaration.
     ///
-    /// RabbitMQ (seen in 3.10.8) writes that registry up to three seconds after it confirmed the declaration. A
-    /// node killed in that time starts the queue anew and empty, with the confirmed messages still in its log but
-    /// nothing that leads to them. A test about anything else calls this once its queues are declared.
+    /// RabbitMQ 3.10.8 loses a quorum queue that was declared about a second before a `kill -9`: after the restart
+    /// the queue is there with an empty log and without a leader, confirmed messages or not. The table that leads
+    /// from a queue to its log is a `dets` table, which Erlang writes with a delay. A test about anything else calls
+    /// this once its queues are declared.
     ///
     /// # Errors
     /// `rabbitmqctl` fails.

@@ -1,0 +1,270 @@
+//! The product as a black box: processes of the `malote` binary with a data directory of their own, spoken to through
+//! HTTP and the command line.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use providers::auth::Auth;
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// The longest wait for something that takes milliseconds on an idle machine.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The sources of every product here: name, provider, authentication.
+const SOURCES: [(&str, &str, &str); 4] = [
+    (
+        "me",
+        "mercado-eletronico",
+        r#"{ hmac = { header = "x-me-webhook-signature", algorithm = "sha256", encoding = "base64", secrets = ["hmac-new", "hmac-old"] }, basic = { username = "me", passwords = ["basic-1"] } }"#,
+    ),
+    ("go", "gestao-online", r#"{ query = { name = "token", secrets = ["go-token"] } }"#),
+    (
+        "rec",
+        "recuperador",
+        r#"{ query = { name = "token", secrets = ["rec-token"] }, networks = ["127.0.0.0/8"] }"#,
+    ),
+    ("visao", "beneficio-visao", r#"{ header = { name = "x-api-key", secrets = ["visao-key"] } }"#),
+];
+
+/// One installation: a configuration, its processes, and a client.
+pub struct Product {
+    folder: TempDir,
+    pub ingress: String,
+    pub console: String,
+    processes: BTreeMap<String, Child>,
+    client: reqwest::Client,
+    auth: BTreeMap<&'static str, Auth>,
+}
+
+fn free_port() -> Result<u16> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
+
+impl Product {
+    /// Everything embedded, in one process.
+    pub async fn embedded() -> Result<Self> {
+        let mut product = Self::configured("embedded", "sqlite", "")?;
+        product.start("up", &["up"]).await?;
+        Ok(product)
+    }
+
+    /// On RabbitMQ and PostgreSQL: one ingress, ledger and console, two replicas of each domain consumer.
+    pub async fn scaled(broker_url: &str, store_url: &str) -> Result<Self> {
+        let mut product = Self::configured(broker_url, store_url, "")?;
+        product.start("console", &["console"]).await?;
+        product.start("ingress", &["ingress"]).await?;
+        product.start("ledger", &["ledger"]).await?;
+        for consumer in ["invoices", "receivables", "prescriptions"] {
+            for replica in 1..=2 {
+                product.start(&format!("{consumer}-{replica}"), &["consume", consumer]).await?;
+            }
+        }
+        Ok(product)
+    }
+
+    /// A configuration with the four sources, and nothing started. `extra` is appended to the file.
+    pub fn configured(broker_url: &str, store_url: &str, extra: &str) -> Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let (ingress, console) = (free_port()?, free_port()?);
+        let mut text = format!(
+            "[data]\ndir = {:?}\n[broker]\nurl = {broker_url:?}\n[store]\nurl = {store_url:?}\n\
+             [ingress]\nlisten = \"127.0.0.1:{ingress}\"\n[console]\nlisten = \"127.0.0.1:{console}\"\n\
+             [ingress.limits]\nbody_timeout_ms = 1000\nheader_timeout_ms = 1000\n",
+            folder.path().join("data")
+        );
+        let mut auth = BTreeMap::new();
+        for (name, provider, table) in SOURCES {
+            text += &format!("[[sources]]\nname = {name:?}\nprovider = {provider:?}\nauth = {table}\n");
+            let value: BTreeMap<String, Auth> = toml::from_str(&format!("auth = {table}"))?;
+            auth.extend(value.into_values().map(|parsed| (name, parsed)));
+        }
+        text += extra;
+        fs::write(folder.path().join("malote.toml"), text)?;
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        Ok(Self {
+            folder,
+            ingress: format!("http://127.0.0.1:{ingress}"),
+            console: format!("http://127.0.0.1:{console}"),
+            processes: BTreeMap::new(),
+            client: reqwest::Client::builder().timeout(PATIENCE).build()?,
+            auth,
+        })
+    }
+
+    fn command(&self, arguments: &[&str]) -> Result<Command> {
+        let mut command = Command::new(harness::malote_binary()?);
+        command.current_dir(self.folder.path()).args(["--config", "malote.toml"]).args(arguments);
+        Ok(command)
+    }
+
+    fn log(&self, name: &str) -> PathBuf {
+        self.folder.path().join(format!("{name}.log"))
+    }
+
+    /// What a process has written so far.
+    pub fn output(&self, name: &str) -> String {
+        fs::read_to_string(self.log(name)).unwrap_or_default()
+    }
+
+    /// Starts a role and waits until it says that it is ready.
+    pub async fn start(&mut self, name: &str, arguments: &[&str]) -> Result<()> {
+        let port = match name {
+            "up" | "ingress" => self.ingress.rsplit(':').next().context("a port")?.parse()?,
+            "console" => self.console.rsplit(':').next().context("a port")?.parse()?,
+            _ => free_port()?,
+        };
+        let mut command = self.command(arguments)?;
+        if !matches!(name, "up" | "ingress" | "console") {
+            command.args(["--listen", &format!("127.0.0.1:{port}")]);
+        }
+        let log = File::options().create(true).append(true).open(self.log(name))?;
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .spawn()
+            .context("the binary starts")?;
+        self.processes.insert(name.to_owned(), child);
+        let ready = format!("http://127.0.0.1:{port}/readyz");
+        let started = Instant::now();
+        loop {
+            let answer = self.client.get(&ready).send().await;
+            match answer {
+                Ok(answer) if answer.status() == 200 => return Ok(()),
+                _ if started.elapsed() > PATIENCE => {
+                    bail!("{name} does not get ready:\n{}", self.output(name))
+                }
+                _ => tokio::time::sleep(Duration::from_millis(20)).await,
+            }
+            if let Some(status) = self.processes.get_mut(name).context("just started")?.try_wait()? {
+                bail!("{name} ended with {status}:\n{}", self.output(name));
+            }
+        }
+    }
+
+    /// The process id of a running role.
+    pub fn pid(&self, name: &str) -> u32 {
+        self.processes[name].id()
+    }
+
+    /// Ends a process at once, as a power cut would.
+    pub fn kill9(&mut self, name: &str) -> Result<()> {
+        let mut child = self.processes.remove(name).with_context(|| format!("{name} is running"))?;
+        child.kill()?;
+        child.wait()?;
+        Ok(())
+    }
+
+    /// Asks a process to finish (SIGTERM) and waits until it has; its exit must be clean.
+    pub async fn terminate(&mut self, name: &str) -> Result<()> {
+        let mut child = self.processes.remove(name).with_context(|| format!("{name} is running"))?;
+        let status = Command::new("kill").args(["-TERM", &child.id().to_string()]).status()?;
+        ensure!(status.success(), "kill -TERM");
+        let started = Instant::now();
+        loop {
+            if let Some(status) = child.try_wait()? {
+                ensure!(status.success(), "{name} ended with {status}:\n{}", self.output(name));
+                return Ok(());
+            }
+            ensure!(started.elapsed() < PATIENCE, "{name} does not end:\n{}", self.output(name));
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// A request as the source's provider would send it.
+    pub fn request(&self, source: &str, body: impl Into<Vec<u8>>) -> reqwest::RequestBuilder {
+        let body = body.into();
+        let signed = self.auth[source].sign(&body, event::now());
+        let mut request = self
+            .client
+            .post(format!("{}/webhooks/{source}", self.ingress))
+            .header("content-type", "application/json")
+            .query(&signed.query);
+        for (name, value) in signed.headers {
+            request = request.header(name, value);
+        }
+        request.body(body)
+    }
+
+    /// A client of its own, and the source's address with what the query string has to hold.
+    pub fn target(&self, source: &str) -> (reqwest::Client, String) {
+        let signed = self.auth[source].sign(b"", event::now());
+        let query: Vec<String> = signed.query.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        (self.client.clone(), format!("{}/webhooks/{source}?{}", self.ingress, query.join("&")))
+    }
+
+    /// Posts as the source's provider would; the answer must be 200. Returns the event's id.
+    pub async fn post(&self, source: &str, body: impl Into<Vec<u8>>) -> Result<String> {
+        let answer = self.request(source, body).send().await?;
+        let (status, text) = (answer.status(), answer.text().await?);
+        ensure!(status == 200, "{source}: {status} {text}");
+        let answer: Value = serde_json::from_str(&text)?;
+        Ok(answer["id"].as_str().context("an id")?.to_owned())
+    }
+
+    /// Runs a command, which must succeed, and gives what it prints.
+    pub fn run(&self, arguments: &[&str]) -> Result<String> {
+        let output = self.command(arguments)?.stdin(Stdio::null()).output()?;
+        ensure!(
+            output.status.success(),
+            "malote {}: {}\n{}{}",
+            arguments.join(" "),
+            output.status,
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        );
+        Ok(String::from_utf8(output.stdout)?)
+    }
+
+    /// The rows of a list command, oldest first.
+    pub fn rows(&self, arguments: &[&str]) -> Result<Vec<Value>> {
+        let mut rows: Vec<Value> =
+            serde_json::from_str(&self.run(&[arguments, &["--json", "--limit", "100000"]].concat())?)?;
+        rows.reverse();
+        Ok(rows)
+    }
+
+    /// Waits until the ledger has `count` events and none of them is pending.
+    pub async fn settled(&self, count: usize) -> Result<Vec<Value>> {
+        let started = Instant::now();
+        loop {
+            let events = self.rows(&["events", "list"])?;
+            if events.len() == count && events.iter().all(|event| event["state"] != "pending") {
+                return Ok(events);
+            }
+            if started.elapsed() > PATIENCE * 2 {
+                let pending = events.iter().filter(|event| event["state"] == "pending").count();
+                bail!("{} of {count} events in the ledger, {pending} pending", events.len());
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+}
+
+impl Drop for Product {
+    fn drop(&mut self) {
+        for (name, child) in &mut self.processes {
+            let _ = child.kill();
+            let _ = child.wait();
+            if std::thread::panicking() {
+                let log = self.folder.path().join(format!("{name}.log"));
+                let text = fs::read_to_string(log).unwrap_or_default();
+                let tail: Vec<&str> = text.lines().rev().take(30).collect();
+                eprintln!("--- {name}\n{}", tail.into_iter().rev().collect::<Vec<_>>().join("\n"));
+            }
+        }
+    }
+}
+
+/// The documented body of a provider's topic.
+pub fn example(provider: &str, topic: &str) -> &'static str {
+    let provider = providers::Provider::named(provider).expect("a built-in provider");
+    let topic = provider.topics().iter().find(|info| info.name == topic).expect("a documented topic");
+    topic.example.expect("a documented example")
+}
