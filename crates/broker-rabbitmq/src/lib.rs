@@ -1,1 +1,212 @@
-//! Placeholder.
+//! The broker traits over AMQP 0-9-1: RabbitMQ, 3.10 or later, a single node or a cluster.
+//!
+//! Place in the flow: the same as the embedded broker's, and the same laws hold. This is the only crate that names
+//! lapin. Publishing and consuming use a connection each, made when first wanted and replaced when lost:
+//! [`RabbitMq::connect`] never fails, and a handle lives through any outage of the server.
+//!
+//! Whoever makes a handle sees to three things before. A rustls crypto provider is installed, if the URL says
+//! `amqps`; the metrics recorder is installed, as handles to metrics are taken once; and lapin's own log is off
+//! (target `lapin`), because it writes returned messages whole.
+//!
+//! ```no_run
+//! use broker_rabbitmq::{Config, RabbitMq};
+//!
+//! # #[tokio::main]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let config = Config::new("amqp://malote:secret@one:5672,two:5672/webhooks".parse()?);
+//! let broker: broker::DynBroker = std::sync::Arc::new(RabbitMq::connect(config));
+//! println!("{:?}", broker.check().await?);
+//! # Ok(())
+//! # }
+//! ```
+
+mod backoff;
+mod connection;
+mod declare;
+mod identity;
+mod message;
+mod publisher;
+mod subscriber;
+mod url;
+mod window;
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use broker::{
+    Broker, BrokerError, BrokerInfo, Deliveries, ExchangeName, PublishError, QueueName, QueueStatus, Topology,
+};
+use event::Message;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::connection::Supervised;
+use crate::publisher::Publisher;
+pub use crate::url::{AmqpUrl, AmqpUrlError};
+
+/// How to reach RabbitMQ and how patient to be.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where RabbitMQ is, and who asks.
+    pub url: AmqpUrl,
+    /// How long one host may take to be connected to, and an operation other than publishing to be done.
+    pub connection_timeout_ms: u64,
+    /// How long a publish may take, publishing again included.
+    pub confirm_timeout_ms: u64,
+    /// How many channels publish, each owned by a task.
+    pub channels: usize,
+    /// How many publishes one channel has in flight.
+    pub window: usize,
+    /// How often either side proves to be there; a peer that is silent for twice as long is gone. 0 turns it off.
+    pub heartbeat_s: u16,
+    /// What RabbitMQ shows as the connection's name, with `publish` or `consume` added.
+    pub connection_name: String,
+}
+
+impl Config {
+    /// The defaults: 5 s to connect, 3 s to confirm, two channels with 256 in flight each, a heartbeat of 10 s.
+    pub fn new(url: AmqpUrl) -> Self {
+        Self {
+            url,
+            connection_timeout_ms: 5_000,
+            confirm_timeout_ms: 3_000,
+            channels: 2,
+            window: 256,
+            heartbeat_s: 10,
+            connection_name: "malote".to_owned(),
+        }
+    }
+
+    pub(crate) fn connection_timeout(&self) -> Duration {
+        Duration::from_millis(self.connection_timeout_ms)
+    }
+
+    pub(crate) fn confirm_timeout(&self) -> Duration {
+        Duration::from_millis(self.confirm_timeout_ms)
+    }
+}
+
+/// Why the broker is unavailable, where lapin has no error of its own.
+#[derive(Clone, Debug, thiserror::Error)]
+enum Unavailable {
+    #[error("there is no connection: {0}")]
+    Down(Arc<str>),
+    #[error("RabbitMQ has blocked the connection: a memory or disk alarm is raised")]
+    Blocked,
+    #[error("RabbitMQ did not answer {0} in time")]
+    Silent(&'static str),
+    #[error("RabbitMQ cancelled the consumer")]
+    Cancelled,
+    #[error("this handle is closed")]
+    Closed,
+}
+
+/// A handle to RabbitMQ.
+///
+/// Dropping it ends its connections without waiting for anything; [`Broker::close`] finishes what is under way.
+pub struct RabbitMq {
+    config: Arc<Config>,
+    publishing: Supervised,
+    /// Declaring and asking use it too: RabbitMQ stops reading from a connection that publishes when it is short of
+    /// memory or disk.
+    consuming: Supervised,
+    publisher: Publisher,
+    declared: Arc<Mutex<Topology>>,
+    closing: watch::Sender<bool>,
+}
+
+impl RabbitMq {
+    /// A handle; connections are made when first wanted. Call it within a tokio runtime.
+    pub fn connect(config: Config) -> Self {
+        let config = Arc::new(config);
+        let declared = Arc::default();
+        let (closing, _) = watch::channel(false);
+        let supervise =
+            |role| Supervised::start(role, config.clone(), Arc::clone(&declared), closing.subscribe());
+        let publishing = supervise("publish");
+        let consuming = supervise("consume");
+        let publisher = Publisher::start(&config, publishing.clone());
+        Self { publisher, publishing, consuming, declared, closing, config }
+    }
+
+    /// Whether RabbitMQ has blocked publishing (`connection.blocked`): publishes wait, up to their deadline. The gauge
+    /// `amqp_blocked` shows the same.
+    pub fn is_blocked(&self) -> bool {
+        self.publishing.blocked()
+    }
+
+    fn deadline(&self) -> Instant {
+        Instant::now() + self.config.connection_timeout()
+    }
+}
+
+#[async_trait]
+impl broker::Publisher for RabbitMq {
+    async fn publish(
+        &self,
+        exchange: &ExchangeName,
+        routing_key: &str,
+        message: Message,
+    ) -> Result<(), PublishError> {
+        self.publisher.publish(exchange, routing_key, message).await
+    }
+}
+
+#[async_trait]
+impl broker::Subscriber for RabbitMq {
+    async fn subscribe(&self, queue: &QueueName, prefetch: u16) -> Result<Box<dyn Deliveries>, BrokerError> {
+        let deliveries = subscriber::subscribe(&self.consuming, queue, prefetch, self.deadline()).await?;
+        Ok(Box::new(deliveries))
+    }
+}
+
+#[async_trait]
+impl Broker for RabbitMq {
+    async fn declare(&self, topology: &Topology) -> Result<(), BrokerError> {
+        declare::declare(&self.consuming, topology, self.deadline()).await?;
+        let mut declared = self.declared.lock().unwrap_or_else(PoisonError::into_inner);
+        remember(&mut declared, topology);
+        Ok(())
+    }
+
+    async fn queues(&self, queues: &[QueueName]) -> Result<Vec<QueueStatus>, BrokerError> {
+        declare::statuses(&self.consuming, queues, self.deadline()).await
+    }
+
+    async fn check(&self) -> Result<BrokerInfo, BrokerError> {
+        // Opening the channel is the round trip that shows that the server answers.
+        let (link, _channel) =
+            self.consuming.channel(self.deadline()).await.map_err(BrokerError::Unavailable)?;
+        let identity = link.identity(&self.config).await.map_err(BrokerError::Unavailable)?;
+        Ok(BrokerInfo {
+            product: identity.product.clone(),
+            version: identity.version.clone(),
+            address: self.config.url.address(std::slice::from_ref(&link.host)),
+        })
+    }
+
+    async fn close(&self) {
+        self.publisher.close().await;
+        self.closing.send_replace(true);
+        self.publishing.ended().await;
+        self.consuming.ended().await;
+    }
+}
+
+/// Adds to what is declared again after a reconnection; what has the same name is replaced.
+fn remember(declared: &mut Topology, topology: &Topology) {
+    for exchange in &topology.exchanges {
+        declared.exchanges.retain(|known| known.name != exchange.name);
+        declared.exchanges.push(exchange.clone());
+    }
+    for queue in &topology.queues {
+        declared.queues.retain(|known| known.name != queue.name);
+        declared.queues.push(queue.clone());
+    }
+    for binding in &topology.bindings {
+        if !declared.bindings.contains(binding) {
+            declared.bindings.push(binding.clone());
+        }
+    }
+}

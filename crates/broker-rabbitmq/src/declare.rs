@@ -1,0 +1,259 @@
+//! Declares exchanges, queues and bindings, and asks how full queues are.
+//!
+//! Promises quorum queues only, with a delivery limit, `reject-publish` and at-least-once dead-lettering; everything
+//! of a topology goes out at once and is answered in order. The server closes the channel on the first error, so
+//! every call opens one of its own. Nothing is ever deleted.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use broker::{
+    BrokerError, Cause, Destination, Exchange, ExchangeKind, Queue, QueueName, QueueStatus, Topology,
+};
+use futures_util::future::{BoxFuture, try_join_all};
+use lapin::options::{ExchangeBindOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
+use lapin::protocol::{AMQPError, AMQPErrorKind, AMQPSoftError};
+use lapin::types::{AMQPValue, FieldTable, ShortString};
+use lapin::{Channel, ErrorKind};
+use tokio::time::{Instant, sleep, timeout_at};
+use tracing::debug;
+
+use crate::Unavailable;
+use crate::backoff::Backoff;
+use crate::connection::{Link, Supervised};
+use crate::message::short;
+
+/// How long a whole topology may take: some twenty quorum queues at 10 to 50 ms each, many times over.
+const DECLARE_PATIENCE: Duration = Duration::from_secs(30);
+
+/// How often a topology is tried: two replicas that create the same queue at once can make the server fail one.
+const DECLARE_ATTEMPTS: u32 = 5;
+
+/// Declares a topology on whichever connection is live.
+pub(crate) async fn declare(
+    connection: &Supervised,
+    topology: &Topology,
+    deadline: Instant,
+) -> Result<(), BrokerError> {
+    let mut backoff = Backoff::default();
+    let mut attempt = 1;
+    loop {
+        let (link, _channel) = connection.channel(deadline).await.map_err(BrokerError::Unavailable)?;
+        match on_link(&link, topology).await {
+            Err(BrokerError::Unavailable(cause)) if attempt < DECLARE_ATTEMPTS => {
+                debug!(error = &*cause, attempt, "declaring the topology failed, trying again");
+            }
+            result => return result,
+        }
+        attempt += 1;
+        sleep(backoff.next(Backoff::random())).await;
+    }
+}
+
+/// Declares a topology on this connection.
+pub(crate) async fn on_link(link: &Link, topology: &Topology) -> Result<(), BrokerError> {
+    let deadline = Instant::now() + DECLARE_PATIENCE;
+    let channel = link.open_channel(deadline).await.map_err(BrokerError::Unavailable)?;
+    let declarations = topology
+        .exchanges
+        .iter()
+        .map(|exchange| declare_exchange(&channel, exchange))
+        .chain(topology.queues.iter().map(|queue| declare_queue(&channel, queue)))
+        .chain(topology.bindings.iter().map(|binding| bind(&channel, binding)))
+        .collect::<Result<Vec<_>, Cause>>()
+        .map_err(BrokerError::Unavailable)?;
+    match timeout_at(deadline, in_order(declarations)).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) => Err(declare_error(error)),
+        Err(_) => Err(BrokerError::Unavailable(Unavailable::Silent("the declarations").into())),
+    }
+}
+
+type Declaration<'a> = BoxFuture<'a, lapin::Result<()>>;
+
+/// Sends all at once, in this order, and waits for every answer. A lapin call is sent when it is first polled.
+async fn in_order(declarations: Vec<Declaration<'_>>) -> lapin::Result<()> {
+    try_join_all(declarations).await.map(drop)
+}
+
+fn declare_exchange<'a>(channel: &'a Channel, exchange: &Exchange) -> Result<Declaration<'a>, Cause> {
+    let kind = match exchange.kind {
+        ExchangeKind::Fanout => lapin::ExchangeKind::Fanout,
+        ExchangeKind::Topic => lapin::ExchangeKind::Topic,
+    };
+    let mut arguments = FieldTable::default();
+    if let Some(alternate) = &exchange.alternate {
+        arguments.insert("alternate-exchange".into(), text(alternate.as_str()));
+    }
+    let options = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
+    let name = short(exchange.name.as_str())?;
+    Ok(Box::pin(channel.exchange_declare(name, kind, options, arguments)))
+}
+
+fn declare_queue<'a>(channel: &'a Channel, queue: &Queue) -> Result<Declaration<'a>, Cause> {
+    let name = short(queue.name.as_str())?;
+    let arguments = queue_arguments(queue);
+    Ok(Box::pin(async move {
+        let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
+        channel.queue_declare(name, options, arguments).await.map(drop)
+    }))
+}
+
+fn queue_arguments(queue: &Queue) -> FieldTable {
+    let mut arguments: BTreeMap<ShortString, AMQPValue> = BTreeMap::from([
+        ("x-queue-type".into(), text("quorum")),
+        ("x-delivery-limit".into(), AMQPValue::LongLongInt(queue.delivery_limit.into())),
+        ("x-overflow".into(), text("reject-publish")),
+    ]);
+    if let Some(exchange) = &queue.dead_letter_exchange {
+        arguments.insert("x-dead-letter-exchange".into(), text(exchange.as_str()));
+        arguments.insert("x-dead-letter-strategy".into(), text("at-least-once"));
+    }
+    if let Some(ttl) = queue.message_ttl {
+        // RabbitMQ takes at most 2^32 - 1 milliseconds, some 49 days, and says so itself.
+        let ttl_ms = i64::try_from(ttl.as_millis()).unwrap_or(i64::MAX);
+        arguments.insert("x-message-ttl".into(), AMQPValue::LongLongInt(ttl_ms));
+    }
+    FieldTable::from(arguments)
+}
+
+fn bind<'a>(channel: &'a Channel, binding: &broker::Binding) -> Result<Declaration<'a>, Cause> {
+    let source = short(binding.exchange.as_str())?;
+    let key = short(&binding.routing_key)?;
+    Ok(match &binding.destination {
+        Destination::Queue(queue) => Box::pin(channel.queue_bind(
+            short(queue.as_str())?,
+            source,
+            key,
+            QueueBindOptions::default(),
+            FieldTable::default(),
+        )),
+        Destination::Exchange(exchange) => Box::pin(channel.exchange_bind(
+            short(exchange.as_str())?,
+            source,
+            key,
+            ExchangeBindOptions::default(),
+            FieldTable::default(),
+        )),
+    })
+}
+
+fn text(value: &str) -> AMQPValue {
+    AMQPValue::LongString(value.into())
+}
+
+/// The status of each queue, in the order asked.
+pub(crate) async fn statuses(
+    connection: &Supervised,
+    queues: &[QueueName],
+    deadline: Instant,
+) -> Result<Vec<QueueStatus>, BrokerError> {
+    let (_link, channel) = connection.channel(deadline).await.map_err(BrokerError::Unavailable)?;
+    let ask = async |queue: &QueueName| {
+        let options = QueueDeclareOptions { passive: true, durable: true, ..QueueDeclareOptions::default() };
+        let name = short(queue.as_str()).map_err(|error| BrokerError::Unavailable(error.into()))?;
+        let status = channel
+            .queue_declare(name, options, FieldTable::default())
+            .await
+            .map_err(|error| queue_error(queues, error))?;
+        Ok(QueueStatus {
+            queue: queue.clone(),
+            ready: status.message_count().into(),
+            consumers: status.consumer_count().into(),
+        })
+    };
+    timeout_at(deadline, try_join_all(queues.iter().map(ask)))
+        .await
+        .map_err(|_| BrokerError::Unavailable(Unavailable::Silent("queue.declare").into()))?
+}
+
+/// The error of the server that an operation failed with, if it is one that closes the channel and no more.
+pub(crate) fn soft_error(error: &lapin::Error) -> Option<(AMQPSoftError, &str)> {
+    match error.kind() {
+        ErrorKind::ProtocolError(error) => soft(error),
+        _ => None,
+    }
+}
+
+fn soft(error: &AMQPError) -> Option<(AMQPSoftError, &str)> {
+    match error.kind() {
+        AMQPErrorKind::Soft(kind) => Some((kind.clone(), error.get_message().as_str())),
+        AMQPErrorKind::Hard(_) => None,
+    }
+}
+
+/// What an operation on one of these queues failed with.
+pub(crate) fn queue_error(queues: &[QueueName], error: lapin::Error) -> BrokerError {
+    if let Some((AMQPSoftError::NOTFOUND, message)) = soft_error(&error)
+        && let Some(queue) =
+            queues.iter().find(|queue| message.contains(&format!("no queue '{queue}' in vhost")))
+    {
+        return BrokerError::MissingQueue { queue: queue.clone() };
+    }
+    BrokerError::Unavailable(error.into())
+}
+
+fn declare_error(error: lapin::Error) -> BrokerError {
+    match soft_error(&error) {
+        Some((AMQPSoftError::PRECONDITIONFAILED, message)) => {
+            BrokerError::Conflict { what: inequivalent(message), cause: error.into() }
+        }
+        Some(_) | None => BrokerError::Unavailable(error.into()),
+    }
+}
+
+/// What RabbitMQ's words are about: `… - inequivalent arg 'type' for exchange 'domain' in vhost '/': received …`.
+fn inequivalent(message: &str) -> String {
+    let what = message
+        .split_once(" for ")
+        .and_then(|(_, rest)| rest.split_once("' in vhost"))
+        .map(|(what, _)| what.replacen('\'', "", 1));
+    what.unwrap_or_else(|| "an exchange or a queue".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use broker::ExchangeName;
+
+    use super::*;
+
+    #[test]
+    fn a_queue_is_a_quorum_queue_that_loses_nothing() {
+        let mut queue = Queue {
+            name: QueueName::new("ledger"),
+            delivery_limit: 20,
+            message_ttl: None,
+            dead_letter_exchange: None,
+        };
+        let names = |arguments: &FieldTable| {
+            arguments.inner().keys().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(names(&queue_arguments(&queue)), "x-delivery-limit x-overflow x-queue-type");
+        queue.dead_letter_exchange = Some(ExchangeName::new("dead"));
+        queue.message_ttl = Some(Duration::from_secs(5));
+        let arguments = queue_arguments(&queue);
+        let expect = |name: &str, value| assert_eq!(arguments.inner()[name], value, "{name}");
+        expect("x-queue-type", text("quorum"));
+        expect("x-delivery-limit", AMQPValue::LongLongInt(20));
+        expect("x-overflow", text("reject-publish"));
+        expect("x-dead-letter-exchange", text("dead"));
+        expect("x-dead-letter-strategy", text("at-least-once"));
+        expect("x-message-ttl", AMQPValue::LongLongInt(5_000));
+    }
+
+    #[test]
+    fn a_conflict_names_what_exists() {
+        let check = |message, expect: &str| assert_eq!(inequivalent(message), expect);
+        check(
+            "PRECONDITION_FAILED - inequivalent arg 'x-delivery-limit' for queue 'ledger' in vhost '/': received \
+             '20' but current is '1000'",
+            "queue ledger",
+        );
+        check(
+            "PRECONDITION_FAILED - inequivalent arg 'type' for exchange 'a.domain' in vhost 'x': received 'topic' but \
+             current is 'fanout'",
+            "exchange a.domain",
+        );
+        check("PRECONDITION_FAILED - something else", "an exchange or a queue");
+    }
+}

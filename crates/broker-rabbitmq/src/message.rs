@@ -1,0 +1,159 @@
+//! A message as lapin's basic properties, and back.
+//!
+//! Promises that malote's own messages survive the way unchanged, and that no message of a foreign publisher fails:
+//! missing properties are empty, numbers of every width become longs, what has no counterpart is left out.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use event::{HeaderValue, Message};
+use lapin::BasicProperties;
+use lapin::types::{AMQPValue, FieldTable, ShortString, ShortStringError};
+
+/// `delivery_mode` of a message that survives a restart (AMQP 0-9-1, basic class).
+const PERSISTENT: u8 = 2;
+
+/// The properties and headers of a message, persistent. Fails for a property or a header name of over 255 bytes.
+pub(crate) fn to_properties(message: &Message) -> Result<BasicProperties, ShortStringError> {
+    let mut headers = BTreeMap::new();
+    for (name, value) in &message.headers {
+        let value = match value {
+            HeaderValue::Long(number) => AMQPValue::LongLongInt(*number),
+            HeaderValue::Text(text) => AMQPValue::LongString(text.as_bytes().into()),
+        };
+        headers.insert(short(name)?, value);
+    }
+    Ok(BasicProperties::default()
+        .with_message_id(short(&message.message_id)?)
+        .with_type(short(&message.r#type)?)
+        .with_timestamp(message.timestamp)
+        .with_content_type(short(&message.content_type)?)
+        .with_app_id(short(&message.app_id)?)
+        .with_delivery_mode(PERSISTENT)
+        .with_headers(FieldTable::from(headers)))
+}
+
+/// A short string, unless it is longer than AMQP's 255 bytes.
+pub(crate) fn short(text: &str) -> Result<ShortString, ShortStringError> {
+    ShortString::try_new(text)
+}
+
+/// A received message.
+pub(crate) fn from_properties(properties: BasicProperties, body: Vec<u8>) -> Message {
+    let text =
+        |property: &Option<ShortString>| property.as_ref().map(ToString::to_string).unwrap_or_default();
+    let headers = properties.headers().iter().flat_map(FieldTable::inner).filter_map(|(name, value)| {
+        let value = header_value(value)?;
+        Some((name.to_string(), value))
+    });
+    Message {
+        message_id: text(properties.message_id()),
+        r#type: text(properties.kind()),
+        timestamp: properties.timestamp().unwrap_or_default(),
+        content_type: text(properties.content_type()),
+        app_id: text(properties.app_id()),
+        headers: headers.collect(),
+        body: Bytes::from(body),
+    }
+}
+
+/// The nearest of malote's two header types, if there is one. Tables (such as `x-death`), arrays and bytes have none.
+fn header_value(value: &AMQPValue) -> Option<HeaderValue> {
+    Some(match value {
+        AMQPValue::LongLongInt(number) => HeaderValue::Long(*number),
+        AMQPValue::LongString(text) => HeaderValue::Text(text.to_string()),
+        AMQPValue::ShortString(text) => HeaderValue::Text(text.to_string()),
+        AMQPValue::Boolean(value) => HeaderValue::Text(value.to_string()),
+        AMQPValue::ShortShortInt(number) => HeaderValue::Long((*number).into()),
+        AMQPValue::ShortShortUInt(number) => HeaderValue::Long((*number).into()),
+        AMQPValue::ShortInt(number) => HeaderValue::Long((*number).into()),
+        AMQPValue::ShortUInt(number) => HeaderValue::Long((*number).into()),
+        AMQPValue::LongInt(number) => HeaderValue::Long((*number).into()),
+        AMQPValue::LongUInt(number) => HeaderValue::Long((*number).into()),
+        AMQPValue::Timestamp(seconds) => HeaderValue::Long(i64::try_from(*seconds).ok()?),
+        AMQPValue::Float(number) => HeaderValue::Text(number.to_string()),
+        AMQPValue::Double(number) => HeaderValue::Text(number.to_string()),
+        AMQPValue::DecimalValue(_)
+        | AMQPValue::FieldArray(_)
+        | AMQPValue::FieldTable(_)
+        | AMQPValue::ByteArray(_)
+        | AMQPValue::Void => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use lapin::types::{FieldArray, LongString};
+
+    use super::*;
+
+    #[test]
+    fn our_own_message_comes_back_as_it_was() {
+        let message = Message {
+            message_id: "0199d3c0-1f2e-7abc-8def-0123456789ab".into(),
+            r#type: "order.created".into(),
+            timestamp: 1_790_000_000,
+            content_type: "application/json".into(),
+            app_id: event::APP_ID.into(),
+            headers: [
+                ("cloudEvents_subject".to_owned(), HeaderValue::from("order/água")),
+                ("malote_attempt".to_owned(), HeaderValue::from(3)),
+            ]
+            .into(),
+            body: Bytes::from_static(b"{}"),
+        };
+        let properties = to_properties(&message).unwrap();
+        assert_eq!(properties.delivery_mode(), &Some(2));
+        assert_eq!(from_properties(properties, b"{}".to_vec()), message);
+    }
+
+    #[test]
+    fn a_foreign_message_without_properties_is_empty() {
+        let message = from_properties(BasicProperties::default(), b"x".to_vec());
+        assert_eq!((message.message_id.as_str(), message.r#type.as_str(), message.timestamp), ("", "", 0));
+        assert!(message.headers.is_empty());
+    }
+
+    #[test]
+    fn foreign_headers_become_the_nearest_type_or_are_left_out() {
+        let mut table = FieldTable::default();
+        for (name, value) in [
+            ("bool", AMQPValue::Boolean(true)),
+            ("u8", AMQPValue::ShortShortUInt(200)),
+            ("i16", AMQPValue::ShortInt(-3)),
+            ("u32", AMQPValue::LongUInt(4_000_000_000)),
+            ("time", AMQPValue::Timestamp(1_790_000_000)),
+            ("beyond", AMQPValue::Timestamp(u64::MAX)),
+            ("float", AMQPValue::Double(1.5)),
+            ("short", AMQPValue::ShortString("s".into())),
+            ("bytes", AMQPValue::LongString(LongString::from(vec![0xff, b'a']))),
+            ("x-death", AMQPValue::FieldArray(FieldArray::default())),
+            ("void", AMQPValue::Void),
+        ] {
+            table.insert(name.into(), value);
+        }
+        let message = from_properties(BasicProperties::default().with_headers(table), Vec::new());
+        let expected: BTreeMap<_, _> = [
+            ("bool", HeaderValue::from("true")),
+            ("u8", 200.into()),
+            ("i16", (-3).into()),
+            ("u32", 4_000_000_000.into()),
+            ("time", 1_790_000_000.into()),
+            ("float", "1.5".into()),
+            ("short", "s".into()),
+            ("bytes", "\u{fffd}a".into()),
+        ]
+        .map(|(name, value)| (name.to_owned(), value))
+        .into();
+        assert_eq!(message.headers, expected);
+    }
+
+    #[test]
+    fn a_property_that_amqp_cannot_carry_is_an_error() {
+        let mut message = from_properties(BasicProperties::default(), Vec::new());
+        message.r#type = "t".repeat(256);
+        assert!(to_properties(&message).is_err());
+        message.r#type = "t".repeat(255);
+        assert!(to_properties(&message).is_ok());
+    }
+}

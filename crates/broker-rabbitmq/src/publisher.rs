@@ -1,0 +1,485 @@
+//! Publishing: channels that one task each owns, a bounded window of publishes in flight, and what each confirm means.
+//!
+//! Promises that success is exactly "acked and not returned", and that a publish ends by its deadline. What was in
+//! flight when a channel ends is published again on the next one, under the same message id, while its caller waits;
+//! what caused the end is answered with the cause. A caller that goes away disturbs nobody.
+//!
+//! lapin hands a returned message to whichever confirm it sees next, which with several in flight can be another's.
+//! Returned messages are therefore matched by exchange, routing key and message id: from the first one on, what is
+//! acked is held back until nothing is in flight, when every returned message has been seen.
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+
+use broker::{ExchangeName, PublishError};
+use bytes::Bytes;
+use event::Message;
+use lapin::message::BasicReturnMessage;
+use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
+use lapin::protocol::AMQPSoftError;
+use lapin::types::{ShortString, ShortStringError};
+use lapin::{BasicProperties, Channel, Confirmation};
+use metrics::{Counter, Gauge, Histogram};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tracing::{debug, error, warn};
+
+use crate::backoff::Backoff;
+use crate::connection::{Link, Supervised};
+use crate::declare::soft_error;
+use crate::message::{short, to_properties};
+use crate::window::Window;
+use crate::{Config, Unavailable};
+
+/// The sending side: hands each publish to one of the owner tasks.
+pub(crate) struct Publisher {
+    senders: RwLock<Vec<mpsc::Sender<Request>>>,
+    owners: Mutex<Vec<JoinHandle<()>>>,
+    next: AtomicUsize,
+    connection: Supervised,
+    confirm_timeout: Duration,
+    outcomes: Outcomes,
+}
+
+/// `amqp_publishes_total`, by outcome.
+struct Outcomes {
+    confirmed: Counter,
+    unroutable: Counter,
+    refused: Counter,
+    missing_exchange: Counter,
+    unavailable: Counter,
+}
+
+impl Outcomes {
+    fn new() -> Self {
+        let counter = |outcome| metrics::counter!("amqp_publishes_total", "outcome" => outcome);
+        Self {
+            confirmed: counter("confirmed"),
+            unroutable: counter("unroutable"),
+            refused: counter("refused"),
+            missing_exchange: counter("missing_exchange"),
+            unavailable: counter("unavailable"),
+        }
+    }
+
+    fn count(&self, result: &Result<(), PublishError>) {
+        match result {
+            Ok(()) => &self.confirmed,
+            Err(PublishError::Unroutable { .. }) => &self.unroutable,
+            Err(PublishError::Refused) => &self.refused,
+            Err(PublishError::MissingExchange { .. }) => &self.missing_exchange,
+            Err(PublishError::Unavailable(_)) => &self.unavailable,
+        }
+        .increment(1);
+    }
+}
+
+/// One publish, with whoever waits for it.
+struct Request {
+    exchange: ExchangeName,
+    routing_key: String,
+    message: Message,
+    reply: oneshot::Sender<Result<(), PublishError>>,
+}
+
+impl Request {
+    fn answer(self, result: Result<(), PublishError>) {
+        // The caller may have given up.
+        let _ = self.reply.send(result);
+    }
+
+    fn answer_unroutable(self) {
+        let Self { exchange, routing_key, reply, .. } = self;
+        let _ = reply.send(Err(PublishError::Unroutable { exchange, routing_key }));
+    }
+
+    fn is_in(&self, returned: &BasicReturnMessage) -> bool {
+        let message_id = returned.delivery.properties.message_id();
+        message_id.as_ref().map_or("", ShortString::as_str) == self.message.message_id
+            && returned.delivery.routing_key.as_str() == self.routing_key
+            && returned.delivery.exchange.as_str() == self.exchange.as_str()
+    }
+
+    fn form(&self) -> Result<(ShortString, ShortString, BasicProperties), ShortStringError> {
+        Ok((short(self.exchange.as_str())?, short(&self.routing_key)?, to_properties(&self.message)?))
+    }
+}
+
+/// A request that was sent on the channel.
+struct InFlight {
+    request: Request,
+    sent: Instant,
+}
+
+impl Publisher {
+    /// Starts the owner tasks.
+    pub(crate) fn start(config: &Config, connection: Supervised) -> Self {
+        let window = config.window.max(1);
+        let mut senders = Vec::new();
+        let mut owners = Vec::new();
+        for _ in 0..config.channels.max(1) {
+            let (sender, requests) = mpsc::channel(window);
+            let owner = Owner {
+                requests,
+                connection: connection.clone(),
+                open_timeout: config.connection_timeout(),
+                // Leaves the other half of each caller's time for publishing again.
+                stall: config.confirm_timeout() / 2,
+                window,
+                suspects: 0,
+                confirm_seconds: metrics::histogram!("amqp_confirm_seconds"),
+                in_flight: metrics::gauge!("amqp_in_flight"),
+            };
+            senders.push(sender);
+            owners.push(tokio::spawn(owner.run()));
+        }
+        Self {
+            senders: RwLock::new(senders),
+            owners: Mutex::new(owners),
+            next: AtomicUsize::new(0),
+            connection,
+            confirm_timeout: config.confirm_timeout(),
+            outcomes: Outcomes::new(),
+        }
+    }
+
+    /// See [`broker::Publisher::publish`].
+    pub(crate) async fn publish(
+        &self,
+        exchange: &ExchangeName,
+        routing_key: &str,
+        message: Message,
+    ) -> Result<(), PublishError> {
+        let result = self.hand_over(exchange, routing_key, message).await;
+        self.outcomes.count(&result);
+        result
+    }
+
+    async fn hand_over(
+        &self,
+        exchange: &ExchangeName,
+        routing_key: &str,
+        message: Message,
+    ) -> Result<(), PublishError> {
+        let closed = || PublishError::Unavailable(Unavailable::Closed.into());
+        let sender = {
+            let senders = self.senders.read().unwrap_or_else(PoisonError::into_inner);
+            let turn = self.next.fetch_add(1, Ordering::Relaxed).checked_rem(senders.len());
+            turn.map(|turn| senders[turn].clone())
+        };
+        let Some(sender) = sender else { return Err(closed()) };
+        let (reply, answer) = oneshot::channel();
+        let request =
+            Request { exchange: exchange.clone(), routing_key: routing_key.to_owned(), message, reply };
+        let confirmed = timeout(self.confirm_timeout, async {
+            sender.send(request).await.map_err(|_| closed())?;
+            drop(sender);
+            answer.await.unwrap_or_else(|_| Err(closed()))
+        });
+        confirmed.await.unwrap_or_else(|_| Err(PublishError::Unavailable(self.connection.why_down())))
+    }
+
+    /// Takes no more publishes and waits for those under way, at most a confirm's time.
+    pub(crate) async fn close(&self) {
+        self.senders.write().unwrap_or_else(PoisonError::into_inner).clear();
+        let owners = std::mem::take(&mut *self.owners.lock().unwrap_or_else(PoisonError::into_inner));
+        let deadline = Instant::now() + self.confirm_timeout;
+        for mut owner in owners {
+            if timeout_at(deadline, &mut owner).await.is_err() {
+                owner.abort();
+            }
+        }
+    }
+}
+
+/// Owns one channel at a time; nobody else touches it.
+struct Owner {
+    requests: mpsc::Receiver<Request>,
+    connection: Supervised,
+    open_timeout: Duration,
+    /// A channel whose oldest confirm is out this long is thrown away.
+    stall: Duration,
+    window: usize,
+    /// How many at the front of the backlog were in flight when the server closed the channel without saying which
+    /// of them is to blame. They are published one at a time, so that the one to blame is found.
+    suspects: usize,
+    confirm_seconds: Histogram,
+    in_flight: Gauge,
+}
+
+/// Why a channel is no longer used.
+enum End {
+    /// Nobody can publish any more, and nothing is in flight.
+    Closed,
+    /// The channel failed. `progress` tells whether any request was answered on it.
+    Failed { progress: bool },
+}
+
+impl Owner {
+    async fn run(mut self) {
+        let mut backlog = VecDeque::new();
+        let mut backoff = Backoff::default();
+        loop {
+            if backlog.is_empty() {
+                match self.requests.recv().await {
+                    Some(request) => backlog.push_back(request),
+                    None => return,
+                }
+            }
+            let end = match self.open().await {
+                Ok((link, channel)) => self.serve(&link, channel, &mut backlog).await,
+                Err(error) => {
+                    debug!(error = &*error, "no channel to publish on");
+                    if self.connection.is_closed() {
+                        return;
+                    }
+                    End::Failed { progress: false }
+                }
+            };
+            match end {
+                End::Closed => return,
+                End::Failed { progress: true } => backoff = Backoff::default(),
+                End::Failed { progress: false } => sleep(backoff.next(Backoff::random())).await,
+            }
+            self.forget_the_gone(&mut backlog);
+        }
+    }
+
+    async fn open(&self) -> Result<(Arc<Link>, Channel), broker::Cause> {
+        let deadline = Instant::now() + self.open_timeout;
+        let (link, channel) = self.connection.channel(deadline).await?;
+        timeout_at(deadline, channel.confirm_select(ConfirmSelectOptions::default()))
+            .await
+            .map_err(|_| Unavailable::Silent("confirm.select"))??;
+        Ok((link, channel))
+    }
+
+    fn forget_the_gone(&mut self, backlog: &mut VecDeque<Request>) {
+        let suspects =
+            backlog.iter().take(self.suspects).filter(|request| !request.reply.is_closed()).count();
+        self.suspects = suspects;
+        backlog.retain(|request| !request.reply.is_closed());
+    }
+
+    /// Publishes on this channel until it ends. What is still to be answered is at the front of the backlog then.
+    async fn serve(&mut self, link: &Link, channel: Channel, backlog: &mut VecDeque<Request>) -> End {
+        let channel = Arc::new(channel);
+        let mut window = Window::new(self.window);
+        let mut outcomes = Vec::new();
+        let mut settlement = Settlement::default();
+        let mut stalled = pin!(sleep(self.stall));
+        let mut accepting = true;
+        let mut progress = false;
+        let cause = loop {
+            let limit = if settlement.checking() {
+                0
+            } else if self.suspects > 0 {
+                1
+            } else {
+                self.window
+            };
+            while window.len() < limit {
+                let Some(request) = backlog.pop_front().or_else(|| self.requests.try_recv().ok()) else {
+                    break;
+                };
+                if request.reply.is_closed() {
+                    self.suspects = self.suspects.saturating_sub(1);
+                    continue;
+                }
+                match request.form() {
+                    Ok((exchange, key, properties)) => {
+                        let body = request.message.body.clone();
+                        let confirm = publish_and_confirm(channel.clone(), exchange, key, properties, body);
+                        window.insert(InFlight { request, sent: Instant::now() }, confirm);
+                        self.in_flight.increment(1.0);
+                    }
+                    Err(error) => {
+                        warn!(%error, exchange = %request.exchange, "AMQP cannot carry a message");
+                        request.answer(Err(PublishError::Refused));
+                    }
+                }
+            }
+            if window.is_empty() && !accepting {
+                return End::Closed;
+            }
+            tokio::select! {
+                biased;
+                () = poll_fn(|cx| window.poll_settled(cx, &mut outcomes)), if !window.is_empty() => {
+                    self.in_flight.decrement(outcomes.len() as f64);
+                    for (published, outcome) in outcomes.drain(..) {
+                        self.confirm_seconds.record(published.sent.elapsed().as_secs_f64());
+                        settlement.add(published.request, outcome);
+                    }
+                    let answered = settlement.settle(window.is_empty());
+                    progress |= answered > 0;
+                    self.suspects = self.suspects.saturating_sub(answered);
+                    if let Some(error) = settlement.error.take() {
+                        break Some(error);
+                    }
+                }
+                request = self.requests.recv(), if accepting && window.len() < limit => match request {
+                    Some(request) => backlog.push_back(request),
+                    None => accepting = false,
+                },
+                () = &mut stalled, if !window.is_empty() => {
+                    let oldest = window.oldest().map_or_else(Instant::now, |oldest| oldest.sent);
+                    let now = Instant::now();
+                    if oldest + self.stall > now {
+                        stalled.as_mut().reset(oldest + self.stall);
+                    } else if link.blocked() {
+                        // The server told that it reads nothing now: another channel would not do better.
+                        stalled.as_mut().reset(now + self.stall);
+                    } else {
+                        warn!(in_flight = window.len(), "no confirm in time: publishing again on a new channel");
+                        break None;
+                    }
+                }
+            }
+        };
+        self.in_flight.decrement(window.len() as f64);
+        let unsettled: Vec<_> = settlement
+            .unsettled()
+            .chain(window.into_occupants().map(|published| published.request))
+            .collect();
+        // Where the cause is known, those to blame are answered; the innocent go first on the next channel.
+        let innocent = match cause {
+            Some(error) => self.blame(unsettled, error, &mut progress),
+            None => unsettled,
+        };
+        for request in innocent.into_iter().rev() {
+            backlog.push_front(request);
+        }
+        End::Failed { progress }
+    }
+
+    /// Answers those whose fault the end of the channel is, as far as the server's words tell.
+    fn blame(
+        &mut self,
+        mut unsettled: Vec<Request>,
+        error: lapin::Error,
+        progress: &mut bool,
+    ) -> Vec<Request> {
+        match soft_error(&error) {
+            Some((AMQPSoftError::NOTFOUND, message)) => {
+                let missing = |request: &mut Request| {
+                    message.contains(&format!("no exchange '{}' in vhost", request.exchange))
+                };
+                for request in unsettled.extract_if(.., missing) {
+                    *progress = true;
+                    self.suspects = self.suspects.saturating_sub(1);
+                    let exchange = request.exchange.clone();
+                    request.answer(Err(PublishError::MissingExchange { exchange }));
+                }
+                unsettled
+            }
+            Some(_) if unsettled.len() == 1 => {
+                warn!(%error, "RabbitMQ closed the channel because of one publish");
+                *progress = true;
+                self.suspects = self.suspects.saturating_sub(1);
+                for request in unsettled {
+                    request.answer(Err(PublishError::Unavailable(error.clone().into())));
+                }
+                Vec::new()
+            }
+            Some(_) => {
+                warn!(%error, in_flight = unsettled.len(), "RabbitMQ closed the channel: publishing one at a time");
+                self.suspects = self.suspects.max(unsettled.len());
+                unsettled
+            }
+            None => {
+                debug!(%error, in_flight = unsettled.len(), "the channel was lost: publishing again");
+                unsettled
+            }
+        }
+    }
+}
+
+/// Sends one message when first polled, then waits for its confirm.
+async fn publish_and_confirm(
+    channel: Arc<Channel>,
+    exchange: ShortString,
+    routing_key: ShortString,
+    properties: BasicProperties,
+    body: Bytes,
+) -> lapin::Result<Confirmation> {
+    let options = BasicPublishOptions { mandatory: true, immediate: false };
+    channel.basic_publish(exchange, routing_key, options, &body, properties).await?.await
+}
+
+/// What confirms have told and callers have not been told yet.
+#[derive(Default)]
+struct Settlement {
+    acked: Vec<Request>,
+    refused: Vec<Request>,
+    failed: Vec<Request>,
+    returned: Vec<BasicReturnMessage>,
+    error: Option<lapin::Error>,
+}
+
+impl Settlement {
+    /// Whether a message was returned and acks are held back until nothing is in flight.
+    fn checking(&self) -> bool {
+        !self.returned.is_empty()
+    }
+
+    fn add(&mut self, request: Request, outcome: lapin::Result<Confirmation>) {
+        match outcome {
+            Ok(Confirmation::Ack(returned)) => {
+                self.returned.extend(returned);
+                self.acked.push(request);
+            }
+            Ok(Confirmation::Nack(returned)) => {
+                self.returned.extend(returned);
+                self.refused.push(request);
+            }
+            Ok(Confirmation::NotRequested) => {
+                error!("a channel without publisher confirms was published on");
+                self.error = Some(
+                    lapin::ErrorKind::InvalidChannelState(
+                        lapin::ChannelState::Error,
+                        "publisher confirms are off",
+                    )
+                    .into(),
+                );
+                self.failed.push(request);
+            }
+            Err(error) => {
+                self.error.get_or_insert(error);
+                self.failed.push(request);
+            }
+        }
+    }
+
+    /// Answers what is certain; returns how many.
+    fn settle(&mut self, nothing_in_flight: bool) -> usize {
+        let mut answered = self.refused.len();
+        for request in self.refused.drain(..) {
+            request.answer(Err(PublishError::Refused));
+        }
+        if self.checking() && (!nothing_in_flight || self.error.is_some()) {
+            return answered;
+        }
+        answered += self.acked.len();
+        for request in self.acked.drain(..) {
+            match self.returned.iter().position(|returned| request.is_in(returned)) {
+                Some(index) => {
+                    self.returned.swap_remove(index);
+                    request.answer_unroutable();
+                }
+                None => request.answer(Ok(())),
+            }
+        }
+        self.returned.clear();
+        answered
+    }
+
+    /// What has no certain outcome: acks that were held back are among it.
+    fn unsettled(self) -> impl Iterator<Item = Request> {
+        self.failed.into_iter().chain(self.acked)
+    }
+}

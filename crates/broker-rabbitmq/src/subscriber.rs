@@ -1,0 +1,149 @@
+//! Subscribing: one channel per consumer, deliveries handed out in order, settled singly or together.
+//!
+//! Promises that after an error, or when dropped, the channel is closed and the server gives back what was not
+//! settled. Acks of the longest prefix of what is outstanding travel as one. Knows nothing of what a message means.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use broker::{BrokerError, Delivery, DeliveryTag, QueueName};
+use futures_util::StreamExt;
+use futures_util::future::try_join_all;
+use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions};
+use lapin::types::{FieldTable, ShortString};
+use lapin::{Channel, Consumer};
+use tokio::runtime::Handle;
+use tokio::time::{Instant, timeout_at};
+
+use crate::Unavailable;
+use crate::connection::{Link, Supervised};
+use crate::declare::queue_error;
+use crate::message::{from_properties, short};
+
+/// Starts a consumer on a channel of its own.
+pub(crate) async fn subscribe(
+    connection: &Supervised,
+    queue: &QueueName,
+    prefetch: u16,
+    deadline: Instant,
+) -> Result<Deliveries, BrokerError> {
+    let (link, channel) = connection.channel(deadline).await.map_err(BrokerError::Unavailable)?;
+    let name = short(queue.as_str()).map_err(|error| BrokerError::Unavailable(error.into()))?;
+    let consume = async {
+        // A prefetch of 0 would mean no limit at all.
+        channel.basic_qos(prefetch.max(1), BasicQosOptions { global: false }).await?;
+        let options = BasicConsumeOptions::default();
+        channel.basic_consume(name, ShortString::default(), options, FieldTable::default()).await
+    };
+    let consumer = timeout_at(deadline, consume)
+        .await
+        .map_err(|_| BrokerError::Unavailable(Unavailable::Silent("basic.consume").into()))?
+        .map_err(|error| queue_error(std::slice::from_ref(queue), error))?;
+    Ok(Deliveries {
+        queue: queue.clone(),
+        consumer,
+        channel,
+        outstanding: BTreeSet::new(),
+        runtime: Handle::current(),
+        _link: link,
+    })
+}
+
+/// One consumer's deliveries.
+pub(crate) struct Deliveries {
+    queue: QueueName,
+    consumer: Consumer,
+    channel: Channel,
+    /// Handed out and not settled. Tags grow in the order of delivery.
+    outstanding: BTreeSet<DeliveryTag>,
+    runtime: Handle,
+    /// The connection lives as long as somebody uses it.
+    _link: Arc<Link>,
+}
+
+#[async_trait]
+impl broker::Deliveries for Deliveries {
+    async fn next(&mut self) -> Result<Delivery, BrokerError> {
+        match self.consumer.next().await {
+            Some(Ok(delivery)) => {
+                self.outstanding.insert(delivery.delivery_tag);
+                Ok(Delivery {
+                    tag: delivery.delivery_tag,
+                    redelivered: delivery.redelivered,
+                    routing_key: delivery.routing_key.into(),
+                    message: from_properties(delivery.properties, delivery.data),
+                })
+            }
+            Some(Err(error)) => Err(queue_error(std::slice::from_ref(&self.queue), error)),
+            None => Err(BrokerError::Unavailable(Unavailable::Cancelled.into())),
+        }
+    }
+
+    async fn ack(&mut self, tags: &[DeliveryTag]) -> Result<(), BrokerError> {
+        let acks = settle_together(&mut self.outstanding, tags);
+        let ack = |(tag, multiple)| self.channel.basic_ack(tag, BasicAckOptions { multiple });
+        // Each is sent when first polled, in this order; the wait is for the socket.
+        try_join_all(acks.into_iter().map(ack)).await.map_err(unavailable)?;
+        Ok(())
+    }
+
+    async fn requeue(&mut self, tags: &[DeliveryTag]) -> Result<(), BrokerError> {
+        let nacks = settle_together(&mut self.outstanding, tags);
+        let nack =
+            |(tag, multiple)| self.channel.basic_nack(tag, BasicNackOptions { multiple, requeue: true });
+        try_join_all(nacks.into_iter().map(nack)).await.map_err(unavailable)?;
+        Ok(())
+    }
+}
+
+impl Drop for Deliveries {
+    fn drop(&mut self) {
+        let channel = self.channel.clone();
+        // Fails when the channel is closed already.
+        self.runtime.spawn(async move { channel.close(200, "unsubscribed".into()).await });
+    }
+}
+
+fn unavailable(error: lapin::Error) -> BrokerError {
+    BrokerError::Unavailable(error.into())
+}
+
+/// Takes these tags off the outstanding ones; returns what to send, as tag and `multiple`. The longest prefix of the
+/// outstanding tags that is settled entirely goes as one. Tags that are not outstanding are left out.
+fn settle_together(
+    outstanding: &mut BTreeSet<DeliveryTag>,
+    tags: &[DeliveryTag],
+) -> Vec<(DeliveryTag, bool)> {
+    let settled: BTreeSet<_> = tags.iter().filter(|tag| outstanding.contains(tag)).copied().collect();
+    let prefix = outstanding.iter().zip(&settled).take_while(|(ours, theirs)| ours == theirs).count();
+    let mut frames = Vec::with_capacity(settled.len() - prefix + 1);
+    if let Some(last) = prefix.checked_sub(1).and_then(|index| settled.iter().nth(index)) {
+        frames.push((*last, prefix > 1));
+    }
+    frames.extend(settled.iter().skip(prefix).map(|tag| (*tag, false)));
+    outstanding.retain(|tag| !settled.contains(tag));
+    frames
+}
+
+#[cfg(test)]
+mod tests {
+    use super::settle_together;
+
+    #[test]
+    fn the_longest_prefix_is_settled_as_one_and_the_rest_singly() {
+        let check = |tags: &[u64], frames: &[(u64, bool)], left: &[u64]| {
+            let mut outstanding = [3, 4, 5, 7, 8].into();
+            assert_eq!(settle_together(&mut outstanding, tags), frames, "{tags:?}");
+            assert_eq!(outstanding.into_iter().collect::<Vec<_>>(), left, "{tags:?}");
+        };
+        check(&[3, 4, 5, 7, 8], &[(8, true)], &[]);
+        check(&[5, 4, 3], &[(5, true)], &[7, 8]);
+        check(&[3, 5, 8], &[(3, false), (5, false), (8, false)], &[4, 7]);
+        check(&[3, 4, 7], &[(4, true), (7, false)], &[5, 8]);
+        check(&[4, 5], &[(4, false), (5, false)], &[3, 7, 8]);
+        check(&[3, 3], &[(3, false)], &[4, 5, 7, 8]);
+        check(&[1, 6, 9], &[], &[3, 4, 5, 7, 8]);
+        check(&[], &[], &[3, 4, 5, 7, 8]);
+    }
+}
