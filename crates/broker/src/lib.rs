@@ -7,6 +7,7 @@
 //!
 //! This crate knows exchanges, queues and messages. It does not know providers, tables or HTTP.
 
+pub mod embedded;
 pub mod laws;
 pub mod layout;
 pub mod topology;

@@ -1,0 +1,388 @@
+//! The SQLite file of the embedded broker: schema, statements, transactions.
+//!
+//! Every queue is a table of its own, so that appending and taking from the head stay as cheap with a long queue
+//! beside it as without; a message that goes to two queues is stored in both. The file belongs to one process at a
+//! time. This module knows rows; what they mean is for [`state`](super::state).
+
+use std::fs::OpenOptions;
+use std::path::Path;
+use std::time::Duration;
+
+use bytes::Bytes;
+use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, params};
+
+use super::OpenError;
+use crate::{Binding, Destination, Exchange, ExchangeKind, ExchangeName, Queue, QueueName};
+
+/// `malo`: tells the file from other SQLite files.
+const APPLICATION_ID: i64 = 0x6d61_6c6f;
+
+/// The schema below.
+const VERSION: i64 = 1;
+
+const SCHEMA: &str = "
+    CREATE TABLE exchange (
+        name TEXT PRIMARY KEY,
+        kind TEXT NOT NULL CHECK (kind IN ('fanout', 'topic')),
+        alternate TEXT
+    ) WITHOUT ROWID;
+    -- The messages of queue N are in table queue_N. `handed_out` is the highest id that a consumer ever had.
+    CREATE TABLE queue (
+        number INTEGER PRIMARY KEY,
+        name TEXT NOT NULL UNIQUE,
+        delivery_limit INTEGER NOT NULL,
+        message_ttl_ms INTEGER,
+        dead_letter_exchange TEXT,
+        length INTEGER NOT NULL DEFAULT 0,
+        handed_out INTEGER NOT NULL DEFAULT 0
+    );
+    CREATE TABLE binding (
+        exchange TEXT NOT NULL,
+        kind TEXT NOT NULL CHECK (kind IN ('queue', 'exchange')),
+        destination TEXT NOT NULL,
+        routing_key TEXT NOT NULL,
+        PRIMARY KEY (exchange, kind, destination, routing_key)
+    ) WITHOUT ROWID;
+";
+
+/// The write-ahead log goes into the database file when it has this many pages of 4 KiB.
+const CHECKPOINT_PAGES: i64 = 4_000;
+
+/// What a write-ahead log that grew beyond this is cut to, once it is in the database file.
+const LOG_LIMIT_BYTES: i64 = 64 * 1024 * 1024;
+
+/// More statements than 50 queues have.
+const CACHED_STATEMENTS: usize = 512;
+
+/// A message as it lies in a queue's table.
+pub(super) struct StoredMessage {
+    pub id: i64,
+    /// How often it came back unsettled.
+    pub deliveries: u32,
+    pub routing_key: String,
+    pub properties: String,
+    pub body: Bytes,
+}
+
+impl StoredMessage {
+    fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
+        Ok(Self {
+            id: row.get(0)?,
+            deliveries: row.get(1)?,
+            routing_key: row.get(2)?,
+            properties: row.get(3)?,
+            body: row.get::<_, Vec<u8>>(4)?.into(),
+        })
+    }
+}
+
+/// A queue's table: its statements.
+pub(super) struct Table {
+    number: i64,
+    insert: String,
+    after: String,
+    one: String,
+    head: String,
+    delete: String,
+    count_delivery: String,
+}
+
+impl Table {
+    fn new(number: i64) -> Self {
+        const COLUMNS: &str = "id, deliveries, routing_key, properties, body";
+        let name = format!("queue_{number}");
+        Self {
+            number,
+            insert: format!("INSERT INTO {name} ({COLUMNS}, expires_at) VALUES (?1, 0, ?2, ?3, ?4, ?5)"),
+            after: format!("SELECT {COLUMNS} FROM {name} WHERE id > ?1 ORDER BY id LIMIT ?2"),
+            one: format!("SELECT {COLUMNS} FROM {name} WHERE id = ?1"),
+            head: format!("SELECT id, expires_at FROM {name} WHERE id >= ?1 ORDER BY id LIMIT 1"),
+            delete: format!("DELETE FROM {name} WHERE id BETWEEN ?1 AND ?2"),
+            count_delivery: format!(
+                "UPDATE {name} SET deliveries = deliveries + 1 WHERE id BETWEEN ?1 AND ?2"
+            ),
+        }
+    }
+}
+
+/// A queue as the file has it.
+pub(super) struct StoredQueue {
+    pub queue: Queue,
+    pub table: Table,
+    pub length: i64,
+    pub highest_id: i64,
+}
+
+/// The open file. Writing begins a transaction, which ends with [`File::commit`] or [`File::roll_back`].
+pub(super) struct File {
+    connection: Connection,
+}
+
+impl File {
+    /// Opens the file, or creates it, readable by its owner only.
+    pub fn open(path: &Path) -> Result<Self, OpenError> {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        options.open(path).map_err(|source| OpenError::File { path: path.to_owned(), source })?;
+
+        let sqlite = |source: rusqlite::Error| match source.sqlite_error_code() {
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
+                OpenError::InUse { path: path.to_owned() }
+            }
+            Some(ErrorCode::NotADatabase) => OpenError::Foreign { path: path.to_owned() },
+            _ => OpenError::Sqlite { path: path.to_owned(), source },
+        };
+        let connection = Connection::open(path).map_err(sqlite)?;
+        let file = Self { connection };
+        file.lock().map_err(sqlite)?;
+        let number = |pragma: &str| file.connection.query_row(pragma, [], |row| row.get::<_, i64>(0));
+        let application = number("PRAGMA application_id").map_err(sqlite)?;
+        let version = number("PRAGMA user_version").map_err(sqlite)?;
+        let tables = number("SELECT count(*) FROM sqlite_schema").map_err(sqlite)?;
+        match (application, version, tables) {
+            (APPLICATION_ID, VERSION, _) => file.configure().map_err(sqlite)?,
+            (0, 0, 0) => file.configure().and_then(|()| file.create()).map_err(sqlite)?,
+            (APPLICATION_ID, found, _) => {
+                return Err(OpenError::Version { path: path.to_owned(), found, supported: VERSION });
+            }
+            _ => return Err(OpenError::Foreign { path: path.to_owned() }),
+        }
+        Ok(file)
+    }
+
+    /// Before the first access: the log's index is then kept in memory, and no other process gets in.
+    fn lock(&self) -> rusqlite::Result<()> {
+        self.connection.busy_timeout(Duration::ZERO)?;
+        self.connection.pragma_update(None, "locking_mode", "EXCLUSIVE")
+    }
+
+    fn configure(&self) -> rusqlite::Result<()> {
+        let connection = &self.connection;
+        connection.pragma_update(None, "journal_mode", "WAL")?;
+        connection.pragma_update(None, "synchronous", "FULL")?;
+        connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
+        connection.pragma_update(None, "journal_size_limit", LOG_LIMIT_BYTES)?;
+        connection.set_prepared_statement_cache_capacity(CACHED_STATEMENTS);
+        // The first write takes the lock for good.
+        connection.execute_batch("BEGIN IMMEDIATE; COMMIT")
+    }
+
+    fn create(&self) -> rusqlite::Result<()> {
+        self.begin()?;
+        self.connection.execute_batch(SCHEMA)?;
+        self.connection.pragma_update(None, "application_id", APPLICATION_ID)?;
+        self.connection.pragma_update(None, "user_version", VERSION)?;
+        self.commit()
+    }
+
+    fn begin(&self) -> rusqlite::Result<()> {
+        if self.connection.is_autocommit() {
+            self.connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+        }
+        Ok(())
+    }
+
+    fn write(&self, sql: &str, params: impl rusqlite::Params) -> rusqlite::Result<()> {
+        self.begin()?;
+        self.connection.prepare_cached(sql)?.execute(params)?;
+        Ok(())
+    }
+
+    /// Whether something was written since the last commit.
+    pub fn is_writing(&self) -> bool {
+        !self.connection.is_autocommit()
+    }
+
+    /// Makes what was written durable.
+    pub fn commit(&self) -> rusqlite::Result<()> {
+        self.connection.prepare_cached("COMMIT")?.execute([]).map(drop)
+    }
+
+    /// Forgets what was written since the last commit.
+    pub fn roll_back(&self) {
+        if self.is_writing()
+            && let Err(error) = self.connection.execute_batch("ROLLBACK")
+        {
+            tracing::debug!(%error, "SQLite rolled back on its own");
+        }
+    }
+
+    /// Moves the whole log into the database file and closes it.
+    pub fn close(self) {
+        let checkpoint = "PRAGMA wal_checkpoint(TRUNCATE)";
+        if let Err(error) = self.connection.query_row(checkpoint, [], |_| Ok(())) {
+            tracing::warn!(%error, "the broker's log stays beside its file until the next start");
+        }
+    }
+
+    /// Leaves files and process as a kill in the middle of a transaction does.
+    #[cfg(test)]
+    pub fn kill(self) {
+        self.connection.cache_flush().unwrap();
+        std::mem::forget(self);
+    }
+
+    /// Declares an exchange.
+    pub fn insert_exchange(&self, exchange: &Exchange) -> rusqlite::Result<()> {
+        let kind = match exchange.kind {
+            ExchangeKind::Fanout => "fanout",
+            ExchangeKind::Topic => "topic",
+        };
+        self.write(
+            "INSERT INTO exchange (name, kind, alternate) VALUES (?1, ?2, ?3)",
+            params![exchange.name.as_str(), kind, exchange.alternate.as_ref().map(ExchangeName::as_str)],
+        )
+    }
+
+    /// Declares a binding.
+    pub fn insert_binding(&self, binding: &Binding) -> rusqlite::Result<()> {
+        let (kind, destination) = match &binding.destination {
+            Destination::Queue(name) => ("queue", name.as_str()),
+            Destination::Exchange(name) => ("exchange", name.as_str()),
+        };
+        self.write(
+            "INSERT INTO binding (exchange, kind, destination, routing_key) VALUES (?1, ?2, ?3, ?4)",
+            params![binding.exchange.as_str(), kind, destination, binding.routing_key],
+        )
+    }
+
+    /// Declares a queue.
+    pub fn insert_queue(&self, queue: Queue) -> rusqlite::Result<StoredQueue> {
+        self.write(
+            "INSERT INTO queue (name, delivery_limit, message_ttl_ms, dead_letter_exchange) VALUES (?1, ?2, ?3, ?4)",
+            params![
+                queue.name.as_str(),
+                queue.delivery_limit,
+                queue.message_ttl.map(|ttl| i64::try_from(ttl.as_millis()).unwrap_or(i64::MAX)),
+                queue.dead_letter_exchange.as_ref().map(ExchangeName::as_str)
+            ],
+        )?;
+        let number = self.connection.last_insert_rowid();
+        self.connection.execute_batch(&format!(
+            "CREATE TABLE queue_{number} (
+                id INTEGER PRIMARY KEY,
+                -- How often it came back unsettled.
+                deliveries INTEGER NOT NULL,
+                -- Microseconds since 1970, in a queue with a time to live.
+                expires_at INTEGER,
+                routing_key TEXT NOT NULL,
+                properties TEXT NOT NULL,
+                body BLOB NOT NULL
+            )"
+        ))?;
+        Ok(StoredQueue { queue, table: Table::new(number), length: 0, highest_id: 0 })
+    }
+
+    /// Every exchange.
+    pub fn exchanges(&self) -> rusqlite::Result<Vec<Exchange>> {
+        let mut statement = self.connection.prepare("SELECT name, kind, alternate FROM exchange")?;
+        let rows = statement.query_map([], |row| {
+            let kind = match row.get_ref(1)?.as_str()? {
+                "topic" => ExchangeKind::Topic,
+                _ => ExchangeKind::Fanout,
+            };
+            let alternate = row.get_ref(2)?.as_str_or_null()?.map(ExchangeName::new);
+            Ok(Exchange { name: ExchangeName::new(row.get_ref(0)?.as_str()?), kind, alternate })
+        })?;
+        rows.collect()
+    }
+
+    /// Every binding.
+    pub fn bindings(&self) -> rusqlite::Result<Vec<Binding>> {
+        let mut statement =
+            self.connection.prepare("SELECT exchange, kind, destination, routing_key FROM binding")?;
+        let rows = statement.query_map([], |row| {
+            let destination = row.get_ref(2)?.as_str()?;
+            let destination = match row.get_ref(1)?.as_str()? {
+                "queue" => Destination::Queue(QueueName::new(destination)),
+                _ => Destination::Exchange(ExchangeName::new(destination)),
+            };
+            let exchange = ExchangeName::new(row.get_ref(0)?.as_str()?);
+            Ok(Binding { exchange, destination, routing_key: row.get(3)? })
+        })?;
+        rows.collect()
+    }
+
+    /// Every queue. What consumers had when the file was last used counts as delivered once more and is theirs no
+    /// longer.
+    pub fn recover_queues(&self) -> rusqlite::Result<Vec<StoredQueue>> {
+        let mut statement = self.connection.prepare(
+            "SELECT number, name, delivery_limit, message_ttl_ms, dead_letter_exchange, length, handed_out
+             FROM queue ORDER BY number",
+        )?;
+        let rows = statement.query_map([], |row| {
+            let queue = Queue {
+                name: QueueName::new(row.get_ref(1)?.as_str()?),
+                delivery_limit: row.get(2)?,
+                message_ttl: row.get::<_, Option<i64>>(3)?.map(|ms| Duration::from_millis(ms.unsigned_abs())),
+                dead_letter_exchange: row.get_ref(4)?.as_str_or_null()?.map(ExchangeName::new),
+            };
+            let stored =
+                StoredQueue { queue, table: Table::new(row.get(0)?), length: row.get(5)?, highest_id: 0 };
+            Ok((stored, row.get::<_, i64>(6)?))
+        })?;
+        let rows: Vec<(StoredQueue, i64)> = rows.collect::<rusqlite::Result<_>>()?;
+        let mut queues = Vec::with_capacity(rows.len());
+        for (mut stored, handed_out) in rows {
+            if handed_out > 0 {
+                self.count_delivery(&stored.table, 0, handed_out)?;
+                self.save(&stored.table, stored.length, 0)?;
+            }
+            let highest = format!("SELECT ifnull(max(id), 0) FROM queue_{}", stored.table.number);
+            stored.highest_id = self.connection.query_row(&highest, [], |row| row.get(0))?;
+            queues.push(stored);
+        }
+        Ok(queues)
+    }
+
+    /// Appends a message, whose id is above every other in the table.
+    pub fn insert(
+        &self,
+        table: &Table,
+        id: i64,
+        expires_at: Option<i64>,
+        routing_key: &str,
+        properties: &str,
+        body: &[u8],
+    ) -> rusqlite::Result<()> {
+        self.write(&table.insert, params![id, routing_key, properties, body, expires_at])
+    }
+
+    /// The next messages after an id, oldest first.
+    pub fn after(&self, table: &Table, id: i64, limit: u32) -> rusqlite::Result<Vec<StoredMessage>> {
+        let mut statement = self.connection.prepare_cached(&table.after)?;
+        let rows = statement.query_map(params![id, limit], StoredMessage::read)?;
+        rows.collect()
+    }
+
+    /// One message.
+    pub fn one(&self, table: &Table, id: i64) -> rusqlite::Result<Option<StoredMessage>> {
+        self.connection.prepare_cached(&table.one)?.query_row([id], StoredMessage::read).optional()
+    }
+
+    /// Id and expiry of the first message from an id on.
+    pub fn head(&self, table: &Table, from: i64) -> rusqlite::Result<Option<(i64, Option<i64>)>> {
+        let mut statement = self.connection.prepare_cached(&table.head)?;
+        statement.query_row([from], |row| Ok((row.get(0)?, row.get(1)?))).optional()
+    }
+
+    /// Deletes every message from one id to another.
+    pub fn delete(&self, table: &Table, first: i64, last: i64) -> rusqlite::Result<()> {
+        self.write(&table.delete, [first, last])
+    }
+
+    /// Counts one more delivery of every message from one id to another.
+    pub fn count_delivery(&self, table: &Table, first: i64, last: i64) -> rusqlite::Result<()> {
+        self.write(&table.count_delivery, [first, last])
+    }
+
+    /// Writes down how long a queue is, and up to which id consumers had it.
+    pub fn save(&self, table: &Table, length: i64, handed_out: i64) -> rusqlite::Result<()> {
+        self.write(
+            "UPDATE queue SET length = ?2, handed_out = ?3 WHERE number = ?1",
+            params![table.number, length, handed_out],
+        )
+    }
+}

@@ -1,0 +1,96 @@
+//! A message's properties and headers as the file keeps them: one JSON object, everything but the body.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use event::{HeaderValue, Message};
+use serde::{Deserialize, Serialize};
+
+/// The headers that RabbitMQ gives a dead letter, those with plain text in them.
+const FIRST_DEATH_QUEUE: &str = "x-first-death-queue";
+const FIRST_DEATH_REASON: &str = "x-first-death-reason";
+
+/// Why a queue gave a message up, in RabbitMQ's words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Death {
+    /// It was there for the queue's time to live.
+    Expired,
+    /// It came back unsettled more often than the queue's delivery limit.
+    DeliveryLimit,
+}
+
+impl Death {
+    /// The text of `x-first-death-reason`.
+    pub const fn reason(self) -> &'static str {
+        match self {
+            Self::Expired => "expired",
+            Self::DeliveryLimit => "delivery_limit",
+        }
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct Properties<'a> {
+    #[serde(borrow)]
+    message_id: Cow<'a, str>,
+    #[serde(borrow)]
+    r#type: Cow<'a, str>,
+    timestamp: u64,
+    #[serde(borrow)]
+    content_type: Cow<'a, str>,
+    #[serde(borrow)]
+    app_id: Cow<'a, str>,
+    headers: Cow<'a, BTreeMap<String, HeaderValue>>,
+}
+
+fn text(properties: &Properties<'_>) -> String {
+    serde_json::to_string(properties).expect("text, numbers and a map with text keys are JSON")
+}
+
+/// The properties of a message.
+pub(super) fn write(message: &Message) -> String {
+    text(&Properties {
+        message_id: message.message_id.as_str().into(),
+        r#type: message.r#type.as_str().into(),
+        timestamp: message.timestamp,
+        content_type: message.content_type.as_str().into(),
+        app_id: message.app_id.as_str().into(),
+        headers: Cow::Borrowed(&message.headers),
+    })
+}
+
+/// The message with these properties and this body.
+pub(super) fn read(properties: &str, body: Bytes) -> Result<Message, serde_json::Error> {
+    let properties: Properties<'_> = serde_json::from_str(properties)?;
+    Ok(Message {
+        message_id: properties.message_id.into_owned(),
+        r#type: properties.r#type.into_owned(),
+        timestamp: properties.timestamp,
+        content_type: properties.content_type.into_owned(),
+        app_id: properties.app_id.into_owned(),
+        headers: properties.headers.into_owned(),
+        body,
+    })
+}
+
+/// The message id in these properties, for the log.
+pub(super) fn message_id(properties: &str) -> String {
+    serde_json::from_str::<Properties<'_>>(properties)
+        .map(|properties| properties.message_id.into_owned())
+        .unwrap_or_default()
+}
+
+/// The properties of a dead letter: the same, with the queue and the reason of its first death in the headers.
+pub(super) fn bury(properties: &str, queue: &str, death: Death) -> String {
+    let Ok(mut parsed) = serde_json::from_str::<Properties<'_>>(properties) else {
+        return properties.to_owned();
+    };
+    if parsed.headers.contains_key(FIRST_DEATH_QUEUE) {
+        return properties.to_owned();
+    }
+    let headers = parsed.headers.to_mut();
+    headers.insert(FIRST_DEATH_QUEUE.to_owned(), queue.into());
+    headers.insert(FIRST_DEATH_REASON.to_owned(), death.reason().into());
+    text(&parsed)
+}

@@ -1,0 +1,266 @@
+//! One queue in memory: which of its rows are with which consumer, and how far it was handed out.
+//!
+//! Ids grow along the queue. Everything up to `cursor` was handed out or taken away in this run of the process; of
+//! that, `returned` came back and is ready again. Everything after `cursor` is ready and was not looked at yet. So
+//! the head of the queue is the first of `returned`, else the first row after `cursor`, and memory grows with what
+//! consumers hold, never with the length of the queue.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::file::{File, StoredMessage, StoredQueue, Table};
+use crate::Queue;
+
+/// Names a consumer; never used twice in a process.
+pub(super) type ConsumerId = u64;
+
+/// A delivery on its way to a consumer: as stored, to be read there.
+pub(super) struct Handed {
+    pub id: i64,
+    pub redelivered: bool,
+    pub routing_key: String,
+    pub properties: String,
+    pub body: Bytes,
+}
+
+/// A consumer and what it holds.
+pub(super) struct Consumer {
+    pub id: ConsumerId,
+    pub prefetch: usize,
+    pub deliveries: UnboundedSender<Handed>,
+    /// Ids it holds, with the number of times each came back before.
+    pub held: BTreeMap<i64, u32>,
+}
+
+impl Consumer {
+    fn has_room(&self) -> bool {
+        self.held.len() < self.prefetch
+    }
+}
+
+/// When the head of a queue expires.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Due {
+    /// To be looked up.
+    Unknown,
+    /// Nothing is ready, or the queue has no time to live.
+    Never,
+    /// At this time, in microseconds since 1970.
+    At(i64),
+}
+
+/// A queue. Changed only along with the file; when the file does not take a change, all queues are loaded anew.
+pub(super) struct QueueState {
+    pub queue: Queue,
+    pub table: Table,
+    pub consumers: Vec<Consumer>,
+    pub due: Due,
+    /// Rows in the table.
+    length: i64,
+    /// Rows that consumers hold.
+    held: i64,
+    next_id: i64,
+    /// When the file was read, in microseconds since 1970, and the highest id it had then.
+    loaded: (i64, i64),
+    cursor: i64,
+    returned: BTreeSet<i64>,
+    /// The highest id that a consumer ever had in this run.
+    handed_out: i64,
+    /// Length and `handed_out` as the file has them.
+    saved: (i64, i64),
+    /// Whose turn it is.
+    turn: usize,
+}
+
+impl QueueState {
+    /// A queue as the file has it after recovery: nobody holds anything.
+    pub fn new(stored: StoredQueue, now: i64) -> Self {
+        Self {
+            due: if stored.queue.message_ttl.is_some() { Due::Unknown } else { Due::Never },
+            queue: stored.queue,
+            table: stored.table,
+            consumers: Vec::new(),
+            length: stored.length,
+            held: 0,
+            next_id: stored.highest_id + 1,
+            loaded: (now, stored.highest_id),
+            cursor: 0,
+            returned: BTreeSet::new(),
+            handed_out: 0,
+            saved: (stored.length, 0),
+            turn: 0,
+        }
+    }
+
+    /// Messages that could be handed out.
+    pub fn ready(&self) -> i64 {
+        self.length - self.held
+    }
+
+    /// Whether there is something to hand out and someone to take it.
+    pub fn can_hand_out(&self) -> bool {
+        self.ready() > 0 && self.consumers.iter().any(Consumer::has_room)
+    }
+
+    /// How many more messages the consumers take.
+    pub fn room(&self) -> usize {
+        self.consumers.iter().map(|consumer| consumer.prefetch.saturating_sub(consumer.held.len())).sum()
+    }
+
+    /// Time to live in microseconds.
+    fn ttl(&self) -> Option<i64> {
+        self.queue.message_ttl.map(|ttl| i64::try_from(ttl.as_micros()).unwrap_or(i64::MAX))
+    }
+
+    fn look_up_due(&mut self) {
+        if self.queue.message_ttl.is_some() {
+            self.due = Due::Unknown;
+        }
+    }
+
+    /// Appends a message.
+    pub fn append(
+        &mut self,
+        file: &File,
+        now: i64,
+        routing_key: &str,
+        properties: &str,
+        body: &[u8],
+    ) -> rusqlite::Result<()> {
+        let expires_at = self.ttl().map(|ttl| now.saturating_add(ttl));
+        file.insert(&self.table, self.next_id, expires_at, routing_key, properties, body)?;
+        self.next_id += 1;
+        self.length += 1;
+        if self.ready() == 1 {
+            self.look_up_due();
+        }
+        Ok(())
+    }
+
+    /// The ready messages at the head, at most this many, oldest first, without taking them. Those that came back
+    /// are given on their own, before the others.
+    pub fn peek(&self, file: &File, limit: usize) -> rusqlite::Result<Vec<StoredMessage>> {
+        if self.returned.is_empty() {
+            let limit = u32::try_from(limit).unwrap_or(u32::MAX);
+            return file.after(&self.table, self.cursor, limit);
+        }
+        let mut messages = Vec::new();
+        for &id in self.returned.iter().take(limit) {
+            messages.extend(file.one(&self.table, id)?);
+        }
+        Ok(messages)
+    }
+
+    fn take(&mut self, id: i64) {
+        if !self.returned.remove(&id) {
+            self.cursor = self.cursor.max(id);
+        }
+        self.look_up_due();
+    }
+
+    /// Hands a ready message to the next consumer in turn that has room. The delivery goes out after the commit.
+    pub fn hand_out(&mut self, message: StoredMessage) -> Option<(UnboundedSender<Handed>, Handed)> {
+        let count = self.consumers.len();
+        let place = (0..count).map(|n| (self.turn + n) % count).find(|&n| self.consumers[n].has_room())?;
+        self.turn = place + 1;
+        let id = message.id;
+        self.take(id);
+        self.held += 1;
+        let redelivered = message.deliveries > 0 || id <= self.handed_out;
+        self.handed_out = self.handed_out.max(id);
+        let consumer = &mut self.consumers[place];
+        consumer.held.insert(id, message.deliveries);
+        let StoredMessage { routing_key, properties, body, .. } = message;
+        Some((consumer.deliveries.clone(), Handed { id, redelivered, routing_key, properties, body }))
+    }
+
+    /// Takes a message that is ready off the queue for good.
+    pub fn remove(&mut self, file: &File, id: i64) -> rusqlite::Result<()> {
+        file.delete(&self.table, id, id)?;
+        self.take(id);
+        self.length -= 1;
+        Ok(())
+    }
+
+    /// Takes messages that a consumer holds off the queue for good; passes over ids that it does not hold.
+    pub fn ack(&mut self, file: &File, consumer: ConsumerId, ids: &mut [i64]) -> rusqlite::Result<()> {
+        let Some(consumer) = self.consumers.iter_mut().find(|c| c.id == consumer) else { return Ok(()) };
+        // A batch is mostly one run of ids, which is one statement.
+        ids.sort_unstable();
+        let mut run: Option<(i64, i64)> = None;
+        for &id in ids.iter() {
+            if consumer.held.remove(&id).is_none() {
+                continue;
+            }
+            self.held -= 1;
+            self.length -= 1;
+            run = match run {
+                Some((first, last)) if last + 1 == id => Some((first, id)),
+                Some((first, last)) => {
+                    file.delete(&self.table, first, last)?;
+                    Some((id, id))
+                }
+                None => Some((id, id)),
+            };
+        }
+        if let Some((first, last)) = run {
+            file.delete(&self.table, first, last)?;
+        }
+        Ok(())
+    }
+
+    /// Makes a message that a consumer holds ready again, at its old place, delivered once more. Gives the count.
+    pub fn give_back(&mut self, file: &File, consumer: ConsumerId, id: i64) -> rusqlite::Result<Option<u32>> {
+        let holder = self.consumers.iter_mut().find(|c| c.id == consumer);
+        let Some(deliveries) = holder.and_then(|c| c.held.remove(&id)) else { return Ok(None) };
+        file.count_delivery(&self.table, id, id)?;
+        self.held -= 1;
+        self.returned.insert(id);
+        self.look_up_due();
+        Ok(Some(deliveries + 1))
+    }
+
+    /// Looks up when the head expires, if that is not known. What an earlier run left waits no longer than the time
+    /// to live from now on: a clock that was ahead then holds nothing up.
+    pub fn find_due(&mut self, file: &File) -> rusqlite::Result<Due> {
+        if self.due == Due::Unknown {
+            let head = match self.returned.first() {
+                _ if self.ready() == 0 => None,
+                Some(&id) => file.head(&self.table, id)?,
+                None => file.head(&self.table, self.cursor + 1)?,
+            };
+            let (loaded_at, found_up_to) = self.loaded;
+            self.due = match (head, self.ttl()) {
+                (Some((id, Some(expires_at))), Some(ttl)) if id <= found_up_to => {
+                    Due::At(expires_at.min(loaded_at.saturating_add(ttl)))
+                }
+                (Some((_, Some(expires_at))), _) => Due::At(expires_at),
+                _ => Due::Never,
+            };
+        }
+        Ok(self.due)
+    }
+
+    /// Writes length and `handed_out` to the file if they changed.
+    pub fn save(&mut self, file: &File) -> rusqlite::Result<()> {
+        let now = (self.length, self.handed_out);
+        if now != self.saved {
+            file.save(&self.table, now.0, now.1)?;
+            self.saved = now;
+        }
+        Ok(())
+    }
+
+    /// Gives everything back that consumers hold, for an orderly end: nothing is left to recover.
+    pub fn end(&mut self, file: &File) -> rusqlite::Result<()> {
+        for id in self.consumers.iter().flat_map(|consumer| consumer.held.keys()) {
+            file.count_delivery(&self.table, *id, *id)?;
+        }
+        self.consumers.clear();
+        self.held = 0;
+        self.handed_out = 0;
+        self.save(file)
+    }
+}

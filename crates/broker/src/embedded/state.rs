@@ -1,0 +1,386 @@
+//! All exchanges and queues of the embedded broker, and what each operation does to them.
+//!
+//! Every operation changes memory and writes to the file in one go; [`writer`](super::writer) commits. When the file
+//! refuses a write, this value is thrown away and loaded anew from what the file last committed, as after a crash:
+//! there is one way back to a true state, and it is the one that every start takes.
+
+use std::collections::HashSet;
+
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::file::{File, StoredMessage};
+use super::properties::{self, Death};
+use super::queue::{Consumer, ConsumerId, Due, Handed, QueueState};
+use super::routes::{QueueIndex, Route, Routes};
+use crate::{
+    BrokerError, Cause, Destination, ExchangeName, PublishError, Queue, QueueName, QueueStatus, Topology,
+};
+
+/// Messages handed out or expired per queue in one transaction: what is beyond goes into the next one, so that
+/// publishers are answered in between.
+const BATCH: usize = 1_024;
+
+/// Messages read at a time.
+const READ: usize = 128;
+
+/// Warnings about dead letters without a destination that are not repeated.
+const REMEMBERED_WARNINGS: usize = 1_024;
+
+#[derive(Debug, thiserror::Error)]
+#[error("{kind} {name} is already declared, as {existing}")]
+struct Different {
+    kind: &'static str,
+    name: String,
+    existing: String,
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("exchange {0} of a binding is not declared")]
+struct UnknownExchange(ExchangeName);
+
+/// Exchanges, queues, and the deliveries that go out after the next commit.
+pub(super) struct State {
+    routes: Routes,
+    queues: Vec<QueueState>,
+    /// Deliveries to send once what was written is committed.
+    pub outbox: Vec<(UnboundedSender<Handed>, Handed)>,
+    /// Messages dead-lettered since the last commit.
+    pub dead_letters: u64,
+    warned: HashSet<(QueueIndex, String)>,
+}
+
+impl State {
+    /// What the file holds; takes from consumers that are gone what they had.
+    pub fn load(file: &File, now: i64) -> rusqlite::Result<Self> {
+        let mut state = Self {
+            routes: Routes::default(),
+            queues: Vec::new(),
+            outbox: Vec::new(),
+            dead_letters: 0,
+            warned: HashSet::new(),
+        };
+        for exchange in file.exchanges()? {
+            state.routes.add_exchange(exchange);
+        }
+        for stored in file.recover_queues()? {
+            state.routes.add_queue(stored.queue.name.clone(), state.queues.len());
+            state.queues.push(QueueState::new(stored, now));
+        }
+        for binding in file.bindings()? {
+            state.routes.add_binding(binding);
+        }
+        if file.is_writing() {
+            file.commit()?;
+        }
+        Ok(state)
+    }
+
+    fn queue(&mut self, name: &QueueName) -> Option<&mut QueueState> {
+        self.routes.queue(name).map(|index| &mut self.queues[index])
+    }
+
+    /// Stores a message in every queue it is routed to. The inner error is the publisher's own.
+    pub fn publish(
+        &mut self,
+        file: &File,
+        now: i64,
+        exchange: &ExchangeName,
+        routing_key: &str,
+        properties: &str,
+        body: &[u8],
+    ) -> rusqlite::Result<Result<(), PublishError>> {
+        match self.routes.route(exchange, routing_key) {
+            Route::Queues(targets) => {
+                for &target in targets.iter() {
+                    self.queues[target].append(file, now, routing_key, properties, body)?;
+                }
+                Ok(Ok(()))
+            }
+            Route::Unroutable => Ok(Err(PublishError::Unroutable {
+                exchange: exchange.clone(),
+                routing_key: routing_key.to_owned(),
+            })),
+            Route::MissingExchange => Ok(Err(PublishError::MissingExchange { exchange: exchange.clone() })),
+        }
+    }
+
+    /// Declares everything or, with an inner error, nothing.
+    pub fn declare(
+        &mut self,
+        file: &File,
+        now: i64,
+        topology: &Topology,
+    ) -> rusqlite::Result<Result<(), BrokerError>> {
+        if let Err(error) = self.check_declaration(topology) {
+            return Ok(Err(error));
+        }
+        for exchange in &topology.exchanges {
+            if self.routes.exchange(&exchange.name).is_none() {
+                file.insert_exchange(exchange)?;
+                self.routes.add_exchange(exchange.clone());
+            }
+        }
+        for queue in &topology.queues {
+            if self.routes.queue(&queue.name).is_none() {
+                let stored = file.insert_queue(queue.clone())?;
+                self.routes.add_queue(queue.name.clone(), self.queues.len());
+                self.queues.push(QueueState::new(stored, now));
+            }
+        }
+        for binding in &topology.bindings {
+            if !self.routes.has_binding(binding) {
+                file.insert_binding(binding)?;
+                self.routes.add_binding(binding.clone());
+            }
+        }
+        Ok(Ok(()))
+    }
+
+    fn check_declaration(&self, topology: &Topology) -> Result<(), BrokerError> {
+        let conflict = |kind, name: String, existing: String| BrokerError::Conflict {
+            what: format!("{kind} {name}"),
+            cause: Different { kind, name, existing }.into(),
+        };
+        for exchange in &topology.exchanges {
+            match self.routes.exchange(&exchange.name) {
+                Some(existing) if existing != exchange => {
+                    return Err(conflict("exchange", exchange.name.to_string(), format!("{existing:?}")));
+                }
+                Some(_) | None => {}
+            }
+        }
+        for queue in &topology.queues {
+            match self.routes.queue(&queue.name).map(|index| &self.queues[index].queue) {
+                Some(existing) if !same_queue(existing, queue) => {
+                    return Err(conflict("queue", queue.name.to_string(), format!("{existing:?}")));
+                }
+                Some(_) | None => {}
+            }
+        }
+        let exchange_exists = |name: &ExchangeName| {
+            self.routes.exchange(name).is_some() || topology.exchanges.iter().any(|e| e.name == *name)
+        };
+        for binding in &topology.bindings {
+            if !exchange_exists(&binding.exchange) {
+                return Err(BrokerError::Unavailable(UnknownExchange(binding.exchange.clone()).into()));
+            }
+            match &binding.destination {
+                Destination::Exchange(name) if !exchange_exists(name) => {
+                    return Err(BrokerError::Unavailable(UnknownExchange(name.clone()).into()));
+                }
+                Destination::Queue(name)
+                    if self.routes.queue(name).is_none()
+                        && !topology.queues.iter().any(|q| q.name == *name) =>
+                {
+                    return Err(BrokerError::MissingQueue { queue: name.clone() });
+                }
+                Destination::Exchange(_) | Destination::Queue(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds a consumer to a queue.
+    pub fn subscribe(&mut self, name: &QueueName, consumer: Consumer) -> Result<(), BrokerError> {
+        let Some(queue) = self.queue(name) else {
+            return Err(BrokerError::MissingQueue { queue: name.clone() });
+        };
+        queue.consumers.push(consumer);
+        Ok(())
+    }
+
+    /// Removes a consumer; what it holds is ready again, or dead.
+    pub fn unsubscribe(
+        &mut self,
+        file: &File,
+        now: i64,
+        name: &QueueName,
+        consumer: ConsumerId,
+    ) -> rusqlite::Result<()> {
+        let Some(queue) = self.queue(name) else { return Ok(()) };
+        let Some(leaving) = queue.consumers.iter().find(|c| c.id == consumer) else { return Ok(()) };
+        let held: Vec<i64> = leaving.held.keys().copied().collect();
+        self.requeue(file, now, name, consumer, &held)?;
+        if let Some(queue) = self.queue(name) {
+            queue.consumers.retain(|c| c.id != consumer);
+        }
+        Ok(())
+    }
+
+    /// Takes off the queue what a consumer holds.
+    pub fn ack(
+        &mut self,
+        file: &File,
+        name: &QueueName,
+        consumer: ConsumerId,
+        ids: &mut [i64],
+    ) -> rusqlite::Result<()> {
+        match self.queue(name) {
+            Some(queue) => queue.ack(file, consumer, ids),
+            None => Ok(()),
+        }
+    }
+
+    /// Gives back what a consumer holds; what came back too often is dead.
+    pub fn requeue(
+        &mut self,
+        file: &File,
+        now: i64,
+        name: &QueueName,
+        consumer: ConsumerId,
+        ids: &[i64],
+    ) -> rusqlite::Result<()> {
+        let Some(index) = self.routes.queue(name) else { return Ok(()) };
+        for &id in ids {
+            let queue = &mut self.queues[index];
+            let Some(deliveries) = queue.give_back(file, consumer, id)? else { continue };
+            if deliveries > queue.queue.delivery_limit
+                && let Some(message) = file.one(&queue.table, id)?
+            {
+                self.dead_letter(file, now, index, message, Death::DeliveryLimit)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Moves a ready message to the dead letter exchange of its queue, in the transaction that takes it off. Gives it
+    /// back when that exchange leads to no queue: the message is then still where it was.
+    fn dead_letter(
+        &mut self,
+        file: &File,
+        now: i64,
+        index: QueueIndex,
+        message: StoredMessage,
+        death: Death,
+    ) -> rusqlite::Result<Option<StoredMessage>> {
+        let Queue { name, dead_letter_exchange, .. } = &self.queues[index].queue;
+        if let Some(exchange) = dead_letter_exchange {
+            let Route::Queues(targets) = self.routes.route(exchange, &message.routing_key) else {
+                if self.warned.len() >= REMEMBERED_WARNINGS {
+                    self.warned.clear();
+                }
+                if self.warned.insert((index, message.routing_key.clone())) {
+                    tracing::warn!(
+                        queue = %name, %exchange, routing_key = message.routing_key, reason = death.reason(),
+                        "no queue takes a dead letter: it stays, to be tried again",
+                    );
+                }
+                return Ok(Some(message));
+            };
+            let properties = properties::bury(&message.properties, name.as_str(), death);
+            for &target in targets.iter() {
+                let StoredMessage { routing_key, body, .. } = &message;
+                self.queues[target].append(file, now, routing_key, &properties, body)?;
+            }
+        } else if death == Death::DeliveryLimit {
+            tracing::error!(
+                queue = %name, message_id = properties::message_id(&message.properties),
+                "a message passed the delivery limit of a queue without a dead letter exchange: it is dropped",
+            );
+        }
+        self.queues[index].remove(file, message.id)?;
+        self.dead_letters += 1;
+        Ok(None)
+    }
+
+    /// Dead-letters what has been in its queue for the time to live. True when there may be more.
+    pub fn expire(&mut self, file: &File, now: i64) -> rusqlite::Result<bool> {
+        let mut more = false;
+        for index in 0..self.queues.len() {
+            let mut expired = 0;
+            while let Due::At(due) = self.queues[index].find_due(file)?
+                && due <= now
+            {
+                let Some(message) = self.queues[index].peek(file, 1)?.pop() else { break };
+                expired += 1;
+                if expired > BATCH {
+                    more = true;
+                    break;
+                }
+                if let Some(message) = self.dead_letter(file, now, index, message, Death::Expired)? {
+                    // To the end of the queue for another round, so that it holds up none of those behind it.
+                    let StoredMessage { id, routing_key, properties, body, .. } = message;
+                    self.queues[index].append(file, now, &routing_key, &properties, &body)?;
+                    self.queues[index].remove(file, id)?;
+                }
+            }
+        }
+        Ok(more)
+    }
+
+    /// Hands out what is ready to consumers with room. True when there may be more.
+    pub fn hand_out(&mut self, file: &File, now: i64) -> rusqlite::Result<bool> {
+        let mut more = false;
+        for index in 0..self.queues.len() {
+            let mut read = 0;
+            while self.queues[index].can_hand_out() {
+                if read >= BATCH {
+                    more = true;
+                    break;
+                }
+                let messages = self.queues[index].peek(file, self.queues[index].room().min(READ))?;
+                if messages.is_empty() {
+                    break;
+                }
+                for message in messages {
+                    read += 1;
+                    // After a crash only: whatever else comes back too often is dead at once.
+                    let message = if message.deliveries > self.queues[index].queue.delivery_limit {
+                        more = true;
+                        self.dead_letter(file, now, index, message, Death::DeliveryLimit)?
+                    } else {
+                        Some(message)
+                    };
+                    if let Some(message) = message {
+                        self.outbox.extend(self.queues[index].hand_out(message));
+                    }
+                }
+            }
+        }
+        Ok(more)
+    }
+
+    /// Brings the lengths in the file up to date. Gives the time when the next message expires.
+    pub fn settle(&mut self, file: &File) -> rusqlite::Result<Option<i64>> {
+        let mut next = None;
+        for queue in &mut self.queues {
+            queue.save(file)?;
+            if let Due::At(due) = queue.find_due(file)? {
+                next = Some(next.map_or(due, |next: i64| next.min(due)));
+            }
+        }
+        Ok(next)
+    }
+
+    /// How full these queues are.
+    pub fn status(&self, names: &[QueueName]) -> Result<Vec<QueueStatus>, BrokerError> {
+        let status = |name: &QueueName| match self.routes.queue(name) {
+            Some(index) => Ok(QueueStatus {
+                queue: name.clone(),
+                ready: u64::try_from(self.queues[index].ready()).unwrap_or(0),
+                consumers: self.queues[index].consumers.len() as u64,
+            }),
+            None => Err(BrokerError::MissingQueue { queue: name.clone() }),
+        };
+        names.iter().map(status).collect()
+    }
+
+    /// Gives back what every consumer holds, for an orderly end.
+    pub fn end(&mut self, file: &File) -> rusqlite::Result<()> {
+        self.queues.iter_mut().try_for_each(|queue| queue.end(file))
+    }
+}
+
+/// Whether a declared queue is the existing one; times to live count in whole milliseconds.
+fn same_queue(existing: &Queue, declared: &Queue) -> bool {
+    let Queue { name, delivery_limit, message_ttl, dead_letter_exchange } = declared;
+    existing.name == *name
+        && existing.delivery_limit == *delivery_limit
+        && existing.message_ttl.map(|ttl| ttl.as_millis()) == message_ttl.map(|ttl| ttl.as_millis())
+        && existing.dead_letter_exchange == *dead_letter_exchange
+}
+
+/// A cause for an error that many callers get.
+pub(super) fn shared(error: &std::sync::Arc<rusqlite::Error>) -> Cause {
+    Box::new(error.clone())
+}

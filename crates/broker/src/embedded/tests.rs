@@ -1,0 +1,372 @@
+//! The laws on the embedded broker, and what only its file can show.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tempfile::TempDir;
+use tokio::sync::Mutex;
+
+use super::*;
+use crate::laws::Instance;
+use crate::{Binding, Destination, DynBroker, Exchange, ExchangeKind, Queue};
+
+/// A broker whose crash stops its thread between a write and the commit, and continues on a copy of the files.
+struct Crashing {
+    directory: TempDir,
+    current: Mutex<(u32, Embedded)>,
+}
+
+impl Crashing {
+    fn new() -> Self {
+        let directory = TempDir::new().unwrap();
+        let broker = Embedded::open(directory.path().join("0.db")).unwrap();
+        Self { directory, current: Mutex::new((0, broker)) }
+    }
+
+    fn path(&self, life: u32, suffix: &str) -> PathBuf {
+        self.directory.path().join(format!("{life}.db{suffix}"))
+    }
+}
+
+#[async_trait]
+impl Instance for Crashing {
+    async fn broker(&self) -> DynBroker {
+        Arc::new(self.current.lock().await.1.clone())
+    }
+
+    async fn crash(&self) {
+        let mut current = self.current.lock().await;
+        let (life, broker) = &mut *current;
+        let (reply, killed) = oneshot::channel();
+        broker.shared.commands.send(Command::Kill { reply }).unwrap();
+        killed.await.unwrap();
+        for suffix in ["", "-wal"] {
+            fs::copy(self.path(*life, suffix), self.path(*life + 1, suffix)).unwrap();
+        }
+        *life += 1;
+        *broker = Embedded::open(self.path(*life, "")).unwrap();
+    }
+}
+
+crate::broker_laws!(Crashing::new());
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+fn message(id: &str) -> Message {
+    Message {
+        message_id: id.to_owned(),
+        r#type: "order.created".to_owned(),
+        timestamp: 1,
+        content_type: "application/json".to_owned(),
+        app_id: event::APP_ID.to_owned(),
+        headers: Default::default(),
+        body: "{}".into(),
+    }
+}
+
+fn queue(name: &str) -> Queue {
+    Queue { name: QueueName::new(name), delivery_limit: 1, message_ttl: None, dead_letter_exchange: None }
+}
+
+async fn declare(broker: &Embedded, queues: &[Queue]) {
+    broker.declare(&Topology { queues: queues.to_vec(), ..Topology::default() }).await.unwrap();
+}
+
+async fn put(broker: &Embedded, queue: &str, id: &str) -> Result<(), PublishError> {
+    broker.publish(&ExchangeName::default_exchange(), queue, message(id)).await
+}
+
+async fn subscribe(broker: &Embedded, queue: &str) -> Box<dyn Deliveries> {
+    broker.subscribe(&QueueName::new(queue), 10).await.unwrap()
+}
+
+async fn next(deliveries: &mut Box<dyn Deliveries>) -> Delivery {
+    tokio::time::timeout(PATIENCE, deliveries.next()).await.expect("a delivery in time").unwrap()
+}
+
+async fn ready(broker: &Embedded, queue: &str) -> u64 {
+    broker.queues(&[QueueName::new(queue)]).await.unwrap()[0].ready
+}
+
+fn open_in(directory: &TempDir) -> Embedded {
+    Embedded::open(directory.path().join("broker.db")).unwrap()
+}
+
+#[tokio::test]
+async fn a_second_opener_is_told_that_the_file_is_in_use_until_the_first_closes() {
+    let directory = TempDir::new().unwrap();
+    let first = open_in(&directory);
+    let path = directory.path().join("broker.db");
+    assert!(matches!(Embedded::open(&path), Err(OpenError::InUse { .. })));
+    first.close().await;
+    assert!(Embedded::open(&path).is_ok());
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn the_file_is_its_owners_only() {
+    use std::os::unix::fs::PermissionsExt;
+    let directory = TempDir::new().unwrap();
+    let broker = open_in(&directory);
+    declare(&broker, &[queue("work")]).await;
+    for name in ["broker.db", "broker.db-wal"] {
+        let mode = fs::metadata(directory.path().join(name)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o077, 0, "{name}");
+    }
+}
+
+#[test]
+fn a_file_of_another_version_or_another_program_is_left_alone() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("broker.db");
+    drop(Embedded::open(&path).unwrap());
+    let connection = rusqlite::Connection::open(&path).unwrap();
+    connection.pragma_update(None, "user_version", 99).unwrap();
+    drop(connection);
+    assert!(matches!(Embedded::open(&path), Err(OpenError::Version { found: 99, .. })));
+
+    let path = directory.path().join("other.db");
+    let connection = rusqlite::Connection::open(&path).unwrap();
+    connection.execute_batch("CREATE TABLE something (a)").unwrap();
+    drop(connection);
+    let before = fs::read(&path).unwrap();
+    assert!(matches!(Embedded::open(&path), Err(OpenError::Foreign { .. })));
+    assert_eq!(fs::read(&path).unwrap(), before);
+
+    let path = directory.path().join("text.db");
+    fs::write(
+        &path,
+        "not a database, but long enough to have the header of one, with some to spare: ".repeat(9),
+    )
+    .unwrap();
+    assert!(matches!(Embedded::open(&path), Err(OpenError::Foreign { .. })));
+    assert!(matches!(
+        Embedded::open(directory.path().join("missing/broker.db")),
+        Err(OpenError::File { .. })
+    ));
+}
+
+#[tokio::test]
+async fn an_orderly_end_keeps_messages_counts_and_order() {
+    let directory = TempDir::new().unwrap();
+    let broker = open_in(&directory);
+    declare(&broker, &[queue("work")]).await;
+    for id in ["a", "b", "c"] {
+        put(&broker, "work", id).await.unwrap();
+    }
+    let mut deliveries = subscribe(&broker, "work").await;
+    let first = next(&mut deliveries).await;
+    deliveries.ack(&[first.tag]).await.unwrap();
+    broker.close().await;
+    assert!(matches!(deliveries.next().await.map(drop), Ok(()) | Err(BrokerError::Unavailable(_))));
+    drop((deliveries, broker));
+    let log = fs::metadata(directory.path().join("broker.db-wal")).map_or(0, |file| file.len());
+    assert_eq!(log, 0, "closing moves the log into the file");
+
+    let broker = open_in(&directory);
+    assert_eq!(ready(&broker, "work").await, 2);
+    put(&broker, "work", "d").await.unwrap();
+    let mut deliveries = subscribe(&broker, "work").await;
+    for (id, redelivered) in [("b", true), ("c", true), ("d", false)] {
+        let delivery = next(&mut deliveries).await;
+        assert_eq!((delivery.message.message_id.as_str(), delivery.redelivered), (id, redelivered));
+    }
+}
+
+#[tokio::test]
+async fn what_comes_back_keeps_its_place_in_the_queue() {
+    let directory = TempDir::new().unwrap();
+    let broker = open_in(&directory);
+    declare(&broker, &[Queue { delivery_limit: 20, ..queue("work") }]).await;
+    for id in ["a", "b", "c", "d"] {
+        put(&broker, "work", id).await.unwrap();
+    }
+    let mut first = broker.subscribe(&QueueName::new("work"), 3).await.unwrap();
+    let held = [next(&mut first).await, next(&mut first).await, next(&mut first).await];
+    first.ack(&[held[1].tag]).await.unwrap();
+    drop(first);
+    let mut second = broker.subscribe(&QueueName::new("work"), 1).await.unwrap();
+    for id in ["a", "c", "d"] {
+        let delivery = next(&mut second).await;
+        assert_eq!(delivery.message.message_id, id);
+        second.ack(&[delivery.tag]).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn settling_what_is_not_held_ends_the_subscription_and_gives_back_the_rest() {
+    let directory = TempDir::new().unwrap();
+    let broker = open_in(&directory);
+    declare(&broker, &[queue("work")]).await;
+    put(&broker, "work", "a").await.unwrap();
+    let mut deliveries = subscribe(&broker, "work").await;
+    let tag = next(&mut deliveries).await.tag;
+    assert!(matches!(deliveries.ack(&[tag, tag]).await, Err(BrokerError::Unavailable(_))));
+    assert!(deliveries.next().await.is_err());
+    assert!(deliveries.ack(&[tag]).await.is_err());
+    assert!(next(&mut subscribe(&broker, "work").await).await.redelivered);
+}
+
+#[tokio::test]
+async fn a_crash_counts_towards_the_delivery_limit() {
+    let instance = Crashing::new();
+    let broker = instance.current.lock().await.1.clone();
+    let work = Queue { dead_letter_exchange: Some(ExchangeName::new("dead")), ..queue("work") };
+    let dead = Exchange { name: ExchangeName::new("dead"), kind: ExchangeKind::Fanout, alternate: None };
+    let binding = Binding {
+        exchange: dead.name.clone(),
+        destination: Destination::Queue(QueueName::new("dead")),
+        routing_key: String::new(),
+    };
+    let topology =
+        Topology { exchanges: vec![dead], queues: vec![work, queue("dead")], bindings: vec![binding] };
+    broker.declare(&topology).await.unwrap();
+    put(&broker, "work", "deadly").await.unwrap();
+    for redelivered in [false, true] {
+        let broker = instance.current.lock().await.1.clone();
+        let mut deliveries = subscribe(&broker, "work").await;
+        assert_eq!(next(&mut deliveries).await.redelivered, redelivered);
+        instance.crash().await;
+        // A crash while nobody has the message does not count.
+        instance.crash().await;
+    }
+    let broker = instance.current.lock().await.1.clone();
+    let _work = subscribe(&broker, "work").await;
+    let letter = next(&mut subscribe(&broker, "dead").await).await;
+    assert_eq!(letter.message.message_id, "deadly");
+    assert_eq!(letter.message.text("x-first-death-queue"), Some("work"));
+    assert_eq!(letter.message.text("x-first-death-reason"), Some("delivery_limit"));
+    assert!(!letter.redelivered);
+}
+
+#[tokio::test]
+async fn without_a_dead_letter_exchange_the_delivery_limit_drops() {
+    let directory = TempDir::new().unwrap();
+    let broker = open_in(&directory);
+    declare(&broker, &[queue("work")]).await;
+    put(&broker, "work", "a").await.unwrap();
+    put(&broker, "work", "b").await.unwrap();
+    let mut deliveries = broker.subscribe(&QueueName::new("work"), 1).await.unwrap();
+    for id in ["a", "a", "b"] {
+        let delivery = next(&mut deliveries).await;
+        assert_eq!(delivery.message.message_id, id);
+        deliveries.requeue(&[delivery.tag]).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_dead_letter_that_no_queue_takes_waits_and_holds_up_none_behind_it() {
+    let directory = TempDir::new().unwrap();
+    let broker = open_in(&directory);
+    let wait = Queue {
+        message_ttl: Some(Duration::from_millis(20)),
+        dead_letter_exchange: Some(ExchangeName::default_exchange()),
+        ..queue("wait")
+    };
+    let exchange = Exchange { name: ExchangeName::new("wait"), kind: ExchangeKind::Fanout, alternate: None };
+    let binding = Binding {
+        exchange: exchange.name.clone(),
+        destination: Destination::Queue(QueueName::new("wait")),
+        routing_key: String::new(),
+    };
+    let topology =
+        Topology { exchanges: vec![exchange], queues: vec![wait, queue("work")], bindings: vec![binding] };
+    broker.declare(&topology).await.unwrap();
+    let exchange = ExchangeName::new("wait");
+    broker.publish(&exchange, "later", message("stuck")).await.unwrap();
+    broker.publish(&exchange, "work", message("behind")).await.unwrap();
+
+    let behind = next(&mut subscribe(&broker, "work").await).await;
+    assert_eq!(behind.message.message_id, "behind");
+    assert_eq!(behind.message.text("x-first-death-reason"), Some("expired"));
+    assert_eq!(ready(&broker, "wait").await, 1);
+    declare(&broker, &[queue("later")]).await;
+    let stuck = next(&mut subscribe(&broker, "later").await).await;
+    assert_eq!(stuck.message.message_id, "stuck");
+    assert_eq!(ready(&broker, "wait").await, 0);
+}
+
+#[tokio::test]
+async fn what_expires_while_the_broker_is_down_arrives_at_the_next_start() {
+    let directory = TempDir::new().unwrap();
+    let wait = Queue {
+        message_ttl: Some(Duration::from_millis(1)),
+        dead_letter_exchange: Some(ExchangeName::default_exchange()),
+        ..queue("wait")
+    };
+    // Declared only at the next start: nothing can move before.
+    let broker = open_in(&directory);
+    declare(&broker, &[wait]).await;
+    let exchange = Exchange { name: ExchangeName::new("wait"), kind: ExchangeKind::Fanout, alternate: None };
+    let binding = Binding {
+        exchange: exchange.name.clone(),
+        destination: Destination::Queue(QueueName::new("wait")),
+        routing_key: String::new(),
+    };
+    broker
+        .declare(&Topology { exchanges: vec![exchange], bindings: vec![binding], ..Topology::default() })
+        .await
+        .unwrap();
+    broker.publish(&ExchangeName::new("wait"), "work", message("late")).await.unwrap();
+    broker.close().await;
+
+    let broker = open_in(&directory);
+    declare(&broker, &[queue("work")]).await;
+    assert_eq!(next(&mut subscribe(&broker, "work").await).await.message.message_id, "late");
+}
+
+#[tokio::test]
+async fn when_the_file_refuses_a_write_publishers_learn_the_cause_and_nothing_is_lost() {
+    let directory = TempDir::new().unwrap();
+    let broker = open_in(&directory);
+    declare(&broker, &[Queue { delivery_limit: 20, ..queue("work") }]).await;
+    put(&broker, "work", "before").await.unwrap();
+    let mut deliveries = subscribe(&broker, "work").await;
+    let held = next(&mut deliveries).await;
+
+    broker.shared.commands.send(Command::Refuse { commits: 2 }).unwrap();
+    for id in ["refused", "refused too"] {
+        let error = put(&broker, "work", id).await;
+        match error {
+            Err(PublishError::Unavailable(cause)) => assert!(cause.to_string().contains("full"), "{cause}"),
+            Ok(()) => panic!("a commit was refused, and still the publish is confirmed"),
+            Err(other) => panic!("{other:?}"),
+        }
+        if id == "refused" {
+            assert!(deliveries.next().await.is_err(), "the subscription is over");
+            assert!(deliveries.ack(&[held.tag]).await.is_err());
+        }
+    }
+    while put(&broker, "work", "after").await.is_err() {}
+
+    let mut deliveries = subscribe(&broker, "work").await;
+    let mut seen = BTreeSet::new();
+    for _ in 0..2 {
+        let delivery = next(&mut deliveries).await;
+        assert_eq!(delivery.redelivered, delivery.message.message_id == "before");
+        seen.insert(delivery.message.message_id);
+    }
+    assert_eq!(seen, BTreeSet::from(["after".to_owned(), "before".to_owned()]));
+    assert_eq!(ready(&broker, "work").await, 0);
+}
+
+#[tokio::test]
+async fn the_log_stays_bounded_while_consumers_keep_up() {
+    let directory = TempDir::new().unwrap();
+    let broker = open_in(&directory);
+    declare(&broker, &[queue("work")]).await;
+    let mut deliveries = subscribe(&broker, "work").await;
+    let mut big = message("big");
+    big.body = vec![7; 1024 * 1024].into();
+    for _ in 0..60 {
+        broker.publish(&ExchangeName::default_exchange(), "work", big.clone()).await.unwrap();
+        let delivery = next(&mut deliveries).await;
+        deliveries.ack(&[delivery.tag]).await.unwrap();
+    }
+    for name in ["broker.db", "broker.db-wal"] {
+        let length = fs::metadata(directory.path().join(name)).unwrap().len();
+        assert!(length < 40 * 1024 * 1024, "{name} has {length} bytes");
+    }
+}

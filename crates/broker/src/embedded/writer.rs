@@ -1,0 +1,409 @@
+//! The one thread that writes the embedded broker's file: group commit.
+//!
+//! A cycle takes the commands that wait, does them all in one transaction, hands out what consumers have room for,
+//! commits (one `fsync`), and only then answers publishers and sends deliveries. While a commit is under way the
+//! commands of the next cycle gather, so batches grow with the load. With nothing to do the thread blocks until the
+//! next command or the next expiry.
+//!
+//! When the file does not take a cycle (disk full, I/O error), the cycle is rolled back, its publishers get the
+//! cause, every subscription ends, and the state is loaded anew from the file, again and again until it works.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant, SystemTime};
+
+use bytes::Bytes;
+use metrics::{Counter, Histogram};
+use tokio::sync::oneshot;
+
+use super::file::File;
+use super::queue::{Consumer, ConsumerId};
+use super::state::{State, shared};
+use crate::{BrokerError, Cause, ExchangeName, PublishError, QueueName, QueueStatus, Topology};
+
+/// Commands and bytes of bodies in one transaction.
+const BATCH: usize = 1_024;
+const BATCH_BYTES: usize = 8 * 1024 * 1024;
+
+/// How long the thread waits before it tries a file again that refused a write, when nobody asks for anything.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// What is asked of the thread. A reply that nobody waits for any more is passed over.
+pub(super) enum Command {
+    Publish {
+        exchange: ExchangeName,
+        routing_key: String,
+        properties: String,
+        body: Bytes,
+        reply: oneshot::Sender<Result<(), PublishError>>,
+    },
+    Subscribe {
+        queue: QueueName,
+        consumer: Consumer,
+        reply: oneshot::Sender<Result<(), BrokerError>>,
+    },
+    Unsubscribe {
+        queue: QueueName,
+        consumer: ConsumerId,
+    },
+    Ack {
+        queue: QueueName,
+        consumer: ConsumerId,
+        ids: Vec<i64>,
+    },
+    Requeue {
+        queue: QueueName,
+        consumer: ConsumerId,
+        ids: Vec<i64>,
+    },
+    Declare {
+        topology: Topology,
+        reply: oneshot::Sender<Result<(), BrokerError>>,
+    },
+    Status {
+        queues: Vec<QueueName>,
+        reply: oneshot::Sender<Result<Vec<QueueStatus>, BrokerError>>,
+    },
+    Check {
+        reply: oneshot::Sender<Result<(), BrokerError>>,
+    },
+    Close {
+        reply: oneshot::Sender<()>,
+    },
+    /// Stops between a write and its commit, and leaves the files as they are.
+    #[cfg(test)]
+    Kill {
+        reply: oneshot::Sender<()>,
+    },
+    /// Makes the file refuse its next commits.
+    #[cfg(test)]
+    Refuse {
+        commits: u32,
+    },
+}
+
+/// Microseconds since 1970 that never run backwards within the process.
+pub(super) struct Clock {
+    start: Instant,
+    micros: i64,
+}
+
+impl Clock {
+    pub fn new() -> Self {
+        let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Self { start: Instant::now(), micros: i64::try_from(since_1970.as_micros()).unwrap_or(i64::MAX) }
+    }
+
+    pub fn now(&self) -> i64 {
+        let elapsed = i64::try_from(self.start.elapsed().as_micros()).unwrap_or(i64::MAX);
+        self.micros.saturating_add(elapsed)
+    }
+}
+
+struct Metrics {
+    publishes: Counter,
+    deliveries: Counter,
+    dead_letters: Counter,
+    commits: Counter,
+    failures: Counter,
+    commit: Histogram,
+}
+
+impl Metrics {
+    fn new() -> Self {
+        Self {
+            publishes: metrics::counter!("broker_publishes_total"),
+            deliveries: metrics::counter!("broker_deliveries_total"),
+            dead_letters: metrics::counter!("broker_dead_letters_total"),
+            commits: metrics::counter!("broker_commits_total"),
+            failures: metrics::counter!("broker_commit_failures_total"),
+            commit: metrics::histogram!("broker_commit_seconds"),
+        }
+    }
+}
+
+/// Who is answered after the commit.
+#[derive(Default)]
+struct Waiting {
+    publishers: Vec<oneshot::Sender<Result<(), PublishError>>>,
+    declarers: Vec<oneshot::Sender<Result<(), BrokerError>>>,
+}
+
+impl Waiting {
+    fn confirm(self) {
+        for reply in self.publishers {
+            let _ = reply.send(Ok(()));
+        }
+        for reply in self.declarers {
+            let _ = reply.send(Ok(()));
+        }
+    }
+
+    fn fail(self, error: &Arc<rusqlite::Error>) {
+        for reply in self.publishers {
+            let _ = reply.send(Err(PublishError::Unavailable(shared(error))));
+        }
+        for reply in self.declarers {
+            let _ = reply.send(Err(BrokerError::Unavailable(shared(error))));
+        }
+    }
+}
+
+/// How the thread ends.
+enum End {
+    Close(oneshot::Sender<()>),
+    #[cfg(test)]
+    Kill(oneshot::Sender<()>),
+}
+
+/// The thread's own.
+pub(super) struct Writer {
+    file: File,
+    /// None while the file refuses writes.
+    state: Option<State>,
+    commands: Receiver<Command>,
+    batch: VecDeque<Command>,
+    clock: Clock,
+    /// The last thing the log said is that the file refuses writes.
+    failing: bool,
+    /// A cycle stopped at a bound: the next one follows at once.
+    more: bool,
+    next_due: Option<i64>,
+    end: Option<End>,
+    metrics: Metrics,
+    #[cfg(test)]
+    refuse: u32,
+}
+
+impl Writer {
+    pub fn new(file: File, state: State, clock: Clock, commands: Receiver<Command>) -> Self {
+        Self {
+            file,
+            state: Some(state),
+            commands,
+            batch: VecDeque::with_capacity(BATCH),
+            clock,
+            failing: false,
+            // The first cycle looks for what expired while nobody was here.
+            more: true,
+            next_due: None,
+            end: None,
+            metrics: Metrics::new(),
+            #[cfg(test)]
+            refuse: 0,
+        }
+    }
+
+    /// Serves until told to close, or until every handle is gone.
+    pub fn run(mut self) {
+        while self.gather() {
+            let mut waiting = Waiting::default();
+            match self.cycle(&mut waiting) {
+                Ok(()) => {
+                    waiting.confirm();
+                    self.send();
+                }
+                Err(error) => self.fail(waiting, error),
+            }
+            if let Some(end) = self.end.take() {
+                return self.finish(end);
+            }
+        }
+        let (reply, _) = oneshot::channel();
+        self.finish(End::Close(reply));
+    }
+
+    /// Waits for something to do and takes the commands that are there. False when nobody can ask any more.
+    fn gather(&mut self) -> bool {
+        if self.batch.is_empty() && !self.more {
+            let wait = match (&self.state, self.next_due) {
+                (None, _) => Some(RETRY),
+                (Some(_), Some(due)) => {
+                    Some(Duration::from_micros(u64::try_from(due - self.clock.now()).unwrap_or(0)))
+                }
+                (Some(_), None) => None,
+            };
+            let first = match wait {
+                Some(wait) => self.commands.recv_timeout(wait),
+                None => self.commands.recv().map_err(RecvTimeoutError::from),
+            };
+            match first {
+                Ok(command) => self.batch.push_back(command),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return false,
+            }
+        }
+        let size = |command: &Command| match command {
+            Command::Publish { body, .. } => body.len(),
+            _ => 0,
+        };
+        let mut bytes: usize = self.batch.iter().map(size).sum();
+        while self.batch.len() < BATCH
+            && bytes < BATCH_BYTES
+            && let Ok(command) = self.commands.try_recv()
+        {
+            bytes += size(&command);
+            self.batch.push_back(command);
+        }
+        true
+    }
+
+    fn cycle(&mut self, waiting: &mut Waiting) -> rusqlite::Result<()> {
+        let now = self.clock.now();
+        let mut state = match self.state.take() {
+            Some(state) => state,
+            None => State::load(&self.file, now)?,
+        };
+        while let Some(command) = self.batch.pop_front() {
+            self.apply(&mut state, now, command, waiting)?;
+        }
+        self.more = state.expire(&self.file, now)?;
+        self.more |= state.hand_out(&self.file, now)?;
+        self.next_due = state.settle(&self.file)?;
+        #[cfg(test)]
+        if matches!(self.end, Some(End::Kill(_))) {
+            *waiting = Waiting::default();
+            return Ok(());
+        }
+        #[cfg(test)]
+        if self.refuse > 0 && self.file.is_writing() {
+            self.refuse -= 1;
+            return Err(rusqlite::Error::SqliteFailure(
+                rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_FULL),
+                None,
+            ));
+        }
+        if self.file.is_writing() {
+            let start = Instant::now();
+            self.file.commit()?;
+            self.metrics.commit.record(start.elapsed());
+            self.metrics.commits.increment(1);
+        }
+        if std::mem::take(&mut self.failing) {
+            tracing::info!("the embedded broker writes its file again");
+        }
+        self.metrics.publishes.increment(waiting.publishers.len() as u64);
+        self.metrics.dead_letters.increment(std::mem::take(&mut state.dead_letters));
+        self.state = Some(state);
+        Ok(())
+    }
+
+    fn apply(
+        &mut self,
+        state: &mut State,
+        now: i64,
+        command: Command,
+        waiting: &mut Waiting,
+    ) -> rusqlite::Result<()> {
+        let file = &self.file;
+        match command {
+            Command::Publish { exchange, routing_key, properties, body, reply } => {
+                // Before the write: a publisher whose write fails gets the cause along with the others.
+                waiting.publishers.push(reply);
+                let outcome = state.publish(file, now, &exchange, &routing_key, &properties, &body)?;
+                if let Err(error) = outcome
+                    && let Some(reply) = waiting.publishers.pop()
+                {
+                    let _ = reply.send(Err(error));
+                }
+            }
+            Command::Subscribe { queue, consumer, reply } => {
+                let _ = reply.send(state.subscribe(&queue, consumer));
+            }
+            Command::Unsubscribe { queue, consumer } => state.unsubscribe(file, now, &queue, consumer)?,
+            Command::Ack { queue, consumer, mut ids } => state.ack(file, &queue, consumer, &mut ids)?,
+            Command::Requeue { queue, consumer, ids } => state.requeue(file, now, &queue, consumer, &ids)?,
+            Command::Declare { topology, reply } => {
+                waiting.declarers.push(reply);
+                let outcome = state.declare(file, now, &topology)?;
+                if let Err(error) = outcome
+                    && let Some(reply) = waiting.declarers.pop()
+                {
+                    let _ = reply.send(Err(error));
+                }
+            }
+            Command::Status { queues, reply } => {
+                let _ = reply.send(state.status(&queues));
+            }
+            Command::Check { reply } => {
+                let _ = reply.send(Ok(()));
+            }
+            Command::Close { reply } => self.end = Some(End::Close(reply)),
+            #[cfg(test)]
+            Command::Kill { reply } => self.end = Some(End::Kill(reply)),
+            #[cfg(test)]
+            Command::Refuse { commits } => self.refuse = commits,
+        }
+        Ok(())
+    }
+
+    /// Sends what was handed out. A consumer that is gone has said so, or will: its deliveries are given back then.
+    fn send(&mut self) {
+        let Some(state) = &mut self.state else { return };
+        self.metrics.deliveries.increment(state.outbox.len() as u64);
+        for (consumer, delivery) in state.outbox.drain(..) {
+            let _ = consumer.send(delivery);
+        }
+    }
+
+    /// The state, and with it every subscription, is gone already; whoever else asked in this cycle gets the cause.
+    fn fail(&mut self, waiting: Waiting, error: rusqlite::Error) {
+        self.file.roll_back();
+        self.metrics.failures.increment(1);
+        let error = Arc::new(error);
+        if !std::mem::replace(&mut self.failing, true) {
+            tracing::error!(%error, "the embedded broker cannot write its file: publishing fails until it can");
+        }
+        waiting.fail(&error);
+        self.more = false;
+        self.next_due = None;
+        let cause = || -> Cause { shared(&error) };
+        for command in std::mem::take(&mut self.batch) {
+            match command {
+                Command::Publish { reply, .. } => {
+                    let _ = reply.send(Err(PublishError::Unavailable(cause())));
+                }
+                Command::Subscribe { reply, .. }
+                | Command::Declare { reply, .. }
+                | Command::Check { reply } => {
+                    let _ = reply.send(Err(BrokerError::Unavailable(cause())));
+                }
+                Command::Status { reply, .. } => {
+                    let _ = reply.send(Err(BrokerError::Unavailable(cause())));
+                }
+                // The subscription is over: what it held is recovered.
+                Command::Unsubscribe { .. } | Command::Ack { .. } | Command::Requeue { .. } => {}
+                Command::Close { reply } => self.end = Some(End::Close(reply)),
+                #[cfg(test)]
+                Command::Kill { reply } => self.end = Some(End::Kill(reply)),
+                #[cfg(test)]
+                Command::Refuse { commits } => self.refuse = commits,
+            }
+        }
+    }
+
+    fn finish(mut self, end: End) {
+        match end {
+            End::Close(reply) => {
+                if let Some(mut state) = self.state.take() {
+                    let ended = state.end(&self.file).and_then(|()| match self.file.is_writing() {
+                        true => self.file.commit(),
+                        false => Ok(()),
+                    });
+                    if let Err(error) = ended {
+                        self.file.roll_back();
+                        tracing::warn!(%error, "the embedded broker closes as after a crash");
+                    }
+                }
+                self.file.close();
+                let _ = reply.send(());
+            }
+            #[cfg(test)]
+            End::Kill(reply) => {
+                self.file.kill();
+                let _ = reply.send(());
+            }
+        }
+    }
+}
