@@ -45,6 +45,7 @@ fn confirmed_messages_survive_kill_9_and_a_graceful_restart_of_rabbitmq() {
     rabbitmq.create_vhost("books").unwrap();
     publish(&rabbitmq, "books", "orders", 3);
     await_queues(&rabbitmq, "books", &[("orders", 3)]);
+    rabbitmq.sync_declarations().unwrap();
     let (first, url) = (rabbitmq.pid().unwrap(), rabbitmq.url("books"));
 
     rabbitmq.kill9().unwrap();
