@@ -14,10 +14,13 @@
 //! This crate knows no provider and no domain table.
 
 mod handler;
+pub mod laws;
 mod pause;
 mod runtime;
 mod settle;
 mod subscription;
+#[cfg(test)]
+mod tests;
 
 pub use broker::layout::RetryDelay;
 pub use handler::{Failure, Handler, Recorder};

@@ -1,0 +1,114 @@
+//! What every domain's handler promises, whatever its tables: written once, run by each domain on each database.
+//!
+//! The runtime gives events in no promised order, and several replicas handle events of the same thing at once. The
+//! rows that come of it depend on the facts alone.
+
+use std::fmt::Debug;
+
+use event::{Event, EventId, ProviderName, Source, SourceName, Timestamp, Topic};
+use futures_util::future::join_all;
+use store::Store;
+
+use crate::{Failure, Handler};
+
+/// One webhook: what a provider says.
+#[derive(Clone, Copy, Debug)]
+pub struct Fact<'a> {
+    /// Who says it.
+    pub provider: &'static str,
+    /// What happened.
+    pub topic: &'a str,
+    /// The body.
+    pub data: &'a str,
+}
+
+/// When the first fact is received; each later one comes a second after the one before.
+const FIRST_RECEIPT: &str = "2026-11-22T12:00:00Z";
+
+/// The events of these facts at one source, received in the given order.
+pub fn events(source: &str, facts: &[Fact<'_>]) -> Vec<Event> {
+    let first: Timestamp = FIRST_RECEIPT.parse().expect("a time");
+    let event = |(fact, second): (&Fact<'_>, i64)| {
+        let provider = ProviderName::new(fact.provider).expect("a provider's name");
+        let source = Source::new(provider, SourceName::new(source).expect("a source's name"));
+        let topic = Topic::new(fact.topic).expect("a topic");
+        let time = Timestamp::from_second(first.as_second() + second).expect("a time");
+        Event { time, ..Event::new(source, topic, fact.data.to_owned().into()) }
+    };
+    facts.iter().zip(0..).map(event).collect()
+}
+
+/// Handles the events one after the other in one transaction and commits it.
+pub async fn handle(
+    store: &Store,
+    handler: &dyn Handler,
+    events: impl IntoIterator<Item = &Event>,
+) -> Result<(), Failure> {
+    let mut tx = store.begin().await?;
+    for event in events {
+        handler.handle(event, &mut tx).await?;
+    }
+    Ok(tx.commit().await?)
+}
+
+/// Gives the rows that these facts lead to, having made sure that they do so in whatever order the events arrive,
+/// when several replicas handle them at once, and when each is replayed. Every time a source of its own has them;
+/// `read` gives the rows of a source, without its name.
+pub async fn in_every_order<T: PartialEq + Debug>(
+    store: &Store,
+    handler: &dyn Handler,
+    facts: &[Fact<'_>],
+    read: impl AsyncFn(&str) -> T,
+) -> T {
+    let source = || format!("s-{}", EventId::generate());
+    let handle =
+        async |events: Vec<&Event>| handle(store, handler, events).await.expect("the facts are good");
+
+    let name = source();
+    let received = events(&name, facts);
+    handle(received.iter().collect()).await;
+    let expect = read(&name).await;
+
+    for order in orders(facts.len()) {
+        let name = source();
+        let received = events(&name, facts);
+        handle(order.iter().map(|index| &received[*index]).collect()).await;
+        assert_eq!(read(&name).await, expect, "in the order of arrival {order:?}");
+
+        let replay =
+            |event: &Event| Event { id: EventId::generate(), replay_of: Some(event.id), ..event.clone() };
+        let replays: Vec<Event> = received.iter().map(replay).collect();
+        handle(replays.iter().collect()).await;
+        assert_eq!(read(&name).await, expect, "replayed after the order of arrival {order:?}");
+    }
+    for _ in 0..10 {
+        let name = source();
+        let received = events(&name, facts);
+        join_all(received.iter().map(|event| handle(vec![event]))).await;
+        assert_eq!(read(&name).await, expect, "all at once");
+    }
+    expect
+}
+
+/// Every order of the numbers below `count`.
+fn orders(count: usize) -> Vec<Vec<usize>> {
+    (0..count).fold(vec![vec![]], |orders, next| {
+        let with_next = |order: &Vec<usize>| {
+            let order = order.clone();
+            (0..=order.len()).map(move |at| [&order[..at], &[next], &order[at..]].concat())
+        };
+        orders.iter().flat_map(with_next).collect()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    #[test]
+    fn every_order_is_there_once() {
+        let orders = super::orders(4);
+        assert_eq!(orders.len(), 24);
+        assert_eq!(orders.iter().collect::<HashSet<_>>().len(), 24);
+    }
+}

@@ -1,0 +1,299 @@
+//! The runtime between the embedded broker and SQLite.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use broker::embedded::Embedded;
+use broker::{DynBroker, Layout};
+use event::{Event, Message, ProviderName, Source, SourceName, Topic, header};
+use store::{DriverError, Store, StoreError, Tx, sql};
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use crate::{Config, Consumer, DEFAULT_RETRY, Failure, Handler, Recorder, Runtime, Status, Subscription};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+static SUBSCRIPTION: Subscription = Subscription {
+    consumer: "orders",
+    purpose: "counts orders",
+    topics: &[("gestao-online", &["#"])],
+    prefetch: 50,
+    retry: DEFAULT_RETRY,
+};
+
+const COMPONENT: store::Component = store::Component {
+    name: "orders",
+    migrations: &[store::Migration::portable(1, "effects", "CREATE TABLE effect (topic TEXT NOT NULL);")],
+};
+
+/// Writes a row per event, or does what the topic says.
+#[derive(Default)]
+struct Orders {
+    calls: Mutex<BTreeMap<String, usize>>,
+    /// How many calls the database is away for.
+    away: AtomicUsize,
+    gate: Option<Arc<Semaphore>>,
+}
+
+impl Orders {
+    fn calls(&self, topic: &str) -> usize {
+        self.calls.lock().unwrap().get(topic).copied().unwrap_or(0)
+    }
+}
+
+#[async_trait]
+impl Handler for Orders {
+    async fn handle(&self, event: &Event, tx: &mut Tx) -> Result<(), Failure> {
+        let topic = event.topic.as_str();
+        let call = {
+            let mut calls = self.calls.lock().unwrap();
+            let call = calls.entry(topic.to_owned()).or_default();
+            *call += 1;
+            *call
+        };
+        if let Some(gate) = &self.gate {
+            gate.acquire().await.expect("open").forget();
+        }
+        sql::query("INSERT INTO effect (topic) VALUES ($1)")
+            .bind(topic.to_owned())
+            .execute(&mut **tx)
+            .await?;
+        let is_away =
+            self.away.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok();
+        match topic {
+            _ if is_away => Err(Failure::Store(StoreError::Unavailable(DriverError::PoolTimedOut))),
+            // The batch, then alone, then alone again a second later.
+            "transient" if call < 3 => Err(Failure::Transient("not yet".into())),
+            "permanent" => Err(Failure::Permanent("never".into())),
+            "panic" => panic!("boom"),
+            _ => Ok(()),
+        }
+    }
+}
+
+struct Setup {
+    broker: DynBroker,
+    store: Store,
+    layout: Layout,
+    provider: ProviderName,
+    stop: CancellationToken,
+    _folder: tempfile::TempDir,
+}
+
+async fn setup() -> Setup {
+    let folder = tempfile::tempdir().unwrap();
+    let config = store::Config { url: "sqlite".into(), max_connections: 2, acquire_timeout_ms: 5_000 };
+    let store = Store::open(&config, folder.path()).unwrap();
+    store.migrate(&[COMPONENT]).await.unwrap();
+    let broker: DynBroker = Arc::new(Embedded::open(folder.path().join("broker.db")).unwrap());
+    let layout = Layout::new("");
+    let provider = ProviderName::new("gestao-online").unwrap();
+    let topology = layout.topology(std::slice::from_ref(&provider), &[SUBSCRIPTION.work_queue()]);
+    broker.declare(&topology).await.unwrap();
+    Setup { broker, store, layout, provider, stop: CancellationToken::new(), _folder: folder }
+}
+
+impl Setup {
+    fn runtime(&self) -> Runtime {
+        let config = Config { batch_events: 20, batch_timeout_ms: 10_000, hold_ms: 10_000 };
+        let (broker, layout, store) = (self.broker.clone(), self.layout.clone(), self.store.clone());
+        Runtime { broker, layout, store, config }
+    }
+
+    fn consumer(&self, handler: &Arc<Orders>) -> Consumer {
+        Consumer::new(&SUBSCRIPTION, handler.clone(), self.runtime())
+    }
+
+    fn event(&self, topic: &str) -> Event {
+        let source = Source::new(self.provider.clone(), SourceName::new("go").unwrap());
+        Event::new(source, Topic::new(topic).unwrap(), "{}".into())
+    }
+
+    async fn publish(&self, message: Message) {
+        let topic = message.r#type.clone();
+        self.broker.publish(&self.layout.webhooks(&self.provider), &topic, message).await.unwrap();
+    }
+
+    async fn effects(&self, topic: &'static str) -> i64 {
+        let mut connection = self.store.read().await.unwrap();
+        sql::scalar("SELECT count(*) FROM effect WHERE topic = $1")
+            .bind(topic)
+            .fetch_one(&mut *connection)
+            .await
+            .unwrap()
+    }
+
+    async fn has_effects(&self, topic: &'static str, count: i64) {
+        let started = Instant::now();
+        while self.effects(topic).await != count {
+            assert!(started.elapsed() < PATIENCE, "{topic}: {} of {count}", self.effects(topic).await);
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    async fn dead_letters(&self, count: usize) -> BTreeMap<String, Message> {
+        let mut deliveries = self.broker.subscribe(&self.layout.queue("dead"), 10).await.unwrap();
+        let mut dead = BTreeMap::new();
+        while dead.len() < count {
+            let delivery = timeout(PATIENCE, deliveries.next()).await.expect("a dead letter").unwrap();
+            dead.insert(delivery.message.r#type.clone(), delivery.message);
+        }
+        dead
+    }
+
+    async fn ready(&self, queue: &str) -> u64 {
+        self.broker.queues(&[self.layout.queue(queue)]).await.unwrap()[0].ready
+    }
+}
+
+#[tokio::test]
+async fn an_event_has_its_effect_once_however_often_it_comes() {
+    let setup = setup().await;
+    let event = setup.event("order");
+    for _ in 0..3 {
+        setup.publish(event.to_message()).await;
+    }
+    for _ in 0..30 {
+        setup.publish(setup.event("other").to_message()).await;
+    }
+    let handler = Arc::<Orders>::default();
+    let running = tokio::spawn(setup.consumer(&handler).run(setup.stop.clone()));
+    setup.has_effects("other", 30).await;
+    setup.publish(event.to_message()).await;
+    setup.publish(setup.event("last").to_message()).await;
+    setup.has_effects("last", 1).await;
+    assert_eq!(setup.effects("order").await, 1);
+    setup.stop.cancel();
+    running.await.unwrap();
+    assert_eq!(setup.ready("orders").await, 0);
+}
+
+#[tokio::test]
+async fn a_failing_event_goes_its_own_way_and_blocks_no_other() {
+    let setup = setup().await;
+    for topic in ["good", "permanent", "good", "panic", "transient", "good"] {
+        setup.publish(setup.event(topic).to_message()).await;
+    }
+    let foreign =
+        Message { message_id: "7".into(), r#type: "foreign".into(), ..setup.event("x").to_message() };
+    setup.publish(foreign).await;
+    let handler = Arc::<Orders>::default();
+    let _running = tokio::spawn(setup.consumer(&handler).run(setup.stop.clone()));
+
+    let dead = setup.dead_letters(3).await;
+    let check = |topic: &str, error: &str| {
+        let message = &dead[topic];
+        assert_eq!(message.text(header::ERROR), Some(error));
+        assert_eq!(message.text(header::CONSUMER), Some("orders"));
+        assert_eq!(message.long(header::ATTEMPT), Some(1));
+        assert!(message.text(header::FIRST_FAILED_AT).is_some());
+    };
+    check("permanent", "never");
+    check("panic", "the handler panicked: boom");
+    assert!(dead["foreign"].text(header::ERROR).unwrap().contains("property message_id"));
+    setup.has_effects("good", 3).await;
+    // What failed left nothing behind, not even in the transaction it failed in.
+    assert_eq!(setup.effects("permanent").await + setup.effects("panic").await, 0);
+    setup.has_effects("transient", 1).await;
+    assert!(handler.calls("transient") >= 3);
+}
+
+#[tokio::test]
+async fn an_event_that_never_works_is_given_up_after_its_last_attempt() {
+    let setup = setup().await;
+    let mut message = setup.event("permanently-transient").to_message();
+    // As it comes back from its last retry.
+    message.headers.insert(header::ATTEMPT.to_owned(), (DEFAULT_RETRY.len() as i64).into());
+    message.headers.insert(header::FIRST_FAILED_AT.to_owned(), "2026-11-22T16:00:00Z".into());
+    struct Never;
+    #[async_trait]
+    impl Handler for Never {
+        async fn handle(&self, _: &Event, _: &mut Tx) -> Result<(), Failure> {
+            Err(Failure::Transient("still not".into()))
+        }
+    }
+    setup.publish(message).await;
+    let consumer = Consumer::new(&SUBSCRIPTION, Arc::new(Never), setup.runtime());
+    let _running = tokio::spawn(consumer.run(setup.stop.clone()));
+    let dead = setup.dead_letters(1).await;
+    let message = &dead["permanently-transient"];
+    assert_eq!(message.long(header::ATTEMPT), Some(DEFAULT_RETRY.len() as i64 + 1));
+    assert_eq!(message.text(header::FIRST_FAILED_AT), Some("2026-11-22T16:00:00Z"));
+}
+
+#[tokio::test]
+async fn while_the_database_is_away_no_attempt_is_spent() {
+    let setup = setup().await;
+    let handler = Arc::new(Orders { away: AtomicUsize::new(3), ..Orders::default() });
+    let consumer = setup.consumer(&handler);
+    let mut status = consumer.status();
+    let _running = tokio::spawn(consumer.run(setup.stop.clone()));
+    for _ in 0..5 {
+        setup.publish(setup.event("order").to_message()).await;
+    }
+    timeout(PATIENCE, status.wait_for(|status| matches!(status, Status::Paused(_)))).await.unwrap().unwrap();
+    setup.has_effects("order", 5).await;
+    timeout(PATIENCE, status.wait_for(|status| *status == Status::Running)).await.unwrap().unwrap();
+    assert_eq!(setup.ready("retry.1s").await + setup.ready("dead").await, 0);
+}
+
+#[tokio::test]
+async fn a_consumer_that_is_told_to_stop_finishes_what_it_holds() {
+    let setup = setup().await;
+    let gate = Arc::new(Semaphore::new(0));
+    let handler = Arc::new(Orders { gate: Some(gate.clone()), ..Orders::default() });
+    setup.publish(setup.event("order").to_message()).await;
+    let consumer = setup.consumer(&handler);
+    let mut status = consumer.status();
+    let running = tokio::spawn(consumer.run(setup.stop.clone()));
+    let started = Instant::now();
+    while handler.calls("order") == 0 {
+        assert!(started.elapsed() < PATIENCE);
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    setup.stop.cancel();
+    gate.add_permits(1);
+    timeout(PATIENCE, running).await.expect("stops in time").unwrap();
+    timeout(PATIENCE, status.wait_for(|status| *status == Status::Stopped)).await.unwrap().unwrap();
+    assert_eq!(setup.effects("order").await, 1);
+    assert_eq!(setup.ready("orders").await, 0);
+}
+
+#[tokio::test]
+async fn a_recorder_gets_messages_as_they_are_and_parks_what_it_cannot_keep() {
+    struct Record(Mutex<Vec<String>>);
+    #[async_trait]
+    impl Recorder for Record {
+        async fn record(&self, messages: &[Message], _: &mut Tx) -> Result<(), Failure> {
+            if messages.iter().any(|message| message.r#type == "unfit") {
+                return Err(Failure::Permanent("unfit".into()));
+            }
+            self.0.lock().unwrap().extend(messages.iter().map(|message| message.r#type.clone()));
+            Ok(())
+        }
+    }
+    let setup = setup().await;
+    for topic in ["a", "unfit", "b"] {
+        let message = setup.event(topic).to_message();
+        setup.broker.publish(&setup.layout.dead(), topic, message).await.unwrap();
+    }
+    let record = Arc::new(Record(Mutex::default()));
+    let consumer = Consumer::recorder("dead", 10, record.clone(), setup.runtime());
+    let running = tokio::spawn(consumer.run(setup.stop.clone()));
+    let mut parked = setup.broker.subscribe(&setup.layout.queue("parked"), 1).await.unwrap();
+    let parked = timeout(PATIENCE, parked.next()).await.expect("a parked message").unwrap();
+    assert_eq!(parked.message.r#type, "unfit");
+    let started = Instant::now();
+    while record.0.lock().unwrap().len() < 2 {
+        assert!(started.elapsed() < PATIENCE);
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    setup.stop.cancel();
+    running.await.unwrap();
+    assert_eq!(*record.0.lock().unwrap(), ["a", "b"]);
+}
