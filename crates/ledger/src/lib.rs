@@ -1,1 +1,59 @@
-//! Placeholder.
+//! The ledger: the record of everything that came in, and of what became of it.
+//!
+//! Place in the flow: four recorders read the four fixed queues and write one table each; the administration API
+//! reads them joined.
+//!
+//! ```text
+//! ledger   ──▶ event, unsettled     every accepted event, whole, and which of our consumers take it
+//! unrouted ──▶ unrouted             the mark of an event whose topic nobody is bound to
+//! rejected ──▶ rejected             authenticated bodies that could not be used, with the cause
+//! dead     ──▶ dead_letter          what a consumer gave up, with its error
+//! ```
+//!
+//! What is promised: recording a message again changes nothing; an event, its mark and its dead letters may arrive in
+//! any order; a filter by state agrees with the state shown. A consumer has handled an event exactly if the inbox of
+//! the store says so, since that row is written with the effect. This crate knows no provider, no domain table and no
+//! HTTP, and logs nothing of an event.
+//!
+//! ```
+//! use ledger::{EventFilter, EventState};
+//!
+//! # async fn example(store: &store::Store) -> Result<(), store::StoreError> {
+//! let filter = EventFilter { state: Some(EventState::Pending), ..EventFilter::default() };
+//! let page = ledger::list(&mut *store.read().await?, &filter, &store::Page::first(50)).await?;
+//! for event in page.items {
+//!     println!("{} {} {:?}", event.id, event.topic, event.consumers);
+//! }
+//! # Ok(())
+//! # }
+//! ```
+
+mod contents;
+mod dead;
+mod events;
+mod filed;
+mod record;
+mod rejected;
+mod state;
+mod statement;
+mod sweep;
+#[cfg(test)]
+mod tests;
+mod unrouted;
+
+pub use contents::{Body, Text};
+pub use dead::{DeadFilter, DeadRow, dead};
+pub use events::{Event, EventFilter, EventRow, Outcome, body, list, show};
+pub use record::consumers;
+pub use rejected::{Rejected, RejectedFilter, RejectedRow, rejected, show_rejected};
+pub use state::{ConsumerState, EventState};
+pub use sweep::{sweep, sweep_until};
+pub use unrouted::{UnroutedFilter, UnroutedRow, unrouted};
+
+use store::{Component, Migration};
+
+/// The ledger's tables.
+pub const COMPONENT: Component = Component {
+    name: "ledger",
+    migrations: &[Migration::portable(1, "ledger", include_str!("../migrations/0001_ledger.sql"))],
+};

@@ -1,0 +1,50 @@
+//! A recorded body: raw, or as a member of a JSON object.
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+/// A body as it was received.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Body {
+    /// As the sender declared it.
+    pub content_type: String,
+    /// Byte for byte.
+    pub bytes: Vec<u8>,
+}
+
+/// A body within JSON: exactly one of the members is there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Text {
+    /// The body, if it is UTF-8.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub body: Option<String>,
+    /// The body in base64 (RFC 4648, section 4), if it is not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub body_base64: Option<String>,
+}
+
+impl From<Vec<u8>> for Text {
+    fn from(bytes: Vec<u8>) -> Self {
+        match String::from_utf8(bytes) {
+            Ok(text) => Self { body: Some(text), body_base64: None },
+            Err(error) => Self { body: None, body_base64: Some(BASE64_STANDARD.encode(error.into_bytes())) },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_is_text_where_it_can_be() {
+        let check = |bytes: &[u8], expect| {
+            assert_eq!(serde_json::to_string(&Text::from(bytes.to_vec())).unwrap(), expect);
+        };
+        check("{\"ação\":1}".as_bytes(), r#"{"body":"{\"ação\":1}"}"#);
+        check(&[0xff, 0], r#"{"body_base64":"/wA="}"#);
+        check(b"", r#"{"body":""}"#);
+    }
+}

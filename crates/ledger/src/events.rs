@@ -1,0 +1,334 @@
+//! Reading events: a page by filter, one whole, one body.
+
+use std::collections::BTreeMap;
+
+use event::{EventId, ProviderName, SourceName, Subject, Timestamp, Topic};
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize};
+use store::{AnyRow, Connection, Page, Paged, Row, StoreError};
+use utoipa::{IntoParams, ToSchema};
+
+use crate::state::by_consumer;
+use crate::statement::{Conditions, Value, fetch, time};
+use crate::{Body, ConsumerState, EventState, Text};
+
+/// Which events to list: all that is given must fit.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct EventFilter {
+    /// The configured sender.
+    #[param(value_type = Option<String>)]
+    pub source: Option<SourceName>,
+    /// The kind of sender.
+    #[param(value_type = Option<String>)]
+    pub provider: Option<ProviderName>,
+    /// The topic, whole.
+    #[param(value_type = Option<String>)]
+    pub topic: Option<Topic>,
+    /// What became of the event.
+    pub state: Option<EventState>,
+    /// What the event is about, whole.
+    #[param(value_type = Option<String>)]
+    pub subject: Option<Subject>,
+    /// Received at this time or later (RFC 3339).
+    #[serde(default, deserialize_with = "rfc3339")]
+    #[param(value_type = Option<String>, format = DateTime)]
+    pub from: Option<Timestamp>,
+    /// Received before this time (RFC 3339).
+    #[serde(default, deserialize_with = "rfc3339")]
+    #[param(value_type = Option<String>, format = DateTime)]
+    pub to: Option<Timestamp>,
+}
+
+fn rfc3339<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Timestamp>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let time = text.parse().map_err(|_| {
+        D::Error::custom(format!("expected an RFC 3339 time such as 2026-11-22T12:00:00Z, got {text:?}"))
+    })?;
+    Ok(Some(time))
+}
+
+/// An event in a list.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct EventRow {
+    /// The event's id.
+    pub id: String,
+    /// The configured sender.
+    pub source: String,
+    /// The kind of sender.
+    pub provider: String,
+    /// The provider's name for what happened.
+    pub topic: String,
+    /// What the event is about, such as `order/0000593098`.
+    pub subject: Option<String>,
+    /// Receipt; for a replay, its own.
+    #[schema(value_type = String, format = DateTime)]
+    pub received_at: Timestamp,
+    /// What became of it as a whole.
+    pub state: EventState,
+    /// What became of it at each consumer.
+    pub consumers: BTreeMap<String, ConsumerState>,
+}
+
+/// An event, whole.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Event {
+    /// What a list shows of it.
+    #[serde(flatten)]
+    pub row: EventRow,
+    /// What became of it at each consumer, in detail.
+    pub outcomes: Vec<Outcome>,
+    /// When it was found that no queue is bound to its topic.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub unrouted_at: Option<Timestamp>,
+    /// The event that this one repeats.
+    pub replay_of: Option<String>,
+    /// W3C Trace Context.
+    pub traceparent: Option<String>,
+    /// Whether the body is not strict JSON and was read leniently.
+    pub repaired: bool,
+    /// Headers of the request that were kept; never a credential.
+    #[schema(value_type = Object)]
+    pub headers: serde_json::Value,
+    /// Content type of the body, as the sender declared it.
+    pub content_type: String,
+    /// Length of the body in bytes.
+    pub size: i64,
+    /// The body as received.
+    #[serde(flatten)]
+    pub text: Text,
+}
+
+/// What became of an event at one consumer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Outcome {
+    /// The consumer.
+    pub consumer: String,
+    /// What became of the event there.
+    pub state: ConsumerState,
+    /// When it had its effect.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub handled_at: Option<Timestamp>,
+    /// How often the consumer had tried when it gave up.
+    pub attempts: Option<i64>,
+    /// Why it gave up.
+    pub error: Option<String>,
+    /// When its first attempt failed.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub first_failed_at: Option<Timestamp>,
+    /// When the dead letter was filed.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub failed_at: Option<Timestamp>,
+}
+
+/// Everything that a row shows. The consumers' states are read in the statement that chose the event: both see the
+/// same moment, so a filter by state agrees with the state shown.
+const ROW: &str = "e.id, e.source, e.provider, e.topic, e.subject, e.received_at, e.consumers, \
+     (SELECT string_agg(d.consumer, ' ') FROM dead_letter d WHERE d.event_id = e.id) AS dead, \
+     (SELECT string_agg(i.consumer, ' ') FROM inbox i WHERE i.event_id = e.id) AS handled, \
+     (SELECT max(u.marked_at) FROM unrouted u WHERE u.event_id = e.id) AS unrouted_at";
+
+/// A page of events, newest first. The cursor is the id of the page's last event.
+pub async fn list(
+    connection: &mut Connection,
+    filter: &EventFilter,
+    page: &Page,
+) -> Result<Paged<EventRow>, StoreError> {
+    let (text, values) = statement(filter, page);
+    let rows = fetch(connection, text, values).await?;
+    let rows = rows.iter().map(row).collect::<Result<_, _>>()?;
+    Ok(Paged::cut(rows, page, |row: &EventRow| row.id.clone()))
+}
+
+const NOT_HANDLED: &str =
+    "NOT EXISTS (SELECT 1 FROM inbox i WHERE i.event_id = s.event_id AND i.consumer = s.consumer)";
+
+/// The dead letters of the event in `e` that no effect followed.
+const NOT_DEAD: &str = "NOT EXISTS (SELECT 1 FROM dead_letter d WHERE d.event_id = e.id AND NOT EXISTS \
+     (SELECT 1 FROM inbox i WHERE i.event_id = d.event_id AND i.consumer = d.consumer))";
+
+const NOT_UNROUTED: &str = "NOT EXISTS (SELECT 1 FROM unrouted u WHERE u.event_id = e.id)";
+
+/// The statement of a page. It walks the table where the fewest rows fit, in the order of the ids: the small one of
+/// the state asked for where there is one. SQLite takes the left side of a `CROSS JOIN` first.
+pub(crate) fn statement(filter: &EventFilter, page: &Page) -> (String, Vec<Value>) {
+    let mut conditions = Conditions::default();
+    let (from, id, group) = match filter.state {
+        None | Some(EventState::Handled) => ("event e", "e.id", ""),
+        Some(EventState::Unrouted) => ("unrouted s CROSS JOIN event e", "s.event_id", ""),
+        Some(EventState::Dead) => ("dead_letter s CROSS JOIN event e", "s.event_id", "GROUP BY s.event_id"),
+        Some(EventState::Pending) => ("unsettled s CROSS JOIN event e", "s.event_id", "GROUP BY s.event_id"),
+    };
+    match filter.state {
+        None => {}
+        Some(EventState::Unrouted) => conditions.add("e.id = s.event_id"),
+        Some(EventState::Dead) => {
+            for text in ["e.id = s.event_id", NOT_HANDLED, NOT_UNROUTED] {
+                conditions.add(text);
+            }
+        }
+        // A dead letter takes the event out of this list altogether.
+        Some(EventState::Pending) => {
+            for text in ["e.id = s.event_id", NOT_HANDLED, NOT_DEAD, NOT_UNROUTED] {
+                conditions.add(text);
+            }
+        }
+        Some(EventState::Handled) => {
+            let none =
+                format!("NOT EXISTS (SELECT 1 FROM unsettled s WHERE s.event_id = e.id AND {NOT_HANDLED})");
+            for text in [NOT_DEAD, NOT_UNROUTED, &none] {
+                conditions.add(text);
+            }
+        }
+    }
+    conditions.with("e.source =", filter.source.as_ref());
+    conditions.with("e.provider =", filter.provider.as_ref());
+    conditions.with("e.topic =", filter.topic.as_ref());
+    conditions.with("e.subject =", filter.subject.as_ref());
+    conditions.with("e.received_at >=", filter.from);
+    conditions.with("e.received_at <", filter.to);
+    conditions.with(&format!("{id} >="), filter.from.map(|time| id_at(time, -CLOCK_SLACK_SECONDS)).as_ref());
+    conditions.with(&format!("{id} <"), filter.to.map(|time| id_at(time, CLOCK_SLACK_SECONDS)).as_ref());
+    conditions.with(&format!("{id} <"), page.cursor.as_ref());
+    let clause = conditions.clause();
+    let limit = conditions.bind(Value::Long(i64::from(page.limit) + 1));
+    let text = format!(
+        "SELECT {ROW} FROM event e WHERE e.id IN (\
+         SELECT {id} FROM {from} {clause} {group} ORDER BY {id} DESC LIMIT {limit}) ORDER BY e.id DESC"
+    );
+    (text, conditions.values)
+}
+
+/// How far the clock in an id may be from the time of receipt: ids keep growing when the clock is set back.
+const CLOCK_SLACK_SECONDS: i64 = 3_600;
+
+/// What the id of an event received at a time is at least: the first 48 bits of a UUIDv7 are milliseconds since 1970
+/// (RFC 9562, section 5.7). Lets a period be found by id.
+fn id_at(time: Timestamp, slack_seconds: i64) -> String {
+    let milliseconds = (time.as_millisecond() + slack_seconds * 1_000).clamp(0, (1 << 48) - 1);
+    format!("{:08x}-{:04x}", milliseconds >> 16, milliseconds & 0xffff)
+}
+
+/// When an event came in. A replay keeps the `time` of the event it repeats, and came in when it got its id.
+pub(crate) fn received_at(event: &event::Event) -> Timestamp {
+    let given = || {
+        let digits: String = event.id.to_string().chars().filter(|c| *c != '-').take(12).collect();
+        Timestamp::from_millisecond(i64::from_str_radix(&digits, 16).ok()?).ok()
+    };
+    event.replay_of.and_then(|_| given()).unwrap_or(event.time)
+}
+
+fn row(row: &AnyRow) -> Result<EventRow, StoreError> {
+    let names = |column| row.try_get::<Option<String>, _>(column).map(Option::unwrap_or_default);
+    let (takes, dead, handled) = (names("consumers")?, names("dead")?, names("handled")?);
+    let consumers =
+        by_consumer(takes.split_whitespace(), dead.split_whitespace(), handled.split_whitespace());
+    let unrouted: Option<i64> = row.try_get("unrouted_at")?;
+    Ok(EventRow {
+        id: row.try_get("id")?,
+        source: row.try_get("source")?,
+        provider: row.try_get("provider")?,
+        topic: row.try_get("topic")?,
+        subject: row.try_get("subject")?,
+        received_at: time(row, "received_at")?,
+        state: EventState::of(unrouted.is_some(), &consumers),
+        consumers,
+    })
+}
+
+/// One event, whole; `None` if there is none with this id.
+pub async fn show(connection: &mut Connection, id: EventId) -> Result<Option<Event>, StoreError> {
+    let text = format!(
+        "SELECT {ROW}, e.content_type, e.size, e.traceparent, e.replay_of, e.repaired, e.headers, e.body \
+         FROM event e WHERE e.id = $1"
+    );
+    let rows = fetch(connection, text, vec![Value::from(&id)]).await?;
+    let Some(found) = rows.first() else { return Ok(None) };
+    let row = row(found)?;
+    // The states come from the first statement; what is added to them here may have happened since.
+    let mut outcomes: BTreeMap<String, Outcome> = row
+        .consumers
+        .iter()
+        .map(|(consumer, state)| {
+            let outcome = Outcome {
+                consumer: consumer.clone(),
+                state: *state,
+                handled_at: None,
+                attempts: None,
+                error: None,
+                first_failed_at: None,
+                failed_at: None,
+            };
+            (consumer.clone(), outcome)
+        })
+        .collect();
+    let text = "SELECT consumer, handled_at FROM inbox WHERE event_id = $1".to_owned();
+    for row in fetch(connection, text, vec![Value::from(&id)]).await? {
+        if let Some(outcome) = outcomes.get_mut(&row.try_get::<String, _>("consumer")?)
+            && outcome.state == ConsumerState::Handled
+        {
+            outcome.handled_at = Some(time(&row, "handled_at")?);
+        }
+    }
+    let text = "SELECT consumer, attempts, error, first_failed_at, failed_at FROM dead_letter \
+                WHERE event_id = $1"
+        .to_owned();
+    for row in fetch(connection, text, vec![Value::from(&id)]).await? {
+        if let Some(outcome) = outcomes.get_mut(&row.try_get::<String, _>("consumer")?)
+            && outcome.state != ConsumerState::Pending
+        {
+            outcome.attempts = Some(row.try_get("attempts")?);
+            outcome.error = Some(row.try_get("error")?);
+            outcome.first_failed_at = Some(time(&row, "first_failed_at")?);
+            outcome.failed_at = Some(time(&row, "failed_at")?);
+        }
+    }
+    let unrouted: Option<i64> = found.try_get("unrouted_at")?;
+    Ok(Some(Event {
+        row,
+        outcomes: outcomes.into_values().collect(),
+        unrouted_at: unrouted.map(|_| time(found, "unrouted_at")).transpose()?,
+        replay_of: found.try_get("replay_of")?,
+        traceparent: found.try_get("traceparent")?,
+        repaired: found.try_get::<i64, _>("repaired")? != 0,
+        headers: serde_json::from_str(found.try_get("headers")?).unwrap_or_default(),
+        content_type: found.try_get("content_type")?,
+        size: found.try_get("size")?,
+        text: Text::from(found.try_get::<Vec<u8>, _>("body")?),
+    }))
+}
+
+/// The body of an event or of a rejected request, byte for byte.
+pub async fn body(connection: &mut Connection, id: EventId) -> Result<Option<Body>, StoreError> {
+    let text = "SELECT content_type, body FROM event WHERE id = $1 \
+                UNION ALL SELECT content_type, body FROM rejected WHERE id = $1"
+        .to_owned();
+    let rows = fetch(connection, text, vec![Value::from(&id)]).await?;
+    let body =
+        |row: &AnyRow| Ok(Body { content_type: row.try_get("content_type")?, bytes: row.try_get("body")? });
+    rows.first().map(body).transpose()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_lies_between_the_bounds_of_its_time() {
+        let id = EventId::generate().to_string();
+        let now = event::now();
+        assert!(id_at(now, -1) < id && id < id_at(now, 1));
+        assert_eq!(id_at(Timestamp::MIN, 0), "00000000-0000");
+        assert_eq!(id_at(Timestamp::MAX, 0).len(), 13);
+    }
+
+    #[test]
+    fn a_replay_is_received_when_it_is_replayed() {
+        let source = event::Source::parse("/recuperador/rec-1").unwrap();
+        let mut event = event::Event::new(source, Topic::new("acordo.quitado").unwrap(), "{}".into());
+        event.time = "2020-01-01T00:00:00Z".parse().unwrap();
+        assert_eq!(received_at(&event), event.time);
+        event.replay_of = Some(EventId::generate());
+        assert!(event::now().duration_since(received_at(&event)).as_secs() < 60);
+    }
+}

@@ -1,0 +1,69 @@
+//! Reading a message that need not be an event: what can be read is kept beside it, and nothing is refused.
+
+use std::collections::BTreeMap;
+
+use event::{EventId, HeaderValue, Message, Source, Timestamp, header};
+
+use crate::statement::Value;
+
+/// What could be read of a message.
+pub(crate) struct Filed<'a> {
+    /// Its event id, or one made here where it has none.
+    pub(crate) id: EventId,
+    source: Option<Source>,
+    /// Receipt, or else publication, or else now.
+    pub(crate) received_at: Timestamp,
+    message: &'a Message,
+}
+
+impl<'a> Filed<'a> {
+    pub(crate) fn new(message: &'a Message) -> Self {
+        let attribute = |name: &str| message.text(&format!("{}{name}", header::CLOUD_EVENTS));
+        let published = || {
+            let seconds = i64::try_from(message.timestamp).ok().filter(|seconds| *seconds > 0)?;
+            Timestamp::from_second(seconds).ok()
+        };
+        Self {
+            id: message.message_id.parse().unwrap_or_else(|_| EventId::generate()),
+            source: attribute("source").and_then(|text| Source::parse(text).ok()),
+            received_at: attribute("time")
+                .and_then(|text| text.parse().ok())
+                .or_else(published)
+                .unwrap_or_else(event::now),
+            message,
+        }
+    }
+
+    pub(crate) fn source(&self) -> Value {
+        Value::Text(self.source.as_ref().map(|source| source.name.to_string()))
+    }
+
+    pub(crate) fn provider(&self) -> Value {
+        Value::Text(self.source.as_ref().map(|source| source.provider.to_string()))
+    }
+
+    /// A header's text; empty if it is missing.
+    pub(crate) fn text(&self, name: &str) -> Value {
+        text(self.message.text(name).unwrap_or_default())
+    }
+
+    /// Every header, and the properties that have no column.
+    pub(crate) fn headers(&self) -> Value {
+        let mut headers: BTreeMap<&str, HeaderValue> =
+            self.message.headers.iter().map(|(name, value)| (name.as_str(), value.clone())).collect();
+        headers.insert("message_id", self.message.message_id.as_str().into());
+        headers.insert("type", self.message.r#type.as_str().into());
+        headers.insert("app_id", self.message.app_id.as_str().into());
+        json(&headers)
+    }
+}
+
+/// Headers as a JSON object.
+pub(crate) fn json(headers: &impl serde::Serialize) -> Value {
+    Value::Text(Some(serde_json::to_string(headers).expect("a map of texts and numbers is JSON")))
+}
+
+/// A text that came from outside: PostgreSQL takes no NUL in a text.
+pub(crate) fn text(text: &str) -> Value {
+    Value::Text(Some(text.replace('\0', "\u{fffd}")))
+}

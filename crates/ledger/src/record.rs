@@ -1,0 +1,255 @@
+//! The four recorders: one for each fixed queue.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use consumer::{Consumer, Failure, Recorder, Runtime, Subscription};
+use event::{Event, Message, header};
+use store::{Row, Tx};
+
+use crate::events::received_at;
+use crate::filed::{Filed, json, text};
+use crate::statement::{Value, insert};
+
+/// Two batches of the runtime's usual size: one is written while the next gathers.
+const PREFETCH: u16 = 200;
+
+/// The ledger's consumers. `subscriptions` are those of all our consumers, whichever process they run in: they decide
+/// which consumers an event waits for.
+pub fn consumers(runtime: Runtime, subscriptions: &[Subscription]) -> Vec<Consumer> {
+    let prefix = runtime.layout.queue("").to_string();
+    let recorders: [(&str, Arc<dyn Recorder>); 4] = [
+        ("ledger", Arc::new(Events { subscriptions: subscriptions.to_vec() })),
+        ("unrouted", Arc::new(Unrouted)),
+        ("rejected", Arc::new(Rejected)),
+        ("dead", Arc::new(DeadLetters { prefix })),
+    ];
+    recorders
+        .into_iter()
+        .map(|(queue, recorder)| Consumer::recorder(queue, PREFETCH, recorder, runtime.clone()))
+        .collect()
+}
+
+/// The messages as events, in the order of their ids: two transactions that record the same events then wait for
+/// each other in one order only.
+fn events(messages: &[Message]) -> Result<Vec<Event>, Failure> {
+    let mut events =
+        messages.iter().map(Event::from_message).collect::<Result<Vec<_>, _>>().map_err(|malformed| {
+            Failure::Permanent(format!("the message is not an event of malote's: {malformed}"))
+        })?;
+    events.sort_by_key(|event| event.id);
+    Ok(events)
+}
+
+fn long(number: usize) -> Value {
+    Value::Long(i64::try_from(number).unwrap_or(i64::MAX))
+}
+
+/// Records accepted events.
+pub(crate) struct Events {
+    pub(crate) subscriptions: Vec<Subscription>,
+}
+
+impl Events {
+    fn takers(&self, event: &Event) -> Vec<&'static str> {
+        self.subscriptions
+            .iter()
+            .filter(|subscription| subscription.takes(&event.source.provider, &event.topic))
+            .map(|subscription| subscription.consumer)
+            .collect()
+    }
+}
+
+#[async_trait]
+impl Recorder for Events {
+    async fn record(&self, messages: &[Message], tx: &mut Tx) -> Result<(), Failure> {
+        let events = events(messages)?;
+        let row = |event: &Event| {
+            vec![
+                Value::from(&event.id),
+                Value::from(&event.source.name),
+                Value::from(&event.source.provider),
+                Value::from(&event.topic),
+                Value::Text(event.subject.as_ref().map(ToString::to_string)),
+                Value::from(received_at(event)),
+                Value::Text(Some(self.takers(event).join(" "))),
+                text(&event.content_type),
+                long(event.data.len()),
+                Value::Text(event.traceparent.clone()),
+                Value::Text(event.replay_of.as_ref().map(ToString::to_string)),
+                Value::Long(event.repaired.into()),
+                json(&event.headers),
+                Value::Bytes(event.data.to_vec()),
+            ]
+        };
+        let rows: Vec<_> = events.iter().map(row).collect();
+        let returned = insert(
+            tx,
+            "event (id, source, provider, topic, subject, received_at, consumers, content_type, size, \
+             traceparent, replay_of, repaired, headers, body)",
+            "ON CONFLICT (id) DO NOTHING RETURNING id",
+            &rows,
+        )
+        .await?;
+        // Only what is new is unsettled: a message that comes again long after must not undo the sweep.
+        let new: HashSet<String> = returned.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
+        let unsettled: Vec<_> = events
+            .iter()
+            .filter(|event| new.contains(&event.id.to_string()))
+            .flat_map(|event| self.takers(event).into_iter().map(|name| (event.id, name)))
+            .map(|(id, name)| vec![Value::from(&id), Value::from(&name)])
+            .collect();
+        insert(
+            tx,
+            "unsettled (event_id, consumer)",
+            "ON CONFLICT (event_id, consumer) DO NOTHING",
+            &unsettled,
+        )
+        .await?;
+        Ok(())
+    }
+}
+
+/// Marks events that nobody is bound to.
+pub(crate) struct Unrouted;
+
+#[async_trait]
+impl Recorder for Unrouted {
+    async fn record(&self, messages: &[Message], tx: &mut Tx) -> Result<(), Failure> {
+        let now = event::now();
+        let row = |event: &Event| {
+            vec![
+                Value::from(&event.id),
+                Value::from(&event.source.name),
+                Value::from(&event.source.provider),
+                Value::from(&event.topic),
+                Value::Text(event.subject.as_ref().map(ToString::to_string)),
+                Value::from(received_at(event)),
+                Value::from(now),
+            ]
+        };
+        let rows: Vec<_> = events(messages)?.iter().map(row).collect();
+        insert(
+            tx,
+            "unrouted (event_id, source, provider, topic, subject, received_at, marked_at)",
+            "ON CONFLICT (event_id) DO NOTHING",
+            &rows,
+        )
+        .await?;
+        Ok(())
+    }
+}
+
+/// Keeps bodies that could not be used.
+pub(crate) struct Rejected;
+
+#[async_trait]
+impl Recorder for Rejected {
+    async fn record(&self, messages: &[Message], tx: &mut Tx) -> Result<(), Failure> {
+        let mut filed: Vec<_> = messages.iter().map(|message| (Filed::new(message), message)).collect();
+        filed.sort_by_key(|(filed, _)| filed.id);
+        let row = |(filed, message): &(Filed<'_>, &Message)| {
+            vec![
+                Value::from(&filed.id),
+                filed.source(),
+                filed.provider(),
+                Value::from(filed.received_at),
+                filed.text(header::CAUSE),
+                text(&message.content_type),
+                long(message.body.len()),
+                filed.headers(),
+                Value::Bytes(message.body.to_vec()),
+            ]
+        };
+        let rows: Vec<_> = filed.iter().map(row).collect();
+        insert(
+            tx,
+            "rejected (id, source, provider, received_at, cause, content_type, size, headers, body)",
+            "ON CONFLICT (id) DO NOTHING",
+            &rows,
+        )
+        .await?;
+        Ok(())
+    }
+}
+
+/// Files what consumers gave up, events or not.
+pub(crate) struct DeadLetters {
+    /// What every queue's name starts with.
+    pub(crate) prefix: String,
+}
+
+/// RabbitMQ's headers on a message that the broker itself dead-lettered; the embedded broker writes the second.
+const DEATH_QUEUES: [&str; 2] = ["x-last-death-queue", "x-first-death-queue"];
+
+impl DeadLetters {
+    /// Who gave up and why. A message without the runtime's header was given up by the broker: it came back unsettled
+    /// more often than its queue allows.
+    fn verdict(&self, message: &Message) -> (String, String) {
+        let error = message.text(header::ERROR);
+        if let Some(consumer) = message.text(header::CONSUMER) {
+            return (consumer.replace(char::is_whitespace, "_"), error.unwrap_or_default().to_owned());
+        }
+        let consumer = DEATH_QUEUES
+            .iter()
+            .filter_map(|name| message.text(name)?.strip_prefix(&self.prefix))
+            .find(|queue| !queue.starts_with("retry."))
+            .unwrap_or("unknown");
+        let mut text = "it came back unsettled more often than the delivery limit of its queue".to_owned();
+        if let Some(error) = error {
+            text.push_str("; the attempt before failed: ");
+            text.push_str(error);
+        }
+        (consumer.replace(char::is_whitespace, "_"), text)
+    }
+}
+
+#[async_trait]
+impl Recorder for DeadLetters {
+    async fn record(&self, messages: &[Message], tx: &mut Tx) -> Result<(), Failure> {
+        let now = event::now();
+        let mut rows = Vec::new();
+        for message in messages {
+            let filed = Filed::new(message);
+            let (consumer, error) = self.verdict(message);
+            let first_failed_at = message
+                .text(header::FIRST_FAILED_AT)
+                .and_then(|text| text.parse().ok())
+                .unwrap_or(filed.received_at);
+            let row = vec![
+                Value::from(&filed.id),
+                text(&consumer),
+                filed.source(),
+                filed.provider(),
+                text(&message.r#type),
+                Value::Long(message.long(header::ATTEMPT).unwrap_or(0)),
+                text(&error),
+                Value::from(first_failed_at),
+                Value::from(now),
+                text(&message.content_type),
+                filed.headers(),
+                Value::Bytes(message.body.to_vec()),
+            ];
+            rows.push(((filed.id, consumer), row));
+        }
+        rows.sort_by(|(one, _), (other, _)| one.cmp(other));
+        // One by one: a statement may not update a row twice, and an event may die twice in one batch.
+        for (_, row) in rows {
+            insert(
+                tx,
+                "dead_letter (event_id, consumer, source, provider, topic, attempts, error, first_failed_at, \
+                 failed_at, content_type, headers, body)",
+                // A letter that was sent again and died again replaces the first; the same letter changes nothing.
+                "ON CONFLICT (event_id, consumer) DO UPDATE SET attempts = excluded.attempts, \
+                 error = excluded.error, first_failed_at = excluded.first_failed_at, \
+                 failed_at = excluded.failed_at, headers = excluded.headers \
+                 WHERE (excluded.first_failed_at, excluded.attempts) \
+                 > (dead_letter.first_failed_at, dead_letter.attempts)",
+                &[row],
+            )
+            .await?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,108 @@
+//! Reading authenticated bodies that could not be used.
+
+use event::{EventId, ProviderName, SourceName, Timestamp};
+use serde::{Deserialize, Serialize};
+use store::{AnyRow, Connection, Page, Paged, Row, StoreError};
+use utoipa::{IntoParams, ToSchema};
+
+use crate::Text;
+use crate::statement::{Conditions, Value, fetch, time};
+
+/// Which rejected bodies to list: all that is given must fit.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct RejectedFilter {
+    /// The configured sender.
+    #[param(value_type = Option<String>)]
+    pub source: Option<SourceName>,
+    /// The kind of sender.
+    #[param(value_type = Option<String>)]
+    pub provider: Option<ProviderName>,
+}
+
+/// A rejected body in a list.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct RejectedRow {
+    /// The id that the sender was answered with.
+    pub id: String,
+    /// The configured sender.
+    pub source: Option<String>,
+    /// The kind of sender.
+    pub provider: Option<String>,
+    /// Receipt.
+    #[schema(value_type = String, format = DateTime)]
+    pub received_at: Timestamp,
+    /// Why it could not be used.
+    pub cause: String,
+}
+
+/// A rejected body, whole.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Rejected {
+    /// What a list shows of it.
+    #[serde(flatten)]
+    pub row: RejectedRow,
+    /// Headers and properties of its message.
+    #[schema(value_type = Object)]
+    pub headers: serde_json::Value,
+    /// Content type of the body, as the sender declared it.
+    pub content_type: String,
+    /// Length of the body in bytes.
+    pub size: i64,
+    /// The body as received.
+    #[serde(flatten)]
+    pub text: Text,
+}
+
+fn row(row: &AnyRow) -> Result<RejectedRow, StoreError> {
+    Ok(RejectedRow {
+        id: row.try_get("id")?,
+        source: row.try_get("source")?,
+        provider: row.try_get("provider")?,
+        received_at: time(row, "received_at")?,
+        cause: row.try_get("cause")?,
+    })
+}
+
+/// A page of rejected bodies, newest first. The cursor is the id of the page's last.
+pub async fn rejected(
+    connection: &mut Connection,
+    filter: &RejectedFilter,
+    page: &Page,
+) -> Result<Paged<RejectedRow>, StoreError> {
+    let (text, values) = statement(filter, page);
+    let rows = fetch(connection, text, values).await?;
+    let rows = rows.iter().map(row).collect::<Result<_, _>>()?;
+    Ok(Paged::cut(rows, page, |row: &RejectedRow| row.id.clone()))
+}
+
+pub(crate) fn statement(filter: &RejectedFilter, page: &Page) -> (String, Vec<Value>) {
+    let mut conditions = Conditions::default();
+    conditions.with("source =", filter.source.as_ref());
+    conditions.with("provider =", filter.provider.as_ref());
+    conditions.with("id <", page.cursor.as_ref());
+    let clause = conditions.clause();
+    let limit = conditions.bind(Value::Long(i64::from(page.limit) + 1));
+    let text = format!(
+        "SELECT id, source, provider, received_at, cause FROM rejected {clause} ORDER BY id DESC LIMIT {limit}"
+    );
+    (text, conditions.values)
+}
+
+/// One rejected body, whole; `None` if there is none with this id.
+pub async fn show_rejected(connection: &mut Connection, id: EventId) -> Result<Option<Rejected>, StoreError> {
+    let text = "SELECT id, source, provider, received_at, cause, content_type, size, headers, body \
+                FROM rejected WHERE id = $1"
+        .to_owned();
+    let rows = fetch(connection, text, vec![Value::from(&id)]).await?;
+    let whole = |found: &AnyRow| {
+        Ok(Rejected {
+            row: row(found)?,
+            headers: serde_json::from_str(found.try_get("headers")?).unwrap_or_default(),
+            content_type: found.try_get("content_type")?,
+            size: found.try_get("size")?,
+            text: Text::from(found.try_get::<Vec<u8>, _>("body")?),
+        })
+    };
+    rows.first().map(whole).transpose()
+}

@@ -1,0 +1,68 @@
+//! The sweep: takes what is settled out of `unsettled`, so that looking for what is pending stays quick.
+//!
+//! No answer depends on it: every reader asks the inbox and the dead letters too.
+
+use std::time::{Duration, Instant};
+
+use store::{Row, Store, StoreError};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+use crate::statement::{Value, chunks, fetch};
+
+/// How many rows are found at a time.
+const STEP: i64 = 512;
+
+/// The shortest pause between two sweeps.
+const PAUSE: Duration = Duration::from_secs(5);
+
+/// A sweep may take this part of the time.
+const SHARE: u32 = 20;
+
+/// Deletes every row whose consumer has handled the event or given it up, in small transactions. Gives their number.
+pub async fn sweep(store: &Store) -> Result<u64, StoreError> {
+    let mut swept = 0;
+    let (mut id, mut consumer) = (String::new(), String::new());
+    loop {
+        // Found outside a transaction: what is pending is passed over without keeping anyone from writing.
+        let text = "SELECT s.event_id, s.consumer FROM unsettled s WHERE (s.event_id, s.consumer) > ($1, $2) \
+             AND (EXISTS (SELECT 1 FROM inbox i WHERE i.event_id = s.event_id AND i.consumer = s.consumer) \
+             OR EXISTS (SELECT 1 FROM dead_letter d WHERE d.event_id = s.event_id AND d.consumer = s.consumer)) \
+             ORDER BY s.event_id, s.consumer LIMIT $3";
+        let values = vec![Value::from(&id), Value::from(&consumer), Value::Long(STEP)];
+        let rows = fetch(&mut *store.read().await?, text.to_owned(), values).await?;
+        let keys = rows
+            .iter()
+            .map(|row| Ok((row.try_get(0)?, row.try_get(1)?)))
+            .collect::<Result<Vec<(String, String)>, StoreError>>()?;
+        let Some(last) = keys.last() else { return Ok(swept) };
+        let mut tx = store.begin().await?;
+        for chunk in chunks(&keys) {
+            // Settled once is settled for good, so the rows need no second look.
+            let values = chunk.iter().flat_map(|(id, consumer)| [Value::from(id), Value::from(consumer)]);
+            let text = format!(
+                "DELETE FROM unsettled WHERE (event_id, consumer) IN (VALUES {})",
+                store::sql::rows(chunk.len(), 2)
+            );
+            fetch(&mut tx, text, values.collect()).await?;
+        }
+        tx.commit().await.map_err(StoreError::from)?;
+        swept += keys.len() as u64;
+        (id, consumer) = last.clone();
+    }
+}
+
+/// Sweeps now and then until `stop` is cancelled: a part of the ledger's role. Replicas may sweep at the same time.
+pub async fn sweep_until(store: Store, stop: CancellationToken) {
+    while !stop.is_cancelled() {
+        let started = Instant::now();
+        match sweep(&store).await {
+            Ok(swept) => debug!(swept, "swept"),
+            Err(error) => warn!("not swept, tried again later: {error}"),
+        }
+        let pause = PAUSE.max(started.elapsed() * SHARE);
+        if stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
+            break;
+        }
+    }
+}

@@ -1,0 +1,532 @@
+//! Recording and reading against a database file.
+
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
+use consumer::{DEFAULT_RETRY, Failure, Recorder, Subscription};
+use event::{
+    Event, EventId, Headers, Message, ProviderName, Source, SourceName, Subject, Timestamp, Topic, header,
+};
+use store::{Page, Paged, Row, Store, inbox, sql};
+
+use crate::record::{DeadLetters, Events, Rejected, Unrouted};
+use crate::statement::{Value, fetch};
+use crate::{
+    ConsumerState, DeadFilter, EventFilter, EventRow, EventState, RejectedFilter, UnroutedFilter, dead, list,
+    rejected, show, show_rejected, sweep, unrouted,
+};
+
+const SUBSCRIPTIONS: [Subscription; 2] = [
+    Subscription {
+        consumer: "invoices",
+        purpose: "",
+        topics: &[("gestao-online", &["TAX_INVOICE"])],
+        prefetch: 1,
+        retry: DEFAULT_RETRY,
+    },
+    Subscription {
+        consumer: "receivables",
+        purpose: "",
+        topics: &[("gestao-online", &["ORDER_CREATED", "TAX_INVOICE"]), ("recuperador", &["acordo.#"])],
+        prefetch: 1,
+        retry: DEFAULT_RETRY,
+    },
+];
+
+async fn fresh() -> (Store, tempfile::TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    let config = store::Config { url: "sqlite".into(), max_connections: 4, acquire_timeout_ms: 5_000 };
+    let store = Store::open(&config, folder.path()).unwrap();
+    store.migrate(&[crate::COMPONENT]).await.unwrap();
+    (store, folder)
+}
+
+fn event(source: &str, topic: &str) -> Event {
+    Event::new(Source::parse(source).unwrap(), Topic::new(topic).unwrap(), Bytes::from_static(b"{\"a\":1}"))
+}
+
+/// An event of both consumers.
+fn invoice() -> Event {
+    event("/gestao-online/go-1", "TAX_INVOICE")
+}
+
+async fn record(store: &Store, recorder: &dyn Recorder, messages: &[Message]) -> Result<(), Failure> {
+    let mut tx = store.begin().await?;
+    recorder.record(messages, &mut tx).await?;
+    Ok(tx.commit().await?)
+}
+
+async fn receive(store: &Store, events: &[Event]) {
+    let recorder = Events { subscriptions: SUBSCRIPTIONS.to_vec() };
+    let messages: Vec<_> = events.iter().map(Event::to_message).collect();
+    record(store, &recorder, &messages).await.unwrap();
+}
+
+async fn mark(store: &Store, event: &Event) {
+    record(store, &Unrouted, &[event.to_message()]).await.unwrap();
+}
+
+fn dead_message(event: &Event, consumer: &str, attempts: i64, first_failed_at: &str) -> Message {
+    let mut message = event.to_message();
+    for (name, value) in [
+        (header::CONSUMER, consumer.into()),
+        (header::ATTEMPT, attempts.into()),
+        (header::ERROR, format!("attempt {attempts} failed").into()),
+        (header::FIRST_FAILED_AT, first_failed_at.into()),
+    ] {
+        message.headers.insert(name.to_owned(), value);
+    }
+    message
+}
+
+async fn file(store: &Store, messages: &[Message]) {
+    record(store, &DeadLetters { prefix: "test.".to_owned() }, messages).await.unwrap();
+}
+
+async fn die(store: &Store, event: &Event, consumer: &str) {
+    file(store, &[dead_message(event, consumer, 9, "2026-11-22T12:00:00Z")]).await;
+}
+
+async fn handle(store: &Store, event: &Event, consumer: &str) {
+    let mut tx = store.begin().await.unwrap();
+    inbox::claim(&mut tx, consumer, &[event.id], event::now()).await.unwrap();
+    tx.commit().await.unwrap();
+}
+
+async fn page(store: &Store, filter: &EventFilter, page: &Page) -> Paged<EventRow> {
+    list(&mut *store.read().await.unwrap(), filter, page).await.unwrap()
+}
+
+async fn ids(store: &Store, filter: &EventFilter) -> Vec<String> {
+    page(store, filter, &Page::first(1000)).await.items.into_iter().map(|row| row.id).collect()
+}
+
+async fn count(store: &Store, table: &str) -> i64 {
+    let text = format!("SELECT count(*) FROM {table}");
+    sql::assembled(text).fetch_one(&mut *store.read().await.unwrap()).await.unwrap().get(0)
+}
+
+/// The state of the only event; each list by state has the event exactly if it shows that state.
+async fn state(store: &Store) -> EventState {
+    let rows = page(store, &EventFilter::default(), &Page::first(10)).await.items;
+    let [row] = rows.as_slice() else { panic!("{rows:?}") };
+    for state in [EventState::Pending, EventState::Handled, EventState::Dead, EventState::Unrouted] {
+        let filter = EventFilter { state: Some(state), ..EventFilter::default() };
+        let listed = page(store, &filter, &Page::first(10)).await.items;
+        let expect = if state == row.state { vec![row.clone()] } else { vec![] };
+        assert_eq!(listed, expect, "{state:?}");
+    }
+    row.state
+}
+
+#[tokio::test]
+async fn an_event_comes_back_as_it_was_recorded() {
+    let (store, _folder) = fresh().await;
+    let event = Event {
+        subject: Some(Subject::new("invoice", "32211")),
+        content_type: "application/octet-stream".to_owned(),
+        data: Bytes::from_static(&[0, 0xff, b'\n']),
+        traceparent: Some("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".to_owned()),
+        repaired: true,
+        headers: Headers::from([("x-me-attempt".to_owned(), "2".to_owned())]),
+        ..invoice()
+    };
+    receive(&store, std::slice::from_ref(&event)).await;
+    handle(&store, &event, "invoices").await;
+    die(&store, &event, "receivables").await;
+    let mut connection = store.read().await.unwrap();
+    let body = crate::body(&mut connection, event.id).await.unwrap().unwrap();
+    assert_eq!((body.bytes.as_slice(), body.content_type), (&event.data[..], event.content_type.clone()));
+    let shown = show(&mut connection, event.id).await.unwrap().unwrap();
+    let mut json = serde_json::to_value(&shown).unwrap();
+    for place in ["/outcomes/0/handled_at", "/outcomes/1/failed_at"] {
+        assert!(json.pointer_mut(place).unwrap().take().is_string(), "{place}");
+    }
+    let expect = serde_json::json!({
+        "id": event.id, "source": "go-1", "provider": "gestao-online", "topic": "TAX_INVOICE",
+        "subject": "invoice/32211", "received_at": event.time, "state": "dead",
+        "consumers": {"invoices": "handled", "receivables": "dead"},
+        "outcomes": [
+            {"consumer": "invoices", "state": "handled", "handled_at": null, "attempts": null, "error": null,
+             "first_failed_at": null, "failed_at": null},
+            {"consumer": "receivables", "state": "dead", "handled_at": null, "attempts": 9,
+             "error": "attempt 9 failed", "first_failed_at": "2026-11-22T12:00:00Z", "failed_at": null},
+        ],
+        "unrouted_at": null, "replay_of": null, "traceparent": event.traceparent, "repaired": true,
+        "headers": {"x-me-attempt": "2"}, "content_type": "application/octet-stream", "size": 3,
+        "body_base64": "AP8K",
+    });
+    assert_eq!(json, expect);
+    assert_eq!(show(&mut connection, EventId::generate()).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_batch_recorded_twice_changes_nothing() {
+    let (store, _folder) = fresh().await;
+    let events: Vec<_> = (0..107).map(|_| invoice()).collect();
+    receive(&store, &events[..50]).await;
+    for event in &events[..50] {
+        handle(&store, event, "invoices").await;
+        handle(&store, event, "receivables").await;
+    }
+    assert_eq!(sweep(&store).await.unwrap(), 100);
+    // Half of them again, among new ones, and one twice in the batch.
+    let again: Vec<_> = events.iter().chain(&events[100..101]).cloned().collect();
+    receive(&store, &again).await;
+    receive(&store, &again).await;
+    assert_eq!(count(&store, "event").await, 107);
+    assert_eq!(count(&store, "unsettled").await, 2 * 57);
+}
+
+#[tokio::test]
+async fn the_state_is_the_same_in_whatever_order_the_messages_arrive() {
+    let check = async |steps: [&str; 4], expect| {
+        let orders = [[0, 1, 2, 3], [3, 2, 1, 0], [1, 0, 3, 2], [2, 3, 0, 1], [1, 3, 2, 0], [3, 0, 2, 1]];
+        for order in orders {
+            let (store, _folder) = fresh().await;
+            let event = invoice();
+            for step in order.map(|at| steps[at]) {
+                match step.split_once(' ') {
+                    Some(("dead", consumer)) => die(&store, &event, consumer).await,
+                    Some(("handled", consumer)) => handle(&store, &event, consumer).await,
+                    _ if step == "event" => receive(&store, std::slice::from_ref(&event)).await,
+                    _ if step == "mark" => mark(&store, &event).await,
+                    _ => assert_eq!(step, "sweep", "a step of this test"),
+                }
+                if step == "sweep" {
+                    sweep(&store).await.unwrap();
+                }
+            }
+            assert_eq!(state(&store).await, expect, "{steps:?} {order:?}");
+            sweep(&store).await.unwrap();
+            assert_eq!(state(&store).await, expect, "{steps:?} {order:?}, swept");
+        }
+    };
+    check(["event", "sweep", "sweep", "sweep"], EventState::Pending).await;
+    check(["event", "handled invoices", "sweep", "sweep"], EventState::Pending).await;
+    check(["event", "handled invoices", "handled receivables", "sweep"], EventState::Handled).await;
+    check(["event", "handled invoices", "dead receivables", "sweep"], EventState::Dead).await;
+    check(["event", "dead invoices", "dead receivables", "sweep"], EventState::Dead).await;
+    check(["event", "dead invoices", "handled invoices", "handled receivables"], EventState::Handled).await;
+    check(["event", "dead invoices", "handled invoices", "sweep"], EventState::Pending).await;
+    check(["event", "dead someone-else", "sweep", "sweep"], EventState::Dead).await;
+    check(["event", "mark", "dead invoices", "handled receivables"], EventState::Unrouted).await;
+}
+
+#[tokio::test]
+async fn an_event_that_none_of_our_consumers_takes_waits_for_nobody() {
+    let (store, _folder) = fresh().await;
+    receive(&store, &[event("/gestao-online/go-1", "UNKNOWN")]).await;
+    assert_eq!(state(&store).await, EventState::Handled);
+    assert_eq!(count(&store, "unsettled").await, 0);
+}
+
+#[tokio::test]
+async fn each_filter_alone_and_together_gives_exactly_what_fits() {
+    let (store, _folder) = fresh().await;
+    let (mut events, mut rows) = (Vec::new(), Vec::new());
+    let start: Timestamp = event::now();
+    for number in 0..96_u32 {
+        let (source, topic) = match number % 4 {
+            0 => ("/gestao-online/go-1", "TAX_INVOICE"),
+            1 => ("/gestao-online/go-2", "ORDER_CREATED"),
+            2 => ("/recuperador/rec-1", "acordo.quitado"),
+            _ => ("/recuperador/rec-1", "unknown"),
+        };
+        let subject = Subject::new("order", &(number % 5).to_string());
+        let time = Timestamp::from_second(start.as_second() + i64::from(number)).unwrap();
+        events.push(Event { time, ..event(source, topic).with_subject(subject) });
+    }
+    receive(&store, &events).await;
+    for (number, event) in events.iter().enumerate() {
+        let state = match number % 6 {
+            0 => ConsumerState::Pending,
+            1..=3 => ConsumerState::Handled,
+            _ => ConsumerState::Dead,
+        };
+        for subscription in &SUBSCRIPTIONS {
+            if !subscription.takes(&event.source.provider, &event.topic) {
+                continue;
+            }
+            match state {
+                ConsumerState::Pending => {}
+                ConsumerState::Handled => handle(&store, event, subscription.consumer).await,
+                ConsumerState::Dead => die(&store, event, subscription.consumer).await,
+            }
+        }
+        if event.topic.as_str() == "unknown" {
+            mark(&store, event).await;
+        }
+    }
+    rows.extend(page(&store, &EventFilter::default(), &Page::first(1000)).await.items);
+    assert_eq!(rows.len(), 96);
+    assert!(rows.windows(2).all(|pair| pair[0].id > pair[1].id), "newest first");
+
+    let (some, none) = (|name: &str| Some(SourceName::new(name).unwrap()), None);
+    let provider = |name: &str| Some(ProviderName::new(name).unwrap());
+    let topic = |name: &str| Some(Topic::new(name).unwrap());
+    let at = |number: usize| Some(events[number].time);
+    let mut checked = 0;
+    for source in [none, some("go-1"), some("rec-1"), some("nobody")] {
+        for provider in [None, provider("gestao-online"), provider("recuperador")] {
+            for topic in [None, topic("TAX_INVOICE"), topic("unknown")] {
+                for state in [None, Some("pending"), Some("handled"), Some("dead"), Some("unrouted")] {
+                    for subject in [None, Some(Subject::new("order", "3"))] {
+                        for (from, to) in [(None, None), (at(20), None), (None, at(60)), (at(20), at(60))] {
+                            let filter = EventFilter {
+                                source: source.clone(),
+                                provider: provider.clone(),
+                                topic: topic.clone(),
+                                state: state.map(|name| serde_json::from_value(name.into()).unwrap()),
+                                subject: subject.clone(),
+                                from,
+                                to,
+                            };
+                            let fits = |row: &&EventRow| {
+                                source.as_ref().is_none_or(|name| name.as_str() == row.source)
+                                    && provider.as_ref().is_none_or(|name| name.as_str() == row.provider)
+                                    && topic.as_ref().is_none_or(|name| name.as_str() == row.topic)
+                                    && filter.state.is_none_or(|state| state == row.state)
+                                    && subject
+                                        .as_ref()
+                                        .is_none_or(|s| Some(s.as_str()) == row.subject.as_deref())
+                                    && from.is_none_or(|time| row.received_at >= time)
+                                    && to.is_none_or(|time| row.received_at < time)
+                            };
+                            let expect: Vec<_> = rows.iter().filter(fits).cloned().collect();
+                            assert_eq!(
+                                page(&store, &filter, &Page::first(1000)).await.items,
+                                expect,
+                                "{filter:?}"
+                            );
+                            checked += usize::from(!expect.is_empty());
+                        }
+                    }
+                }
+            }
+        }
+    }
+    assert!(checked > 100, "{checked} filters found something");
+}
+
+#[tokio::test]
+async fn the_pages_of_every_state_cover_all_rows_once_while_new_ones_arrive() {
+    let (store, _folder) = fresh().await;
+    let events: Vec<_> = (0..40).map(|_| invoice()).collect();
+    receive(&store, &events).await;
+    for (number, event) in events.iter().enumerate() {
+        match number % 4 {
+            0 => {}
+            1 => die(&store, event, "invoices").await,
+            2 => mark(&store, event).await,
+            _ => {
+                handle(&store, event, "invoices").await;
+                handle(&store, event, "receivables").await;
+            }
+        }
+    }
+    let states = [EventState::Pending, EventState::Dead, EventState::Unrouted, EventState::Handled];
+    for (filter, kept) in [(None, 40)].into_iter().chain(states.map(|state| (Some(state), 10))) {
+        let filter = EventFilter { state: filter, to: Some(event::now()), ..EventFilter::default() };
+        let expect = ids(&store, &filter).await;
+        assert!(expect.len() >= kept, "{filter:?}");
+        let (mut found, mut cursor) = (Vec::new(), None);
+        loop {
+            let next =
+                page(&store, &EventFilter { to: None, ..filter.clone() }, &Page { limit: 7, cursor }).await;
+            assert!(next.items.len() == 7 || next.next.is_none());
+            found.extend(next.items.into_iter().map(|row| row.id));
+            // One of each state, newer than all.
+            let new: Vec<_> = (0..4).map(|_| invoice()).collect();
+            receive(&store, &new).await;
+            die(&store, &new[1], "invoices").await;
+            mark(&store, &new[2]).await;
+            handle(&store, &new[3], "invoices").await;
+            handle(&store, &new[3], "receivables").await;
+            cursor = next.next;
+            if cursor.is_none() {
+                break;
+            }
+        }
+        // What arrived before this walk of the pages is newer than `to`.
+        let known: BTreeSet<_> = expect.iter().collect();
+        let found: Vec<_> = found.into_iter().filter(|id| known.contains(id)).collect();
+        assert_eq!(found, expect, "{filter:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_sweep_takes_out_what_is_settled_and_nothing_else() {
+    let (store, _folder) = fresh().await;
+    let events: Vec<_> = (0..600).map(|_| invoice()).collect();
+    for batch in events.chunks(100) {
+        receive(&store, batch).await;
+    }
+    let mut tx = store.begin().await.unwrap();
+    let handled: Vec<_> = events.iter().skip(3).map(|event| event.id).collect();
+    inbox::claim(&mut tx, "receivables", &handled, event::now()).await.unwrap();
+    tx.commit().await.unwrap();
+    die(&store, &events[0], "invoices").await;
+    assert_eq!(sweep(&store).await.unwrap(), 597 + 1);
+    assert_eq!(count(&store, "unsettled").await, 1200 - 598);
+    assert_eq!(sweep(&store).await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn what_is_no_event_is_refused_as_an_event_and_filed_as_a_dead_letter() {
+    let (store, _folder) = fresh().await;
+    let mut foreign = invoice().to_message();
+    foreign.message_id = "7".to_owned();
+    foreign.headers.remove("cloudEvents_source");
+    foreign.headers.insert("x-first-death-queue".to_owned(), "test.invoices".into());
+    let recorder = Events { subscriptions: vec![] };
+    for recorder in [&recorder as &dyn Recorder, &Unrouted] {
+        let refused = record(&store, recorder, &[invoice().to_message(), foreign.clone()]).await;
+        assert!(matches!(refused, Err(Failure::Permanent(text)) if text.contains("message_id")));
+    }
+    file(&store, &[foreign]).await;
+    let mut connection = store.read().await.unwrap();
+    let letters = dead(&mut connection, &DeadFilter::default(), &Page::first(10)).await.unwrap().items;
+    assert_eq!(letters.len(), 1);
+    let letter = &letters[0];
+    assert!(letter.event_id.parse::<EventId>().is_ok());
+    assert_eq!((letter.consumer.as_str(), letter.attempts), ("invoices", 0));
+    assert_eq!((&letter.source, letter.topic.as_str()), (&None, "TAX_INVOICE"));
+    assert!(letter.error.contains("delivery limit"), "{}", letter.error);
+    let kept =
+        fetch(&mut connection, "SELECT headers, body FROM dead_letter".to_owned(), vec![]).await.unwrap();
+    assert_eq!(kept[0].get::<Vec<u8>, _>(1), b"{\"a\":1}");
+    assert!(kept[0].get::<String, _>(0).contains(r#""message_id":"7""#));
+}
+
+#[tokio::test]
+async fn a_dead_letter_is_listed_until_its_consumer_handles_the_event_and_the_last_death_counts() {
+    let (store, _folder) = fresh().await;
+    let events = [invoice(), event("/recuperador/rec-1", "acordo.quitado"), invoice()];
+    let first = dead_message(&events[0], "invoices", 9, "2026-11-22T12:00:00Z");
+    file(&store, &[first.clone(), dead_message(&events[1], "receivables", 1, "2026-11-22T12:00:00Z")]).await;
+    file(&store, &[dead_message(&events[0], "receivables", 9, "2026-11-22T12:00:00Z")]).await;
+    die(&store, &events[2], "invoices").await;
+    let letters = async |filter: &DeadFilter| {
+        let (mut found, mut cursor) = (Vec::new(), None);
+        loop {
+            let mut connection = store.read().await.unwrap();
+            let next = dead(&mut connection, filter, &Page { limit: 1, cursor }).await.unwrap();
+            found.extend(next.items.into_iter().map(|row| (row.event_id, row.consumer, row.attempts)));
+            cursor = next.next;
+            if cursor.is_none() {
+                return found;
+            }
+        }
+    };
+    let letter = |number: usize, consumer: &str, attempts: i64| {
+        (events[number].id.to_string(), consumer.to_owned(), attempts)
+    };
+    let all = [
+        letter(2, "invoices", 9),
+        letter(1, "receivables", 1),
+        letter(0, "receivables", 9),
+        letter(0, "invoices", 9),
+    ];
+    assert_eq!(letters(&DeadFilter::default()).await, all);
+    let by_consumer = DeadFilter { consumer: Some("invoices".to_owned()), ..DeadFilter::default() };
+    assert_eq!(letters(&by_consumer).await, [all[0].clone(), all[3].clone()]);
+    let by_source = DeadFilter { source: SourceName::new("rec-1").ok(), ..DeadFilter::default() };
+    assert_eq!(letters(&by_source).await, all[1..2]);
+    let by_provider =
+        DeadFilter { provider: ProviderName::new("gestao-online").ok(), ..DeadFilter::default() };
+    assert_eq!(letters(&by_provider).await.len(), 3);
+
+    // Sent again, it died at once; the letter of its first death comes once more after that.
+    file(&store, &[dead_message(&events[0], "invoices", 1, "2026-11-23T12:00:00Z")]).await;
+    file(&store, &[first]).await;
+    assert_eq!(letters(&by_consumer).await[1], letter(0, "invoices", 1));
+    handle(&store, &events[0], "invoices").await;
+    assert_eq!(letters(&by_consumer).await, all[..1]);
+}
+
+#[tokio::test]
+async fn rejected_bodies_and_marks_are_listed_by_source() {
+    let (store, _folder) = fresh().await;
+    let events = [invoice(), event("/recuperador/rec-1", "acordo.quitado"), invoice()];
+    let messages: Vec<_> = events
+        .iter()
+        .map(|event| {
+            let mut message = event.to_message();
+            message.headers.insert(header::CAUSE.to_owned(), "not JSON:\0 byte 3".into());
+            message
+        })
+        .collect();
+    for _ in 0..2 {
+        record(&store, &Rejected, &messages).await.unwrap();
+        record(&store, &Unrouted, &messages).await.unwrap();
+    }
+    let mut connection = store.read().await.unwrap();
+    let source = SourceName::new("go-1").ok();
+    let filter = RejectedFilter { source: source.clone(), provider: None };
+    let first = rejected(&mut connection, &filter, &Page::first(1)).await.unwrap();
+    assert_eq!(first.items[0].id, events[2].id.to_string());
+    assert_eq!(first.items[0].cause, "not JSON:\u{fffd} byte 3");
+    let second = Page { limit: 1, cursor: first.next };
+    let second = rejected(&mut connection, &filter, &second).await.unwrap();
+    assert_eq!((second.items[0].id.clone(), second.next), (events[0].id.to_string(), None));
+    let whole = show_rejected(&mut connection, events[0].id).await.unwrap().unwrap();
+    assert_eq!((whole.text.body.as_deref(), whole.size), (Some("{\"a\":1}"), 7));
+    assert!(crate::body(&mut connection, events[1].id).await.unwrap().is_some());
+
+    let filter = UnroutedFilter { source, ..UnroutedFilter::default() };
+    let marks = unrouted(&mut connection, &filter, &Page::first(10)).await.unwrap().items;
+    assert_eq!(
+        marks.iter().map(|row| row.id.clone()).collect::<Vec<_>>(),
+        [events[2].id.to_string(), events[0].id.to_string()]
+    );
+    let topic = UnroutedFilter { topic: Topic::new("acordo.quitado").ok(), ..UnroutedFilter::default() };
+    assert_eq!(unrouted(&mut connection, &topic, &Page::first(10)).await.unwrap().items.len(), 1);
+}
+
+#[tokio::test]
+async fn every_list_walks_an_index_in_its_order() {
+    let (store, _folder) = fresh().await;
+    let cursor = Page { limit: 50, cursor: Some(EventId::generate().to_string()) };
+    let mut statements: Vec<(String, Vec<Value>)> = Vec::new();
+    let none = EventFilter::default();
+    for state in ["pending", "handled", "dead", "unrouted"] {
+        let state = serde_json::from_value(state.into()).unwrap();
+        statements.push(crate::events::statement(&EventFilter { state, ..none.clone() }, &cursor));
+    }
+    let source = SourceName::new("go-1").ok();
+    let provider = ProviderName::new("recuperador").ok();
+    let topic = Topic::new("x").ok();
+    for filter in [
+        none.clone(),
+        EventFilter { source: source.clone(), ..none.clone() },
+        EventFilter { provider: provider.clone(), ..none.clone() },
+        EventFilter { topic: topic.clone(), ..none.clone() },
+        EventFilter { subject: Some(Subject::new("order", "1")), ..none.clone() },
+        EventFilter { from: Some(event::now()), to: Some(event::now()), ..none },
+    ] {
+        statements.push(crate::events::statement(&filter, &cursor));
+    }
+    let filter = RejectedFilter { source: source.clone(), provider: provider.clone() };
+    statements.push(crate::rejected::statement(&RejectedFilter { source: None, ..filter.clone() }, &cursor));
+    statements.push(crate::rejected::statement(&RejectedFilter { provider: None, ..filter }, &cursor));
+    statements.push(crate::rejected::statement(&RejectedFilter::default(), &cursor));
+    let filter = DeadFilter { consumer: Some("invoices".to_owned()), ..DeadFilter::default() };
+    statements.push(crate::dead::statement(&filter, &cursor));
+    statements.push(crate::dead::statement(
+        &DeadFilter { source: source.clone(), ..DeadFilter::default() },
+        &cursor,
+    ));
+    statements.push(crate::dead::statement(&DeadFilter { provider, ..DeadFilter::default() }, &cursor));
+    statements
+        .push(crate::unrouted::statement(&UnroutedFilter { source, ..UnroutedFilter::default() }, &cursor));
+    statements
+        .push(crate::unrouted::statement(&UnroutedFilter { topic, ..UnroutedFilter::default() }, &cursor));
+    for (text, values) in statements {
+        let plan =
+            fetch(&mut *store.read().await.unwrap(), format!("EXPLAIN QUERY PLAN {text}"), values).await;
+        let plan: Vec<String> = plan.unwrap().iter().map(|row| row.get("detail")).collect();
+        let slow = |step: &&String| step.starts_with("SCAN") || step.contains("TEMP B-TREE");
+        assert_eq!(plan.iter().find(slow), None, "{text}\n{plan:#?}");
+    }
+}

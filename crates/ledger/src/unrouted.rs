@@ -1,0 +1,83 @@
+//! Reading the marks of events that no queue is bound to.
+
+use event::{ProviderName, SourceName, Timestamp, Topic};
+use serde::{Deserialize, Serialize};
+use store::{AnyRow, Connection, Page, Paged, Row, StoreError};
+use utoipa::{IntoParams, ToSchema};
+
+use crate::statement::{Conditions, Value, fetch, time};
+
+/// Which marks to list: all that is given must fit.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct UnroutedFilter {
+    /// The configured sender.
+    #[param(value_type = Option<String>)]
+    pub source: Option<SourceName>,
+    /// The kind of sender.
+    #[param(value_type = Option<String>)]
+    pub provider: Option<ProviderName>,
+    /// The topic, whole.
+    #[param(value_type = Option<String>)]
+    pub topic: Option<Topic>,
+}
+
+/// An event that no queue is bound to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct UnroutedRow {
+    /// The event's id.
+    pub id: String,
+    /// The configured sender.
+    pub source: String,
+    /// The kind of sender.
+    pub provider: String,
+    /// The topic that nobody is bound to.
+    pub topic: String,
+    /// What the event is about.
+    pub subject: Option<String>,
+    /// Receipt.
+    #[schema(value_type = String, format = DateTime)]
+    pub received_at: Timestamp,
+    /// When the event was marked.
+    #[schema(value_type = String, format = DateTime)]
+    pub marked_at: Timestamp,
+}
+
+fn row(row: &AnyRow) -> Result<UnroutedRow, StoreError> {
+    Ok(UnroutedRow {
+        id: row.try_get("event_id")?,
+        source: row.try_get("source")?,
+        provider: row.try_get("provider")?,
+        topic: row.try_get("topic")?,
+        subject: row.try_get("subject")?,
+        received_at: time(row, "received_at")?,
+        marked_at: time(row, "marked_at")?,
+    })
+}
+
+/// A page of unrouted events, newest first. The cursor is the id of the page's last.
+pub async fn unrouted(
+    connection: &mut Connection,
+    filter: &UnroutedFilter,
+    page: &Page,
+) -> Result<Paged<UnroutedRow>, StoreError> {
+    let (text, values) = statement(filter, page);
+    let rows = fetch(connection, text, values).await?;
+    let rows = rows.iter().map(row).collect::<Result<_, _>>()?;
+    Ok(Paged::cut(rows, page, |row: &UnroutedRow| row.id.clone()))
+}
+
+pub(crate) fn statement(filter: &UnroutedFilter, page: &Page) -> (String, Vec<Value>) {
+    let mut conditions = Conditions::default();
+    conditions.with("source =", filter.source.as_ref());
+    conditions.with("provider =", filter.provider.as_ref());
+    conditions.with("topic =", filter.topic.as_ref());
+    conditions.with("event_id <", page.cursor.as_ref());
+    let clause = conditions.clause();
+    let limit = conditions.bind(Value::Long(i64::from(page.limit) + 1));
+    let text = format!(
+        "SELECT event_id, source, provider, topic, subject, received_at, marked_at FROM unrouted {clause} \
+         ORDER BY event_id DESC LIMIT {limit}"
+    );
+    (text, conditions.values)
+}
