@@ -79,6 +79,14 @@ impl Event {
         Self { subject: Some(subject), ..self }
     }
 
+    /// The order of facts where the provider gives none: microseconds of receipt, then id. Of two events, the one
+    /// with the greater is the newer fact.
+    ///
+    /// A replay stands where the event stands that it repeats: it keeps that one's `time` and names it in `replayof`.
+    pub fn receipt(&self) -> (i64, EventId) {
+        (self.time.as_microsecond(), self.replay_of.unwrap_or(self.id))
+    }
+
     /// The event's AMQP form: every attribute as a header `cloudEvents_<name>`, and in the properties where
     /// AMQP has one for it.
     pub fn to_message(&self) -> Message {

@@ -1,1 +1,60 @@
-//! Placeholder.
+//! Invoices (notas fiscais): their status, attachments and credit memos, from Mercado Eletrônico and Gestão Online.
+//!
+//! Place in the flow: the consumer runtime hands each event of [`SUBSCRIPTION`] to [`handler()`] with a transaction;
+//! screens and the command line read the rows with [`list`]. Current state and history are tables of [`COMPONENT`];
+//! no other crate writes them.
+//!
+//! The providers send thin notices that say one thing each, and give no order of facts: of two notices about the same
+//! thing, the one received later is newer; what a notice says nothing about, it leaves alone.
+//!
+//! ```
+//! use event::{ProviderName, Topic};
+//!
+//! let (provider, topic) = (ProviderName::new("mercado-eletronico")?, Topic::new("invoice.status")?);
+//! assert!(invoices::SUBSCRIPTION.takes(&provider, &topic));
+//! # Ok::<(), event::BadName>(())
+//! ```
+
+mod handler;
+pub mod laws;
+mod model;
+mod query;
+mod sql;
+
+use std::sync::Arc;
+
+use consumer::{DEFAULT_RETRY, Subscription};
+pub use model::Invoice;
+pub use query::{Filter, list};
+use store::{Component, Migration};
+
+/// What this consumer reads.
+pub const SUBSCRIPTION: Subscription = Subscription {
+    consumer: "invoices",
+    purpose: "keeps the status, attachments and credit memos of invoices",
+    topics: &[
+        (providers::mercado_eletronico::NAME, &["invoice.#"]),
+        (providers::gestao_online::NAME, &["TAX_INVOICE_CHANGE_STATUS"]),
+    ],
+    prefetch: 200,
+    retry: DEFAULT_RETRY,
+};
+
+/// The tables.
+pub const COMPONENT: Component = Component {
+    name: "invoices",
+    migrations: &[Migration {
+        version: 1,
+        description: "invoices and their attachments",
+        sqlite: include_str!("../migrations/0001_invoices.sql"),
+        postgres: concat!(
+            include_str!("../migrations/0001_invoices.sql"),
+            include_str!("../migrations/0001_invoices.postgres.sql")
+        ),
+    }],
+};
+
+/// Keeps invoices.
+pub fn handler() -> Arc<dyn consumer::Handler> {
+    Arc::new(handler::Invoices)
+}

@@ -1,1 +1,58 @@
-//! Placeholder.
+//! Prescriptions: renewals asked for at Benefício Visão, and what became of them. Health data.
+//!
+//! Place in the flow: the consumer runtime hands each event of [`SUBSCRIPTION`] to [`handler()`] with a transaction;
+//! screens and the command line read the rows with [`list`]. Current state and history are tables of [`COMPONENT`];
+//! no other crate writes them.
+//!
+//! The provider gives no id: a request is known by its source, the person's CPF and the `partnerParams`. It gives no
+//! order of facts either: each body is the whole state, and the one received later is newer.
+//!
+//! ```
+//! use event::{ProviderName, Topic};
+//!
+//! let (provider, topic) = (ProviderName::new("beneficio-visao")?, Topic::new("renewed")?);
+//! assert!(prescriptions::SUBSCRIPTION.takes(&provider, &topic));
+//! # Ok::<(), event::BadName>(())
+//! ```
+
+mod handler;
+pub mod laws;
+mod model;
+mod query;
+mod sql;
+
+use std::sync::Arc;
+
+use consumer::{DEFAULT_RETRY, Subscription};
+pub use model::{Eye, File, Prescription, State};
+pub use query::{Filter, list};
+use store::{Component, Migration};
+
+/// What this consumer reads. A status that the provider does not document is not bound, so it shows as unrouted and
+/// can be replayed once it has a meaning.
+pub const SUBSCRIPTION: Subscription = Subscription {
+    consumer: "prescriptions",
+    purpose: "keeps the renewals of prescriptions",
+    topics: &[(providers::beneficio_visao::NAME, &["pending", "in_analysis", "rejected", "renewed"])],
+    prefetch: 200,
+    retry: DEFAULT_RETRY,
+};
+
+/// The tables.
+pub const COMPONENT: Component = Component {
+    name: "prescriptions",
+    migrations: &[Migration {
+        version: 1,
+        description: "prescriptions",
+        sqlite: include_str!("../migrations/0001_prescriptions.sql"),
+        postgres: concat!(
+            include_str!("../migrations/0001_prescriptions.sql"),
+            include_str!("../migrations/0001_prescriptions.postgres.sql")
+        ),
+    }],
+};
+
+/// Keeps prescriptions.
+pub fn handler() -> Arc<dyn consumer::Handler> {
+    Arc::new(handler::Prescriptions)
+}

@@ -1,1 +1,64 @@
-//! Placeholder.
+//! Receivables: what is owed to the company, from recuperador's agreements and Gestão Online's orders.
+//!
+//! Place in the flow: the consumer runtime hands each event of [`SUBSCRIPTION`] to [`handler()`] with a transaction;
+//! screens and the command line read the rows with [`list`] and [`list_agreements`]. Current state and history are
+//! tables of [`COMPONENT`]; no other crate writes them.
+//!
+//! An agreement's body is a snapshot of it with its debts and instalments, and the webhook's `id` tells which
+//! snapshot is newer. An order's events say one thing each, and the one received later is newer; what an event says
+//! nothing about, it leaves alone.
+//!
+//! ```
+//! use event::{ProviderName, Topic};
+//!
+//! let (provider, topic) = (ProviderName::new("recuperador")?, Topic::new("acordo.quitado")?);
+//! assert!(receivables::SUBSCRIPTION.takes(&provider, &topic));
+//! # Ok::<(), event::BadName>(())
+//! ```
+
+mod handler;
+pub mod laws;
+mod model;
+mod query;
+mod sql;
+
+use std::sync::Arc;
+
+use consumer::{DEFAULT_RETRY, Subscription};
+pub use model::{Agreement, AgreementState, Kind, Receivable, State};
+pub use query::{AgreementFilter, Filter, list, list_agreements};
+use store::{Component, Migration};
+
+/// What this consumer reads.
+pub const SUBSCRIPTION: Subscription = Subscription {
+    consumer: "receivables",
+    purpose: "books agreements, their instalments and the payment of orders",
+    topics: &[
+        (providers::recuperador::NAME, &["acordo.*"]),
+        (
+            providers::gestao_online::NAME,
+            &["ORDER_CREATED", "ORDER_CANCEL", "FINANCIAL_PAYMENT_DISCHARGE", "FINANCIAL_PAYMENT_STATUS"],
+        ),
+    ],
+    prefetch: 200,
+    retry: DEFAULT_RETRY,
+};
+
+/// The tables.
+pub const COMPONENT: Component = Component {
+    name: "receivables",
+    migrations: &[Migration {
+        version: 1,
+        description: "receivables and agreements",
+        sqlite: include_str!("../migrations/0001_receivables.sql"),
+        postgres: concat!(
+            include_str!("../migrations/0001_receivables.sql"),
+            include_str!("../migrations/0001_receivables.postgres.sql")
+        ),
+    }],
+};
+
+/// Books events.
+pub fn handler() -> Arc<dyn consumer::Handler> {
+    Arc::new(handler::Receivables)
+}

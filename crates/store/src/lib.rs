@@ -9,11 +9,13 @@
 
 pub mod inbox;
 pub mod laws;
+mod list;
 mod migrate;
 mod page;
 mod pool;
 pub mod sql;
 
+pub use list::List;
 pub use migrate::{Component, Migration};
 pub use page::{Page, Paged};
 pub use pool::{Config, Dialect, Store, StoreInfo, Tx};

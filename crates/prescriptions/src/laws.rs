@@ -1,0 +1,213 @@
+//! What is known of a renewal after which webhooks: written once, run on each database.
+
+use consumer::laws::{Fact, events, handle, in_every_order};
+use providers::beneficio_visao::{NAME, TOPICS};
+use serde_json::{Value, json};
+use store::{Page, Store, sql};
+
+use crate::{Filter, State, handler, list};
+
+/// A webhook about one person.
+fn webhook(status: &str, more: &str) -> String {
+    format!(r#"{{"cpf": "529.982.247-25", "email": "maria@example.com", "status": "{status}"{more}}}"#)
+}
+
+fn fact<'a>(topic: &'a str, data: &'a str) -> Fact<'a> {
+    Fact { provider: NAME, topic, data }
+}
+
+/// The prescriptions of a source as their JSON texts, which keep decimals as they are, without its name.
+async fn prescriptions(store: &Store, source: &str) -> Vec<String> {
+    let mut connection = store.read().await.expect("a connection");
+    let filter = Filter { source: Some(source.to_owned()), ..Filter::default() };
+    let page = list(&mut connection, &filter, &Page::first(100)).await.expect("a list");
+    let text = |row| serde_json::to_string(row).expect("a row is JSON").replace(source, "");
+    let mut rows: Vec<_> = page.items.iter().map(text).collect();
+    rows.sort();
+    rows
+}
+
+async fn after(store: &Store, facts: &[Fact<'_>]) -> Vec<String> {
+    in_every_order(store, &*handler(), facts, async |source| prescriptions(store, source).await).await
+}
+
+async fn history(store: &Store, source: &str) -> i64 {
+    let mut connection = store.read().await.expect("a connection");
+    sql::scalar("SELECT count(*) FROM prescription_history WHERE source = $1")
+        .bind(source.to_owned())
+        .fetch_one(&mut *connection)
+        .await
+        .expect("a count")
+}
+
+/// The documented renewal, with both eyes to the digit and both documents.
+pub async fn a_renewed_prescription_has_eyes_and_files(store: &Store) {
+    let example = TOPICS.iter().find_map(|info| info.example).expect("a documented body");
+    let rows = after(store, &[fact("renewed", example)]).await;
+    assert_eq!(rows.len(), 1);
+    let eye = r#"{"spherical":-0.75,"cylindrical":0,"axis":0,"add":0}"#;
+    assert!(rows[0].contains(&format!(r#""right":{eye},"left":{eye}"#)), "{}", rows[0]);
+    let row: Value = serde_json::from_str(&rows[0]).expect("JSON");
+    assert_eq!((&row["document"], &row["state"]), (&json!("99999999999"), &json!("renewed")));
+    assert_eq!(
+        row["files"],
+        json!([
+            {"file_name": "Prescrição de óculos", "file_url": "https://.../document.pdf"},
+            {"file_name": "Prescrição de lentes de contato", "file_url": "https://.../document.pdf"},
+        ])
+    );
+}
+
+/// The state received last stays, whole: what it does not hold is not left over from an older one.
+pub async fn the_newest_state_stays(store: &Store) {
+    let pending = webhook("pending", "");
+    let analysis = webhook("in_analysis", r#", "eyeMeasurements": {"right": {"axis": 90}}"#);
+    let rejected = webhook("rejected", r#", "reason": "ilegível""#);
+    let renewed = webhook(
+        "renewed",
+        r#", "reason": null, "eyeMeasurements": {"left": {"spherical": 1.50, "add": "-0.250"}},
+           "files": [{"fileName": "óculos", "fileUrl": "https://example.com/1.pdf"}]"#,
+    );
+    let facts = [
+        fact("pending", &pending),
+        fact("in_analysis", &analysis),
+        fact("rejected", &rejected),
+        fact("renewed", &renewed),
+    ];
+    let head = r#"{"source":"","document":"52998224725","email":"maria@example.com","state":"#;
+    let check = async |facts: &[Fact<'_>], tail: &str| {
+        assert_eq!(after(store, facts).await, [format!("{head}{tail}")]);
+    };
+    check(&facts[..1], r#""pending","reason":null,"right":null,"left":null,"files":[]}"#).await;
+    check(
+        &facts[..2],
+        r#""in_analysis","reason":null,"right":{"spherical":null,"cylindrical":null,"axis":90,"add":null},"left":null,"files":[]}"#,
+    )
+    .await;
+    check(&facts[..3], r#""rejected","reason":"ilegível","right":null,"left":null,"files":[]}"#).await;
+    check(
+        &facts,
+        r#""renewed","reason":null,"right":null,"left":{"spherical":1.50,"cylindrical":null,"axis":null,"add":-0.250},"files":[{"file_name":"óculos","file_url":"https://example.com/1.pdf"}]}"#,
+    )
+    .await;
+}
+
+/// Source, CPF and `partnerParams` make one request, however the parameters are written.
+pub async fn a_request_is_known_by_person_and_partner_params(store: &Store) {
+    let check = async |params: &[&str], expect: usize| {
+        let bodies: Vec<String> = params.iter().map(|params| webhook("pending", params)).collect();
+        let facts: Vec<_> = bodies.iter().map(|data| fact("pending", data)).collect();
+        assert_eq!(after(store, &facts).await.len(), expect, "{params:?}");
+    };
+    check(&["", r#", "partnerParams": null"#, r#", "partnerParams": {}"#, r#", "partnerParams": { }"#], 1)
+        .await;
+    check(
+        &[
+            r#", "partnerParams": {"a": [1, {"x": "ç", "y": null}], "b": 2}"#,
+            r#", "partnerParams": {"b": 2, "a": [1, {"y": null, "x": "\u00e7"}]}"#,
+        ],
+        1,
+    )
+    .await;
+    check(
+        &[
+            "",
+            r#", "partnerParams": {"order": "1"}"#,
+            r#", "partnerParams": {"order": "2"}"#,
+            r#", "partnerParams": {"order": 2}"#,
+        ],
+        4,
+    )
+    .await;
+    let other = webhook("pending", "").replace("529.982.247-25", "11144477735");
+    let bare = webhook("pending", "").replace("529.982.247-25", "52998224725");
+    let facts = [webhook("renewed", ""), other, bare];
+    assert_eq!(after(store, &facts.each_ref().map(|data| fact("pending", data))).await.len(), 2);
+}
+
+/// A body that breaks its contract is refused for good, with the path and without the value, and leaves nothing behind.
+pub async fn a_broken_contract_is_permanent_and_names_the_path(store: &Store) {
+    let check = async |data: &str, expect: &str| {
+        let events = events("broken", &[fact("pending", data)]);
+        let failure = handle(store, &*handler(), &events).await.expect_err("it is broken");
+        assert!(matches!(&failure, consumer::Failure::Permanent(text) if text == expect), "{failure:?}");
+    };
+    check(r#"{"status": "pending"}"#, "cpf: missing").await;
+    for cpf in ["5299822472", "12.345.678/0001-95", "5299822472X"] {
+        check(&format!(r#"{{"cpf": "{cpf}", "status": "pending"}}"#), "cpf: expected a CPF of 11 digits")
+            .await;
+    }
+    check(
+        &webhook("renewed", r#", "eyeMeasurements": {"right": {"spherical": "abc"}}"#),
+        "eyeMeasurements.right.spherical: expected a decimal, got a string",
+    )
+    .await;
+    assert_eq!(prescriptions(store, "broken").await, [""; 0]);
+    assert_eq!(history(store, "broken").await, 0);
+}
+
+/// Each event is in the history once; a list gives what its filter asks for, each row on one page.
+pub async fn a_list_is_filtered_and_paged(store: &Store) {
+    let bodies = [
+        webhook("pending", ""),
+        webhook("renewed", r#", "partnerParams": {"n": 2}"#),
+        webhook("rejected", "").replace("529.982.247-25", "11144477735"),
+        webhook("renewed", ""),
+    ];
+    let facts = bodies.each_ref().map(|data| fact("pending", data));
+    handle(store, &*handler(), &events("listed", &facts)).await.expect("handled");
+    assert_eq!(history(store, "listed").await, 4);
+
+    let mut connection = store.read().await.expect("a connection");
+    let base = Filter { source: Some("listed".to_owned()), ..Filter::default() };
+    let first = list(&mut connection, &base, &Page::first(2)).await.expect("a page");
+    assert_eq!(first.items[0].document, "11144477735");
+    let second = Page { cursor: first.next, ..Page::first(2) };
+    let second = list(&mut connection, &base, &second).await.expect("a page");
+    assert_eq!((second.items.len(), second.next), (1, None));
+    let mut check = async |filter: Filter, expect: usize| {
+        let rows = list(&mut connection, &filter, &Page::first(10)).await.expect("a page").items;
+        assert_eq!(rows.len(), expect);
+    };
+    check(Filter { state: Some(State::Renewed), ..base.clone() }, 2).await;
+    check(Filter { document: Some("529.982.247-25".to_owned()), ..base.clone() }, 2).await;
+    check(Filter { document: Some("nobody".to_owned()), ..base.clone() }, 0).await;
+}
+
+/// Instantiates every law as a test. `$store` is an async expression that gives a [`Store`] on an empty database, and
+/// anything that must live as long.
+#[macro_export]
+macro_rules! prescriptions_laws {
+    ($store:expr) => {
+        $crate::prescriptions_laws! { $store =>
+            a_renewed_prescription_has_eyes_and_files
+            the_newest_state_stays
+            a_request_is_known_by_person_and_partner_params
+            a_broken_contract_is_permanent_and_names_the_path
+            a_list_is_filtered_and_paged
+        }
+    };
+    ($store:expr => $($law:ident)+) => {
+        $(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $law() {
+                let (store, _kept) = $store.await;
+                store.migrate(&[$crate::COMPONENT]).await.expect("migrations run");
+                $crate::laws::$law(&store).await;
+            }
+        )+
+    };
+}
+
+#[cfg(test)]
+mod sqlite {
+    use store::{Config, Store};
+
+    async fn fresh() -> (Store, tempfile::TempDir) {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let config = Config { url: "sqlite".into(), max_connections: 4, acquire_timeout_ms: 5_000 };
+        (Store::open(&config, folder.path()).expect("the address is fine"), folder)
+    }
+
+    prescriptions_laws!(fresh());
+}

@@ -1,0 +1,127 @@
+//! The rows that screens and programs see. They hold personal and health data, so they have no `Debug`.
+
+use providers::{Degrees, Dioptres};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use store::{AnyRow, DriverError, Row};
+use utoipa::ToSchema;
+
+/// What became of a renewal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// It was asked for.
+    Pending,
+    /// It is being looked at.
+    InAnalysis,
+    /// It was refused.
+    Rejected,
+    /// It was granted.
+    Renewed,
+}
+
+impl State {
+    /// The word, in the tables as in JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::InAnalysis => "in_analysis",
+            Self::Rejected => "rejected",
+            Self::Renewed => "renewed",
+        }
+    }
+
+    fn read(text: &str) -> Result<Self, DriverError> {
+        [Self::Pending, Self::InAnalysis, Self::Rejected, Self::Renewed]
+            .into_iter()
+            .find(|state| state.as_str() == text)
+            .ok_or_else(|| DriverError::Decode("state is none of a prescription's".into()))
+    }
+}
+
+/// What was measured of one eye.
+#[derive(Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Eye {
+    /// Spherical power, in dioptres.
+    #[schema(value_type = Option<f64>)]
+    pub spherical: Option<Dioptres>,
+    /// Cylindrical power, in dioptres.
+    #[schema(value_type = Option<f64>)]
+    pub cylindrical: Option<Dioptres>,
+    /// The cylinder's axis, in degrees.
+    #[schema(value_type = Option<f64>)]
+    pub axis: Option<Degrees>,
+    /// Addition for reading, in dioptres.
+    #[schema(value_type = Option<f64>)]
+    pub add: Option<Dioptres>,
+}
+
+impl Eye {
+    /// Nothing, if nothing was measured.
+    fn read(row: &AnyRow, columns: [&str; 4]) -> Result<Option<Self>, DriverError> {
+        let eye = Self {
+            spherical: number(row, columns[0])?,
+            cylindrical: number(row, columns[1])?,
+            axis: number(row, columns[2])?,
+            add: number(row, columns[3])?,
+        };
+        let measured =
+            eye.spherical.is_some() || eye.cylindrical.is_some() || eye.axis.is_some() || eye.add.is_some();
+        Ok(measured.then_some(eye))
+    }
+}
+
+/// A decimal from its text.
+fn number<T: DeserializeOwned>(row: &AnyRow, column: &str) -> Result<Option<T>, DriverError> {
+    row.try_get::<Option<String>, _>(column)?.map(|text| json(column, &text)).transpose()
+}
+
+fn json<T: DeserializeOwned>(column: &str, text: &str) -> Result<T, DriverError> {
+    serde_json::from_str(text)
+        .map_err(|_| DriverError::Decode(format!("{column} does not hold its form").into()))
+}
+
+/// A document of a prescription.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct File {
+    /// Its title.
+    pub file_name: Option<String>,
+    /// Where it is.
+    pub file_url: String,
+}
+
+/// A request for a renewal.
+#[derive(Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Prescription {
+    /// The source's name.
+    pub source: String,
+    /// The person's CPF, bare.
+    pub document: String,
+    /// The person's e-mail address.
+    pub email: Option<String>,
+    /// What became of the request.
+    pub state: State,
+    /// Why it was refused.
+    pub reason: Option<String>,
+    /// The right eye.
+    pub right: Option<Eye>,
+    /// The left eye.
+    pub left: Option<Eye>,
+    /// The prescriptions: for glasses, for contact lenses.
+    pub files: Vec<File>,
+}
+
+impl Prescription {
+    pub(crate) fn read(row: &AnyRow) -> Result<Self, DriverError> {
+        Ok(Self {
+            source: row.try_get("source")?,
+            document: row.try_get("document")?,
+            email: row.try_get("email")?,
+            state: State::read(row.try_get("state")?)?,
+            reason: row.try_get("reason")?,
+            right: Eye::read(row, ["right_spherical", "right_cylindrical", "right_axis", "right_add"])?,
+            left: Eye::read(row, ["left_spherical", "left_cylindrical", "left_axis", "left_add"])?,
+            files: json("files", row.try_get("files")?)?,
+        })
+    }
+}

@@ -1,0 +1,335 @@
+//! What the books hold after which webhooks: written once, run on each database.
+
+use consumer::laws::{Fact, events, handle, in_every_order};
+use providers::{gestao_online, recuperador};
+use serde_json::{Value, json};
+use store::{Page, Store, sql};
+
+use crate::{AgreementFilter, Filter, Kind, State, handler, list, list_agreements};
+
+/// A fact of recuperador's with the given body.
+fn agreement<'a>(topic: &'a str, data: &'a str) -> Fact<'a> {
+    Fact { provider: recuperador::NAME, topic, data }
+}
+
+/// The documented webhook of this topic, of either provider.
+fn documented(topic: &str) -> Fact<'_> {
+    let example = |topics: &'static [providers::TopicInfo]| {
+        topics.iter().find(|info| info.name == topic).and_then(|info| info.example)
+    };
+    let (provider, data) = match example(recuperador::TOPICS) {
+        Some(data) => (recuperador::NAME, Some(data)),
+        None => (gestao_online::NAME, example(gestao_online::TOPICS)),
+    };
+    Fact { provider, topic, data: data.expect("the topic has a documented body") }
+}
+
+/// A snapshot of agreement 7 with these instalments: id and `situacao`.
+fn snapshot(webhook_id: i64, fields: &str, instalments: &[(&str, &str)]) -> String {
+    let instalment = |(id, situacao): &(&str, &str)| {
+        format!(
+            r#"{{"id": {id}, "datavencto": "2026-12-15", "valor": "{webhook_id}.5", "situacao": "{situacao}"}}"#
+        )
+    };
+    let instalments: Vec<String> = instalments.iter().map(instalment).collect();
+    format!(
+        r#"{{"id": {webhook_id}, "id_acordo": 7, "valor_original": 20, "valor_acordo": "10.00", {fields},
+             "lista_parcelas": [{}]}}"#,
+        instalments.join(", ")
+    )
+}
+
+async fn receivables(store: &Store, source: &str) -> Vec<Value> {
+    let mut connection = store.read().await.expect("a connection");
+    let filter = Filter { source: Some(source.to_owned()), ..Filter::default() };
+    let page = list(&mut connection, &filter, &Page::first(100)).await.expect("a list");
+    let mut rows: Vec<_> = page.items.iter().map(|row| json!(row)).collect();
+    rows.sort_by_key(|row| row["external_id"].to_string());
+    rows
+}
+
+/// `id state` of each receivable, then the agreement's state.
+async fn states(store: &Store, source: &str) -> Vec<String> {
+    let text = |row: &Value, field: &str| row[field].as_str().unwrap_or("-").to_owned();
+    let rows = receivables(store, source).await;
+    let rows = rows.iter().map(|row| format!("{} {}", text(row, "external_id"), text(row, "state")));
+    rows.chain(agreements(store, source).await.iter().map(|row| text(row, "state"))).collect()
+}
+
+async fn agreements(store: &Store, source: &str) -> Vec<Value> {
+    let mut connection = store.read().await.expect("a connection");
+    let filter = AgreementFilter { source: Some(source.to_owned()), ..AgreementFilter::default() };
+    let page = list_agreements(&mut connection, &filter, &Page::first(100)).await.expect("a list");
+    page.items.iter().map(|row| json!(row)).collect()
+}
+
+async fn count(store: &Store, sql: &'static str, source: &str) -> i64 {
+    let mut connection = store.read().await.expect("a connection");
+    sql::scalar(sql).bind(source.to_owned()).fetch_one(&mut *connection).await.expect("a count")
+}
+
+/// The rows that these facts lead to, without the source: receivables, then agreements.
+async fn rows(store: &Store, facts: &[Fact<'_>]) -> Vec<Value> {
+    let read = async |source: &str| {
+        let mut rows = receivables(store, source).await;
+        rows.append(&mut agreements(store, source).await);
+        rows.iter_mut().for_each(|row| row["source"] = Value::Null);
+        rows
+    };
+    in_every_order(store, &*handler(), facts, read).await
+}
+
+async fn check_states(store: &Store, facts: &[Fact<'_>], expect: &[&str]) {
+    let got = in_every_order(store, &*handler(), facts, async |source| states(store, source).await).await;
+    assert_eq!(got, expect);
+}
+
+/// The documented agreement ends settled, with its instalments paid on their days, whichever webhook comes first.
+pub async fn a_settled_agreement_has_paid_instalments(store: &Store) {
+    let facts = ["acordo.cadastrado", "acordo.quitado", "acordo.cancelado"].map(documented);
+    let instalment = |id: &str, due: &str, paid: &str| {
+        json!({
+            "source": null, "external_id": id, "kind": "instalment", "agreement_id": "45031", "due_date": due,
+            "amount_centavos": 46020, "paid_date": paid, "state": "paid", "provider_status": null,
+        })
+    };
+    let expect = [
+        instalment("910001", "2026-10-15", "2026-10-14"),
+        instalment("910002", "2026-11-15", "2026-11-13"),
+        instalment("910003", "2026-12-15", "2026-12-15"),
+        json!({
+            "source": null, "external_id": "45031", "client_name": "Maria Aparecida de Souza",
+            "document": "52998224725", "agreed_centavos": 138_060, "original_centavos": 150_000, "instalments": 3,
+            "state": "settled",
+        }),
+    ];
+    assert_eq!(rows(store, &facts).await, expect);
+}
+
+/// A cancelled agreement keeps what was paid; the rest is owed no longer. By webhook id, not by arrival.
+pub async fn a_canceled_agreement_keeps_paid_instalments(store: &Store) {
+    let facts = ["acordo.cancelado", "acordo.cadastrado"].map(documented);
+    check_states(store, &facts, &["910001 paid", "910002 canceled", "910003 canceled", "canceled"]).await;
+    check_states(
+        store,
+        &[documented("acordo.cadastrado")],
+        &["910001 open", "910002 open", "910003 open", "active"],
+    )
+    .await;
+}
+
+/// An inactive agreement's instalments stay as they are.
+pub async fn an_inactive_agreement_keeps_its_instalments(store: &Store) {
+    let (old, new) = (
+        snapshot(1, r#""situacao": "A""#, &[("1", "N"), ("2", "N")]),
+        snapshot(2, r#""situacao": "I""#, &[("1", "P"), ("2", "N")]),
+    );
+    let facts = [agreement("acordo.cadastrado", &old), agreement("acordo.inativo", &new)];
+    check_states(store, &facts, &["1 paid", "2 open", "inactive"]).await;
+}
+
+/// An open instalment that the newest snapshot leaves out is canceled, a paid one stays paid, and the newest snapshot
+/// that mentions an instalment is believed about it, also when it comes late.
+pub async fn an_instalment_left_out_is_canceled_unless_it_is_paid(store: &Store) {
+    let active = r#""situacao": "A""#;
+    let snapshots = [
+        snapshot(1, active, &[("1", "N"), ("2", "N"), ("3", "P")]),
+        snapshot(2, active, &[("1", "N"), ("2", "P")]),
+        snapshot(3, active, &[("1", "N"), ("4", "N")]),
+        snapshot(4, active, &[("4", "P"), ("5", "N")]),
+    ];
+    let facts = snapshots.each_ref().map(|data| agreement("acordo.cadastrado", data));
+    check_states(store, &facts, &["1 canceled", "2 paid", "3 paid", "4 paid", "5 open", "active"]).await;
+}
+
+/// The same webhook again, as the sender's retry is: a new event with the same id in its body.
+pub async fn the_same_webhook_again_changes_nothing(store: &Store) {
+    let first = snapshot(5, r#""situacao": "A""#, &[("1", "N")]);
+    let (source, again) = ("webhook-again", snapshot(5, r#""situacao": "Q""#, &[("1", "P"), ("2", "N")]));
+    for data in [&first, &again, &again] {
+        let events = events(source, &[agreement("acordo.cadastrado", data)]);
+        handle(store, &*handler(), &events).await.expect("handled");
+    }
+    assert_eq!(states(store, source).await, ["1 open", "active"]);
+    assert_eq!(count(store, "SELECT count(*) FROM agreement_history WHERE source = $1", source).await, 3);
+}
+
+/// The debts are those of the newest snapshot.
+pub async fn debts_are_replaced_by_a_newer_snapshot(store: &Store) {
+    let two = r#""situacao": "A", "lista_dividas": [{"id": 1, "valor": 1, "situacao": "N"}, {"id": 1, "valor": 2, "situacao": "N"}]"#;
+    let one = r#""situacao": "Q", "lista_dividas": [{"id": 1, "valor": 3.07, "situacao": "P"}]"#;
+    let snapshots = [snapshot(1, two, &[]), snapshot(2, one, &[]), snapshot(1, two, &[])];
+    let facts = snapshots.each_ref().map(|data| agreement("acordo.quitado", data));
+    let owed = async |source: &str| {
+        let sum = "SELECT CAST(sum(amount_centavos) AS BIGINT) FROM agreement_debts WHERE source = $1";
+        (count(store, sum, source).await, states(store, source).await)
+    };
+    let got = in_every_order(store, &*handler(), &facts, owed).await;
+    assert_eq!(got, (307, vec!["settled".to_owned()]));
+}
+
+/// More instalments than one statement takes.
+pub async fn an_agreement_may_have_thousands_of_instalments(store: &Store) {
+    let ids: Vec<String> = (0..2_500).map(|id: u32| id.to_string()).collect();
+    let instalments: Vec<_> = ids.iter().map(|id| (id.as_str(), "N")).collect();
+    let data = snapshot(1, r#""situacao": "A""#, &instalments);
+    let events = events("thousands", &[agreement("acordo.cadastrado", &data)]);
+    handle(store, &*handler(), &events).await.expect("handled");
+    let count = count(store, "SELECT count(*) FROM receivables WHERE source = $1", "thousands").await;
+    assert_eq!(count, 2_500);
+}
+
+/// An order is open until it is paid or cancelled, whichever was received last; its payment's status is another
+/// matter, and so is the notice that it was created, whenever it comes.
+pub async fn an_order_follows_its_events(store: &Store) {
+    let check = async |topics: &[&'static str], expect: &str, paid: Option<&str>, status: Option<&str>| {
+        let facts: Vec<_> = topics.iter().map(|topic| documented(topic)).collect();
+        let expect = json!({
+            "source": null, "external_id": "0000593098", "kind": "order", "agreement_id": null, "due_date": null,
+            "amount_centavos": null, "paid_date": paid, "state": expect, "provider_status": status,
+        });
+        assert_eq!(rows(store, &facts).await, [expect], "{topics:?}");
+    };
+    const CREATED: &str = "ORDER_CREATED";
+    const CANCEL: &str = "ORDER_CANCEL";
+    const DISCHARGE: &str = "FINANCIAL_PAYMENT_DISCHARGE";
+    const STATUS: &str = "FINANCIAL_PAYMENT_STATUS";
+    let day = Some("2026-11-22");
+    check(&[CREATED], "open", None, None).await;
+    check(&[STATUS], "open", None, Some("1")).await;
+    check(&[CREATED, DISCHARGE], "paid", day, None).await;
+    check(&[DISCHARGE, CREATED, DISCHARGE], "paid", day, None).await;
+    check(&[CREATED, CANCEL, STATUS], "canceled", None, Some("1")).await;
+    check(&[CREATED, STATUS, DISCHARGE, CANCEL], "canceled", day, Some("1")).await;
+    check(&[CANCEL, DISCHARGE, CREATED], "paid", day, None).await;
+}
+
+/// Of the statuses of a payment, the one received last stays.
+pub async fn the_newest_payment_status_stays(store: &Store) {
+    let status =
+        |n: u8| format!(r#"{{"event_id": "FINANCIAL_PAYMENT_STATUS", "data": {{"id": 9, "status": {n}}}}}"#);
+    let bodies = [status(3), status(1), status(2)];
+    let facts = bodies.each_ref().map(|data| Fact {
+        provider: gestao_online::NAME,
+        topic: "FINANCIAL_PAYMENT_STATUS",
+        data,
+    });
+    let read = async |source: &str| receivables(store, source).await[0]["provider_status"].clone();
+    assert_eq!(in_every_order(store, &*handler(), &facts, read).await, "2");
+}
+
+/// A payment told again later keeps the day on which it was told first.
+pub async fn a_payment_told_again_keeps_its_day(store: &Store) {
+    let received = events("days", &[documented("FINANCIAL_PAYMENT_DISCHARGE"); 2]);
+    let mut next_day = received[1].clone();
+    next_day.time = "2026-11-23T00:00:00Z".parse().expect("a time");
+    for order in [[&received[0], &next_day], [&next_day, &received[0]]] {
+        handle(store, &*handler(), order).await.expect("handled");
+        assert_eq!(receivables(store, "days").await[0]["paid_date"], "2026-11-22");
+    }
+}
+
+/// A body that breaks its contract is refused for good, with the path, and leaves nothing behind.
+pub async fn a_broken_contract_is_permanent_and_names_the_path(store: &Store) {
+    let check = async |fact: Fact<'_>, expect: &str| {
+        let failure = handle(store, &*handler(), &events("broken", &[fact])).await.expect_err("it is broken");
+        assert!(matches!(&failure, consumer::Failure::Permanent(text) if text == expect), "{failure:?}");
+    };
+    let good = documented("acordo.cadastrado").data;
+    let (at, last) = good.split_at(good.rfind("460.20").expect("an amount"));
+    let abc = format!("{at}\"abc\"{}", &last["460.20".len()..]);
+    check(agreement("acordo.cadastrado", &abc), r#"lista_parcelas[2].valor: expected a decimal, got "abc""#)
+        .await;
+    let twice = snapshot(1, r#""situacao": "A""#, &[("1", "N"), ("1", "P")]);
+    check(agreement("acordo.cadastrado", &twice), "lista_parcelas[1].id: there twice").await;
+    let order = |topic, data| Fact { provider: gestao_online::NAME, topic, data };
+    check(
+        order("ORDER_CREATED", r#"{"event_id": "ORDER_CREATED", "data": {}}"#),
+        "data.code: missing, and so is data.id",
+    )
+    .await;
+    let no_status = r#"{"event_id": "FINANCIAL_PAYMENT_STATUS", "data": {"code": "1"}}"#;
+    check(order("FINANCIAL_PAYMENT_STATUS", no_status), "data.status: missing").await;
+    assert_eq!(states(store, "broken").await, [""; 0]);
+}
+
+/// A list gives what its filter asks for, each row on one page.
+pub async fn a_list_is_filtered_and_paged(store: &Store) {
+    let facts = ["acordo.cadastrado", "acordo.cancelado", "ORDER_CREATED"].map(documented);
+    handle(store, &*handler(), &events("listed", &facts)).await.expect("handled");
+    let mut connection = store.read().await.expect("a connection");
+    let base = Filter { source: Some("listed".to_owned()), ..Filter::default() };
+
+    let (mut page, mut ids) = (Page::first(1), Vec::new());
+    loop {
+        let part = list(&mut connection, &base, &page).await.expect("a page");
+        ids.extend(part.items.into_iter().map(|row| row.external_id));
+        match part.next {
+            Some(next) => page.cursor = Some(next),
+            None => break,
+        }
+    }
+    assert_eq!(ids, ["0000593098", "910003", "910002", "910001"]);
+
+    let mut check = async |filter: Filter, expect: usize| {
+        let rows = list(&mut connection, &filter, &Page::first(10)).await.expect("a page").items;
+        assert_eq!(rows.len(), expect, "{filter:?}");
+    };
+    check(Filter { state: Some(State::Canceled), ..base.clone() }, 2).await;
+    check(Filter { kind: Some(Kind::Order), ..base.clone() }, 1).await;
+    check(Filter { agreement_id: Some("45031".into()), state: Some(State::Paid), ..base.clone() }, 1).await;
+    let document = |text: &str| AgreementFilter {
+        source: Some("listed".into()),
+        document: Some(text.into()),
+        ..AgreementFilter::default()
+    };
+    for (text, expect) in [("529.982.247-25", 1), ("52998224725", 1), ("1", 0), ("-", 0)] {
+        let rows = list_agreements(&mut connection, &document(text), &Page::first(10)).await.expect("a page");
+        assert_eq!(rows.items.len(), expect, "{text}");
+    }
+}
+
+/// Instantiates every law as a test. `$store` is an async expression that gives a [`Store`] on an empty database, and
+/// anything that must live as long.
+#[macro_export]
+macro_rules! receivables_laws {
+    ($store:expr) => {
+        $crate::receivables_laws! { $store =>
+            a_settled_agreement_has_paid_instalments
+            a_canceled_agreement_keeps_paid_instalments
+            an_inactive_agreement_keeps_its_instalments
+            an_instalment_left_out_is_canceled_unless_it_is_paid
+            the_same_webhook_again_changes_nothing
+            debts_are_replaced_by_a_newer_snapshot
+            an_agreement_may_have_thousands_of_instalments
+            an_order_follows_its_events
+            the_newest_payment_status_stays
+            a_payment_told_again_keeps_its_day
+            a_broken_contract_is_permanent_and_names_the_path
+            a_list_is_filtered_and_paged
+        }
+    };
+    ($store:expr => $($law:ident)+) => {
+        $(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $law() {
+                let (store, _kept) = $store.await;
+                store.migrate(&[$crate::COMPONENT]).await.expect("migrations run");
+                $crate::laws::$law(&store).await;
+            }
+        )+
+    };
+}
+
+#[cfg(test)]
+mod sqlite {
+    use store::{Config, Store};
+
+    async fn fresh() -> (Store, tempfile::TempDir) {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let config = Config { url: "sqlite".into(), max_connections: 4, acquire_timeout_ms: 5_000 };
+        (Store::open(&config, folder.path()).expect("the address is fine"), folder)
+    }
+
+    receivables_laws!(fresh());
+}

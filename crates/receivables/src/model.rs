@@ -1,0 +1,144 @@
+//! The rows that screens and programs see.
+
+use serde::{Deserialize, Serialize};
+use store::{AnyRow, DriverError, Row};
+use utoipa::ToSchema;
+
+/// An enum that is one of a few fixed words, in the tables as in JSON.
+macro_rules! words {
+    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $word:literal),+ $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+        pub enum $name {
+            $($(#[$variant_doc])* #[serde(rename = $word)] $variant,)+
+        }
+
+        impl $name {
+            /// The word.
+            pub fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $word,)+
+                }
+            }
+
+            fn read(row: &AnyRow, column: &str) -> Result<Self, DriverError> {
+                match row.try_get::<String, _>(column)?.as_str() {
+                    $($word => Ok(Self::$variant),)+
+                    _ => Err(DriverError::Decode(format!("{column} is none of {}", [$($word),+].join(", ")).into())),
+                }
+            }
+        }
+    };
+}
+
+words! {
+    /// What is owed.
+    Kind {
+        /// An instalment of an agreement.
+        Instalment = "instalment",
+        /// An order.
+        Order = "order",
+    }
+}
+
+words! {
+    /// Whether it still is owed.
+    State {
+        /// It is.
+        Open = "open",
+        /// It was paid.
+        Paid = "paid",
+        /// It is not, although it was not paid.
+        Canceled = "canceled",
+    }
+}
+
+words! {
+    /// What became of an agreement.
+    AgreementState {
+        /// Its instalments are awaited.
+        Active = "active",
+        /// All is paid.
+        Settled = "settled",
+        /// It was cancelled.
+        Canceled = "canceled",
+        /// The provider calls it inactive.
+        Inactive = "inactive",
+    }
+}
+
+/// An instalment or an order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Receivable {
+    /// The source's name.
+    pub source: String,
+    /// The provider's id of the instalment, or the order's code.
+    pub external_id: String,
+    /// Which of the two it is.
+    pub kind: Kind,
+    /// The agreement of an instalment.
+    pub agreement_id: Option<String>,
+    /// The day on which an instalment falls due, `YYYY-MM-DD`. Nothing is known of an order's.
+    pub due_date: Option<String>,
+    /// The amount in centavos. Nothing is known of an order's.
+    pub amount_centavos: Option<i64>,
+    /// The day of the payment, `YYYY-MM-DD`. For an order the provider does not tell it: it is the day (UTC) on which
+    /// the first notice of the payment came, and stays when a paid order is cancelled.
+    pub paid_date: Option<String>,
+    /// Whether it is owed.
+    pub state: State,
+    /// The provider's number for the status of an order's payment.
+    pub provider_status: Option<String>,
+}
+
+impl Receivable {
+    pub(crate) fn read(row: &AnyRow) -> Result<Self, DriverError> {
+        Ok(Self {
+            source: row.try_get("source")?,
+            external_id: row.try_get("external_id")?,
+            kind: Kind::read(row, "kind")?,
+            agreement_id: row.try_get("agreement_id")?,
+            due_date: row.try_get("due_date")?,
+            amount_centavos: row.try_get("amount_centavos")?,
+            paid_date: row.try_get("paid_date")?,
+            state: State::read(row, "state")?,
+            provider_status: row.try_get("provider_status")?,
+        })
+    }
+}
+
+/// An agreement. It names a person, so it has no `Debug`.
+#[derive(Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Agreement {
+    /// The source's name.
+    pub source: String,
+    /// The provider's id.
+    pub external_id: String,
+    /// Who owes.
+    pub client_name: Option<String>,
+    /// The client's CPF or CNPJ, bare.
+    pub document: Option<String>,
+    /// The final value in centavos.
+    pub agreed_centavos: i64,
+    /// The debts before any discount, in centavos.
+    pub original_centavos: i64,
+    /// The number of instalments, the down payment included.
+    pub instalments: i64,
+    /// What became of it.
+    pub state: AgreementState,
+}
+
+impl Agreement {
+    pub(crate) fn read(row: &AnyRow) -> Result<Self, DriverError> {
+        Ok(Self {
+            source: row.try_get("source")?,
+            external_id: row.try_get("external_id")?,
+            client_name: row.try_get("client_name")?,
+            document: row.try_get("document")?,
+            agreed_centavos: row.try_get("agreed_centavos")?,
+            original_centavos: row.try_get("original_centavos")?,
+            instalments: row.try_get("instalments")?,
+            state: AgreementState::read(row, "state")?,
+        })
+    }
+}
