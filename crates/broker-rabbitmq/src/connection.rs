@@ -36,7 +36,7 @@ pub(crate) struct Link {
     connection: Connection,
     /// The node it leads to.
     pub(crate) host: Host,
-    /// Shut down when the link goes: lapin's own thread ends at the latest then.
+    /// Shut down when the connection is lost: lapin's own thread ends at the latest then.
     socket: Socket,
     condemned: Notify,
     condemned_already: AtomicBool,
@@ -89,12 +89,6 @@ impl Link {
     }
 }
 
-impl Drop for Link {
-    fn drop(&mut self) {
-        self.socket.shut_down();
-    }
-}
-
 /// A second handle to a connection's socket. lapin gives no other way to end a connection that is not yet
 /// established, or whose peer is silent.
 #[derive(Clone, Default)]
@@ -140,7 +134,8 @@ pub(crate) struct Supervised {
 }
 
 impl Supervised {
-    /// Starts supervision. It ends when the sender of `closing` says so or is gone.
+    /// Starts supervision. It ends when the sender of `closing` says so, with its connection, or is gone: the
+    /// connection then stays for whoever still uses it, and is not replaced.
     pub(crate) fn start(
         role: &'static str,
         config: Arc<Config>,
@@ -230,15 +225,19 @@ impl Supervisor {
             () = wanted.notified() => {}
             _ = closing.wait_for(|closing| *closing) => return,
         }
-        tokio::select! {
-            () = self.keep_connected() => {}
-            _ = closing.wait_for(|closing| *closing) => {}
-        }
+        let closed = tokio::select! {
+            () = self.keep_connected() => false,
+            // The sender is gone without a word when the handle was dropped.
+            closed = closing.wait_for(|closing| *closing) => closed.is_ok(),
+        };
         let last = self.state.send_replace(State::Down("closed".into()));
-        if let State::Up(link) = last {
+        if let State::Up(link) = last
+            && closed
+        {
             let close = link.connection.close(200, "closed by malote".into());
-            // A peer that does not answer is left; the socket is shut down with the link.
-            let _ = timeout(self.config.connection_timeout(), close).await;
+            if timeout(self.config.connection_timeout(), close).await.is_err() {
+                link.socket.shut_down();
+            }
         }
     }
 
@@ -324,6 +323,7 @@ impl Supervisor {
             }
         };
         link.condemn();
+        link.socket.shut_down();
         self.blocked.set(0.0);
         reason
     }

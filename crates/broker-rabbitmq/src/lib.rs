@@ -104,7 +104,8 @@ enum Unavailable {
 
 /// A handle to RabbitMQ.
 ///
-/// Dropping it ends its connections without waiting for anything; [`Broker::close`] finishes what is under way.
+/// [`Broker::close`] finishes what is under way and ends the connections. Dropping it waits for nothing; deliveries
+/// keep their connection until they are dropped too, but not a new one in its place.
 pub struct RabbitMq {
     config: Arc<Config>,
     publishing: Supervised,
