@@ -32,7 +32,8 @@ pub enum Failure {
     /// It will never work as it is: the event becomes a dead letter.
     #[error("{0}")]
     Permanent(String),
-    /// The database did not do its part: an outage pauses the consumer, anything else counts as [`Self::Transient`].
+    /// The database did not do its part: an outage pauses the consumer, a value that never fits counts as
+    /// [`Self::Permanent`], anything else as [`Self::Transient`].
     #[error(transparent)]
     Store(#[from] StoreError),
 }

@@ -393,7 +393,7 @@ impl Consumer {
         deliveries: &mut dyn Deliveries,
     ) -> Result<(), End> {
         let text = chain(failure);
-        let permanent = matches!(failure, Failure::Permanent(_));
+        let permanent = matches!(failure, Failure::Permanent(_) | Failure::Store(StoreError::Unfit(_)));
         let sent =
             self.settlement.fail(taken.message.clone(), &text, permanent).await.map_err(End::Unsettled)?;
         let (event_id, topic) = (&taken.message.message_id, &taken.message.r#type);

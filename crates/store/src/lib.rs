@@ -34,6 +34,9 @@ pub enum StoreError {
     /// Two transactions stood in each other's way (deadlock, serialization, lock): try again at once.
     #[error("another transaction was in the way")]
     Conflict(#[source] sqlx::Error),
+    /// A value can never be stored, such as a text with a NUL in PostgreSQL: trying again changes nothing.
+    #[error("a value does not fit the database")]
+    Unfit(#[source] sqlx::Error),
     /// The database refused the statement.
     #[error("the database refused the statement")]
     Query(#[source] sqlx::Error),
@@ -82,6 +85,8 @@ impl From<sqlx::Error> for StoreError {
                         {
                             Self::Unavailable(error)
                         }
+                        // data exception, program limit exceeded
+                        code if code.starts_with("22") || code.starts_with("54") => Self::Unfit(error),
                         _ => Self::Query(error),
                     },
                 }
