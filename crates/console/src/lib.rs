@@ -1,1 +1,88 @@
-//! Placeholder.
+//! The administration API: what came in, what became of it, and what the books say, under `/api/v1`.
+//!
+//! Place in the flow: to the right of the ledger and the domains, whose rows it reads; the command line and the
+//! operator's tools are its clients. Everything but the OpenAPI document needs the bearer token: rows hold names and
+//! documents of people, which also is why no answer may be cached. Lists come in pages, newest first:
+//! `{"items": […], "next": "<cursor>" | null}`; errors are problem details (RFC 9457).
+//!
+//! This crate writes nothing. It knows which lists there are, and no table: each crate reads its own.
+
+mod books;
+mod document;
+mod page;
+mod queues;
+mod record;
+mod refusal;
+mod token;
+
+#[cfg(test)]
+mod tests;
+
+use axum::Router;
+use axum::extract::Request;
+use axum::middleware::{Next, from_fn, from_fn_with_state};
+use axum::response::Response;
+use axum::routing::get;
+use broker::{DynBroker, Layout};
+use http::HeaderValue;
+use http::header::CACHE_CONTROL;
+use store::Store;
+
+pub use document::openapi;
+pub use queues::{QueueRow, Version};
+pub use token::Token;
+
+use crate::refusal::Refusal;
+
+/// What the API is made of. Cloning shares it.
+#[derive(Clone)]
+pub struct ConsoleState {
+    /// Where the rows are.
+    pub store: Store,
+    /// Where the queues are.
+    pub broker: DynBroker,
+    /// The names of the queues.
+    pub layout: Layout,
+    /// What a client has to know.
+    pub token: Token,
+    /// Our consumers: name, and what it does in a few words. Each has the queue of its name.
+    pub consumers: Vec<(&'static str, &'static str)>,
+    /// The program's version.
+    pub version: &'static str,
+}
+
+/// The service to run on a `server::Server`.
+pub fn router(state: ConsoleState) -> Router {
+    let no_such_method = async || Refusal::Method;
+    let protected = Router::new()
+        .route("/api/v1/events", get(record::events))
+        .route("/api/v1/events/{id}", get(record::event))
+        .route("/api/v1/events/{id}/body", get(record::body))
+        .route("/api/v1/rejected", get(record::rejected))
+        .route("/api/v1/rejected/{id}", get(record::rejected_body))
+        .route("/api/v1/dead", get(record::dead))
+        .route("/api/v1/unrouted", get(record::unrouted))
+        .route("/api/v1/invoices", get(books::invoices))
+        .route("/api/v1/receivables", get(books::receivables))
+        .route("/api/v1/agreements", get(books::agreements))
+        .route("/api/v1/prescriptions", get(books::prescriptions))
+        .route("/api/v1/queues", get(queues::queues))
+        .route("/api/v1/version", get(queues::version))
+        .fallback(async || Refusal::NoSuchPath)
+        .method_not_allowed_fallback(no_such_method)
+        // Last, so that it is asked first: without the token nobody learns which paths there are.
+        .layer(from_fn_with_state(state.clone(), token::authorize))
+        .with_state(state);
+    Router::new()
+        .route("/api/v1/openapi.json", get(document::serve))
+        .method_not_allowed_fallback(no_such_method)
+        .merge(protected)
+        .layer(from_fn(no_store))
+}
+
+/// Keeps every answer out of caches.
+async fn no_store(request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}

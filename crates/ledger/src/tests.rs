@@ -94,7 +94,7 @@ async fn handle(store: &Store, event: &Event, consumer: &str) {
 }
 
 async fn page(store: &Store, filter: &EventFilter, page: &Page) -> Paged<EventRow> {
-    list(&mut *store.read().await.unwrap(), filter, page).await.unwrap()
+    list(&mut store.read().await.unwrap(), filter, page).await.unwrap()
 }
 
 async fn ids(store: &Store, filter: &EventFilter) -> Vec<String> {
@@ -524,7 +524,7 @@ async fn every_list_walks_an_index_in_its_order() {
         .push(crate::unrouted::statement(&UnroutedFilter { topic, ..UnroutedFilter::default() }, &cursor));
     for (text, values) in statements {
         let plan =
-            fetch(&mut *store.read().await.unwrap(), format!("EXPLAIN QUERY PLAN {text}"), values).await;
+            fetch(&mut store.read().await.unwrap(), format!("EXPLAIN QUERY PLAN {text}"), values).await;
         let plan: Vec<String> = plan.unwrap().iter().map(|row| row.get("detail")).collect();
         let slow = |step: &&String| step.starts_with("SCAN") || step.contains("TEMP B-TREE");
         assert_eq!(plan.iter().find(slow), None, "{text}\n{plan:#?}");

@@ -9,6 +9,7 @@ use utoipa::ToSchema;
 /// What became of a renewal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[schema(as = PrescriptionState)]
 pub enum State {
     /// It was asked for.
     Pending,

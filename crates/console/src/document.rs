@@ -1,0 +1,84 @@
+//! The OpenAPI document: a projection of the handlers, and of what all of them have in common.
+
+use axum::response::IntoResponse;
+use http::header::CONTENT_TYPE;
+use utoipa::openapi::content::ContentBuilder;
+use utoipa::openapi::schema::{ObjectBuilder, Ref, Type};
+use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
+use utoipa::openapi::{self, ResponseBuilder};
+use utoipa::{Modify, OpenApi};
+
+use crate::{books, queues, record};
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "malote: administration API",
+        description = "What came in, what became of it, and what the books say. Lists come in pages, newest first; \
+                       errors are problem details (RFC 9457).",
+    ),
+    tags(
+        (name = "record", description = "What came in and what became of it"),
+        (name = "books", description = "What the consumers booked"),
+        (name = "operations", description = "What runs"),
+    ),
+    paths(
+        record::events, record::event, record::body, record::rejected, record::rejected_body, record::dead,
+        record::unrouted, books::invoices, books::receivables, books::agreements, books::prescriptions,
+        queues::queues, queues::version, serve,
+    ),
+    modifiers(&Common),
+)]
+struct Document;
+
+/// What every protected path has: the token, and the problems it may answer with.
+struct Common;
+
+const OPEN: &str = "/api/v1/openapi.json";
+
+impl Modify for Common {
+    fn modify(&self, document: &mut openapi::OpenApi) {
+        let components = document.components.get_or_insert_default();
+        components.add_security_scheme("token", SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer)));
+        let text = || ObjectBuilder::new().schema_type(Type::String);
+        let problem = ObjectBuilder::new()
+            .description(Some("Problem details (RFC 9457)"))
+            .property("type", text())
+            .property("title", text())
+            .property("status", ObjectBuilder::new().schema_type(Type::Integer))
+            .property("detail", text());
+        components.schemas.insert("Problem".to_owned(), problem.build().into());
+        let answer = |description: &str| {
+            let content = ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build();
+            ResponseBuilder::new()
+                .description(description)
+                .content("application/problem+json", content)
+                .build()
+                .into()
+        };
+        for (path, item) in &mut document.paths.paths {
+            let Some(operation) = item.get.as_mut().filter(|_| path != OPEN) else { continue };
+            operation.security = Some(vec![SecurityRequirement::new("token", Vec::<String>::new())]);
+            let responses = &mut operation.responses.responses;
+            responses.insert("401".to_owned(), answer("The token is missing or wrong"));
+            responses.insert("503".to_owned(), answer("The database or the broker is away; see Retry-After"));
+            if path.contains("{id}") {
+                responses.insert("404".to_owned(), answer("There is none with this id"));
+            } else if operation.parameters.is_some() {
+                responses.insert("400".to_owned(), answer("A parameter cannot be used; the detail names it"));
+            }
+        }
+    }
+}
+
+/// The OpenAPI document of the administration API, as indented JSON.
+pub fn openapi() -> String {
+    Document::openapi().to_pretty_json().expect("the document is plain JSON")
+}
+
+/// This document.
+#[utoipa::path(get, path = "/api/v1/openapi.json", tag = "operations", security(()),
+    responses((status = 200, description = "The OpenAPI document", body = Object)))]
+pub(crate) async fn serve() -> impl IntoResponse {
+    ([(CONTENT_TYPE, "application/json")], openapi())
+}

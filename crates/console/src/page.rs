@@ -1,0 +1,172 @@
+//! What a list is asked for, and how it answers: filters, limit and cursor in, a page out.
+//!
+//! The names of a list's parameters are those of its filter, which is also what the OpenAPI document shows.
+
+use std::collections::BTreeSet;
+
+use axum::extract::{FromRequestParts, Path};
+use event::EventId;
+use http::request::Parts;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use store::{Page, Paged};
+use utoipa::{IntoParams, ToSchema};
+
+use crate::refusal::Refusal;
+
+const DEFAULT_LIMIT: u32 = 50;
+
+/// What every list takes.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct PageParameters {
+    /// The most rows of the page.
+    #[param(minimum = 1, maximum = 1000, default = 50)]
+    limit: Option<u32>,
+    /// Where the page before ended: its `next`.
+    cursor: Option<String>,
+}
+
+/// The query of a list.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Query<F> {
+    pub(crate) filter: F,
+    pub(crate) page: Page,
+}
+
+impl<S: Send + Sync, F: DeserializeOwned + IntoParams> FromRequestParts<S> for Query<F> {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refusal> {
+        Self::parse(parts.uri.query().unwrap_or_default()).map_err(Refusal::Parameter)
+    }
+}
+
+impl<F: DeserializeOwned + IntoParams> Query<F> {
+    /// Every mistake is named with its parameter, what was expected and what was found.
+    fn parse(query: &str) -> Result<Self, String> {
+        let pairs: Vec<(String, String)> = serde_urlencoded::from_str(query)
+            .map_err(|error| format!("the query cannot be read: {error}"))?;
+        let names = |parameters: Vec<utoipa::openapi::path::Parameter>| {
+            parameters.into_iter().map(|parameter| parameter.name).collect::<Vec<_>>()
+        };
+        let (of_filter, of_page) =
+            (names(F::into_params(|| None)), names(PageParameters::into_params(|| None)));
+        let mut seen = BTreeSet::new();
+        for (name, value) in &pairs {
+            if !seen.insert(name) {
+                return Err(format!("{name}: given twice"));
+            }
+            // PostgreSQL takes no NUL in a text.
+            if value.contains('\0') {
+                return Err(format!("{name}: a NUL character fits nothing"));
+            }
+            if of_filter.contains(name) {
+                alone::<F>(name, value)?;
+            } else if !of_page.contains(name) {
+                let known = [of_filter.as_slice(), of_page.as_slice()].concat().join(", ");
+                return Err(format!("{name:?} is not a parameter of this list: expected one of {known}"));
+            }
+        }
+        let parameters: PageParameters = read(&pairs).map_err(|_| bad_limit(&pairs))?;
+        let limit = parameters.limit.unwrap_or(DEFAULT_LIMIT);
+        if !(1..=Page::LIMIT).contains(&limit) {
+            return Err(bad_limit(&pairs));
+        }
+        if let Some(cursor) = &parameters.cursor {
+            let id = cursor.split_once(':').map_or(cursor.as_str(), |(id, _)| id);
+            if id.parse::<EventId>().is_err() {
+                return Err(format!("cursor: expected the `next` of the page before, got {cursor:?}"));
+            }
+        }
+        Ok(Self { filter: read(&pairs)?, page: Page { limit, cursor: parameters.cursor } })
+    }
+}
+
+fn read<T: DeserializeOwned>(pairs: &[(String, String)]) -> Result<T, String> {
+    let text = serde_urlencoded::to_string(pairs).map_err(|error| error.to_string())?;
+    serde_urlencoded::from_str(&text).map_err(|error| error.to_string())
+}
+
+/// Reads one parameter by itself, so that an error is this parameter's.
+fn alone<F: DeserializeOwned>(name: &str, value: &str) -> Result<(), String> {
+    let Err(error) = read::<F>(&[(name.to_owned(), value.to_owned())]) else { return Ok(()) };
+    // serde's words for a value that is none of an enum's: unknown variant `x`, expected one of `a`, `b`, `c`
+    let allowed = error.strip_prefix("unknown variant `").and_then(|rest| rest.rsplit_once("`, expected "));
+    Err(match allowed {
+        Some((_, allowed)) => format!("{name}: expected {}, got {value:?}", allowed.replace('`', "")),
+        None => format!("{name}: {error}"),
+    })
+}
+
+fn bad_limit(pairs: &[(String, String)]) -> String {
+    let limit = pairs.iter().find(|(name, _)| name == "limit").map_or("", |(_, value)| value);
+    format!("limit: expected a number from 1 to {}, got {limit:?}", Page::LIMIT)
+}
+
+/// A page of a list.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct List<T> {
+    /// The rows, newest first.
+    items: Vec<T>,
+    /// The cursor of the next page; null on the last.
+    next: Option<String>,
+}
+
+impl<T> From<Paged<T>> for List<T> {
+    fn from(Paged { items, next }: Paged<T>) -> Self {
+        Self { items, next }
+    }
+}
+
+/// The id in a path. What is no id is the id of nothing.
+pub(crate) struct Id(pub(crate) EventId);
+
+impl<S: Send + Sync> FromRequestParts<S> for Id {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refusal> {
+        let Path(text) =
+            Path::<String>::from_request_parts(parts, state).await.map_err(|_| Refusal::NoSuchId)?;
+        text.parse().map(Self).map_err(|_| Refusal::NoSuchId)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    type Events = Query<ledger::EventFilter>;
+
+    #[test]
+    fn a_query_is_read_whole() {
+        let id = EventId::generate();
+        let query =
+            format!("topic=acordo.quitado&limit=7&from=2026-11-22T12:00:00Z&cursor={id}&subject=order%2F1");
+        let Query { filter, page } = Events::parse(&query).unwrap();
+        assert_eq!(page, Page { limit: 7, cursor: Some(id.to_string()) });
+        assert_eq!(filter.topic.unwrap().as_str(), "acordo.quitado");
+        assert_eq!(filter.subject.unwrap().as_str(), "order/1");
+        assert_eq!(filter.from.unwrap().to_string(), "2026-11-22T12:00:00Z");
+        let none = Events { filter: Default::default(), page: Page::first(50) };
+        assert_eq!(Events::parse(""), Ok(none));
+    }
+
+    #[test]
+    fn a_mistake_is_named_with_its_parameter_and_what_is_allowed() {
+        let check = |query, expect| assert_eq!(Events::parse(query).unwrap_err(), expect, "{query}");
+        check("state=x", r#"state: expected one of pending, handled, dead, unrouted, got "x""#);
+        check("limit=0", r#"limit: expected a number from 1 to 1000, got "0""#);
+        check("limit=1001", r#"limit: expected a number from 1 to 1000, got "1001""#);
+        check("limit=all", r#"limit: expected a number from 1 to 1000, got "all""#);
+        check("cursor=x", r#"cursor: expected the `next` of the page before, got "x""#);
+        check("to=x", r#"to: expected an RFC 3339 time such as 2026-11-22T12:00:00Z, got "x""#);
+        check("source=A", "source: a source name takes lower-case letters, digits and '-', not 'A'");
+        check("cursor=a%00", "cursor: a NUL character fits nothing");
+        check("topic=a&topic=b", "topic: given twice");
+        check(
+            "stat=dead",
+            r#""stat" is not a parameter of this list: expected one of source, provider, topic, state, subject, from, to, limit, cursor"#,
+        );
+    }
+}

@@ -1,0 +1,71 @@
+//! How full the queues are, and which version runs.
+
+use axum::Json;
+use axum::extract::State;
+use broker::layout::RetryDelay;
+use serde::Serialize;
+use store::Paged;
+use utoipa::ToSchema;
+
+use crate::ConsoleState;
+use crate::page::List;
+use crate::refusal::Refusal;
+
+/// A queue.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct QueueRow {
+    /// Its name at the broker, prefix included.
+    pub name: String,
+    /// What it carries, or what its consumer does.
+    pub purpose: String,
+    /// Messages ready to be handed out.
+    pub ready: u64,
+    /// Consumers that take from it now.
+    pub consumers: u64,
+}
+
+/// The queues that are there whatever consumers there are.
+const FIXED: [(&str, &str); 5] = [
+    ("ledger", "every accepted event, for the record"),
+    ("unrouted", "events whose topic no queue is bound to"),
+    ("rejected", "authenticated bodies that could not be used"),
+    ("dead", "what consumers gave up"),
+    ("parked", "what the record itself gave up; nobody takes from it"),
+];
+
+/// Every queue: the consumers', the record's, and those where messages wait to be tried again.
+#[utoipa::path(get, path = "/api/v1/queues", tag = "operations",
+    responses((status = 200, description = "All queues, on one page", body = List<QueueRow>)))]
+pub(crate) async fn queues(State(state): State<ConsoleState>) -> Result<Json<List<QueueRow>>, Refusal> {
+    let named = state.consumers.iter().chain(&FIXED);
+    let named = named.map(|(name, purpose)| (state.layout.queue(name), (*purpose).to_owned()));
+    let retry = RetryDelay::ALL.into_iter().map(|delay| {
+        (state.layout.queue(format_args!("retry.{delay}")), format!("waits {delay} before it is tried again"))
+    });
+    let (names, purposes): (Vec<_>, Vec<_>) = named.chain(retry).unzip();
+    let statuses = state.broker.queues(&names).await?;
+    let row = |(status, purpose): (broker::QueueStatus, String)| QueueRow {
+        name: status.queue.to_string(),
+        purpose,
+        ready: status.ready,
+        consumers: status.consumers,
+    };
+    let items = statuses.into_iter().zip(purposes).map(row).collect();
+    Ok(Json(Paged { items, next: None }.into()))
+}
+
+/// Which program answers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Version {
+    /// `malote`.
+    pub name: &'static str,
+    /// The program's version.
+    pub version: &'static str,
+}
+
+/// Which program answers, in which version.
+#[utoipa::path(get, path = "/api/v1/version", tag = "operations",
+    responses((status = 200, description = "The program", body = Version)))]
+pub(crate) async fn version(State(state): State<ConsoleState>) -> Json<Version> {
+    Json(Version { name: event::APP_ID, version: state.version })
+}

@@ -1,0 +1,298 @@
+//! The router as a client sees it: over the embedded broker and a database file, recorded by the real ledger.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::response::Response;
+use broker::embedded::Embedded;
+use broker::{DynBroker, Layout};
+use consumer::{Runtime, Subscription};
+use event::{Event, EventId, Message, Source, Topic, header};
+use http::{Method, Request, StatusCode};
+use http_body_util::BodyExt;
+use serde_json::{Value, json};
+use store::Store;
+use tokio_util::sync::CancellationToken;
+use tower_service::Service;
+
+use crate::{ConsoleState, Token, openapi, router};
+
+const SUBSCRIPTIONS: [Subscription; 3] =
+    [invoices::SUBSCRIPTION, receivables::SUBSCRIPTION, prescriptions::SUBSCRIPTION];
+
+/// A console, and what stands behind it.
+struct Console {
+    state: ConsoleState,
+    router: Router,
+    _folder: tempfile::TempDir,
+}
+
+impl Console {
+    async fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let config = store::Config { url: "sqlite".into(), max_connections: 4, acquire_timeout_ms: 1_000 };
+        let store = Store::open(&config, folder.path()).unwrap();
+        let components =
+            [ledger::COMPONENT, invoices::COMPONENT, receivables::COMPONENT, prescriptions::COMPONENT];
+        store.migrate(&components).await.unwrap();
+        let broker: DynBroker = Arc::new(Embedded::open(folder.path().join("broker.db")).unwrap());
+        let layout = Layout::new("test.");
+        let work = SUBSCRIPTIONS.map(|subscription| subscription.work_queue());
+        let providers: Vec<_> =
+            work.iter().flat_map(|queue| queue.topics.iter().map(|(name, _)| name.clone())).collect();
+        broker.declare(&layout.topology(&providers, &work)).await.unwrap();
+        let state = ConsoleState {
+            store,
+            broker,
+            layout,
+            token: Token::new("let-me-in"),
+            consumers: SUBSCRIPTIONS.map(|one| (one.consumer, one.purpose)).to_vec(),
+            version: "1.2.3",
+        };
+        Self { router: router(state.clone()), state, _folder: folder }
+    }
+
+    /// Lets the ledger record everything that is in its queues.
+    async fn record(&self) {
+        let ConsoleState { store, broker, layout, .. } = self.state.clone();
+        let config = consumer::Config { batch_events: 100, batch_timeout_ms: 5_000, hold_ms: 1_000 };
+        let runtime = Runtime { broker, layout, store, config };
+        let patience = Instant::now() + Duration::from_secs(30);
+        while self.waiting().await {
+            let stop = CancellationToken::new();
+            let running: Vec<_> = ledger::consumers(runtime.clone(), &SUBSCRIPTIONS)
+                .into_iter()
+                .map(|consumer| tokio::spawn(consumer.run(stop.clone())))
+                .collect();
+            while self.waiting().await {
+                assert!(Instant::now() < patience, "the ledger does not record");
+                tokio::task::yield_now().await;
+            }
+            // What the consumers hold now they finish, or give back to be looked for again.
+            stop.cancel();
+            for consumer in running {
+                consumer.await.unwrap();
+            }
+        }
+    }
+
+    /// Whether a queue of the ledger has messages.
+    async fn waiting(&self) -> bool {
+        let queues = ["ledger", "unrouted", "rejected", "dead"].map(|name| self.state.layout.queue(name));
+        self.state.broker.queues(&queues).await.unwrap().iter().any(|queue| queue.ready > 0)
+    }
+
+    async fn ask(&self, method: Method, path: &str, authorization: Option<&str>) -> Response {
+        let mut request = Request::builder().method(method).uri(path);
+        if let Some(authorization) = authorization {
+            request = request.header("Authorization", authorization);
+        }
+        self.router.clone().call(request.body(Body::empty()).unwrap()).await.unwrap()
+    }
+
+    async fn get(&self, path: &str) -> Response {
+        self.ask(Method::GET, &format!("/api/v1{path}"), Some("Bearer let-me-in")).await
+    }
+
+    /// The rows of a list.
+    async fn rows(&self, path: &str) -> Vec<Value> {
+        let response = self.get(path).await;
+        assert_eq!(response.status(), StatusCode::OK, "{path}");
+        let mut page = json(response).await;
+        let Value::Array(rows) = page["items"].take() else { panic!("{path}: {page}") };
+        rows
+    }
+
+    async fn accept(&self, event: &Event) {
+        let exchange = self.state.layout.received(&event.source.provider);
+        let published = self.state.broker.publish(&exchange, event.topic.as_str(), event.to_message()).await;
+        published.unwrap();
+    }
+}
+
+async fn bytes(response: Response) -> Bytes {
+    response.into_body().collect().await.unwrap().to_bytes()
+}
+
+async fn json(response: Response) -> Value {
+    serde_json::from_slice(&bytes(response).await).unwrap()
+}
+
+fn event(topic: &str, body: &'static [u8]) -> Event {
+    let source = Source::parse("/recuperador/rec-1").unwrap();
+    Event::new(source, Topic::new(topic).unwrap(), Bytes::from_static(body))
+}
+
+fn with(event: &Event, headers: &[(&str, &str)]) -> Message {
+    let mut message = event.to_message();
+    message.headers.extend(headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).into())));
+    message
+}
+
+#[tokio::test]
+async fn nothing_but_the_document_is_shown_without_the_token() {
+    let console = Console::start().await;
+    let almost =
+        [None, Some("Bearer let-me-i"), Some("Bearer let-me-in!"), Some("Basic let-me-in"), Some("")];
+    for authorization in almost {
+        for path in ["/api/v1/events", "/api/v1/version", "/api/v1/none", "/"] {
+            let response = console.ask(Method::GET, path, authorization).await;
+            assert_eq!(response.status(), StatusCode::UNAUTHORIZED, "{path} {authorization:?}");
+            assert_eq!(response.headers()["www-authenticate"], "Bearer");
+            assert_eq!(response.headers()["cache-control"], "no-store");
+            assert_eq!(response.headers()["content-type"], "application/problem+json");
+        }
+    }
+    let response = console.ask(Method::GET, "/api/v1/openapi.json", None).await;
+    assert_eq!(response.status(), StatusCode::OK);
+    assert_eq!(json(response).await, serde_json::from_str::<Value>(&openapi()).unwrap());
+    let response = console.ask(Method::GET, "/api/v1/version", Some("bearer let-me-in")).await;
+    assert_eq!(json(response).await, json!({"name": "malote", "version": "1.2.3"}));
+}
+
+#[tokio::test]
+async fn every_list_is_there_and_refuses_what_it_does_not_know() {
+    let console = Console::start().await;
+    for list in
+        ["events", "rejected", "dead", "unrouted", "invoices", "receivables", "agreements", "prescriptions"]
+    {
+        let page = json(console.get(&format!("/{list}?limit=1000")).await).await;
+        assert_eq!(page, json!({"items": [], "next": null}), "{list}");
+        for query in ["nonsense=1", "limit=0", "cursor=1"] {
+            let response = console.get(&format!("/{list}?{query}")).await;
+            assert_eq!(response.status(), StatusCode::BAD_REQUEST, "{list} {query}");
+            let detail = json(response).await["detail"].take();
+            let name = query.split('=').next().unwrap();
+            assert!(detail.as_str().unwrap().contains(name), "{detail}");
+        }
+    }
+    let detail = json(console.get("/receivables?state=x").await).await["detail"].take();
+    assert_eq!(detail, r#"state: expected one of open, paid, canceled, got "x""#);
+}
+
+#[tokio::test]
+async fn what_is_not_there_is_404_and_what_cannot_be_done_405() {
+    let console = Console::start().await;
+    let id = EventId::generate();
+    for path in ["/none", "/events/x", "/events/%ff", "/rejected/1"].map(str::to_owned).into_iter().chain([
+        format!("/events/{id}"),
+        format!("/events/{id}/body"),
+        format!("/rejected/{id}"),
+    ]) {
+        let response = console.get(&path).await;
+        assert_eq!(response.status(), StatusCode::NOT_FOUND, "{path}");
+        assert_eq!(json(response).await["status"], 404);
+    }
+    for path in ["/api/v1/events", "/api/v1/openapi.json"] {
+        let response = console.ask(Method::POST, path, Some("Bearer let-me-in")).await;
+        assert_eq!(response.status(), StatusCode::METHOD_NOT_ALLOWED);
+        assert!(response.headers()["allow"].to_str().unwrap().contains("GET"));
+        assert_eq!(json(response).await["status"], 405);
+    }
+}
+
+#[tokio::test]
+async fn what_came_in_is_shown_with_what_became_of_it() {
+    let console = Console::start().await;
+    const BODY: &[u8] = b"\xff\x00<script>\n";
+    let odd = Event { content_type: "text/html".to_owned(), ..event("acordo.quitado", BODY) };
+    console.accept(&odd).await;
+    let unknown = event("unknown.topic", b"{}");
+    console.accept(&unknown).await;
+    let unusable = event("rejected", b"{");
+    let layout = &console.state.layout;
+    let message = with(&unusable, &[(header::CAUSE, "not JSON: byte 1")]);
+    console.state.broker.publish(&layout.rejected(), "rejected", message).await.unwrap();
+    let message = with(&odd, &[(header::CONSUMER, "receivables"), (header::ERROR, "id: missing")]);
+    console.state.broker.publish(&layout.dead(), "acordo.quitado", message).await.unwrap();
+    console.record().await;
+
+    let rows = console.rows("/events").await;
+    assert_eq!(rows.len(), 2);
+    assert_eq!(
+        rows[1],
+        json!({
+            "id": odd.id, "source": "rec-1", "provider": "recuperador", "topic": "acordo.quitado",
+            "subject": null, "received_at": odd.time, "state": "dead", "consumers": {"receivables": "dead"},
+        })
+    );
+    assert_eq!((&rows[0]["state"], &rows[0]["consumers"]), (&json!("unrouted"), &json!({})));
+    assert_eq!(console.rows("/events?state=unrouted&provider=recuperador").await, rows[..1]);
+    assert_eq!(console.rows("/events?topic=acordo.quitado").await, rows[1..]);
+    let first = json(console.get("/events?limit=1").await).await;
+    let next = first["next"].as_str().unwrap();
+    assert_eq!(console.rows(&format!("/events?limit=1&cursor={next}")).await, rows[1..]);
+
+    let shown = json(console.get(&format!("/events/{}", odd.id)).await).await;
+    assert_eq!(shown["body_base64"], "/wA8c2NyaXB0Pgo=");
+    assert_eq!(shown["outcomes"][0]["error"], "id: missing");
+    let response = console.get(&format!("/events/{}/body", odd.id)).await;
+    let headers = response.headers().clone();
+    assert_eq!(bytes(response).await, BODY);
+    assert_eq!(headers["content-type"], "text/html");
+    assert_eq!(headers["x-content-type-options"], "nosniff");
+    assert_eq!(headers["content-disposition"], format!("attachment; filename=\"{}\"", odd.id));
+    assert_eq!(headers["cache-control"], "no-store");
+
+    let dead = console.rows("/dead?consumer=receivables").await;
+    assert_eq!((&dead[0]["event_id"], &dead[0]["error"]), (&json!(odd.id), &json!("id: missing")));
+    let rejected = console.rows("/rejected?source=rec-1").await;
+    assert_eq!(
+        (&rejected[0]["id"], &rejected[0]["cause"]),
+        (&json!(unusable.id), &json!("not JSON: byte 1"))
+    );
+    assert_eq!(json(console.get(&format!("/rejected/{}", unusable.id)).await).await["body"], "{");
+    assert_eq!(console.rows("/unrouted").await[0]["id"], json!(unknown.id));
+
+    let queues = console.rows("/queues").await;
+    let ready = |name: &str| queues.iter().find(|queue| queue["name"] == name).map(|queue| &queue["ready"]);
+    assert_eq!(ready("test.receivables"), Some(&json!(1)));
+    assert_eq!(ready("test.ledger"), Some(&json!(0)));
+    assert_eq!(ready("test.retry.24h"), Some(&json!(0)));
+}
+
+#[tokio::test]
+async fn what_is_away_is_503_with_a_time_to_come_back() {
+    let console = Console::start().await;
+    console.state.store.close().await;
+    console.state.broker.close().await;
+    for path in ["/events", "/receivables", "/queues"] {
+        let response = console.get(path).await;
+        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE, "{path}");
+        assert_eq!(response.headers()["retry-after"], "5");
+        assert!(json(response).await["detail"].as_str().unwrap().ends_with(" is unavailable."), "{path}");
+    }
+}
+
+#[test]
+fn the_document_has_every_path_parameter_and_schema() {
+    let document: Value = serde_json::from_str(&openapi()).unwrap();
+    let paths = document["paths"].as_object().unwrap();
+    assert_eq!(paths.len(), 14);
+    for (path, item) in paths {
+        let operation = &item["get"];
+        assert!(operation["summary"].is_string() && operation["responses"]["200"].is_object(), "{path}");
+        let protected = path != "/api/v1/openapi.json";
+        assert_eq!(operation["responses"]["401"].is_object(), protected, "{path}");
+        assert_eq!(operation["security"], if protected { json!([{"token": []}]) } else { json!([{}]) });
+    }
+    let events = paths["/api/v1/events"]["get"]["parameters"].as_array().unwrap();
+    let names: Vec<_> = events.iter().map(|parameter| parameter["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["source", "provider", "topic", "state", "subject", "from", "to", "limit", "cursor"]);
+    // Whatever is referred to is there, and of two types with one name neither hides the other.
+    let text = document.to_string();
+    for reference in text.split("\"$ref\":\"#").skip(1) {
+        let pointer = reference.split('"').next().unwrap();
+        assert!(document.pointer(pointer).is_some(), "{pointer}");
+    }
+    let words = |name: &str| {
+        let state = &document["components"]["schemas"][name]["properties"]["state"];
+        document.pointer(&state["$ref"].as_str().unwrap()[1..]).unwrap()["enum"].clone()
+    };
+    assert_eq!(words("EventRow"), json!(["pending", "handled", "dead", "unrouted"]));
+    assert_eq!(words("Receivable"), json!(["open", "paid", "canceled"]));
+    assert_eq!(words("Agreement"), json!(["active", "settled", "canceled", "inactive"]));
+    assert_eq!(words("Prescription"), json!(["pending", "in_analysis", "rejected", "renewed"]));
+}

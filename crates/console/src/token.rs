@@ -1,0 +1,79 @@
+//! The bearer token (RFC 6750), and how long a request with it may take.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{Request, State};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use http::header::AUTHORIZATION;
+use subtle::ConstantTimeEq;
+
+use crate::ConsoleState;
+use crate::refusal::Refusal;
+
+/// A secret that every client shares. It cannot be printed.
+#[derive(Clone)]
+pub struct Token(Arc<str>);
+
+impl Token {
+    /// The token with this text.
+    pub fn new(text: impl Into<Arc<str>>) -> Self {
+        Self(text.into())
+    }
+
+    /// Compares in a time that depends on the lengths alone. An empty token fits nothing.
+    fn fits(&self, presented: &[u8]) -> bool {
+        !self.0.is_empty() && bool::from(self.0.as_bytes().ct_eq(presented))
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token(…)")
+    }
+}
+
+/// Longer than any list takes and shorter than a client waits: a database that neither answers nor breaks off
+/// becomes a 503.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Lets a request pass that has the token.
+pub(crate) async fn authorize(State(state): State<ConsoleState>, request: Request, next: Next) -> Response {
+    let presented = request.headers().get(AUTHORIZATION).and_then(|value| bearer(value.as_bytes()));
+    if !presented.is_some_and(|presented| state.token.fits(presented)) {
+        return Refusal::Unauthorized.into_response();
+    }
+    let answered = tokio::time::timeout(ANSWER_TIMEOUT, next.run(request)).await;
+    answered.unwrap_or_else(|_| Refusal::NotInTime.into_response())
+}
+
+/// What follows the scheme, whose case does not matter (RFC 9110, section 11.1).
+fn bearer(value: &[u8]) -> Option<&[u8]> {
+    let (scheme, rest) = value.split_at_checked(7)?;
+    scheme.eq_ignore_ascii_case(b"bearer ").then(|| rest.trim_ascii())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_whole_token_fits_and_it_is_never_printed() {
+        let token = Token::new("s3cret");
+        assert!(token.fits(b"s3cret"));
+        for almost in ["", "s3cre", "s3cret ", "s3creT", "s3cret1"] {
+            assert!(!token.fits(almost.as_bytes()), "{almost:?}");
+        }
+        assert!(!Token::new("").fits(b""));
+        assert!(!format!("{token:?}").contains("s3"));
+    }
+
+    #[test]
+    fn the_scheme_is_read_in_any_case() {
+        assert_eq!(bearer(b"bEaReR  abc"), Some(&b"abc"[..]));
+        assert_eq!(bearer(b"Basic abc"), None);
+        assert_eq!(bearer(b"Bearer"), None);
+    }
+}
