@@ -17,6 +17,8 @@ use broker::{
 };
 use broker_rabbitmq::{Config, RabbitMq};
 use event::{HeaderValue, Message};
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpListener;
 use tokio::task::{JoinSet, block_in_place};
 use tokio::time::timeout;
 
@@ -176,7 +178,7 @@ async fn take_until_seen(broker: &RabbitMq, mut expected: BTreeSet<String>) -> B
 async fn a_returned_message_fails_its_own_publish_and_no_other() {
     let broker = declared(config(&SharedNode::fresh().url)).await;
     let key = |number| if number % 3 == 0 { "nobody" } else { "good" };
-    let results = publish_all(&broker, (0..1_500).map(|n| (exchange(), key(n), message(n)))).await;
+    let results = publish_all(&broker, (0..6_000).map(|n| (exchange(), key(n), message(n)))).await;
     let mut expected = BTreeSet::new();
     for (number, result) in results {
         match result {
@@ -187,7 +189,7 @@ async fn a_returned_message_fails_its_own_publish_and_no_other() {
             Err(error) => panic!("{number}: {error:?}"),
         }
     }
-    assert_eq!(expected.len(), 1_000);
+    assert_eq!(expected.len(), 4_000);
     take_until_seen(&broker, expected).await;
 }
 
@@ -247,6 +249,26 @@ async fn a_caller_that_goes_away_disturbs_nobody() {
     let results = publish_all(&broker, (0..300).map(|n| (exchange(), "good", message(n)))).await;
     assert!(results.iter().all(|(_, result)| result.is_ok()), "{results:?}");
     take_until_seen(&broker, (0..300).map(|n| n.to_string()).collect()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_silent_host_is_given_up_and_the_next_one_is_used() {
+    let silent = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
+    let port = silent.local_addr().expect("it is bound").port();
+    let SharedNode { url } = SharedNode::fresh();
+    let url = url.replacen('@', &format!("@127.0.0.1:{port},"), 1);
+    let broker = RabbitMq::connect(Config { connection_timeout_ms: 1_000, ..config(&url) });
+    let info = broker.check().await.expect("the second host answers");
+    assert!(!info.address.contains(&port.to_string()), "{}", info.address);
+    assert!(!info.address.contains("guest"), "{}", info.address);
+    // The attempt is ended, not left behind.
+    let (mut attempt, _) = silent.accept().await.expect("it was connected to");
+    let mut header = Vec::new();
+    timeout(PATIENCE, attempt.read_to_end(&mut header))
+        .await
+        .expect("it was given up")
+        .expect("it was closed");
+    assert_eq!(header, b"AMQP\x00\x00\x09\x01");
 }
 
 #[tokio::test(flavor = "multi_thread")]

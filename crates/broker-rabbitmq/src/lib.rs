@@ -8,6 +8,9 @@
 //! `amqps`; the metrics recorder is installed, as handles to metrics are taken once; and lapin's own log is off
 //! (target `lapin`), because it writes returned messages whole.
 //!
+//! One thing RabbitMQ does not promise: a quorum queue is of no use after `kill -9` of a node within half a second of
+//! the queue's first declaration. Topology is declared at start, long before anything depends on it.
+//!
 //! ```no_run
 //! use broker_rabbitmq::{Config, RabbitMq};
 //!
@@ -50,7 +53,8 @@ pub use crate::url::{AmqpUrl, AmqpUrlError};
 pub struct Config {
     /// Where RabbitMQ is, and who asks.
     pub url: AmqpUrl,
-    /// How long one host may take to be connected to, and an operation other than publishing to be done.
+    /// How long one host may take to be connected to. An operation other than publishing and declaring may take as
+    /// long again once every host was tried.
     pub connection_timeout_ms: u64,
     /// How long a publish may take, publishing again included.
     pub confirm_timeout_ms: u64,
@@ -80,6 +84,12 @@ impl Config {
 
     pub(crate) fn connection_timeout(&self) -> Duration {
         Duration::from_millis(self.connection_timeout_ms)
+    }
+
+    /// Every host once, then the operation.
+    pub(crate) fn operation_timeout(&self) -> Duration {
+        let hosts = u32::try_from(self.url.hosts.len()).unwrap_or(u32::MAX);
+        self.connection_timeout().saturating_mul(hosts.saturating_add(1))
     }
 
     pub(crate) fn confirm_timeout(&self) -> Duration {
@@ -138,7 +148,7 @@ impl RabbitMq {
     }
 
     fn deadline(&self) -> Instant {
-        Instant::now() + self.config.connection_timeout()
+        Instant::now() + self.config.operation_timeout()
     }
 }
 

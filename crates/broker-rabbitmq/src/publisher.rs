@@ -127,7 +127,7 @@ impl Publisher {
             let owner = Owner {
                 requests,
                 connection: connection.clone(),
-                open_timeout: config.connection_timeout(),
+                open_timeout: config.operation_timeout(),
                 // Leaves the other half of each caller's time for publishing again.
                 stall: config.confirm_timeout() / 2,
                 window,
