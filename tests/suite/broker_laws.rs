@@ -71,12 +71,6 @@ impl OwnNode {
         self.node.url("/")
     }
 
-    /// RabbitMQ writes its directory of quorum queues every half second (`auto_save` in Ra's `ra_directory`), and no
-    /// interface tells when: a queue that is newer is of no use after `kill -9`.
-    async fn remembers_its_queues(&self) {
-        tokio::time::sleep(Duration::from_secs(1)).await;
-    }
-
     fn crash_now(&self) {
         self.crashed.store(true, Ordering::Relaxed);
         block_in_place(|| self.node.kill9().and_then(|()| self.node.restart())).expect("the node comes back");
@@ -96,7 +90,6 @@ impl Instance for OwnNode {
     }
 
     async fn crash(&self) {
-        self.remembers_its_queues().await;
         self.crash_now();
     }
 }
@@ -314,7 +307,6 @@ async fn every_publish_that_returned_is_there_after_a_kill_under_load() {
     let node = OwnNode::start();
     // Patient enough to see the node come back: what was in flight is published again.
     let broker = declared(Config { confirm_timeout_ms: 60_000, ..config(&node.url()) }).await;
-    node.remembers_its_queues().await;
     let publishing = {
         let broker = broker.clone();
         tokio::spawn(async move {
@@ -343,7 +335,6 @@ async fn a_handle_outlives_an_outage_and_says_unavailable_in_time() {
     let node = OwnNode::start();
     let broker = declared(Config { confirm_timeout_ms: 2_000, ..config(&node.url()) }).await;
     broker.publish(&exchange(), "good", message("before")).await.expect("the node lives");
-    node.remembers_its_queues().await;
     block_in_place(|| node.node.kill9()).expect("the node is ours");
 
     let unborn = RabbitMq::connect(Config { confirm_timeout_ms: 2_000, ..config(&node.url()) });

@@ -9,7 +9,7 @@
 //! (target `lapin`), because it writes returned messages whole.
 //!
 //! One thing RabbitMQ does not promise: a quorum queue is of no use after `kill -9` of a node within half a second of
-//! the queue's first declaration. Topology is declared at start, long before anything depends on it.
+//! the queue's first declaration. [`Broker::declare`] therefore returns a second late when it made a queue.
 //!
 //! ```no_run
 //! use broker_rabbitmq::{Config, RabbitMq};
@@ -42,7 +42,7 @@ use broker::{
 };
 use event::Message;
 use tokio::sync::watch;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use crate::connection::Supervised;
 use crate::publisher::Publisher;
@@ -96,6 +96,10 @@ impl Config {
         Duration::from_millis(self.confirm_timeout_ms)
     }
 }
+
+/// How long a new quorum queue needs before it survives a crash of its node: RabbitMQ writes its directory of queues
+/// every half second (`auto_save` in Ra's `ra_directory`), and no interface tells when.
+const NEW_QUEUE_SETTLES: Duration = Duration::from_secs(1);
 
 /// Why the broker is unavailable, where lapin has no error of its own.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -175,7 +179,12 @@ impl broker::Subscriber for RabbitMq {
 #[async_trait]
 impl Broker for RabbitMq {
     async fn declare(&self, topology: &Topology) -> Result<(), BrokerError> {
+        let queues: Vec<QueueName> = topology.queues.iter().map(|queue| queue.name.clone()).collect();
+        let asked = declare::statuses(&self.consuming, &queues, self.deadline()).await;
         declare::declare(&self.consuming, topology, self.deadline()).await?;
+        if matches!(asked, Err(BrokerError::MissingQueue { .. })) {
+            sleep(NEW_QUEUE_SETTLES).await;
+        }
         let mut declared = self.declared.lock().unwrap_or_else(PoisonError::into_inner);
         remember(&mut declared, topology);
         Ok(())
