@@ -25,9 +25,9 @@ const REFERENCES: [Reference; 5] = [
         arguments: &["topology", "show", "--format", "definitions"],
     },
     Reference { file: "docs/topics.md", arguments: &["topology", "show", "--format", "markdown"] },
-    Reference { file: "docs/openapi.json", arguments: &["console", "--openapi"] },
+    Reference { file: "docs/openapi.json", arguments: &["openapi"] },
     Reference { file: "docs/configuration.toml", arguments: &["config", "show", "--default"] },
-    Reference { file: "docs/cli.md", arguments: &["help", "--markdown"] },
+    Reference { file: "docs/cli.md", arguments: &["help-markdown"] },
 ];
 
 /// Writes every reference, or with `check` compares it with what is there.
