@@ -4,8 +4,8 @@
 //! as far as [`Topology`] goes and refuses to know the protocol. Delivery order, redelivery, expiry and the delivery
 //! limit follow RabbitMQ's quorum queues. The file belongs to one process; a second one is turned away.
 //!
-//! [`writer`] is the thread that does everything, [`state`] what an operation means, [`queue`] and [`routes`] what is
-//! in memory, [`file`] what is on the disk.
+//! `writer` is the thread that does everything, `state` what an operation means, `queue` and `routes` what is
+//! in memory, `file` what is on the disk.
 
 use std::collections::HashSet;
 use std::io;
