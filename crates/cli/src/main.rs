@@ -1,2 +1,141 @@
-//! P.
-fn main() {}
+//! `malote`: the one binary. Reads the command line and the configuration, and runs a role or a command.
+//!
+//! The only crate that reads files of settings and the environment, wires roles, and is a client of the
+//! administration API.
+
+mod api;
+mod args;
+mod commands;
+mod config;
+mod data_dir;
+mod domains;
+mod installation;
+mod report;
+mod roles;
+mod sender;
+mod signals;
+mod table;
+mod telemetry;
+mod welcome;
+
+use std::net::SocketAddr;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::Parser;
+
+use crate::args::{Cli, Command, Events, Listing, Rejected};
+use crate::commands::{configuration, demo, doctor, lists, markdown, simulate, topology};
+use crate::config::Config;
+use crate::roles::{Roles, Running};
+use crate::signals::Signals;
+use crate::telemetry::Telemetry;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    // Fails only where one is installed already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let ended = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")
+        .and_then(|runtime| runtime.block_on(run(cli)));
+    ended.unwrap_or_else(|error| report::failed(&error))
+}
+
+async fn run(cli: Cli) -> Result<ExitCode> {
+    match &cli.command {
+        Command::Openapi => {
+            report::line(console::openapi());
+            return Ok(ExitCode::SUCCESS);
+        }
+        Command::HelpMarkdown => {
+            report::print(&markdown::reference());
+            return Ok(ExitCode::SUCCESS);
+        }
+        Command::Config(args::Config::Show { default: true }) => {
+            report::print(config::DEFAULT);
+            return Ok(ExitCode::SUCCESS);
+        }
+        Command::Demo(args) => return demo::run(args).await,
+        _ => {}
+    }
+    let loaded = config::load(cli.config.as_deref())?;
+    let mut config = loaded.config.clone();
+    let config = &mut config;
+    match cli.command {
+        Command::Up => role(config, Roles::all(), None).await?,
+        Command::Ingress(args) => {
+            role(config, Roles { ingress: true, ..Roles::default() }, args.listen).await?
+        }
+        Command::Ledger(args) => {
+            role(config, Roles { ledger: true, ..Roles::default() }, args.listen).await?
+        }
+        Command::Console(args) => {
+            role(config, Roles { console: true, ..Roles::default() }, args.listen).await?
+        }
+        Command::Consume(args) => {
+            let domain =
+                domains::named(&args.consumer).context("the command line takes known consumers only")?;
+            let roles = Roles { domains: std::slice::from_ref(domain), ..Roles::default() };
+            role(config, roles, args.role.listen).await?;
+        }
+        Command::Simulate(args) => return simulate::run(args, config).await,
+        Command::Events(Events::List(list)) => lists::events(list, config).await?,
+        Command::Events(Events::Show(show)) => lists::show(&lists::EVENTS, show, config).await?,
+        Command::Dead(Listing::List(list)) => lists::list(&lists::DEAD, list, config).await?,
+        Command::Rejected(Rejected::List(list)) => lists::list(&lists::REJECTED, list, config).await?,
+        Command::Rejected(Rejected::Show(show)) => lists::show(&lists::REJECTED, show, config).await?,
+        Command::Unrouted(Listing::List(list)) => lists::list(&lists::UNROUTED, list, config).await?,
+        Command::Invoices(Listing::List(list)) => lists::list(&lists::INVOICES, list, config).await?,
+        Command::Receivables(Listing::List(list)) => lists::list(&lists::RECEIVABLES, list, config).await?,
+        Command::Agreements(Listing::List(list)) => lists::list(&lists::AGREEMENTS, list, config).await?,
+        Command::Prescriptions(Listing::List(list)) => {
+            lists::list(&lists::PRESCRIPTIONS, list, config).await?
+        }
+        Command::Queues(output) => lists::queues(output, config).await?,
+        Command::Topology(args::Topology::Show { format }) => topology::show(format, config),
+        Command::Topology(args::Topology::Apply) => topology::apply(config).await?,
+        Command::Config(_) if matches!(cli.command, Command::Config(args::Config::Check)) => {
+            configuration::check(&loaded)
+        }
+        Command::Config(_) => report::print(&config::shown(&loaded.tree)),
+        Command::Doctor => return doctor::run(config).await,
+        Command::Demo(_) | Command::Openapi | Command::HelpMarkdown => {}
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Runs roles until a signal or an error ends them.
+async fn role(config: &mut Config, roles: Roles, listen: Option<SocketAddr>) -> Result<()> {
+    if let Some(listen) = listen {
+        let port = match (roles.ingress, roles.console) {
+            (true, _) => &mut config.ingress.listen,
+            (false, true) => &mut config.console.listen,
+            (false, false) => &mut config.operations.listen,
+        };
+        *port = listen;
+    }
+    let mut signals = Signals::take().context("cannot take signals")?;
+    let telemetry = Telemetry::install(config)?;
+    let stop = tokio_util::sync::CancellationToken::new();
+    let started = tokio::select! {
+        started = Running::start(config, roles, &telemetry) => Some(started?),
+        () = signals.next() => None,
+    };
+    let Some(mut running) = started else { return Ok(()) };
+    welcome::tell(config, roles, &running);
+    let failed = tokio::select! {
+        () = signals.next() => None,
+        error = running.failed() => Some(error),
+        () = telemetry.upkeep(stop.clone()) => None,
+    };
+    tracing::info!("stopping");
+    signals.end_on_next();
+    running.stop().await;
+    // Waits for the network, on a thread that may.
+    let flushed = tokio::task::spawn_blocking(move || telemetry.flush()).await;
+    flushed.context("the last spans were not sent")?;
+    tracing::info!("stopped");
+    failed.map_or(Ok(()), Err)
+}

@@ -1,0 +1,323 @@
+//! The command line: the one registry of commands, from which parser, help and reference are made.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::builder::PossibleValuesParser;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::domains;
+
+/// Takes the webhooks that providers post, loses none, and books each where it belongs.
+#[derive(Debug, Parser)]
+#[command(name = "malote", version, max_term_width = 110, propagate_version = false)]
+#[command(after_help = "Start with `malote demo`. Settings: `malote config show --default`.")]
+pub struct Cli {
+    /// The configuration file [default: ./malote.toml if it is there, else the built-in defaults].
+    #[arg(long, global = true, value_name = "FILE", env = "MALOTE_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What malote can be told to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Start everything embedded, post every documented example of the four providers, show what was booked.
+    Demo(Demo),
+    /// Run every role in one process.
+    Up,
+    /// Run the ingress: take webhooks and publish them.
+    Ingress(Role),
+    /// Run the ledger: record every event and what becomes of it.
+    Ledger(Role),
+    /// Run one consumer.
+    Consume(Consume),
+    /// Run the administration API.
+    Console(Role),
+    /// Post to the configured sources as the providers would.
+    Simulate(Simulate),
+    /// Every event that was received.
+    #[command(subcommand)]
+    Events(Events),
+    /// Dead letters: events that a consumer gave up, with the error.
+    #[command(subcommand)]
+    Dead(Listing),
+    /// Authenticated bodies that could not be used, with the cause.
+    #[command(subcommand)]
+    Rejected(Rejected),
+    /// Events that no consumer is bound to.
+    #[command(subcommand)]
+    Unrouted(Listing),
+    /// Notas fiscais.
+    #[command(subcommand)]
+    Invoices(Listing),
+    /// Contas a receber: instalments of agreements, and orders.
+    #[command(subcommand)]
+    Receivables(Listing),
+    /// Debt-settlement agreements.
+    #[command(subcommand)]
+    Agreements(Listing),
+    /// Prescription renewals.
+    #[command(subcommand)]
+    Prescriptions(Listing),
+    /// How full each queue is, and how many consumers take from it.
+    Queues(Output),
+    /// Exchanges, queues and bindings.
+    #[command(subcommand)]
+    Topology(Topology),
+    /// The configuration.
+    #[command(subcommand)]
+    Config(Config),
+    /// Reach broker, store and API; say what is missing and how to mend it.
+    Doctor,
+    /// Print the OpenAPI document of the administration API.
+    Openapi,
+    /// Print the reference of all commands as Markdown.
+    #[command(hide = true)]
+    HelpMarkdown,
+}
+
+/// `malote demo`
+#[derive(Debug, Args)]
+pub struct Demo {
+    /// End when everything is booked, with status 1 if anything is not as expected.
+    #[arg(long)]
+    pub once: bool,
+    /// Keep the data in this folder [default: a temporary one that is removed at the end].
+    #[arg(long, value_name = "FOLDER")]
+    pub keep: Option<PathBuf>,
+}
+
+/// A role that runs by itself.
+#[derive(Debug, Args)]
+pub struct Role {
+    /// Where to listen instead of the configured address.
+    #[arg(long, value_name = "ADDRESS")]
+    pub listen: Option<SocketAddr>,
+}
+
+/// `malote consume`
+#[derive(Debug, Args)]
+pub struct Consume {
+    /// Which consumer.
+    #[arg(value_parser = PossibleValuesParser::new(domains::ALL.iter().map(|domain| domain.name())))]
+    pub consumer: String,
+    /// Where health and metrics are.
+    #[command(flatten)]
+    pub role: Role,
+}
+
+/// `malote simulate`
+#[derive(Clone, Debug, Args)]
+pub struct Simulate {
+    /// Only this source [default: every configured one].
+    #[arg(long, value_name = "NAME")]
+    pub source: Option<String>,
+    /// Requests per second [default: as many as are answered].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub rate: Option<u32>,
+    /// How many requests.
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..))]
+    pub count: u64,
+    /// How many requests are under way at once.
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=4096))]
+    pub connections: u16,
+    /// The ingress [default: the configured address].
+    #[arg(long, value_name = "URL")]
+    pub url: Option<String>,
+}
+
+/// How the administration API is reached.
+#[derive(Clone, Debug, Default, Args)]
+pub struct ApiArgs {
+    /// The administration API [default: the configured address].
+    #[arg(long, value_name = "URL", env = "MALOTE_API")]
+    pub api: Option<String>,
+    /// Its bearer token [default: the configured one, or the data directory's].
+    #[arg(long, value_name = "TOKEN", env = "MALOTE_TOKEN", hide_env_values = true)]
+    pub token: Option<String>,
+}
+
+/// What is asked of the administration API, and how it is printed.
+#[derive(Clone, Debug, Default, Args)]
+pub struct Output {
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+    /// How the API is reached.
+    #[command(flatten)]
+    pub api: ApiArgs,
+}
+
+/// A list and its filters.
+#[derive(Debug, Subcommand)]
+pub enum Listing {
+    /// The newest first.
+    List(List),
+}
+
+/// `list`
+#[derive(Clone, Debug, Args)]
+pub struct List {
+    /// The most rows.
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
+    pub limit: u32,
+    /// Only rows with these values, such as `--where state=open --where source=rec-1`.
+    #[arg(long = "where", value_name = "FIELD=VALUE", value_parser = filter)]
+    pub filters: Vec<(String, String)>,
+    /// Only rows of this source.
+    #[arg(long, value_name = "NAME")]
+    pub source: Option<String>,
+    /// How it is asked and printed.
+    #[command(flatten)]
+    pub output: Output,
+}
+
+fn filter(text: &str) -> Result<(String, String), String> {
+    text.split_once('=')
+        .map(|(field, value)| (field.to_owned(), value.to_owned()))
+        .ok_or_else(|| "expected FIELD=VALUE".to_owned())
+}
+
+/// `malote events`
+#[derive(Debug, Subcommand)]
+pub enum Events {
+    /// The newest first.
+    List(EventList),
+    /// One event: its envelope, its body and what became of it.
+    Show(Show),
+}
+
+/// `malote events list`
+#[derive(Clone, Debug, Args)]
+pub struct EventList {
+    /// Only events of this provider.
+    #[arg(long, value_name = "NAME")]
+    pub provider: Option<String>,
+    /// Only events of this topic.
+    #[arg(long, value_name = "TOPIC")]
+    pub topic: Option<String>,
+    /// Only events in this state.
+    #[arg(long, value_name = "STATE", value_parser = ["pending", "handled", "dead", "unrouted"])]
+    pub state: Option<String>,
+    /// Only events about this subject, such as order/0000593098.
+    #[arg(long, value_name = "SUBJECT")]
+    pub subject: Option<String>,
+    /// Only events received at this time or later, such as 2026-11-22T16:00:00Z.
+    #[arg(long, value_name = "TIME")]
+    pub since: Option<String>,
+    /// Only events received before this time.
+    #[arg(long, value_name = "TIME")]
+    pub until: Option<String>,
+    /// The rest.
+    #[command(flatten)]
+    pub list: List,
+}
+
+/// `malote rejected`
+#[derive(Debug, Subcommand)]
+pub enum Rejected {
+    /// The newest first.
+    List(List),
+    /// One rejected body and its cause.
+    Show(Show),
+}
+
+/// `show`
+#[derive(Clone, Debug, Args)]
+pub struct Show {
+    /// Its id.
+    pub id: String,
+    /// How it is asked and printed.
+    #[command(flatten)]
+    pub output: Output,
+}
+
+/// `malote topology`
+#[derive(Debug, Subcommand)]
+pub enum Topology {
+    /// What is declared.
+    Show {
+        /// In which form.
+        #[arg(long, value_enum, default_value_t = TopologyFormat::Table)]
+        format: TopologyFormat,
+    },
+    /// Declare it on the configured broker; what exists stays as it is.
+    Apply,
+}
+
+/// The form of `malote topology show`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum TopologyFormat {
+    /// For people.
+    Table,
+    /// RabbitMQ definitions, for `rabbitmqctl import_definitions`.
+    Definitions,
+    /// The topic reference: every provider, topic and meaning, and who consumes it.
+    Markdown,
+    /// Exchanges, queues and bindings as JSON.
+    Json,
+}
+
+/// `malote config`
+#[derive(Debug, Subcommand)]
+pub enum Config {
+    /// Report every mistake of file and environment.
+    Check,
+    /// Print what is in force, without secrets.
+    Show {
+        /// Print the commented defaults instead: the reference of every setting.
+        #[arg(long)]
+        default: bool,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_of_the_design_is_there() {
+        for line in [
+            "demo --once",
+            "up",
+            "ingress",
+            "ledger",
+            "console --listen 127.0.0.1:0",
+            "consume invoices",
+            "consume receivables",
+            "consume prescriptions --listen 127.0.0.1:0",
+            "simulate --source me --rate 10 --count 5",
+            "events list --state dead --limit 5 --json",
+            "events show 0199d3c0-1f2e-7abc-8def-0123456789ab",
+            "dead list",
+            "rejected list",
+            "unrouted list",
+            "invoices list",
+            "receivables list --where state=open",
+            "agreements list --api http://127.0.0.1:1 --token x",
+            "prescriptions list",
+            "queues",
+            "topology show --format definitions",
+            "topology apply --config malote.toml",
+            "config check",
+            "config show --default",
+            "doctor",
+        ] {
+            let words = std::iter::once("malote").chain(line.split(' '));
+            if let Err(error) = Cli::try_parse_from(words) {
+                panic!("{line}: {error}");
+            }
+        }
+        assert!(Cli::try_parse_from(["malote", "consume", "ledgers"]).is_err());
+    }
+}

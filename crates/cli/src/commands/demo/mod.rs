@@ -1,0 +1,274 @@
+//! `malote demo`: everything embedded, every documented example posted, and what came of it.
+//!
+//! Posts over HTTP with the credentials of each source and reads the books through the administration API, as the
+//! providers and the operators of a real installation do.
+
+mod books;
+mod setting;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use providers::Provider;
+use serde_json::Value;
+
+use self::books::Books;
+use self::setting::Setting;
+use super::lists;
+use crate::api::Api;
+use crate::args::Demo;
+use crate::config::{Config, Source};
+use crate::report;
+use crate::roles::{Roles, Running};
+use crate::sender::Sender;
+use crate::signals::Signals;
+use crate::table::{self, Lines};
+use crate::telemetry::Telemetry;
+
+/// How long everything may take to be settled.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Runs the demo.
+pub async fn run(args: &Demo) -> Result<ExitCode> {
+    let mut signals = Signals::take().context("cannot take signals")?;
+    let setting = Setting::make(args.keep.as_deref())?;
+    let telemetry = Telemetry::install(&setting.config)?;
+    let running = Running::start(&setting.config, Roles::all(), &telemetry).await?;
+    let shown = tokio::select! {
+        shown = show(&setting, &running) => shown,
+        () = signals.next() => bail!("interrupted"),
+    };
+    let wrong = match shown {
+        Ok(wrong) => wrong,
+        Err(error) => {
+            running.stop().await;
+            return Err(error);
+        }
+    };
+    if wrong.is_empty() {
+        report::line("\nEverything is as expected.");
+    } else {
+        report::line("\nNot as expected:");
+        wrong.iter().for_each(|wrong| report::line(format!("  {wrong}")));
+    }
+    if !args.once {
+        report::print(&setting.invitation(&running));
+        signals.next().await;
+        signals.end_on_next();
+    }
+    running.stop().await;
+    Ok(if wrong.is_empty() || !args.once { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Posts and tells; gives what is not as expected.
+async fn show(setting: &Setting, running: &Running) -> Result<Vec<String>> {
+    let address = |address: Option<SocketAddr>| address.context("every role runs");
+    let (ingress, console) = (address(running.ingress)?, address(running.console)?);
+    let token = running.token.clone().context("the console has a token")?;
+    let api = Api::at(&format!("http://{console}"), token)?;
+    let mut posting = Posting {
+        config: &setting.config,
+        sender: Sender::new(&format!("http://{ingress}"))?,
+        api,
+        accepted: BTreeMap::new(),
+        refused: Vec::new(),
+    };
+    let started = Instant::now();
+    report::line(format!(
+        "malote demo: posts every documented example to http://{ingress}/webhooks/<source>\n"
+    ));
+    for name in ["mercado-eletronico", "beneficio-visao", "gestao-online"] {
+        for topic in in_order(name) {
+            posting.post(name, &topic).await?;
+        }
+    }
+    posting.post("recuperador", "acordo.cadastrado").await?;
+    posting.settle().await?;
+    let before = Books::read(&posting.api).await?;
+    posting.post("recuperador", "acordo.cancelado").await?;
+    posting.post("recuperador", "acordo.quitado").await?;
+    posting.settle().await?;
+    let after = Books::read(&posting.api).await?;
+    let events = posting.api.list("events", &[], u32::MAX).await?;
+
+    report::print(&posting.summary(&events));
+    report::line(format!("\nAll in {:.1} s. The books:", started.elapsed().as_secs_f64()));
+    let section = |title: &str, view: &lists::View, rows: &[Value]| {
+        report::line(format!("\n{title}"));
+        report::print(&table::of_rows(view.columns, rows));
+    };
+    section("Agreements, after acordo.quitado", &lists::AGREEMENTS, &after.agreements);
+    section("Receivables, after acordo.cadastrado", &lists::RECEIVABLES, &before.instalments());
+    section("Receivables, after acordo.quitado", &lists::RECEIVABLES, &after.receivables);
+    section("Invoices", &lists::INVOICES, &after.invoices);
+    section("Prescriptions", &lists::PRESCRIPTIONS, &after.prescriptions);
+    report::print(&unrouted(&events));
+
+    let mut wrong = posting.refused;
+    wrong.extend(books::wrong(&before, &after));
+    let is_contrary = |event: &&Value| event["state"] == "unrouted" && has_consumer(event);
+    let contrary = events.iter().filter(is_contrary).count();
+    if contrary > 0 {
+        wrong.push(format!("{contrary} events are unrouted although a consumer is bound to their topic"));
+    }
+    let dead = events.iter().filter(|event| event["state"] == "dead").count();
+    if dead > 0 {
+        wrong.push(format!("{dead} events are dead letters: see `malote dead list`"));
+    }
+    Ok(wrong)
+}
+
+/// The topics of a provider that have an example, in the order that tells a story: all of Gestão Online's examples
+/// are about one order, and of two notices the one received later is newer.
+fn in_order(provider: &str) -> Vec<String> {
+    let Some(provider) = Provider::named(provider) else { return Vec::new() };
+    let mut topics: Vec<_> = provider
+        .topics()
+        .iter()
+        .filter(|topic| topic.example.is_some())
+        .map(|topic| topic.name.to_owned())
+        .collect();
+    topics.sort_by_key(|topic| topic != "ORDER_CANCEL");
+    topics
+}
+
+struct Posting<'a> {
+    config: &'a Config,
+    sender: Sender,
+    api: Api,
+    /// How many were posted and accepted, by provider.
+    accepted: BTreeMap<String, (u64, u64)>,
+    refused: Vec<String>,
+}
+
+impl Posting<'_> {
+    async fn post(&mut self, provider: &str, topic: &str) -> Result<()> {
+        let source = self.config.sources.iter().find(|source| source.provider.as_str() == provider);
+        let Source { name, auth, .. } = source.with_context(|| format!("no source for {provider}"))?;
+        let example = Provider::named(provider).and_then(|provider| {
+            provider.topics().iter().find(|info| info.name == topic).and_then(|info| info.example)
+        });
+        let example = example.with_context(|| format!("no example of {topic}"))?;
+        let answer = self.sender.post(name.as_str(), auth, example.to_owned()).await?;
+        let (posted, accepted) = self.accepted.entry(provider.to_owned()).or_default();
+        *posted += 1;
+        let answered: Value = serde_json::from_str(&answer.body).unwrap_or_default();
+        if answer.status.as_u16() == 200 && answered["topic"] == topic {
+            *accepted += 1;
+        } else {
+            self.refused.push(format!("{provider} {topic}: {} {}", answer.status, answer.body));
+        }
+        Ok(())
+    }
+
+    /// Waits until the ledger has every accepted event and no consumer has one to do.
+    async fn settle(&self) -> Result<()> {
+        let accepted: u64 = self.accepted.values().map(|(_, accepted)| accepted).sum();
+        let started = Instant::now();
+        loop {
+            let events = self.api.list("events", &[], u32::MAX).await?;
+            let pending = events.iter().filter(|event| event["state"] == "pending").count();
+            let unmarked = events.iter().filter(|event| is_unmarked(event)).count();
+            if events.len() as u64 == accepted && pending == 0 && unmarked == 0 {
+                return Ok(());
+            }
+            if started.elapsed() > PATIENCE {
+                bail!(
+                    "after {PATIENCE:?}, {} of {accepted} events are recorded and {pending} of them pending",
+                    events.len()
+                );
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    fn summary(&self, events: &[Value]) -> String {
+        let mut lines =
+            Lines::new(&["Provider", "Posted", "Accepted", "Booked", "Unrouted", "Authenticated by"]);
+        (1..5).for_each(|column| lines.align_right(column));
+        for Source { provider, name, .. } in &self.config.sources {
+            let (posted, accepted) = self.accepted.get(provider.as_str()).copied().unwrap_or_default();
+            let count = |state: &str| {
+                let is_one =
+                    |event: &&Value| event["provider"] == provider.as_str() && event["state"] == state;
+                events.iter().filter(is_one).count().to_string()
+            };
+            lines.add_texts([
+                provider.to_string(),
+                posted.to_string(),
+                accepted.to_string(),
+                count("handled"),
+                count("unrouted"),
+                setting::mechanisms(name.as_str()).to_owned(),
+            ]);
+        }
+        lines.to_string()
+    }
+}
+
+/// Recorded, without a consumer, and not marked unrouted yet: the mark comes by a queue of its own.
+fn is_unmarked(event: &Value) -> bool {
+    event["state"] == "handled" && !has_consumer(event)
+}
+
+fn has_consumer(event: &Value) -> bool {
+    event["consumers"].as_object().is_some_and(|consumers| !consumers.is_empty())
+}
+
+fn unrouted(events: &[Value]) -> String {
+    let topics: Vec<_> = events
+        .iter()
+        .filter(|event| event["state"] == "unrouted")
+        .filter_map(|event| event["topic"].as_str())
+        .collect();
+    if topics.is_empty() {
+        return String::new();
+    }
+    let mut families: BTreeMap<&str, u64> = BTreeMap::new();
+    for topic in &topics {
+        *families.entry(topic.split('.').next().unwrap_or(topic)).or_default() += 1;
+    }
+    let families: Vec<_> = families.iter().map(|(family, count)| format!("{family} {count}")).collect();
+    format!(
+        "\n{} events have a topic that no consumer is bound to: kept, and listed by `malote unrouted list`\n  ({})\n",
+        topics.len(),
+        families.join(", ")
+    )
+}
+
+/// The path of this program, as short as it can be typed.
+fn program() -> String {
+    let program = std::env::current_exe().unwrap_or_else(|_| "malote".into());
+    let here = std::env::current_dir().ok();
+    let short = here.and_then(|here| program.strip_prefix(here).ok().map(Path::to_owned));
+    short.unwrap_or(program).display().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_order_is_cancelled_before_it_is_created() {
+        let topics = in_order("gestao-online");
+        assert_eq!(topics[0], "ORDER_CANCEL");
+        assert_eq!(topics.len(), 6);
+    }
+
+    #[test]
+    fn every_provider_has_a_source_with_credentials_of_its_own() {
+        let setting = Setting::make(None).unwrap();
+        let providers: Vec<_> =
+            setting.config.sources.iter().map(|source| source.provider.to_string()).collect();
+        for provider in Provider::builtin() {
+            assert!(providers.contains(&provider.name().to_string()), "{}", provider.name());
+        }
+        assert!(
+            setting.config.sources.iter().all(|source| matches!(source.auth, providers::auth::Auth::All(_)))
+        );
+    }
+}

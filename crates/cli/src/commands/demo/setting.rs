@@ -1,0 +1,145 @@
+//! Where the demo runs: its folder, its ports, and a source for each provider with new secrets.
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, anyhow};
+use tempfile::TempDir;
+
+use super::program;
+use crate::config::{Config, load_parts};
+use crate::data_dir::{DataDir, random_hex};
+use crate::roles::Running;
+
+/// The demo's configuration, and the folder that holds it.
+pub struct Setting {
+    /// What is in force.
+    pub config: Config,
+    file: PathBuf,
+    token: String,
+    /// Removes the folder at the end.
+    _folder: Option<TempDir>,
+}
+
+/// How the source of each provider is authenticated.
+const MECHANISMS: [(&str, &str); 4] = [
+    ("mercado-eletronico", "HMAC-SHA256 of the body, and Basic"),
+    ("gestao-online", "token in the query"),
+    ("recuperador", "token in the query, and network"),
+    ("beneficio-visao", "header x-api-key"),
+];
+
+/// In words, how a source is authenticated.
+pub fn mechanisms(source: &str) -> &'static str {
+    MECHANISMS.iter().find(|(name, _)| *name == source).map_or("", |(_, mechanisms)| mechanisms)
+}
+
+impl Setting {
+    /// Makes the folder, a temporary one if none is named, and the configuration in it.
+    pub fn make(keep: Option<&Path>) -> Result<Self> {
+        let (path, folder) = match keep {
+            Some(path) => (path.to_owned(), None),
+            None => {
+                let folder = tempfile::Builder::new()
+                    .prefix("malote-demo-")
+                    .tempdir()
+                    .context("cannot make a folder")?;
+                (folder.path().to_owned(), Some(folder))
+            }
+        };
+        DataDir::open(&path)?;
+        let token = random_hex();
+        let text = configuration(&path, &token)?;
+        let file = path.join("malote.toml");
+        write_private(&file, &text).with_context(|| format!("cannot write {}", file.display()))?;
+        let name = file.display().to_string();
+        // The environment is that of another installation.
+        let (config, _) = load_parts(&name, &text, []).map_err(|mistakes| anyhow!(mistakes))?;
+        Ok(Self { config, file, token, _folder: folder })
+    }
+
+    /// What to try next: commands that work as they are.
+    pub fn invitation(&self, running: &Running) -> String {
+        let address =
+            |address: Option<SocketAddr>| address.map(|address| address.to_string()).unwrap_or_default();
+        let (ingress, console) = (address(running.ingress), address(running.console));
+        let (program, file) = (program(), self.file.display());
+        format!(
+            "
+It keeps running; Ctrl-C ends it.
+
+  webhooks  http://{ingress}/webhooks/<source>
+  api       http://{console}/api/v1  (its token: {})
+  metrics   http://{ingress}/metrics
+
+Post an order yourself:
+
+  curl -X POST 'http://{ingress}/webhooks/gestao-online?token={}' -H 'content-type: application/json' \\
+    -d '{{\"event_id\": \"ORDER_CREATED\", \"data\": {{\"code\": \"0000700001\", \"status\": 1}}}}'
+
+Then, in another terminal:
+
+  {program} --config {file} receivables list
+  {program} --config {file} events list
+  {program} --config {file} simulate --count 1000
+",
+            self.file.with_file_name("data").join("token").display(),
+            self.token,
+        )
+    }
+}
+
+fn configuration(path: &Path, token: &str) -> Result<String> {
+    let mut secrets = std::iter::repeat_with(random_hex);
+    let mut secret = || secrets.next().unwrap_or_default();
+    let data = toml::Value::from(path.join("data").display().to_string());
+    let (ingress, console) = (port("127.0.0.1:8080")?, port("127.0.0.1:8081")?);
+    Ok(format!(
+        r#"# Made by `malote demo`.
+data.dir = {data}
+ingress.listen = "{ingress}"
+console.listen = "{console}"
+log.filter = "warn"
+log.format = "text"
+
+[[sources]]
+name = "mercado-eletronico"
+provider = "mercado-eletronico"
+auth.basic = {{ username = "malote", passwords = ["{}"] }}
+auth.hmac = {{ header = "x-me-webhook-signature", algorithm = "sha256", encoding = "base64", secrets = ["{}"] }}
+
+[[sources]]
+name = "gestao-online"
+provider = "gestao-online"
+auth.query = {{ name = "token", secrets = ["{token}"] }}
+
+[[sources]]
+name = "recuperador"
+provider = "recuperador"
+auth.query = {{ name = "token", secrets = ["{}"] }}
+auth.networks = ["127.0.0.0/8", "::1"]
+
+[[sources]]
+name = "beneficio-visao"
+provider = "beneficio-visao"
+auth.header = {{ name = "x-api-key", secrets = ["{}"] }}
+"#,
+        secret(),
+        secret(),
+        secret(),
+        secret(),
+    ))
+}
+
+/// The address if it is free, else one with a port that is.
+fn port(wanted: &str) -> Result<SocketAddr> {
+    let listener = TcpListener::bind(wanted).or_else(|_| TcpListener::bind("127.0.0.1:0"));
+    listener.and_then(|listener| listener.local_addr()).context("no port is free")
+}
+
+fn write_private(file: &Path, text: &str) -> std::io::Result<()> {
+    use std::io::Write;
+    use std::os::unix::fs::OpenOptionsExt;
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create(true).truncate(true).mode(0o600).open(file)?.write_all(text.as_bytes())
+}

@@ -1,0 +1,283 @@
+//! `malote doctor`: looks at everything that an installation needs, and says how to mend what is wrong.
+
+use std::fs;
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::PermissionsExt;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use broker::{BrokerError, DynBroker};
+use providers::auth::Auth;
+
+use crate::api::Api;
+use crate::args::ApiArgs;
+use crate::config::Config;
+use crate::installation;
+use crate::report::{self, chain};
+use crate::table::coloured;
+
+/// The oldest RabbitMQ whose quorum queues keep what we declare (at-least-once dead-lettering, message TTL).
+const OLDEST_RABBITMQ: (u64, u64) = (3, 10);
+
+/// The oldest PostgreSQL that its project still mends.
+const OLDEST_POSTGRESQL: (u64, u64) = (15, 0);
+
+#[derive(Default)]
+struct Findings {
+    wrong: usize,
+}
+
+impl Findings {
+    fn good(&self, text: impl AsRef<str>) {
+        self.line("✓", "32", text.as_ref());
+    }
+
+    /// Works, and should be known.
+    fn note(&self, text: impl AsRef<str>) {
+        self.line("!", "33", text.as_ref());
+    }
+
+    fn bad(&mut self, text: impl AsRef<str>, mend: impl AsRef<str>) {
+        self.wrong += 1;
+        self.line("✗", "31", text.as_ref());
+        report::line(format!("    {}", mend.as_ref()));
+    }
+
+    fn line(&self, mark: &str, colour: &str, text: &str) {
+        match coloured() {
+            true => report::line(format!("\x1b[{colour}m{mark}\x1b[0m {text}")),
+            false => report::line(format!("{mark} {text}")),
+        }
+    }
+}
+
+/// Looks and tells. Status 1 if anything has to be mended.
+pub async fn run(config: &Config) -> Result<ExitCode> {
+    let mut findings = Findings::default();
+    findings.good("the configuration has no mistake");
+    data_dir(config, &mut findings);
+    let is_up = api(config, &mut findings).await;
+    broker(config, is_up, &mut findings).await;
+    store(config, &mut findings).await;
+    sources(config, &mut findings);
+    if is_up.is_none() {
+        ports(config, &mut findings);
+    }
+    Ok(if findings.wrong == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn data_dir(config: &Config, findings: &mut Findings) {
+    let dir = &config.data.dir;
+    let Ok(metadata) = fs::metadata(dir) else {
+        return findings.note(format!(
+            "the data directory {} is not there yet: the first start makes it",
+            dir.display()
+        ));
+    };
+    let mode = metadata.permissions().mode() & 0o777;
+    if mode & 0o077 != 0 {
+        let mend = format!("others may look into it: chmod 700 {}", dir.display());
+        findings.bad(format!("the data directory {} has mode {mode:o}", dir.display()), mend);
+    }
+    for name in ["token", "subject-key"] {
+        let file = dir.join(name);
+        let Ok(metadata) = fs::metadata(&file) else { continue };
+        let mode = metadata.permissions().mode() & 0o777;
+        if mode & 0o077 != 0 {
+            findings.bad(
+                format!("{} has mode {mode:o}", file.display()),
+                format!("chmod 600 {}", file.display()),
+            );
+        }
+    }
+    match tempfile::tempfile_in(dir) {
+        Ok(_) => findings.good(format!("the data directory {} can be written", dir.display())),
+        Err(error) => findings.bad(
+            format!("the data directory {} cannot be written: {error}", dir.display()),
+            "give it to the user that runs malote, or set data.dir",
+        ),
+    }
+    if let Some(free) = free_megabytes(dir) {
+        match free {
+            0..1024 => findings.bad(
+                format!("{free} MB are free there"),
+                "make room: a full disk stops the embedded broker and store",
+            ),
+            _ => findings.good(format!("{} GB are free there", free / 1024)),
+        }
+    }
+}
+
+fn free_megabytes(dir: &std::path::Path) -> Option<u64> {
+    let status = rustix::fs::statvfs(dir).ok()?;
+    Some(status.f_bavail * status.f_frsize / (1024 * 1024))
+}
+
+/// Whether the API answers: `None` when nobody listens.
+async fn api(config: &Config, findings: &mut Findings) -> Option<bool> {
+    let listens = tokio::net::TcpStream::connect(reachable(config.console.listen)).await.is_ok();
+    if !listens {
+        findings.note(format!(
+            "nobody listens on {}: `malote up` or `malote console` serves the API there",
+            config.console.listen
+        ));
+        return None;
+    }
+    let asked = match Api::new(&ApiArgs::default(), config) {
+        Ok(api) => api.get("version", &[]).await.map(|version| (api.base().to_owned(), version)),
+        Err(error) => Err(error),
+    };
+    match asked {
+        Ok((base, version)) => {
+            findings.good(format!(
+                "the API at {base} answers: malote {}",
+                version["version"].as_str().unwrap_or("?")
+            ));
+            Some(true)
+        }
+        Err(error) => {
+            let mend =
+                "stop what has the port, set console.listen, or use the configuration of that installation";
+            findings.bad(format!("something listens on {} but: {error:#}", config.console.listen), mend);
+            Some(false)
+        }
+    }
+}
+
+/// 0.0.0.0 listens everywhere and can be reached nowhere.
+fn reachable(listen: SocketAddr) -> SocketAddr {
+    match (listen.ip().is_unspecified(), listen.is_ipv4()) {
+        (true, true) => ([127, 0, 0, 1], listen.port()).into(),
+        (true, false) => ([0, 0, 0, 0, 0, 0, 0, 1], listen.port()).into(),
+        (false, _) => listen,
+    }
+}
+
+async fn broker(config: &Config, is_up: Option<bool>, findings: &mut Findings) {
+    if config.is_embedded() {
+        if is_up == Some(true) {
+            return findings.good("the embedded broker is in use by the malote that answers");
+        }
+        if !installation::broker_file(config).exists() {
+            return findings.note("the embedded broker has no file yet: the first start makes it");
+        }
+    }
+    let broker = match installation::open_broker(config) {
+        Ok(broker) => broker,
+        Err(error) => return findings.bad(format!("{error:#}"), "stop the other process, or set data.dir"),
+    };
+    match broker.check().await {
+        Err(error) => findings
+            .bad(chain(&error), "start it, or set broker.url; user, password and virtual host have to exist"),
+        Ok(info) => {
+            let text = format!("the broker is {} {} at {}", info.product, info.version, info.address);
+            match is_older(&info.version, OLDEST_RABBITMQ) && !config.is_embedded() {
+                true => findings.bad(text, "RabbitMQ 3.10 or newer is needed"),
+                false => findings.good(text),
+            }
+            topology(config, &broker, findings).await;
+        }
+    }
+    broker.close().await;
+}
+
+async fn topology(config: &Config, broker: &DynBroker, findings: &mut Findings) {
+    let (mut missing, mut unread) = (Vec::new(), Vec::new());
+    let topology = installation::topology(config);
+    for queue in &topology.queues {
+        match broker.queues(std::slice::from_ref(&queue.name)).await {
+            Ok(status) => {
+                let waits =
+                    queue.message_ttl.is_some() || queue.name == installation::layout(config).queue("parked");
+                if !waits && status.iter().all(|status| status.consumers == 0) {
+                    unread.push(queue.name.to_string());
+                }
+            }
+            Err(BrokerError::MissingQueue { queue }) => missing.push(queue.to_string()),
+            Err(error) => return findings.bad(chain(&error), "see the broker's own log"),
+        }
+    }
+    match missing.is_empty() {
+        true => findings.good(format!("all {} queues are declared", topology.queues.len())),
+        false => findings.bad(
+            format!("not declared: {}", missing.join(", ")),
+            "run `malote topology apply`, or start a role",
+        ),
+    }
+    if !config.is_embedded() && !unread.is_empty() {
+        findings.note(format!("no consumer takes from: {}", unread.join(", ")));
+    }
+}
+
+async fn store(config: &Config, findings: &mut Findings) {
+    if config.store.url == "sqlite" && !config.data.dir.exists() {
+        return;
+    }
+    let store = match installation::open_store(config) {
+        Ok(store) => store,
+        Err(error) => return findings.bad(format!("{error:#}"), "set store.url"),
+    };
+    match store.check().await {
+        Err(error) => findings
+            .bad(chain(&error), "start it, or set store.url; user, password and database have to exist"),
+        Ok(info) => {
+            let text = format!("the store is {} {} at {}", info.product, info.version, info.address);
+            match info.product == "PostgreSQL" && is_older(&info.version, OLDEST_POSTGRESQL) {
+                true => findings.bad(text, "PostgreSQL 15 or newer is needed"),
+                false => findings.good(text),
+            }
+        }
+    }
+    store.close().await;
+}
+
+fn sources(config: &Config, findings: &mut Findings) {
+    if config.sources.is_empty() {
+        findings.note("no sources are configured: nobody can post yet");
+    }
+    for source in &config.sources {
+        match source.auth {
+            Auth::None => {
+                findings.note(format!("the source {} believes everyone (auth = \"none\")", source.name))
+            }
+            Auth::All(_) => findings.good(format!("the source {} asks for credentials", source.name)),
+        }
+    }
+    let is_alone = config.is_embedded() || config.subject_key.is_some();
+    if !is_alone {
+        findings.note("ingress.subject_key is not set: ingresses that share this broker need the same");
+    }
+}
+
+fn ports(config: &Config, findings: &mut Findings) {
+    for (name, listen) in
+        [("ingress.listen", config.ingress.listen), ("console.listen", config.console.listen)]
+    {
+        match TcpListener::bind(listen) {
+            Ok(_) => findings.good(format!("{name} {listen} is free")),
+            Err(error) => {
+                findings.bad(format!("{name} {listen}: {error}"), format!("stop what has it, or set {name}"))
+            }
+        }
+    }
+}
+
+/// Whether a version such as `3.9.27` or `14.2 (Debian 14.2-1)` is older.
+fn is_older(version: &str, oldest: (u64, u64)) -> bool {
+    let mut numbers = version.split(|c: char| !c.is_ascii_digit()).map(|number| number.parse().unwrap_or(0));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) < oldest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_compared_by_number() {
+        assert!(is_older("3.9.27", OLDEST_RABBITMQ));
+        assert!(!is_older("3.10.8", OLDEST_RABBITMQ));
+        assert!(!is_older("4.0", OLDEST_RABBITMQ));
+        assert!(is_older("14.2 (Debian 14.2-1)", OLDEST_POSTGRESQL));
+        assert!(!is_older("15.14 (Debian 15.14-0+deb12u1)", OLDEST_POSTGRESQL));
+    }
+}

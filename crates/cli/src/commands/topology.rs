@@ -1,0 +1,219 @@
+//! `malote topology`: what is declared, in four forms, and declaring it.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result};
+use broker::{Destination, Queue, Topology};
+use broker_rabbitmq::AmqpUrl;
+use event::Topic;
+use serde_json::{Value, json};
+
+use crate::args::TopologyFormat;
+use crate::config::{BrokerUrl, Config};
+use crate::domains::{self, Domain};
+use crate::installation;
+use crate::report;
+use crate::table::Lines;
+
+/// Prints what is declared.
+pub fn show(format: TopologyFormat, config: &Config) {
+    let topology = installation::topology(config);
+    let text = match format {
+        TopologyFormat::Table => tables(&topology),
+        TopologyFormat::Definitions => {
+            let vhost = match &config.broker.url {
+                BrokerUrl::Amqp(url) => vhost(url),
+                BrokerUrl::Embedded => "/".to_owned(),
+            };
+            format!("{:#}\n", definitions(&topology, &vhost))
+        }
+        TopologyFormat::Markdown => reference(config),
+        TopologyFormat::Json => format!("{:#}\n", json!(topology)),
+    };
+    report::print(&text);
+}
+
+/// Declares everything on the configured broker.
+pub async fn apply(config: &Config) -> Result<()> {
+    if config.is_embedded() {
+        crate::data_dir::DataDir::open(&config.data.dir)?;
+    }
+    let broker = installation::open_broker(config)?;
+    let topology = installation::topology(config);
+    let declared = broker.declare(&topology).await;
+    broker.close().await;
+    declared.context("the topology is not declared")?;
+    let Topology { exchanges, queues, bindings } = &topology;
+    report::line(format!(
+        "Declared {} exchanges, {} queues and {} bindings.",
+        exchanges.len(),
+        queues.len(),
+        bindings.len()
+    ));
+    Ok(())
+}
+
+fn vhost(url: &AmqpUrl) -> String {
+    // The address is written with the virtual host last and its slashes escaped.
+    let address = url.to_string();
+    address.rsplit('/').next().unwrap_or_default().replace("%2F", "/")
+}
+
+fn tables(topology: &Topology) -> String {
+    let mut exchanges = Lines::new(&["Exchange", "Kind", "Alternate"]);
+    for exchange in &topology.exchanges {
+        let kind = json!(exchange.kind).as_str().unwrap_or_default().to_owned();
+        let alternate = exchange.alternate.as_ref().map(ToString::to_string).unwrap_or_default();
+        exchanges.add_texts([exchange.name.to_string(), kind, alternate]);
+    }
+    let mut queues = Lines::new(&["Queue", "Delivery limit", "Waits", "Dead letters to"]);
+    for queue in &topology.queues {
+        let wait = queue.message_ttl.map(|ttl| format!("{} s", ttl.as_secs())).unwrap_or_default();
+        let dead = match &queue.dead_letter_exchange {
+            Some(exchange) if exchange.as_str().is_empty() => "the work queue".to_owned(),
+            Some(exchange) => exchange.to_string(),
+            None => String::new(),
+        };
+        queues.add_texts([queue.name.to_string(), queue.delivery_limit.to_string(), wait, dead]);
+    }
+    let mut bindings = Lines::new(&["From exchange", "To", "Routing key"]);
+    for binding in &topology.bindings {
+        let to = match &binding.destination {
+            Destination::Queue(queue) => format!("queue {queue}"),
+            Destination::Exchange(exchange) => format!("exchange {exchange}"),
+        };
+        bindings.add_texts([binding.exchange.to_string(), to, binding.routing_key.clone()]);
+    }
+    format!("{exchanges}\n{queues}\n{bindings}")
+}
+
+/// RabbitMQ's own export format: <https://www.rabbitmq.com/docs/definitions>.
+fn definitions(topology: &Topology, vhost: &str) -> Value {
+    let exchanges = topology.exchanges.iter().map(|exchange| {
+        let arguments = match &exchange.alternate {
+            Some(alternate) => json!({"alternate-exchange": alternate}),
+            None => json!({}),
+        };
+        json!({
+            "name": exchange.name, "vhost": vhost, "type": exchange.kind, "durable": true, "auto_delete": false,
+            "internal": false, "arguments": arguments,
+        })
+    });
+    let queues = topology.queues.iter().map(|queue| {
+        json!({
+            "name": queue.name, "vhost": vhost, "durable": true, "auto_delete": false,
+            "arguments": queue_arguments(queue),
+        })
+    });
+    let bindings = topology.bindings.iter().map(|binding| {
+        let (destination, kind) = match &binding.destination {
+            Destination::Queue(queue) => (queue.as_str(), "queue"),
+            Destination::Exchange(exchange) => (exchange.as_str(), "exchange"),
+        };
+        json!({
+            "source": binding.exchange, "vhost": vhost, "destination": destination, "destination_type": kind,
+            "routing_key": binding.routing_key, "arguments": {},
+        })
+    });
+    json!({
+        "exchanges": exchanges.collect::<Vec<_>>(),
+        "queues": queues.collect::<Vec<_>>(),
+        "bindings": bindings.collect::<Vec<_>>(),
+    })
+}
+
+/// The same arguments that a queue is declared with, so that declaring it after an import changes nothing.
+fn queue_arguments(queue: &Queue) -> BTreeMap<&'static str, Value> {
+    let mut arguments = BTreeMap::from([
+        ("x-queue-type", json!("quorum")),
+        ("x-delivery-limit", json!(queue.delivery_limit)),
+        ("x-overflow", json!("reject-publish")),
+    ]);
+    if let Some(exchange) = &queue.dead_letter_exchange {
+        arguments.insert("x-dead-letter-exchange", json!(exchange));
+        arguments.insert("x-dead-letter-strategy", json!("at-least-once"));
+    }
+    if let Some(ttl) = queue.message_ttl {
+        arguments.insert("x-message-ttl", json!(u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX)));
+    }
+    arguments
+}
+
+/// The topic reference: every documented topic, what it means and who consumes it.
+fn reference(config: &Config) -> String {
+    let mut text = String::from(
+        "# Topics\n\nEvery documented topic. Others are accepted and routed under their own name.\n",
+    );
+    text += "\n## Consumers\n\n| consumer | what it does |\n| --- | --- |\n";
+    for domain in &domains::ALL {
+        text += &format!("| `{}` | {} |\n", domain.name(), domain.subscription.purpose);
+    }
+    for provider in &config.providers {
+        text += &format!("\n## `{}`: {}\n\n", provider.name(), provider.title());
+        if provider.topics().is_empty() {
+            text += "Configured here; its topics are whatever it sends.\n";
+            continue;
+        }
+        text += "| topic | meaning | subject | consumers |\n| --- | --- | --- | --- |\n";
+        for topic in provider.topics() {
+            let takes = |domain: &&Domain| {
+                Topic::new(topic.name).is_ok_and(|name| domain.subscription.takes(provider.name(), &name))
+            };
+            let consumers: Vec<_> =
+                domains::ALL.iter().filter(takes).map(|domain| format!("`{}`", domain.name())).collect();
+            let subject =
+                if topic.subject.is_empty() { String::new() } else { format!("`{}`", topic.subject) };
+            text +=
+                &format!("| `{}` | {} | {subject} | {} |\n", topic.name, topic.meaning, consumers.join(", "));
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::load_parts;
+
+    fn config(text: &str) -> Config {
+        load_parts("", text, []).unwrap().0
+    }
+
+    #[test]
+    fn the_definitions_hold_every_value_with_the_arguments_of_a_quorum_queue() {
+        let config = config("broker.url = \"amqp://u:p@host/orders%2Feu\"\nbroker.prefix = \"t.\"");
+        let topology = installation::topology(&config);
+        let BrokerUrl::Amqp(url) = &config.broker.url else { panic!("it is an AMQP URL") };
+        let definitions = definitions(&topology, &vhost(url));
+        let queue = |name: &str| {
+            let queues = definitions["queues"].as_array().unwrap();
+            queues.iter().find(|queue| queue["name"] == name).unwrap().clone()
+        };
+        assert_eq!(
+            queue("t.retry.5s"),
+            json!({
+                "name": "t.retry.5s", "vhost": "orders/eu", "durable": true, "auto_delete": false,
+                "arguments": {
+                    "x-queue-type": "quorum", "x-delivery-limit": 20, "x-overflow": "reject-publish",
+                    "x-dead-letter-exchange": "", "x-dead-letter-strategy": "at-least-once", "x-message-ttl": 5000,
+                },
+            })
+        );
+        assert_eq!(definitions["bindings"].as_array().unwrap().len(), topology.bindings.len());
+        assert!(definitions["exchanges"].as_array().unwrap().iter().any(|exchange| {
+            exchange["name"] == "t.webhooks.recuperador"
+                && exchange["arguments"]["alternate-exchange"] == "t.unrouted"
+        }));
+    }
+
+    #[test]
+    fn the_reference_says_who_consumes_a_topic() {
+        let text = reference(&config(""));
+        let line = |start: &str| {
+            text.lines().find(|line| line.starts_with(start)).unwrap_or_else(|| panic!("{start}"))
+        };
+        assert!(line("| `invoice.created` |").ends_with("| `invoices` |"));
+        assert!(line("| `acordo.quitado` |").ends_with("| `receivables` |"));
+        assert!(line("| `order.created` |").ends_with("|  |"));
+    }
+}

@@ -1,0 +1,238 @@
+//! Finds every mistake at once: after one is found, its setting falls back to what is allowed and the search goes on.
+//!
+//! A message names the path and what is allowed. It never repeats a value where a secret may stand.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use serde_path_to_error::{Path, Segment};
+
+/// A setting that cannot be used, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mistake {
+    /// Where: `sources[1].auth.hmac.algorithm`.
+    pub path: String,
+    /// What is wrong and what is allowed.
+    pub message: String,
+}
+
+/// All that is wrong with a configuration; at least one.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub struct Mistakes(pub Vec<Mistake>);
+
+impl fmt::Display for Mistakes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mistakes = &self.0;
+        let s = if mistakes.len() == 1 { "" } else { "s" };
+        write!(f, "the configuration has {} mistake{s}", mistakes.len())?;
+        mistakes.iter().try_for_each(|Mistake { path, message }| write!(f, "\n  {path}: {message}"))
+    }
+}
+
+/// Gathers mistakes, one for each path.
+#[derive(Default)]
+pub(crate) struct Gathered(Vec<Mistake>);
+
+impl Gathered {
+    /// Adds a mistake, unless something about the same setting or a part of it was said before.
+    pub(crate) fn add(&mut self, path: impl Into<String>, message: impl Into<String>) {
+        let path = path.into();
+        let is_known = |known: &Mistake| {
+            known.path == path
+                || known.path.strip_prefix(&path).is_some_and(|rest| rest.starts_with(['.', '[']))
+        };
+        if !self.0.iter().any(is_known) {
+            self.0.push(Mistake { path, message: message.into() });
+        }
+    }
+
+    pub(crate) fn into_result(self) -> Result<(), Mistakes> {
+        if self.0.is_empty() { Ok(()) } else { Err(Mistakes(self.0)) }
+    }
+
+    /// Deserialises a table. What is wrong in it is gathered and replaced by the default, or by a value that is
+    /// allowed, until the rest can be read; `None` when nothing can be put in its place.
+    pub(crate) fn table<T: DeserializeOwned>(
+        &mut self,
+        value: &Value,
+        path: &str,
+        default: &Value,
+    ) -> Option<T> {
+        let mut value = value.clone();
+        let mut replaced = BTreeSet::new();
+        loop {
+            let error = match serde_path_to_error::deserialize::<_, T>(&value) {
+                Ok(parsed) => return Some(parsed),
+                Err(error) => error,
+            };
+            let mut keys = keys(error.path());
+            let message = error.inner().to_string();
+            let (said, is_unknown) = match quoted(&message, "unknown field `") {
+                Some(field) => {
+                    if keys.last().is_none_or(|last| last != field) {
+                        keys.push(field.to_owned());
+                    }
+                    (unknown(field, &message), true)
+                }
+                None => match quoted(&message, "missing field `") {
+                    Some(field) => {
+                        keys.push(field.to_owned());
+                        (missing(field), false)
+                    }
+                    None => (explained(&keys, &message), false),
+                },
+            };
+            self.add(display(path, &keys), said);
+            let pointer: String = keys.iter().map(|key| format!("/{key}")).collect();
+            if !replaced.insert(pointer.clone()) {
+                return None;
+            }
+            let instead =
+                if is_unknown { None } else { default.pointer(&pointer).cloned().or_else(|| allowed(&keys)) };
+            if !put(&mut value, &keys, instead) {
+                return None;
+            }
+        }
+    }
+}
+
+fn keys(path: &Path) -> Vec<String> {
+    path.iter()
+        .filter_map(|segment| match segment {
+            Segment::Seq { index } => Some(index.to_string()),
+            Segment::Map { key } => Some(key.clone()),
+            Segment::Enum { variant } => Some(variant.clone()),
+            Segment::Unknown => None,
+        })
+        .collect()
+}
+
+fn display(path: &str, keys: &[String]) -> String {
+    keys.iter().fold(path.to_owned(), |path, key| match key.parse::<usize>() {
+        Ok(index) => format!("{path}[{index}]"),
+        Err(_) if path.is_empty() => key.clone(),
+        Err(_) => format!("{path}.{key}"),
+    })
+}
+
+fn quoted<'a>(message: &'a str, before: &str) -> Option<&'a str> {
+    message.strip_prefix(before)?.split('`').next()
+}
+
+fn missing(field: &str) -> String {
+    match field {
+        "auth" => {
+            "is missing; give the mechanisms that must pass, or write auth = \"none\" to believe everyone"
+                .to_owned()
+        }
+        _ => "is missing".to_owned(),
+    }
+}
+
+fn unknown(field: &str, message: &str) -> String {
+    let allowed: Vec<&str> = message.split('`').skip(3).step_by(2).collect();
+    match nearest(field, allowed.iter().copied()) {
+        Some(meant) => format!("there is no such setting; did you mean {meant}?"),
+        None => format!("there is no such setting; allowed: {}", allowed.join(", ")),
+    }
+}
+
+/// The message of a deserialiser, in the words of people who write settings.
+fn explained(keys: &[String], message: &str) -> String {
+    let is_secret = |key: &String| {
+        ["auth", "secrets", "passwords", "token", "subject_key", "url"].contains(&key.as_str())
+    };
+    let mut message = message.to_owned();
+    if keys.iter().any(is_secret)
+        && let (Some(start), Some(end)) = (message.find("string \""), message.rfind('"'))
+    {
+        message.replace_range(start..=end, "a text");
+    }
+    if let Some((got, expected)) =
+        message.strip_prefix("invalid type: ").and_then(|rest| rest.split_once(", expected "))
+    {
+        let expected = match expected {
+            "u16" | "u32" | "u64" | "usize" | "i64" => "a whole number",
+            "a string" => "a text",
+            "a sequence" => "a list",
+            "a boolean" => "true or false",
+            other => other,
+        };
+        message = format!("expected {expected}, got {}", got.replace("string ", ""));
+    } else if message.starts_with("unknown variant") {
+        message = message.replace("unknown variant ", "got ").replace(", expected", "; allowed:");
+    } else if let Some(rest) = message.strip_prefix("invalid value: ") {
+        message = format!("got {}", rest.replace("integer ", ""));
+    }
+    let hint = match keys.iter().rev().find(|key| key.parse::<usize>().is_err()).map(String::as_str) {
+        Some("listen") => "; expected an address and a port such as 127.0.0.1:8080",
+        Some("trusted_proxies") => "; expected a network such as 10.0.0.0/8",
+        _ => "",
+    };
+    message + hint
+}
+
+/// A value that is allowed in the place of a wrong or missing one that has no default.
+fn allowed(keys: &[String]) -> Option<Value> {
+    let name = keys.iter().rev().find(|key| key.parse::<usize>().is_err())?;
+    let is_element = keys.last() != Some(name);
+    let (text, is_list) = match name.as_str() {
+        "auth" => ("none", false),
+        "secrets" | "passwords" => ("whsec_c2VjcmV0", true),
+        "networks" | "trusted_proxies" => ("127.0.0.0/8", true),
+        "keep_headers" => ("x-allowed", true),
+        "name" | "provider" | "username" | "header" | "entity" | "constant" | "certificate" | "key" => {
+            ("allowed", false)
+        }
+        "pointer" => ("/allowed", false),
+        "topic" => return Some(serde_json::json!({"constant": "allowed"})),
+        _ => return None,
+    };
+    Some(if is_list && !is_element { serde_json::json!([text]) } else { text.into() })
+}
+
+/// Replaces or removes a value; false if nothing can be done.
+fn put(value: &mut Value, keys: &[String], instead: Option<Value>) -> bool {
+    let Some((last, parents)) = keys.split_last() else { return false };
+    let pointer: String = parents.iter().map(|key| format!("/{key}")).collect();
+    match (value.pointer_mut(&pointer), instead) {
+        (Some(Value::Object(map)), Some(instead)) => {
+            map.insert(last.clone(), instead);
+            true
+        }
+        (Some(Value::Object(map)), None) => map.remove(last).is_some(),
+        (Some(Value::Array(items)), Some(instead)) => last
+            .parse::<usize>()
+            .ok()
+            .and_then(|index| items.get_mut(index))
+            .map(|item| *item = instead)
+            .is_some(),
+        _ => false,
+    }
+}
+
+/// The name that was probably meant.
+pub(crate) fn nearest<'a>(given: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let distance = |name: &str| {
+        // Levenshtein, one row at a time.
+        let mut row: Vec<usize> = (0..=name.chars().count()).collect();
+        for (i, a) in given.chars().enumerate() {
+            let mut diagonal = row[0];
+            row[0] = i + 1;
+            for (j, b) in name.chars().enumerate() {
+                let replaced = diagonal + usize::from(a != b);
+                diagonal = row[j + 1];
+                row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
+            }
+        }
+        row.last().copied().unwrap_or(0)
+    };
+    names
+        .into_iter()
+        .map(|name| (distance(name), name))
+        .min()
+        .filter(|(distance, name)| *distance <= 1 + name.len() / 4)
+        .map(|(_, name)| name)
+}

@@ -1,0 +1,222 @@
+//! What an operator sets: every section as a parsed value.
+//!
+//! [`load`] reads the embedded defaults, the file and the environment, in this order, and either gives a [`Config`]
+//! without any mistake or every mistake at once. Nothing else in malote reads a file of settings or the environment.
+//! Secrets are values that cannot be printed.
+
+mod check;
+mod environment;
+mod read;
+
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use broker_rabbitmq::AmqpUrl;
+use event::{ProviderName, SourceName};
+use providers::auth::{Auth, Secret};
+use providers::{Provider, SubjectKey, generic};
+use serde::Deserialize;
+
+pub use check::{Mistake, Mistakes};
+pub(crate) use read::parse_subject_key;
+pub use read::{DEFAULT_FILE, Loaded, load, load_parts, shown};
+
+/// The commented defaults: also the reference of every setting.
+pub const DEFAULT: &str = include_str!("default.toml");
+
+/// Everything an operator sets.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// `[data]`
+    pub data: Data,
+    /// `[broker]`
+    pub broker: Broker,
+    /// `[store]`
+    pub store: store::Config,
+    /// `[ingress]`
+    pub ingress: ingress::Config,
+    /// `ingress.subject_key`; without it, the data directory's.
+    pub subject_key: Option<SubjectKey>,
+    /// `[console]`
+    pub console: server::Config,
+    /// `console.token`; without it, the data directory's.
+    pub console_token: Option<Secret>,
+    /// `[operations]`
+    pub operations: server::Config,
+    /// `[consumer]`
+    pub consumer: consumer::Config,
+    /// `[log]`
+    pub log: Log,
+    /// `[telemetry]`
+    pub telemetry: Telemetry,
+    /// The built-in providers and those of `[[providers]]`.
+    pub providers: Vec<Provider>,
+    /// `[[sources]]`
+    pub sources: Vec<Source>,
+}
+
+/// Where malote keeps its files.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Data {
+    /// The data directory.
+    pub dir: PathBuf,
+}
+
+/// Which broker, and under which names.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Broker {
+    /// Where it is.
+    pub url: BrokerUrl,
+    /// Stands before every name.
+    pub prefix: String,
+    /// How long a host may take to be connected to.
+    pub connection_timeout_ms: u64,
+    /// How long a publish may take.
+    pub confirm_timeout_ms: u64,
+    /// How many channels publish.
+    pub channels: usize,
+    /// How many publishes one channel has in flight.
+    pub window: usize,
+    /// How often either side proves to be there.
+    pub heartbeat_s: u16,
+}
+
+impl Broker {
+    /// The settings of RabbitMQ at this address.
+    pub fn rabbitmq(&self, url: AmqpUrl) -> broker_rabbitmq::Config {
+        broker_rabbitmq::Config {
+            connection_timeout_ms: self.connection_timeout_ms,
+            confirm_timeout_ms: self.confirm_timeout_ms,
+            channels: self.channels,
+            window: self.window,
+            heartbeat_s: self.heartbeat_s,
+            ..broker_rabbitmq::Config::new(url)
+        }
+    }
+}
+
+/// Where the broker is.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(try_from = "String")]
+pub enum BrokerUrl {
+    /// In this process, with its file in the data directory.
+    Embedded,
+    /// RabbitMQ.
+    Amqp(AmqpUrl),
+}
+
+impl TryFrom<String> for BrokerUrl {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        match text.as_str() {
+            "embedded" => Ok(Self::Embedded),
+            url => AmqpUrl::from_str(url).map(Self::Amqp).map_err(|error| {
+                format!("{error}; allowed: \"embedded\" or \"amqp://user:password@host:5672/vhost\"")
+            }),
+        }
+    }
+}
+
+/// How the log is written.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Log {
+    /// What is written: a level, or levels of parts.
+    pub filter: String,
+    /// In which form.
+    pub format: LogFormat,
+}
+
+/// The form of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// Text on a terminal, JSON otherwise.
+    Auto,
+    /// One readable line for each.
+    Text,
+    /// One JSON object for each.
+    Json,
+}
+
+/// Where spans go.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Telemetry {
+    /// The OTLP receiver's address; empty for none.
+    pub otlp_endpoint: String,
+}
+
+/// One sender, as configuration gives it.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Source {
+    /// Its name: the last part of its address.
+    pub name: SourceName,
+    /// The contract it keeps.
+    pub provider: ProviderName,
+    /// What it has to prove.
+    pub auth: Auth,
+}
+
+/// `[console]` as it is written.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ConsoleSection {
+    listen: std::net::SocketAddr,
+    token: Secret,
+    #[serde(default)]
+    limits: server::Limits,
+    #[serde(default)]
+    tls: Option<server::Tls>,
+}
+
+/// `[ingress]` as it is written.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct IngressSection {
+    listen: std::net::SocketAddr,
+    body_limit_bytes: usize,
+    answer_timeout_ms: u64,
+    source_requests: usize,
+    trusted_proxies: Vec<ipnet::IpNet>,
+    subject_key: Secret,
+    #[serde(default)]
+    limits: server::Limits,
+    #[serde(default)]
+    tls: Option<server::Tls>,
+}
+
+/// The tables of the file, each deserialised by itself so that a mistake in one hides none of another.
+#[derive(Debug)]
+pub(crate) struct Sections {
+    data: Data,
+    broker: Broker,
+    store: store::Config,
+    ingress: IngressSection,
+    console: ConsoleSection,
+    operations: server::Config,
+    consumer: consumer::Config,
+    log: Log,
+    telemetry: Telemetry,
+    providers: Vec<(usize, generic::Config)>,
+    sources: Vec<(usize, Source)>,
+}
+
+impl Config {
+    /// The provider of a source; its presence was checked when the configuration was read.
+    pub fn provider(&self, name: &ProviderName) -> Option<&Provider> {
+        self.providers.iter().find(|provider| provider.name() == name)
+    }
+
+    /// Whether the broker is in this process, so that no other process can share it.
+    pub fn is_embedded(&self) -> bool {
+        matches!(self.broker.url, BrokerUrl::Embedded)
+    }
+}
+
+#[cfg(test)]
+mod tests;

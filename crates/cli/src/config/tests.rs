@@ -1,0 +1,197 @@
+use super::*;
+
+fn load(text: &str) -> Result<Config, Mistakes> {
+    load_parts("malote.toml", text, []).map(|(config, _)| config)
+}
+
+fn mistakes(text: &str) -> Vec<(String, String)> {
+    load(text).unwrap_err().0.into_iter().map(|mistake| (mistake.path, mistake.message)).collect()
+}
+
+#[test]
+fn the_defaults_are_the_embedded_ones() {
+    let config = load("").unwrap();
+    assert!(config.is_embedded());
+    assert_eq!(config.ingress.listen.to_string(), "127.0.0.1:8080");
+    assert_eq!(config.console.listen.to_string(), "127.0.0.1:8081");
+    assert_eq!(config.providers.len(), 4);
+    assert!(config.sources.is_empty());
+    assert!(config.subject_key.is_none() && config.console_token.is_none());
+}
+
+/// The reference with its commented settings switched on.
+fn whole() -> String {
+    let settings = DEFAULT.lines().map(|line| match line.strip_prefix('#') {
+        Some(setting) if !setting.starts_with(' ') && !setting.is_empty() => setting,
+        _ => line,
+    });
+    settings.collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn every_commented_setting_of_the_reference_is_allowed() {
+    let config = load(&whole()).unwrap();
+    assert_eq!((config.providers.len(), config.sources.len()), (5, 3));
+    assert!(config.ingress.tls.is_some() && config.console.tls.is_some() && config.operations.tls.is_some());
+}
+
+#[test]
+fn the_reference_has_every_field_of_every_table() {
+    let text = whole();
+    let (_, tree) = load_parts("", &text, []).unwrap();
+    let mut places: Vec<String> = tree.as_object().unwrap().keys().cloned().collect();
+    let mut tables = 0;
+    while let Some(place) = places.pop() {
+        let value = tree.pointer(&format!("/{place}")).unwrap();
+        if let Some(items) = value.as_array() {
+            places.extend((0..items.len()).map(|index| format!("{place}/{index}")));
+        }
+        let Some(map) = value.as_object() else { continue };
+        places.extend(map.keys().map(|key| format!("{place}/{key}")));
+        // A table that takes no unknown key says which ones it takes.
+        let mut probe = tree.clone();
+        let table = probe.pointer_mut(&format!("/{place}")).unwrap().as_object_mut().unwrap();
+        table.insert("zzzzzzzzzzzz".to_owned(), serde_json::Value::Null);
+        let toml = probe.as_object().unwrap();
+        let Some(fields) = fields_of(toml) else { continue };
+        tables += 1;
+        let siblings: Vec<_> = match place.rsplit_once('/') {
+            // One of several in a list: a field may be in any of them.
+            Some((list, index)) if index.parse::<usize>().is_ok() => {
+                tree.pointer(&format!("/{list}")).unwrap().as_array().unwrap().iter().collect()
+            }
+            _ if place.ends_with("/auth") => {
+                tree["sources"].as_array().unwrap().iter().map(|source| &source["auth"]).collect()
+            }
+            // Where an id is: the comment shows one of two ways.
+            _ if place.ends_with("/subject") => continue,
+            _ => vec![value],
+        };
+        for field in fields {
+            assert!(siblings.iter().any(|table| table.get(&field).is_some()), "{place} lacks {field}");
+        }
+    }
+    assert!(tables > 15, "only {tables} tables were looked at");
+}
+
+fn fields_of(tree: &serde_json::Map<String, serde_json::Value>) -> Option<Vec<String>> {
+    let tree = serde_json::Value::Object(tree.clone());
+    let error = read::read(&tree, &tree).err()?;
+    let message = &error.0.iter().find(|mistake| mistake.path.ends_with("zzzzzzzzzzzz"))?.message;
+    let (_, allowed) = message.split_once("allowed: ")?;
+    Some(allowed.split(", ").map(str::to_owned).collect())
+}
+
+#[test]
+fn every_mistake_is_reported_at_once_with_its_path_and_what_is_allowed() {
+    let found = mistakes(
+        r#"
+        brokers = 1
+        [broker]
+        url = "http://rabbit"
+        [store]
+        max_connections = "many"
+        pool = 3
+        [ingress]
+        listen = "8080"
+        body_limit_byte = 7
+        limits.idle_timeout_ms = 0
+        trusted_proxies = ["10.0.0.0/8", "ten"]
+        [log]
+        format = "xml"
+        [[sources]]
+        name = "One"
+        provider = "mercado-eletronica"
+        auth.hmac = { header = "x-sig", algorithm = "md5", secrets = [] }
+        [[sources]]
+        name = "two"
+        provider = "recuperador"
+        [[sources]]
+        name = "two"
+        provider = "gestao-online"
+        auth = {}
+        "#,
+    );
+    let check = |path: &str, expect: &str| {
+        let message =
+            &found.iter().find(|(at, _)| at == path).unwrap_or_else(|| panic!("{path} in {found:#?}")).1;
+        assert!(message.contains(expect), "{path}: {message}");
+    };
+    check("brokers", "did you mean broker?");
+    check("broker.url", "amqp://");
+    check("store.max_connections", "expected a whole number, got \"many\"");
+    check("store.pool", "allowed: url, max_connections, acquire_timeout_ms");
+    check("ingress.listen", "such as 127.0.0.1:8080");
+    check("ingress.body_limit_byte", "did you mean body_limit_bytes?");
+    check("ingress.limits.idle_timeout_ms", "at least 1");
+    check("ingress.trusted_proxies[1]", "such as 10.0.0.0/8");
+    check("log.format", "allowed: one of `auto`, `text`, `json`");
+    check("sources[0].name", "lower-case letters");
+    check("sources[0].provider", "did you mean mercado-eletronico?");
+    check("sources[0].auth.hmac.algorithm", "allowed: `sha256` or `sha1`");
+    check("sources[0].auth.hmac.secrets", "must not be empty");
+    check("sources[1].auth", "write auth = \"none\"");
+    check("sources[2].name", "another source is named two");
+    check("sources[2].auth", "names no mechanism");
+    assert_eq!(found.len(), 16, "{found:#?}");
+}
+
+#[test]
+fn a_mistake_never_repeats_a_secret() {
+    let check = |text: &str| {
+        let said = load(text).unwrap_err().to_string();
+        assert!(!said.contains("hunter2"), "{said}");
+    };
+    let source = "[[sources]]\nname = \"a\"\nprovider = \"recuperador\"\n";
+    check(&format!("{source}auth.bearer = {{ secrets = \"hunter2\" }}"));
+    check(&format!("{source}auth = \"hunter2\""));
+    check(&format!("{source}auth.bearer = {{ secrets = [\"hunter2 ]\n }}"));
+    check("broker.url = \"amqp://u:hunter2@host:port\"");
+    check("store.url = \"mysql://u:hunter2@host\"");
+    check("console.token = \"hunter2\"");
+    check("ingress.subject_key = \"hunter2\"");
+}
+
+#[test]
+fn the_environment_overrides_the_file() {
+    let file = "[broker]\nprefix = \"file.\"\n[[sources]]\nname = \"a\"\nprovider = \"recuperador\"\nauth = \"none\"";
+    let variables = [
+        ("MALOTE__BROKER__PREFIX", "environment."),
+        ("MALOTE__STORE__MAX_CONNECTIONS", "3"),
+        ("MALOTE__INGRESS__TRUSTED_PROXIES", "10.0.0.0/8,127.0.0.1/32"),
+        ("MALOTE__SOURCES__0__AUTH", "{ bearer = { secrets = [\"hunter2\"] } }"),
+        ("HOME", "/root"),
+    ];
+    let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let (config, tree) = load_parts("malote.toml", file, variables).unwrap();
+    assert_eq!(config.broker.prefix, "environment.");
+    assert_eq!(config.store.max_connections, 3);
+    assert_eq!(config.ingress.trusted_proxies.len(), 2);
+    assert!(matches!(config.sources[0].auth, Auth::All(_)));
+    assert!(!shown(&tree).contains("hunter2"));
+}
+
+#[test]
+fn an_unknown_variable_is_a_mistake() {
+    let variables = [("MALOTE__BROKER__URI".to_owned(), "embedded".to_owned())];
+    let mistakes = load_parts("", "", variables).unwrap_err();
+    assert_eq!(mistakes.0[0].path, "broker.uri");
+}
+
+#[test]
+fn secrets_are_hidden_and_what_is_shown_is_a_configuration() {
+    let text = r#"
+        broker.url = "amqp://malote:hunter2@one:5672,two:5672/v"
+        store.url = "postgres://malote:hunt@er2@db/malote"
+        console.token = "hunter2hunter2hunter2"
+        [[sources]]
+        name = "a"
+        provider = "recuperador"
+        auth.basic = { username = "u", passwords = ["hunter2"] }
+    "#;
+    let (_, tree) = load_parts("malote.toml", text, []).unwrap();
+    let shown = shown(&tree);
+    assert!(!shown.contains("hunter2") && !shown.contains("er2"), "{shown}");
+    assert!(shown.contains("amqp://malote:[secret]@one:5672,two:5672/v"), "{shown}");
+    toml::from_str::<toml::Table>(&shown).unwrap();
+}

@@ -1,0 +1,110 @@
+//! The data directory: made at first start for this user only, with the secrets that are made rather than given.
+//!
+//! Promises that a secret is made once, also by processes that start together, and that no other user can read it.
+
+use std::fs::{self, DirBuilder, OpenOptions};
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use providers::SubjectKey;
+use providers::auth::Secret;
+
+use crate::config::parse_subject_key;
+
+const TOKEN: &str = "token";
+const SUBJECT_KEY: &str = "subject-key";
+
+/// A data directory that exists.
+#[derive(Clone, Debug)]
+pub struct DataDir(PathBuf);
+
+impl DataDir {
+    /// Makes the directory, 0700, where it is missing.
+    pub fn open(path: &Path) -> Result<Self> {
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
+        made.with_context(|| format!("cannot make the data directory {} (data.dir)", path.display()))?;
+        Ok(Self(path.to_owned()))
+    }
+
+    /// The administration token, made at first use.
+    pub fn token(&self) -> Result<Secret> {
+        self.secret(TOKEN)
+    }
+
+    /// The key of subjects, made at first use.
+    pub fn subject_key(&self) -> Result<SubjectKey> {
+        let text = self.secret(SUBJECT_KEY)?;
+        match parse_subject_key(&text) {
+            Some(key) => Ok(key),
+            None => bail!("{} does not hold 64 hexadecimal digits", self.0.join(SUBJECT_KEY).display()),
+        }
+    }
+
+    fn secret(&self, name: &str) -> Result<Secret> {
+        let file = self.0.join(name);
+        let cannot = |what: &str| format!("cannot {what} {}", file.display());
+        if !file.exists() {
+            // Written beside and linked into place: nobody sees half of it, and the first of two makers wins.
+            let draft = self.0.join(format!("{name}.{}", std::process::id()));
+            let mut options = OpenOptions::new();
+            let open = options.write(true).create(true).truncate(true).mode(0o600).open(&draft);
+            let mut draft_file = open.with_context(|| cannot("make"))?;
+            let written = writeln!(draft_file, "{}", random_hex()).and_then(|()| draft_file.sync_all());
+            written.with_context(|| cannot("write"))?;
+            let linked = fs::hard_link(&draft, &file);
+            let _ = fs::remove_file(&draft);
+            match linked {
+                Err(error) if error.kind() != ErrorKind::AlreadyExists => {
+                    return Err(error).with_context(|| cannot("make"));
+                }
+                _ => {}
+            }
+        }
+        read(&file)
+    }
+}
+
+/// The administration token of a data directory that another process made.
+pub fn existing_token(data_dir: &Path) -> Result<Secret> {
+    read(&data_dir.join(TOKEN))
+}
+
+fn read(file: &Path) -> Result<Secret> {
+    let text = fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+    Ok(Secret::from(text.trim()))
+}
+
+/// 256 random bits in hexadecimal.
+pub fn random_hex() -> String {
+    let mut bytes = [0; 32];
+    let random = rustls::crypto::ring::default_provider().secure_random;
+    random.fill(&mut bytes).expect("the system gives random numbers");
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn secrets_are_made_once_and_for_this_user_only() {
+        let parent = tempfile::tempdir().unwrap();
+        let path = parent.path().join("a/b");
+        let data_dir = DataDir::open(&path).unwrap();
+        let token = data_dir.token().unwrap();
+        assert_eq!(token.expose().len(), 64);
+        assert_eq!(DataDir::open(&path).unwrap().token().unwrap().expose(), token.expose());
+        assert_eq!(existing_token(&path).unwrap().expose(), token.expose());
+        data_dir.subject_key().unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(&path), 0o700);
+        let mut files: Vec<_> = fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()).collect();
+        files.sort();
+        assert_eq!(files, [path.join("subject-key"), path.join("token")]);
+        assert!(files.iter().all(|file| mode(file) == 0o600));
+    }
+}

@@ -1,0 +1,63 @@
+//! The broker and the store that a configuration names, and what is declared on them.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use broker::embedded::Embedded;
+use broker::{DynBroker, Layout, Topology};
+use broker_rabbitmq::RabbitMq;
+use consumer::Subscription;
+use event::ProviderName;
+use store::{Component, Store};
+
+use crate::config::{BrokerUrl, Config};
+use crate::domains;
+
+/// Opens the configured broker. RabbitMQ is connected to when first wanted; the embedded one is opened.
+pub fn open_broker(config: &Config) -> Result<DynBroker> {
+    Ok(match &config.broker.url {
+        BrokerUrl::Embedded => {
+            Arc::new(Embedded::open(broker_file(config)).context("the embedded broker does not open")?)
+        }
+        BrokerUrl::Amqp(url) => Arc::new(RabbitMq::connect(config.broker.rabbitmq(url.clone()))),
+    })
+}
+
+/// The embedded broker's file.
+pub fn broker_file(config: &Config) -> PathBuf {
+    config.data.dir.join("broker.db")
+}
+
+/// Prepares the configured store, which is connected to when first wanted.
+pub fn open_store(config: &Config) -> Result<Store> {
+    Store::open(&config.store, &config.data.dir).context("the store does not open")
+}
+
+/// Whether the store is a file, which serves one process.
+pub fn is_store_a_file(config: &Config) -> bool {
+    config.store.url.starts_with("sqlite")
+}
+
+/// The names in force.
+pub fn layout(config: &Config) -> Layout {
+    Layout::new(config.broker.prefix.as_str())
+}
+
+/// Everything that is declared: for every provider and every consumer, whichever of them this process runs.
+pub fn topology(config: &Config) -> Topology {
+    let providers: Vec<ProviderName> =
+        config.providers.iter().map(|provider| provider.name().clone()).collect();
+    let work: Vec<_> = domains::ALL.iter().map(|domain| domain.subscription.work_queue()).collect();
+    layout(config).topology(&providers, &work)
+}
+
+/// What all our consumers read.
+pub fn subscriptions() -> Vec<Subscription> {
+    domains::ALL.iter().map(|domain| *domain.subscription).collect()
+}
+
+/// The tables of every crate.
+pub fn components() -> Vec<Component> {
+    domains::ALL.iter().map(|domain| *domain.component).chain([ledger::COMPONENT]).collect()
+}

@@ -1,0 +1,386 @@
+//! The roles of a process: opens broker and store, starts what was asked for, and stops it in order.
+//!
+//! Promises that a port answers, with readiness saying what is missing, while the broker or the database is away; that
+//! nothing is lost by a stop: the ingress finishes its requests first, then the consumers their batches, then broker
+//! and store close. Knows no HTTP and no domain beyond its row in [`domains`](crate::domains).
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use broker::{BrokerError, DynBroker, Topology};
+use console::{ConsoleState, Token};
+use consumer::{Consumer, Runtime, Status};
+use ingress::Ingress;
+use providers::auth::Secret;
+use server::{Component, Health, Operations, Server};
+use store::{Store, StoreError};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::config::Config;
+use crate::data_dir::DataDir;
+use crate::domains::{self, Domain};
+use crate::installation;
+use crate::report::chain;
+use crate::telemetry::{Telemetry, VERSION};
+
+/// Which roles a process has.
+#[derive(Clone, Copy, Default)]
+pub struct Roles {
+    /// Takes webhooks.
+    pub ingress: bool,
+    /// Records every event.
+    pub ledger: bool,
+    /// Runs these consumers.
+    pub domains: &'static [Domain],
+    /// Serves the administration API.
+    pub console: bool,
+}
+
+impl Roles {
+    /// All of them.
+    pub fn all() -> Self {
+        Self { ingress: true, ledger: true, domains: &domains::ALL, console: true }
+    }
+
+    fn is_all(self) -> bool {
+        self.ingress && self.ledger && self.console && self.domains.len() == domains::ALL.len()
+    }
+
+    fn has_store(self) -> bool {
+        self.ledger || self.console || !self.domains.is_empty()
+    }
+
+    /// What keeps these roles from running as a process of their own.
+    fn check(self, config: &Config) -> Result<()> {
+        if self.is_all() {
+            return Ok(());
+        }
+        if config.is_embedded() {
+            bail!(
+                "the embedded broker serves one process: run all roles with `malote up`, or set broker.url to \
+                 RabbitMQ and store.url to PostgreSQL"
+            );
+        }
+        if self.has_store() && installation::is_store_a_file(config) {
+            bail!(
+                "a SQLite store serves one process: run all roles with `malote up`, or set store.url to PostgreSQL"
+            );
+        }
+        Ok(())
+    }
+
+    /// Whether something of these roles is kept in the data directory.
+    fn needs_data_dir(self, config: &Config) -> bool {
+        config.is_embedded()
+            || self.has_store() && installation::is_store_a_file(config)
+            || self.ingress && config.subject_key.is_none()
+            || self.console && config.console_token.is_none()
+    }
+}
+
+/// How long a start waits for broker and store before the ports answer without them.
+const START_PATIENCE: Duration = Duration::from_secs(1);
+
+/// How often broker and store are looked at for readiness.
+const CHECK_PERIOD: Duration = Duration::from_secs(5);
+
+/// The longest pause between two attempts to prepare broker or store.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// Roles at work.
+pub struct Running {
+    /// Where webhooks are taken.
+    pub ingress: Option<SocketAddr>,
+    /// Where the administration API is.
+    pub console: Option<SocketAddr>,
+    /// Where health and metrics are, for roles without a port of their own.
+    pub operations: Option<SocketAddr>,
+    /// The token of the administration API.
+    pub token: Option<Secret>,
+    broker: DynBroker,
+    store: Option<Store>,
+    accepting: CancellationToken,
+    working: CancellationToken,
+    ingress_tasks: JoinSet<()>,
+    tasks: JoinSet<()>,
+    fatal: mpsc::Receiver<anyhow::Error>,
+}
+
+impl Running {
+    /// Starts the roles. An error means that none runs.
+    pub async fn start(config: &Config, roles: Roles, telemetry: &Telemetry) -> Result<Self> {
+        roles.check(config)?;
+        let data_dir = match roles.needs_data_dir(config) {
+            true => Some(DataDir::open(&config.data.dir)?),
+            false => None,
+        };
+        let made = |what: &str| data_dir.as_ref().with_context(|| format!("{what} needs a data directory"));
+        let token = match &config.console_token {
+            _ if !roles.console => None,
+            Some(token) => Some(token.clone()),
+            None => Some(made("the token")?.token()?),
+        };
+        let key = match &config.subject_key {
+            _ if !roles.ingress => None,
+            Some(key) => Some(key.clone()),
+            None => {
+                if !config.is_embedded() {
+                    warn!(
+                        "ingresses that share a broker need the same ingress.subject_key; this one made its own"
+                    );
+                }
+                Some(made("the key of subjects")?.subject_key()?)
+            }
+        };
+
+        // Ports first: a start that cannot have its port touches nothing else.
+        let ingress_port = port(roles.ingress, &config.ingress.server(), "ingress.listen").await?;
+        let console_port = port(roles.console, &config.console, "console.listen").await?;
+        let has_port = roles.ingress || roles.console;
+        let operations_port = port(!has_port, &config.operations, "operations.listen").await?;
+
+        let broker = installation::open_broker(config)?;
+        let store = if roles.has_store() { Some(installation::open_store(config)?) } else { None };
+        let layout = installation::layout(config);
+        let health = Health::default();
+        let operations = Operations::new(health.clone(), telemetry.render(), VERSION);
+        let (report_fatal, fatal) = mpsc::channel(1);
+        let mut running = Self {
+            ingress: ingress_port.as_ref().map(Server::local_addr),
+            console: console_port.as_ref().map(Server::local_addr),
+            operations: operations_port.as_ref().map(Server::local_addr),
+            token: token.clone(),
+            broker: broker.clone(),
+            store: store.clone(),
+            accepting: CancellationToken::new(),
+            working: CancellationToken::new(),
+            ingress_tasks: JoinSet::new(),
+            tasks: JoinSet::new(),
+            fatal,
+        };
+
+        let stop = &running.working;
+        let prepared = CancellationToken::new();
+        let preparation = Preparation {
+            broker: broker.clone(),
+            topology: installation::topology(config),
+            broker_health: health.component("broker"),
+            store: store.clone().map(|store| (store, health.component("store"))),
+        };
+        let (begun, done, told) = (prepared.clone(), stop.clone(), report_fatal.clone());
+        running.tasks.spawn(async move {
+            match done.run_until_cancelled(preparation.run()).await {
+                Some(Ok(watched)) => {
+                    begun.cancel();
+                    done.run_until_cancelled(watched.watch()).await;
+                }
+                // The receiver is gone only when the process ends anyway.
+                Some(Err(error)) => drop(told.send(error).await),
+                None => {}
+            }
+        });
+        tokio::select! {
+            _ = timeout(START_PATIENCE, prepared.cancelled()) => {}
+            Some(error) = running.fatal.recv() => {
+                running.stop().await;
+                return Err(error);
+            }
+        }
+
+        if let (Some(port), Some(key)) = (ingress_port, key) {
+            let sources = sources(config)?;
+            let ingress = Ingress::new(sources, broker.clone(), layout.clone(), key, config.ingress.clone());
+            running.ingress_tasks.spawn(port.serve(
+                ingress.router(),
+                operations.clone(),
+                running.accepting.clone(),
+            ));
+        }
+        if let (Some(port), Some(token), Some(store)) = (console_port, token, store.clone()) {
+            let state = ConsoleState {
+                store,
+                broker: broker.clone(),
+                layout: layout.clone(),
+                token: Token::new(token.expose()),
+                consumers: domains::ALL
+                    .iter()
+                    .map(|domain| (domain.name(), domain.subscription.purpose))
+                    .collect(),
+                version: VERSION,
+            };
+            running.tasks.spawn(port.serve(
+                console::router(state),
+                operations.clone(),
+                running.working.clone(),
+            ));
+        }
+        if let Some(port) = operations_port {
+            running.tasks.spawn(port.serve_operations(operations, running.working.clone()));
+        }
+        if let Some(store) = store {
+            let runtime = Runtime { broker, layout, store, config: config.consumer.clone() };
+            running.consume(roles, &runtime, &health, &prepared);
+        }
+        Ok(running)
+    }
+
+    /// Runs consumers once broker and store are prepared.
+    fn consume(&mut self, roles: Roles, runtime: &Runtime, health: &Health, prepared: &CancellationToken) {
+        let mut consumers = match roles.ledger {
+            true => ledger::consumers(runtime.clone(), &installation::subscriptions()),
+            false => Vec::new(),
+        };
+        consumers.extend(
+            roles
+                .domains
+                .iter()
+                .map(|domain| Consumer::new(domain.subscription, (domain.handler)(), runtime.clone())),
+        );
+        for consumer in consumers {
+            let component = health.component(format!("consumer.{}", consumer.name()));
+            self.tasks.spawn(follow(consumer.status(), component));
+            let (prepared, stop) = (prepared.clone(), self.working.clone());
+            self.tasks.spawn(async move {
+                if stop.run_until_cancelled(prepared.cancelled()).await.is_some() {
+                    consumer.run(stop).await;
+                }
+            });
+        }
+        if roles.ledger {
+            let (prepared, stop, store) = (prepared.clone(), self.working.clone(), runtime.store.clone());
+            self.tasks.spawn(async move {
+                if stop.run_until_cancelled(prepared.cancelled()).await.is_some() {
+                    ledger::sweep_until(store, stop).await;
+                }
+            });
+        }
+    }
+
+    /// Waits for an error that ends the process; for ever if none comes.
+    pub async fn failed(&mut self) -> anyhow::Error {
+        tokio::select! {
+            Some(error) = self.fatal.recv() => error,
+            Some(Err(error)) = self.tasks.join_next() => anyhow::Error::new(error).context("a task of this process failed"),
+            else => std::future::pending().await,
+        }
+    }
+
+    /// Stops accepting, finishes what is under way, and closes.
+    pub async fn stop(mut self) {
+        self.accepting.cancel();
+        while self.ingress_tasks.join_next().await.is_some() {}
+        self.working.cancel();
+        while self.tasks.join_next().await.is_some() {}
+        self.broker.close().await;
+        if let Some(store) = &self.store {
+            store.close().await;
+        }
+    }
+}
+
+async fn port(is_wanted: bool, config: &server::Config, setting: &'static str) -> Result<Option<Server>> {
+    match is_wanted {
+        true => Ok(Some(Server::bind(config).await.context(setting)?)),
+        false => Ok(None),
+    }
+}
+
+fn sources(config: &Config) -> Result<Vec<ingress::Source>> {
+    let source = |source: &crate::config::Source| {
+        let provider =
+            config.provider(&source.provider).with_context(|| format!("no provider {}", source.provider))?;
+        Ok(ingress::Source {
+            name: source.name.clone(),
+            provider: provider.clone(),
+            auth: source.auth.clone(),
+        })
+    };
+    config.sources.iter().map(source).collect()
+}
+
+/// Shows a consumer's status as health.
+async fn follow(mut status: tokio::sync::watch::Receiver<Status>, component: Component) {
+    loop {
+        match &*status.borrow_and_update() {
+            Status::Starting | Status::Stopped => {}
+            Status::Running => component.up(),
+            Status::Paused(why) => component.down(why.clone()),
+        }
+        // The consumer's end is the sender's.
+        if status.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// What has to be there before anything can be handled.
+struct Preparation {
+    broker: DynBroker,
+    topology: Topology,
+    broker_health: Component,
+    store: Option<(Store, Component)>,
+}
+
+impl Preparation {
+    /// Declares the topology and brings the tables up to date, waiting for whatever is away without an end. An error
+    /// is one that waiting does not mend.
+    async fn run(self) -> Result<Self> {
+        let mut pause = Duration::from_millis(100);
+        loop {
+            match self.broker.declare(&self.topology).await {
+                Ok(()) => break,
+                Err(BrokerError::Unavailable(cause)) => {
+                    self.broker_health.down(format!("unavailable: {}", chain(cause.as_ref())))
+                }
+                Err(error) => {
+                    return Err(anyhow::Error::new(error).context("the topology cannot be declared"));
+                }
+            }
+            wait(&mut pause).await;
+        }
+        self.broker_health.up();
+        let mut pause = Duration::from_millis(100);
+        while let Some((store, health)) = &self.store {
+            match store.migrate(&installation::components()).await {
+                Ok(()) => {
+                    health.up();
+                    break;
+                }
+                Err(error @ (StoreError::Unavailable(_) | StoreError::Conflict(_))) => {
+                    health.down(chain(&error))
+                }
+                Err(error) => return Err(anyhow::Error::new(error).context("the store cannot be used")),
+            }
+            wait(&mut pause).await;
+        }
+        info!("broker and store are prepared");
+        Ok(self)
+    }
+
+    /// Keeps readiness true to what is there.
+    async fn watch(self) {
+        loop {
+            sleep(CHECK_PERIOD).await;
+            match self.broker.check().await {
+                Ok(_) => self.broker_health.up(),
+                Err(error) => self.broker_health.down(chain(&error)),
+            }
+            if let Some((store, health)) = &self.store {
+                match store.check().await {
+                    Ok(_) => health.up(),
+                    Err(error) => health.down(chain(&error)),
+                }
+            }
+        }
+    }
+}
+
+async fn wait(pause: &mut Duration) {
+    sleep(*pause).await;
+    *pause = (*pause * 2).min(LONGEST_PAUSE);
+}

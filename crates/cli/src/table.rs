@@ -1,0 +1,245 @@
+//! Rows of JSON as a table that people like to read.
+//!
+//! Promises plain text when standard output is not a terminal or `NO_COLOR` is set, and on a terminal one line for
+//! each row. Knows forms of values, not what the rows mean.
+
+use std::io::IsTerminal;
+
+use comfy_table::presets::NOTHING;
+use comfy_table::{Attribute, Cell, CellAlignment, Color, ContentArrangement, LineStyle, Row, Table};
+use serde_json::Value;
+
+/// How a value is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// As it is.
+    Text,
+    /// A whole number, at the right edge.
+    Number,
+    /// Centavos as `460.20`.
+    Money,
+    /// RFC 3339 as `2026-11-22 16:01:34Z`.
+    Time,
+    /// CPF or CNPJ with its punctuation.
+    TaxId,
+    /// A state, in its colour.
+    State,
+    /// `yes`, or nothing.
+    Flag,
+    /// How many things a list has.
+    Count,
+    /// Each name with its state.
+    States,
+    /// The measurements of an eye.
+    Eye,
+}
+
+/// A column: its title, the field it shows, and how.
+#[derive(Clone, Copy, Debug)]
+pub struct Column {
+    /// What stands above it.
+    pub title: &'static str,
+    /// The field of the row.
+    pub field: &'static str,
+    /// How its values are written.
+    pub form: Form,
+}
+
+/// A column of texts whose title is the field's name.
+pub const fn column(title: &'static str, field: &'static str, form: Form) -> Column {
+    Column { title, field, form }
+}
+
+/// The table of these rows, with a line's end after each.
+pub fn of_rows(columns: &[Column], rows: &[Value]) -> String {
+    let mut table = Lines::new(&columns.iter().map(|column| column.title).collect::<Vec<_>>());
+    for (index, column) in columns.iter().enumerate() {
+        if matches!(column.form, Form::Number | Form::Money | Form::Count) {
+            table.align_right(index);
+        }
+    }
+    for row in rows {
+        let cells = columns.iter().map(|column| {
+            let text = written(column.form, &row[column.field]);
+            (text, colour(column.form, &row[column.field]))
+        });
+        table.add(cells);
+    }
+    table.to_string()
+}
+
+/// A table that is filled line by line.
+pub struct Lines(Table);
+
+impl Lines {
+    /// An empty table with these titles.
+    pub fn new(titles: &[&str]) -> Self {
+        let mut table = Table::new();
+        let style = NOTHING.header_separator(LineStyle::none().fill('─').junction('─'));
+        table.load_style(style).set_content_arrangement(ContentArrangement::Dynamic);
+        if !coloured() {
+            table.force_no_tty();
+            if let Some(width) = terminal_width() {
+                table.set_width(width);
+            }
+        }
+        table.set_header(titles.iter().map(|title| Cell::new(title).add_attribute(Attribute::Bold)));
+        Self(table)
+    }
+
+    /// Writes a column at the right edge.
+    pub fn align_right(&mut self, index: usize) {
+        if let Some(column) = self.0.column_mut(index) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+
+    /// Adds a line of texts, some with a colour.
+    pub fn add(&mut self, cells: impl IntoIterator<Item = (String, Option<Color>)>) {
+        let cells = cells.into_iter().map(|(text, colour)| {
+            let cell = Cell::new(text.replace(['\n', '\r', '\t'], " "));
+            match colour {
+                Some(colour) => cell.fg(colour),
+                None => cell,
+            }
+        });
+        let mut row = Row::from(cells.collect::<Vec<_>>());
+        row.max_height(1);
+        self.0.add_row(row);
+    }
+
+    /// Adds a line of plain texts.
+    pub fn add_texts(&mut self, cells: impl IntoIterator<Item = impl Into<String>>) {
+        self.add(cells.into_iter().map(|cell| (cell.into(), None)));
+    }
+}
+
+impl std::fmt::Display for Lines {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.lines().try_for_each(|line| writeln!(f, "{}", line.trim_end()))
+    }
+}
+
+/// Whether standard output takes colours.
+pub fn coloured() -> bool {
+    std::io::stdout().is_terminal() && !is_colour_unwanted()
+}
+
+/// Whether the environment says so: <https://no-color.org>.
+pub fn is_colour_unwanted() -> bool {
+    std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
+}
+
+fn terminal_width() -> Option<u16> {
+    std::io::stdout().is_terminal().then(|| Table::new().width()).flatten()
+}
+
+/// A value in its form; what is missing is empty.
+pub fn written(form: Form, value: &Value) -> String {
+    let plain = || match value {
+        Value::Null => String::new(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    };
+    match form {
+        Form::Text | Form::Number | Form::State => plain(),
+        Form::Money => value.as_i64().map_or_else(plain, money),
+        Form::Time => value.as_str().and_then(|text| text.parse().ok()).map_or_else(plain, time),
+        Form::TaxId => tax_id(&plain()),
+        Form::Flag => if value.as_bool() == Some(true) { "yes" } else { "" }.to_owned(),
+        Form::Count => value.as_array().map_or_else(plain, |items| items.len().to_string()),
+        Form::States => value.as_object().map_or_else(plain, |states| {
+            let each =
+                states.iter().map(|(name, state)| format!("{name} {}", state.as_str().unwrap_or_default()));
+            each.collect::<Vec<_>>().join(", ")
+        }),
+        Form::Eye => value.as_object().map_or_else(plain, |eye| {
+            let part = |name: &str| match eye.get(name) {
+                Some(Value::String(text)) => text.clone(),
+                Some(value) if !value.is_null() => value.to_string(),
+                _ => "–".to_owned(),
+            };
+            format!("{} {} × {} +{}", part("spherical"), part("cylindrical"), part("axis"), part("add"))
+        }),
+    }
+}
+
+fn colour(form: Form, value: &Value) -> Option<Color> {
+    if !matches!(form, Form::State | Form::States) || !coloured() {
+        return None;
+    }
+    let text = value.to_string();
+    let any = |states: &[&str]| states.iter().any(|state| text.contains(&format!("\"{state}\"")));
+    if any(&["dead", "canceled", "rejected"]) {
+        Some(Color::Red)
+    } else if any(&["pending", "open", "active", "in_analysis", "unrouted"]) {
+        Some(Color::Yellow)
+    } else if any(&["handled", "paid", "settled", "renewed"]) {
+        Some(Color::Green)
+    } else {
+        None
+    }
+}
+
+/// `46020` as `460.20`.
+fn money(centavos: i64) -> String {
+    let (sign, absolute) = (if centavos < 0 { "-" } else { "" }, centavos.unsigned_abs());
+    format!("{sign}{}.{:02}", absolute / 100, absolute % 100)
+}
+
+fn time(time: event::Timestamp) -> String {
+    time.strftime("%Y-%m-%d %H:%M:%SZ").to_string()
+}
+
+fn tax_id(text: &str) -> String {
+    let bare: Vec<char> = text.chars().filter(char::is_ascii_alphanumeric).collect();
+    let part = |from: usize, to: usize| bare[from..to].iter().collect::<String>();
+    match bare.len() {
+        11 => format!("{}.{}.{}-{}", part(0, 3), part(3, 6), part(6, 9), part(9, 11)),
+        14 => format!("{}.{}.{}/{}-{}", part(0, 2), part(2, 5), part(5, 8), part(8, 12), part(12, 14)),
+        _ => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn each_form_is_written_as_people_read_it() {
+        let check = |form, value: Value, expect: &str| assert_eq!(written(form, &value), expect, "{value}");
+        check(Form::Money, json!(46020), "460.20");
+        check(Form::Money, json!(-5), "-0.05");
+        check(Form::Money, Value::Null, "");
+        check(Form::Time, json!("2026-11-22T16:01:34.123456Z"), "2026-11-22 16:01:34Z");
+        check(Form::TaxId, json!("52998224725"), "529.982.247-25");
+        check(Form::TaxId, json!("12ABC34501DE35"), "12.ABC.345/01DE-35");
+        check(Form::TaxId, json!("123"), "123");
+        check(Form::Flag, json!(true), "yes");
+        check(Form::Flag, json!(false), "");
+        check(Form::Count, json!(["a", "b"]), "2");
+        check(
+            Form::States,
+            json!({"invoices": "handled", "receivables": "dead"}),
+            "invoices handled, receivables dead",
+        );
+        check(
+            Form::Eye,
+            json!({"spherical": -0.75, "cylindrical": 0, "axis": 0, "add": null}),
+            "-0.75 0 × 0 +–",
+        );
+    }
+
+    #[test]
+    fn numbers_are_aligned_and_no_line_ends_in_spaces() {
+        let columns = [column("Id", "id", Form::Text), column("Amount", "amount", Form::Money)];
+        let rows = [json!({"id": "1", "amount": 46020}), json!({"id": "22", "amount": 5})];
+        let table = of_rows(&columns, &rows);
+        let lines: Vec<&str> = table.lines().collect();
+        assert_eq!(lines.len(), 4, "{table}");
+        assert!(lines[2].ends_with("460.20") && lines[3].ends_with("  0.05"), "{table}");
+        assert_eq!(lines[2].len(), lines[3].len(), "{table}");
+    }
+}

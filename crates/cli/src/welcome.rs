@@ -1,0 +1,68 @@
+//! What a person at a terminal sees when roles have started; a log gets one line instead.
+
+use std::io::IsTerminal;
+
+use tracing::info;
+
+use crate::config::{Config, Source};
+use crate::installation;
+use crate::report;
+use crate::roles::{Roles, Running};
+
+/// Tells where everything is.
+pub fn tell(config: &Config, roles: Roles, running: &Running) {
+    let text = |address: Option<std::net::SocketAddr>| address.map(|address| address.to_string());
+    info!(
+        ingress = text(running.ingress),
+        console = text(running.console),
+        operations = text(running.operations),
+        sources = config.sources.len(),
+        "started"
+    );
+    if std::io::stdout().is_terminal() {
+        report::print(&welcome(config, roles, running));
+    }
+}
+
+fn welcome(config: &Config, roles: Roles, running: &Running) -> String {
+    let mut text = String::new();
+    let mut line = |name: &str, value: String| text += &format!("  {name:<10} {value}\n");
+    if let Some(address) = running.ingress {
+        let scheme = if config.ingress.tls.is_some() { "https" } else { "http" };
+        for Source { name, provider, .. } in &config.sources {
+            line("webhooks", format!("POST {scheme}://{address}/webhooks/{name}  ({provider})"));
+        }
+    }
+    if let Some(address) = running.console {
+        let scheme = if config.console.tls.is_some() { "https" } else { "http" };
+        line("api", format!("{scheme}://{address}/api/v1  (its token: {})", token_place(config)));
+    }
+    if let Some(address) = running.ingress.or(running.console).or(running.operations) {
+        line("health", format!("http://{address}/readyz, metrics at /metrics"));
+    }
+    let broker = if config.is_embedded() { "embedded" } else { "RabbitMQ" };
+    let store = if installation::is_store_a_file(config) { "SQLite" } else { "PostgreSQL" };
+    line("broker", format!("{broker}, store {store}"));
+    if roles.ingress && config.sources.is_empty() {
+        text += &format!(
+            "\nNo sources are configured, so nobody can post yet. In {}:\n\n{ADD_A_SOURCE}",
+            crate::config::DEFAULT_FILE
+        );
+    }
+    format!("\nmalote {} is up; Ctrl-C stops it.\n\n{text}\n", crate::telemetry::VERSION)
+}
+
+fn token_place(config: &Config) -> String {
+    match &config.console_token {
+        Some(_) => "console.token".to_owned(),
+        None => config.data.dir.join("token").display().to_string(),
+    }
+}
+
+const ADD_A_SOURCE: &str = "    [[sources]]
+    name = \"me-filial-sul\"
+    provider = \"mercado-eletronico\"
+    auth.header = { name = \"x-api-key\", secrets = [\"a long random text\"] }
+
+Every setting: `malote config show --default`. Everything at work, with examples: `malote demo`.
+";
