@@ -222,10 +222,14 @@ impl Product {
         Ok(String::from_utf8(output.stdout)?)
     }
 
+    /// What a command prints for programs.
+    pub fn json(&self, arguments: &[&str]) -> Result<Vec<Value>> {
+        Ok(serde_json::from_str(&self.run(&[arguments, &["--json"]].concat())?)?)
+    }
+
     /// The rows of a list command, oldest first.
     pub fn rows(&self, arguments: &[&str]) -> Result<Vec<Value>> {
-        let mut rows: Vec<Value> =
-            serde_json::from_str(&self.run(&[arguments, &["--json", "--limit", "100000"]].concat())?)?;
+        let mut rows = self.json(&[arguments, &["--limit", "100000"]].concat())?;
         rows.reverse();
         Ok(rows)
     }

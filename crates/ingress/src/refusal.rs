@@ -47,8 +47,10 @@ impl Refusal {
                 Problem::new(StatusCode::NOT_FOUND).with_type("unknown-source", "Unknown source")
             }
             Self::Method => Problem::new(StatusCode::METHOD_NOT_ALLOWED).allow("POST"),
-            // No challenge is named: it would tell which credential this source wants.
-            Self::Denied(Denied::Credentials) => Problem::new(StatusCode::UNAUTHORIZED),
+            // A challenge has to be there (RFC 9110, section 15.5.2); this one does not tell which credential is wanted.
+            Self::Denied(Denied::Credentials) => {
+                Problem::new(StatusCode::UNAUTHORIZED).authenticate("Webhook realm=\"malote\"")
+            }
             Self::Denied(Denied::Network) => Problem::new(StatusCode::FORBIDDEN),
             Self::ContentType { .. } | Self::ContentEncoding => {
                 Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE)
