@@ -28,9 +28,7 @@ impl Api {
         let token = match (&args.token, &config.console_token) {
             (Some(token), _) => Secret::from(token.as_str()),
             (None, Some(token)) => token.clone(),
-            (None, None) => data_dir::existing_token(&config.data.dir).with_context(|| {
-                format!("no token for {base}: give --token, or start `malote up`, which makes one")
-            })?,
+            (None, None) => data_dir::existing_token(&config.data.dir)?,
         };
         Self::at(&base, token)
     }
@@ -101,18 +99,77 @@ impl Api {
         let problem: Value = serde_json::from_slice(body).unwrap_or_default();
         let text = |name: &str| problem[name].as_str().map(str::to_owned);
         let title = text("title").unwrap_or_else(|| status.to_string());
-        let hint = match status {
-            StatusCode::UNAUTHORIZED => format!(
-                "the token is not the one of {}; give --token, or --config of that installation",
-                self.base
-            ),
-            _ => String::new(),
+        let detail = match status {
+            StatusCode::UNAUTHORIZED => {
+                Some(format!("{} wants its token; give --token, or --config of that installation", self.base))
+            }
+            _ => text("detail"),
         };
-        [Some(title), text("detail"), Some(hint)]
-            .into_iter()
-            .flatten()
-            .filter(|part| !part.is_empty())
-            .collect::<Vec<_>>()
-            .join(": ")
+        detail.map_or_else(|| title.clone(), |detail| format!("{title}: {detail}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// An API that gives these answers, one to each connection, and hands back the requests' first lines.
+    async fn serve(answers: Vec<(&'static str, Value)>) -> (Api, tokio::task::JoinHandle<Vec<String>>) {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let api = Api::at(&format!("http://{}", listener.local_addr().unwrap()), Secret::from("t")).unwrap();
+        let served = tokio::spawn(async move {
+            let mut asked = Vec::new();
+            for (status, body) in answers {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut request = vec![0; 4096];
+                let length = stream.read(&mut request).await.unwrap();
+                let text = String::from_utf8_lossy(&request[..length]);
+                asked.push(text.lines().next().unwrap().to_owned());
+                let body = body.to_string();
+                let length = body.len();
+                let answer = format!(
+                    "HTTP/1.1 {status}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}"
+                );
+                stream.write_all(answer.as_bytes()).await.unwrap();
+            }
+            asked
+        });
+        (api, served)
+    }
+
+    #[tokio::test]
+    async fn a_list_is_fetched_page_by_page_up_to_its_limit() {
+        let pages = vec![
+            ("200 OK", json!({"items": [9, 8], "next": "8"})),
+            ("200 OK", json!({"items": [7, 6], "next": "6"})),
+        ];
+        let (api, served) = serve(pages).await;
+        let rows = api.list("events", &[("state".to_owned(), "dead".to_owned())], 3).await.unwrap();
+        assert_eq!(rows, [9, 8, 7]);
+        assert_eq!(
+            served.await.unwrap(),
+            [
+                "GET /api/v1/events?state=dead&limit=3 HTTP/1.1",
+                "GET /api/v1/events?state=dead&limit=1&cursor=8 HTTP/1.1",
+            ]
+        );
+    }
+
+    #[tokio::test]
+    async fn a_problem_is_told_in_its_own_words_and_silence_with_what_to_do() {
+        let problem = json!({"title": "Bad Request", "detail": "limit: expected a number"});
+        let (api, served) = serve(vec![("400 Bad Request", problem)]).await;
+        let error = api.get("events", &[]).await.unwrap_err();
+        assert_eq!(error.to_string(), "Bad Request: limit: expected a number");
+        served.await.unwrap();
+        // The listener has gone with its task.
+        let error = api.get("events", &[]).await.unwrap_err().to_string();
+        assert!(error.starts_with("cannot reach http://127.0.0.1:"), "{error}");
+        assert!(error.ends_with("is `malote up` or `malote console` running?"), "{error}");
     }
 }

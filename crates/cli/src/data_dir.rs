@@ -66,9 +66,10 @@ impl DataDir {
     }
 }
 
-/// The administration token of a data directory that another process made.
+/// The administration token that another process made; empty, which no installation takes, where none has yet.
 pub fn existing_token(data_dir: &Path) -> Result<Secret> {
-    read(&data_dir.join(TOKEN))
+    let file = data_dir.join(TOKEN);
+    if file.exists() { read(&file) } else { Ok(Secret::from("")) }
 }
 
 fn read(file: &Path) -> Result<Secret> {

@@ -89,6 +89,9 @@ const START_PATIENCE: Duration = Duration::from_secs(1);
 /// How often broker and store are looked at for readiness.
 const CHECK_PERIOD: Duration = Duration::from_secs(5);
 
+/// The pause after the first attempt in vain to prepare broker or store; doubles.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+
 /// The longest pause between two attempts to prepare broker or store.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
@@ -330,27 +333,32 @@ impl Preparation {
     /// Declares the topology and brings the tables up to date, waiting for whatever is away without an end. An error
     /// is one that waiting does not mend.
     async fn run(self) -> Result<Self> {
-        let mut pause = Duration::from_millis(100);
+        tokio::try_join!(self.declare(), self.migrate())?;
+        info!("broker and store are prepared");
+        Ok(self)
+    }
+
+    async fn declare(&self) -> Result<()> {
+        let mut pause = FIRST_PAUSE;
         loop {
             match self.broker.declare(&self.topology).await {
-                Ok(()) => break,
-                Err(BrokerError::Unavailable(cause)) => {
-                    self.broker_health.down(format!("unavailable: {}", chain(cause.as_ref())))
-                }
+                Ok(()) => break self.broker_health.up(),
+                Err(error @ BrokerError::Unavailable(_)) => self.broker_health.down(chain(&error)),
                 Err(error) => {
                     return Err(anyhow::Error::new(error).context("the topology cannot be declared"));
                 }
             }
             wait(&mut pause).await;
         }
-        self.broker_health.up();
-        let mut pause = Duration::from_millis(100);
-        while let Some((store, health)) = &self.store {
+        Ok(())
+    }
+
+    async fn migrate(&self) -> Result<()> {
+        let Some((store, health)) = &self.store else { return Ok(()) };
+        let mut pause = FIRST_PAUSE;
+        loop {
             match store.migrate(&installation::components()).await {
-                Ok(()) => {
-                    health.up();
-                    break;
-                }
+                Ok(()) => break health.up(),
                 Err(error @ (StoreError::Unavailable(_) | StoreError::Conflict(_))) => {
                     health.down(chain(&error))
                 }
@@ -358,8 +366,7 @@ impl Preparation {
             }
             wait(&mut pause).await;
         }
-        info!("broker and store are prepared");
-        Ok(self)
+        Ok(())
     }
 
     /// Keeps readiness true to what is there.
@@ -383,4 +390,31 @@ impl Preparation {
 async fn wait(pause: &mut Duration) {
     sleep(*pause).await;
     *pause = (*pause * 2).min(LONGEST_PAUSE);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::load_parts;
+
+    #[test]
+    fn a_role_alone_needs_a_broker_and_a_store_that_can_be_shared() {
+        let check = |text: &str, roles: Roles, expect: Option<&str>| {
+            let config = load_parts("", text, []).unwrap().0;
+            let said = roles.check(&config).err().map(|error| error.to_string());
+            match expect {
+                None => assert_eq!(said, None),
+                Some(expect) => assert!(said.as_ref().is_some_and(|said| said.contains(expect)), "{said:?}"),
+            }
+        };
+        let ingress = Roles { ingress: true, ..Roles::default() };
+        let ledger = Roles { ledger: true, ..Roles::default() };
+        let rabbitmq = "broker.url = \"amqp://rabbit\"\n";
+        let both = format!("{rabbitmq}store.url = \"postgres://db/malote\"");
+        check("", Roles::all(), None);
+        check("", ingress, Some("the embedded broker serves one process"));
+        check(rabbitmq, ingress, None);
+        check(rabbitmq, ledger, Some("a SQLite store serves one process"));
+        check(&both, ledger, None);
+    }
 }

@@ -6,7 +6,9 @@
 use std::io::IsTerminal;
 
 use comfy_table::presets::NOTHING;
-use comfy_table::{Attribute, Cell, CellAlignment, Color, ContentArrangement, LineStyle, Row, Table};
+use comfy_table::{
+    Attribute, Cell, CellAlignment, Color, ColumnConstraint, ContentArrangement, LineStyle, Row, Table, Width,
+};
 use serde_json::Value;
 
 /// How a value is written.
@@ -14,6 +16,8 @@ use serde_json::Value;
 pub enum Form {
     /// As it is.
     Text,
+    /// As it is, never cut: it is there to be copied.
+    Id,
     /// A whole number, at the right edge.
     Number,
     /// Centavos as `460.20`.
@@ -57,6 +61,9 @@ pub fn of_rows(columns: &[Column], rows: &[Value]) -> String {
         if matches!(column.form, Form::Number | Form::Money | Form::Count) {
             table.align_right(index);
         }
+        if matches!(column.form, Form::Id | Form::Time | Form::State) {
+            table.keep_whole(index);
+        }
     }
     for row in rows {
         let cells = columns.iter().map(|column| {
@@ -84,7 +91,18 @@ impl Lines {
             }
         }
         table.set_header(titles.iter().map(|title| Cell::new(title).add_attribute(Attribute::Bold)));
+        for (column, title) in table.column_iter_mut().zip(titles) {
+            let whole_title = Width::Fixed(u16::try_from(title.chars().count() + 2).unwrap_or(u16::MAX));
+            column.set_padding((0, 2)).set_constraint(ColumnConstraint::LowerBoundary(whole_title));
+        }
         Self(table)
+    }
+
+    /// Never cuts what is in a column.
+    pub fn keep_whole(&mut self, index: usize) {
+        if let Some(column) = self.0.column_mut(index) {
+            column.set_constraint(ColumnConstraint::ContentWidth);
+        }
     }
 
     /// Writes a column at the right edge.
@@ -142,7 +160,7 @@ pub fn written(form: Form, value: &Value) -> String {
         other => other.to_string(),
     };
     match form {
-        Form::Text | Form::Number | Form::State => plain(),
+        Form::Text | Form::Id | Form::Number | Form::State => plain(),
         Form::Money => value.as_i64().map_or_else(plain, money),
         Form::Time => value.as_str().and_then(|text| text.parse().ok()).map_or_else(plain, time),
         Form::TaxId => tax_id(&plain()),

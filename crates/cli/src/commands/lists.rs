@@ -29,7 +29,7 @@ pub const EVENTS: View = View {
         column("Subject", "subject", Form::Text),
         column("State", "state", Form::State),
         column("Consumers", "consumers", Form::States),
-        column("Id", "id", Form::Text),
+        column("Id", "id", Form::Id),
     ],
     empty: "No events. `malote simulate` posts some; `malote config show` shows the sources.",
 };
@@ -43,7 +43,7 @@ pub const DEAD: View = View {
         column("Topic", "topic", Form::Text),
         column("Attempts", "attempts", Form::Number),
         column("Error", "error", Form::Text),
-        column("Event", "event_id", Form::Text),
+        column("Event", "event_id", Form::Id),
     ],
     empty: "No dead letters: no consumer has given up on an event.",
 };
@@ -55,7 +55,7 @@ pub const REJECTED: View = View {
         column("Received", "received_at", Form::Time),
         column("Source", "source", Form::Text),
         column("Cause", "cause", Form::Text),
-        column("Id", "id", Form::Text),
+        column("Id", "id", Form::Id),
     ],
     empty: "No rejected bodies: everything that was authenticated could be used.",
 };
@@ -68,7 +68,7 @@ pub const UNROUTED: View = View {
         column("Source", "source", Form::Text),
         column("Topic", "topic", Form::Text),
         column("Subject", "subject", Form::Text),
-        column("Id", "id", Form::Text),
+        column("Id", "id", Form::Id),
     ],
     empty: "No unrouted events: a consumer is bound to every topic that came.",
 };

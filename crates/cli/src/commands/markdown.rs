@@ -47,7 +47,7 @@ fn argument(arg: &Arg) -> String {
     {
         name += &format!(" <{value}>");
     }
-    let mut help = arg.get_help().map(ToString::to_string).unwrap_or_default();
+    let mut help = arg.get_help().map(|help| sentence(&help.to_string())).unwrap_or_default();
     let possible: Vec<_> = match arg.get_action().takes_values() {
         true => arg.get_possible_values().iter().map(|value| format!("`{}`", value.get_name())).collect(),
         false => Vec::new(),
@@ -69,10 +69,11 @@ fn argument(arg: &Arg) -> String {
 }
 
 fn about(command: &Command) -> String {
-    command
-        .get_about()
-        .map(|about| format!("{}.", about.to_string().trim_end_matches('.')))
-        .unwrap_or_default()
+    command.get_about().map(|about| sentence(&about.to_string())).unwrap_or_default()
+}
+
+fn sentence(text: &str) -> String {
+    format!("{}.", text.trim_end_matches('.'))
 }
 
 fn is_shown(arg: &Arg) -> bool {

@@ -1,3 +1,5 @@
+//! The defaults are complete, mistakes are told all at once, and secrets are never told.
+
 use super::*;
 
 fn load(text: &str) -> Result<Config, Mistakes> {
