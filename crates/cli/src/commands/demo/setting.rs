@@ -3,7 +3,7 @@
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail};
 use tempfile::TempDir;
 
 use super::program;
@@ -47,6 +47,14 @@ impl Setting {
                 (folder.path().to_owned(), Some(folder))
             }
         };
+        if path.join("data").exists() {
+            let file = path.join("malote.toml");
+            bail!(
+                "{} holds a demo already: name another folder, or go on with `malote --config {} up`",
+                path.display(),
+                file.display()
+            );
+        }
         DataDir::open(&path)?;
         let token = random_hex();
         let text = configuration(&path, &token)?;
