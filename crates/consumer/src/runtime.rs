@@ -209,7 +209,7 @@ impl Consumer {
                 backoff.wait(&stop).await;
             }
             self.status.send_replace(Status::Stopped);
-            info!("the consumer has stopped");
+            debug!("the consumer has stopped");
         }
         .instrument(span)
         .await;
@@ -220,9 +220,10 @@ impl Consumer {
         self.status.send_replace(Status::Paused(why));
     }
 
-    fn running(&self) {
+    /// Gives what the consumer was doing before.
+    fn running(&self) -> Status {
         self.metrics.paused.set(0.0);
-        self.status.send_replace(Status::Running);
+        self.status.send_replace(Status::Running)
     }
 
     /// One subscription, from its start to its end.
@@ -236,8 +237,10 @@ impl Consumer {
             Ok(deliveries) => deliveries,
             Err(error) => return End::Lost(error),
         };
-        self.running();
-        info!(queue = %self.settlement.queue, "the consumer takes deliveries");
+        match self.running() {
+            Status::Paused(_) => info!("the consumer goes on"),
+            Status::Starting | Status::Running | Status::Stopped => debug!("the consumer takes deliveries"),
+        }
         loop {
             let first = tokio::select! {
                 biased;

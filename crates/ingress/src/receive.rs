@@ -20,7 +20,8 @@ use providers::auth::{Credentials, client_ip};
 use providers::{Answer, Inbound, Reading, SubjectKey};
 use server::PeerAddr;
 use tokio::time::timeout;
-use tracing::{Instrument, Span, debug, debug_span, error, warn};
+use tracing::field::Empty;
+use tracing::{Instrument, Span, debug, error, info_span, warn};
 
 use crate::refusal::Refusal;
 use crate::source::Route;
@@ -73,9 +74,10 @@ impl Ingress {
 async fn receive(State(ingress): State<Ingress>, Path(source): Path<String>, request: Request) -> Response {
     let Some(route) = ingress.0.routes.get(&source) else { return Refusal::UnknownSource.into_response() };
     let id = EventId::generate();
-    let span = debug_span!("receive", event_id = %id, %source, topic = tracing::field::Empty);
+    let traceparent = traceparent(request.headers(), id);
+    let span = info_span!("receive", event_id = %id, %source, topic = Empty, traceparent);
     async {
-        match ingress.0.accept(route, id, request).await {
+        match ingress.0.accept(route, id, traceparent, request).await {
             Ok(accepted) => {
                 route.accepted.increment(1);
                 debug!("accepted");
@@ -131,6 +133,7 @@ impl Inner {
         &self,
         route: &'a Route,
         id: EventId,
+        traceparent: String,
         request: Request,
     ) -> Result<Accepted<'a>, Refusal> {
         if request.method() != Method::POST {
@@ -155,7 +158,7 @@ impl Inner {
             time,
             content_type: content_type(&parts).unwrap_or(provider.media_type()).to_owned(),
             data: body,
-            traceparent: Some(traceparent(&parts.headers, id)),
+            traceparent: Some(traceparent),
             replay_of: None,
             repaired: reading.repaired,
             headers: reading.headers,

@@ -88,6 +88,9 @@ type Name = Cow<'static, str>;
 /// What keeps a component down; `None` when it is up.
 type Trouble = Option<Cow<'static, str>>;
 
+/// The trouble of a component that has not been heard of yet.
+const STARTING: &str = "starting";
+
 /// The components that a role needs in order to be ready. A clone is the same registry.
 #[derive(Clone, Debug, Default)]
 pub struct Health {
@@ -102,7 +105,7 @@ impl Health {
         let trouble = Arc::clone(
             lock(&self.components)
                 .entry(name.clone())
-                .or_insert_with(|| Arc::new(Mutex::new(Some("starting".into())))),
+                .or_insert_with(|| Arc::new(Mutex::new(Some(STARTING.into())))),
         );
         Component { name, trouble }
     }
@@ -129,10 +132,12 @@ pub struct Component {
 }
 
 impl Component {
-    /// The component works. Cheap when nothing changes; a change is logged.
+    /// The component works. Cheap when nothing changes; an end of trouble is logged.
     pub fn up(&self) {
-        if lock(&self.trouble).take().is_some() {
-            tracing::info!(component = %self.name, "up");
+        match lock(&self.trouble).take() {
+            None => {}
+            Some(trouble) if trouble == STARTING => tracing::debug!(component = %self.name, "up"),
+            Some(_) => tracing::info!(component = %self.name, "up"),
         }
     }
 

@@ -185,6 +185,19 @@ fn checked(sections: Sections, gathered: &mut Gathered) -> Config {
             let path = if path.is_empty() { at("auth") } else { at(&format!("auth.{path}")) };
             gathered.add(path, message);
         }
+        for (index, provider) in sections.providers.iter().filter(|(_, p)| p.name == source.provider) {
+            for header in provider.keep_headers.iter().filter(|name| source.auth.is_credential(name.as_str()))
+            {
+                gathered.add(
+                    format!("providers[{index}].keep_headers"),
+                    format!(
+                        "{} is a credential of source {}, and is never kept",
+                        header.as_str(),
+                        source.name
+                    ),
+                );
+            }
+        }
     }
 
     if !["sqlite", "postgres", "postgresql"].iter().any(|kind| {

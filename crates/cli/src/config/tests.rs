@@ -21,6 +21,22 @@ fn the_defaults_are_the_embedded_ones() {
     assert!(config.subject_key.is_none() && config.console_token.is_none());
 }
 
+#[test]
+fn a_header_that_is_a_credential_cannot_be_kept() {
+    let text = r#"
+[[providers]]
+name = "asaas"
+topic = { pointer = "/event" }
+keep_headers = ["x-request-id", "asaas-access-token"]
+[[sources]]
+name = "asaas-1"
+provider = "asaas"
+auth.header = { name = "Asaas-Access-Token", secrets = ["s3cret"] }
+"#;
+    let message = "asaas-access-token is a credential of source asaas-1, and is never kept";
+    assert_eq!(mistakes(text), [("providers[0].keep_headers".to_owned(), message.to_owned())]);
+}
+
 /// The reference with its commented settings switched on.
 fn whole() -> String {
     let settings = DEFAULT.lines().map(|line| match line.strip_prefix('#') {
