@@ -30,6 +30,9 @@ async fn raw(product: &Product, head: &str, body: &[u8], then_close: bool) -> Re
     Ok(Some((status.parse()?, body.to_owned())))
 }
 
+/// What is wrong with a request, its head, its body, the status, and the cause under which it is kept, if it is.
+type Case<'a> = (&'a str, String, Vec<u8>, u16, Option<&'a str>);
+
 fn head(path: &str, headers: &str) -> String {
     format!("POST {path} HTTP/1.1\nHost: malote\nConnection: close\n{headers}\n")
 }
@@ -47,12 +50,11 @@ auth = { networks = ["10.0.0.0/8"], query = { name = "token", secrets = ["go-tok
 
     let go = "/webhooks/go?token=go-token";
     let json = "Content-Type: application/json\n";
-    // What is wrong with the request, the request, the status, and the cause under which it is kept, if it is.
     let deep = format!(r#"{{"event_id": "X", "data": {}{}}}"#, "[".repeat(10_000), "]".repeat(10_000));
     let long = format!(r#"{{"event_id": "{}"}}"#, "x".repeat(300));
     let mut broken = GOOD.as_bytes().to_vec();
     broken[14] = 0xff;
-    let cases: Vec<(&str, String, Vec<u8>, u16, Option<&str>)> = vec![
+    let cases: Vec<Case> = vec![
         ("wrong secret", head("/webhooks/go?token=other", json), GOOD.into(), 401, None),
         ("missing secret", head("/webhooks/go", json), GOOD.into(), 401, None),
         ("almost right secret", head("/webhooks/go?token=go-tokeN", json), GOOD.into(), 401, None),
