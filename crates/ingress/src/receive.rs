@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::error::Error;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -12,10 +13,11 @@ use axum::routing::any;
 use axum::{Router, http};
 use broker::{DynBroker, ExchangeName, Layout};
 use bytes::Bytes;
-use event::{Event, EventId, Headers, Message, Topic, header};
+use event::{Event, EventId, Headers, Message, Timestamp, Topic, header};
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::request::Parts;
 use http::{HeaderValue, Method, StatusCode};
+use metrics::{Counter, counter};
 use providers::auth::{Credentials, client_ip};
 use providers::{Answer, Inbound, Reading, SubjectKey};
 use server::PeerAddr;
@@ -38,6 +40,8 @@ struct Inner {
     layout: Layout,
     key: SubjectKey,
     config: Config,
+    /// Requests to sources that are not configured.
+    unknown: Counter,
 }
 
 /// What an accepted request is answered with.
@@ -59,7 +63,8 @@ impl Ingress {
         let places = config.source_requests;
         let routes =
             sources.into_iter().map(|source| (source.name.to_string(), Route::new(source, places))).collect();
-        Self(Arc::new(Inner { routes, broker, layout, key, config }))
+        let unknown = counter!("ingress_unknown_sources_total");
+        Self(Arc::new(Inner { routes, broker, layout, key, config, unknown }))
     }
 
     /// The service to run on a [`server::Server`], which provides the peer's address.
@@ -71,20 +76,37 @@ impl Ingress {
     }
 }
 
+/// What is known of a request before its source has a say.
+struct Arrival {
+    id: EventId,
+    time: Timestamp,
+    client: IpAddr,
+    traceparent: String,
+}
+
 async fn receive(State(ingress): State<Ingress>, Path(source): Path<String>, request: Request) -> Response {
-    let Some(route) = ingress.0.routes.get(&source) else { return Refusal::UnknownSource.into_response() };
+    let ingress = &ingress.0;
+    let peer = request.extensions().get::<PeerAddr>().expect("the server sets the peer's address").0.ip();
+    let client = client_ip(peer, request.headers(), &ingress.config.trusted_proxies);
+    let Some(route) = ingress.routes.get(&source) else {
+        ingress.unknown.increment(1);
+        // The name is the client's own: quoted, and no longer than a source's may be.
+        warn!(%client, "refused: there is no source {:?}", source.chars().take(64).collect::<String>());
+        return Refusal::UnknownSource.into_response();
+    };
     let id = EventId::generate();
     let traceparent = traceparent(request.headers(), id);
     let span = info_span!("receive", event_id = %id, %source, topic = Empty, traceparent);
     async {
-        match ingress.0.accept(route, id, traceparent, request).await {
+        let arrival = Arrival { id, time: event::now(), client, traceparent };
+        match ingress.accept(route, arrival, request).await {
             Ok(accepted) => {
                 route.accepted.increment(1);
                 debug!("accepted");
                 accepted.into_response()
             }
             Err(refusal) => {
-                report(route, id, &refusal);
+                report(route, client, &refusal);
                 refusal.into_response()
             }
         }
@@ -93,27 +115,26 @@ async fn receive(State(ingress): State<Ingress>, Path(source): Path<String>, req
     .await
 }
 
-/// Counts and logs a refusal. The log names the source and the reason, nothing of the request.
-fn report(route: &Route, id: EventId, refusal: &Refusal) {
-    let source = &route.source.name;
+/// Counts and logs a refusal. The log names the client and the reason, nothing of the request; the span has the rest.
+fn report(route: &Route, client: IpAddr, refusal: &Refusal) {
     match refusal {
         Refusal::Unusable { .. } => {
             route.rejected.increment(1);
-            warn!(%source, event_id = %id, "rejected, and kept: {refusal}");
+            warn!(%client, "rejected, and kept: {refusal}");
         }
         Refusal::Denied(_) => {
             route.denied.increment(1);
-            warn!(%source, "denied: {refusal}");
+            warn!(%client, "denied: {refusal}");
         }
         Refusal::NotStored(cause) => {
             route.unavailable.increment(1);
             let cause: &dyn Error = cause;
             let below = cause.source().map(|below| format!(": {below}")).unwrap_or_default();
-            error!(%source, event_id = %id, "{refusal}: {cause}{below}");
+            error!("{refusal}: {cause}{below}");
         }
         Refusal::NotInTime => {
             route.unavailable.increment(1);
-            error!(%source, event_id = %id, "{refusal}");
+            error!("{refusal}");
         }
         Refusal::NoSuchAddress
         | Refusal::UnknownSource
@@ -123,7 +144,7 @@ fn report(route: &Route, id: EventId, refusal: &Refusal) {
         | Refusal::Busy
         | Refusal::Body(_) => {
             route.refused.increment(1);
-            warn!(%source, "refused: {refusal}");
+            warn!(%client, "refused: {refusal}");
         }
     }
 }
@@ -132,17 +153,15 @@ impl Inner {
     async fn accept<'a>(
         &self,
         route: &'a Route,
-        id: EventId,
-        traceparent: String,
+        Arrival { id, time, client, traceparent }: Arrival,
         request: Request,
     ) -> Result<Accepted<'a>, Refusal> {
         if request.method() != Method::POST {
             return Err(Refusal::Method);
         }
         let _place = route.places.try_acquire().map_err(|_| Refusal::Busy)?;
-        let time = event::now();
         let (parts, body) = request.into_parts();
-        let body = self.authenticated(route, &parts, body, time).await?;
+        let body = self.authenticated(route, &parts, body, client, time).await?;
         let provider = &route.source.provider;
         let read = provider.read(&Inbound { headers: &parts.headers, body: &body }, &self.key);
         let (reading, cause) = match read {
@@ -184,16 +203,11 @@ impl Inner {
         route: &Route,
         parts: &Parts,
         body: Body,
-        now: event::Timestamp,
+        client_ip: IpAddr,
+        now: Timestamp,
     ) -> Result<Bytes, Refusal> {
-        let peer = parts.extensions.get::<PeerAddr>().expect("the server sets the peer's address").0.ip();
-        let credentials = Credentials {
-            headers: &parts.headers,
-            query: parts.uri.query(),
-            client_ip: client_ip(peer, &parts.headers, &self.config.trusted_proxies),
-            body: &[],
-            now,
-        };
+        let credentials =
+            Credentials { headers: &parts.headers, query: parts.uri.query(), client_ip, body: &[], now };
         let auth = &route.source.auth;
         auth.check_head(&credentials).map_err(Refusal::Denied)?;
         if !route.source.provider.accepts(content_type(parts)) {

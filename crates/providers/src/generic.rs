@@ -5,10 +5,12 @@ use event::{ProviderName, Subject, Topic};
 use http::{HeaderMap, StatusCode};
 use serde::{Deserialize, Serialize};
 
+use crate::SubjectKey;
 use crate::body;
 use crate::header::HeaderName;
-use crate::provider::{Answer, CREDENTIAL_HEADERS, Provider, subject, topic, topic_from};
+use crate::provider::{Answer, CREDENTIAL_HEADERS, Provider, topic, topic_from};
 use crate::unusable::{Problem, Unusable};
+use crate::value::scalar;
 
 /// A generic provider, as configuration gives it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,6 +72,23 @@ pub struct SubjectFrom {
     /// In which header the id is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub header: Option<HeaderName>,
+    /// The id is a person's, such as a CPF: the subject holds a keyed hash of it.
+    #[serde(default)]
+    pub personal: bool,
+}
+
+impl SubjectFrom {
+    fn subject(&self, id: &str, key: &SubjectKey) -> Option<Subject> {
+        let subject = || match self.personal {
+            true => Subject::new(&self.entity, &key.hash(id)),
+            false => Subject::new(&self.entity, id),
+        };
+        (!id.is_empty()).then(subject)
+    }
+
+    fn in_header(&self, headers: &HeaderMap, key: &SubjectKey) -> Option<Subject> {
+        self.subject(self.header.as_ref()?.only(headers)?, key)
+    }
 }
 
 /// A configured success answer.
@@ -202,6 +221,7 @@ impl Config {
         &self,
         headers: &HeaderMap,
         json: &str,
+        key: &SubjectKey,
     ) -> Result<(Topic, Option<Subject>), Unusable> {
         let topic = match &self.topic {
             TopicFrom::Pointer(pointer) => {
@@ -217,17 +237,18 @@ impl Config {
             TopicFrom::Header(name) => header_topic(headers, name)?,
             TopicFrom::Constant(topic) => topic.clone(),
         };
-        let id = |from: &SubjectFrom| match &from.pointer {
-            Some(pointer) => subject(&from.entity, body::at(json, &pointer.tokens)),
-            None => header_subject(headers, from),
+        let subject = |from: &SubjectFrom| match &from.pointer {
+            Some(pointer) => from.subject(&scalar(body::at(json, &pointer.tokens)?)?, key),
+            None => from.in_header(headers, key),
         };
-        Ok((topic, self.subject.as_ref().and_then(id)))
+        Ok((topic, self.subject.as_ref().and_then(subject)))
     }
 
     pub(crate) fn read_form(
         &self,
         headers: &HeaderMap,
         form: &str,
+        key: &SubjectKey,
     ) -> Result<(Topic, Option<Subject>), Unusable> {
         let fields: Vec<_> = form_urlencoded::parse(form.as_bytes()).collect();
         let values = |pointer: &Pointer| -> Vec<&str> {
@@ -243,13 +264,11 @@ impl Config {
             TopicFrom::Header(name) => header_topic(headers, name)?,
             TopicFrom::Constant(topic) => topic.clone(),
         };
-        let id = |from: &SubjectFrom| match &from.pointer {
-            Some(pointer) => {
-                values(pointer).first().filter(|id| !id.is_empty()).map(|id| Subject::new(&from.entity, id))
-            }
-            None => header_subject(headers, from),
+        let subject = |from: &SubjectFrom| match &from.pointer {
+            Some(pointer) => from.subject(values(pointer).first()?, key),
+            None => from.in_header(headers, key),
         };
-        Ok((topic, self.subject.as_ref().and_then(id)))
+        Ok((topic, self.subject.as_ref().and_then(subject)))
     }
 }
 
@@ -262,11 +281,6 @@ fn header_topic(headers: &HeaderMap, name: &HeaderName) -> Result<Topic, Unusabl
         Some(text) => topic_from(&place, text),
         None => Err(Problem::TopicMissing { place }.into()),
     }
-}
-
-fn header_subject(headers: &HeaderMap, from: &SubjectFrom) -> Option<Subject> {
-    let id = from.header.as_ref()?.only(headers)?;
-    (!id.is_empty()).then(|| Subject::new(&from.entity, id))
 }
 
 #[cfg(test)]

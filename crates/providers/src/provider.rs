@@ -200,10 +200,10 @@ impl Provider {
             }
             (Rules::Generic(config), BodyForm::Json) => {
                 let json = body::json(inbound.body)?;
-                (config.read_json(inbound.headers, &json.text)?, json.repaired)
+                (config.read_json(inbound.headers, &json.text, key)?, json.repaired)
             }
             (Rules::Generic(config), BodyForm::Form) => {
-                (config.read_form(inbound.headers, body::text(inbound.body)?)?, false)
+                (config.read_form(inbound.headers, body::text(inbound.body)?, key)?, false)
             }
         };
         Ok(Reading { topic, subject, repaired, headers: self.keep(inbound.headers) })

@@ -1,5 +1,7 @@
 //! Opens either database and hands out transactions.
 
+use std::fs;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Once;
 use std::time::Duration;
@@ -76,6 +78,8 @@ impl Store {
         };
         let (dialect, url, address) = match sqlite {
             Some(file) => {
+                // For this user only: it holds personal data. Where this fails, connecting says why.
+                let _ = fs::OpenOptions::new().create(true).append(true).mode(0o600).open(&file);
                 let file = file.display().to_string();
                 // The driver reads a URL: what is not plain in a path must be escaped.
                 let escaped = file.replace('%', "%25").replace('?', "%3F").replace('#', "%23");

@@ -122,6 +122,31 @@ fn a_new_sender_needs_configuration_only() {
 }
 
 #[test]
+fn a_persons_number_is_in_no_subject() {
+    let check = |toml: &str, headers: &[(&str, &str)], body: &str| {
+        let (_, subject) = read(toml, headers, body).unwrap();
+        let subject = subject.unwrap();
+        assert!(subject.starts_with("person/") && !subject.contains("529"), "{subject}");
+        subject
+    };
+    let json = check(
+        r#"name = "clinic"
+           topic = {constant = "visit"}
+           subject = {entity = "person", pointer = "/cpf", personal = true}"#,
+        &[],
+        r#"{"cpf": "52998224725"}"#,
+    );
+    let header = check(
+        r#"name = "clinic"
+           topic = {constant = "visit"}
+           subject = {entity = "person", header = "x-cpf", personal = true}"#,
+        &[("x-cpf", "52998224725")],
+        "{}",
+    );
+    assert_eq!(json, header);
+}
+
+#[test]
 fn a_request_without_a_usable_topic_is_refused_with_the_place() {
     let check = |toml: &str, headers: &[(&str, &str)], body: &str, expect: &str| {
         let error = read(&format!("name = \"x\"\n{toml}"), headers, body).unwrap_err();
