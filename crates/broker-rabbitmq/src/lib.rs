@@ -195,6 +195,9 @@ impl Broker for RabbitMq {
     }
 
     async fn check(&self) -> Result<BrokerInfo, BrokerError> {
+        if self.is_blocked() {
+            return Err(BrokerError::Unavailable(Unavailable::Blocked.into()));
+        }
         // Opening the channel is the round trip that shows that the server answers.
         let (link, _channel) =
             self.consuming.channel(self.deadline()).await.map_err(BrokerError::Unavailable)?;

@@ -5,7 +5,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use broker::{BrokerError, Deliveries, Delivery, DeliveryTag, DynBroker, ExchangeName, Layout, PublishError};
+use broker::{BrokerError, Deliveries, Delivery, DeliveryTag, DynBroker, ExchangeName, Layout};
 use event::{Event, Message};
 use futures_util::FutureExt;
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
@@ -108,17 +108,25 @@ struct Taken {
     event: Option<Event>,
 }
 
+impl From<Delivery> for Taken {
+    fn from(delivery: Delivery) -> Self {
+        Self { tag: delivery.tag, message: delivery.message, event: None }
+    }
+}
+
 /// Why a batch, or one of it, is not committed.
 enum Stop {
     /// The handler, or the database about this statement, said no.
     Failed(Failure),
-    /// The database is away.
-    StoreAway(StoreError),
+    /// Another transaction is in the way.
+    Conflict(String),
+    /// The database is away, takes no writes, or does not answer in time.
+    StoreAway(String),
 }
 
 /// For how long a batch has been held, and how long the next look at the database waits.
 struct Hold {
-    since: Instant,
+    until: Instant,
     backoff: Backoff,
 }
 
@@ -126,8 +134,6 @@ struct Hold {
 enum End {
     Told,
     Lost(BrokerError),
-    /// A retry or dead letter could not be published: the original goes back to its queue.
-    Unsettled(PublishError),
     /// The database stayed away: what was held goes back to the queue.
     StoreAway,
 }
@@ -192,7 +198,6 @@ impl Consumer {
                 let pause = match self.consume(&stop).await {
                     End::Told => break,
                     End::Lost(error) => format!("its queue is away: {}", chain(&error)),
-                    End::Unsettled(error) => format!("a failed event cannot be put aside: {}", chain(&error)),
                     End::StoreAway => {
                         // The queue keeps what comes; asking for it again before the database is back would only
                         // count deliveries towards the queue's limit.
@@ -260,10 +265,10 @@ impl Consumer {
     /// The first delivery and those that are there already. While one batch commits the next one gathers, so that
     /// batches grow with the load and nobody waits for company.
     fn fill(&self, first: Delivery, deliveries: &mut dyn Deliveries) -> Vec<Taken> {
-        let mut batch = vec![self.take(first)];
+        let mut batch = vec![Taken::from(first)];
         while batch.len() < self.config.batch_events {
             match deliveries.next().now_or_never() {
-                Some(Ok(delivery)) => batch.push(self.take(delivery)),
+                Some(Ok(delivery)) => batch.push(Taken::from(delivery)),
                 // An error shows again when the batch is settled.
                 Some(Err(_)) | None => break,
             }
@@ -271,66 +276,75 @@ impl Consumer {
         batch
     }
 
-    fn take(&self, delivery: Delivery) -> Taken {
-        let event = match &self.work {
-            Work::Each(_) => Event::from_message(&delivery.message).ok(),
-            Work::Whole(_) => None,
-        };
-        Taken { tag: delivery.tag, message: delivery.message, event }
-    }
-
-    /// Brings every delivery of the batch to an end.
+    /// Brings every delivery of the batch to an end: first those that can have their effect, then those that failed,
+    /// so that a broker which takes no retries holds up no healthy event.
     async fn complete(
         &self,
         batch: Vec<Taken>,
         deliveries: &mut dyn Deliveries,
         stop: &CancellationToken,
     ) -> Result<(), End> {
-        let batch = self.without_malformed(batch, deliveries).await?;
-        if batch.is_empty() {
-            return Ok(());
-        }
-        let mut hold = Hold { since: Instant::now(), backoff: Backoff::new() };
-        match self.attempt(&batch).await {
-            Ok(()) => return self.ack(&batch, deliveries).await,
-            Err(Stop::Failed(failure)) => debug!("the batch is tried one by one: {failure}"),
-            Err(Stop::StoreAway(cause)) => self.hold(&mut hold, &cause, stop).await?,
-        }
-        for taken in &batch {
+        let (batch, mut failed) = self.read(batch);
+        let mut hold = Hold {
+            until: Instant::now() + Duration::from_millis(self.config.hold_ms),
+            backoff: Backoff::new(),
+        };
+        let alone = match self.attempt(&batch).await {
+            Ok(()) => {
+                self.ack(&batch, deliveries).await?;
+                Vec::new()
+            }
+            Err(Stop::StoreAway(why)) => {
+                self.hold(&mut hold, &why, stop).await?;
+                batch
+            }
+            Err(Stop::Failed(_) | Stop::Conflict(_)) => batch,
+        };
+        for taken in alone {
             loop {
-                match self.attempt(std::slice::from_ref(taken)).await {
-                    Ok(()) => break self.ack(std::slice::from_ref(taken), deliveries).await?,
-                    Err(Stop::Failed(failure)) => break self.fail(taken, &failure, deliveries).await?,
-                    Err(Stop::StoreAway(cause)) => self.hold(&mut hold, &cause, stop).await?,
+                if stop.is_cancelled() {
+                    return Err(End::Told);
+                }
+                match self.attempt(std::slice::from_ref(&taken)).await {
+                    Ok(()) => break self.ack(std::slice::from_ref(&taken), deliveries).await?,
+                    Err(Stop::Failed(failure)) => break failed.push((taken, failure)),
+                    Err(Stop::Conflict(why) | Stop::StoreAway(why)) => {
+                        self.hold(&mut hold, &why, stop).await?;
+                    }
                 }
             }
+        }
+        for (taken, failure) in &failed {
+            self.fail(taken, failure, deliveries, stop).await?;
         }
         Ok(())
     }
 
-    /// Puts aside what is not an event at all.
-    async fn without_malformed(
-        &self,
-        batch: Vec<Taken>,
-        deliveries: &mut dyn Deliveries,
-    ) -> Result<Vec<Taken>, End> {
+    /// Reads the events, where the work wants events, and puts aside what is none.
+    fn read(&self, batch: Vec<Taken>) -> (Vec<Taken>, Vec<(Taken, Failure)>) {
         if matches!(self.work, Work::Whole(_)) {
-            return Ok(batch);
+            return (batch, Vec::new());
         }
-        let (events, malformed): (Vec<_>, Vec<_>) =
-            batch.into_iter().partition(|taken| taken.event.is_some());
-        for taken in malformed {
-            if let Err(malformed) = Event::from_message(&taken.message) {
-                let failure =
-                    Failure::Permanent(format!("the message is not an event of malote's: {malformed}"));
-                self.fail(&taken, &failure, deliveries).await?;
+        let mut events = Vec::with_capacity(batch.len());
+        let mut malformed = Vec::new();
+        for taken in batch {
+            match Event::from_message(&taken.message) {
+                Ok(event) => events.push(Taken { event: Some(event), ..taken }),
+                Err(error) => {
+                    let failure =
+                        Failure::Permanent(format!("the message is not an event of malote's: {error}"));
+                    malformed.push((taken, failure));
+                }
             }
         }
-        Ok(events)
+        (events, malformed)
     }
 
     /// One transaction for these deliveries: all of them have their effect, or none has.
     async fn attempt(&self, batch: &[Taken]) -> Result<(), Stop> {
+        if batch.is_empty() {
+            return Ok(());
+        }
         let limit = Duration::from_millis(self.config.batch_timeout_ms);
         let tried = timeout(limit, AssertUnwindSafe(self.transact(batch)).catch_unwind()).await;
         let failure = match tried {
@@ -339,15 +353,14 @@ impl Consumer {
             Ok(Err(panic)) => {
                 Failure::Permanent(format!("the handler panicked: {}", panic_text(panic.as_ref())))
             }
-            Err(_) => match self.store.check().await {
-                Ok(_) => Failure::Transient(format!("not done within {limit:?}")),
-                Err(away) => Failure::Store(away),
-            },
+            // Handlers do nothing but ask the database.
+            Err(_) => return Err(Stop::StoreAway(format!("the database was not done within {limit:?}"))),
         };
-        match failure {
-            Failure::Store(away @ StoreError::Unavailable(_)) => Err(Stop::StoreAway(away)),
-            failure => Err(Stop::Failed(failure)),
-        }
+        Err(match failure {
+            Failure::Store(away @ StoreError::Unavailable(_)) => Stop::StoreAway(chain(&away)),
+            Failure::Store(conflict @ StoreError::Conflict(_)) => Stop::Conflict(chain(&conflict)),
+            failure => Stop::Failed(failure),
+        })
     }
 
     async fn transact(&self, batch: &[Taken]) -> Result<(), Failure> {
@@ -384,21 +397,43 @@ impl Consumer {
     }
 
     async fn ack(&self, batch: &[Taken], deliveries: &mut dyn Deliveries) -> Result<(), End> {
+        if batch.is_empty() {
+            return Ok(());
+        }
         let tags: Vec<DeliveryTag> = batch.iter().map(|taken| taken.tag).collect();
         Ok(deliveries.ack(&tags).await?)
     }
 
-    /// Publishes the failed message to its next place, then acks the original.
+    /// Publishes the failed message to its next place, waiting for a broker that does not take it, then acks the
+    /// original.
     async fn fail(
         &self,
         taken: &Taken,
         failure: &Failure,
         deliveries: &mut dyn Deliveries,
+        stop: &CancellationToken,
     ) -> Result<(), End> {
         let text = chain(failure);
         let permanent = matches!(failure, Failure::Permanent(_) | Failure::Store(StoreError::Unfit(_)));
-        let sent =
-            self.settlement.fail(taken.message.clone(), &text, permanent).await.map_err(End::Unsettled)?;
+        let mut backoff = Backoff::new();
+        let mut paused = false;
+        let sent = loop {
+            match self.settlement.fail(taken.message.clone(), &text, permanent).await {
+                Ok(sent) => break sent,
+                Err(error) => {
+                    let why = format!("a failed event cannot be put aside: {}", chain(&error));
+                    warn!("the consumer pauses: {why}");
+                    self.pause(why);
+                    paused = true;
+                    if !backoff.wait(stop).await {
+                        return Err(End::Told);
+                    }
+                }
+            }
+        };
+        if paused {
+            self.running();
+        }
         let (event_id, topic) = (&taken.message.message_id, &taken.message.r#type);
         match sent {
             Sent::Retry(delay) => {
@@ -414,27 +449,26 @@ impl Consumer {
     }
 
     /// Keeps the batch while the database is away, for a while.
-    async fn hold(&self, hold: &mut Hold, cause: &StoreError, stop: &CancellationToken) -> Result<(), End> {
-        warn!("the consumer pauses: {}", chain(cause));
-        self.pause(chain(cause));
-        let end = hold.since + Duration::from_millis(self.config.hold_ms);
-        if !self.wait_for_store(&mut hold.backoff, Some(end), stop).await {
+    async fn hold(&self, hold: &mut Hold, why: &str, stop: &CancellationToken) -> Result<(), End> {
+        warn!("the consumer pauses: {why}");
+        self.pause(why.to_owned());
+        if !self.wait_for_store(&mut hold.backoff, Some(hold.until), stop).await {
             return Err(if stop.is_cancelled() { End::Told } else { End::StoreAway });
         }
         self.running();
-        info!("the database is back");
+        info!("the database takes writes");
         Ok(())
     }
 
-    /// Waits until the database answers; false when told to stop or the time is over.
+    /// Waits until the database takes a write; false when told to stop or the time is over.
     async fn wait_for_store(
         &self,
         backoff: &mut Backoff,
-        end: Option<Instant>,
+        until: Option<Instant>,
         stop: &CancellationToken,
     ) -> bool {
-        while end.is_none_or(|end| Instant::now() < end) && backoff.wait(stop).await {
-            if self.store.check().await.is_ok() {
+        while until.is_none_or(|until| Instant::now() < until) && backoff.wait(stop).await {
+            if self.store.check_writable().await.is_ok() {
                 return true;
             }
         }

@@ -42,6 +42,7 @@ impl Settlement {
         let attempts = i64::try_from(before + 1).unwrap_or(i64::MAX);
         message.headers.insert(header::ATTEMPT.to_owned(), attempts.into());
         message.headers.insert(header::ERROR.to_owned(), error.into());
+        message.headers.insert(header::CONSUMER.to_owned(), self.consumer.as_str().into());
         message
             .headers
             .entry(header::FIRST_FAILED_AT.to_owned())
@@ -53,7 +54,7 @@ impl Settlement {
                 Ok(Sent::Retry(*delay))
             }
             None => {
-                message.headers.insert(header::CONSUMER.to_owned(), self.consumer.as_str().into());
+                message.headers.insert(header::GIVEN_UP_AT.to_owned(), event::now().to_string().into());
                 let topic = message.r#type.clone();
                 self.broker.publish(&self.give_up, &topic, message).await?;
                 Ok(Sent::Dead)

@@ -7,7 +7,10 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use broker::embedded::Embedded;
-use broker::{DynBroker, Layout};
+use broker::{
+    Broker, BrokerError, BrokerInfo, Deliveries, DynBroker, ExchangeName, Layout, PublishError, Publisher,
+    QueueName, QueueStatus, Subscriber, Topology,
+};
 use event::{Event, Message, ProviderName, Source, SourceName, Topic, header};
 use store::{DriverError, Store, StoreError, Tx, sql};
 use tokio::sync::Semaphore;
@@ -240,6 +243,76 @@ async fn while_the_database_is_away_no_attempt_is_spent() {
     setup.has_effects("order", 5).await;
     timeout(PATIENCE, status.wait_for(|status| *status == Status::Running)).await.unwrap().unwrap();
     assert_eq!(setup.ready("retry.1s").await + setup.ready("dead").await, 0);
+}
+
+/// The embedded broker, that takes no dead letters for a while.
+struct Unwilling {
+    broker: DynBroker,
+    refusals: AtomicUsize,
+}
+
+#[async_trait]
+impl Publisher for Unwilling {
+    async fn publish(
+        &self,
+        exchange: &ExchangeName,
+        key: &str,
+        message: Message,
+    ) -> Result<(), PublishError> {
+        let refuses =
+            self.refusals.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
+        match refuses {
+            Ok(_) => Err(PublishError::Refused),
+            Err(_) => self.broker.publish(exchange, key, message).await,
+        }
+    }
+}
+
+#[async_trait]
+impl Subscriber for Unwilling {
+    async fn subscribe(&self, queue: &QueueName, prefetch: u16) -> Result<Box<dyn Deliveries>, BrokerError> {
+        self.broker.subscribe(queue, prefetch).await
+    }
+}
+
+#[async_trait]
+impl Broker for Unwilling {
+    async fn declare(&self, topology: &Topology) -> Result<(), BrokerError> {
+        self.broker.declare(topology).await
+    }
+
+    async fn queues(&self, queues: &[QueueName]) -> Result<Vec<QueueStatus>, BrokerError> {
+        self.broker.queues(queues).await
+    }
+
+    async fn check(&self) -> Result<BrokerInfo, BrokerError> {
+        self.broker.check().await
+    }
+
+    async fn close(&self) {
+        self.broker.close().await;
+    }
+}
+
+#[tokio::test]
+async fn a_broker_that_takes_no_dead_letter_holds_up_the_bad_event_and_no_good_one() {
+    let setup = setup().await;
+    let foreign = Message { message_id: "7".into(), ..setup.event("foreign").to_message() };
+    setup.publish(foreign).await;
+    for topic in ["permanent", "good", "good"] {
+        setup.publish(setup.event(topic).to_message()).await;
+    }
+    let broker = Arc::new(Unwilling { broker: setup.broker.clone(), refusals: AtomicUsize::new(usize::MAX) });
+    let runtime = Runtime { broker: broker.clone(), ..setup.runtime() };
+    let consumer = Consumer::new(&SUBSCRIPTION, Arc::<Orders>::default(), runtime);
+    let mut status = consumer.status();
+    let _running = tokio::spawn(consumer.run(setup.stop.clone()));
+    setup.has_effects("good", 2).await;
+    timeout(PATIENCE, status.wait_for(|status| matches!(status, Status::Paused(_)))).await.unwrap().unwrap();
+    // Held, not given back: that would count towards the delivery limit of the queue.
+    assert_eq!(setup.ready("orders").await, 0);
+    broker.refusals.store(0, Ordering::SeqCst);
+    assert_eq!(setup.dead_letters(2).await.len(), 2);
 }
 
 #[tokio::test]

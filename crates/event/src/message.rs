@@ -20,8 +20,10 @@ pub mod header {
     pub const ATTEMPT: &str = "malote_attempt";
     /// When a consumer's first attempt failed (RFC 3339).
     pub const FIRST_FAILED_AT: &str = "malote_first_failed_at";
-    /// On a dead letter: the consumer that gave up.
+    /// The consumer whose attempt failed last.
     pub const CONSUMER: &str = "malote_consumer";
+    /// On a dead letter: when the consumer gave it up (RFC 3339). Missing where the broker itself did.
+    pub const GIVEN_UP_AT: &str = "malote_given_up_at";
     /// On a dead letter: the last error. On a retried message: the error of the attempt before.
     pub const ERROR: &str = "malote_error";
     /// On a rejected body: why it could not be used.

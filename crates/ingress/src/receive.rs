@@ -76,6 +76,9 @@ impl Ingress {
     }
 }
 
+/// The longest property that AMQP 0-9-1 carries (shortstr, section 4.2.5.3). Of a longer type the parameters are dropped.
+const CONTENT_TYPE_LIMIT_BYTES: usize = 255;
+
 /// What is known of a request before its source has a say.
 struct Arrival {
     id: EventId,
@@ -159,9 +162,10 @@ impl Inner {
         if request.method() != Method::POST {
             return Err(Refusal::Method);
         }
-        let _place = route.places.try_acquire().map_err(|_| Refusal::Busy)?;
         let (parts, body) = request.into_parts();
         let body = self.authenticated(route, &parts, body, client, time).await?;
+        // Only who has proved something takes a place.
+        let _place = route.places.try_acquire().map_err(|_| Refusal::Busy)?;
         let provider = &route.source.provider;
         let read = provider.read(&Inbound { headers: &parts.headers, body: &body }, &self.key);
         let (reading, cause) = match read {
@@ -175,7 +179,10 @@ impl Inner {
             topic: reading.topic.clone(),
             subject: reading.subject,
             time,
-            content_type: content_type(&parts).unwrap_or(provider.media_type()).to_owned(),
+            content_type: content_type(&parts)
+                .filter(|value| value.len() <= CONTENT_TYPE_LIMIT_BYTES)
+                .unwrap_or(provider.media_type())
+                .to_owned(),
             data: body,
             traceparent: Some(traceparent),
             replay_of: None,

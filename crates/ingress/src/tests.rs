@@ -190,6 +190,16 @@ async fn an_accepted_post_is_published_with_its_bytes_and_answered_with_its_id()
 }
 
 #[tokio::test]
+async fn a_content_type_that_amqp_cannot_carry_is_kept_without_its_parameters() {
+    let setup = setup(Mood::Confirms);
+    let mut request = post("/webhooks/me", ORDER);
+    let long = format!("application/json; x={}", "x".repeat(300));
+    request.headers_mut().insert("content-type", long.parse().unwrap());
+    assert_eq!(setup.send(request).await.status(), 200);
+    assert_eq!(setup.published()[0].2.content_type, "application/json");
+}
+
+#[tokio::test]
 async fn an_unusable_body_is_kept_with_its_cause_before_it_is_refused() {
     let setup = setup(Mood::Confirms);
     let response = setup.post("/webhooks/me", r#"{"data": {}}"#).await;

@@ -184,18 +184,20 @@ pub(crate) struct DeadLetters {
 const DEATH_QUEUES: [&str; 2] = ["x-last-death-queue", "x-first-death-queue"];
 
 impl DeadLetters {
-    /// Who gave up and why. A message without the runtime's header was given up by the broker: it came back unsettled
-    /// more often than its queue allows.
+    /// Who gave up and why. A message that the runtime did not give up was given up by the broker: it came back
+    /// unsettled more often than its queue allows.
     fn verdict(&self, message: &Message) -> (String, String) {
         let error = message.text(header::ERROR);
-        if let Some(consumer) = message.text(header::CONSUMER) {
-            return (consumer.replace(char::is_whitespace, "_"), error.unwrap_or_default().to_owned());
-        }
-        let consumer = DEATH_QUEUES
+        let death_queues = DEATH_QUEUES
             .iter()
             .filter_map(|name| message.text(name)?.strip_prefix(&self.prefix))
-            .find(|queue| !queue.starts_with("retry."))
-            .unwrap_or("unknown");
+            .filter(|queue| !queue.starts_with("retry."));
+        // The queue of a first death is a retry's where an attempt failed before: then the retry says whose it was.
+        let consumer =
+            message.text(header::CONSUMER).into_iter().chain(death_queues).next().unwrap_or("unknown");
+        if message.text(header::GIVEN_UP_AT).is_some() {
+            return (consumer.replace(char::is_whitespace, "_"), error.unwrap_or_default().to_owned());
+        }
         let mut text = "it came back unsettled more often than the delivery limit of its queue".to_owned();
         if let Some(error) = error {
             text.push_str("; the attempt before failed: ");
@@ -213,10 +215,9 @@ impl Recorder for DeadLetters {
         for message in messages {
             let filed = Filed::new(message);
             let (consumer, error) = self.verdict(message);
-            let first_failed_at = message
-                .text(header::FIRST_FAILED_AT)
-                .and_then(|text| text.parse().ok())
-                .unwrap_or(filed.received_at);
+            let time = |name| message.text(name).and_then(|text| text.parse::<event::Timestamp>().ok());
+            let first_failed_at = time(header::FIRST_FAILED_AT).unwrap_or(filed.received_at);
+            let failed_at = time(header::GIVEN_UP_AT).unwrap_or(now);
             let row = vec![
                 Value::from(&filed.id),
                 text(&consumer),
@@ -226,7 +227,7 @@ impl Recorder for DeadLetters {
                 Value::Long(message.long(header::ATTEMPT).unwrap_or(0)),
                 text(&error),
                 Value::from(first_failed_at),
-                Value::from(now),
+                Value::from(failed_at),
                 text(&message.content_type),
                 filed.headers(),
                 Value::Bytes(message.body.to_vec()),
@@ -240,12 +241,11 @@ impl Recorder for DeadLetters {
                 tx,
                 "dead_letter (event_id, consumer, source, provider, topic, attempts, error, first_failed_at, \
                  failed_at, content_type, headers, body)",
-                // A letter that was sent again and died again replaces the first; the same letter changes nothing.
+                // A letter that was sent again and died again replaces the first; the same letter says nothing new.
                 "ON CONFLICT (event_id, consumer) DO UPDATE SET attempts = excluded.attempts, \
                  error = excluded.error, first_failed_at = excluded.first_failed_at, \
                  failed_at = excluded.failed_at, headers = excluded.headers \
-                 WHERE (excluded.first_failed_at, excluded.attempts) \
-                 > (dead_letter.first_failed_at, dead_letter.attempts)",
+                 WHERE excluded.failed_at > dead_letter.failed_at",
                 &[row],
             )
             .await?;

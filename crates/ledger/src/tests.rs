@@ -73,6 +73,7 @@ fn dead_message(event: &Event, consumer: &str, attempts: i64, first_failed_at: &
         (header::ATTEMPT, attempts.into()),
         (header::ERROR, format!("attempt {attempts} failed").into()),
         (header::FIRST_FAILED_AT, first_failed_at.into()),
+        (header::GIVEN_UP_AT, first_failed_at.into()),
     ] {
         message.headers.insert(name.to_owned(), value);
     }
@@ -397,6 +398,23 @@ async fn what_is_no_event_is_refused_as_an_event_and_filed_as_a_dead_letter() {
         fetch(&mut connection, "SELECT headers, body FROM dead_letter".to_owned(), vec![]).await.unwrap();
     assert_eq!(kept[0].get::<Vec<u8>, _>(1), b"{\"a\":1}");
     assert!(kept[0].get::<String, _>(0).contains(r#""message_id":"7""#));
+}
+
+#[tokio::test]
+async fn what_the_broker_gives_up_after_a_retry_is_still_its_consumers() {
+    let (store, _folder) = fresh().await;
+    let mut message = dead_message(&invoice(), "invoices", 2, "2026-11-22T12:00:00Z");
+    message.headers.remove(header::GIVEN_UP_AT);
+    message.headers.insert("x-first-death-queue".to_owned(), "test.retry.1s".into());
+    file(&store, &[message]).await;
+    let mut connection = store.read().await.unwrap();
+    let letters = dead(&mut connection, &DeadFilter::default(), &Page::first(10)).await.unwrap().items;
+    assert_eq!((letters[0].consumer.as_str(), letters[0].attempts), ("invoices", 2));
+    assert!(
+        letters[0].error.ends_with("; the attempt before failed: attempt 2 failed"),
+        "{}",
+        letters[0].error
+    );
 }
 
 #[tokio::test]

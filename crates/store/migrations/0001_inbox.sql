@@ -6,3 +6,9 @@ CREATE TABLE inbox (
     handled_at BIGINT NOT NULL,
     PRIMARY KEY (event_id, consumer)
 );
+
+-- One row, written to find out whether the database takes writes.
+CREATE TABLE writable (
+    checked_at BIGINT NOT NULL
+);
+INSERT INTO writable (checked_at) VALUES (0);

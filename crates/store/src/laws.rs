@@ -117,6 +117,7 @@ pub async fn a_refused_statement_is_told_from_an_outage(store: &Store) {
     assert!(matches!(insert(&mut tx, "one").await, Err(StoreError::Query(_))));
     drop(tx);
     store.check().await.expect("the database answers");
+    store.check_writable().await.expect("the database takes writes");
     store.close().await;
     assert!(matches!(store.check().await, Err(StoreError::Unavailable(_))));
 }
@@ -148,7 +149,7 @@ macro_rules! store_laws {
 
 #[cfg(test)]
 mod sqlite {
-    use crate::{Config, Store};
+    use crate::{Config, Store, StoreError};
 
     async fn fresh() -> (Store, tempfile::TempDir) {
         let folder = tempfile::tempdir().expect("a temporary folder");
@@ -157,4 +158,19 @@ mod sqlite {
     }
 
     store_laws!(fresh());
+
+    #[tokio::test]
+    async fn a_full_disk_is_an_outage_that_ends_with_its_cause() {
+        let (store, _folder) = fresh().await;
+        store.migrate(&[super::COMPONENT]).await.expect("migrations run");
+        let mut tx = store.begin().await.expect("a transaction");
+        // The limit is the connection's own: the next one has none.
+        crate::sql::query("PRAGMA max_page_count = 1").execute(&mut *tx).await.expect("a limit");
+        let body = vec![0_u8; 1 << 20];
+        let insert = crate::sql::query("INSERT INTO law (id, flag, body) VALUES ('big', 0, $1)").bind(body);
+        let error = StoreError::from(insert.execute(&mut *tx).await.expect_err("the disk is full"));
+        assert!(matches!(error, StoreError::Unavailable(_)), "{error:?}");
+        let _ = tx.commit().await;
+        store.check_writable().await.expect("there is room again");
+    }
 }

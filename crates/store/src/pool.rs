@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
-use sqlx::{Any, AnyPool, ConnectOptions, Executor};
+use sqlx::{Any, AnyPool, ConnectOptions, Connection, Executor};
 use tokio::time::timeout;
 
 use crate::{Component, StoreError, migrate, sql};
@@ -64,6 +64,9 @@ pub struct Store {
 const SQLITE_PRAGMAS: &str = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA busy_timeout = 5000; \
      PRAGMA foreign_keys = ON; PRAGMA cache_size = -8000; PRAGMA temp_store = MEMORY;";
 
+/// Waiting for a lock ends before the consumer runtime loses patience, so that a stuck lock holds no connection.
+const POSTGRES_SETTINGS: &str = "SET lock_timeout = '10s'";
+
 impl Store {
     /// Prepares the pools; connects when first used, so that a role starts while its database is down.
     ///
@@ -97,10 +100,18 @@ impl Store {
             let pool =
                 AnyPoolOptions::new().max_connections(max_connections).acquire_timeout(acquire_timeout);
             let pool = match dialect {
-                Dialect::Sqlite => pool.after_connect(|connection, _| {
-                    Box::pin(async move { connection.execute(SQLITE_PRAGMAS).await.map(drop) })
+                Dialect::Sqlite => pool
+                    .after_connect(|connection, _| {
+                        Box::pin(async move { connection.execute(SQLITE_PRAGMAS).await.map(drop) })
+                    })
+                    // SQLite ends a transaction by itself when the disk is full, and the driver then believes that
+                    // it is still open: such a connection is of no more use.
+                    .before_acquire(|connection, _| {
+                        Box::pin(async move { Ok(!connection.is_in_transaction()) })
+                    }),
+                Dialect::Postgres => pool.after_connect(|connection, _| {
+                    Box::pin(async move { connection.execute(POSTGRES_SETTINGS).await.map(drop) })
                 }),
-                Dialect::Postgres => pool,
             };
             pool.connect_lazy_with(options.clone())
         };
@@ -156,6 +167,22 @@ impl Store {
             .await
             .map_err(|_| StoreError::Unavailable(sqlx::Error::PoolTimedOut))??;
         Ok(StoreInfo { product, version, address: self.address.clone() })
+    }
+
+    /// Like [`Self::check`], but commits a write: a full disk and a read-only replica answer questions, too.
+    pub async fn check_writable(&self) -> Result<(), StoreError> {
+        let write = async {
+            let mut tx = self.begin().await?;
+            sql::query("UPDATE writable SET checked_at = $1")
+                .bind(event::now().as_microsecond())
+                .execute(&mut *tx)
+                .await?;
+            tx.commit().await?;
+            Ok::<(), StoreError>(())
+        };
+        timeout(self.check_timeout, write)
+            .await
+            .map_err(|_| StoreError::Unavailable(sqlx::Error::PoolTimedOut))?
     }
 
     /// Waits for transactions under way and closes every connection.

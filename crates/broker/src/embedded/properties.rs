@@ -8,6 +8,7 @@ use event::{HeaderValue, Message};
 use serde::{Deserialize, Serialize};
 
 /// The headers that RabbitMQ gives a dead letter, those with plain text in them.
+const LAST_DEATH_QUEUE: &str = "x-last-death-queue";
 const FIRST_DEATH_QUEUE: &str = "x-first-death-queue";
 const FIRST_DEATH_REASON: &str = "x-first-death-reason";
 
@@ -81,16 +82,17 @@ pub(super) fn message_id(properties: &str) -> String {
         .unwrap_or_default()
 }
 
-/// The properties of a dead letter: the same, with the queue and the reason of its first death in the headers.
+/// The properties of a dead letter: the same, with the queues of its first and its last death in the headers, and why
+/// it died first.
 pub(super) fn bury(properties: &str, queue: &str, death: Death) -> String {
     let Ok(mut parsed) = serde_json::from_str::<Properties<'_>>(properties) else {
         return properties.to_owned();
     };
-    if parsed.headers.contains_key(FIRST_DEATH_QUEUE) {
-        return properties.to_owned();
-    }
     let headers = parsed.headers.to_mut();
-    headers.insert(FIRST_DEATH_QUEUE.to_owned(), queue.into());
-    headers.insert(FIRST_DEATH_REASON.to_owned(), death.reason().into());
+    headers.insert(LAST_DEATH_QUEUE.to_owned(), queue.into());
+    if !headers.contains_key(FIRST_DEATH_QUEUE) {
+        headers.insert(FIRST_DEATH_QUEUE.to_owned(), queue.into());
+        headers.insert(FIRST_DEATH_REASON.to_owned(), death.reason().into());
+    }
     text(&parsed)
 }

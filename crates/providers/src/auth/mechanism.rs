@@ -246,10 +246,10 @@ impl StandardWebhooks {
         }
     }
 
-    /// The key in a secret; `None` if it is not base64.
+    /// The key in a secret; `None` if it is not base64, or of no bytes: that key everybody knows.
     pub(super) fn key(secret: &Secret) -> Option<Vec<u8>> {
         let text = secret.expose();
-        LENIENT.decode(text.strip_prefix("whsec_").unwrap_or(text)).ok()
+        LENIENT.decode(text.strip_prefix("whsec_").unwrap_or(text)).ok().filter(|key| !key.is_empty())
     }
 
     fn mac(key: &[u8], id: &str, timestamp: &str, body: &[u8]) -> Vec<u8> {
