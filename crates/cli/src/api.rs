@@ -1,5 +1,8 @@
 //! The client of the administration API.
 
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
 use anyhow::{Context, Result, anyhow, bail};
 use providers::auth::Secret;
 use reqwest::{Client, StatusCode};
@@ -18,19 +21,32 @@ pub struct Api {
     client: Client,
     base: String,
     token: Secret,
+    /// Where no token was found.
+    looked_at: Option<PathBuf>,
+    /// The port of the ingress, which is taken for the API's easily.
+    ingress: Option<u16>,
 }
 
 impl Api {
     /// The API that the arguments name, else the configured one.
     pub fn new(args: &ApiArgs, config: &Config) -> Result<Self> {
         let scheme = if config.console.tls.is_some() { "https" } else { "http" };
-        let base = args.api.clone().unwrap_or_else(|| format!("{scheme}://{}", config.console.listen));
+        let base = match &args.api {
+            Some(api) if api.contains("://") => api.clone(),
+            Some(api) => format!("{scheme}://{api}"),
+            None => format!("{scheme}://{}", reachable(config.console.listen)),
+        };
         let token = match (&args.token, &config.console_token) {
             (Some(token), _) => Secret::from(token.as_str()),
             (None, Some(token)) => token.clone(),
             (None, None) => data_dir::existing_token(&config.data.dir)?,
         };
-        Self::at(&base, token)
+        let mut api = Self::at(&base, token)?;
+        if api.token.expose().is_empty() {
+            api.looked_at = Some(config.data.dir.join("token"));
+        }
+        api.ingress = Some(config.ingress.listen.port());
+        Ok(api)
     }
 
     /// The API at an address.
@@ -40,7 +56,8 @@ impl Api {
             .timeout(std::time::Duration::from_secs(30))
             .build()
             .context("cannot make an HTTP client")?;
-        Ok(Self { client, base: base.trim_end_matches('/').to_owned(), token })
+        let base = base.trim_end_matches('/').to_owned();
+        Ok(Self { client, base, token, looked_at: None, ingress: None })
     }
 
     /// Where it is.
@@ -84,6 +101,11 @@ impl Api {
         }
     }
 
+    fn is_ingress(&self) -> bool {
+        let port = reqwest::Url::parse(&self.base).ok().and_then(|url| url.port_or_known_default());
+        port.is_some() && port == self.ingress
+    }
+
     fn unreachable(&self, error: &reqwest::Error) -> anyhow::Error {
         if error.is_connect() {
             anyhow!("cannot reach {}: is `malote up` or `malote console` running?", self.base)
@@ -101,11 +123,30 @@ impl Api {
         let title = text("title").unwrap_or_else(|| status.to_string());
         let detail = match status {
             StatusCode::UNAUTHORIZED => {
-                Some(format!("{} wants its token; give --token, or --config of that installation", self.base))
+                let found = self.looked_at.as_ref().map_or_else(
+                    || "and this one is not it".to_owned(),
+                    |file| format!("and {} does not exist", file.display()),
+                );
+                Some(format!(
+                    "{} wants its token, {found}; give --token, or --config of that installation",
+                    self.base
+                ))
+            }
+            StatusCode::NOT_FOUND if self.is_ingress() => {
+                Some(format!("{} is the ingress; the API has the port of console.listen", self.base))
             }
             _ => text("detail"),
         };
         detail.map_or_else(|| title.clone(), |detail| format!("{title}: {detail}"))
+    }
+}
+
+/// 0.0.0.0 listens everywhere and can be reached nowhere.
+pub fn reachable(listen: SocketAddr) -> SocketAddr {
+    match (listen.ip().is_unspecified(), listen.is_ipv4()) {
+        (true, true) => ([127, 0, 0, 1], listen.port()).into(),
+        (true, false) => ([0, 0, 0, 0, 0, 0, 0, 1], listen.port()).into(),
+        (false, _) => listen,
     }
 }
 

@@ -4,14 +4,14 @@
 
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{ErrorKind, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use providers::SubjectKey;
 use providers::auth::Secret;
 
-use crate::config::parse_subject_key;
+use crate::config::{is_token, parse_subject_key};
 
 const TOKEN: &str = "token";
 const SUBJECT_KEY: &str = "subject-key";
@@ -21,16 +21,24 @@ const SUBJECT_KEY: &str = "subject-key";
 pub struct DataDir(PathBuf);
 
 impl DataDir {
-    /// Makes the directory, 0700, where it is missing.
+    /// Makes the directory, 0700, where it is missing. One that others may look into stays so, and is warned of.
     pub fn open(path: &Path) -> Result<Self> {
         let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
         made.with_context(|| format!("cannot make the data directory {} (data.dir)", path.display()))?;
+        if let Some(mode) = open_mode(path) {
+            tracing::warn!(
+                "others can read the data directory (mode {mode:o}), which holds secrets and personal data: chmod \
+                 700 {}",
+                path.display()
+            );
+        }
         Ok(Self(path.to_owned()))
     }
 
     /// The administration token, made at first use.
     pub fn token(&self) -> Result<Secret> {
-        self.secret(TOKEN)
+        let token = self.secret(TOKEN)?;
+        check_token(&self.0.join(TOKEN), token)
     }
 
     /// The key of subjects, made at first use.
@@ -69,7 +77,25 @@ impl DataDir {
 /// The administration token that another process made; empty, which no installation takes, where none has yet.
 pub fn existing_token(data_dir: &Path) -> Result<Secret> {
     let file = data_dir.join(TOKEN);
-    if file.exists() { read(&file) } else { Ok(Secret::from("")) }
+    if file.exists() { check_token(&file, read(&file)?) } else { Ok(Secret::from("")) }
+}
+
+fn check_token(file: &Path, token: Secret) -> Result<Secret> {
+    if is_token(&token) {
+        return Ok(token);
+    }
+    let what = match token.expose() {
+        "" => "is empty",
+        text if text.contains(char::is_whitespace) => "holds more than a token",
+        _ => "is too short",
+    };
+    bail!("{} {what}: delete it and start again, a new one is made", file.display())
+}
+
+/// The mode of a file or directory that others than its owner may use.
+pub fn open_mode(path: &Path) -> Option<u32> {
+    let mode = fs::metadata(path).ok()?.permissions().mode() & 0o777;
+    (mode & 0o077 != 0).then_some(mode)
 }
 
 fn read(file: &Path) -> Result<Secret> {
@@ -87,9 +113,22 @@ pub fn random_hex() -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
-
     use super::*;
+
+    #[test]
+    fn a_token_that_can_be_guessed_is_refused_with_what_to_do() {
+        let folder = tempfile::tempdir().unwrap();
+        let data_dir = DataDir::open(folder.path()).unwrap();
+        let file = folder.path().join(TOKEN);
+        for (text, what) in [("", "is empty"), ("x\n", "is too short"), ("0123456789 abcdef", "holds more")] {
+            fs::write(&file, text).unwrap();
+            for refused in [data_dir.token(), existing_token(folder.path())] {
+                let said = refused.unwrap_err().to_string();
+                assert!(said.starts_with(&format!("{} {what}", file.display())), "{said}");
+                assert!(said.contains("delete it and start again"), "{said}");
+            }
+        }
+    }
 
     #[test]
     fn secrets_are_made_once_and_for_this_user_only() {

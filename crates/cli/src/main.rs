@@ -40,7 +40,7 @@ fn main() -> ExitCode {
         .build()
         .context("cannot start the runtime")
         .and_then(|runtime| runtime.block_on(run(cli)));
-    ended.unwrap_or_else(|error| report::failed(&error))
+    ended.map_or_else(|error| report::failed(&error), report::ended)
 }
 
 async fn run(cli: Cli) -> Result<ExitCode> {

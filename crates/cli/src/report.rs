@@ -2,16 +2,38 @@
 
 use std::io::{self, ErrorKind, Write};
 use std::process::ExitCode;
+use std::sync::OnceLock;
 
 use crate::config::Mistakes;
 
-/// Writes to standard output. A reader that has gone, such as `head`, ends the process quietly.
+/// Why standard output takes nothing any more.
+static LOST: OnceLock<io::Error> = OnceLock::new();
+
+/// Writes to standard output, until a write fails: [`ended`] tells of it once the command has cleaned up.
 pub fn print(text: &str) {
+    if is_output_lost() {
+        return;
+    }
     let mut stdout = io::stdout().lock();
-    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => std::process::exit(0),
-        // Nowhere is left to say it.
-        Ok(()) | Err(_) => {}
+    if let Err(error) = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        LOST.get_or_init(|| error);
+    }
+}
+
+/// Whether nobody reads on, so that a command that only shows something can end.
+pub fn is_output_lost() -> bool {
+    LOST.get().is_some()
+}
+
+/// The exit status of a command that ended with this one. Output that was lost makes it 1, unless its reader, such as
+/// `head`, had enough.
+pub fn ended(status: ExitCode) -> ExitCode {
+    match LOST.get().filter(|error| error.kind() != ErrorKind::BrokenPipe) {
+        None => status,
+        Some(error) => {
+            let _ = writeln!(io::stderr().lock(), "malote: cannot write to standard output: {error}");
+            ExitCode::FAILURE
+        }
     }
 }
 

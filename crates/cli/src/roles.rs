@@ -13,7 +13,7 @@ use console::{ConsoleState, Token};
 use consumer::{Consumer, Runtime, Status};
 use ingress::Ingress;
 use providers::auth::Secret;
-use server::{Component, Health, Operations, Server};
+use server::{BindError, Component, Health, Operations, Server};
 use store::{Store, StoreError};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -118,6 +118,12 @@ impl Running {
     /// Starts the roles. An error means that none runs.
     pub async fn start(config: &Config, roles: Roles, telemetry: &Telemetry) -> Result<Self> {
         roles.check(config)?;
+        // Ports first: a start that cannot have its port touches nothing else.
+        let ingress_port = port(roles.ingress, &config.ingress.server(), "ingress").await?;
+        let console_port = port(roles.console, &config.console, "console").await?;
+        let has_port = roles.ingress || roles.console;
+        let operations_port = port(!has_port, &config.operations, "operations").await?;
+
         let data_dir = match roles.needs_data_dir(config) {
             true => Some(DataDir::open(&config.data.dir)?),
             false => None,
@@ -140,12 +146,6 @@ impl Running {
                 Some(made("the key of subjects")?.subject_key()?)
             }
         };
-
-        // Ports first: a start that cannot have its port touches nothing else.
-        let ingress_port = port(roles.ingress, &config.ingress.server(), "ingress.listen").await?;
-        let console_port = port(roles.console, &config.console, "console.listen").await?;
-        let has_port = roles.ingress || roles.console;
-        let operations_port = port(!has_port, &config.operations, "operations.listen").await?;
 
         let broker = installation::open_broker(config)?;
         let store = if roles.has_store() { Some(installation::open_store(config)?) } else { None };
@@ -286,10 +286,17 @@ impl Running {
     }
 }
 
-async fn port(is_wanted: bool, config: &server::Config, setting: &'static str) -> Result<Option<Server>> {
-    match is_wanted {
-        true => Ok(Some(Server::bind(config).await.context(setting)?)),
-        false => Ok(None),
+async fn port(is_wanted: bool, config: &server::Config, section: &str) -> Result<Option<Server>> {
+    if !is_wanted {
+        return Ok(None);
+    }
+    match Server::bind(config).await {
+        Ok(port) => Ok(Some(port)),
+        // It says what to do, and the setting that it means is known here.
+        Err(error @ BindError::Address { .. }) => {
+            bail!("{}", error.to_string().replace("`listen`", &format!("{section}.listen")))
+        }
+        Err(error @ BindError::Tls { .. }) => Err(error).context(format!("{section}.tls")),
     }
 }
 

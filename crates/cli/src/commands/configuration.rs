@@ -1,6 +1,6 @@
 //! `malote config check`: what was read, when nothing is wrong with it.
 
-use crate::config::{Loaded, Source};
+use crate::config::{self, Loaded, Source};
 use crate::installation;
 use crate::report;
 
@@ -27,5 +27,8 @@ pub fn check(loaded: &Loaded) {
             ""
         };
         report::line(format!("    {name} ({provider}{open})"));
+    }
+    for warning in config::warnings(config) {
+        report::line(format!("warning: {warning}"));
     }
 }

@@ -1,17 +1,20 @@
 //! `malote doctor`: looks at everything that an installation needs, and says how to mend what is wrong.
 
 use std::fs;
-use std::net::{SocketAddr, TcpListener};
-use std::os::unix::fs::PermissionsExt;
+use std::net::TcpListener;
+use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Result;
+use broker::embedded::OpenError;
 use broker::{BrokerError, DynBroker};
 use providers::auth::Auth;
 
-use crate::api::Api;
+use crate::api::{Api, reachable};
 use crate::args::ApiArgs;
-use crate::config::Config;
+use crate::config::{self, Config};
+use crate::data_dir::{existing_token, open_mode};
 use crate::installation;
 use crate::report::{self, chain};
 use crate::table::coloured;
@@ -68,27 +71,32 @@ pub async fn run(config: &Config) -> Result<ExitCode> {
 
 fn data_dir(config: &Config, findings: &mut Findings) {
     let dir = &config.data.dir;
-    let Ok(metadata) = fs::metadata(dir) else {
-        return findings.note(format!(
-            "the data directory {} is not there yet: the first start makes it",
-            dir.display()
-        ));
-    };
-    let mode = metadata.permissions().mode() & 0o777;
-    if mode & 0o077 != 0 {
+    match fs::metadata(dir) {
+        Ok(metadata) if metadata.is_dir() => {}
+        Ok(_) => {
+            let text = format!("the data directory {} is a file", dir.display());
+            return findings.bad(text, "set data.dir to a folder, or to one that the first start can make");
+        }
+        Err(_) => return missing_data_dir(dir, findings),
+    }
+    if let Some(mode) = open_mode(dir) {
         let mend = format!("others may look into it: chmod 700 {}", dir.display());
         findings.bad(format!("the data directory {} has mode {mode:o}", dir.display()), mend);
     }
-    for name in ["token", "subject-key"] {
-        let file = dir.join(name);
-        let Ok(metadata) = fs::metadata(&file) else { continue };
-        let mode = metadata.permissions().mode() & 0o777;
-        if mode & 0o077 != 0 {
+    let mut files: Vec<_> = fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
+    files.sort();
+    for file in files.into_iter().filter(|file| file.is_file()) {
+        if let Some(mode) = open_mode(&file) {
             findings.bad(
                 format!("{} has mode {mode:o}", file.display()),
                 format!("chmod 600 {}", file.display()),
             );
         }
+    }
+    if let Err(error) = existing_token(dir)
+        && config.console_token.is_none()
+    {
+        findings.bad(format!("{error:#}"), "or set console.token");
     }
     match tempfile::tempfile_in(dir) {
         Ok(_) => findings.good(format!("the data directory {} can be written", dir.display())),
@@ -108,7 +116,23 @@ fn data_dir(config: &Config, findings: &mut Findings) {
     }
 }
 
-fn free_megabytes(dir: &std::path::Path) -> Option<u64> {
+/// The first start makes it, if its nearest parent lets it.
+fn missing_data_dir(dir: &Path, findings: &mut Findings) {
+    let absolute = std::path::absolute(dir).unwrap_or_else(|_| dir.to_owned());
+    let parent = absolute.ancestors().skip(1).find(|parent| parent.exists()).unwrap_or(Path::new("/"));
+    match tempfile::tempfile_in(parent) {
+        Ok(_) => findings.note(format!(
+            "the data directory {} is not there yet: the first start makes it",
+            dir.display()
+        )),
+        Err(error) => findings.bad(
+            format!("the data directory {} cannot be made in {}: {error}", dir.display(), parent.display()),
+            "make it and give it to the user that runs malote, or set data.dir",
+        ),
+    }
+}
+
+fn free_megabytes(dir: &Path) -> Option<u64> {
     let status = rustix::fs::statvfs(dir).ok()?;
     Some(status.f_bavail * status.f_frsize / (1024 * 1024))
 }
@@ -144,15 +168,6 @@ async fn api(config: &Config, findings: &mut Findings) -> Option<bool> {
     }
 }
 
-/// 0.0.0.0 listens everywhere and can be reached nowhere.
-fn reachable(listen: SocketAddr) -> SocketAddr {
-    match (listen.ip().is_unspecified(), listen.is_ipv4()) {
-        (true, true) => ([127, 0, 0, 1], listen.port()).into(),
-        (true, false) => ([0, 0, 0, 0, 0, 0, 0, 1], listen.port()).into(),
-        (false, _) => listen,
-    }
-}
-
 async fn broker(config: &Config, is_up: Option<bool>, findings: &mut Findings) {
     if config.is_embedded() {
         if is_up == Some(true) {
@@ -164,7 +179,20 @@ async fn broker(config: &Config, is_up: Option<bool>, findings: &mut Findings) {
     }
     let broker = match installation::open_broker(config) {
         Ok(broker) => broker,
-        Err(error) => return findings.bad(format!("{error:#}"), "stop the other process, or set data.dir"),
+        Err(error) => {
+            let mend = match error.downcast_ref::<OpenError>() {
+                Some(OpenError::InUse { .. }) => "stop that process, or set data.dir to a folder of this one",
+                Some(OpenError::Version { .. }) => "start that malote, or set data.dir to another folder",
+                Some(OpenError::Foreign { .. }) => {
+                    "move it away or restore it from a backup; without it, a new and empty one is made"
+                }
+                Some(OpenError::File { .. }) => "give the file to the user that runs malote, or set data.dir",
+                Some(OpenError::Sqlite { .. }) | None => {
+                    "check the disk and the file's owner; a damaged file has to come from a backup"
+                }
+            };
+            return findings.bad(format!("{error:#}"), mend);
+        }
     };
     match broker.check().await {
         Err(error) => findings
@@ -218,8 +246,21 @@ async fn store(config: &Config, findings: &mut Findings) {
         Err(error) => return findings.bad(format!("{error:#}"), "set store.url"),
     };
     match store.check().await {
-        Err(error) => findings
-            .bad(chain(&error), "start it, or set store.url; user, password and database have to exist"),
+        Err(error) => {
+            let (mend, cause) = match installation::is_store_a_file(config) {
+                true => (
+                    "it has to be a SQLite database that this user can write: move it away or restore it from a \
+                     backup, or set store.url",
+                    None,
+                ),
+                false => (
+                    "start it, or set store.url; user, password and database have to exist",
+                    refused_connection(&config.store.url).await,
+                ),
+            };
+            let text = cause.map_or_else(|| chain(&error), |cause| format!("the database is unavailable: {cause}"));
+            findings.bad(text, mend);
+        }
         Ok(info) => {
             let text = format!("the store is {} {} at {}", info.product, info.version, info.address);
             match info.product == "PostgreSQL" && is_older(&info.version, OLDEST_POSTGRESQL) {
@@ -231,10 +272,26 @@ async fn store(config: &Config, findings: &mut Findings) {
     store.close().await;
 }
 
+/// Why no connection comes about, in the system's words: a pool only says that it waited in vain.
+async fn refused_connection(url: &str) -> Option<String> {
+    let url = reqwest::Url::parse(url).ok()?;
+    let (host, port) = (url.host_str()?.trim_matches(['[', ']']).to_owned(), url.port().unwrap_or(5432));
+    let connect = tokio::net::TcpStream::connect((host.as_str(), port));
+    match tokio::time::timeout(Duration::from_secs(3), connect).await {
+        Ok(Ok(_)) => None,
+        Ok(Err(error)) => Some(format!("{host}:{port}: {error}")),
+        Err(_) => Some(format!("{host}:{port} does not answer")),
+    }
+}
+
 fn sources(config: &Config, findings: &mut Findings) {
     if config.sources.is_empty() {
-        findings.note("no sources are configured: nobody can post yet");
+        findings.note(
+            "no sources are configured, so nobody can post yet: add [[sources]] to malote.toml, as `malote config \
+             show --default` shows",
+        );
     }
+    config::warnings(config).iter().for_each(|warning| findings.note(warning));
     for source in &config.sources {
         match source.auth {
             Auth::None => {

@@ -1,6 +1,7 @@
 //! `malote topology`: what is declared, in four forms, and declaring it.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use broker::{Destination, Queue, Topology};
@@ -68,7 +69,7 @@ fn tables(topology: &Topology) -> String {
     }
     let mut queues = Lines::new(&["Queue", "Delivery limit", "Waits", "Dead letters to"]);
     for queue in &topology.queues {
-        let wait = queue.message_ttl.map(|ttl| format!("{} s", ttl.as_secs())).unwrap_or_default();
+        let wait = queue.message_ttl.map(wait).unwrap_or_default();
         let dead = match &queue.dead_letter_exchange {
             Some(exchange) if exchange.as_str().is_empty() => "the work queue".to_owned(),
             Some(exchange) => exchange.to_string(),
@@ -85,6 +86,15 @@ fn tables(topology: &Topology) -> String {
         bindings.add_texts([binding.exchange.to_string(), to, binding.routing_key.clone()]);
     }
     format!("{exchanges}\n{queues}\n{bindings}")
+}
+
+/// As the queues' names have it: `5s`, `24h`.
+fn wait(ttl: Duration) -> String {
+    match ttl.as_secs() {
+        seconds if seconds > 0 && seconds % 3600 == 0 => format!("{}h", seconds / 3600),
+        seconds if seconds > 0 && seconds % 60 == 0 => format!("{}m", seconds / 60),
+        seconds => format!("{seconds}s"),
+    }
 }
 
 /// RabbitMQ's own export format: <https://www.rabbitmq.com/docs/definitions>.

@@ -48,7 +48,14 @@ impl Gathered {
         }
     }
 
-    pub(crate) fn into_result(self) -> Result<(), Mistakes> {
+    /// Nothing, or the mistakes in the order of their paths: of sections as `tables` has them, of elements by number.
+    pub(crate) fn into_result(mut self, tables: &[&str]) -> Result<(), Mistakes> {
+        self.0.sort_by_cached_key(|mistake| {
+            let mut parts = mistake.path.split(['.', '[', ']']).filter(|part| !part.is_empty());
+            let table = parts.next().and_then(|first| tables.iter().position(|table| *table == first));
+            let rest: Vec<_> = parts.map(|part| (part.parse::<usize>().ok(), part.to_owned())).collect();
+            (table.unwrap_or(tables.len()), rest)
+        });
         if self.0.is_empty() { Ok(()) } else { Err(Mistakes(self.0)) }
     }
 
@@ -81,7 +88,7 @@ impl Gathered {
                         keys.push(field.to_owned());
                         (missing(field), false)
                     }
-                    None => (explained(&keys, &message), false),
+                    None => (explained(&display(path, &keys), &keys, &message), false),
                 },
             };
             self.add(display(path, &keys), said);
@@ -140,7 +147,16 @@ fn unknown(field: &str, message: &str) -> String {
 }
 
 /// The message of a deserialiser, in the words of people who write settings.
-fn explained(keys: &[String], message: &str) -> String {
+fn explained(path: &str, keys: &[String], message: &str) -> String {
+    let is_element = keys.last().is_some_and(|key| key.parse::<usize>().is_ok());
+    match keys.iter().rev().find(|key| key.parse::<usize>().is_err()).map(String::as_str) {
+        Some("listen") => return "expected an address and a port such as 127.0.0.1:8080".to_owned(),
+        Some("trusted_proxies") if is_element => {
+            return "expected a network such as 10.0.0.0/8, or 10.0.0.1/32 for one address".to_owned();
+        }
+        Some("trusted_proxies") => return "expected a list of networks such as [\"10.0.0.0/8\"]".to_owned(),
+        _ => {}
+    }
     let is_secret = |key: &String| {
         ["auth", "secrets", "passwords", "token", "subject_key", "url"].contains(&key.as_str())
     };
@@ -154,24 +170,27 @@ fn explained(keys: &[String], message: &str) -> String {
         message.strip_prefix("invalid type: ").and_then(|rest| rest.split_once(", expected "))
     {
         let expected = match expected {
-            "u16" | "u32" | "u64" | "usize" | "i64" => "a whole number",
-            "a string" => "a text",
-            "a sequence" => "a list",
-            "a boolean" => "true or false",
-            other => other,
+            "u16" | "u32" | "u64" | "usize" | "i64" => "a whole number".to_owned(),
+            "a string" => "a text".to_owned(),
+            "a sequence" => "a list".to_owned(),
+            "a boolean" => "true or false".to_owned(),
+            "a map" => format!("a table [{path}]"),
+            other if other.starts_with("struct ") => format!("a table [{path}]"),
+            other => other.to_owned(),
         };
         message = format!("expected {expected}, got {}", got.replace("string ", ""));
     } else if message.starts_with("unknown variant") {
         message = message.replace("unknown variant ", "got ").replace(", expected", "; allowed:");
     } else if let Some(rest) = message.strip_prefix("invalid value: ") {
-        message = format!("got {}", rest.replace("integer ", ""));
+        message = match rest.rsplit_once(", expected ") {
+            Some((got, "u16")) => format!("expected a whole number from 0 to {}, got {got}", u16::MAX),
+            Some((got, "u32")) => format!("expected a whole number from 0 to {}, got {got}", u32::MAX),
+            Some((got, "u64" | "usize")) => format!("expected a whole number of at least 0, got {got}"),
+            _ => format!("got {rest}"),
+        }
+        .replace("integer ", "");
     }
-    let hint = match keys.iter().rev().find(|key| key.parse::<usize>().is_err()).map(String::as_str) {
-        Some("listen") => "; expected an address and a port such as 127.0.0.1:8080",
-        Some("trusted_proxies") => "; expected a network such as 10.0.0.0/8",
-        _ => "",
-    };
-    message + hint
+    message
 }
 
 /// A value that is allowed in the place of a wrong or missing one that has no default.

@@ -3,12 +3,14 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use providers::auth::Secret;
+use providers::auth::{Auth, Secret};
 use providers::{Provider, SubjectKey, generic};
 use serde_json::Value;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 
 use super::check::{Gathered, nearest};
+use super::environment::Setting;
 use super::{Config, ConsoleSection, DEFAULT, IngressSection, Mistake, Mistakes, Sections, environment};
 
 /// The file that is read when none is named, if it is there.
@@ -28,8 +30,9 @@ pub struct Loaded {
 /// Reads the file, which has to be there if it is named, and the environment.
 pub fn load(file: Option<&Path>) -> Result<Loaded, Mistakes> {
     let path = match file {
-        Some(path) => Some(path.to_owned()),
-        None => Some(PathBuf::from(DEFAULT_FILE)).filter(|path| path.exists()),
+        // An empty MALOTE_CONFIG names no file.
+        Some(path) if !path.as_os_str().is_empty() => Some(path.to_owned()),
+        _ => Some(PathBuf::from(DEFAULT_FILE)).filter(|path| path.exists()),
     };
     let text = match &path {
         Some(path) => std::fs::read_to_string(path)
@@ -59,19 +62,46 @@ pub fn load_parts(
         let line = error.span().map_or(1, |span| text[..span.start.min(text.len())].lines().count().max(1));
         return Err(one(format!("{name} line {line}"), error.message().to_owned()));
     }
-    let merged = |text: &str, settings: Vec<(String, config::Value)>| {
+    let merged = |text: &str, settings: &[Setting]| {
         let file = |text| config::File::from_str(text, config::FileFormat::Toml);
         let builder = config::Config::builder().add_source(file(DEFAULT)).add_source(file(text));
         let tree = settings
-            .into_iter()
-            .try_fold(builder, |builder, (path, value)| builder.set_override(path, value))
+            .iter()
+            .try_fold(builder, |builder, set| builder.set_override(&set.path, set.value.clone()))
             .and_then(|builder| builder.build())
             .and_then(config::Config::try_deserialize::<Value>);
-        tree.map_err(|error| one(name.to_owned(), error.to_string()))
+        let first_line = |text: String| text.lines().next().unwrap_or_default().to_owned();
+        tree.map_err(|error| one(name.to_owned(), first_line(error.to_string())))
     };
-    let default = merged("", Vec::new())?;
-    let tree = merged(text, environment::settings(variables, &default))?;
-    Ok((read(&tree, &default)?, tree))
+    let default = merged("", &[])?;
+    let (settings, unread) = environment::settings(variables, &default);
+    let tree = merged(text, &settings)?;
+    let mut mistakes = match read(&tree, &default) {
+        Ok(config) if unread.is_empty() => return Ok((config, tree)),
+        Ok(_) => Vec::new(),
+        Err(Mistakes(mistakes)) => mistakes,
+    };
+    for Mistake { path, message } in &mut mistakes {
+        // The last is the one that counts: a longer path comes after a shorter one.
+        let is_here = |set: &&Setting| {
+            path.strip_prefix(&set.path).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+        };
+        if let Some(set) = settings.iter().rev().find(is_here) {
+            *message += &format!(" (from {})", set.variable);
+        }
+        if let Some(name) = source_name(&tree, path) {
+            *message += &format!(" (source {name})");
+        }
+    }
+    mistakes.extend(unread);
+    Err(Mistakes(mistakes))
+}
+
+/// The name of the source that a path such as `sources[5].auth` is in.
+fn source_name<'a>(tree: &'a Value, path: &str) -> Option<&'a str> {
+    let (index, rest) = path.strip_prefix("sources[")?.split_once(']')?;
+    let is_name = rest == ".name";
+    tree["sources"].get(index.parse::<usize>().ok()?)?["name"].as_str().filter(|_| !is_name)
 }
 
 const TABLES: [&str; 11] = [
@@ -101,7 +131,7 @@ pub(crate) fn read(tree: &Value, default: &Value) -> Result<Config, Mistakes> {
     }
     let sections = sections(tree, default, &mut gathered);
     let config = sections.map(|sections| checked(sections, &mut gathered));
-    gathered.into_result()?;
+    gathered.into_result(&TABLES)?;
     Ok(config.expect("every section that cannot be read is a mistake"))
 }
 
@@ -200,16 +230,8 @@ fn checked(sections: Sections, gathered: &mut Gathered) -> Config {
         }
     }
 
-    if !["sqlite", "postgres", "postgresql"].iter().any(|kind| {
-        let rest = store.url.strip_prefix(kind);
-        rest.is_some_and(|rest| {
-            if *kind == "sqlite" { rest.is_empty() || rest.starts_with(':') } else { rest.starts_with("://") }
-        })
-    }) {
-        gathered.add(
-            "store.url",
-            "allowed: \"sqlite\", \"sqlite:<file>\" or \"postgres://user:password@host/database\"",
-        );
+    if let Some(message) = store_mistake(&store.url) {
+        gathered.add("store.url", message);
     }
     if broker.prefix.len() > 64
         || broker.prefix.chars().any(|c| !(c.is_ascii_alphanumeric() || "-_.".contains(c)))
@@ -234,7 +256,7 @@ fn checked(sections: Sections, gathered: &mut Gathered) -> Config {
             gathered.add(path, "expected a number of at least 1");
         }
     }
-    if EnvFilter::try_new(&log.filter).is_err() {
+    if !is_filter(&log.filter) {
         gathered.add("log.filter", "expected a level (error, warn, info, debug, trace), or levels of parts such as \"info,ingress=debug\"");
     }
     let endpoint = &telemetry.otlp_endpoint;
@@ -262,12 +284,18 @@ fn checked(sections: Sections, gathered: &mut Gathered) -> Config {
         limits,
         tls,
     };
+    let (ours, theirs) = (console.listen, ingress.listen);
+    let is_same_address =
+        ours.ip() == theirs.ip() || ours.ip().is_unspecified() || theirs.ip().is_unspecified();
+    if ours.port() != 0 && ours.port() == theirs.port() && is_same_address {
+        gathered.add("console.listen", format!("has the port of ingress.listen, {theirs}: give each its own"));
+    }
     let ConsoleSection { listen, token, limits, tls } = console;
     let console = server::Config { listen, limits, tls };
     let console_token = Some(token).filter(|token| !token.expose().is_empty());
     if console_token
         .as_ref()
-        .is_some_and(|token| token.expose().len() < 16 || token.expose().contains(char::is_whitespace))
+        .is_some_and(|token| !is_token(token))
     {
         gathered.add(
             "console.token",
@@ -324,6 +352,69 @@ fn add_provider(
     }
 }
 
+/// Whether each part of a filter is a level, or says of which part it is one. A lone word that is no level would be
+/// taken for a part's name, and silence all others.
+fn is_filter(filter: &str) -> bool {
+    let is_sound = |part: &str| {
+        let part = part.trim();
+        part.contains(['=', '[', ']', '}']) || part.parse::<LevelFilter>().is_ok()
+    };
+    filter.split(',').all(is_sound) && EnvFilter::try_new(filter).is_ok()
+}
+
+/// What is wrong with `store.url`, if anything.
+fn store_mistake(url: &str) -> Option<&'static str> {
+    const ALLOWED: &str =
+        "allowed: \"sqlite\", \"sqlite:<file>\" or \"postgres://user:password@host/database\"";
+    if url == "sqlite" {
+        return None;
+    }
+    if let Some(file) = url.strip_prefix("sqlite:") {
+        let is_file = !file.trim_matches('/').is_empty();
+        return if is_file { None } else { Some("names no file; write \"sqlite:<file>\", or \"sqlite\"") };
+    }
+    if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
+        return Some(ALLOWED);
+    }
+    reqwest::Url::parse(url).is_err().then_some(
+        "is not a URL; in user and password, write special characters percent-encoded, such as %2F for / and \
+         %23 for #",
+    )
+}
+
+/// Whether a token is one that cannot be guessed and can stand in a header.
+pub(crate) fn is_token(token: &Secret) -> bool {
+    token.expose().len() >= SHORTEST_SECRET && !token.expose().contains(char::is_whitespace)
+}
+
+/// The fewest characters of a secret that is not guessed soon.
+const SHORTEST_SECRET: usize = 16;
+
+/// What works, and should be mended before providers post: one line for each.
+pub fn warnings(config: &Config) -> Vec<String> {
+    let mut warnings = Vec::new();
+    for (index, source) in config.sources.iter().enumerate() {
+        let Auth::All(mechanisms) = &source.auth else { continue };
+        let lists = [
+            ("header.secrets", mechanisms.header.as_ref().map(|header| &header.secrets)),
+            ("query.secrets", mechanisms.query.as_ref().map(|query| &query.secrets)),
+            ("basic.passwords", mechanisms.basic.as_ref().map(|basic| &basic.passwords)),
+            ("bearer.secrets", mechanisms.bearer.as_ref().map(|bearer| &bearer.secrets)),
+            ("hmac.secrets", mechanisms.hmac.as_ref().map(|hmac| &hmac.secrets)),
+        ];
+        for (path, secrets) in lists {
+            if secrets.is_some_and(|list| list.iter().any(|one| one.expose().len() < SHORTEST_SECRET)) {
+                warnings.push(format!(
+                    "sources[{index}].auth.{path}: the source {} has a secret of less than {SHORTEST_SECRET} \
+                     characters, which can be guessed",
+                    source.name
+                ));
+            }
+        }
+    }
+    warnings
+}
+
 /// The key in 64 hexadecimal digits.
 pub(crate) fn parse_subject_key(text: &Secret) -> Option<SubjectKey> {
     let digits = text.expose().trim().as_bytes();
@@ -366,11 +457,27 @@ fn hide(value: &mut Value) {
     }
 }
 
-/// A URL with its password replaced.
+/// A URL with its password and the values of its parameters replaced.
 pub(crate) fn without_password(url: &str) -> String {
     let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
+    let (authority, rest) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    // What is not encoded may stand for anything.
+    if rest.contains('@') {
+        return format!("{scheme}://[secret]");
+    }
     // The last @ before the hosts: a password may hold one that is not encoded.
-    let Some((credentials, hosts)) = rest.rsplit_once('@') else { return url.to_owned() };
-    let user = credentials.split(':').next().unwrap_or_default();
-    format!("{scheme}://{user}:[secret]@{hosts}")
+    let authority = match authority.rsplit_once('@') {
+        Some((credentials, hosts)) => {
+            format!("{}:[secret]@{hosts}", credentials.split(':').next().unwrap_or_default())
+        }
+        None => authority.to_owned(),
+    };
+    let rest = rest.split('#').next().unwrap_or_default();
+    let Some((path, query)) = rest.split_once('?') else { return format!("{scheme}://{authority}{rest}") };
+    // A parameter may be a password or a key; its name is not.
+    let hidden = query.split('&').map(|parameter| match parameter.split_once('=') {
+        Some((name, _)) => format!("{name}=[secret]"),
+        None => "[secret]".to_owned(),
+    });
+    format!("{scheme}://{authority}{path}?{}", hidden.collect::<Vec<_>>().join("&"))
 }

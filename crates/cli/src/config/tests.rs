@@ -197,6 +197,101 @@ fn an_unknown_variable_is_a_mistake() {
 }
 
 #[test]
+fn a_mistake_of_the_environment_names_its_variable_and_one_of_a_source_its_name() {
+    let file = "[[sources]]\nname = \"a\"\nprovider = \"recuperador\"\nauth = {}";
+    let variables = [("MALOTE__LOG__FORMAT", "xml"), ("MALOTE_BROKER_URL", "x"), ("MALOTE__BROKER__", "x")];
+    let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let said = load_parts("malote.toml", file, variables).unwrap_err().to_string();
+    let lines: Vec<&str> = said.lines().map(str::trim).collect();
+    assert_eq!(lines.len(), 5, "{said}");
+    assert!(lines[1].starts_with("log.format: ") && lines[1].ends_with("(from MALOTE__LOG__FORMAT)"), "{said}");
+    assert!(lines[2].starts_with("sources[0].auth: ") && lines[2].ends_with("(source a)"), "{said}");
+    assert!(lines[3].ends_with("did you mean MALOTE__BROKER__URL?"), "{said}");
+    assert!(lines[4].starts_with("MALOTE__BROKER__: names no setting"), "{said}");
+}
+
+#[test]
+fn mistakes_come_in_the_order_of_the_settings() {
+    let mut text = "log.format = 1\nbroker.window = -1\nbroker.heartbeat_s = 65536\ndata = 1\n".to_owned();
+    for index in 0..11 {
+        text += &format!("[[sources]]\nname = \"s{index}\"\nprovider = \"recuperador\"\nauth = {{}}\n");
+    }
+    let found = mistakes(&text);
+    let paths: Vec<&str> = found.iter().map(|(path, _)| path.as_str()).collect();
+    assert_eq!(
+        paths[..6],
+        ["data", "broker.heartbeat_s", "broker.window", "log.format", "sources[0].auth", "sources[1].auth"]
+    );
+    assert_eq!(paths.last(), Some(&"sources[10].auth"));
+    assert!(found[0].1.starts_with("expected a table [data]"), "{found:?}");
+    assert!(found[1].1.starts_with("expected a whole number from 0 to 65535, got "), "{found:?}");
+    assert!(found[2].1.starts_with("expected a whole number of at least 0, got "), "{found:?}");
+}
+
+#[test]
+fn two_ports_that_are_one_are_a_mistake() {
+    let check = |ingress: &str, console: &str, is_mistake: bool| {
+        let text = format!("ingress.listen = \"{ingress}\"\nconsole.listen = \"{console}\"");
+        assert_eq!(load(&text).is_err(), is_mistake, "{text}");
+    };
+    check("127.0.0.1:8080", "127.0.0.1:8080", true);
+    check("0.0.0.0:8080", "127.0.0.1:8080", true);
+    check("127.0.0.1:0", "127.0.0.1:0", false);
+    check("127.0.0.2:8080", "127.0.0.1:8080", false);
+}
+
+#[test]
+fn a_filter_is_a_level_or_levels_of_parts() {
+    let check = |filter: &str, is_mistake: bool| {
+        assert_eq!(load(&format!("log.filter = \"{filter}\"")).is_err(), is_mistake, "{filter}");
+    };
+    check("loud", true);
+    check("info,ingress", true);
+    check("info,ingress=loud", true);
+    check("", true);
+    check("WARN, ingress=debug", false);
+    check("off", false);
+}
+
+#[test]
+fn the_address_of_the_store_has_to_be_one() {
+    let check = |url: &str, is_mistake: bool| {
+        assert_eq!(load(&format!("store.url = \"{url}\"")).is_err(), is_mistake, "{url}");
+    };
+    check("sqlite:", true);
+    check("sqlite:x.db", false);
+    check("sqlite:/var/x.db", false);
+    check("postgres://u:pass#word@db/malote", true);
+    check("postgres://u:pass%23word@db/malote", false);
+    check("mysql://db", true);
+}
+
+#[test]
+fn a_secret_that_can_be_guessed_is_warned_of() {
+    let source = |secret: &str| {
+        format!("[[sources]]\nname = \"a\"\nprovider = \"recuperador\"\nauth.bearer.secrets = [\"{secret}\"]")
+    };
+    let warned = warnings(&load(&source("hunter2")).unwrap());
+    assert!(matches!(&warned[..], [warning] if warning.contains("source a") && !warning.contains("hunter2")));
+    assert!(warnings(&load(&source("a long random text")).unwrap()).is_empty());
+}
+
+#[test]
+fn the_parameters_of_an_address_are_hidden() {
+    let check = |url: &str, expect: &str| assert_eq!(read::without_password(url), expect);
+    check(
+        "postgres://db/malote?user=u&password=hunter2",
+        "postgres://db/malote?user=[secret]&password=[secret]",
+    );
+    check("postgres://u:hunter2@db/malote?hunter2", "postgres://u:[secret]@db/malote?[secret]");
+    check("http://collector:4318/x?api_key=hunter2", "http://collector:4318/x?api_key=[secret]");
+    check("http://collector:4318/x#hunter2", "http://collector:4318/x");
+    check("postgres://u:hunt/er2@db/malote", "postgres://[secret]");
+    check("postgres://db/malote?password=hunt@er2", "postgres://[secret]");
+    check("embedded", "embedded");
+}
+
+#[test]
 fn secrets_are_hidden_and_what_is_shown_is_a_configuration() {
     let text = r#"
         broker.url = "amqp://malote:hunter2@one:5672,two:5672/v"

@@ -39,29 +39,37 @@ pub async fn run(args: &Demo) -> Result<ExitCode> {
     let telemetry = Telemetry::install(&setting.config)?;
     let running = Running::start(&setting.config, Roles::all(), &telemetry).await?;
     let shown = tokio::select! {
-        shown = show(&setting, &running) => shown,
-        () = signals.next() => bail!("interrupted"),
+        shown = show(&setting, &running) => shown.map(Some),
+        () = signals.next() => Ok(None),
     };
-    let wrong = match shown {
-        Ok(wrong) => wrong,
-        Err(error) => {
-            running.stop().await;
-            return Err(error);
+    if let Ok(Some(wrong)) = &shown {
+        if wrong.is_empty() {
+            report::line("\nEverything is as expected.");
+        } else {
+            report::line("\nNot as expected:");
+            wrong.iter().for_each(|wrong| report::line(format!("  {wrong}")));
         }
-    };
-    if wrong.is_empty() {
-        report::line("\nEverything is as expected.");
-    } else {
-        report::line("\nNot as expected:");
-        wrong.iter().for_each(|wrong| report::line(format!("  {wrong}")));
+        // With nobody left who reads where it runs, it need not.
+        if !args.once && !report::is_output_lost() {
+            report::print(&setting.invitation(&running));
+            signals.next().await;
+        }
     }
-    if !args.once {
-        report::print(&setting.invitation(&running));
-        signals.next().await;
-        signals.end_on_next();
+    // A second signal leaves work undone, and never the folder.
+    tokio::select! {
+        () = running.stop() => {}
+        () = signals.next() => {}
     }
-    running.stop().await;
-    Ok(if wrong.is_empty() || !args.once { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let left = setting.clear();
+    let wrong = shown?;
+    if !args.once || wrong.is_none() {
+        report::line(format!("\nstopped; {left}"));
+    }
+    Ok(match wrong {
+        Some(wrong) if wrong.is_empty() || !args.once => ExitCode::SUCCESS,
+        Some(_) => ExitCode::FAILURE,
+        None => ExitCode::from(130),
+    })
 }
 
 /// Posts and tells; gives what is not as expected.

@@ -17,8 +17,10 @@ pub struct Setting {
     pub config: Config,
     file: PathBuf,
     token: String,
-    /// Removes the folder at the end.
-    _folder: Option<TempDir>,
+    /// Removed at the end.
+    folder: Option<TempDir>,
+    /// What is to be known of the ports.
+    ports: String,
 }
 
 /// How the source of each provider is authenticated.
@@ -57,13 +59,35 @@ impl Setting {
         }
         DataDir::open(&path)?;
         let token = random_hex();
-        let text = configuration(&path, &token)?;
+        let (ingress, console) = (port(INGRESS)?, port(CONSOLE)?);
+        let text = configuration(&path, &token, ingress, console);
+        let taken = [(INGRESS, ingress), (CONSOLE, console)].into_iter();
+        let taken = taken.filter(|(wanted, found)| *wanted != found.to_string());
+        let ports =
+            taken.map(|(wanted, found)| format!("{wanted} is taken: this demo uses {found} instead.\n")).collect();
         let file = path.join("malote.toml");
         write_private(&file, &text).with_context(|| format!("cannot write {}", file.display()))?;
         let name = file.display().to_string();
         // The environment is that of another installation.
         let (config, _) = load_parts(&name, &text, []).map_err(|mistakes| anyhow!(mistakes))?;
-        Ok(Self { config, file, token, _folder: folder })
+        Ok(Self { config, file, token, folder, ports })
+    }
+
+    /// A line for each port that is another than usual.
+    pub fn ports(&self) -> &str {
+        &self.ports
+    }
+
+    /// Removes what nobody asked to keep, and says what is left.
+    pub fn clear(self) -> String {
+        match self.folder.map(|folder| (folder.path().to_owned(), folder.close())) {
+            None => {
+                let file = self.file.display();
+                format!("`{} --config {file} up` goes on with what is kept there.", program())
+            }
+            Some((_, Ok(()))) => "nothing is left behind.".to_owned(),
+            Some((path, Err(error))) => format!("{} could not be removed: {error}.", path.display()),
+        }
     }
 
     /// What to try next: commands that work as they are.
@@ -97,12 +121,17 @@ Then, in another terminal:
     }
 }
 
-fn configuration(path: &Path, token: &str) -> Result<String> {
+/// Where the demo takes webhooks, where it can.
+const INGRESS: &str = "127.0.0.1:8080";
+
+/// Where its administration API is, where it can be.
+const CONSOLE: &str = "127.0.0.1:8081";
+
+fn configuration(path: &Path, token: &str, ingress: SocketAddr, console: SocketAddr) -> String {
     let mut secrets = std::iter::repeat_with(random_hex);
     let mut secret = || secrets.next().unwrap_or_default();
     let data = toml::Value::from(path.join("data").display().to_string());
-    let (ingress, console) = (port("127.0.0.1:8080")?, port("127.0.0.1:8081")?);
-    Ok(format!(
+    format!(
         r#"# Made by `malote demo`.
 data.dir = {data}
 ingress.listen = "{ingress}"
@@ -136,7 +165,7 @@ auth.header = {{ name = "x-api-key", secrets = ["{}"] }}
         secret(),
         secret(),
         secret(),
-    ))
+    )
 }
 
 /// The address if it is free, else one with a port that is.
