@@ -371,6 +371,7 @@ async fn a_blocked_publisher_says_unavailable_in_time_and_goes_on_when_it_is_ove
     assert!(matches!(error, PublishError::Unavailable(_)), "{error:?}");
     assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
     assert!(broker.is_blocked());
+    assert!(broker.check().await.is_err(), "a broker that takes nothing is not ready");
     let status = broker.queues(&[queue()]).await.expect("asking is not publishing");
     assert_eq!(status[0].queue, queue());
 
