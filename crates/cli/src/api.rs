@@ -15,6 +15,12 @@ use crate::data_dir;
 /// The most rows that the API gives at once.
 const PAGE_LIMIT: u32 = 1_000;
 
+/// An answer that gives nothing.
+struct Refusal {
+    status: StatusCode,
+    said: String,
+}
+
 /// Asks the API of one installation.
 #[derive(Clone)]
 pub struct Api {
@@ -23,8 +29,8 @@ pub struct Api {
     token: Secret,
     /// Where no token was found.
     looked_at: Option<PathBuf>,
-    /// The port of the ingress, which is taken for the API's easily.
-    ingress: Option<u16>,
+    /// Where the ingress is, which is taken for the API easily.
+    ingress: Option<SocketAddr>,
 }
 
 impl Api {
@@ -45,7 +51,7 @@ impl Api {
         if api.token.expose().is_empty() {
             api.looked_at = Some(config.data.dir.join("token"));
         }
-        api.ingress = Some(config.ingress.listen.port());
+        api.ingress = Some(reachable(config.ingress.listen));
         Ok(api)
     }
 
@@ -67,6 +73,19 @@ impl Api {
 
     /// One resource under `/api/v1`.
     pub async fn get(&self, path: &str, query: &[(String, String)]) -> Result<Value> {
+        self.ask(path, query).await?.map_err(|refusal| anyhow!(refusal.said))
+    }
+
+    /// One resource that need not be there.
+    pub async fn find(&self, path: &str) -> Result<Option<Value>> {
+        match self.ask(path, &[]).await? {
+            Ok(found) => Ok(Some(found)),
+            Err(refusal) if refusal.status == StatusCode::NOT_FOUND && !self.is_ingress() => Ok(None),
+            Err(refusal) => bail!(refusal.said),
+        }
+    }
+
+    async fn ask(&self, path: &str, query: &[(String, String)]) -> Result<Result<Value, Refusal>> {
         let url = reqwest::Url::parse_with_params(&format!("{}/api/v1/{path}", self.base), query)
             .map_err(|error| anyhow!("{} is not a URL: {error}", self.base))?;
         let sent = self.client.get(url).bearer_auth(self.token.expose()).send().await;
@@ -74,14 +93,24 @@ impl Api {
         let status = response.status();
         let body = response.bytes().await.map_err(|error| self.unreachable(&error))?;
         if status.is_success() {
-            return serde_json::from_slice(&body)
-                .with_context(|| format!("{} does not answer as malote does", self.base));
+            let read = serde_json::from_slice(&body).map(Ok);
+            return read.with_context(|| format!("{} does not answer as malote does", self.base));
         }
-        bail!(self.refused(status, &body))
+        Ok(Err(Refusal { status, said: self.refused(status, &body) }))
     }
 
     /// The rows of a list, page by page, at most `limit`.
     pub async fn list(&self, path: &str, filters: &[(String, String)], limit: u32) -> Result<Vec<Value>> {
+        Ok(self.newest(path, filters, limit).await?.0)
+    }
+
+    /// The same, and whether there are more.
+    pub async fn newest(
+        &self,
+        path: &str,
+        filters: &[(String, String)],
+        limit: u32,
+    ) -> Result<(Vec<Value>, bool)> {
         let (mut rows, mut cursor) = (Vec::new(), None::<String>);
         loop {
             let left = limit - u32::try_from(rows.len()).unwrap_or(limit);
@@ -96,14 +125,15 @@ impl Api {
             cursor = page["next"].as_str().map(str::to_owned);
             if cursor.is_none() || rows.len() >= limit as usize {
                 rows.truncate(limit as usize);
-                return Ok(rows);
+                return Ok((rows, cursor.is_some()));
             }
         }
     }
 
     fn is_ingress(&self) -> bool {
-        let port = reqwest::Url::parse(&self.base).ok().and_then(|url| url.port_or_known_default());
-        port.is_some() && port == self.ingress
+        let rest = self.base.split_once("://").map_or("", |(_, rest)| rest);
+        let address = rest.replace("localhost", "127.0.0.1").parse::<SocketAddr>().ok();
+        address.is_some() && address == self.ingress
     }
 
     fn unreachable(&self, error: &reqwest::Error) -> anyhow::Error {

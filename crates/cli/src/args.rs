@@ -2,11 +2,37 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::builder::PossibleValuesParser;
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Command as Tree, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use event::Timestamp;
 
+use crate::commands::lists;
 use crate::domains;
+
+/// Reads the command line; ends the program where it cannot be read.
+pub fn parse() -> Cli {
+    Cli::from_arg_matches(&tree().get_matches()).unwrap_or_else(|error| error.exit())
+}
+
+/// The commands, each list with what it lists and what it can be filtered by.
+pub fn tree() -> Tree {
+    lists::ALL.iter().fold(Cli::command(), |tree, view| {
+        let filters = view.filters.join(", ");
+        tree.mut_subcommand(view.path, |parent| {
+            let what = parent.get_about().map(ToString::to_string).unwrap_or_default();
+            parent.mut_subcommand("list", |list| {
+                let example = format!(
+                    "Only rows with this value, such as `--where {}`; fields: {filters}",
+                    view.example
+                );
+                list.about(format!("{}, the newest first.", what.trim_end_matches('.')))
+                    .mut_arg("filters", |arg| arg.help(example))
+            })
+        })
+    })
+}
 
 /// Takes the webhooks that providers post, loses none, and books each where it belongs.
 #[derive(Debug, Parser)]
@@ -36,7 +62,7 @@ pub enum Command {
     Consume(Consume),
     /// Run the administration API.
     Console(Role),
-    /// Post to the configured sources as the providers would.
+    /// Post invented events to the configured sources, as the providers would.
     Simulate(Simulate),
     /// Every event that was received.
     #[command(subcommand)]
@@ -116,10 +142,10 @@ pub struct Simulate {
     #[arg(long, value_name = "NAME")]
     pub source: Option<String>,
     /// Requests per second [default: as many as are answered].
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", value_parser = at_least_one::<u32>)]
     pub rate: Option<u32>,
     /// How many requests.
-    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = at_least_one::<u64>)]
     pub count: u64,
     /// How many requests are under way at once.
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=4096))]
@@ -127,6 +153,9 @@ pub struct Simulate {
     /// The ingress [default: the configured address].
     #[arg(long, value_name = "URL")]
     pub url: Option<String>,
+    /// Post although the ingress is on another machine: what it books is not undone.
+    #[arg(long)]
+    pub yes: bool,
 }
 
 /// How the administration API is reached.
@@ -162,9 +191,9 @@ pub enum Listing {
 #[derive(Clone, Debug, Args)]
 pub struct List {
     /// The most rows.
-    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = at_least_one::<u32>)]
     pub limit: u32,
-    /// Only rows with these values, such as `--where state=open --where source=rec-1`.
+    /// Only rows with this value.
     #[arg(long = "where", value_name = "FIELD=VALUE", value_parser = filter)]
     pub filters: Vec<(String, String)>,
     /// Only rows of this source.
@@ -173,6 +202,33 @@ pub struct List {
     /// How it is asked and printed.
     #[command(flatten)]
     pub output: Output,
+}
+
+fn at_least_one<N: std::str::FromStr + From<u8> + PartialOrd>(text: &str) -> Result<N, String> {
+    let number = text.parse().ok().filter(|number| *number >= N::from(1));
+    number.ok_or_else(|| "expected a whole number of at least 1".to_owned())
+}
+
+/// A moment: RFC 3339, a day (its beginning, UTC), or how long ago it was.
+fn moment(text: &str) -> Result<Timestamp, String> {
+    let ago = || {
+        let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+        let seconds = match unit {
+            "s" => 1,
+            "m" => 60,
+            "h" => 60 * 60,
+            "d" => 24 * 60 * 60,
+            _ => return None,
+        };
+        let ago = Duration::from_secs(number.parse::<u64>().ok()?.checked_mul(seconds)?);
+        event::now().checked_sub(ago).ok()
+    };
+    let day = || format!("{text}T00:00:00Z").parse().ok();
+    text.parse().ok().or_else(day).or_else(ago).ok_or_else(|| {
+        "expected a time such as 2026-11-22T16:00:00Z, a day (UTC) such as 2026-11-22, or how long ago, such as 30m, \
+         2h or 7d"
+            .to_owned()
+    })
 }
 
 fn filter(text: &str) -> Result<(String, String), String> {
@@ -205,12 +261,12 @@ pub struct EventList {
     /// Only events about this subject, such as order/0000593098.
     #[arg(long, value_name = "SUBJECT")]
     pub subject: Option<String>,
-    /// Only events received at this time or later, such as 2026-11-22T16:00:00Z.
-    #[arg(long, value_name = "TIME")]
-    pub since: Option<String>,
+    /// Only events received at this time or later: 2026-11-22T16:00:00Z, 2026-11-22 (UTC), or 30m, 2h, 7d ago.
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    pub since: Option<Timestamp>,
     /// Only events received before this time.
-    #[arg(long, value_name = "TIME")]
-    pub until: Option<String>,
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    pub until: Option<Timestamp>,
     /// The rest.
     #[command(flatten)]
     pub list: List,
@@ -276,13 +332,43 @@ pub enum Config {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]
     fn the_command_line_is_sound() {
-        Cli::command().debug_assert();
+        tree().debug_assert();
+    }
+
+    #[test]
+    fn a_moment_is_a_time_a_day_or_how_long_ago() {
+        let check = |text: &str, expect: &str| assert_eq!(moment(text).unwrap().to_string(), expect);
+        check("2026-11-22T16:00:00Z", "2026-11-22T16:00:00Z");
+        check("2026-11-22T13:00:00-03:00", "2026-11-22T16:00:00Z");
+        check("2026-11-22", "2026-11-22T00:00:00Z");
+        for (text, seconds) in [("90s", 90), ("30m", 1800), ("2h", 7200), ("7d", 604_800)] {
+            let ago = event::now().as_second() - moment(text).unwrap().as_second();
+            assert!((seconds..=seconds + 1).contains(&ago), "{text}: {ago}");
+        }
+        for text in ["", "h", "yesterday", "2h ago", "2026-13-01", "-1h", "99999999999999999999d", "é"] {
+            assert!(moment(text).unwrap_err().starts_with("expected a time such as"), "{text}");
+        }
+    }
+
+    #[test]
+    fn every_list_says_what_it_lists_and_what_it_is_filtered_by() {
+        let help = |name: &str| {
+            let mut tree = tree();
+            let list = tree.find_subcommand_mut(name).unwrap().find_subcommand_mut("list").unwrap();
+            list.render_help().to_string()
+        };
+        assert!(
+            help("dead")
+                .starts_with("Dead letters: events that a consumer gave up, with the error, the newest")
+        );
+        assert!(help("rejected").contains("fields: source, provider"));
+        for view in lists::ALL {
+            assert!(help(view.path).contains(&format!("--where {}", view.example)), "{}", view.path);
+        }
     }
 
     #[test]

@@ -22,7 +22,6 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use clap::Parser;
 
 use crate::args::{Cli, Command, Events, Listing, Rejected};
 use crate::commands::{configuration, demo, doctor, lists, markdown, simulate, topology};
@@ -32,7 +31,7 @@ use crate::signals::Signals;
 use crate::telemetry::Telemetry;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = args::parse();
     // Fails only where one is installed already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let ended = tokio::runtime::Builder::new_multi_thread()

@@ -20,7 +20,7 @@ pub enum Form {
     Id,
     /// A whole number, at the right edge.
     Number,
-    /// Centavos as `460.20`.
+    /// Centavos as `460.20`; what is missing as `–`.
     Money,
     /// RFC 3339 as `2026-11-22 16:01:34Z`.
     Time,
@@ -34,7 +34,7 @@ pub enum Form {
     Count,
     /// Each name with its state.
     States,
-    /// The measurements of an eye.
+    /// The measurements of an eye: sphere, cylinder × axis, addition.
     Eye,
 }
 
@@ -54,8 +54,12 @@ pub const fn column(title: &'static str, field: &'static str, form: Form) -> Col
     Column { title, field, form }
 }
 
-/// The table of these rows, with a line's end after each.
+/// The table of these rows, with a line's end after each. Where a terminal is too narrow for it, each row becomes
+/// lines of title and value.
 pub fn of_rows(columns: &[Column], rows: &[Value]) -> String {
+    if terminal_width().is_some_and(|width| least_width(columns, rows) > usize::from(width)) {
+        return in_lines(columns, rows);
+    }
     let mut table = Lines::new(&columns.iter().map(|column| column.title).collect::<Vec<_>>());
     for (index, column) in columns.iter().enumerate() {
         if matches!(column.form, Form::Number | Form::Money | Form::Count) {
@@ -75,6 +79,34 @@ pub fn of_rows(columns: &[Column], rows: &[Value]) -> String {
     table.to_string()
 }
 
+/// How many characters a column needs that may be cut.
+const LEAST_TEXT: usize = 12;
+
+/// The width below which a table tells too little.
+fn least_width(columns: &[Column], rows: &[Value]) -> usize {
+    let of_column = |column: &Column| {
+        let lengths = rows.iter().map(|row| written(column.form, &row[column.field]).chars().count());
+        let longest = lengths.max().unwrap_or(0);
+        let is_whole = matches!(column.form, Form::Id | Form::Time | Form::State);
+        let least = if is_whole { longest } else { longest.min(LEAST_TEXT) };
+        least.max(column.title.chars().count()) + 2
+    };
+    columns.iter().map(of_column).sum::<usize>().saturating_sub(2)
+}
+
+/// Each row as lines of title and value, without what is missing.
+fn in_lines(columns: &[Column], rows: &[Value]) -> String {
+    let width = columns.iter().map(|column| column.title.chars().count()).max().unwrap_or(0);
+    let of_row = |row: &Value| {
+        let lines = columns.iter().filter(|column| !row[column.field].is_null()).map(|column| {
+            let text = written(column.form, &row[column.field]).replace(['\n', '\r', '\t'], " ");
+            format!("{:width$}  {text}", column.title).trim_end().to_owned() + "\n"
+        });
+        lines.collect::<String>()
+    };
+    rows.iter().map(of_row).collect::<Vec<_>>().join("\n")
+}
+
 /// A table that is filled line by line.
 pub struct Lines(Table);
 
@@ -86,9 +118,9 @@ impl Lines {
         table.load_style(style).set_content_arrangement(ContentArrangement::Dynamic);
         if !coloured() {
             table.force_no_tty();
-            if let Some(width) = terminal_width() {
-                table.set_width(width);
-            }
+        }
+        if let Some(width) = terminal_width() {
+            table.set_width(width);
         }
         table.set_header(titles.iter().map(|title| Cell::new(title).add_attribute(Attribute::Bold)));
         for (column, title) in table.column_iter_mut().zip(titles) {
@@ -148,11 +180,16 @@ pub fn is_colour_unwanted() -> bool {
     std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
 }
 
+/// The width of the terminal, or the one that `COLUMNS` gives it.
 fn terminal_width() -> Option<u16> {
-    std::io::stdout().is_terminal().then(|| Table::new().width()).flatten()
+    if !std::io::stdout().is_terminal() {
+        return None;
+    }
+    let given = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
+    given.filter(|width| *width > 0).or_else(|| Table::new().width())
 }
 
-/// A value in its form; what is missing is empty.
+/// A value in its form; what is missing is empty, where the form says nothing else.
 pub fn written(form: Form, value: &Value) -> String {
     let plain = || match value {
         Value::Null => String::new(),
@@ -161,6 +198,7 @@ pub fn written(form: Form, value: &Value) -> String {
     };
     match form {
         Form::Text | Form::Id | Form::Number | Form::State => plain(),
+        Form::Money if value.is_null() => "–".to_owned(),
         Form::Money => value.as_i64().map_or_else(plain, money),
         Form::Time => value.as_str().and_then(|text| text.parse().ok()).map_or_else(plain, time),
         Form::TaxId => tax_id(&plain()),
@@ -177,7 +215,13 @@ pub fn written(form: Form, value: &Value) -> String {
                 Some(value) if !value.is_null() => value.to_string(),
                 _ => "–".to_owned(),
             };
-            format!("{} {} × {} +{}", part("spherical"), part("cylindrical"), part("axis"), part("add"))
+            format!(
+                "sph {} cyl {} × {}° add {}",
+                part("spherical"),
+                part("cylindrical"),
+                part("axis"),
+                part("add")
+            )
         }),
     }
 }
@@ -230,7 +274,7 @@ mod tests {
         let check = |form, value: Value, expect: &str| assert_eq!(written(form, &value), expect, "{value}");
         check(Form::Money, json!(46020), "460.20");
         check(Form::Money, json!(-5), "-0.05");
-        check(Form::Money, Value::Null, "");
+        check(Form::Money, Value::Null, "–");
         check(Form::Time, json!("2026-11-22T16:01:34.123456Z"), "2026-11-22 16:01:34Z");
         check(Form::TaxId, json!("52998224725"), "529.982.247-25");
         check(Form::TaxId, json!("12ABC34501DE35"), "12.ABC.345/01DE-35");
@@ -246,8 +290,17 @@ mod tests {
         check(
             Form::Eye,
             json!({"spherical": -0.75, "cylindrical": 0, "axis": 0, "add": null}),
-            "-0.75 0 × 0 +–",
+            "sph -0.75 cyl 0 × 0° add –",
         );
+    }
+
+    #[test]
+    fn rows_that_no_terminal_is_wide_enough_for_become_lines() {
+        let columns = [column("Id", "id", Form::Id), column("Error", "error", Form::Text)];
+        let rows = [json!({"id": "0123456789", "error": "a long\ntext of an error"}), json!({"id": "1"})];
+        assert_eq!(least_width(&columns, &rows), 10 + 2 + 12);
+        let expect = "Id     0123456789\nError  a long text of an error\n\nId     1\n";
+        assert_eq!(in_lines(&columns, &rows), expect);
     }
 
     #[test]

@@ -20,7 +20,9 @@ pub fn tell(config: &Config, roles: Roles, running: &Running) {
         "started"
     );
     if roles.ingress && config.sources.is_empty() {
-        tracing::warn!("no sources are configured: nobody can post yet; `malote config show --default` shows how");
+        tracing::warn!(
+            "no sources are configured: nobody can post yet; `malote config show --default` shows how"
+        );
     }
     if std::io::stdout().is_terminal() {
         report::print(&welcome(config, roles, running));

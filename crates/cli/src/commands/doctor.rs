@@ -83,7 +83,8 @@ fn data_dir(config: &Config, findings: &mut Findings) {
         let mend = format!("others may look into it: chmod 700 {}", dir.display());
         findings.bad(format!("the data directory {} has mode {mode:o}", dir.display()), mend);
     }
-    let mut files: Vec<_> = fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
+    let mut files: Vec<_> =
+        fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
     files.sort();
     for file in files.into_iter().filter(|file| file.is_file()) {
         if let Some(mode) = open_mode(&file) {
@@ -121,10 +122,8 @@ fn missing_data_dir(dir: &Path, findings: &mut Findings) {
     let absolute = std::path::absolute(dir).unwrap_or_else(|_| dir.to_owned());
     let parent = absolute.ancestors().skip(1).find(|parent| parent.exists()).unwrap_or(Path::new("/"));
     match tempfile::tempfile_in(parent) {
-        Ok(_) => findings.note(format!(
-            "the data directory {} is not there yet: the first start makes it",
-            dir.display()
-        )),
+        Ok(_) => findings
+            .note(format!("the data directory {} is not there yet: the first start makes it", dir.display())),
         Err(error) => findings.bad(
             format!("the data directory {} cannot be made in {}: {error}", dir.display(), parent.display()),
             "make it and give it to the user that runs malote, or set data.dir",
@@ -258,7 +257,8 @@ async fn store(config: &Config, findings: &mut Findings) {
                     refused_connection(&config.store.url).await,
                 ),
             };
-            let text = cause.map_or_else(|| chain(&error), |cause| format!("the database is unavailable: {cause}"));
+            let text =
+                cause.map_or_else(|| chain(&error), |cause| format!("the database is unavailable: {cause}"));
             findings.bad(text, mend);
         }
         Ok(info) => {

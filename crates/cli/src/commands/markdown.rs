@@ -1,12 +1,12 @@
 //! The reference of all commands as Markdown, from the same tree that parses them.
 
-use clap::{Arg, Command, CommandFactory};
+use clap::{Arg, Command};
 
-use crate::args::Cli;
+use crate::args;
 
 /// The reference, command by command.
 pub fn reference() -> String {
-    let mut root = Cli::command();
+    let mut root = args::tree();
     root.build();
     let mut text = format!("# The command line\n\n{}\n", about(&root));
     let global: Vec<&Arg> = root.get_arguments().filter(|arg| is_shown(arg)).collect();

@@ -1,6 +1,7 @@
 //! `malote simulate`: load as the providers make it, from variations of their documented examples.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,6 +13,7 @@ use tokio::task::JoinSet;
 use tokio::time::sleep_until;
 
 use super::variation::varied;
+use crate::api::reachable;
 use crate::args::Simulate;
 use crate::config::{Config, Source};
 use crate::report;
@@ -27,8 +29,15 @@ struct Example {
 pub async fn run(args: Simulate, config: &Config) -> Result<ExitCode> {
     let examples = Arc::new(examples(&args, config)?);
     let scheme = if config.ingress.tls.is_some() { "https" } else { "http" };
-    let base = args.url.clone().unwrap_or_else(|| format!("{scheme}://{}", config.ingress.listen));
+    let listen = reachable(config.ingress.listen);
+    let base = args.url.clone().unwrap_or_else(|| format!("{scheme}://{listen}"));
     let sender = Sender::new(&base)?;
+    let names: BTreeSet<&str> = examples.iter().map(|example| example.source.name.as_str()).collect();
+    let names = names.into_iter().collect::<Vec<_>>().join(", ");
+    report::line(format!("Posts {} invented events to {base}, as {names}.", args.count));
+    if !is_loopback(&base) && !args.yes {
+        bail!("{base} is not this machine, and what it books is not undone: give --yes to post there");
+    }
     let bar = ProgressBar::new(args.count).with_style(
         ProgressStyle::with_template("{bar:40} {pos}/{len}  {per_sec}  {msg}")
             .expect("the template is sound"),
@@ -42,9 +51,10 @@ pub async fn run(args: Simulate, config: &Config) -> Result<ExitCode> {
     for _ in 0..u64::from(args.connections).min(args.count) {
         let (examples, sender, next, bar) =
             (Arc::clone(&examples), sender.clone(), Arc::clone(&next), bar.clone());
+        let base = base.clone();
         let (count, rate) = (args.count, args.rate);
         workers.spawn(async move {
-            let mut outcomes = Outcomes::default();
+            let mut outcomes = Outcomes { base, ..Outcomes::default() };
             loop {
                 let index = next.fetch_add(1, Ordering::Relaxed);
                 if index >= count {
@@ -75,6 +85,15 @@ pub async fn run(args: Simulate, config: &Config) -> Result<ExitCode> {
     }
     report::line("What became of them: `malote events list`, `malote queues`.");
     Ok(ExitCode::SUCCESS)
+}
+
+/// Whether an address is of this machine only. An address that is none is refused by [`Sender`].
+fn is_loopback(base: &str) -> bool {
+    let url = reqwest::Url::parse(base).ok();
+    url.as_ref().and_then(reqwest::Url::host_str).is_some_and(|host| {
+        let ip = host.trim_matches(['[', ']']).parse::<IpAddr>();
+        host == "localhost" || ip.is_ok_and(|ip| ip.is_loopback())
+    })
 }
 
 fn examples(args: &Simulate, config: &Config) -> Result<Vec<Example>> {
@@ -114,6 +133,8 @@ fn examples(args: &Simulate, config: &Config) -> Result<Vec<Example>> {
 
 #[derive(Default)]
 struct Outcomes {
+    /// Where it is posted to.
+    base: String,
     by_status: BTreeMap<String, u64>,
     latencies: Vec<Duration>,
     first_refusal: Option<String>,
@@ -127,9 +148,10 @@ impl Outcomes {
                 (answer.status.as_u16().to_string(), None)
             }
             Ok(answer) => (answer.status.as_u16().to_string(), Some(answer.body)),
-            Err(error) if error.is_connect() => {
-                ("not connected".to_owned(), Some("is the ingress running?".to_owned()))
-            }
+            Err(error) if error.is_connect() => (
+                "not connected".to_owned(),
+                Some(format!("cannot reach {}: is the ingress running?", self.base)),
+            ),
             Err(error) if error.is_timeout() => {
                 ("no answer".to_owned(), Some(report::chain(&error.without_url())))
             }
@@ -173,5 +195,22 @@ impl Outcomes {
             text += &format!("the first that was not accepted: {refusal}\n");
         }
         text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_this_machine_is_posted_to_without_being_asked() {
+        for base in ["http://127.0.0.1:8080", "http://localhost", "https://[::1]:1", "http://127.9.9.9"] {
+            assert!(is_loopback(base), "{base}");
+        }
+        for base in
+            ["http://0.0.0.0:8080", "https://malote.example", "http://10.0.0.1", "http://localhost.example"]
+        {
+            assert!(!is_loopback(base), "{base}");
+        }
     }
 }

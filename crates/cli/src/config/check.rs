@@ -96,6 +96,10 @@ impl Gathered {
             if !replaced.insert(pointer.clone()) {
                 return None;
             }
+            if keys.is_empty() && !default.is_null() {
+                value = default.clone();
+                continue;
+            }
             let instead =
                 if is_unknown { None } else { default.pointer(&pointer).cloned().or_else(|| allowed(&keys)) };
             if !put(&mut value, &keys, instead) {

@@ -155,7 +155,8 @@ mod tests {
         check("MALOTE_BROKER__CONFIRM_TIMEOUT_MS", "did you mean MALOTE__BROKER__CONFIRM_TIMEOUT_MS?");
         check("MALOTE__BROKER__", "such as MALOTE__BROKER__URL");
         check("MALOTE__BROKER__1[", "such as MALOTE__BROKER__URL");
-        for other in ["MALOTE_TOKEN", "MALOTE_API", "MALOTE_CONFIG", "MALOTE_SUBJECT_KEY", "MALOTE_TEST_BIN"] {
+        for other in ["MALOTE_TOKEN", "MALOTE_API", "MALOTE_CONFIG", "MALOTE_SUBJECT_KEY", "MALOTE_TEST_BIN"]
+        {
             assert_eq!(said(other), [], "{other}");
         }
     }

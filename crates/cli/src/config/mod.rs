@@ -18,8 +18,8 @@ use providers::{Provider, SubjectKey, generic};
 use serde::Deserialize;
 
 pub use check::{Mistake, Mistakes};
-pub(crate) use read::{is_token, parse_subject_key};
 pub use read::{DEFAULT_FILE, Loaded, load, load_parts, shown, warnings};
+pub(crate) use read::{is_token, parse_subject_key};
 
 /// The commented defaults: also the reference of every setting.
 pub const DEFAULT: &str = include_str!("default.toml");

@@ -288,15 +288,13 @@ fn checked(sections: Sections, gathered: &mut Gathered) -> Config {
     let is_same_address =
         ours.ip() == theirs.ip() || ours.ip().is_unspecified() || theirs.ip().is_unspecified();
     if ours.port() != 0 && ours.port() == theirs.port() && is_same_address {
-        gathered.add("console.listen", format!("has the port of ingress.listen, {theirs}: give each its own"));
+        gathered
+            .add("console.listen", format!("has the port of ingress.listen, {theirs}: give each its own"));
     }
     let ConsoleSection { listen, token, limits, tls } = console;
     let console = server::Config { listen, limits, tls };
     let console_token = Some(token).filter(|token| !token.expose().is_empty());
-    if console_token
-        .as_ref()
-        .is_some_and(|token| !is_token(token))
-    {
+    if console_token.as_ref().is_some_and(|token| !is_token(token)) {
         gathered.add(
             "console.token",
             "expected at least 16 characters without a space, or \"\" for one in the data directory",
@@ -357,7 +355,7 @@ fn add_provider(
 fn is_filter(filter: &str) -> bool {
     let is_sound = |part: &str| {
         let part = part.trim();
-        part.contains(['=', '[', ']', '}']) || part.parse::<LevelFilter>().is_ok()
+        part.contains(['=', '[', ']', '}']) || !part.is_empty() && part.parse::<LevelFilter>().is_ok()
     };
     filter.split(',').all(is_sound) && EnvFilter::try_new(filter).is_ok()
 }

@@ -204,7 +204,10 @@ fn a_mistake_of_the_environment_names_its_variable_and_one_of_a_source_its_name(
     let said = load_parts("malote.toml", file, variables).unwrap_err().to_string();
     let lines: Vec<&str> = said.lines().map(str::trim).collect();
     assert_eq!(lines.len(), 5, "{said}");
-    assert!(lines[1].starts_with("log.format: ") && lines[1].ends_with("(from MALOTE__LOG__FORMAT)"), "{said}");
+    assert!(
+        lines[1].starts_with("log.format: ") && lines[1].ends_with("(from MALOTE__LOG__FORMAT)"),
+        "{said}"
+    );
     assert!(lines[2].starts_with("sources[0].auth: ") && lines[2].ends_with("(source a)"), "{said}");
     assert!(lines[3].ends_with("did you mean MALOTE__BROKER__URL?"), "{said}");
     assert!(lines[4].starts_with("MALOTE__BROKER__: names no setting"), "{said}");
@@ -249,7 +252,7 @@ fn a_filter_is_a_level_or_levels_of_parts() {
     check("info,ingress", true);
     check("info,ingress=loud", true);
     check("", true);
-    check("WARN, ingress=debug", false);
+    check("WARN,ingress=debug", false);
     check("off", false);
 }
 

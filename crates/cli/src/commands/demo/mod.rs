@@ -87,7 +87,8 @@ async fn show(setting: &Setting, running: &Running) -> Result<Vec<String>> {
     };
     let started = Instant::now();
     report::line(format!(
-        "malote demo: posts every documented example to http://{ingress}/webhooks/<source>\n"
+        "malote demo: posts every documented example to http://{ingress}/webhooks/<source>\n{}",
+        setting.ports()
     ));
     for name in ["mercado-eletronico", "beneficio-visao", "gestao-online"] {
         for topic in in_order(name) {
@@ -240,13 +241,23 @@ fn unrouted(events: &[Value]) -> String {
     for topic in &topics {
         *families.entry(topic.split('.').next().unwrap_or(topic)).or_default() += 1;
     }
-    let families: Vec<_> = families.iter().map(|(family, count)| format!("{family} {count}")).collect();
+    let mut families: Vec<_> = families.into_iter().collect();
+    families.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+    let most = families.iter().take(FAMILIES).map(|(family, count)| format!("{family}.* {count}"));
+    let mut most = most.collect::<Vec<_>>().join(", ");
+    let rest: u64 = families.iter().skip(FAMILIES).map(|(_, count)| count).sum();
+    if rest > 0 {
+        most += &format!(", others {rest}");
+    }
     format!(
-        "\n{} events have a topic that no consumer is bound to: kept, and listed by `malote unrouted list`\n  ({})\n",
-        topics.len(),
-        families.join(", ")
+        "\n{} events have a topic that no consumer is bound to. They are kept; `malote unrouted list` has them:\n  \
+         {most}\n",
+        topics.len()
     )
 }
+
+/// How many families of topics are told by name.
+const FAMILIES: usize = 6;
 
 /// The path of this program, as short as it can be typed.
 fn program() -> String {

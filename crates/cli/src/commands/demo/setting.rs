@@ -63,8 +63,9 @@ impl Setting {
         let text = configuration(&path, &token, ingress, console);
         let taken = [(INGRESS, ingress), (CONSOLE, console)].into_iter();
         let taken = taken.filter(|(wanted, found)| *wanted != found.to_string());
-        let ports =
-            taken.map(|(wanted, found)| format!("{wanted} is taken: this demo uses {found} instead.\n")).collect();
+        let ports = taken
+            .map(|(wanted, found)| format!("{wanted} is taken: this demo uses {found} instead.\n"))
+            .collect();
         let file = path.join("malote.toml");
         write_private(&file, &text).with_context(|| format!("cannot write {}", file.display()))?;
         let name = file.display().to_string();
