@@ -37,12 +37,14 @@ impl Api {
     /// The API that the arguments name, else the configured one.
     pub fn new(args: &ApiArgs, config: &Config) -> Result<Self> {
         let scheme = if config.console.tls.is_some() { "https" } else { "http" };
-        let base = match &args.api {
-            Some(api) if api.contains("://") => api.clone(),
+        // An empty variable is as good as none.
+        let given = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
+        let base = match given(&args.api) {
+            Some(api) if api.contains("://") => api,
             Some(api) => format!("{scheme}://{api}"),
             None => format!("{scheme}://{}", reachable(config.console.listen)),
         };
-        let token = match (&args.token, &config.console_token) {
+        let token = match (given(&args.token), &config.console_token) {
             (Some(token), _) => Secret::from(token.as_str()),
             (None, Some(token)) => token.clone(),
             (None, None) => data_dir::existing_token(&config.data.dir)?,

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::builder::PossibleValuesParser;
+use clap::builder::{OsStringValueParser, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Command as Tree, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use event::Timestamp;
 
@@ -40,7 +40,9 @@ pub fn tree() -> Tree {
 #[command(after_help = "Start with `malote demo`. Settings: `malote config show --default`.")]
 pub struct Cli {
     /// The configuration file [default: ./malote.toml if it is there, else the built-in defaults].
-    #[arg(long, global = true, value_name = "FILE", env = "MALOTE_CONFIG")]
+    // An empty variable is as good as none.
+    #[arg(long, global = true, value_name = "FILE", env = "MALOTE_CONFIG",
+        value_parser = OsStringValueParser::new().map(PathBuf::from))]
     pub config: Option<PathBuf>,
     /// What to do.
     #[command(subcommand)]

@@ -34,6 +34,14 @@ pub fn open_store(config: &Config) -> Result<Store> {
     Store::open(&config.store, &config.data.dir).context("the store does not open")
 }
 
+/// The store's file, where it is one.
+pub fn store_file(config: &Config) -> Option<PathBuf> {
+    match config.store.url.as_str() {
+        "sqlite" => Some(config.data.dir.join("store.db")),
+        url => url.strip_prefix("sqlite:").map(PathBuf::from),
+    }
+}
+
 /// Whether the store is a file, which serves one process.
 pub fn is_store_a_file(config: &Config) -> bool {
     config.store.url.starts_with("sqlite")

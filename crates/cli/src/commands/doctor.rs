@@ -1,6 +1,7 @@
 //! `malote doctor`: looks at everything that an installation needs, and says how to mend what is wrong.
 
 use std::fs;
+use std::io::Read;
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::ExitCode;
@@ -237,8 +238,17 @@ async fn topology(config: &Config, broker: &DynBroker, findings: &mut Findings) 
 }
 
 async fn store(config: &Config, findings: &mut Findings) {
-    if config.store.url == "sqlite" && !config.data.dir.exists() {
-        return;
+    // Opening it would make it.
+    if installation::store_file(config).is_some_and(|file| !file.exists()) {
+        return findings.note("the store has no file yet: the first start makes it");
+    }
+    if let Some(file) = installation::store_file(config)
+        && is_foreign(&file)
+    {
+        return findings.bad(
+            format!("{} is not a SQLite database", file.display()),
+            "move it away or restore it from a backup, or set store.url; without it, a new and empty one is made",
+        );
     }
     let store = match installation::open_store(config) {
         Ok(store) => store,
@@ -270,6 +280,13 @@ async fn store(config: &Config, findings: &mut Findings) {
         }
     }
     store.close().await;
+}
+
+/// Whether a file that is not empty does not begin as SQLite's do (<https://www.sqlite.org/fileformat.html>, 1.3.1).
+fn is_foreign(file: &Path) -> bool {
+    let mut head = Vec::new();
+    let read = fs::File::open(file).and_then(|file| file.take(16).read_to_end(&mut head));
+    read.is_ok() && !head.is_empty() && head != b"SQLite format 3\0"
 }
 
 /// Why no connection comes about, in the system's words: a pool only says that it waited in vain.
@@ -328,6 +345,21 @@ fn is_older(version: &str, oldest: (u64, u64)) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_of_something_else_is_told_from_a_database() {
+        let folder = tempfile::tempdir().unwrap();
+        let check = |bytes: &[u8], expect: bool| {
+            let file = folder.path().join("store.db");
+            fs::write(&file, bytes).unwrap();
+            assert_eq!(is_foreign(&file), expect, "{bytes:?}");
+        };
+        check(b"", false);
+        check(b"SQLite format 3\0and more", false);
+        check(b"not a database at all", true);
+        check(b"x", true);
+        assert!(!is_foreign(&folder.path().join("missing")));
+    }
 
     #[test]
     fn versions_are_compared_by_number() {

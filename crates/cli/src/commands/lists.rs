@@ -173,7 +173,7 @@ pub async fn list(view: &View, list: List, config: &Config) -> Result<()> {
     filters.extend(list.source.map(|source| ("source".to_owned(), source)));
     if let Some((field, _)) = filters.iter().find(|(field, _)| !view.filters.contains(&field.as_str())) {
         bail!(
-            "--where: no list of {} is filtered by {field}; fields: {}",
+            "--where: {field} is not a field that {} are filtered by; expected one of {}",
             view.path,
             view.filters.join(", ")
         );

@@ -237,13 +237,15 @@ fn unrouted(events: &[Value]) -> String {
     if topics.is_empty() {
         return String::new();
     }
-    let mut families: BTreeMap<&str, u64> = BTreeMap::new();
+    let mut families: BTreeMap<String, u64> = BTreeMap::new();
     for topic in &topics {
-        *families.entry(topic.split('.').next().unwrap_or(topic)).or_default() += 1;
+        let family =
+            topic.split_once('.').map_or_else(|| (*topic).to_owned(), |(family, _)| format!("{family}.*"));
+        *families.entry(family).or_default() += 1;
     }
     let mut families: Vec<_> = families.into_iter().collect();
     families.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
-    let most = families.iter().take(FAMILIES).map(|(family, count)| format!("{family}.* {count}"));
+    let most = families.iter().take(FAMILIES).map(|(family, count)| format!("{family} {count}"));
     let mut most = most.collect::<Vec<_>>().join(", ");
     let rest: u64 = families.iter().skip(FAMILIES).map(|(_, count)| count).sum();
     if rest > 0 {
