@@ -18,18 +18,18 @@ pub fn parse() -> Cli {
 
 /// The commands, each list with what it lists and what it can be filtered by.
 pub fn tree() -> Tree {
-    lists::ALL.iter().fold(Cli::command(), |tree, view| {
-        let filters = view.filters.join(", ");
-        tree.mut_subcommand(view.path, |parent| {
-            let what = parent.get_about().map(ToString::to_string).unwrap_or_default();
-            parent.mut_subcommand("list", |list| {
-                let example = format!(
-                    "Only rows with this value, such as `--where {}`; fields: {filters}",
-                    view.example
-                );
-                list.about(format!("{}, the newest first.", what.trim_end_matches('.')))
-                    .mut_arg("filters", |arg| arg.help(example))
-            })
+    Cli::command().mut_subcommands(|parent| {
+        let Some(view) = lists::ALL.iter().find(|view| view.path == parent.get_name()) else { return parent };
+        let what = parent.get_about().map(ToString::to_string).unwrap_or_default();
+        let about = format!("{}, the newest first.", what.trim_end_matches('.'));
+        let (example, fields) = (view.example, view.filters.join(", "));
+        let filters = format!("Only rows with this value, such as `--where {example}`; fields: {fields}");
+        parent.mut_subcommands(|list| match list.get_name() {
+            "list" => list.about(about.clone()).mut_args(|arg| match arg.get_id().as_str() {
+                "filters" => arg.help(filters.clone()),
+                _ => arg,
+            }),
+            _ => list,
         })
     })
 }
