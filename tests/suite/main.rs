@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod broker_laws;
+mod command_line;
 mod footprint;
 mod main_job;
 mod outage;

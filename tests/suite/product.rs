@@ -97,7 +97,8 @@ impl Product {
         })
     }
 
-    fn command(&self, arguments: &[&str]) -> Result<Command> {
+    /// A command of this installation, not started.
+    pub fn command(&self, arguments: &[&str]) -> Result<Command> {
         let mut command = Command::new(harness::malote_binary()?);
         command.current_dir(self.folder.path()).args(["--config", "malote.toml"]).args(arguments);
         Ok(command)

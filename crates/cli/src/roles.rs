@@ -264,12 +264,19 @@ impl Running {
         }
     }
 
-    /// Waits for an error that ends the process; for ever if none comes.
+    /// Waits for an error that ends the process; for ever if none comes. No task ends by itself: one that does has
+    /// taken a part of the process with it.
     pub async fn failed(&mut self) -> anyhow::Error {
-        tokio::select! {
-            Some(error) = self.fatal.recv() => error,
-            Some(Err(error)) = self.tasks.join_next() => anyhow::Error::new(error).context("a task of this process failed"),
-            else => std::future::pending().await,
+        let ended = tokio::select! {
+            Some(error) = self.fatal.recv() => return error,
+            Some(ended) = self.tasks.join_next() => ended,
+            Some(ended) = self.ingress_tasks.join_next() => ended,
+            else => Ok(()),
+        };
+        match (self.fatal.try_recv(), ended) {
+            (Ok(error), _) => error,
+            (Err(_), Ok(())) => anyhow::anyhow!("a task of this process has ended before its time"),
+            (Err(_), Err(error)) => anyhow::Error::new(error).context("a task of this process failed"),
         }
     }
 

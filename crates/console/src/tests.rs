@@ -205,7 +205,12 @@ async fn what_came_in_is_shown_with_what_became_of_it() {
     let layout = &console.state.layout;
     let message = with(&unusable, &[(header::CAUSE, "not JSON: byte 1")]);
     console.state.broker.publish(&layout.rejected(), "rejected", message).await.unwrap();
-    let message = with(&odd, &[(header::CONSUMER, "receivables"), (header::ERROR, "id: missing")]);
+    let given_up = [
+        (header::CONSUMER, "receivables"),
+        (header::ERROR, "id: missing"),
+        (header::GIVEN_UP_AT, "2026-11-22T12:00:00Z"),
+    ];
+    let message = with(&odd, &given_up);
     console.state.broker.publish(&layout.dead(), "acordo.quitado", message).await.unwrap();
     console.record().await;
 
