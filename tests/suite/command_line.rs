@@ -27,6 +27,7 @@ async fn output_that_is_lost_is_a_failure_and_a_reader_that_has_seen_enough_is_n
 
 #[test]
 fn the_demo_leaves_nothing_behind() -> Result<()> {
+    let _one = crate::product::DEMO.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let folder = tempfile::tempdir()?;
     let demo = |stdout: Stdio| {
         Command::new(harness::malote_binary()?)

@@ -180,6 +180,7 @@ async fn a_body_that_breaks_the_contract_becomes_a_dead_letter_that_names_the_pl
 
 #[tokio::test]
 async fn the_demo_ends_with_the_books_right() -> Result<()> {
+    let _one = crate::product::DEMO.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let folder = tempfile::tempdir()?;
     let output = std::process::Command::new(harness::malote_binary()?)
         .current_dir(folder.path())

@@ -81,6 +81,9 @@ impl broker::Deliveries for Deliveries {
     }
 
     async fn ack(&mut self, tags: &[DeliveryTag]) -> Result<(), BrokerError> {
+        if !self.channel.status().connected() {
+            return Err(BrokerError::Unavailable(Unavailable::Cancelled.into()));
+        }
         let acks = settle_together(&mut self.outstanding, tags);
         let ack = |(tag, multiple)| self.channel.basic_ack(tag, BasicAckOptions { multiple });
         // Each is sent when first polled, in this order; the wait is for the socket.

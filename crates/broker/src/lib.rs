@@ -130,7 +130,7 @@ pub trait Deliveries: Send {
     /// The next delivery; waits for one without an end. Cancel safe: no delivery is lost when the future is dropped.
     async fn next(&mut self) -> Result<Delivery, BrokerError>;
 
-    /// Takes deliveries off the queue for good. `Ok` means that the broker was told; a crash right after may bring
+    /// Takes deliveries off the queue for good; with no tags, only fails where the subscription is over. `Ok` means that the broker was told; a crash right after may bring
     /// them again, marked redelivered.
     async fn ack(&mut self, tags: &[DeliveryTag]) -> Result<(), BrokerError>;
 

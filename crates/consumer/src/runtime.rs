@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, error, info, info_span, warn};
 
 use crate::pause::Backoff;
-use crate::settle::{Sent, Settlement};
+use crate::settle::{History, Sent, Settlement};
 use crate::{DEFAULT_RETRY, Failure, Handler, Recorder, RetryDelay, Subscription};
 
 /// How a consumer takes and tries.
@@ -124,11 +124,24 @@ enum Stop {
     StoreAway(String),
 }
 
-/// For how long a batch has been held, and how long the next look at the database waits.
+/// Why one delivery by itself is not committed, though the database takes writes.
+enum Blocked {
+    Failed(Failure),
+    Conflict(String),
+}
+
+/// How long a batch may be held, from its first outage on, and how long the next look at the database waits.
 struct Hold {
-    until: Instant,
+    until: Option<Instant>,
     backoff: Backoff,
 }
+
+/// How long an event that another transaction is in the way of is tried again before that counts as an attempt. The
+/// others wait meanwhile, so it is short.
+const CONFLICT_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How often an event may meet an outage that is over at the next look, before that counts as an attempt.
+const OUTAGES: usize = 3;
 
 /// Why the subscription ends.
 enum End {
@@ -173,7 +186,13 @@ impl Consumer {
         Runtime { broker, layout, store, config }: Runtime,
     ) -> Self {
         let queue = layout.queue(consumer);
-        let settlement = Settlement { consumer: consumer.to_owned(), queue, retry, give_up, layout, broker };
+        let history = match &work {
+            Work::Each(_) => History::OF_EVENTS,
+            Work::Whole(_) => History::OF_RECORDS,
+        };
+        let consumer_name = consumer.to_owned();
+        let settlement =
+            Settlement { consumer: consumer_name, queue, retry, history, give_up, layout, broker };
         let (status, metrics) = (watch::Sender::new(Status::Starting), Metrics::new(consumer));
         Self { work, prefetch, settlement, store, config, status, metrics }
     }
@@ -188,7 +207,8 @@ impl Consumer {
         self.status.subscribe()
     }
 
-    /// Runs until `stop` is cancelled: then finishes the batch it holds, acks it and returns.
+    /// Runs until `stop` is cancelled: then finishes the batch it holds, acks it and returns. What the database or the
+    /// broker keeps it from finishing goes back to the queue.
     pub async fn run(self, stop: CancellationToken) {
         let span = info_span!("consumer", consumer = self.name());
         async {
@@ -285,11 +305,8 @@ impl Consumer {
         stop: &CancellationToken,
     ) -> Result<(), End> {
         let (batch, mut failed) = self.read(batch);
-        let mut hold = Hold {
-            until: Instant::now() + Duration::from_millis(self.config.hold_ms),
-            backoff: Backoff::new(),
-        };
-        let alone = match self.attempt(&batch).await {
+        let mut hold = Hold { until: None, backoff: Backoff::new() };
+        let mut alone = match self.attempt(&batch).await {
             Ok(()) => {
                 self.ack(&batch, deliveries).await?;
                 Vec::new()
@@ -300,24 +317,53 @@ impl Consumer {
             }
             Err(Stop::Failed(_) | Stop::Conflict(_)) => batch,
         };
-        for taken in alone {
-            loop {
-                if stop.is_cancelled() {
-                    return Err(End::Told);
-                }
-                match self.attempt(std::slice::from_ref(&taken)).await {
-                    Ok(()) => break self.ack(std::slice::from_ref(&taken), deliveries).await?,
-                    Err(Stop::Failed(failure)) => break failed.push((taken, failure)),
-                    Err(Stop::Conflict(why) | Stop::StoreAway(why)) => {
-                        self.hold(&mut hold, &why, stop).await?;
+        // What another transaction is in the way of stands back behind the others and is tried again, for a while.
+        let mut backoff = Backoff::new();
+        let until = Instant::now() + CONFLICT_PATIENCE;
+        while !alone.is_empty() {
+            let mut blocked = Vec::new();
+            for taken in alone {
+                match self.attempt_alone(&taken, &mut hold, stop).await? {
+                    Ok(()) => self.ack(std::slice::from_ref(&taken), deliveries).await?,
+                    Err(Blocked::Failed(failure)) => failed.push((taken, failure)),
+                    Err(Blocked::Conflict(why)) if Instant::now() >= until => {
+                        failed.push((taken, Failure::Transient(why)));
                     }
+                    Err(Blocked::Conflict(_)) => blocked.push(taken),
+                }
+                if stop.is_cancelled() && !blocked.is_empty() {
+                    break;
                 }
             }
+            alone = if blocked.is_empty() || !backoff.wait(stop).await { Vec::new() } else { blocked };
         }
         for (taken, failure) in &failed {
             self.fail(taken, failure, deliveries, stop).await?;
         }
         Ok(())
+    }
+
+    /// Tries one delivery by itself, and waits for a database that is away. An event that takes the database away
+    /// every time, though it takes writes in between, has failed.
+    async fn attempt_alone(
+        &self,
+        taken: &Taken,
+        hold: &mut Hold,
+        stop: &CancellationToken,
+    ) -> Result<Result<(), Blocked>, End> {
+        let mut last = String::new();
+        for _ in 0..OUTAGES {
+            match self.attempt(std::slice::from_ref(taken)).await {
+                Ok(()) => return Ok(Ok(())),
+                Err(Stop::Failed(failure)) => return Ok(Err(Blocked::Failed(failure))),
+                Err(Stop::Conflict(why)) => return Ok(Err(Blocked::Conflict(why))),
+                Err(Stop::StoreAway(why)) => {
+                    self.hold(hold, &why, stop).await?;
+                    last = why;
+                }
+            }
+        }
+        Ok(Err(Blocked::Failed(Failure::Transient(last))))
     }
 
     /// Reads the events, where the work wants events, and puts aside what is none.
@@ -353,8 +399,13 @@ impl Consumer {
             Ok(Err(panic)) => {
                 Failure::Permanent(format!("the handler panicked: {}", panic_text(panic.as_ref())))
             }
-            // Handlers do nothing but ask the database.
-            Err(_) => return Err(Stop::StoreAway(format!("the database was not done within {limit:?}"))),
+            // Handlers do nothing but ask the database: it is away, or something in it is in the way.
+            Err(_) => {
+                return Err(match self.store.check_writable().await {
+                    Ok(()) => Stop::Conflict(format!("not done within {limit:?}")),
+                    Err(away) => Stop::StoreAway(chain(&away)),
+                });
+            }
         };
         Err(match failure {
             Failure::Store(away @ StoreError::Unavailable(_)) => Stop::StoreAway(chain(&away)),
@@ -428,6 +479,8 @@ impl Consumer {
                     if !backoff.wait(stop).await {
                         return Err(End::Told);
                     }
+                    // With the subscription the original is gone, too: it will fail again where it then is.
+                    deliveries.ack(&[]).await?;
                 }
             }
         };
@@ -452,7 +505,9 @@ impl Consumer {
     async fn hold(&self, hold: &mut Hold, why: &str, stop: &CancellationToken) -> Result<(), End> {
         warn!("the consumer pauses: {why}");
         self.pause(why.to_owned());
-        if !self.wait_for_store(&mut hold.backoff, Some(hold.until), stop).await {
+        let until =
+            *hold.until.get_or_insert_with(|| Instant::now() + Duration::from_millis(self.config.hold_ms));
+        if !self.wait_for_store(&mut hold.backoff, Some(until), stop).await {
             return Err(if stop.is_cancelled() { End::Told } else { End::StoreAway });
         }
         self.running();
@@ -467,9 +522,12 @@ impl Consumer {
         until: Option<Instant>,
         stop: &CancellationToken,
     ) -> bool {
-        while until.is_none_or(|until| Instant::now() < until) && backoff.wait(stop).await {
+        while backoff.wait(stop).await {
             if self.store.check_writable().await.is_ok() {
                 return true;
+            }
+            if until.is_some_and(|until| Instant::now() >= until) {
+                return false;
             }
         }
         false

@@ -72,6 +72,7 @@ impl Handler for Orders {
             _ if is_away => Err(Failure::Store(StoreError::Unavailable(DriverError::PoolTimedOut))),
             // The batch, then alone, then alone again a second later.
             "transient" if call < 3 => Err(Failure::Transient("not yet".into())),
+            "conflict" if call < 4 => Err(Failure::Store(StoreError::Conflict(DriverError::PoolTimedOut))),
             "permanent" => Err(Failure::Permanent("never".into())),
             "panic" => panic!("boom"),
             _ => Ok(()),
@@ -313,6 +314,54 @@ async fn a_broker_that_takes_no_dead_letter_holds_up_the_bad_event_and_no_good_o
     assert_eq!(setup.ready("orders").await, 0);
     broker.refusals.store(0, Ordering::SeqCst);
     assert_eq!(setup.dead_letters(2).await.len(), 2);
+}
+
+#[tokio::test]
+async fn an_event_that_another_transaction_is_in_the_way_of_stands_back_and_spends_no_attempt() {
+    let setup = setup().await;
+    for topic in ["conflict", "good", "good"] {
+        setup.publish(setup.event(topic).to_message()).await;
+    }
+    let handler = Arc::<Orders>::default();
+    let _running = tokio::spawn(setup.consumer(&handler).run(setup.stop.clone()));
+    setup.has_effects("good", 2).await;
+    setup.has_effects("conflict", 1).await;
+    assert_eq!(setup.ready("retry.1s").await + setup.ready("dead").await, 0);
+}
+
+#[tokio::test]
+async fn a_recorders_own_attempts_leave_the_history_of_a_dead_letter_alone() {
+    struct SecondTime(Mutex<Vec<Message>>);
+    #[async_trait]
+    impl Recorder for SecondTime {
+        async fn record(&self, messages: &[Message], _: &mut Tx) -> Result<(), Failure> {
+            self.0.lock().unwrap().extend(messages.iter().cloned());
+            match messages[0].long(header::RECORD_ATTEMPT) {
+                None => Err(Failure::Transient("not yet".into())),
+                Some(_) => Ok(()),
+            }
+        }
+    }
+    let setup = setup().await;
+    let mut letter = setup.event("order").to_message();
+    letter.headers.insert(header::ATTEMPT.to_owned(), 9.into());
+    letter.headers.insert(header::ERROR.to_owned(), "never".into());
+    letter.headers.insert(header::CONSUMER.to_owned(), "orders".into());
+    setup.broker.publish(&setup.layout.dead(), "order", letter.clone()).await.unwrap();
+    let recorder = Arc::new(SecondTime(Mutex::default()));
+    let consumer = Consumer::recorder("dead", 10, recorder.clone(), setup.runtime());
+    let _running = tokio::spawn(consumer.run(setup.stop.clone()));
+    let started = Instant::now();
+    // In its batch, alone, and a second later.
+    while recorder.0.lock().unwrap().len() < 3 {
+        assert!(started.elapsed() < PATIENCE);
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let last = recorder.0.lock().unwrap()[2].clone();
+    for name in [header::ATTEMPT, header::ERROR, header::CONSUMER] {
+        assert_eq!(last.headers.get(name), letter.headers.get(name));
+    }
+    assert_eq!(setup.ready("parked").await, 0);
 }
 
 #[tokio::test]

@@ -26,6 +26,10 @@ pub mod header {
     pub const GIVEN_UP_AT: &str = "malote_given_up_at";
     /// On a dead letter: the last error. On a retried message: the error of the attempt before.
     pub const ERROR: &str = "malote_error";
+    /// How many times the ledger has tried to file the message.
+    pub const RECORD_ATTEMPT: &str = "malote_record_attempt";
+    /// The error of the ledger's last attempt to file the message.
+    pub const RECORD_ERROR: &str = "malote_record_error";
     /// On a rejected body: why it could not be used.
     pub const CAUSE: &str = "malote_cause";
 }

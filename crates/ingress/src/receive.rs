@@ -21,6 +21,7 @@ use metrics::{Counter, counter};
 use providers::auth::{Credentials, client_ip};
 use providers::{Answer, Inbound, Reading, SubjectKey};
 use server::PeerAddr;
+use tokio::sync::SemaphorePermit;
 use tokio::time::timeout;
 use tracing::field::Empty;
 use tracing::{Instrument, Span, debug, error, info_span, warn};
@@ -163,9 +164,7 @@ impl Inner {
             return Err(Refusal::Method);
         }
         let (parts, body) = request.into_parts();
-        let body = self.authenticated(route, &parts, body, client, time).await?;
-        // Only who has proved something takes a place.
-        let _place = route.places.try_acquire().map_err(|_| Refusal::Busy)?;
+        let (body, _place) = self.authenticated(route, &parts, body, client, time).await?;
         let provider = &route.source.provider;
         let read = provider.read(&Inbound { headers: &parts.headers, body: &body }, &self.key);
         let (reading, cause) = match read {
@@ -204,15 +203,16 @@ impl Inner {
         }
     }
 
-    /// The body, once everything that the source has to prove is proved. What needs no body is checked first.
-    async fn authenticated(
+    /// The body, once everything that the source has to prove is proved, and a place among the source's requests. What
+    /// needs no body is checked first, so that where a source proves something in the head, nobody else takes a place.
+    async fn authenticated<'a>(
         &self,
-        route: &Route,
+        route: &'a Route,
         parts: &Parts,
         body: Body,
         client_ip: IpAddr,
         now: Timestamp,
-    ) -> Result<Bytes, Refusal> {
+    ) -> Result<(Bytes, SemaphorePermit<'a>), Refusal> {
         let credentials =
             Credentials { headers: &parts.headers, query: parts.uri.query(), client_ip, body: &[], now };
         let auth = &route.source.auth;
@@ -223,10 +223,11 @@ impl Inner {
         if parts.headers.get(CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity") {
             return Err(Refusal::ContentEncoding);
         }
+        let place = route.places.try_acquire().map_err(|_| Refusal::Busy)?;
         let (limit, time) = (self.config.body_limit_bytes, self.config.limits.body_timeout());
         let body = server::body::read(body, limit, time).await.map_err(Refusal::Body)?;
         auth.check_body(&Credentials { body: &body, ..credentials }).map_err(Refusal::Denied)?;
-        Ok(body)
+        Ok((body, place))
     }
 
     async fn publish(

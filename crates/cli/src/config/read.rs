@@ -285,9 +285,8 @@ fn checked(sections: Sections, gathered: &mut Gathered) -> Config {
         tls,
     };
     let (ours, theirs) = (console.listen, ingress.listen);
-    let is_same_address =
-        ours.ip() == theirs.ip() || ours.ip().is_unspecified() || theirs.ip().is_unspecified();
-    if ours.port() != 0 && ours.port() == theirs.port() && is_same_address {
+    // Containers of one role each may share a port on every address.
+    if ours == theirs && ours.port() != 0 && !ours.ip().is_unspecified() {
         gathered
             .add("console.listen", format!("has the port of ingress.listen, {theirs}: give each its own"));
     }
