@@ -288,7 +288,7 @@ fn checked(sections: Sections, gathered: &mut Gathered) -> Config {
     // Containers of one role each may share a port on every address.
     if ours == theirs && ours.port() != 0 && !ours.ip().is_unspecified() {
         gathered
-            .add("console.listen", format!("has the port of ingress.listen, {theirs}: give each its own"));
+            .add("console.listen", format!("has the address of ingress.listen, {theirs}: give each its own"));
     }
     let ConsoleSection { listen, token, limits, tls } = console;
     let console = server::Config { listen, limits, tls };

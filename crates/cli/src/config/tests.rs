@@ -232,13 +232,13 @@ fn mistakes_come_in_the_order_of_the_settings() {
 }
 
 #[test]
-fn two_ports_that_are_one_are_a_mistake() {
+fn one_address_for_two_ports_is_a_mistake_where_no_container_keeps_them_apart() {
     let check = |ingress: &str, console: &str, is_mistake: bool| {
         let text = format!("ingress.listen = \"{ingress}\"\nconsole.listen = \"{console}\"");
         assert_eq!(load(&text).is_err(), is_mistake, "{text}");
     };
     check("127.0.0.1:8080", "127.0.0.1:8080", true);
-    check("0.0.0.0:8080", "127.0.0.1:8080", true);
+    check("0.0.0.0:8080", "0.0.0.0:8080", false);
     check("127.0.0.1:0", "127.0.0.1:0", false);
     check("127.0.0.2:8080", "127.0.0.1:8080", false);
 }
