@@ -129,6 +129,7 @@ fn message(id: impl ToString) -> Message {
         timestamp: 1_790_000_000,
         content_type: "application/json".to_owned(),
         app_id: event::APP_ID.to_owned(),
+        expiration: None,
         headers: [("cloudEvents_id".to_owned(), HeaderValue::from(id.to_string()))].into(),
         body: b"{}".as_slice().into(),
     }

@@ -4,6 +4,7 @@
 //! missing properties are empty, numbers of every width become longs, what has no counterpart is left out.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use bytes::Bytes;
 use event::{HeaderValue, Message};
@@ -23,14 +24,19 @@ pub(crate) fn to_properties(message: &Message) -> Result<BasicProperties, ShortS
         };
         headers.insert(short(name)?, value);
     }
-    Ok(BasicProperties::default()
+    let properties = BasicProperties::default()
         .with_message_id(short(&message.message_id)?)
         .with_type(short(&message.r#type)?)
         .with_timestamp(message.timestamp)
         .with_content_type(short(&message.content_type)?)
         .with_app_id(short(&message.app_id)?)
         .with_delivery_mode(PERSISTENT)
-        .with_headers(FieldTable::from(headers)))
+        .with_headers(FieldTable::from(headers));
+    Ok(match message.expiration {
+        // AMQP 0-9-1 gives it no form; RabbitMQ reads milliseconds.
+        Some(time) => properties.with_expiration(short(&time.as_millis().to_string())?),
+        None => properties,
+    })
 }
 
 /// A short string, unless it is longer than AMQP's 255 bytes.
@@ -52,6 +58,7 @@ pub(crate) fn from_properties(properties: BasicProperties, body: Vec<u8>) -> Mes
         timestamp: properties.timestamp().unwrap_or_default(),
         content_type: text(properties.content_type()),
         app_id: text(properties.app_id()),
+        expiration: text(properties.expiration()).parse().ok().map(Duration::from_millis),
         headers: headers.collect(),
         body: Bytes::from(body),
     }
@@ -95,6 +102,7 @@ mod tests {
             timestamp: 1_790_000_000,
             content_type: "application/json".into(),
             app_id: event::APP_ID.into(),
+            expiration: Some(Duration::from_millis(1_500)),
             headers: [
                 ("cloudEvents_subject".to_owned(), HeaderValue::from("order/água")),
                 ("malote_attempt".to_owned(), HeaderValue::from(3)),

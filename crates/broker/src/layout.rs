@@ -137,6 +137,11 @@ impl Layout {
         self.exchange("dead")
     }
 
+    /// Where each ingress tells how many requests it has answered, for the reconciliation.
+    pub fn tallies(&self) -> ExchangeName {
+        self.exchange("tallies")
+    }
+
     /// Where the record's own dead letters go: nobody reads them, an operator sees them in `malote queues`.
     pub fn parked(&self) -> ExchangeName {
         self.exchange("parked")
@@ -169,6 +174,7 @@ impl Layout {
             (self.unrouted(), "unrouted", Some(self.parked())),
             (self.rejected(), "rejected", Some(self.parked())),
             (self.dead(), "dead", Some(self.parked())),
+            (self.tallies(), "tallies", Some(self.parked())),
             (self.parked(), "parked", None),
         ] {
             topology.exchanges.push(fanout(exchange.clone()));

@@ -122,6 +122,7 @@ impl Event {
             timestamp: u64::try_from(self.time.as_second()).unwrap_or(0),
             content_type: self.content_type.clone(),
             app_id: APP_ID.to_owned(),
+            expiration: None,
             headers,
             body: self.data.clone(),
         }

@@ -18,6 +18,30 @@ impl EventId {
     pub fn generate() -> Self {
         Self(Uuid::now_v7())
     }
+
+    /// The id of `original` when `job` sends it again as an event of its own: the same two give the same id, which
+    /// sorts with the ids given when the job began.
+    pub fn derived(job: Self, original: Self) -> Self {
+        // FNV-1a (Noll; 64 bit) of both ids: spreads what is random in a UUIDv7, and nobody gains by a collision.
+        let hash = job
+            .0
+            .as_bytes()
+            .iter()
+            .chain(original.0.as_bytes())
+            .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+                (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
+            });
+        let mut random = [0; 10];
+        // Of the original, its last two bytes beside the hash.
+        random[..2].copy_from_slice(&original.0.as_bytes()[14..]);
+        random[2..].copy_from_slice(&hash.to_be_bytes());
+        Self(uuid::Builder::from_unix_timestamp_millis(job.milliseconds(), &random).into_uuid())
+    }
+
+    /// When it was given, in milliseconds since 1970 UTC: the first 48 bits (RFC 9562, section 5.7).
+    pub fn milliseconds(self) -> u64 {
+        self.0.as_bytes()[..6].iter().fold(0, |number, byte| number << 8 | u64::from(*byte))
+    }
 }
 
 /// The text is not a UUID.
@@ -53,6 +77,19 @@ mod tests {
     fn ids_grow_in_the_order_they_are_given() {
         let ids: Vec<_> = (0..1000).map(|_| EventId::generate()).collect();
         assert!(ids.windows(2).all(|pair| pair[0] < pair[1] && pair[0].to_string() < pair[1].to_string()));
+    }
+
+    #[test]
+    fn a_derived_id_is_the_same_for_the_same_two_and_sorts_with_the_job() {
+        let (one, other, job) = (EventId::generate(), EventId::generate(), EventId::generate());
+        let derived = EventId::derived(job, one);
+        assert_eq!(derived, EventId::derived(job, one));
+        assert_ne!(derived, EventId::derived(job, other));
+        assert_ne!(derived, EventId::derived(other, one));
+        assert_eq!(derived.milliseconds(), job.milliseconds());
+        assert_eq!(derived.0.get_version_num(), 7);
+        let now = u64::try_from(crate::now().as_millisecond()).unwrap();
+        assert!(now.abs_diff(job.milliseconds()) < 60_000);
     }
 
     #[test]

@@ -16,11 +16,13 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod chain;
 mod envelope;
 mod id;
 mod message;
 mod name;
 
+pub use chain::Chain;
 pub use envelope::{Event, Headers, MalformedEvent};
 pub use id::{EventId, NotAnEventId};
 pub use message::{APP_ID, HeaderValue, Message, header};

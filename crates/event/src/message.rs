@@ -1,6 +1,7 @@
 //! The AMQP form of an event, as plain values: properties, headers, body.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -32,6 +33,17 @@ pub mod header {
     pub const RECORD_ERROR: &str = "malote_record_error";
     /// On a rejected body: why it could not be used.
     pub const CAUSE: &str = "malote_cause";
+    /// Every failed attempt, the oldest first, as a JSON array of `{"attempt", "at", "error"}`; the last 20 are kept. It
+    /// stays when a dead letter is sent again.
+    pub const HISTORY: &str = "malote_history";
+    /// On what was sent again: the id of the job that did.
+    pub const JOB: &str = "malote_job";
+    /// On what was sent again to one consumer alone: its name.
+    pub const TO_CONSUMER: &str = "malote_to_consumer";
+    /// Two events of a source with the same key within the window are the same fact, sent twice.
+    pub const DUPLICATE_KEY: &str = "malote_duplicate_key";
+    /// How long after the first event with a key the others are its duplicates, in seconds, as a long.
+    pub const DUPLICATE_WINDOW_S: &str = "malote_duplicate_window_s";
 }
 
 /// The value of a message header: the two AMQP field types that malote uses.
@@ -75,6 +87,9 @@ pub struct Message {
     pub content_type: String,
     /// `app_id`: [`APP_ID`] on ours.
     pub app_id: String,
+    /// `expiration`: in a queue with a message TTL, the message leaves after this time if that is shorter, once it is at
+    /// the head. Gone when the message is dead-lettered. To the millisecond.
+    pub expiration: Option<Duration>,
     /// `headers`.
     pub headers: BTreeMap<String, HeaderValue>,
     /// The body, unchanged from receipt.

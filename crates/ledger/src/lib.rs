@@ -55,5 +55,8 @@ use store::{Component, Migration};
 /// The ledger's tables.
 pub const COMPONENT: Component = Component {
     name: "ledger",
-    migrations: &[Migration::portable(1, "ledger", include_str!("../migrations/0001_ledger.sql"))],
+    migrations: &[
+        Migration::portable(1, "ledger", include_str!("../migrations/0001_ledger.sql")),
+        Migration::portable(2, "resending", include_str!("../migrations/0002_resending.sql")),
+    ],
 };

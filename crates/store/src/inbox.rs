@@ -12,7 +12,10 @@ use crate::{Component, Migration, StoreError, Tx, sql};
 
 pub(crate) const COMPONENT: Component = Component {
     name: "inbox",
-    migrations: &[Migration::portable(1, "inbox", include_str!("../migrations/0001_inbox.sql"))],
+    migrations: &[
+        Migration::portable(1, "inbox", include_str!("../migrations/0001_inbox.sql")),
+        Migration::portable(2, "seen", include_str!("../migrations/0002_seen.sql")),
+    ],
 };
 
 /// Claims events for a consumer and gives those that it has not handled before.

@@ -185,6 +185,7 @@ impl Publisher for Embedded {
             exchange: exchange.clone(),
             routing_key: routing_key.to_owned(),
             properties: properties::write(&message),
+            expiration: message.expiration,
             body: message.body,
             reply,
         };

@@ -70,6 +70,8 @@ pub(super) fn read(properties: &str, body: Bytes) -> Result<Message, serde_json:
         timestamp: properties.timestamp,
         content_type: properties.content_type.into_owned(),
         app_id: properties.app_id.into_owned(),
+        // Gone once it is stored: the queue's table knows when the message leaves.
+        expiration: None,
         headers: properties.headers.into_owned(),
         body,
     })

@@ -6,6 +6,7 @@
 //! consumers hold, never with the length of the queue.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::mpsc::UnboundedSender;
@@ -74,6 +75,10 @@ pub(super) struct QueueState {
     turn: usize,
 }
 
+fn micros(time: Duration) -> i64 {
+    i64::try_from(time.as_micros()).unwrap_or(i64::MAX)
+}
+
 impl QueueState {
     /// A queue as the file has it after recovery: nobody holds anything.
     pub fn new(stored: StoredQueue, now: i64) -> Self {
@@ -111,7 +116,7 @@ impl QueueState {
 
     /// Time to live in microseconds.
     fn ttl(&self) -> Option<i64> {
-        self.queue.message_ttl.map(|ttl| i64::try_from(ttl.as_micros()).unwrap_or(i64::MAX))
+        self.queue.message_ttl.map(micros)
     }
 
     fn look_up_due(&mut self) {
@@ -127,9 +132,11 @@ impl QueueState {
         now: i64,
         routing_key: &str,
         properties: &str,
+        expiration: Option<Duration>,
         body: &[u8],
     ) -> rusqlite::Result<()> {
-        let expires_at = self.ttl().map(|ttl| now.saturating_add(ttl));
+        let expires_at =
+            self.ttl().map(|ttl| now.saturating_add(expiration.map_or(ttl, |own| ttl.min(micros(own)))));
         file.insert(&self.table, self.next_id, expires_at, routing_key, properties, body)?;
         self.next_id += 1;
         self.length += 1;

@@ -5,6 +5,7 @@
 //! there is one way back to a true state, and it is the one that every start takes.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -87,12 +88,13 @@ impl State {
         exchange: &ExchangeName,
         routing_key: &str,
         properties: &str,
+        expiration: Option<Duration>,
         body: &[u8],
     ) -> rusqlite::Result<Result<(), PublishError>> {
         match self.routes.route(exchange, routing_key) {
             Route::Queues(targets) => {
                 for &target in targets.iter() {
-                    self.queues[target].append(file, now, routing_key, properties, body)?;
+                    self.queues[target].append(file, now, routing_key, properties, expiration, body)?;
                 }
                 Ok(Ok(()))
             }
@@ -270,7 +272,7 @@ impl State {
             let properties = properties::bury(&message.properties, name.as_str(), death);
             for &target in targets.iter() {
                 let StoredMessage { routing_key, body, .. } = &message;
-                self.queues[target].append(file, now, routing_key, &properties, body)?;
+                self.queues[target].append(file, now, routing_key, &properties, None, body)?;
             }
         } else if death == Death::DeliveryLimit {
             tracing::error!(
@@ -300,7 +302,7 @@ impl State {
                 if let Some(message) = self.dead_letter(file, now, index, message, Death::Expired)? {
                     // To the end of the queue for another round, so that it holds up none of those behind it.
                     let StoredMessage { id, routing_key, properties, body, .. } = message;
-                    self.queues[index].append(file, now, &routing_key, &properties, &body)?;
+                    self.queues[index].append(file, now, &routing_key, &properties, None, &body)?;
                     self.queues[index].remove(file, id)?;
                 }
             }

@@ -61,6 +61,7 @@ fn message(id: &str) -> Message {
         timestamp: 1,
         content_type: "application/json".to_owned(),
         app_id: event::APP_ID.to_owned(),
+        expiration: None,
         headers: Default::default(),
         body: "{}".into(),
     }

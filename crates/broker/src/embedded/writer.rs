@@ -35,6 +35,7 @@ pub(super) enum Command {
         exchange: ExchangeName,
         routing_key: String,
         properties: String,
+        expiration: Option<Duration>,
         body: Bytes,
         reply: oneshot::Sender<Result<(), PublishError>>,
     },
@@ -298,10 +299,11 @@ impl Writer {
     ) -> rusqlite::Result<()> {
         let file = &self.file;
         match command {
-            Command::Publish { exchange, routing_key, properties, body, reply } => {
+            Command::Publish { exchange, routing_key, properties, expiration, body, reply } => {
                 // Before the write: a publisher whose write fails gets the cause along with the others.
                 waiting.publishers.push(reply);
-                let outcome = state.publish(file, now, &exchange, &routing_key, &properties, &body)?;
+                let outcome =
+                    state.publish(file, now, &exchange, &routing_key, &properties, expiration, &body)?;
                 if let Err(error) = outcome
                     && let Some(reply) = waiting.publishers.pop()
                 {

@@ -69,6 +69,7 @@ macro_rules! broker_laws {
             the_delivery_limit_dead_letters
             the_delivery_limit_counts_dropped_consumers
             subscribing_to_a_missing_queue_is_an_error
+            an_own_expiration_shortens_the_delay
             a_delay_is_at_least_the_asked_one
             a_retried_message_takes_nothing_else_with_it
             declaring_twice_changes_nothing
@@ -185,6 +186,7 @@ fn message(id: impl Into<String>) -> Message {
         timestamp: 1_700_000_000,
         content_type: "application/json".to_owned(),
         app_id: event::APP_ID.to_owned(),
+        expiration: None,
         headers: BTreeMap::new(),
     }
 }

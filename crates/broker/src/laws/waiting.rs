@@ -6,6 +6,8 @@ use super::{
     Declaration, Instance, Names, await_ready, drain, message, nothing_arrives, plain_queue, publish,
     subscribe, take,
 };
+use event::Message;
+
 use crate::{Binding, Destination, DynBroker, ExchangeName, Queue, Topology};
 
 /// A broker may count whole milliseconds: the start and the end of a wait each lose less than one.
@@ -26,6 +28,26 @@ pub(super) async fn declare_wait(broker: &DynBroker, names: &Names, delay: Durat
     };
     let topology = Topology { queues: vec![queue], bindings: vec![binding], ..Topology::default() };
     broker.declare(&topology).await.expect("the topology can be declared");
+}
+
+/// A message with an expiration of its own that is shorter than the delay of a retry queue leaves it after that, and has
+/// none in the work queue.
+pub async fn an_own_expiration_shortens_the_delay(instance: &dyn Instance) {
+    const OWN: Duration = Duration::from_millis(150);
+    let (broker, names) = (instance.broker().await, Names::new());
+    Declaration::new(&names).queue("work").declare(&broker).await;
+    declare_wait(&broker, &names, Duration::from_secs(60)).await;
+    let mut work = subscribe(&broker, &names.queue("work"), 10).await;
+    let start = Instant::now();
+    let hurried = Message { expiration: Some(OWN), ..message("hurried") };
+    broker
+        .publish(&names.exchange("wait"), names.queue("work").as_str(), hurried)
+        .await
+        .expect("the message is routed and stored");
+    let delivery = take(&mut work).await;
+    assert!(start.elapsed() + GRAIN >= OWN, "it came after {:?}", start.elapsed());
+    assert_eq!(delivery.message.message_id, "hurried");
+    assert_eq!(delivery.message.expiration, None, "it would leave the work queue, too");
 }
 
 /// A message comes out of a retry queue after the delay or later, in the work queue that its routing key names, with
