@@ -11,11 +11,14 @@ impl fmt::Display for Chain<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut said = self.0.to_string();
         f.write_str(&said)?;
-        for cause in std::iter::successors(self.0.source(), |cause| cause.source()).map(ToString::to_string) {
-            if !said.ends_with(&cause) {
-                write!(f, ": {cause}")?;
-                said = cause;
+        let mut next = self.0.source();
+        while let Some(cause) = next {
+            let text = cause.to_string();
+            if !said.ends_with(&text) {
+                write!(f, ": {text}")?;
+                said = text;
             }
+            next = cause.source();
         }
         Ok(())
     }
