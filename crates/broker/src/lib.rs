@@ -10,6 +10,7 @@
 pub mod embedded;
 pub mod laws;
 pub mod layout;
+pub mod spool;
 pub mod topology;
 
 use std::sync::Arc;

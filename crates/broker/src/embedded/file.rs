@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, params};
 
-use super::OpenError;
+use super::{Contents, OpenError};
 use crate::{Binding, Destination, Exchange, ExchangeKind, ExchangeName, Queue, QueueName};
 
 /// `malo`: tells the file from other SQLite files.
@@ -370,6 +370,15 @@ impl File {
     pub fn head(&self, table: &Table, from: i64) -> rusqlite::Result<Option<(i64, Option<i64>)>> {
         let mut statement = self.connection.prepare_cached(&table.head)?;
         statement.query_row([from], |row| Ok((row.get(0)?, row.get(1)?))).optional()
+    }
+
+    /// How many messages a table has, and the length of their bodies.
+    pub fn contents(&self, table: &Table) -> rusqlite::Result<Contents> {
+        let question = format!("SELECT count(*), ifnull(sum(length(body)), 0) FROM queue_{}", table.number);
+        self.connection.query_row(&question, [], |row| {
+            let count = |column| row.get::<_, i64>(column).map(i64::cast_unsigned);
+            Ok(Contents { messages: count(0)?, body_bytes: count(1)? })
+        })
     }
 
     /// Deletes every message from one id to another.

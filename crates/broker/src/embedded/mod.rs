@@ -100,6 +100,15 @@ fn unavailable(cause: impl Into<Cause>) -> BrokerError {
     BrokerError::Unavailable(cause.into())
 }
 
+/// What a queue of the embedded broker holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Contents {
+    /// Messages, those that consumers hold included.
+    pub messages: u64,
+    /// The length of their bodies, in bytes.
+    pub body_bytes: u64,
+}
+
 /// A handle to the embedded broker. Clones share it; it closes when the last one and the last subscription are gone.
 #[derive(Clone)]
 pub struct Embedded {
@@ -138,6 +147,12 @@ impl Embedded {
                 thread: Mutex::new(Some(thread)),
             }),
         })
+    }
+
+    /// What a queue holds, whoever has it in hand. Goes through the whole queue.
+    pub async fn contents(&self, queue: &QueueName) -> Result<Contents, BrokerError> {
+        let queue = queue.clone();
+        self.ask(|reply| Command::Contents { queue, reply }).await
     }
 
     async fn ask<T>(

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedSender;
 
+use super::Contents;
 use super::file::{File, StoredMessage};
 use super::properties::{self, Death};
 use super::queue::{Consumer, ConsumerId, Due, Handed, QueueState};
@@ -180,6 +181,18 @@ impl State {
             }
         }
         Ok(())
+    }
+
+    /// What a queue holds. The inner error is the caller's own.
+    pub fn contents(
+        &mut self,
+        file: &File,
+        name: &QueueName,
+    ) -> rusqlite::Result<Result<Contents, BrokerError>> {
+        match self.queue(name) {
+            Some(queue) => file.contents(&queue.table).map(Ok),
+            None => Ok(Err(BrokerError::MissingQueue { queue: name.clone() })),
+        }
     }
 
     /// Adds a consumer to a queue.

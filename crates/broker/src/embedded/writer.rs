@@ -17,6 +17,7 @@ use bytes::Bytes;
 use metrics::{Counter, Histogram};
 use tokio::sync::oneshot;
 
+use super::Contents;
 use super::file::File;
 use super::queue::{Consumer, ConsumerId};
 use super::state::{State, shared};
@@ -68,6 +69,10 @@ pub(super) enum Command {
     },
     Check {
         reply: oneshot::Sender<Result<(), BrokerError>>,
+    },
+    Contents {
+        queue: QueueName,
+        reply: oneshot::Sender<Result<Contents, BrokerError>>,
     },
     Close {
         reply: oneshot::Sender<()>,
@@ -331,6 +336,9 @@ impl Writer {
             Command::Check { reply } => {
                 let _ = reply.send(Ok(()));
             }
+            Command::Contents { queue, reply } => {
+                let _ = reply.send(state.contents(file, &queue)?);
+            }
             Command::Close { reply } => self.end = Some(End::Close(reply)),
             #[cfg(test)]
             Command::Kill { reply } => self.end = Some(End::Kill(reply)),
@@ -372,6 +380,9 @@ impl Writer {
                     let _ = reply.send(Err(BrokerError::Unavailable(cause())));
                 }
                 Command::Status { reply, .. } => {
+                    let _ = reply.send(Err(BrokerError::Unavailable(cause())));
+                }
+                Command::Contents { reply, .. } => {
                     let _ = reply.send(Err(BrokerError::Unavailable(cause())));
                 }
                 // The subscription is over: what it held is recovered.
