@@ -2,9 +2,11 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use broker::embedded::Embedded;
+use broker::spool::{self, Spool};
 use broker::{DynBroker, Layout, Topology};
 use broker_rabbitmq::RabbitMq;
 use consumer::Subscription;
@@ -22,6 +24,37 @@ pub fn open_broker(config: &Config) -> Result<DynBroker> {
         }
         BrokerUrl::Amqp(url) => Arc::new(RabbitMq::connect(config.broker.rabbitmq(url.clone()))),
     })
+}
+
+/// The spool in front of the broker, where there is one, and the handle that it is drained through.
+pub async fn open_spool(config: &Config, broker: &DynBroker) -> Result<Option<(Spool, DynBroker)>> {
+    let BrokerUrl::Amqp(url) = &config.broker.url else { return Ok(None) };
+    if config.spool.limit_bytes == 0 {
+        return Ok(None);
+    }
+    let settings = spool::Config {
+        file: spool_file(config),
+        limit_bytes: config.spool.limit_bytes,
+        patience: Duration::from_millis(config.spool.patience_ms),
+    };
+    let spool = Spool::open(settings, broker.clone()).await.context(
+        "the spool does not open; ingresses on one machine each need their own ingress.spool.file",
+    )?;
+    // One channel keeps the order.
+    let drain = broker_rabbitmq::Config {
+        channels: 1,
+        connection_name: "malote spool".to_owned(),
+        ..config.broker.rabbitmq(url.clone())
+    };
+    Ok(Some((spool, Arc::new(RabbitMq::connect(drain)))))
+}
+
+/// The spool's file.
+pub fn spool_file(config: &Config) -> PathBuf {
+    match config.spool.file.as_os_str().is_empty() {
+        true => config.data.dir.join("spool.db"),
+        false => config.spool.file.clone(),
+    }
 }
 
 /// The embedded broker's file.

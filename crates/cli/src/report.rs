@@ -55,6 +55,5 @@ pub fn failed(error: &anyhow::Error) -> ExitCode {
 
 /// An error and its causes on one line.
 pub fn chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(Some(error), |error| error.source());
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+    event::Chain(error).to_string()
 }

@@ -5,10 +5,12 @@
 //! and store close. Knows no HTTP and no domain beyond its row in [`domains`](crate::domains).
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use broker::{BrokerError, DynBroker, Topology};
+use broker::spool::Standing;
+use broker::{BrokerError, DynBroker, Publisher, Topology};
 use console::{ConsoleState, Token};
 use consumer::{Consumer, Runtime, Status};
 use ingress::Ingress;
@@ -79,6 +81,7 @@ impl Roles {
         config.is_embedded()
             || self.has_store() && installation::is_store_a_file(config)
             || self.ingress && config.subject_key.is_none()
+            || self.ingress && config.spool.limit_bytes > 0 && config.spool.file.as_os_str().is_empty()
             || self.console && config.console_token.is_none()
     }
 }
@@ -150,7 +153,13 @@ impl Running {
         let broker = installation::open_broker(config)?;
         let store = if roles.has_store() { Some(installation::open_store(config)?) } else { None };
         let layout = installation::layout(config);
+        let spool = if roles.ingress { installation::open_spool(config, &broker).await? } else { None };
         let health = Health::default();
+        // An ingress that can store what comes is ready, whatever else of its process has to wait.
+        let component = |name: &'static str, is_secondary| match is_secondary {
+            true => health.secondary(name),
+            false => health.component(name),
+        };
         let operations = Operations::new(health.clone(), telemetry.render(), VERSION);
         let (report_fatal, fatal) = mpsc::channel(1);
         let mut running = Self {
@@ -172,8 +181,8 @@ impl Running {
         let preparation = Preparation {
             broker: broker.clone(),
             topology: installation::topology(config),
-            broker_health: health.component("broker"),
-            store: store.clone().map(|store| (store, health.component("store"))),
+            broker_health: component("broker", spool.is_some()),
+            store: store.clone().map(|store| (store, component("store", roles.ingress))),
         };
         let (begun, done, told) = (prepared.clone(), stop.clone(), report_fatal.clone());
         running.tasks.spawn(async move {
@@ -197,7 +206,17 @@ impl Running {
 
         if let (Some(port), Some(key)) = (ingress_port, key) {
             let sources = sources(config)?;
-            let ingress = Ingress::new(sources, broker.clone(), layout.clone(), key, config.ingress.clone());
+            let publisher: Arc<dyn Publisher> = match spool {
+                Some((spool, drain)) => {
+                    running.tasks.spawn(follow_spool(spool.standing(), health.component("spool")));
+                    let (topology, stop, publisher) =
+                        (installation::topology(config), running.working.clone(), spool.clone());
+                    running.tasks.spawn(async move { spool.run(drain, topology, stop).await });
+                    Arc::new(publisher)
+                }
+                None => broker.clone(),
+            };
+            let ingress = Ingress::new(sources, publisher, layout.clone(), key, config.ingress.clone());
             running.ingress_tasks.spawn(port.serve(
                 ingress.router(),
                 operations.clone(),
@@ -245,7 +264,8 @@ impl Running {
                 .map(|domain| Consumer::new(domain.subscription, (domain.handler)(), runtime.clone())),
         );
         for consumer in consumers {
-            let component = health.component(format!("consumer.{}", consumer.name()));
+            let name = format!("consumer.{}", consumer.name());
+            let component = if roles.ingress { health.secondary(name) } else { health.component(name) };
             self.tasks.spawn(follow(consumer.status(), component));
             let (prepared, stop) = (prepared.clone(), self.working.clone());
             self.tasks.spawn(async move {
@@ -335,6 +355,20 @@ async fn follow(mut status: tokio::sync::watch::Receiver<Status>, component: Com
     }
 }
 
+/// Shows the spool's standing as health.
+async fn follow_spool(mut standing: tokio::sync::watch::Receiver<Standing>, component: Component) {
+    loop {
+        match &*standing.borrow_and_update() {
+            Standing::Direct => component.up(),
+            Standing::Spooling(why) => component.degraded(format!("events wait for the broker: {why}")),
+            Standing::Refusing(why) => component.down(why.clone()),
+        }
+        if standing.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
 /// What has to be there before anything can be handled.
 struct Preparation {
     broker: DynBroker,
@@ -383,12 +417,25 @@ impl Preparation {
         Ok(())
     }
 
+    /// Reaches the broker. What somebody deleted is declared again.
+    async fn look_at_broker(&self) -> Result<(), BrokerError> {
+        self.broker.check().await?;
+        let queues: Vec<_> = self.topology.queues.iter().map(|queue| queue.name.clone()).collect();
+        match self.broker.queues(&queues).await {
+            Err(BrokerError::MissingQueue { queue }) => {
+                warn!(%queue, "a queue is gone: the topology is declared again");
+                self.broker.declare(&self.topology).await
+            }
+            other => other.map(drop),
+        }
+    }
+
     /// Keeps readiness true to what is there.
     async fn watch(self) {
         loop {
             sleep(CHECK_PERIOD).await;
-            match self.broker.check().await {
-                Ok(_) => self.broker_health.up(),
+            match self.look_at_broker().await {
+                Ok(()) => self.broker_health.up(),
                 Err(error) => self.broker_health.down(chain(&error)),
             }
             if let Some((store, health)) = &self.store {

@@ -1,7 +1,6 @@
 //! The way of one request, from its head to the broker's confirm.
 
 use std::collections::HashMap;
-use std::error::Error;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
@@ -11,9 +10,9 @@ use axum::extract::{Path, Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 use axum::{Router, http};
-use broker::{DynBroker, ExchangeName, Layout};
+use broker::{ExchangeName, Layout, Publisher};
 use bytes::Bytes;
-use event::{Event, EventId, Headers, Message, Timestamp, Topic, header};
+use event::{Chain, Event, EventId, Headers, Message, Timestamp, Topic, header};
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::request::Parts;
 use http::{HeaderValue, Method, StatusCode};
@@ -37,7 +36,7 @@ pub struct Ingress(Arc<Inner>);
 
 struct Inner {
     routes: HashMap<String, Route>,
-    broker: DynBroker,
+    publisher: Arc<dyn Publisher>,
     layout: Layout,
     key: SubjectKey,
     config: Config,
@@ -56,7 +55,7 @@ impl Ingress {
     /// An ingress for these sources. `key` hashes personal data in subjects.
     pub fn new(
         sources: Vec<Source>,
-        broker: DynBroker,
+        publisher: Arc<dyn Publisher>,
         layout: Layout,
         key: SubjectKey,
         config: Config,
@@ -65,7 +64,7 @@ impl Ingress {
         let routes =
             sources.into_iter().map(|source| (source.name.to_string(), Route::new(source, places))).collect();
         let unknown = counter!("ingress_unknown_sources_total");
-        Self(Arc::new(Inner { routes, broker, layout, key, config, unknown }))
+        Self(Arc::new(Inner { routes, publisher, layout, key, config, unknown }))
     }
 
     /// The service to run on a [`server::Server`], which provides the peer's address.
@@ -132,9 +131,7 @@ fn report(route: &Route, client: IpAddr, refusal: &Refusal) {
         }
         Refusal::NotStored(cause) => {
             route.unavailable.increment(1);
-            let cause: &dyn Error = cause;
-            let below = cause.source().map(|below| format!(": {below}")).unwrap_or_default();
-            error!("{refusal}: {cause}{below}");
+            error!("{refusal}: {}", Chain(cause));
         }
         Refusal::NotInTime => {
             route.unavailable.increment(1);
@@ -238,7 +235,7 @@ impl Inner {
         message: Message,
     ) -> Result<(), Refusal> {
         let started = Instant::now();
-        let publish = self.broker.publish(exchange, topic.as_str(), message);
+        let publish = self.publisher.publish(exchange, topic.as_str(), message);
         let published = timeout(self.config.answer_timeout(), publish).await;
         route.publish_seconds.record(started.elapsed().as_secs_f64());
         published.map_err(|_| Refusal::NotInTime)?.map_err(Refusal::NotStored)

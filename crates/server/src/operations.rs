@@ -62,17 +62,22 @@ impl Operations {
     }
 
     fn readyz(&self) -> (StatusCode, &'static str, String) {
-        let troubles = self.health.troubles();
-        let ready = troubles.values().all(Option::is_none);
-        let components: serde_json::Map<String, Value> = troubles
+        let states = self.health.states();
+        let is_down = states.values().any(|state| matches!(state, State::Down(_)));
+        let is_up = states.values().all(|state| matches!(state, State::Up));
+        let components: serde_json::Map<String, Value> = states
             .into_iter()
-            .map(|(name, trouble)| match trouble {
-                None => (name, json!({"status": "up"})),
-                Some(trouble) => (name, json!({"status": "down", "trouble": trouble})),
+            .map(|(name, state)| match state {
+                State::Up => (name, json!({"status": "up"})),
+                State::Degraded(trouble) => (name, json!({"status": "degraded", "trouble": trouble})),
+                State::Down(trouble) => (name, json!({"status": "down", "trouble": trouble})),
             })
             .collect();
-        let (status, text) =
-            if ready { (StatusCode::OK, "up") } else { (StatusCode::SERVICE_UNAVAILABLE, "down") };
+        let (status, text) = match (is_down, is_up) {
+            (true, _) => (StatusCode::SERVICE_UNAVAILABLE, "down"),
+            (false, false) => (StatusCode::OK, "degraded"),
+            (false, true) => (StatusCode::OK, "up"),
+        };
         (status, JSON, json!({"status": text, "components": components}).to_string())
     }
 
@@ -85,68 +90,101 @@ const JSON: &str = "application/json";
 
 type Name = Cow<'static, str>;
 
-/// What keeps a component down; `None` when it is up.
-type Trouble = Option<Cow<'static, str>>;
+/// How a component is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum State {
+    Up,
+    /// In trouble, and the role does its work all the same.
+    Degraded(Cow<'static, str>),
+    /// In trouble, and the role cannot do its work.
+    Down(Cow<'static, str>),
+}
 
 /// The trouble of a component that has not been heard of yet.
 const STARTING: &str = "starting";
 
-/// The components that a role needs in order to be ready. A clone is the same registry.
+/// The components of a role. It is ready while none is down. A clone is the same registry.
 #[derive(Clone, Debug, Default)]
 pub struct Health {
-    components: Arc<Mutex<BTreeMap<Name, Arc<Mutex<Trouble>>>>>,
+    components: Arc<Mutex<BTreeMap<Name, Arc<Mutex<State>>>>>,
 }
 
 impl Health {
-    /// Registers a component, which is down ("starting") until it says otherwise. A name that is there already
-    /// gives the same component, in the state that it has.
+    /// Registers a component that the role needs, which is down ("starting") until it says otherwise. A name that is
+    /// there already gives the same component, in the state that it has.
     pub fn component(&self, name: impl Into<Name>) -> Component {
-        let name = name.into();
-        let trouble = Arc::clone(
+        self.register(name.into(), false)
+    }
+
+    /// Registers a component that the role can do without: when it is down, the role is degraded and ready.
+    pub fn secondary(&self, name: impl Into<Name>) -> Component {
+        self.register(name.into(), true)
+    }
+
+    fn register(&self, name: Name, is_secondary: bool) -> Component {
+        let starting = if is_secondary { State::Degraded } else { State::Down };
+        let state = Arc::clone(
             lock(&self.components)
                 .entry(name.clone())
-                .or_insert_with(|| Arc::new(Mutex::new(Some(STARTING.into())))),
+                .or_insert_with(|| Arc::new(Mutex::new(starting(STARTING.into())))),
         );
-        Component { name, trouble }
+        Component { name, state, is_secondary }
     }
 
     /// The components that are down, each with its trouble. Empty means ready.
     pub fn down(&self) -> BTreeMap<String, String> {
-        let down = |(name, trouble): (String, Trouble)| Some((name, trouble?.into_owned()));
-        self.troubles().into_iter().filter_map(down).collect()
+        let down = |(name, state)| match state {
+            State::Down(trouble) => Some((name, trouble.into_owned())),
+            State::Up | State::Degraded(_) => None,
+        };
+        self.states().into_iter().filter_map(down).collect()
     }
 
-    fn troubles(&self) -> BTreeMap<String, Trouble> {
-        let state = |(name, trouble): (&Name, &Arc<Mutex<Trouble>>)| {
-            (name.clone().into_owned(), lock(trouble).clone())
-        };
+    fn states(&self) -> BTreeMap<String, State> {
+        let state =
+            |(name, state): (&Name, &Arc<Mutex<State>>)| (name.clone().into_owned(), lock(state).clone());
         lock(&self.components).iter().map(state).collect()
     }
 }
 
-/// One part of a role that can be up or down: a broker, a store. A clone is the same component.
+/// One part of a role that can be up or in trouble: a broker, a store. A clone is the same component.
 #[derive(Clone, Debug)]
 pub struct Component {
     name: Name,
-    trouble: Arc<Mutex<Trouble>>,
+    state: Arc<Mutex<State>>,
+    is_secondary: bool,
 }
 
 impl Component {
     /// The component works. Cheap when nothing changes; an end of trouble is logged.
     pub fn up(&self) {
-        match lock(&self.trouble).take() {
-            None => {}
-            Some(trouble) if trouble == STARTING => tracing::debug!(component = %self.name, "up"),
-            Some(_) => tracing::info!(component = %self.name, "up"),
+        match std::mem::replace(&mut *lock(&self.state), State::Up) {
+            State::Up => {}
+            State::Down(trouble) | State::Degraded(trouble) if trouble == STARTING => {
+                tracing::debug!(component = %self.name, "up");
+            }
+            State::Down(_) | State::Degraded(_) => tracing::info!(component = %self.name, "up"),
         }
     }
 
-    /// The component does not work. A change from up to down is logged.
+    /// The component does not work. The beginning of trouble is logged.
     pub fn down(&self, trouble: impl Into<Cow<'static, str>>) {
         let trouble = trouble.into();
-        let before = lock(&self.trouble).replace(trouble.clone());
-        if before.is_none() {
-            tracing::warn!(component = %self.name, %trouble, "down");
+        match self.is_secondary {
+            true => self.degraded(trouble),
+            false => self.change(State::Down(trouble.clone()), &trouble),
+        }
+    }
+
+    /// The component is in trouble that the role can live with. The beginning of trouble is logged.
+    pub fn degraded(&self, trouble: impl Into<Cow<'static, str>>) {
+        let trouble = trouble.into();
+        self.change(State::Degraded(trouble.clone()), &trouble);
+    }
+
+    fn change(&self, state: State, trouble: &str) {
+        if std::mem::replace(&mut *lock(&self.state), state) == State::Up {
+            tracing::warn!(component = %self.name, %trouble, "in trouble");
         }
     }
 }
@@ -171,5 +209,30 @@ mod tests {
         assert_eq!(health.down(), BTreeMap::from([("broker".into(), "connection refused".into())]));
         health.clone().component("broker").up();
         assert!(health.down().is_empty());
+    }
+
+    #[test]
+    fn trouble_that_the_role_can_live_with_is_shown_and_leaves_it_ready() {
+        let operations = Operations::new(Health::default(), String::new, "1.2.3");
+        let (spool, store) = (operations.health.component("spool"), operations.health.secondary("store"));
+        spool.up();
+        let readyz = || {
+            let (status, _, text) = operations.readyz();
+            (status.as_u16(), serde_json::from_str::<Value>(&text).unwrap())
+        };
+        assert_eq!((readyz().0, &readyz().1["components"]["store"]["trouble"]), (200, &json!("starting")));
+        store.down("connection refused");
+        spool.degraded("the broker is away");
+        let (status, body) = readyz();
+        assert_eq!((status, &body["status"]), (200, &json!("degraded")));
+        assert_eq!(
+            body["components"]["spool"],
+            json!({"status": "degraded", "trouble": "the broker is away"})
+        );
+        spool.down("it is full");
+        assert_eq!((readyz().0, &readyz().1["status"]), (503, &json!("down")));
+        spool.up();
+        store.up();
+        assert_eq!((readyz().0, &readyz().1["status"]), (200, &json!("up")));
     }
 }

@@ -75,6 +75,15 @@ pub(super) struct QueueState {
     turn: usize,
 }
 
+/// A message that goes into a queue.
+#[derive(Clone, Copy)]
+pub(super) struct Incoming<'a> {
+    pub routing_key: &'a str,
+    pub properties: &'a str,
+    pub expiration: Option<Duration>,
+    pub body: &'a [u8],
+}
+
 fn micros(time: Duration) -> i64 {
     i64::try_from(time.as_micros()).unwrap_or(i64::MAX)
 }
@@ -130,10 +139,7 @@ impl QueueState {
         &mut self,
         file: &File,
         now: i64,
-        routing_key: &str,
-        properties: &str,
-        expiration: Option<Duration>,
-        body: &[u8],
+        Incoming { routing_key, properties, expiration, body }: Incoming<'_>,
     ) -> rusqlite::Result<()> {
         let expires_at =
             self.ttl().map(|ttl| now.saturating_add(expiration.map_or(ttl, |own| ttl.min(micros(own)))));

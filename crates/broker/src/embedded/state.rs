@@ -5,14 +5,13 @@
 //! there is one way back to a true state, and it is the one that every start takes.
 
 use std::collections::HashSet;
-use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::Contents;
 use super::file::{File, StoredMessage};
 use super::properties::{self, Death};
-use super::queue::{Consumer, ConsumerId, Due, Handed, QueueState};
+use super::queue::{Consumer, ConsumerId, Due, Handed, Incoming, QueueState};
 use super::routes::{QueueIndex, Route, Routes};
 use crate::{
     BrokerError, Cause, Destination, ExchangeName, PublishError, Queue, QueueName, QueueStatus, Topology,
@@ -87,21 +86,18 @@ impl State {
         file: &File,
         now: i64,
         exchange: &ExchangeName,
-        routing_key: &str,
-        properties: &str,
-        expiration: Option<Duration>,
-        body: &[u8],
+        message: Incoming<'_>,
     ) -> rusqlite::Result<Result<(), PublishError>> {
-        match self.routes.route(exchange, routing_key) {
+        match self.routes.route(exchange, message.routing_key) {
             Route::Queues(targets) => {
                 for &target in targets.iter() {
-                    self.queues[target].append(file, now, routing_key, properties, expiration, body)?;
+                    self.queues[target].append(file, now, message)?;
                 }
                 Ok(Ok(()))
             }
             Route::Unroutable => Ok(Err(PublishError::Unroutable {
                 exchange: exchange.clone(),
-                routing_key: routing_key.to_owned(),
+                routing_key: message.routing_key.to_owned(),
             })),
             Route::MissingExchange => Ok(Err(PublishError::MissingExchange { exchange: exchange.clone() })),
         }
@@ -285,7 +281,11 @@ impl State {
             let properties = properties::bury(&message.properties, name.as_str(), death);
             for &target in targets.iter() {
                 let StoredMessage { routing_key, body, .. } = &message;
-                self.queues[target].append(file, now, routing_key, &properties, None, body)?;
+                self.queues[target].append(
+                    file,
+                    now,
+                    Incoming { routing_key, properties: &properties, expiration: None, body },
+                )?;
             }
         } else if death == Death::DeliveryLimit {
             tracing::error!(
@@ -314,9 +314,10 @@ impl State {
                 }
                 if let Some(message) = self.dead_letter(file, now, index, message, Death::Expired)? {
                     // To the end of the queue for another round, so that it holds up none of those behind it.
-                    let StoredMessage { id, routing_key, properties, body, .. } = message;
-                    self.queues[index].append(file, now, &routing_key, &properties, None, &body)?;
-                    self.queues[index].remove(file, id)?;
+                    let StoredMessage { id, routing_key, properties, body, .. } = &message;
+                    let again = Incoming { routing_key, properties, expiration: None, body };
+                    self.queues[index].append(file, now, again)?;
+                    self.queues[index].remove(file, *id)?;
                 }
             }
         }

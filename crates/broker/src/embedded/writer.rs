@@ -19,7 +19,7 @@ use tokio::sync::oneshot;
 
 use super::Contents;
 use super::file::File;
-use super::queue::{Consumer, ConsumerId};
+use super::queue::{Consumer, ConsumerId, Incoming};
 use super::state::{State, shared};
 use crate::{BrokerError, Cause, ExchangeName, PublishError, QueueName, QueueStatus, Topology};
 
@@ -307,8 +307,9 @@ impl Writer {
             Command::Publish { exchange, routing_key, properties, expiration, body, reply } => {
                 // Before the write: a publisher whose write fails gets the cause along with the others.
                 waiting.publishers.push(reply);
-                let outcome =
-                    state.publish(file, now, &exchange, &routing_key, &properties, expiration, &body)?;
+                let message =
+                    Incoming { routing_key: &routing_key, properties: &properties, expiration, body: &body };
+                let outcome = state.publish(file, now, &exchange, message)?;
                 if let Err(error) = outcome
                     && let Some(reply) = waiting.publishers.pop()
                 {

@@ -35,6 +35,8 @@ pub struct Config {
     pub store: store::Config,
     /// `[ingress]`
     pub ingress: ingress::Config,
+    /// `[ingress.spool]`
+    pub spool: SpoolSection,
     /// `ingress.subject_key`; without it, the data directory's.
     pub subject_key: Option<SubjectKey>,
     /// `[console]`
@@ -184,10 +186,23 @@ pub(crate) struct IngressSection {
     source_requests: usize,
     trusted_proxies: Vec<ipnet::IpNet>,
     subject_key: Secret,
+    spool: SpoolSection,
     #[serde(default)]
     limits: server::Limits,
     #[serde(default)]
     tls: Option<server::Tls>,
+}
+
+/// Where the ingress keeps what the broker does not take.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SpoolSection {
+    /// The file; empty for `spool.db` in the data directory.
+    pub file: PathBuf,
+    /// The most bytes that wait; 0 for no spool.
+    pub limit_bytes: u64,
+    /// How long the broker may take to confirm before an event goes to the spool.
+    pub patience_ms: u64,
 }
 
 /// The tables of the file, each deserialised by itself so that a mistake in one hides none of another.

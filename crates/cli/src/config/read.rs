@@ -248,6 +248,7 @@ fn checked(sections: Sections, gathered: &mut Gathered) -> Config {
         ("ingress.body_limit_bytes", ingress.body_limit_bytes as u64),
         ("ingress.answer_timeout_ms", ingress.answer_timeout_ms),
         ("ingress.source_requests", ingress.source_requests as u64),
+        ("ingress.spool.patience_ms", ingress.spool.patience_ms),
         ("consumer.batch_events", consumer.batch_events as u64),
         ("consumer.batch_timeout_ms", consumer.batch_timeout_ms),
     ];
@@ -272,9 +273,18 @@ fn checked(sections: Sections, gathered: &mut Gathered) -> Config {
         source_requests,
         trusted_proxies,
         subject_key,
+        spool,
         limits,
         tls,
     } = ingress;
+    if spool.limit_bytes > 0 && spool.patience_ms >= answer_timeout_ms {
+        gathered.add(
+            "ingress.spool.patience_ms",
+            format!(
+                "expected less than ingress.answer_timeout_ms, {answer_timeout_ms}: storing takes time, too"
+            ),
+        );
+    }
     let ingress = ingress::Config {
         listen,
         body_limit_bytes,
@@ -318,6 +328,7 @@ fn checked(sections: Sections, gathered: &mut Gathered) -> Config {
         broker,
         store,
         ingress,
+        spool,
         subject_key,
         console,
         console_token,
