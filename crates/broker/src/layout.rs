@@ -11,16 +11,19 @@
 //! The two hops give the ledger its copy and still see what nobody is bound to.
 
 use std::fmt;
+use std::str::FromStr;
 use std::time::Duration;
 
 use event::ProviderName;
+use serde::Deserialize;
 
 use crate::topology::{
     Binding, Destination, Exchange, ExchangeKind, ExchangeName, Queue, QueueName, Topology,
 };
 
 /// One of the eight waits before a message is tried again. One queue serves each, for every consumer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
+#[serde(try_from = "String")]
 pub enum RetryDelay {
     /// 1 second.
     S1,
@@ -72,6 +75,25 @@ impl fmt::Display for RetryDelay {
             Self::H6 => "6h",
             Self::H24 => "24h",
         })
+    }
+}
+
+impl FromStr for RetryDelay {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Self::ALL.into_iter().find(|delay| delay.to_string() == text).ok_or_else(|| {
+            let allowed = Self::ALL.map(|delay| delay.to_string()).join(", ");
+            format!("expected one of {allowed}, got {text:?}")
+        })
+    }
+}
+
+impl TryFrom<String> for RetryDelay {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
     }
 }
 

@@ -16,6 +16,7 @@
 mod handler;
 pub mod laws;
 mod pause;
+mod policy;
 mod runtime;
 mod settle;
 mod subscription;
@@ -24,5 +25,6 @@ mod tests;
 
 pub use broker::layout::RetryDelay;
 pub use handler::{Failure, Handler, Recorder};
+pub use policy::{Policy, PolicyChange};
 pub use runtime::{Config, Consumer, Runtime, Status};
 pub use subscription::{DEFAULT_RETRY, Subscription};

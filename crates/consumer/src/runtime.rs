@@ -1,16 +1,17 @@
 //! The loop of one consumer: subscribe, take a batch, give it its effect, settle it; until told to stop.
 
 use std::any::Any;
+use std::collections::{BTreeMap, HashMap};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use broker::{BrokerError, Deliveries, Delivery, DeliveryTag, DynBroker, ExchangeName, Layout};
-use event::{Event, Message};
+use event::{Chain, Event, EventId, Message};
 use futures_util::FutureExt;
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 use serde::Deserialize;
-use store::{Store, StoreError, inbox};
+use store::{Store, StoreError, Tx, inbox, seen};
 use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -18,7 +19,7 @@ use tracing::{Instrument, debug, error, info, info_span, warn};
 
 use crate::pause::Backoff;
 use crate::settle::{History, Sent, Settlement};
-use crate::{DEFAULT_RETRY, Failure, Handler, Recorder, RetryDelay, Subscription};
+use crate::{DEFAULT_RETRY, Failure, Handler, Policy, PolicyChange, Recorder, Subscription};
 
 /// How a consumer takes and tries.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -30,6 +31,9 @@ pub struct Config {
     pub batch_timeout_ms: u64,
     /// How long deliveries are held while the database is away, in milliseconds, before they go back to the queue.
     pub hold_ms: u64,
+    /// How single consumers try again, by name; what is missing is as the consumer declares it.
+    #[serde(default)]
+    pub policies: BTreeMap<String, PolicyChange>,
 }
 
 /// What a consumer is doing.
@@ -77,6 +81,7 @@ pub struct Consumer {
 struct Metrics {
     handled: Counter,
     duplicate: Counter,
+    sender_duplicate: Counter,
     retried: Counter,
     dead: Counter,
     batches: Counter,
@@ -91,6 +96,7 @@ impl Metrics {
         Self {
             handled: events("handled"),
             duplicate: events("duplicate"),
+            sender_duplicate: events("sender_duplicate"),
             retried: events("retried"),
             dead: events("dead"),
             batches: counter!("consumer_batches_total", "consumer" => consumer.clone()),
@@ -164,7 +170,7 @@ impl Consumer {
         Self::with(
             subscription.consumer,
             subscription.prefetch,
-            subscription.retry,
+            Policy::of(subscription, &runtime.config),
             give_up,
             Work::Each(handler),
             runtime,
@@ -174,13 +180,13 @@ impl Consumer {
     /// A consumer that records the messages of one of the fixed queues as they are. What it gives up is parked.
     pub fn recorder(queue: &str, prefetch: u16, recorder: Arc<dyn Recorder>, runtime: Runtime) -> Self {
         let give_up = runtime.layout.parked();
-        Self::with(queue, prefetch, DEFAULT_RETRY, give_up, Work::Whole(recorder), runtime)
+        Self::with(queue, prefetch, Policy::declared(DEFAULT_RETRY), give_up, Work::Whole(recorder), runtime)
     }
 
     fn with(
         consumer: &str,
         prefetch: u16,
-        retry: &'static [RetryDelay],
+        policy: Policy,
         give_up: ExchangeName,
         work: Work,
         Runtime { broker, layout, store, config }: Runtime,
@@ -192,7 +198,7 @@ impl Consumer {
         };
         let consumer_name = consumer.to_owned();
         let settlement =
-            Settlement { consumer: consumer_name, queue, retry, history, give_up, layout, broker };
+            Settlement { consumer: consumer_name, queue, policy, history, give_up, layout, broker };
         let (status, metrics) = (watch::Sender::new(Status::Starting), Metrics::new(consumer));
         Self { work, prefetch, settlement, store, config, status, metrics }
     }
@@ -217,7 +223,7 @@ impl Consumer {
                 let started = Instant::now();
                 let pause = match self.consume(&stop).await {
                     End::Told => break,
-                    End::Lost(error) => format!("its queue is away: {}", chain(&error)),
+                    End::Lost(error) => format!("its queue is away: {}", one_line(&error)),
                     End::StoreAway => {
                         // The queue keeps what comes; asking for it again before the database is back would only
                         // count deliveries towards the queue's limit.
@@ -403,19 +409,20 @@ impl Consumer {
             Err(_) => {
                 return Err(match self.store.check_writable().await {
                     Ok(()) => Stop::Conflict(format!("not done within {limit:?}")),
-                    Err(away) => Stop::StoreAway(chain(&away)),
+                    Err(away) => Stop::StoreAway(one_line(&away)),
                 });
             }
         };
         Err(match failure {
-            Failure::Store(away @ StoreError::Unavailable(_)) => Stop::StoreAway(chain(&away)),
-            Failure::Store(conflict @ StoreError::Conflict(_)) => Stop::Conflict(chain(&conflict)),
+            Failure::Store(away @ StoreError::Unavailable(_)) => Stop::StoreAway(one_line(&away)),
+            Failure::Store(conflict @ StoreError::Conflict(_)) => Stop::Conflict(one_line(&conflict)),
             failure => Stop::Failed(failure),
         })
     }
 
     async fn transact(&self, batch: &[Taken]) -> Result<(), Failure> {
         let mut tx = self.store.begin().await?;
+        let mut of_sender = 0;
         let handled = match &self.work {
             Work::Whole(recorder) => {
                 let messages: Vec<Message> = batch.iter().map(|taken| taken.message.clone()).collect();
@@ -423,7 +430,12 @@ impl Consumer {
                 batch.len()
             }
             Work::Each(handler) => {
-                let events = || batch.iter().filter_map(|taken| taken.event.as_ref());
+                let duplicates = self.sender_duplicates(batch, &mut tx).await?;
+                of_sender = duplicates.len();
+                let events = || {
+                    let events = batch.iter().filter_map(|taken| taken.event.as_ref());
+                    events.filter(|event| !duplicates.contains_key(&event.id))
+                };
                 let ids: Vec<_> = events().map(|event| event.id).collect();
                 let mut new = inbox::claim(&mut tx, self.name(), &ids, event::now()).await?;
                 let count = new.len();
@@ -439,12 +451,26 @@ impl Consumer {
         tx.commit().await.map_err(StoreError::from)?;
         self.metrics.batches.increment(1);
         self.metrics.handled.increment(handled as u64);
-        self.metrics.duplicate.increment((batch.len() - handled) as u64);
+        self.metrics.duplicate.increment((batch.len() - handled - of_sender) as u64);
+        self.metrics.sender_duplicate.increment(of_sender as u64);
         let now = event::now();
         for event in batch.iter().filter_map(|taken| taken.event.as_ref()) {
             self.metrics.latency.record(now.duration_since(event.time).as_secs_f64());
         }
         Ok(())
+    }
+
+    /// Those of the batch whose sender has sent the same before: nobody handles them.
+    async fn sender_duplicates(
+        &self,
+        batch: &[Taken],
+        tx: &mut Tx,
+    ) -> Result<HashMap<EventId, EventId>, StoreError> {
+        let sightings: Vec<_> = batch
+            .iter()
+            .filter_map(|taken| seen::Sighting::of(taken.event.as_ref()?, &taken.message))
+            .collect();
+        seen::duplicates(tx, &sightings).await
     }
 
     async fn ack(&self, batch: &[Taken], deliveries: &mut dyn Deliveries) -> Result<(), End> {
@@ -464,7 +490,7 @@ impl Consumer {
         deliveries: &mut dyn Deliveries,
         stop: &CancellationToken,
     ) -> Result<(), End> {
-        let text = chain(failure);
+        let text = one_line(failure);
         let permanent = matches!(failure, Failure::Permanent(_) | Failure::Store(StoreError::Unfit(_)));
         let mut backoff = Backoff::new();
         let mut paused = false;
@@ -472,7 +498,7 @@ impl Consumer {
             match self.settlement.fail(taken.message.clone(), &text, permanent).await {
                 Ok(sent) => break sent,
                 Err(error) => {
-                    let why = format!("a failed event cannot be put aside: {}", chain(&error));
+                    let why = format!("a failed event cannot be put aside: {}", one_line(&error));
                     warn!("the consumer pauses: {why}");
                     self.pause(why);
                     paused = true;
@@ -534,6 +560,10 @@ impl Consumer {
     }
 }
 
+fn one_line(error: &dyn std::error::Error) -> String {
+    Chain(error).to_string()
+}
+
 fn span(event: &Event) -> tracing::Span {
     info_span!(
         "handle",
@@ -550,15 +580,4 @@ fn panic_text(panic: &(dyn Any + Send)) -> &str {
         .map(String::as_str)
         .or(panic.downcast_ref::<&str>().copied())
         .unwrap_or("no text")
-}
-
-/// An error and its causes on one line; a cause that says what was just said is left out.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    for cause in std::iter::successors(error.source(), |cause| cause.source()).map(ToString::to_string) {
-        if !text.ends_with(&cause) {
-            text = format!("{text}: {cause}");
-        }
-    }
-    text
 }

@@ -1,15 +1,18 @@
 //! What becomes of a message that failed: the next delay, or the dead letters. Confirmed before the original is acked.
 
+use std::hash::{BuildHasher, RandomState};
+
 use broker::{DynBroker, ExchangeName, Layout, PublishError, QueueName};
 use event::{HeaderValue, Message, header};
+use serde::{Deserialize, Serialize};
 
-use crate::RetryDelay;
+use crate::{Policy, RetryDelay};
 
 /// A consumer's way to its retries and dead letters.
 pub(crate) struct Settlement {
     pub(crate) consumer: String,
     pub(crate) queue: QueueName,
-    pub(crate) retry: &'static [RetryDelay],
+    pub(crate) policy: Policy,
     pub(crate) history: History,
     /// Where messages go that are given up.
     pub(crate) give_up: ExchangeName,
@@ -24,6 +27,36 @@ pub(crate) enum Sent {
     Retry(RetryDelay),
     /// It is a dead letter.
     Dead,
+}
+
+/// How many failed attempts a message tells of, and how much of each error.
+const HISTORY_LENGTH: usize = 20;
+const HISTORY_ERROR_CHARS: usize = 300;
+
+/// One failed attempt.
+#[derive(Serialize, Deserialize)]
+struct Attempt {
+    /// From 1, over all that the message tells of, those before it was sent again included.
+    attempt: u64,
+    at: String,
+    error: String,
+}
+
+/// The history with one more attempt.
+fn appended(history: Option<&str>, error: &str) -> String {
+    let mut attempts: Vec<Attempt> =
+        history.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
+    let attempt = attempts.last().map_or(0, |last| last.attempt) + 1;
+    let error = error.chars().take(HISTORY_ERROR_CHARS).collect();
+    attempts.push(Attempt { attempt, at: event::now().to_string(), error });
+    let surplus = attempts.len().saturating_sub(HISTORY_LENGTH);
+    serde_json::to_string(&attempts[surplus..]).expect("texts and numbers are JSON")
+}
+
+/// A number that nobody foresees.
+fn random() -> u64 {
+    // The standard library seeds each hasher from the operating system's randomness.
+    RandomState::new().hash_one(())
 }
 
 /// The headers that tell of attempts.
@@ -56,15 +89,19 @@ impl Settlement {
         message.headers.insert(attempt.to_owned(), attempts.into());
         message.headers.insert(error_header.to_owned(), error.into());
         let now = || HeaderValue::from(event::now().to_string());
+        message.expiration = None;
         if is_own {
+            let history = appended(message.text(header::HISTORY), error);
+            message.headers.insert(header::HISTORY.to_owned(), history.into());
             message.headers.insert(header::CONSUMER.to_owned(), self.consumer.as_str().into());
             message.headers.entry(header::FIRST_FAILED_AT.to_owned()).or_insert_with(now);
         }
-        match self.retry.get(before).filter(|_| !permanent) {
+        match self.policy.delay(before).filter(|_| !permanent) {
             Some(delay) => {
+                message.expiration = self.policy.shortened(delay, random());
                 // The retry queue dead-letters to the default exchange: the routing key is the way back.
-                self.broker.publish(&self.layout.retry(*delay), self.queue.as_str(), message).await?;
-                Ok(Sent::Retry(*delay))
+                self.broker.publish(&self.layout.retry(delay), self.queue.as_str(), message).await?;
+                Ok(Sent::Retry(delay))
             }
             None => {
                 if is_own {
@@ -75,5 +112,26 @@ impl Settlement {
                 Ok(Sent::Dead)
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_history_keeps_the_last_attempts_and_counts_all() {
+        let mut history = None;
+        for n in 1..=25 {
+            history = Some(appended(history.as_deref(), &format!("{n} {}", "é".repeat(1_000))));
+        }
+        let attempts: Vec<Attempt> = serde_json::from_str(&history.unwrap()).unwrap();
+        assert_eq!(attempts.len(), HISTORY_LENGTH);
+        assert_eq!(
+            attempts.iter().map(|attempt| attempt.attempt).collect::<Vec<_>>(),
+            (6..=25).collect::<Vec<_>>()
+        );
+        assert!(attempts[19].error.starts_with("25 é") && attempts[19].error.chars().count() == 300);
+        assert!(appended(Some("no history"), "x").starts_with(r#"[{"attempt":1,"#));
     }
 }

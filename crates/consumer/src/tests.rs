@@ -17,7 +17,9 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Config, Consumer, DEFAULT_RETRY, Failure, Handler, Recorder, Runtime, Status, Subscription};
+use crate::{
+    Config, Consumer, DEFAULT_RETRY, Failure, Handler, PolicyChange, Recorder, Runtime, Status, Subscription,
+};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -74,6 +76,7 @@ impl Handler for Orders {
             "transient" if call < 3 => Err(Failure::Transient("not yet".into())),
             "conflict" if call < 4 => Err(Failure::Store(StoreError::Conflict(DriverError::PoolTimedOut))),
             "permanent" => Err(Failure::Permanent("never".into())),
+            "hopeless" => Err(Failure::Transient("not today".into())),
             "panic" => panic!("boom"),
             _ => Ok(()),
         }
@@ -104,7 +107,8 @@ async fn setup() -> Setup {
 
 impl Setup {
     fn runtime(&self) -> Runtime {
-        let config = Config { batch_events: 20, batch_timeout_ms: 10_000, hold_ms: 10_000 };
+        let config =
+            Config { batch_events: 20, batch_timeout_ms: 10_000, hold_ms: 10_000, policies: BTreeMap::new() };
         let (broker, layout, store) = (self.broker.clone(), self.layout.clone(), self.store.clone());
         Runtime { broker, layout, store, config }
     }
@@ -418,4 +422,73 @@ async fn a_recorder_gets_messages_as_they_are_and_parks_what_it_cannot_keep() {
     setup.stop.cancel();
     running.await.unwrap();
     assert_eq!(*record.0.lock().unwrap(), ["a", "b"]);
+}
+
+#[tokio::test]
+async fn a_policy_says_how_often_and_the_history_tells_of_each_attempt_across_a_resending() {
+    let setup = setup().await;
+    let mut runtime = setup.runtime();
+    let change = PolicyChange {
+        attempts: Some(3),
+        delays: Some(vec![crate::RetryDelay::S1]),
+        jitter_percent: Some(100),
+    };
+    runtime.config.policies.insert("orders".to_owned(), change);
+    let handler = Arc::<Orders>::default();
+    let consumer = Consumer::new(&SUBSCRIPTION, handler.clone(), runtime);
+    let _running = tokio::spawn(consumer.run(setup.stop.clone()));
+    setup.publish(setup.event("hopeless").to_message()).await;
+    let attempts = |message: &Message| -> Vec<(i64, String)> {
+        let history: Vec<serde_json::Value> =
+            serde_json::from_str(message.text(header::HISTORY).unwrap()).unwrap();
+        let attempt = |entry: &serde_json::Value| {
+            assert!(entry["at"].as_str().unwrap().parse::<event::Timestamp>().is_ok());
+            (entry["attempt"].as_i64().unwrap(), entry["error"].as_str().unwrap().to_owned())
+        };
+        history.iter().map(attempt).collect()
+    };
+    let expected = |count: i64| (1..=count).map(|n| (n, "not today".to_owned())).collect::<Vec<_>>();
+    let mut dead = setup.dead_letters(1).await.remove("hopeless").unwrap();
+    assert_eq!(attempts(&dead), expected(3));
+    assert_eq!(dead.long(header::ATTEMPT), Some(3));
+
+    // As a job sends it again.
+    dead.headers.remove(header::ATTEMPT);
+    dead.headers.remove(header::GIVEN_UP_AT);
+    setup.publish(dead).await;
+    let mut deliveries = setup.broker.subscribe(&setup.layout.queue("dead"), 10).await.unwrap();
+    loop {
+        let again = timeout(PATIENCE, deliveries.next()).await.expect("a dead letter").unwrap().message;
+        if attempts(&again).len() > 3 {
+            assert_eq!(attempts(&again), expected(6));
+            assert_eq!(again.long(header::ATTEMPT), Some(3));
+            break;
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_its_sender_has_sent_before_is_handed_to_nobody() {
+    let setup = setup().await;
+    let keyed = |topic: &str, key: &str| {
+        let mut message = setup.event(topic).to_message();
+        message.headers.insert(header::DUPLICATE_KEY.to_owned(), key.into());
+        message.headers.insert(header::DUPLICATE_WINDOW_S.to_owned(), 3_600.into());
+        message
+    };
+    let first = keyed("order", "a");
+    for message in [first.clone(), keyed("order", "a"), keyed("order", "b"), first] {
+        setup.publish(message).await;
+    }
+    // Sent again by an operator: without the key.
+    setup.publish(setup.event("order").to_message()).await;
+    setup.publish(keyed("order", "a")).await;
+    setup.publish(setup.event("last").to_message()).await;
+    let handler = Arc::<Orders>::default();
+    let running = tokio::spawn(setup.consumer(&handler).run(setup.stop.clone()));
+    setup.has_effects("last", 1).await;
+    assert_eq!(setup.effects("order").await, 3);
+    setup.stop.cancel();
+    running.await.unwrap();
+    assert_eq!(setup.ready("orders").await, 0);
 }

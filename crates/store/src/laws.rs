@@ -1,7 +1,10 @@
 //! What both databases must do alike: written once, run on each.
 
-use event::EventId;
+use std::collections::HashMap;
 
+use event::{EventId, SourceName, Timestamp};
+
+use crate::seen::{self, Sighting};
 use crate::{Component, Migration, Row, Store, StoreError, inbox, sql};
 
 const COMPONENT: Component = Component {
@@ -122,6 +125,64 @@ pub async fn a_refused_statement_is_told_from_an_outage(store: &Store) {
     assert!(matches!(store.check().await, Err(StoreError::Unavailable(_))));
 }
 
+fn sighting(source: &str, key: &str, second: i64) -> Sighting {
+    Sighting {
+        source: SourceName::new(source).expect("a name"),
+        key: key.to_owned(),
+        time: Timestamp::from_second(second).expect("a time"),
+        event_id: EventId::generate(),
+        window_s: 60,
+    }
+}
+
+async fn noted(store: &Store, sightings: &[Sighting]) -> HashMap<EventId, EventId> {
+    let mut tx = store.begin().await.expect("a transaction");
+    let duplicates = seen::duplicates(&mut tx, sightings).await.expect("they are noted");
+    tx.commit().await.expect("a commit");
+    duplicates
+}
+
+/// The first event that a transaction brings is the fact, for every consumer; others with its key repeat it within the
+/// window, whichever was received first. After the window the next is a fact again, and the former stays one.
+pub async fn the_first_event_with_a_key_is_the_fact(store: &Store) {
+    prepared(store).await;
+    let first = sighting("rec", "a", 1_000);
+    let (again, before) = (sighting("rec", "a", 1_060), sighting("rec", "a", 990));
+    let (other_key, other_source) = (sighting("rec", "b", 1_000), sighting("go", "a", 1_000));
+    let batch = [again.clone(), first.clone(), other_key, other_source];
+    assert_eq!(noted(store, &batch).await, HashMap::from([(again.event_id, first.event_id)]));
+    assert_eq!(noted(store, &batch).await, HashMap::from([(again.event_id, first.event_id)]));
+    let duplicates = noted(store, std::slice::from_ref(&before)).await;
+    assert_eq!(duplicates, HashMap::from([(before.event_id, first.event_id)]));
+    let after = sighting("rec", "a", 1_061);
+    assert!(noted(store, std::slice::from_ref(&after)).await.is_empty());
+    assert!(noted(store, std::slice::from_ref(&first)).await.is_empty() || first.time < after.time);
+    let late = sighting("rec", "a", 1_100);
+    assert_eq!(
+        noted(store, std::slice::from_ref(&late)).await,
+        HashMap::from([(late.event_id, after.event_id)])
+    );
+    assert_eq!(
+        seen::forget(store, Timestamp::from_second(2_000).expect("a time")).await.expect("forgets"),
+        3
+    );
+    assert!(noted(store, &[late]).await.is_empty());
+}
+
+/// Two transactions that bring the same key at once agree on the first.
+pub async fn of_two_with_a_key_at_once_one_is_the_fact(store: &Store) {
+    prepared(store).await;
+    for round in 0..20 {
+        let key = round.to_string();
+        let (one, other) = (sighting("rec", &key, 1_000), sighting("rec", &key, 1_001));
+        let (by_one, by_other) = tokio::join!(
+            noted(store, std::slice::from_ref(&one)),
+            noted(store, std::slice::from_ref(&other))
+        );
+        assert_eq!(by_one.len() + by_other.len(), 1, "{by_one:?} {by_other:?}");
+    }
+}
+
 /// Instantiates every law as a test. `$store` is an async expression that gives a [`Store`] on an empty database, and
 /// anything that must live as long.
 #[macro_export]
@@ -133,6 +194,8 @@ macro_rules! store_laws {
             a_dropped_transaction_rolls_back
             an_event_is_claimed_once_per_consumer
             competing_claims_never_overlap
+            the_first_event_with_a_key_is_the_fact
+            of_two_with_a_key_at_once_one_is_the_fact
             a_refused_statement_is_told_from_an_outage
         }
     };

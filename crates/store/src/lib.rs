@@ -13,6 +13,7 @@ mod list;
 mod migrate;
 mod page;
 mod pool;
+pub mod seen;
 pub mod sql;
 
 pub use list::List;

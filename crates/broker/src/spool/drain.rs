@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
+use std::hash::{BuildHasher, RandomState};
 use std::pin::Pin;
 use std::task::Poll;
 use std::time::Duration;
@@ -338,7 +339,7 @@ async fn in_order(mut publishes: Vec<Publishing<'_>>) -> Vec<Result<(), PublishE
 
 /// Between half the pause and all of it, so that several ingresses do not come back in step.
 fn jittered(pause: Duration) -> Duration {
-    let random = event::EventId::generate().to_string();
-    let share = u32::from_str_radix(&random[random.len() - 2..], 16).unwrap_or_default();
+    // The standard library seeds each hasher from the operating system's randomness.
+    let share = (RandomState::new().hash_one(()) % 256) as u32;
     pause / 2 + pause * share / 512
 }

@@ -12,6 +12,7 @@ use tracing_subscriber::filter::LevelFilter;
 use super::check::{Gathered, nearest};
 use super::environment::Setting;
 use super::{Config, ConsoleSection, DEFAULT, IngressSection, Mistake, Mistakes, Sections, environment};
+use crate::domains;
 
 /// The file that is read when none is named, if it is there.
 pub const DEFAULT_FILE: &str = "malote.toml";
@@ -255,6 +256,20 @@ fn checked(sections: Sections, gathered: &mut Gathered) -> Config {
     for (path, value) in at_least_one {
         if value == 0 {
             gathered.add(path, "expected a number of at least 1");
+        }
+    }
+    for (name, change) in &consumer.policies {
+        let known = || domains::ALL.iter().map(|domain| domain.name());
+        if !known().any(|known| known == name) {
+            let meant = nearest(name, known()).map(|meant| format!("; did you mean {meant}?"));
+            let allowed = known().collect::<Vec<_>>().join(", ");
+            gathered.add(
+                format!("consumer.policies.{name}"),
+                format!("there is no such consumer{}; allowed: {allowed}", meant.unwrap_or_default()),
+            );
+        }
+        for (field, message) in change.mistakes() {
+            gathered.add(format!("consumer.policies.{name}.{field}"), message);
         }
     }
     if !is_filter(&log.filter) {
