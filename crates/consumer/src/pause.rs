@@ -16,13 +16,15 @@ impl Backoff {
         Self(FIRST)
     }
 
-    /// Waits; false when told to stop.
-    pub(crate) async fn wait(&mut self, stop: &CancellationToken) -> bool {
+    /// The next pause.
+    pub(crate) fn next(&mut self) -> Duration {
         let pause = self.0;
         self.0 = (pause * 2).min(LONGEST);
-        tokio::select! {
-            () = stop.cancelled() => false,
-            () = sleep(pause) => true,
-        }
+        pause
+    }
+
+    /// Waits; false when told to stop.
+    pub(crate) async fn wait(&mut self, stop: &CancellationToken) -> bool {
+        stop.run_until_cancelled(sleep(self.next())).await.is_some()
     }
 }

@@ -1,10 +1,10 @@
 //! The loop of one consumer: subscribe, take a batch, give it its effect, settle it; until told to stop.
 
 use std::any::Any;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use broker::{BrokerError, Deliveries, Delivery, DeliveryTag, DynBroker, ExchangeName, Layout};
 use event::{Chain, Event, EventId, Message};
@@ -13,7 +13,7 @@ use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 use serde::Deserialize;
 use store::{Store, StoreError, Tx, inbox, seen};
 use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, error, info, info_span, warn};
 
@@ -149,6 +149,20 @@ const CONFLICT_PATIENCE: Duration = Duration::from_secs(5);
 /// How often an event may meet an outage that is over at the next look, before that counts as an attempt.
 const OUTAGES: usize = 3;
 
+/// Deliveries that failed and are not put aside yet.
+struct Failed {
+    events: VecDeque<(Taken, Failure)>,
+    /// When the broker is asked again.
+    again_at: Instant,
+    backoff: Backoff,
+}
+
+impl Default for Failed {
+    fn default() -> Self {
+        Self { events: VecDeque::new(), again_at: Instant::now(), backoff: Backoff::new() }
+    }
+}
+
 /// Why the subscription ends.
 enum End {
     Told,
@@ -272,17 +286,27 @@ impl Consumer {
             Status::Paused(_) => info!("the consumer goes on"),
             Status::Starting | Status::Running | Status::Stopped => debug!("the consumer takes deliveries"),
         }
+        let mut failed = Failed::default();
         loop {
             let first = tokio::select! {
                 biased;
                 () = stop.cancelled() => return End::Told,
-                first = deliveries.next() => first,
+                first = deliveries.next() => Some(first),
+                () = sleep_until(failed.again_at), if !failed.events.is_empty() => None,
             };
-            let batch = match first {
-                Ok(first) => self.fill(first, deliveries.as_mut()),
-                Err(error) => return End::Lost(error),
+            let done = match first {
+                Some(Ok(first)) => {
+                    let batch = self.fill(first, deliveries.as_mut());
+                    self.complete(batch, &mut failed, deliveries.as_mut(), stop).await
+                }
+                Some(Err(error)) => return End::Lost(error),
+                None => Ok(()),
             };
-            if let Err(end) = self.complete(batch, deliveries.as_mut(), stop).await {
+            let done = match done {
+                Ok(()) => self.put_aside(&mut failed, deliveries.as_mut()).await,
+                Err(end) => Err(end),
+            };
+            if let Err(end) = done {
                 return end;
             }
         }
@@ -302,15 +326,17 @@ impl Consumer {
         batch
     }
 
-    /// Brings every delivery of the batch to an end: first those that can have their effect, then those that failed,
-    /// so that a broker which takes no retries holds up no healthy event.
+    /// Gives every delivery of the batch its effect, and adds those that failed to `failed`: they are put aside after the
+    /// others, so that a broker which takes no retries holds up no healthy event.
     async fn complete(
         &self,
         batch: Vec<Taken>,
+        failed: &mut Failed,
         deliveries: &mut dyn Deliveries,
         stop: &CancellationToken,
     ) -> Result<(), End> {
-        let (batch, mut failed) = self.read(batch);
+        let (batch, malformed) = self.read(batch);
+        failed.events.extend(malformed);
         let mut hold = Hold { until: None, backoff: Backoff::new() };
         let mut alone = match self.attempt(&batch).await {
             Ok(()) => {
@@ -331,9 +357,9 @@ impl Consumer {
             for taken in alone {
                 match self.attempt_alone(&taken, &mut hold, stop).await? {
                     Ok(()) => self.ack(std::slice::from_ref(&taken), deliveries).await?,
-                    Err(Blocked::Failed(failure)) => failed.push((taken, failure)),
+                    Err(Blocked::Failed(failure)) => failed.events.push_back((taken, failure)),
                     Err(Blocked::Conflict(why)) if Instant::now() >= until => {
-                        failed.push((taken, Failure::Transient(why)));
+                        failed.events.push_back((taken, Failure::Transient(why)));
                     }
                     Err(Blocked::Conflict(_)) => blocked.push(taken),
                 }
@@ -342,9 +368,6 @@ impl Consumer {
                 }
             }
             alone = if blocked.is_empty() || !backoff.wait(stop).await { Vec::new() } else { blocked };
-        }
-        for (taken, failure) in &failed {
-            self.fail(taken, failure, deliveries, stop).await?;
         }
         Ok(())
     }
@@ -481,50 +504,40 @@ impl Consumer {
         Ok(deliveries.ack(&tags).await?)
     }
 
-    /// Publishes the failed message to its next place, waiting for a broker that does not take it, then acks the
-    /// original.
-    async fn fail(
-        &self,
-        taken: &Taken,
-        failure: &Failure,
-        deliveries: &mut dyn Deliveries,
-        stop: &CancellationToken,
-    ) -> Result<(), End> {
-        let text = one_line(failure);
-        let permanent = matches!(failure, Failure::Permanent(_) | Failure::Store(StoreError::Unfit(_)));
-        let mut backoff = Backoff::new();
-        let mut paused = false;
-        let sent = loop {
+    /// Publishes each failed message to its next place, then acks the original. What the broker does not take is kept,
+    /// held and not acked, and tried again later; others are handled meanwhile.
+    async fn put_aside(&self, failed: &mut Failed, deliveries: &mut dyn Deliveries) -> Result<(), End> {
+        if failed.events.is_empty() || Instant::now() < failed.again_at {
+            return Ok(());
+        }
+        while let Some((taken, failure)) = failed.events.front() {
+            let text = one_line(failure);
+            let permanent = matches!(failure, Failure::Permanent(_) | Failure::Store(StoreError::Unfit(_)));
+            let (event_id, topic) = (&taken.message.message_id, &taken.message.r#type);
             match self.settlement.fail(taken.message.clone(), &text, permanent).await {
-                Ok(sent) => break sent,
+                Ok(Sent::Retry(delay)) => {
+                    self.metrics.retried.increment(1);
+                    warn!(%event_id, topic, "tried again in {delay}: {text}");
+                }
+                Ok(Sent::Dead) => {
+                    self.metrics.dead.increment(1);
+                    error!(%event_id, topic, "now a dead letter: {text}");
+                }
                 Err(error) => {
                     let why = format!("a failed event cannot be put aside: {}", one_line(&error));
-                    warn!("the consumer pauses: {why}");
+                    warn!("{why}");
                     self.pause(why);
-                    paused = true;
-                    if !backoff.wait(stop).await {
-                        return Err(End::Told);
-                    }
-                    // With the subscription the original is gone, too: it will fail again where it then is.
-                    deliveries.ack(&[]).await?;
+                    failed.again_at = Instant::now() + failed.backoff.next();
+                    // With the subscription the originals are gone, too: they will fail again where they then are.
+                    return Ok(deliveries.ack(&[]).await?);
                 }
             }
-        };
-        if paused {
-            self.running();
+            deliveries.ack(&[taken.tag]).await?;
+            failed.events.pop_front();
         }
-        let (event_id, topic) = (&taken.message.message_id, &taken.message.r#type);
-        match sent {
-            Sent::Retry(delay) => {
-                self.metrics.retried.increment(1);
-                warn!(%event_id, topic, "tried again in {delay}: {text}");
-            }
-            Sent::Dead => {
-                self.metrics.dead.increment(1);
-                error!(%event_id, topic, "now a dead letter: {text}");
-            }
-        }
-        Ok(deliveries.ack(&[taken.tag]).await?)
+        *failed = Failed::default();
+        self.running();
+        Ok(())
     }
 
     /// Keeps the batch while the database is away, for a while.
