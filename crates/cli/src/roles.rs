@@ -23,7 +23,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::config::Config;
+use crate::config::{Config, DuplicatesRule};
 use crate::data_dir::DataDir;
 use crate::domains::{self, Domain};
 use crate::installation;
@@ -217,6 +217,7 @@ impl Running {
                 None => broker.clone(),
             };
             let ingress = Ingress::new(sources, publisher, layout.clone(), key, config.ingress.clone());
+            running.tasks.spawn(ingress.clone().report(running.working.clone()));
             running.ingress_tasks.spawn(port.serve(
                 ingress.router(),
                 operations.clone(),
@@ -335,6 +336,11 @@ fn sources(config: &Config) -> Result<Vec<ingress::Source>> {
             name: source.name.clone(),
             provider: provider.clone(),
             auth: source.auth.clone(),
+            duplicates: match &source.duplicates {
+                None => provider.duplicates().cloned(),
+                Some(DuplicatesRule::Off) => None,
+                Some(DuplicatesRule::By(rule)) => Some(rule.clone()),
+            },
         })
     };
     config.sources.iter().map(source).collect()

@@ -12,8 +12,10 @@
 
 mod config;
 mod receive;
+mod recent;
 mod refusal;
 mod source;
+mod tally;
 #[cfg(test)]
 mod tests;
 mod trace;

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use axum::extract::{Path, Request, State};
@@ -21,12 +21,14 @@ use providers::auth::{Credentials, client_ip};
 use providers::{Answer, Inbound, Reading, SubjectKey};
 use server::PeerAddr;
 use tokio::sync::SemaphorePermit;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
 use tracing::field::Empty;
 use tracing::{Instrument, Span, debug, error, info_span, warn};
 
 use crate::refusal::Refusal;
 use crate::source::Route;
+use crate::tally::{self, Row};
 use crate::trace::traceparent;
 use crate::{Config, Source};
 
@@ -48,6 +50,8 @@ struct Inner {
 struct Accepted<'a> {
     id: EventId,
     topic: Topic,
+    /// It repeats a fact that this ingress took before.
+    is_duplicate: bool,
     answer: Option<&'a Answer>,
 }
 
@@ -61,10 +65,44 @@ impl Ingress {
         config: Config,
     ) -> Self {
         let places = config.source_requests;
-        let routes =
+        let routes: HashMap<_, _> =
             sources.into_iter().map(|source| (source.name.to_string(), Route::new(source, places))).collect();
         let unknown = counter!("ingress_unknown_sources_total");
         Self(Arc::new(Inner { routes, publisher, layout, key, config, unknown }))
+    }
+
+    /// Tells the ledger every few seconds what was answered, and once more when `stop` is cancelled: after the last
+    /// request, and before the broker closes.
+    pub async fn report(self, stop: CancellationToken) {
+        let Self(inner) = &self;
+        let run = EventId::generate();
+        let mut told = Vec::new();
+        loop {
+            let last = stop.run_until_cancelled(sleep(REPORT_PERIOD)).await.is_none();
+            let rows: Vec<Row> = inner
+                .routes
+                .iter()
+                .flat_map(|(source, route)| {
+                    let row = |(day, counts)| Row { source: source.clone(), day, counts };
+                    route.tally.counts().into_iter().map(row)
+                })
+                .collect();
+            if rows != told {
+                let exchange = inner.layout.tallies();
+                let publish = inner.publisher.publish(&exchange, "", tally::report(run, &rows));
+                match timeout(inner.config.answer_timeout(), publish).await {
+                    Ok(Ok(())) => {
+                        inner.routes.values().for_each(|route| route.tally.forget(event::now()));
+                        told = rows;
+                    }
+                    Ok(Err(error)) => warn!("the counts are not told, tried again later: {}", Chain(&error)),
+                    Err(_) => warn!("the counts are not told in time, tried again later"),
+                }
+            }
+            if last {
+                return;
+            }
+        }
     }
 
     /// The service to run on a [`server::Server`], which provides the peer's address.
@@ -75,6 +113,9 @@ impl Ingress {
             .with_state(self)
     }
 }
+
+/// How often the ledger is told of counts that changed.
+const REPORT_PERIOD: Duration = Duration::from_secs(5);
 
 /// The longest property that AMQP 0-9-1 carries (shortstr, section 4.2.5.3). Of a longer type the parameters are dropped.
 const CONTENT_TYPE_LIMIT_BYTES: usize = 255;
@@ -104,8 +145,11 @@ async fn receive(State(ingress): State<Ingress>, Path(source): Path<String>, req
         let arrival = Arrival { id, time: event::now(), client, traceparent };
         match ingress.accept(route, arrival, request).await {
             Ok(accepted) => {
-                route.accepted.increment(1);
-                debug!("accepted");
+                match accepted.is_duplicate {
+                    true => route.duplicate.increment(1),
+                    false => route.accepted.increment(1),
+                }
+                debug!(duplicate = accepted.is_duplicate, "accepted");
                 accepted.into_response()
             }
             Err(refusal) => {
@@ -163,11 +207,15 @@ impl Inner {
         let (parts, body) = request.into_parts();
         let (body, _place) = self.authenticated(route, &parts, body, client, time).await?;
         let provider = &route.source.provider;
-        let read = provider.read(&Inbound { headers: &parts.headers, body: &body }, &self.key);
-        let (reading, cause) = match read {
+        let inbound = Inbound { headers: &parts.headers, body: &body };
+        let (reading, cause) = match provider.read(&inbound, &self.key) {
             Ok(reading) => (reading, None),
             Err(cause) => (unread(provider.keep(&parts.headers)), Some(cause)),
         };
+        let key =
+            route.source.duplicates.as_ref().filter(|_| cause.is_none()).and_then(|rule| {
+                Some((rule.key(&inbound, reading.topic.as_str(), &self.key)?, rule.window_s()))
+            });
         Span::current().record("topic", reading.topic.as_str());
         let mut message = Event {
             id,
@@ -189,12 +237,14 @@ impl Inner {
         let topic = reading.topic;
         match cause {
             None => {
-                self.publish(route, &self.layout.received(provider.name()), &topic, message).await?;
-                Ok(Accepted { id, topic, answer: provider.answer() })
+                let is_duplicate = self.publish_event(route, message, &topic, key, time).await?;
+                route.tally.accepted(time);
+                Ok(Accepted { id, topic, is_duplicate, answer: provider.answer() })
             }
             Some(cause) => {
                 message.headers.insert(header::CAUSE.to_owned(), cause.to_string().into());
-                self.publish(route, &self.layout.rejected(), &topic, message).await?;
+                self.publish(route, &self.layout.rejected(), topic.as_str(), message).await?;
+                route.tally.rejected(time);
                 Err(Refusal::Unusable { cause, id })
             }
         }
@@ -227,15 +277,41 @@ impl Inner {
         Ok((body, place))
     }
 
+    /// Publishes an event. One that repeats a fact goes to the record alone: true.
+    async fn publish_event(
+        &self,
+        route: &Route,
+        mut message: Message,
+        topic: &Topic,
+        key: Option<(String, i64)>,
+        time: Timestamp,
+    ) -> Result<bool, Refusal> {
+        let received = self.layout.received(route.source.provider.name());
+        let Some((key, window_s)) = key else {
+            self.publish(route, &received, topic.as_str(), message).await?;
+            return Ok(false);
+        };
+        message.headers.insert(header::DUPLICATE_KEY.to_owned(), key.as_str().into());
+        message.headers.insert(header::DUPLICATE_WINDOW_S.to_owned(), window_s.into());
+        if route.recent.has(&key, time, window_s) {
+            let ledger = self.layout.queue("ledger");
+            self.publish(route, &ExchangeName::default_exchange(), ledger.as_str(), message).await?;
+            return Ok(true);
+        }
+        self.publish(route, &received, topic.as_str(), message).await?;
+        route.recent.remember(key, time);
+        Ok(false)
+    }
+
     async fn publish(
         &self,
         route: &Route,
         exchange: &ExchangeName,
-        topic: &Topic,
+        routing_key: &str,
         message: Message,
     ) -> Result<(), Refusal> {
         let started = Instant::now();
-        let publish = self.publisher.publish(exchange, topic.as_str(), message);
+        let publish = self.publisher.publish(exchange, routing_key, message);
         let published = timeout(self.config.answer_timeout(), publish).await;
         route.publish_seconds.record(started.elapsed().as_secs_f64());
         published.map_err(|_| Refusal::NotInTime)?.map_err(Refusal::NotStored)

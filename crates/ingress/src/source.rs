@@ -2,9 +2,12 @@
 
 use event::SourceName;
 use metrics::{Counter, Histogram, counter, histogram};
-use providers::Provider;
 use providers::auth::Auth;
+use providers::{Duplicates, Provider};
 use tokio::sync::Semaphore;
+
+use crate::recent::Recent;
+use crate::tally::Tally;
 
 /// A configured sender: `POST /webhooks/{name}`.
 #[derive(Clone, Debug)]
@@ -15,6 +18,8 @@ pub struct Source {
     pub provider: Provider,
     /// What it has to prove.
     pub auth: Auth,
+    /// How it tells that it sends a fact again, if it does.
+    pub duplicates: Option<Duplicates>,
 }
 
 /// A source at work.
@@ -22,7 +27,10 @@ pub(crate) struct Route {
     pub(crate) source: Source,
     pub(crate) event_source: event::Source,
     pub(crate) places: Semaphore,
+    pub(crate) recent: Recent,
+    pub(crate) tally: Tally,
     pub(crate) accepted: Counter,
+    pub(crate) duplicate: Counter,
     pub(crate) rejected: Counter,
     pub(crate) denied: Counter,
     pub(crate) refused: Counter,
@@ -38,7 +46,10 @@ impl Route {
         Self {
             event_source: event::Source::new(source.provider.name().clone(), source.name.clone()),
             places: Semaphore::new(places),
+            recent: Recent::default(),
+            tally: Tally::default(),
             accepted: requests("accepted"),
+            duplicate: requests("duplicate"),
             rejected: requests("rejected"),
             denied: requests("denied"),
             refused: requests("refused"),

@@ -96,6 +96,7 @@ impl Broker for Recording {
 struct Setup {
     broker: Arc<Recording>,
     router: axum::Router,
+    ingress: Ingress,
 }
 
 const CONFIG: Config = Config {
@@ -124,6 +125,10 @@ fn setup_with(mood: Mood, config: Config) -> Setup {
         name: SourceName::new(name).unwrap(),
         provider,
         auth: serde_json::from_value(auth).unwrap(),
+        duplicates: match name {
+            "erp" => Some(serde_json::from_value(json!({"header": "x-request-id", "window_s": 60})).unwrap()),
+            _ => None,
+        },
     };
     let acknowledging: generic::Config = serde_json::from_value(json!({
         "name": "erp", "topic": {"pointer": "/event"}, "answer": {"status": 202, "body": "OK", "content_type": "text/plain"},
@@ -140,8 +145,8 @@ fn setup_with(mood: Mood, config: Config) -> Setup {
     ];
     let broker = Arc::new(Recording { mood, published: Mutex::default() });
     let key = SubjectKey::from_bytes([7; 32]);
-    let router = Ingress::new(sources, broker.clone(), Layout::new(""), key, config).router();
-    Setup { broker, router }
+    let ingress = Ingress::new(sources, broker.clone(), Layout::new(""), key, config);
+    Setup { broker, router: ingress.clone().router(), ingress }
 }
 
 impl Setup {
@@ -281,4 +286,57 @@ async fn whoever_proves_nothing_leaves_nothing() {
     check(413, edit(|r| *r.body_mut() = Body::from(vec![b' '; 2_000]))).await;
     check(415, edit(|r| drop(r.headers_mut().insert("content-type", "text/xml".parse().unwrap())))).await;
     check(415, edit(|r| drop(r.headers_mut().insert("content-encoding", "gzip".parse().unwrap())))).await;
+}
+
+#[tokio::test]
+async fn a_fact_sent_again_gets_its_200_and_goes_to_the_record_alone() {
+    let setup = setup(Mood::Confirms);
+    let send = async |id: Option<&str>| {
+        let mut request = post("/webhooks/erp", r#"{"event": "paid"}"#);
+        if let Some(id) = id {
+            request.headers_mut().insert("x-request-id", id.parse().unwrap());
+        }
+        assert_eq!(setup.send(request).await.status(), 202);
+    };
+    for id in [Some("1"), Some("1"), Some("2"), None, None] {
+        send(id).await;
+    }
+    let published = setup.published();
+    let places: Vec<_> =
+        published.iter().map(|(exchange, key, _)| (exchange.as_str(), key.as_str())).collect();
+    let received = ("received.erp", "paid");
+    assert_eq!(places, [received, ("", "ledger"), received, received, received]);
+    let keys: Vec<_> = published.iter().map(|(.., message)| message.text(header::DUPLICATE_KEY)).collect();
+    assert!(keys[0].is_some() && keys[0] == keys[1] && keys[1] != keys[2] && keys[3].is_none());
+    assert_ne!(published[0].2.message_id, published[1].2.message_id);
+    assert_eq!(published[1].2.long(header::DUPLICATE_WINDOW_S), Some(60));
+}
+
+#[tokio::test]
+async fn the_ledger_is_told_what_was_answered_once_more_at_the_end() {
+    let setup = setup(Mood::Confirms);
+    for body in [r#"{"event": "paid"}"#, r#"{"event": "due"}"#, "{}"] {
+        setup.post("/webhooks/erp", body).await;
+    }
+    setup.post("/webhooks/inside", "{}").await;
+    let stop = tokio_util::sync::CancellationToken::new();
+    stop.cancel();
+    setup.ingress.clone().report(stop).await;
+    let published = setup.published();
+    let (exchange, _, tally) = published.last().unwrap();
+    assert_eq!((exchange.as_str(), tally.r#type.as_str()), ("tallies", "tally"));
+    let told: Value = serde_json::from_slice(&tally.body).unwrap();
+    let day = event::now().to_string().chars().take(10).collect::<String>();
+    assert_eq!(told["counts"], json!([{"source": "erp", "day": day, "accepted": 2, "rejected": 1}]));
+    assert!(told["ingress"].as_str().unwrap().parse::<event::EventId>().is_ok());
+}
+
+#[tokio::test]
+async fn what_was_not_stored_is_not_counted() {
+    let setup = setup(Mood::IsAway);
+    assert_eq!(setup.post("/webhooks/erp", r#"{"event": "paid"}"#).await.status(), 503);
+    let stop = tokio_util::sync::CancellationToken::new();
+    stop.cancel();
+    setup.ingress.clone().report(stop).await;
+    assert!(setup.published().is_empty());
 }

@@ -175,6 +175,12 @@ impl TryFrom<String> for Pointer {
     }
 }
 
+impl Pointer {
+    pub(crate) fn tokens(&self) -> &[String] {
+        &self.tokens
+    }
+}
+
 impl From<Pointer> for String {
     fn from(pointer: Pointer) -> Self {
         pointer.text
@@ -242,6 +248,17 @@ impl Config {
             None => from.in_header(headers, key),
         };
         Ok((topic, self.subject.as_ref().and_then(subject)))
+    }
+
+    /// The headers to keep: those that are asked for, and those that reading the body again would want.
+    pub(crate) fn read_headers(&self) -> impl Iterator<Item = &HeaderName> {
+        let topic = match &self.topic {
+            TopicFrom::Header(name) => Some(name),
+            TopicFrom::Pointer(_) | TopicFrom::Constant(_) => None,
+        };
+        let subject = self.subject.as_ref().and_then(|from| from.header.as_ref());
+        let asked = &self.keep_headers;
+        asked.iter().chain(topic.into_iter().chain(subject).filter(move |name| !asked.contains(name)))
     }
 
     pub(crate) fn read_form(

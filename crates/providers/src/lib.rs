@@ -24,6 +24,7 @@ pub mod auth;
 pub mod beneficio_visao;
 mod body;
 mod contract;
+mod duplicates;
 pub mod generic;
 pub mod gestao_online;
 mod header;
@@ -35,6 +36,7 @@ mod unusable;
 pub mod value;
 
 pub use contract::{ContractError, parse};
+pub use duplicates::Duplicates;
 pub use header::HeaderName;
 pub use provider::{Answer, Inbound, Provider, Reading, TopicInfo};
 pub use subject_key::SubjectKey;

@@ -9,7 +9,9 @@ use http::{HeaderMap, StatusCode};
 use crate::generic::{self, BodyForm};
 use crate::unusable::{Problem, Unusable};
 use crate::value::{kind, scalar, string};
-use crate::{SubjectKey, beneficio_visao, body, gestao_online, header, mercado_eletronico, recuperador};
+use crate::{
+    Duplicates, SubjectKey, beneficio_visao, body, gestao_online, header, mercado_eletronico, recuperador,
+};
 
 /// A request as far as a provider's contract is about it. Authentication comes before, see [`crate::auth`].
 #[derive(Clone, Copy, Debug)]
@@ -68,6 +70,7 @@ struct Contract {
     topics: &'static [TopicInfo],
     answer: Option<Answer>,
     keep_headers: Vec<String>,
+    duplicates: Option<Duplicates>,
     rules: Rules,
 }
 
@@ -100,6 +103,7 @@ impl Provider {
                 topics,
                 answer: None,
                 keep_headers: keep_headers.iter().map(|name| (*name).to_owned()).collect(),
+                duplicates: (name == recuperador::NAME).then(recuperador::duplicates),
                 rules: Rules::BuiltIn(read),
             }))
         };
@@ -141,7 +145,8 @@ impl Provider {
             title: config.title.clone().unwrap_or_else(|| config.name.to_string()),
             topics: &[],
             answer: config.answer.as_ref().map(generic::AnswerConfig::to_answer),
-            keep_headers: config.keep_headers.iter().map(|name| name.as_str().to_owned()).collect(),
+            keep_headers: config.read_headers().map(|name| name.as_str().to_owned()).collect(),
+            duplicates: None,
             rules: Rules::Generic(Box::new(config.clone())),
         }))
     }
@@ -188,6 +193,11 @@ impl Provider {
     /// The success answer that the sender insists on; `None` is malote's own.
     pub fn answer(&self) -> Option<&Answer> {
         self.0.answer.as_ref()
+    }
+
+    /// How the provider tells that it sends a fact again. `None`: identical bodies may be new facts.
+    pub fn duplicates(&self) -> Option<&Duplicates> {
+        self.0.duplicates.as_ref()
     }
 
     /// Reads what a request says. An unknown topic passes under its own name, and a missing subject is no

@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use crate::provider::{root, subject, topic_from};
 use crate::value::{choice, null_is_default, optional, string};
-use crate::{Centavos, Date, Id, Personal, Sequence, SubjectKey, TaxId, TopicInfo, Unusable};
+use crate::{Centavos, Date, Duplicates, Id, Personal, Sequence, SubjectKey, TaxId, TopicInfo, Unusable};
 
 /// The provider's name.
 pub const NAME: &str = "recuperador";
@@ -46,6 +46,11 @@ pub const TOPICS: &[TopicInfo] = &[
         example: None,
     },
 ];
+
+/// The same notice comes again, for days, until it is answered well: within a week it is the same fact.
+pub(crate) fn duplicates() -> Duplicates {
+    Duplicates::by_field("/id", 7 * 24 * 60 * 60)
+}
 
 pub(crate) fn read(json: &str, _: &SubjectKey) -> Result<(Topic, Option<Subject>), Unusable> {
     let [cancelado, situacao, id_acordo] = root(json, ["cancelado", "situacao", "id_acordo"])?;

@@ -16,9 +16,9 @@ impl SubjectKey {
     }
 
     /// HMAC-SHA256 of the text, cut to 128 bits, in hexadecimal: always the same for the same text and key.
-    pub fn hash(&self, text: &str) -> String {
+    pub fn hash(&self, text: impl AsRef<[u8]>) -> String {
         let mut mac = Hmac::<Sha256>::new_from_slice(&self.0).expect("HMAC takes a key of any length");
-        mac.update(text.as_bytes());
+        mac.update(text.as_ref());
         mac.finalize().into_bytes()[..16].iter().map(|byte| format!("{byte:02x}")).collect()
     }
 }

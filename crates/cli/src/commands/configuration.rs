@@ -20,7 +20,7 @@ pub fn check(loaded: &Loaded) {
         0 => report::line("  no sources: nobody can post yet; see `malote config show --default`"),
         n => report::line(format!("  {n} source{}:", if n == 1 { "" } else { "s" })),
     }
-    for Source { name, provider, auth } in &config.sources {
+    for Source { name, provider, auth, .. } in &config.sources {
         let open = if matches!(auth, providers::auth::Auth::None) {
             ", auth = \"none\": everyone is believed"
         } else {

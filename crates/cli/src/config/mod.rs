@@ -14,7 +14,7 @@ use std::str::FromStr;
 use broker_rabbitmq::AmqpUrl;
 use event::{ProviderName, SourceName};
 use providers::auth::{Auth, Secret};
-use providers::{Provider, SubjectKey, generic};
+use providers::{Duplicates, Provider, SubjectKey, generic};
 use serde::Deserialize;
 
 pub use check::{Mistake, Mistakes};
@@ -162,6 +162,36 @@ pub struct Source {
     pub provider: ProviderName,
     /// What it has to prove.
     pub auth: Auth,
+    /// How it tells that it sends a fact again, where that is not as its provider does.
+    #[serde(default)]
+    pub duplicates: Option<DuplicatesRule>,
+}
+
+/// How a source tells that it sends a fact again.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(try_from = "serde_json::Value")]
+pub enum DuplicatesRule {
+    /// It does not.
+    Off,
+    /// By this.
+    By(Duplicates),
+}
+
+impl TryFrom<serde_json::Value> for DuplicatesRule {
+    type Error = String;
+
+    fn try_from(value: serde_json::Value) -> Result<Self, String> {
+        match value {
+            serde_json::Value::String(word) if word == "none" => Ok(Self::Off),
+            table @ serde_json::Value::Object(_) => {
+                serde_json::from_value(table).map(Self::By).map_err(|error| error.to_string())
+            }
+            _ => {
+                Err("expected \"none\", or a table such as { pointer = \"/id\", window_s = 86400 }"
+                    .to_owned())
+            }
+        }
+    }
 }
 
 /// `[console]` as it is written.

@@ -1,0 +1,151 @@
+//! How a source tells that it sends a fact again: by a field, by a header, or by the whole body.
+//!
+//! What comes of it is a key: the same for the same fact, and nothing that names a person.
+
+use serde::de::Error;
+use serde::{Deserialize, Deserializer};
+
+use crate::generic::Pointer;
+use crate::provider::Inbound;
+use crate::value::scalar;
+use crate::{HeaderName, SubjectKey, body};
+
+/// The rule of a source.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Duplicates {
+    by: By,
+    window_s: i64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum By {
+    Pointer(Pointer),
+    Header(HeaderName),
+    Body,
+}
+
+/// The rule as it is written.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Written {
+    pointer: Option<Pointer>,
+    header: Option<HeaderName>,
+    #[serde(default)]
+    body: bool,
+    window_s: u32,
+}
+
+impl<'de> Deserialize<'de> for Duplicates {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let Written { pointer, header, body, window_s } = Written::deserialize(deserializer)?;
+        let by = match (pointer, header, body) {
+            (Some(pointer), None, false) => By::Pointer(pointer),
+            (None, Some(header), false) => By::Header(header),
+            (None, None, true) => By::Body,
+            _ => return Err(D::Error::custom("expected exactly one of pointer, header and body = true")),
+        };
+        if window_s == 0 {
+            return Err(D::Error::custom("window_s: expected a number of at least 1"));
+        }
+        Ok(Self { by, window_s: window_s.into() })
+    }
+}
+
+impl Duplicates {
+    pub(crate) fn by_field(pointer: &str, window_s: i64) -> Self {
+        let pointer = Pointer::try_from(pointer.to_owned()).expect("a literal that keeps the rule");
+        Self { by: By::Pointer(pointer), window_s }
+    }
+
+    /// How long after the first request others with its key repeat it, in seconds.
+    pub fn window_s(&self) -> i64 {
+        self.window_s
+    }
+
+    /// What tells the fact of this request, with this topic, from the source's other facts: 32 hexadecimal digits.
+    /// `None` where the field or the header is missing: such a request repeats nothing. A field is one of a JSON body.
+    pub fn key(&self, inbound: &Inbound<'_>, topic: &str, key: &SubjectKey) -> Option<String> {
+        let identity = match &self.by {
+            By::Pointer(pointer) => {
+                let json = body::json(inbound.body).ok()?;
+                let text = scalar(body::at(&json.text, pointer.tokens())?)?;
+                format!("field {topic} {text}").into_bytes()
+            }
+            By::Header(name) => format!("header {topic} {}", name.only(inbound.headers)?).into_bytes(),
+            By::Body => [b"body ", inbound.body.as_ref()].concat(),
+        };
+        Some(key.hash(&identity))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use http::HeaderMap;
+
+    use super::*;
+    use crate::Provider;
+
+    fn rule(json: serde_json::Value) -> Result<Duplicates, String> {
+        serde_json::from_value(json).map_err(|error| error.to_string())
+    }
+
+    fn key(rule: &Duplicates, headers: &HeaderMap, topic: &str, body: &str) -> Option<String> {
+        let body = Bytes::copy_from_slice(body.as_bytes());
+        rule.key(&Inbound { headers, body: &body }, topic, &SubjectKey::from_bytes([7; 32]))
+    }
+
+    #[test]
+    fn the_same_fact_has_the_same_key() {
+        let mut headers = HeaderMap::new();
+        headers.insert("x-request-id", "r-1".parse().unwrap());
+        let none = HeaderMap::new();
+        let by_field = rule(serde_json::json!({"pointer": "/data/id", "window_s": 60})).unwrap();
+        let by_header = rule(serde_json::json!({"header": "X-Request-Id", "window_s": 60})).unwrap();
+        let by_body = rule(serde_json::json!({"body": true, "window_s": 60})).unwrap();
+        let one = key(&by_field, &none, "paid", r#"{"data": {"id": "529.982.247-25"}}"#).unwrap();
+        assert_eq!((one.len(), one.contains("529")), (32, false));
+        assert_eq!(
+            key(&by_field, &none, "paid", r#"{"data": {"id": "529.982.247-25"}, "at": 2}"#),
+            Some(one.clone())
+        );
+        assert_ne!(key(&by_field, &none, "due", r#"{"data": {"id": "529.982.247-25"}}"#), Some(one));
+        assert_eq!(key(&by_field, &none, "paid", r#"{"data": {}}"#), None);
+        assert_eq!(key(&by_header, &none, "paid", "{}"), None);
+        assert_eq!(key(&by_header, &headers, "paid", "{}"), key(&by_header, &headers, "paid", "[]"));
+        assert_ne!(key(&by_header, &headers, "paid", "{}"), key(&by_header, &headers, "due", "{}"));
+        assert_eq!(key(&by_body, &headers, "paid", "{}"), key(&by_body, &none, "paid", "{}"));
+        assert_ne!(key(&by_body, &none, "paid", "{}"), key(&by_body, &none, "paid", "{ }"));
+    }
+
+    #[test]
+    fn a_rule_that_says_nothing_or_two_things_is_refused() {
+        for (json, expect) in [
+            (serde_json::json!({"window_s": 60}), "expected exactly one of"),
+            (serde_json::json!({"body": true, "pointer": "/id", "window_s": 60}), "expected exactly one of"),
+            (serde_json::json!({"pointer": "/id"}), "missing field `window_s`"),
+            (
+                serde_json::json!({"pointer": "/id", "window_s": 0}),
+                "window_s: expected a number of at least 1",
+            ),
+            (serde_json::json!({"pointer": "id", "window_s": 1}), "expected a JSON pointer"),
+        ] {
+            let said = rule(json).unwrap_err();
+            assert!(said.contains(expect), "{said}");
+        }
+    }
+
+    #[test]
+    fn only_recuperador_tells_its_facts_apart_by_itself() {
+        for provider in Provider::builtin() {
+            let rule = provider.duplicates();
+            assert_eq!(rule.is_some(), provider.name().as_str() == "recuperador", "{}", provider.name());
+            for topic in provider.topics() {
+                let Some((rule, body)) = rule.zip(topic.example) else { continue };
+                let none = HeaderMap::new();
+                assert!(key(rule, &none, topic.name, body).is_some(), "{}", topic.name);
+                assert_ne!(key(rule, &none, topic.name, body), key(rule, &none, "other", body));
+            }
+        }
+    }
+}
