@@ -4,14 +4,17 @@
 
 -- The first event with the same key of the sender's: this one is handed to nobody.
 ALTER TABLE event ADD COLUMN duplicate_of TEXT;
+CREATE INDEX event_duplicate ON event (id) WHERE duplicate_of IS NOT NULL;
 
--- `error_group`: the error without the numbers and quoted values in it. `history`: every failed attempt, as JSON.
+-- `error_group`: the error without the numbers and quoted values in it; `group_id` names it together with the consumer.
+-- `history`: every failed attempt, as JSON.
 ALTER TABLE dead_letter ADD COLUMN error_group TEXT NOT NULL DEFAULT '';
+ALTER TABLE dead_letter ADD COLUMN group_id TEXT NOT NULL DEFAULT '';
 ALTER TABLE dead_letter ADD COLUMN history TEXT NOT NULL DEFAULT '[]';
 ALTER TABLE dead_letter ADD COLUMN died_in TEXT;
 ALTER TABLE dead_letter ADD COLUMN resent_in TEXT;
 ALTER TABLE dead_letter ADD COLUMN discarded_in TEXT;
-CREATE INDEX dead_letter_group ON dead_letter (consumer, error_group, event_id);
+CREATE INDEX dead_letter_group ON dead_letter (group_id, event_id);
 
 ALTER TABLE rejected ADD COLUMN resent_in TEXT;
 ALTER TABLE rejected ADD COLUMN discarded_in TEXT;

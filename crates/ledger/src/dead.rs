@@ -1,16 +1,23 @@
 //! Reading what consumers gave up.
 
-use event::{ProviderName, SourceName, Timestamp};
+use event::{EventId, ProviderName, SourceName, Timestamp};
 use serde::{Deserialize, Serialize};
 use store::{AnyRow, Connection, Page, Paged, Row, StoreError};
 use utoipa::{IntoParams, ToSchema};
 
+use crate::Text;
+use crate::events::{NOT_HANDLED, OPEN_LETTER};
 use crate::statement::{Conditions, Value, fetch, time};
 
 /// Which dead letters to list: all that is given must fit.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct DeadFilter {
+    /// The event's id.
+    #[param(value_type = Option<String>)]
+    pub id: Option<EventId>,
+    /// The group, as the list of groups names it.
+    pub group: Option<String>,
     /// The consumer that gave up.
     pub consumer: Option<String>,
     /// The configured sender.
@@ -38,6 +45,8 @@ pub struct DeadRow {
     pub attempts: i64,
     /// Why it gave up.
     pub error: String,
+    /// Names the group of letters with such an error.
+    pub group: String,
     /// When its first attempt failed.
     #[schema(value_type = String, format = DateTime)]
     pub first_failed_at: Timestamp,
@@ -55,12 +64,13 @@ fn row(row: &AnyRow) -> Result<DeadRow, StoreError> {
         topic: row.try_get("topic")?,
         attempts: row.try_get("attempts")?,
         error: row.try_get("error")?,
+        group: row.try_get("group_id")?,
         first_failed_at: time(row, "first_failed_at")?,
         failed_at: time(row, "failed_at")?,
     })
 }
 
-/// A page of the dead letters that no effect followed, newest event first. The cursor is `<event id>:<consumer>` of
+/// A page of the open dead letters, newest event first: no effect followed, and nobody sent them again or discarded them. The cursor is `<event id>:<consumer>` of
 /// the page's last.
 pub async fn dead(
     connection: &mut Connection,
@@ -73,24 +83,157 @@ pub async fn dead(
     Ok(Paged::cut(rows, page, |row: &DeadRow| format!("{}:{}", row.event_id, row.consumer)))
 }
 
-pub(crate) fn statement(filter: &DeadFilter, page: &Page) -> (String, Vec<Value>) {
+/// What is open and fits.
+pub(crate) fn chosen(filter: &DeadFilter) -> Conditions {
     let mut conditions = Conditions::default();
+    conditions.with("s.event_id =", filter.id.as_ref());
     conditions.with("s.consumer =", filter.consumer.as_ref());
     conditions.with("s.source =", filter.source.as_ref());
     conditions.with("s.provider =", filter.provider.as_ref());
+    conditions.with("s.group_id =", filter.group.as_ref());
+    conditions.add(NOT_HANDLED);
+    conditions.add(OPEN_LETTER);
+    conditions
+}
+
+const ROW: &str = "s.event_id, s.consumer, s.source, s.provider, s.topic, s.attempts, s.error, s.group_id, \
+     s.first_failed_at, s.failed_at";
+
+pub(crate) fn statement(filter: &DeadFilter, page: &Page) -> (String, Vec<Value>) {
+    let mut conditions = chosen(filter);
     if let Some(cursor) = page.cursor.as_deref() {
         let (id, consumer) = cursor.split_once(':').unwrap_or((cursor, ""));
         let (id, consumer) = (conditions.bind(Value::from(&id)), conditions.bind(Value::from(&consumer)));
         conditions.add(format!("(s.event_id, s.consumer) < ({id}, {consumer})"));
     }
-    conditions
-        .add("NOT EXISTS (SELECT 1 FROM inbox i WHERE i.event_id = s.event_id AND i.consumer = s.consumer)");
     let clause = conditions.clause();
     let limit = conditions.bind(Value::Long(i64::from(page.limit) + 1));
     let text = format!(
-        "SELECT s.event_id, s.consumer, s.source, s.provider, s.topic, s.attempts, s.error, \
-         s.first_failed_at, s.failed_at FROM dead_letter s {clause} \
-         ORDER BY s.event_id DESC, s.consumer DESC LIMIT {limit}"
+        "SELECT {ROW} FROM dead_letter s {clause} ORDER BY s.event_id DESC, s.consumer DESC LIMIT {limit}"
     );
     (text, conditions.values)
+}
+
+/// Dead letters of one consumer with one error.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct DeadGroup {
+    /// Names the group in filters.
+    pub group: String,
+    /// The consumer that gave up.
+    pub consumer: String,
+    /// Why, without the numbers and quoted values in which the errors differ.
+    pub error: String,
+    /// How many.
+    pub count: i64,
+    /// When the first of them failed first.
+    #[schema(value_type = String, format = DateTime)]
+    pub first_failed_at: Timestamp,
+    /// When the last of them was given up.
+    #[schema(value_type = String, format = DateTime)]
+    pub last_failed_at: Timestamp,
+}
+
+/// The groups of the dead letters that fit, the largest first: at most 1,000.
+pub async fn dead_groups(
+    connection: &mut Connection,
+    filter: &DeadFilter,
+) -> Result<Vec<DeadGroup>, StoreError> {
+    let conditions = chosen(filter);
+    let text = format!(
+        "SELECT s.group_id, s.consumer, max(s.error_group) AS error, count(*) AS count, \
+         min(s.first_failed_at) AS first_failed_at, max(s.failed_at) AS last_failed_at \
+         FROM dead_letter s {} GROUP BY s.group_id, s.consumer ORDER BY count(*) DESC, s.group_id LIMIT 1000",
+        conditions.clause()
+    );
+    let rows = fetch(connection, text, conditions.values).await?;
+    let group = |row: &AnyRow| {
+        Ok(DeadGroup {
+            group: row.try_get("group_id")?,
+            consumer: row.try_get("consumer")?,
+            error: row.try_get("error")?,
+            count: row.try_get("count")?,
+            first_failed_at: time(row, "first_failed_at")?,
+            last_failed_at: time(row, "last_failed_at")?,
+        })
+    };
+    rows.iter().map(group).collect()
+}
+
+/// A dead letter, whole.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct DeadLetter {
+    /// What a list shows of it.
+    #[serde(flatten)]
+    pub row: DeadRow,
+    /// Every failed attempt that is known of, the oldest first: `attempt`, `at`, `error`.
+    #[schema(value_type = Vec<Object>)]
+    pub history: serde_json::Value,
+    /// The job that sent it again last.
+    pub resent_in: Option<String>,
+    /// The job that discarded it.
+    pub discarded_in: Option<String>,
+    /// Headers and properties of its message.
+    #[schema(value_type = Object)]
+    pub headers: serde_json::Value,
+    /// Content type of the body.
+    pub content_type: String,
+    /// The body.
+    #[serde(flatten)]
+    pub text: Text,
+}
+
+/// The dead letters of one event, open or not.
+pub async fn show_dead(connection: &mut Connection, id: EventId) -> Result<Vec<DeadLetter>, StoreError> {
+    let text = format!(
+        "SELECT {ROW}, s.history, s.resent_in, s.discarded_in, s.headers, s.content_type, s.body \
+         FROM dead_letter s WHERE s.event_id = $1 ORDER BY s.consumer"
+    );
+    let rows = fetch(connection, text, vec![Value::from(&id)]).await?;
+    let whole = |found: &AnyRow| {
+        Ok(DeadLetter {
+            row: row(found)?,
+            history: serde_json::from_str(found.try_get("history")?).unwrap_or_default(),
+            resent_in: found.try_get("resent_in")?,
+            discarded_in: found.try_get("discarded_in")?,
+            headers: serde_json::from_str(found.try_get("headers")?).unwrap_or_default(),
+            content_type: found.try_get("content_type")?,
+            text: Text::from(found.try_get::<Vec<u8>, _>("body")?),
+        })
+    };
+    rows.iter().map(whole).collect()
+}
+
+/// The error without what tells one event's from another's: words with a digit in them, and what is quoted.
+pub(crate) fn error_group(error: &str) -> String {
+    let unquoted: String =
+        error.split('"').enumerate().map(|(n, part)| if n % 2 == 0 { part } else { "\"…\"" }).collect();
+    let word = |word: &str| match word.contains(|c: char| c.is_ascii_digit()) {
+        true => "#".to_owned(),
+        false => word.to_owned(),
+    };
+    unquoted.split(' ').map(word).collect::<Vec<_>>().join(" ")
+}
+
+/// A short name for a consumer's errors of one kind: always the same for the same.
+pub(crate) fn group_id(consumer: &str, error: &str) -> String {
+    // FNV-1a (Noll; 32 bit): a name, not a secret.
+    let text = format!("{consumer} {}", error_group(error));
+    let hash =
+        text.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+    format!("{hash:08x}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_that_differ_in_numbers_and_quoted_values_are_one_group() {
+        let one = r#"/parcelas/0/valor: expected a number, got "abc" after 3 tries"#;
+        let other = r#"/parcelas/11/valor: expected a number, got "x y z" after 12 tries"#;
+        assert_eq!(error_group(one), r#"# expected a number, got "…" after # tries"#);
+        assert_eq!(group_id("invoices", one), group_id("invoices", other));
+        assert_ne!(group_id("invoices", one), group_id("receivables", one));
+        assert_eq!(group_id("invoices", one).len(), 8);
+    }
 }

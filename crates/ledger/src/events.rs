@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use store::{AnyRow, Connection, Page, Paged, Row, StoreError};
 use utoipa::{IntoParams, ToSchema};
 
-use crate::state::by_consumer;
+use crate::state::{Mark, by_consumer};
 use crate::statement::{Conditions, Value, fetch, time};
 use crate::{Body, ConsumerState, EventState, Text};
 
@@ -16,6 +16,9 @@ use crate::{Body, ConsumerState, EventState, Text};
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct EventFilter {
+    /// The event's id.
+    #[param(value_type = Option<String>)]
+    pub id: Option<EventId>,
     /// The configured sender.
     #[param(value_type = Option<String>)]
     pub source: Option<SourceName>,
@@ -68,6 +71,8 @@ pub struct EventRow {
     pub state: EventState,
     /// What became of it at each consumer.
     pub consumers: BTreeMap<String, ConsumerState>,
+    /// The event that its sender had sent before, which this one repeats.
+    pub duplicate_of: Option<String>,
 }
 
 /// An event, whole.
@@ -123,10 +128,15 @@ pub struct Outcome {
 
 /// Everything that a row shows. The consumers' states are read in the statement that chose the event: both see the
 /// same moment, so a filter by state agrees with the state shown.
-const ROW: &str = "e.id, e.source, e.provider, e.topic, e.subject, e.received_at, e.consumers, \
-     (SELECT string_agg(d.consumer, ' ') FROM dead_letter d WHERE d.event_id = e.id) AS dead, \
+const ROW: &str = "e.id, e.source, e.provider, e.topic, e.subject, e.received_at, e.consumers, e.duplicate_of, \
+     (SELECT string_agg(d.consumer, ' ') FROM dead_letter d WHERE d.event_id = e.id \
+     AND d.discarded_in IS NULL AND (d.resent_in IS NULL OR d.died_in >= d.resent_in)) AS dead, \
+     (SELECT string_agg(d.consumer, ' ') FROM dead_letter d WHERE d.event_id = e.id \
+     AND d.discarded_in IS NOT NULL) AS discarded, \
      (SELECT string_agg(i.consumer, ' ') FROM inbox i WHERE i.event_id = e.id) AS handled, \
-     (SELECT max(u.marked_at) FROM unrouted u WHERE u.event_id = e.id) AS unrouted_at";
+     (SELECT max(u.marked_at) FROM unrouted u WHERE u.event_id = e.id \
+     AND u.discarded_in IS NULL AND (u.resent_in IS NULL OR u.marked_in >= u.resent_in)) AS unrouted_at, \
+     (SELECT max(u.discarded_in) FROM unrouted u WHERE u.event_id = e.id) AS mark_discarded_in";
 
 /// A page of events, newest first. The cursor is the id of the page's last event.
 pub async fn list(
@@ -140,47 +150,82 @@ pub async fn list(
     Ok(Paged::cut(rows, page, |row: &EventRow| row.id.clone()))
 }
 
-const NOT_HANDLED: &str =
+pub(crate) const NOT_HANDLED: &str =
     "NOT EXISTS (SELECT 1 FROM inbox i WHERE i.event_id = s.event_id AND i.consumer = s.consumer)";
 
-/// The dead letters of the event in `e` that no effect followed.
-const NOT_DEAD: &str = "NOT EXISTS (SELECT 1 FROM dead_letter d WHERE d.event_id = e.id AND NOT EXISTS \
+/// A dead letter `s` that nobody has sent again or discarded, or that has come back.
+pub(crate) const OPEN_LETTER: &str =
+    "s.discarded_in IS NULL AND (s.resent_in IS NULL OR s.died_in >= s.resent_in)";
+
+/// A mark `s` that nobody has sent again or discarded, or that has come back.
+pub(crate) const OPEN_MARK: &str =
+    "s.discarded_in IS NULL AND (s.resent_in IS NULL OR s.marked_in >= s.resent_in)";
+
+/// No effect is missing for an open dead letter of the event in `e`.
+const NOT_DEAD: &str = "NOT EXISTS (SELECT 1 FROM dead_letter d WHERE d.event_id = e.id \
+     AND d.discarded_in IS NULL AND (d.resent_in IS NULL OR d.died_in >= d.resent_in) AND NOT EXISTS \
      (SELECT 1 FROM inbox i WHERE i.event_id = d.event_id AND i.consumer = d.consumer))";
 
-const NOT_UNROUTED: &str = "NOT EXISTS (SELECT 1 FROM unrouted u WHERE u.event_id = e.id)";
+/// The consumer in `s` has not discarded the event.
+const NOT_LET_BE: &str = "NOT EXISTS (SELECT 1 FROM dead_letter d WHERE d.event_id = s.event_id \
+     AND d.consumer = s.consumer AND d.discarded_in IS NOT NULL)";
 
-/// The statement of a page. It walks the table where the fewest rows fit, in the order of the ids: the small one of
-/// the state asked for where there is one. SQLite takes the left side of a `CROSS JOIN` first.
-pub(crate) fn statement(filter: &EventFilter, page: &Page) -> (String, Vec<Value>) {
+/// Nothing of the event in `e` is discarded.
+const NOT_DISCARDED: &str = "NOT EXISTS (SELECT 1 FROM unrouted u WHERE u.event_id = e.id \
+     AND u.discarded_in IS NOT NULL) AND NOT EXISTS (SELECT 1 FROM dead_letter d WHERE d.event_id = e.id \
+     AND d.discarded_in IS NOT NULL AND NOT EXISTS \
+     (SELECT 1 FROM inbox i WHERE i.event_id = d.event_id AND i.consumer = d.consumer))";
+
+const NOT_UNROUTED: &str = "NOT EXISTS (SELECT 1 FROM unrouted u WHERE u.event_id = e.id \
+     AND u.discarded_in IS NULL AND (u.resent_in IS NULL OR u.marked_in >= u.resent_in))";
+
+/// Which events fit a filter: where they are found, under which id, and on which conditions.
+pub(crate) struct Chosen {
+    pub(crate) from: &'static str,
+    pub(crate) id: &'static str,
+    pub(crate) group: &'static str,
+    pub(crate) conditions: Conditions,
+}
+
+/// Chooses the table where the fewest rows fit, in the order of the ids: the small one of the state asked for where there
+/// is one. SQLite takes the left side of a `CROSS JOIN` first.
+pub(crate) fn chosen(filter: &EventFilter) -> Chosen {
     let mut conditions = Conditions::default();
     let (from, id, group) = match filter.state {
-        None | Some(EventState::Handled) => ("event e", "e.id", ""),
+        None | Some(EventState::Handled | EventState::Discarded | EventState::Duplicate) => {
+            ("event e", "e.id", "")
+        }
         Some(EventState::Unrouted) => ("unrouted s CROSS JOIN event e", "s.event_id", ""),
         Some(EventState::Dead) => ("dead_letter s CROSS JOIN event e", "s.event_id", "GROUP BY s.event_id"),
         Some(EventState::Pending) => ("unsettled s CROSS JOIN event e", "s.event_id", "GROUP BY s.event_id"),
     };
-    match filter.state {
-        None => {}
-        Some(EventState::Unrouted) => conditions.add("e.id = s.event_id"),
-        Some(EventState::Dead) => {
-            for text in ["e.id = s.event_id", NOT_HANDLED, NOT_UNROUTED] {
-                conditions.add(text);
-            }
-        }
+    let none_pending = format!(
+        "NOT EXISTS (SELECT 1 FROM unsettled s WHERE s.event_id = e.id AND {NOT_HANDLED} AND {NOT_LET_BE})"
+    );
+    let texts: &[&str] = match filter.state {
+        None => &[],
+        Some(EventState::Duplicate) => &["e.duplicate_of IS NOT NULL"],
+        Some(EventState::Unrouted) => &["e.id = s.event_id", OPEN_MARK],
+        Some(EventState::Dead) => &["e.id = s.event_id", OPEN_LETTER, NOT_HANDLED, NOT_UNROUTED],
         // A dead letter takes the event out of this list altogether.
-        Some(EventState::Pending) => {
-            for text in ["e.id = s.event_id", NOT_HANDLED, NOT_DEAD, NOT_UNROUTED] {
-                conditions.add(text);
-            }
-        }
-        Some(EventState::Handled) => {
-            let none =
-                format!("NOT EXISTS (SELECT 1 FROM unsettled s WHERE s.event_id = e.id AND {NOT_HANDLED})");
-            for text in [NOT_DEAD, NOT_UNROUTED, &none] {
-                conditions.add(text);
-            }
-        }
+        Some(EventState::Pending) => &["e.id = s.event_id", NOT_HANDLED, NOT_LET_BE, NOT_DEAD, NOT_UNROUTED],
+        Some(EventState::Discarded) => &[
+            "e.id IN (SELECT d.event_id FROM dead_letter d WHERE d.discarded_in IS NOT NULL AND NOT EXISTS \
+             (SELECT 1 FROM inbox i WHERE i.event_id = d.event_id AND i.consumer = d.consumer) \
+             UNION SELECT u.event_id FROM unrouted u WHERE u.discarded_in IS NOT NULL)",
+            NOT_DEAD,
+            NOT_UNROUTED,
+            &none_pending,
+        ],
+        Some(EventState::Handled) => &[NOT_DEAD, NOT_UNROUTED, NOT_DISCARDED, &none_pending],
+    };
+    for text in texts {
+        conditions.add(*text);
     }
+    if !matches!(filter.state, None | Some(EventState::Duplicate)) {
+        conditions.add("e.duplicate_of IS NULL");
+    }
+    conditions.with("e.id =", filter.id.as_ref());
     conditions.with("e.source =", filter.source.as_ref());
     conditions.with("e.provider =", filter.provider.as_ref());
     conditions.with("e.topic =", filter.topic.as_ref());
@@ -189,6 +234,12 @@ pub(crate) fn statement(filter: &EventFilter, page: &Page) -> (String, Vec<Value
     conditions.with("e.received_at <", filter.to);
     conditions.with(&format!("{id} >="), filter.from.map(|time| id_at(time, -CLOCK_SLACK_SECONDS)).as_ref());
     conditions.with(&format!("{id} <"), filter.to.map(|time| id_at(time, CLOCK_SLACK_SECONDS)).as_ref());
+    Chosen { from, id, group, conditions }
+}
+
+/// The statement of a page.
+pub(crate) fn statement(filter: &EventFilter, page: &Page) -> (String, Vec<Value>) {
+    let Chosen { from, id, group, mut conditions } = chosen(filter);
     conditions.with(&format!("{id} <"), page.cursor.as_ref());
     let clause = conditions.clause();
     let limit = conditions.bind(Value::Long(i64::from(page.limit) + 1));
@@ -200,11 +251,11 @@ pub(crate) fn statement(filter: &EventFilter, page: &Page) -> (String, Vec<Value
 }
 
 /// How far the clock in an id may be from the time of receipt: ids keep growing when the clock is set back.
-const CLOCK_SLACK_SECONDS: i64 = 3_600;
+pub(crate) const CLOCK_SLACK_SECONDS: i64 = 3_600;
 
 /// What the id of an event received at a time is at least: the first 48 bits of a UUIDv7 are milliseconds since 1970
 /// (RFC 9562, section 5.7). Lets a period be found by id.
-fn id_at(time: Timestamp, slack_seconds: i64) -> String {
+pub(crate) fn id_at(time: Timestamp, slack_seconds: i64) -> String {
     let milliseconds = (time.as_millisecond() + slack_seconds * 1_000).clamp(0, (1 << 48) - 1);
     format!("{:08x}-{:04x}", milliseconds >> 16, milliseconds & 0xffff)
 }
@@ -221,9 +272,22 @@ pub(crate) fn received_at(event: &event::Event) -> Timestamp {
 fn row(row: &AnyRow) -> Result<EventRow, StoreError> {
     let names = |column| row.try_get::<Option<String>, _>(column).map(Option::unwrap_or_default);
     let (takes, dead, handled) = (names("consumers")?, names("dead")?, names("handled")?);
-    let consumers =
-        by_consumer(takes.split_whitespace(), dead.split_whitespace(), handled.split_whitespace());
+    let discarded = names("discarded")?;
+    let consumers = by_consumer(
+        takes.split_whitespace(),
+        dead.split_whitespace(),
+        discarded.split_whitespace(),
+        handled.split_whitespace(),
+    );
+    let duplicate_of: Option<String> = row.try_get("duplicate_of")?;
     let unrouted: Option<i64> = row.try_get("unrouted_at")?;
+    let mark_discarded: Option<String> = row.try_get("mark_discarded_in")?;
+    let mark = match (&duplicate_of, unrouted, mark_discarded) {
+        (Some(_), ..) => Mark::Duplicate,
+        (None, Some(_), _) => Mark::Unrouted,
+        (None, None, Some(_)) => Mark::Discarded,
+        (None, None, None) => Mark::None,
+    };
     Ok(EventRow {
         id: row.try_get("id")?,
         source: row.try_get("source")?,
@@ -231,8 +295,9 @@ fn row(row: &AnyRow) -> Result<EventRow, StoreError> {
         topic: row.try_get("topic")?,
         subject: row.try_get("subject")?,
         received_at: time(row, "received_at")?,
-        state: EventState::of(unrouted.is_some(), &consumers),
+        state: EventState::of(mark, &consumers),
         consumers,
+        duplicate_of,
     })
 }
 

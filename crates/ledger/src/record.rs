@@ -1,13 +1,16 @@
-//! The four recorders: one for each fixed queue.
+//! The recorders: one for each fixed queue.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use consumer::{Consumer, Failure, Recorder, Runtime, Subscription};
-use event::{Event, Message, header};
+use event::{Event, EventId, Message, SourceName, header};
+use serde::Deserialize;
+use store::seen::{self, Sighting};
 use store::{Row, Tx};
 
+use crate::dead::{error_group, group_id};
 use crate::events::received_at;
 use crate::filed::{Filed, json, text};
 use crate::statement::{Value, insert};
@@ -19,11 +22,12 @@ const PREFETCH: u16 = 200;
 /// which consumers an event waits for.
 pub fn consumers(runtime: Runtime, subscriptions: &[Subscription]) -> Vec<Consumer> {
     let prefix = runtime.layout.queue("").to_string();
-    let recorders: [(&str, Arc<dyn Recorder>); 4] = [
+    let recorders: [(&str, Arc<dyn Recorder>); 5] = [
         ("ledger", Arc::new(Events { subscriptions: subscriptions.to_vec() })),
         ("unrouted", Arc::new(Unrouted)),
         ("rejected", Arc::new(Rejected)),
         ("dead", Arc::new(DeadLetters { prefix })),
+        ("tallies", Arc::new(Tallies)),
     ];
     recorders
         .into_iter()
@@ -64,7 +68,21 @@ impl Events {
 #[async_trait]
 impl Recorder for Events {
     async fn record(&self, messages: &[Message], tx: &mut Tx) -> Result<(), Failure> {
+        let sightings: Vec<_> = messages
+            .iter()
+            .filter_map(|message| Sighting::of(&Event::from_message(message).ok()?, message))
+            .collect();
+        let to_consumer: HashMap<&str, &str> = messages
+            .iter()
+            .filter_map(|message| Some((message.message_id.as_str(), message.text(header::TO_CONSUMER)?)))
+            .collect();
         let events = events(messages)?;
+        let duplicates = seen::duplicates(tx, &sightings).await?;
+        let takers = |event: &Event| match to_consumer.get(event.id.to_string().as_str()) {
+            _ if duplicates.contains_key(&event.id) => Vec::new(),
+            Some(name) => vec![*name],
+            None => self.takers(event),
+        };
         let row = |event: &Event| {
             vec![
                 Value::from(&event.id),
@@ -73,12 +91,13 @@ impl Recorder for Events {
                 Value::from(&event.topic),
                 Value::Text(event.subject.as_ref().map(ToString::to_string)),
                 Value::from(received_at(event)),
-                Value::Text(Some(self.takers(event).join(" "))),
+                Value::Text(Some(takers(event).join(" "))),
                 text(&event.content_type),
                 long(event.data.len()),
                 Value::Text(event.traceparent.clone()),
                 Value::Text(event.replay_of.as_ref().map(ToString::to_string)),
                 Value::Long(event.repaired.into()),
+                Value::Text(duplicates.get(&event.id).map(ToString::to_string)),
                 json(&event.headers),
                 Value::Bytes(event.data.to_vec()),
             ]
@@ -87,7 +106,7 @@ impl Recorder for Events {
         let returned = insert(
             tx,
             "event (id, source, provider, topic, subject, received_at, consumers, content_type, size, \
-             traceparent, replay_of, repaired, headers, body)",
+             traceparent, replay_of, repaired, duplicate_of, headers, body)",
             "ON CONFLICT (id) DO NOTHING RETURNING id",
             &rows,
         )
@@ -97,7 +116,7 @@ impl Recorder for Events {
         let unsettled: Vec<_> = events
             .iter()
             .filter(|event| new.contains(&event.id.to_string()))
-            .flat_map(|event| self.takers(event).into_iter().map(|name| (event.id, name)))
+            .flat_map(|event| takers(event).into_iter().map(|name| (event.id, name)))
             .map(|(id, name)| vec![Value::from(&id), Value::from(&name)])
             .collect();
         insert(
@@ -118,6 +137,10 @@ pub(crate) struct Unrouted;
 impl Recorder for Unrouted {
     async fn record(&self, messages: &[Message], tx: &mut Tx) -> Result<(), Failure> {
         let now = event::now();
+        let jobs: HashMap<&str, &str> = messages
+            .iter()
+            .filter_map(|message| Some((message.message_id.as_str(), message.text(header::JOB)?)))
+            .collect();
         let row = |event: &Event| {
             vec![
                 Value::from(&event.id),
@@ -127,13 +150,19 @@ impl Recorder for Unrouted {
                 Value::Text(event.subject.as_ref().map(ToString::to_string)),
                 Value::from(received_at(event)),
                 Value::from(now),
+                Value::Text(jobs.get(event.id.to_string().as_str()).map(ToString::to_string)),
             ]
         };
-        let rows: Vec<_> = events(messages)?.iter().map(row).collect();
+        let mut events = events(messages)?;
+        // A statement may not update a row twice.
+        events.dedup_by_key(|event| event.id);
+        let rows: Vec<_> = events.iter().map(row).collect();
         insert(
             tx,
-            "unrouted (event_id, source, provider, topic, subject, received_at, marked_at)",
-            "ON CONFLICT (event_id) DO NOTHING",
+            "unrouted (event_id, source, provider, topic, subject, received_at, marked_at, marked_in)",
+            // One that was sent again and comes back is open again.
+            "ON CONFLICT (event_id) DO UPDATE SET marked_in = excluded.marked_in \
+             WHERE excluded.marked_in > coalesce(unrouted.marked_in, '')",
             &rows,
         )
         .await?;
@@ -230,6 +259,10 @@ impl Recorder for DeadLetters {
                 Value::from(failed_at),
                 text(&message.content_type),
                 filed.headers(),
+                text(&error_group(&error)),
+                text(&group_id(&consumer, &error)),
+                text(message.text(header::HISTORY).unwrap_or("[]")),
+                Value::Text(message.text(header::JOB).map(str::to_owned)),
                 Value::Bytes(message.body.to_vec()),
             ];
             rows.push(((filed.id, consumer), row));
@@ -240,16 +273,79 @@ impl Recorder for DeadLetters {
             insert(
                 tx,
                 "dead_letter (event_id, consumer, source, provider, topic, attempts, error, first_failed_at, \
-                 failed_at, content_type, headers, body)",
+                 failed_at, content_type, headers, error_group, group_id, history, died_in, body)",
                 // A letter that was sent again and died again replaces the first; the same letter says nothing new.
                 "ON CONFLICT (event_id, consumer) DO UPDATE SET attempts = excluded.attempts, \
                  error = excluded.error, first_failed_at = excluded.first_failed_at, \
-                 failed_at = excluded.failed_at, headers = excluded.headers \
+                 failed_at = excluded.failed_at, headers = excluded.headers, \
+                 error_group = excluded.error_group, group_id = excluded.group_id, \
+                 history = excluded.history, discarded_in = NULL, \
+                 died_in = CASE WHEN excluded.died_in > coalesce(dead_letter.died_in, '') \
+                 THEN excluded.died_in ELSE dead_letter.died_in END \
                  WHERE excluded.failed_at > dead_letter.failed_at",
                 &[row],
             )
             .await?;
         }
+        Ok(())
+    }
+}
+
+/// Keeps what each ingress says it has answered.
+struct Tallies;
+
+/// A tally as an ingress tells it.
+#[derive(Deserialize)]
+struct Tally {
+    ingress: EventId,
+    counts: Vec<TallyRow>,
+}
+
+#[derive(Deserialize)]
+struct TallyRow {
+    source: SourceName,
+    day: String,
+    accepted: i64,
+    rejected: i64,
+}
+
+#[async_trait]
+impl Recorder for Tallies {
+    async fn record(&self, messages: &[Message], tx: &mut Tx) -> Result<(), Failure> {
+        let mut rows = BTreeMap::new();
+        for message in messages {
+            let tally: Tally = serde_json::from_slice(&message.body)
+                .map_err(|error| Failure::Permanent(format!("the message is not a tally: {error}")))?;
+            for TallyRow { source, day, accepted, rejected } in tally.counts {
+                let counts =
+                    rows.entry((tally.ingress.to_string(), source.to_string(), day)).or_insert((0, 0));
+                *counts = (accepted.max(counts.0), rejected.max(counts.1));
+            }
+        }
+        let now = event::now();
+        let row =
+            |((ingress, source, day), (accepted, rejected)): (&(String, String, String), &(i64, i64))| {
+                let (accepted, rejected) = (Value::Long(*accepted), Value::Long(*rejected));
+                vec![
+                    Value::from(ingress),
+                    Value::from(source),
+                    text(day),
+                    accepted,
+                    rejected,
+                    Value::from(now),
+                ]
+            };
+        let rows: Vec<_> = rows.iter().map(row).collect();
+        insert(
+            tx,
+            "tally (ingress, source, day, accepted, rejected, reported_at)",
+            // Counts only grow: an older message changes nothing.
+            "ON CONFLICT (ingress, source, day) DO UPDATE SET accepted = excluded.accepted, \
+             rejected = excluded.rejected, reported_at = excluded.reported_at \
+             WHERE excluded.accepted + excluded.rejected > tally.accepted + tally.rejected",
+            &rows,
+        )
+        .await?;
         Ok(())
     }
 }

@@ -12,6 +12,9 @@ use crate::statement::{Conditions, Value, fetch, time};
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct RejectedFilter {
+    /// The rejected body's id.
+    #[param(value_type = Option<String>)]
+    pub id: Option<EventId>,
     /// The configured sender.
     #[param(value_type = Option<String>)]
     pub source: Option<SourceName>,
@@ -64,7 +67,7 @@ fn row(row: &AnyRow) -> Result<RejectedRow, StoreError> {
     })
 }
 
-/// A page of rejected bodies, newest first. The cursor is the id of the page's last.
+/// A page of the rejected bodies that nobody sent again or discarded, newest first. The cursor is the id of the page's last.
 pub async fn rejected(
     connection: &mut Connection,
     filter: &RejectedFilter,
@@ -76,10 +79,18 @@ pub async fn rejected(
     Ok(Paged::cut(rows, page, |row: &RejectedRow| row.id.clone()))
 }
 
-pub(crate) fn statement(filter: &RejectedFilter, page: &Page) -> (String, Vec<Value>) {
+/// What is open and fits.
+pub(crate) fn chosen(filter: &RejectedFilter) -> Conditions {
     let mut conditions = Conditions::default();
+    conditions.add("resent_in IS NULL AND discarded_in IS NULL");
+    conditions.with("id =", filter.id.as_ref());
     conditions.with("source =", filter.source.as_ref());
     conditions.with("provider =", filter.provider.as_ref());
+    conditions
+}
+
+pub(crate) fn statement(filter: &RejectedFilter, page: &Page) -> (String, Vec<Value>) {
+    let mut conditions = chosen(filter);
     conditions.with("id <", page.cursor.as_ref());
     let clause = conditions.clause();
     let limit = conditions.bind(Value::Long(i64::from(page.limit) + 1));

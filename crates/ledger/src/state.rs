@@ -15,6 +15,8 @@ pub enum ConsumerState {
     Handled,
     /// The consumer gave up.
     Dead,
+    /// The consumer gave up, and an operator let it be.
+    Discarded,
 }
 
 /// What became of an event.
@@ -29,19 +31,36 @@ pub enum EventState {
     Dead,
     /// No queue is bound to its topic.
     Unrouted,
+    /// An operator let it be: a dead letter of it, or that nobody takes it.
+    Discarded,
+    /// Its sender had sent the same before: it is handed to nobody.
+    Duplicate,
 }
 
 impl EventState {
-    /// The state of an event with this mark and these consumers.
-    pub(crate) fn of(unrouted: bool, consumers: &BTreeMap<String, ConsumerState>) -> Self {
+    /// The state of an event with these marks and these consumers.
+    pub(crate) fn of(mark: Mark, consumers: &BTreeMap<String, ConsumerState>) -> Self {
         let any = |state| consumers.values().any(|other| *other == state);
-        match () {
-            () if unrouted => Self::Unrouted,
-            () if any(ConsumerState::Dead) => Self::Dead,
-            () if any(ConsumerState::Pending) => Self::Pending,
-            () => Self::Handled,
+        match mark {
+            Mark::Duplicate => Self::Duplicate,
+            Mark::Unrouted => Self::Unrouted,
+            _ if any(ConsumerState::Dead) => Self::Dead,
+            _ if any(ConsumerState::Pending) => Self::Pending,
+            Mark::Discarded => Self::Discarded,
+            Mark::None if any(ConsumerState::Discarded) => Self::Discarded,
+            Mark::None => Self::Handled,
         }
     }
+}
+
+/// What is said of an event as a whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mark {
+    None,
+    Duplicate,
+    Unrouted,
+    /// It was unrouted, and is discarded.
+    Discarded,
 }
 
 /// The state at each consumer that takes the event, has handled it or gave it up. What has had its effect is handled,
@@ -49,6 +68,7 @@ impl EventState {
 pub(crate) fn by_consumer<'a>(
     takes: impl IntoIterator<Item = &'a str>,
     dead: impl IntoIterator<Item = &'a str>,
+    discarded: impl IntoIterator<Item = &'a str>,
     handled: impl IntoIterator<Item = &'a str>,
 ) -> BTreeMap<String, ConsumerState> {
     let each = |names: &mut dyn Iterator<Item = &'a str>, state| -> Vec<_> {
@@ -57,6 +77,7 @@ pub(crate) fn by_consumer<'a>(
     // A later entry replaces an earlier one.
     let mut states = each(&mut takes.into_iter(), ConsumerState::Pending);
     states.extend(each(&mut dead.into_iter(), ConsumerState::Dead));
+    states.extend(each(&mut discarded.into_iter(), ConsumerState::Discarded));
     states.extend(each(&mut handled.into_iter(), ConsumerState::Handled));
     states.into_iter().collect()
 }
@@ -68,10 +89,20 @@ mod tests {
     #[test]
     fn the_worst_of_the_consumers_is_the_state_of_the_event() {
         let check = |takes: &[&'static str], dead: &[&'static str], handled: &[&'static str], expect| {
-            let states = by_consumer(takes.iter().copied(), dead.iter().copied(), handled.iter().copied());
-            assert_eq!(EventState::of(false, &states), expect, "{states:?}");
-            assert_eq!(EventState::of(true, &states), EventState::Unrouted);
+            let names = |names: &[&'static str]| names.to_vec();
+            let states = by_consumer(names(takes), names(dead), [], names(handled));
+            assert_eq!(EventState::of(Mark::None, &states), expect, "{states:?}");
+            assert_eq!(EventState::of(Mark::Unrouted, &states), EventState::Unrouted);
+            assert_eq!(EventState::of(Mark::Duplicate, &states), EventState::Duplicate);
+            let discarded = if expect == EventState::Handled { EventState::Discarded } else { expect };
+            assert_eq!(EventState::of(Mark::Discarded, &states), discarded);
         };
+        let discarded = |handled: &[&'static str]| {
+            EventState::of(Mark::None, &by_consumer(["a", "b"], [], ["b"], handled.to_vec()))
+        };
+        assert_eq!(discarded(&[]), EventState::Pending);
+        assert_eq!(discarded(&["a"]), EventState::Discarded);
+        assert_eq!(discarded(&["a", "b"]), EventState::Handled);
         check(&[], &[], &[], EventState::Handled);
         check(&["a", "b"], &[], &["a"], EventState::Pending);
         check(&["a", "b"], &[], &["a", "b"], EventState::Handled);

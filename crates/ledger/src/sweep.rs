@@ -1,6 +1,6 @@
 //! The sweep: takes what is settled out of `unsettled`, so that looking for what is pending stays quick.
 //!
-//! No answer depends on it: every reader asks the inbox and the dead letters too.
+//! No answer depends on it: every reader asks the inbox and the dead letters too. It also forgets old keys of facts.
 
 use std::time::{Duration, Instant};
 
@@ -16,18 +16,21 @@ const STEP: i64 = 512;
 /// The shortest pause between two sweeps.
 const PAUSE: Duration = Duration::from_secs(5);
 
+/// How long after their window the keys are kept by which senders' duplicates are known.
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+
 /// A sweep may take this part of the time.
 const SHARE: u32 = 20;
 
-/// Deletes every row whose consumer has handled the event or given it up, in small transactions. Gives their number.
+/// Deletes every row whose consumer has handled the event, in small transactions. Gives their number. What was given up may
+/// be sent again, and stays.
 pub async fn sweep(store: &Store) -> Result<u64, StoreError> {
     let mut swept = 0;
     let (mut id, mut consumer) = (String::new(), String::new());
     loop {
         // Found outside a transaction: what is pending is passed over without keeping anyone from writing.
         let text = "SELECT s.event_id, s.consumer FROM unsettled s WHERE (s.event_id, s.consumer) > ($1, $2) \
-             AND (EXISTS (SELECT 1 FROM inbox i WHERE i.event_id = s.event_id AND i.consumer = s.consumer) \
-             OR EXISTS (SELECT 1 FROM dead_letter d WHERE d.event_id = s.event_id AND d.consumer = s.consumer)) \
+             AND EXISTS (SELECT 1 FROM inbox i WHERE i.event_id = s.event_id AND i.consumer = s.consumer) \
              ORDER BY s.event_id, s.consumer LIMIT $3";
         let values = vec![Value::from(&id), Value::from(&consumer), Value::Long(STEP)];
         let rows = fetch(&mut *store.read().await?, text.to_owned(), values).await?;
@@ -38,7 +41,7 @@ pub async fn sweep(store: &Store) -> Result<u64, StoreError> {
         let Some(last) = keys.last() else { return Ok(swept) };
         let mut tx = store.begin().await?;
         for chunk in chunks(&keys) {
-            // Settled once is settled for good, so the rows need no second look.
+            // Handled once is handled for good, so the rows need no second look.
             let values = chunk.iter().flat_map(|(id, consumer)| [Value::from(id), Value::from(consumer)]);
             let text = format!(
                 "DELETE FROM unsettled WHERE (event_id, consumer) IN (VALUES {})",
@@ -56,6 +59,11 @@ pub async fn sweep(store: &Store) -> Result<u64, StoreError> {
 pub async fn sweep_until(store: Store, stop: CancellationToken) {
     while !stop.is_cancelled() {
         let started = Instant::now();
+        // Long past, so that what waited in a queue all the while still meets its key.
+        let long_ago = event::now() - FORGOTTEN_AFTER;
+        if let Err(error) = store::seen::forget(&store, long_ago).await {
+            warn!("keys of facts are not forgotten, tried again later: {error}");
+        }
         match sweep(&store).await {
             Ok(swept) => debug!(swept, "swept"),
             Err(error) => warn!("not swept, tried again later: {error}"),

@@ -275,6 +275,7 @@ async fn each_filter_alone_and_together_gives_exactly_what_fits() {
                     for subject in [None, Some(Subject::new("order", "3"))] {
                         for (from, to) in [(None, None), (at(20), None), (None, at(60)), (at(20), at(60))] {
                             let filter = EventFilter {
+                                id: None,
                                 source: source.clone(),
                                 provider: provider.clone(),
                                 topic: topic.clone(),
@@ -481,7 +482,7 @@ async fn rejected_bodies_and_marks_are_listed_by_source() {
     }
     let mut connection = store.read().await.unwrap();
     let source = SourceName::new("go-1").ok();
-    let filter = RejectedFilter { source: source.clone(), provider: None };
+    let filter = RejectedFilter { source: source.clone(), ..Default::default() };
     let first = rejected(&mut connection, &filter, &Page::first(1)).await.unwrap();
     assert_eq!(first.items[0].id, events[2].id.to_string());
     assert_eq!(first.items[0].cause, "not JSON:\u{fffd} byte 3");
@@ -525,7 +526,7 @@ async fn every_list_walks_an_index_in_its_order() {
     ] {
         statements.push(crate::events::statement(&filter, &cursor));
     }
-    let filter = RejectedFilter { source: source.clone(), provider: provider.clone() };
+    let filter = RejectedFilter { source: source.clone(), provider: provider.clone(), id: None };
     statements.push(crate::rejected::statement(&RejectedFilter { source: None, ..filter.clone() }, &cursor));
     statements.push(crate::rejected::statement(&RejectedFilter { provider: None, ..filter }, &cursor));
     statements.push(crate::rejected::statement(&RejectedFilter::default(), &cursor));

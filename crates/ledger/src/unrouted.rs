@@ -1,16 +1,20 @@
 //! Reading the marks of events that no queue is bound to.
 
-use event::{ProviderName, SourceName, Timestamp, Topic};
+use event::{EventId, ProviderName, SourceName, Timestamp, Topic};
 use serde::{Deserialize, Serialize};
 use store::{AnyRow, Connection, Page, Paged, Row, StoreError};
 use utoipa::{IntoParams, ToSchema};
 
+use crate::events::OPEN_MARK;
 use crate::statement::{Conditions, Value, fetch, time};
 
 /// Which marks to list: all that is given must fit.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct UnroutedFilter {
+    /// The event's id.
+    #[param(value_type = Option<String>)]
+    pub id: Option<EventId>,
     /// The configured sender.
     #[param(value_type = Option<String>)]
     pub source: Option<SourceName>,
@@ -67,17 +71,28 @@ pub async fn unrouted(
     Ok(Paged::cut(rows, page, |row: &UnroutedRow| row.id.clone()))
 }
 
-pub(crate) fn statement(filter: &UnroutedFilter, page: &Page) -> (String, Vec<Value>) {
+/// What is open and fits.
+pub(crate) fn chosen(filter: &UnroutedFilter) -> Conditions {
     let mut conditions = Conditions::default();
-    conditions.with("source =", filter.source.as_ref());
-    conditions.with("provider =", filter.provider.as_ref());
-    conditions.with("topic =", filter.topic.as_ref());
-    conditions.with("event_id <", page.cursor.as_ref());
+    conditions.add(OPEN_MARK);
+    // What its sender had sent before is handed to nobody anyway.
+    conditions
+        .add("NOT EXISTS (SELECT 1 FROM event e WHERE e.id = s.event_id AND e.duplicate_of IS NOT NULL)");
+    conditions.with("s.event_id =", filter.id.as_ref());
+    conditions.with("s.source =", filter.source.as_ref());
+    conditions.with("s.provider =", filter.provider.as_ref());
+    conditions.with("s.topic =", filter.topic.as_ref());
+    conditions
+}
+
+pub(crate) fn statement(filter: &UnroutedFilter, page: &Page) -> (String, Vec<Value>) {
+    let mut conditions = chosen(filter);
+    conditions.with("s.event_id <", page.cursor.as_ref());
     let clause = conditions.clause();
     let limit = conditions.bind(Value::Long(i64::from(page.limit) + 1));
     let text = format!(
-        "SELECT event_id, source, provider, topic, subject, received_at, marked_at FROM unrouted {clause} \
-         ORDER BY event_id DESC LIMIT {limit}"
+        "SELECT s.event_id, s.source, s.provider, s.topic, s.subject, s.received_at, s.marked_at FROM unrouted s \
+         {clause} ORDER BY s.event_id DESC LIMIT {limit}"
     );
     (text, conditions.values)
 }

@@ -1,0 +1,215 @@
+//! Jobs: what an operator asks to be done to many recorded rows. Replay events; retry or discard dead letters, rejected
+//! bodies and unrouted events.
+//!
+//! ```text
+//! ask ──▶ job (counted) ──▶ runner: choose the next rows ▸ publish, confirmed ▸ commit marks and progress ──▶ done
+//!                              └─(killed in between)──▶ the same rows again, under the same ids
+//! ```
+//!
+//! A job goes through the rows that were there when it was made, oldest first, and stays on record: who asked for what,
+//! when, and how many it was. What it sends carries the job's id ([`event::header::JOB`]). A replayed event keeps its id,
+//! so that only consumers act that have not handled it; with `again` it gets an id of its own, derived from the job's and
+//! its own, and every consumer acts once more. Nothing is promised about order among what is sent.
+
+mod resend;
+mod runner;
+mod selection;
+mod table;
+
+use std::sync::Arc;
+
+use event::{Event, EventId, Timestamp};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use store::StoreError;
+use utoipa::ToSchema;
+
+pub use runner::Runner;
+pub use selection::RejectedBody;
+pub use table::{cancel, count, create, list, show};
+
+/// Reads a rejected body once more: the event that it is now, or why it still cannot be used.
+pub type Reread = Arc<dyn Fn(&RejectedBody) -> Result<Event, String> + Send + Sync>;
+
+/// What is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Action {
+    /// Recorded events are sent again, whatever became of them.
+    Replay,
+    /// What is open is sent again.
+    Retry,
+    /// What is open is let be.
+    Discard,
+}
+
+/// What it is done to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum What {
+    /// Accepted events.
+    Events,
+    /// Dead letters.
+    Dead,
+    /// Rejected bodies.
+    Rejected,
+    /// Events that nobody is bound to.
+    Unrouted,
+}
+
+/// Where a job is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum JobState {
+    /// Nobody works on it yet.
+    Waiting,
+    /// A console works on it, or will go on.
+    Running,
+    /// It has gone through all rows.
+    Done,
+    /// An operator ended it.
+    Cancelled,
+    /// It cannot be done.
+    Failed,
+}
+
+/// What an operator asks for.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewJob {
+    /// What is done.
+    pub action: Action,
+    /// What it is done to.
+    pub what: What,
+    /// Which rows: the parameters of the list.
+    #[serde(default)]
+    #[schema(value_type = Object)]
+    pub filter: Value,
+    /// Of a replay: the one consumer it is for; all by default.
+    #[serde(default)]
+    pub to_consumer: Option<String>,
+    /// Of a replay: consumers that have handled the event handle it once more.
+    #[serde(default)]
+    pub again: bool,
+    /// The most rows per second.
+    #[serde(default)]
+    pub rate: Option<u32>,
+    /// Of a discard: why.
+    #[serde(default)]
+    pub reason: Option<String>,
+    /// Who asks.
+    pub requested_by: String,
+    /// Only count.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// A job as it is on record.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Job {
+    /// Its id, in header `malote_job` of what it sends.
+    pub id: String,
+    /// What is done.
+    pub action: Action,
+    /// What it is done to.
+    pub what: What,
+    /// Which rows.
+    #[schema(value_type = Object)]
+    pub filter: Value,
+    /// The one consumer it is for.
+    pub to_consumer: Option<String>,
+    /// Whether consumers that have handled an event handle it once more.
+    pub again: bool,
+    /// The most rows per second.
+    pub rate: Option<u32>,
+    /// Why rows are discarded.
+    pub reason: Option<String>,
+    /// Who asked.
+    pub requested_by: String,
+    /// When.
+    #[schema(value_type = String, format = DateTime)]
+    pub requested_at: Timestamp,
+    /// Where it is.
+    pub state: JobState,
+    /// How many rows fitted when it was made.
+    pub total: i64,
+    /// How many it has gone through.
+    pub progress: i64,
+    /// How many of those were sent or discarded; the others could not be, see `trouble`.
+    pub sent: i64,
+    /// What it waits for, why it failed, or why rows were not sent.
+    pub trouble: String,
+    /// When work began.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub started_at: Option<Timestamp>,
+    /// When it ended.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub finished_at: Option<Timestamp>,
+    /// The key of the last row it has gone through.
+    #[serde(skip)]
+    resume_after: String,
+}
+
+impl Job {
+    fn id(&self) -> EventId {
+        self.id.parse().expect("the table holds the ids it was given")
+    }
+}
+
+/// The most characters of a reason and of who asks.
+const TEXT_LIMIT_CHARS: usize = 200;
+
+/// Why a job is not made.
+#[derive(Debug, thiserror::Error)]
+pub enum JobError {
+    /// It asks for something that cannot be.
+    #[error("{0}")]
+    Unfit(String),
+    /// The database did not do its part.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl NewJob {
+    /// What is wrong with it, as far as that shows before rows are looked for.
+    pub fn check(&self, consumers: &[&str]) -> Result<(), JobError> {
+        let wrong = |text: String| Err(JobError::Unfit(text));
+        match (self.action, self.what) {
+            (Action::Replay, What::Events)
+            | (Action::Retry | Action::Discard, What::Dead | What::Rejected | What::Unrouted) => {}
+            (Action::Replay, _) => {
+                return wrong("what: only events are replayed; retry takes the others".into());
+            }
+            (Action::Retry | Action::Discard, What::Events) => {
+                return wrong("what: expected dead, rejected or unrouted; events are replayed".into());
+            }
+        }
+        if self.action != Action::Replay && (self.again || self.to_consumer.is_some()) {
+            return wrong("again and to_consumer go with replay only".into());
+        }
+        if let Some(name) = self.to_consumer.as_deref().filter(|name| !consumers.contains(name)) {
+            return wrong(format!(
+                "to_consumer: there is no consumer {name:?}; expected one of {}",
+                consumers.join(", ")
+            ));
+        }
+        if self.rate == Some(0) {
+            return wrong("rate: expected a number of at least 1, of rows per second".into());
+        }
+        let reason = self.reason.as_deref().map_or("", str::trim);
+        match (self.action, reason.is_empty()) {
+            (Action::Discard, true) => return wrong("reason: say why the rows are discarded".into()),
+            (Action::Replay | Action::Retry, false) => return wrong("reason: goes with discard only".into()),
+            (Action::Discard, false) | (Action::Replay | Action::Retry, true) => {}
+        }
+        for (name, text) in [("requested_by", self.requested_by.as_str()), ("reason", reason)] {
+            if text.chars().count() > TEXT_LIMIT_CHARS || text.contains('\0') {
+                return wrong(format!("{name}: expected at most {TEXT_LIMIT_CHARS} characters, and no NUL"));
+            }
+        }
+        if self.requested_by.trim().is_empty() {
+            return wrong("requested_by: say who asks".into());
+        }
+        selection::Selection::new(self.what, &self.filter).map(drop)
+    }
+}

@@ -1,0 +1,397 @@
+//! Works on jobs: a part of the console role.
+//!
+//! Promises that a row counts as gone through only after what was sent of it is confirmed; that a job whose console ends
+//! goes on at another one, or at the next start; and that it goes no faster than its rate.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use broker::{DynBroker, Layout, PublishError};
+use consumer::Subscription;
+use event::{Chain, EventId, Timestamp};
+use futures_util::future::join_all;
+use store::{Row, Store, StoreError, Tx};
+use tokio::time::{Instant, sleep, sleep_until};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::resend::{self, Outgoing};
+use super::selection::{Letter, Recorded, RejectedBody, Rows, Selection};
+use super::{Action, Job, Reread, table};
+use crate::statement::{Value, fetch, insert};
+
+/// The most rows gone through at once.
+const BATCH: u32 = 100;
+
+/// How often a console looks for a job.
+const IDLE: Duration = Duration::from_millis(500);
+
+/// How long a job is its console's, from its last batch on.
+const LEASE: Duration = Duration::from_secs(15);
+
+/// The pauses while broker or database are away: doubles.
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// What a console works on jobs with.
+pub struct Runner {
+    /// Where what is sent again goes.
+    pub broker: DynBroker,
+    /// The names of exchanges and queues.
+    pub layout: Layout,
+    /// Where the jobs and the record are.
+    pub store: Store,
+    /// What all our consumers read.
+    pub subscriptions: Vec<Subscription>,
+    /// Reads a rejected body once more.
+    pub reread: Reread,
+}
+
+/// Why a step came to nothing.
+enum Trouble {
+    Broker(PublishError),
+    Store(StoreError),
+}
+
+impl From<StoreError> for Trouble {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl std::fmt::Display for Trouble {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Broker(error) => write!(f, "the broker does not take what is sent: {}", Chain(error)),
+            Self::Store(error) => Chain(error).fmt(f),
+        }
+    }
+}
+
+/// How a step ends.
+enum Step {
+    /// So many rows were gone through, and there may be more.
+    Went(u32),
+    /// There are no more rows, the job was cancelled, or another console has it.
+    Ended,
+}
+
+/// What is written down of a row that was gone through.
+enum Mark {
+    /// An event was sent to these consumers.
+    Event {
+        id: EventId,
+        known: String,
+        targets: Vec<String>,
+    },
+    Letter {
+        event_id: String,
+        consumer: String,
+    },
+    Rejected {
+        id: EventId,
+    },
+    /// A rejected body that still cannot be used: its cause.
+    Unusable {
+        id: EventId,
+        cause: String,
+    },
+    /// Nothing: a letter that cannot go back, or an event under a new id, which is on record itself.
+    None,
+}
+
+/// What becomes of a batch.
+#[derive(Default)]
+struct Plan {
+    outgoing: Vec<Outgoing>,
+    marks: Vec<Mark>,
+    sent: i64,
+    /// Why rows were not sent.
+    unsent: BTreeSet<String>,
+}
+
+impl Runner {
+    /// Works until `stop` is cancelled; what is under way goes on at the next start.
+    pub async fn run(self, stop: CancellationToken) {
+        let worker = EventId::generate().to_string();
+        let mut pause = FIRST_PAUSE;
+        while !stop.is_cancelled() {
+            let now = event::now();
+            match table::take(&self.store, &worker, now, now + LEASE).await {
+                Ok(Some(job)) => {
+                    pause = FIRST_PAUSE;
+                    info!(job = job.id, "works on a job");
+                    self.work(job, &worker, &stop).await;
+                }
+                Ok(None) => {
+                    stop.run_until_cancelled(sleep(IDLE)).await;
+                }
+                Err(error) => {
+                    warn!("jobs wait: {}", Chain(&error));
+                    stop.run_until_cancelled(sleep(pause)).await;
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                }
+            }
+        }
+    }
+
+    async fn work(&self, mut job: Job, worker: &str, stop: &CancellationToken) {
+        let selection = match Selection::new(job.what, &job.filter) {
+            Ok(selection) => selection,
+            Err(error) => {
+                let ended = self.end(&job, worker, "failed", &error.to_string()).await;
+                return ended.unwrap_or_else(|error| warn!("jobs wait: {}", Chain(&error)));
+            }
+        };
+        let limit = job.rate.map_or(BATCH, |rate| (rate / 10).clamp(1, BATCH));
+        let mut pause = FIRST_PAUSE;
+        let mut due = Instant::now();
+        while !stop.is_cancelled() {
+            match self.step(&mut job, &selection, limit, worker).await {
+                Ok(Step::Ended) => return,
+                Ok(Step::Went(rows)) => {
+                    pause = FIRST_PAUSE;
+                    if let Some(rate) = job.rate {
+                        // What was late is not made up for beyond a second.
+                        due = due.max(Instant::now() - Duration::from_secs(1))
+                            + Duration::from_secs(1) * rows / rate;
+                        stop.run_until_cancelled(sleep_until(due)).await;
+                    }
+                }
+                Err(trouble) => {
+                    warn!(job = job.id, "the job waits: {trouble}");
+                    // Where the database is away it cannot be told; then it is not the job's trouble alone.
+                    let _ = self.tell(&job, worker, &trouble.to_string()).await;
+                    stop.run_until_cancelled(sleep(pause)).await;
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                }
+            }
+        }
+        // For whoever comes next; without this it waits for the end of the lease.
+        let _ = self.give_back(&job, worker).await;
+    }
+
+    async fn step(
+        &self,
+        job: &mut Job,
+        selection: &Selection,
+        limit: u32,
+        worker: &str,
+    ) -> Result<Step, Trouble> {
+        let next = {
+            let mut connection = self.store.read().await?;
+            selection.next(&mut connection, job.id(), &job.resume_after, limit as usize).await?
+        };
+        let Some((rows, last)) = next else {
+            let unsent = job.progress - job.sent;
+            let trouble =
+                if unsent > 0 { format!("{unsent} not sent: {}", job.trouble) } else { String::new() };
+            self.end(job, worker, "done", &trouble).await?;
+            return Ok(Step::Ended);
+        };
+        let count = match &rows {
+            Rows::Events(rows) => rows.len(),
+            Rows::Letters(rows) => rows.len(),
+            Rows::Rejected(rows) => rows.len(),
+        };
+        let mut plan = Plan::default();
+        match rows {
+            Rows::Events(rows) => rows.iter().for_each(|row| self.plan_event(row, job, &mut plan)),
+            Rows::Letters(rows) => rows.iter().for_each(|row| self.plan_letter(row, job, &mut plan)),
+            Rows::Rejected(rows) => rows.iter().for_each(|row| self.plan_rejected(row, job, &mut plan)),
+        }
+        let publish = |Outgoing { exchange, routing_key, message }: Outgoing| async move {
+            self.broker.publish(&exchange, &routing_key, message).await
+        };
+        let published = join_all(std::mem::take(&mut plan.outgoing).into_iter().map(publish)).await;
+        if let Some(error) = published.into_iter().find_map(Result::err) {
+            return Err(Trouble::Broker(error));
+        }
+        let is_mine = self.commit(job, plan, count, &last, worker).await?;
+        Ok(if is_mine { Step::Went(u32::try_from(count).unwrap_or(u32::MAX)) } else { Step::Ended })
+    }
+
+    fn plan_event(&self, row: &Recorded, job: &Job, plan: &mut Plan) {
+        plan.sent += 1;
+        let id = row.event.id;
+        if job.action == Action::Discard {
+            // The only events that are discarded are unrouted ones.
+            plan.marks.push(Mark::Event { id, known: String::new(), targets: Vec::new() });
+            return;
+        }
+        plan.outgoing.extend(resend::replay(row, job, &self.layout));
+        let targets: Vec<String> = match &job.to_consumer {
+            Some(name) => vec![name.clone()],
+            None => self.takers(&row.event),
+        };
+        plan.marks.push(match job.again {
+            true => Mark::None,
+            false => Mark::Event { id, known: row.consumers.clone(), targets },
+        });
+    }
+
+    fn takers(&self, event: &event::Event) -> Vec<String> {
+        let takes = |subscription: &&Subscription| subscription.takes(&event.source.provider, &event.topic);
+        self.subscriptions.iter().filter(takes).map(|subscription| subscription.consumer.to_owned()).collect()
+    }
+
+    fn plan_letter(&self, row: &Letter, job: &Job, plan: &mut Plan) {
+        let mark = Mark::Letter { event_id: row.event_id.clone(), consumer: row.consumer.clone() };
+        if job.action == Action::Retry {
+            if !self.subscriptions.iter().any(|subscription| subscription.consumer == row.consumer) {
+                plan.unsent.insert(format!("there is no consumer {}", row.consumer));
+                plan.marks.push(Mark::None);
+                return;
+            }
+            plan.outgoing.push(resend::letter(row, job, &self.layout));
+        }
+        plan.sent += 1;
+        plan.marks.push(mark);
+    }
+
+    fn plan_rejected(&self, row: &RejectedBody, job: &Job, plan: &mut Plan) {
+        if job.action == Action::Retry {
+            match (self.reread)(row) {
+                Ok(event) => plan.outgoing.push(resend::accepted(&event, job, &self.layout)),
+                Err(cause) => {
+                    plan.unsent.insert(cause.clone());
+                    plan.marks.push(Mark::Unusable { id: row.id, cause });
+                    return;
+                }
+            }
+        }
+        plan.sent += 1;
+        plan.marks.push(Mark::Rejected { id: row.id });
+    }
+
+    /// Writes down what was done. False when the job is not this worker's any more, or ended.
+    async fn commit(
+        &self,
+        job: &mut Job,
+        plan: Plan,
+        count: usize,
+        last: &str,
+        worker: &str,
+    ) -> Result<bool, StoreError> {
+        let mut tx = self.store.begin().await?;
+        for mark in &plan.marks {
+            write(mark, job, &mut tx).await?;
+        }
+        let trouble = match plan.unsent.first() {
+            Some(first) if plan.unsent.len() == 1 => first.clone(),
+            Some(first) => format!("{first}; and others"),
+            None if job.progress > job.sent => job.trouble.clone(),
+            None => String::new(),
+        };
+        let text =
+            "UPDATE job SET progress = progress + $3, sent = sent + $4, resume_after = $5, trouble = $6, \
+                    lease_until = $7 WHERE id = $1 AND worker = $2 RETURNING state"
+                .to_owned();
+        let lease: Timestamp = event::now() + LEASE;
+        let values = vec![
+            Value::from(&job.id),
+            Value::from(&worker),
+            Value::Long(i64::try_from(count).unwrap_or(i64::MAX)),
+            Value::Long(plan.sent),
+            Value::from(&last),
+            Value::from(&trouble),
+            Value::from(lease),
+        ];
+        let rows = fetch(&mut tx, text, values).await?;
+        let Some(row) = rows.first() else { return Ok(false) };
+        let state: String = row.try_get("state")?;
+        // Of a cancelled job, too: what was published is published.
+        tx.commit().await?;
+        job.progress += i64::try_from(count).unwrap_or(i64::MAX);
+        job.sent += plan.sent;
+        job.trouble = trouble;
+        last.clone_into(&mut job.resume_after);
+        Ok(state == "running")
+    }
+
+    async fn end(&self, job: &Job, worker: &str, state: &str, trouble: &str) -> Result<(), StoreError> {
+        info!(job = job.id, state, sent = job.sent, "a job ends");
+        let text = "UPDATE job SET state = $3, trouble = $4, finished_at = $5 \
+                    WHERE id = $1 AND worker = $2 AND state = 'running'";
+        let values = vec![
+            Value::from(&job.id),
+            Value::from(&worker),
+            Value::from(&state),
+            Value::from(&trouble),
+            Value::from(event::now()),
+        ];
+        self.update(text, values).await
+    }
+
+    async fn tell(&self, job: &Job, worker: &str, trouble: &str) -> Result<(), StoreError> {
+        let lease: Timestamp = event::now() + LEASE;
+        let text = "UPDATE job SET trouble = $3, lease_until = $4 WHERE id = $1 AND worker = $2";
+        let values =
+            vec![Value::from(&job.id), Value::from(&worker), Value::from(&trouble), Value::from(lease)];
+        self.update(text, values).await
+    }
+
+    async fn give_back(&self, job: &Job, worker: &str) -> Result<(), StoreError> {
+        let text = "UPDATE job SET worker = NULL WHERE id = $1 AND worker = $2";
+        self.update(text, vec![Value::from(&job.id), Value::from(&worker)]).await
+    }
+
+    async fn update(&self, text: &str, values: Vec<Value>) -> Result<(), StoreError> {
+        let mut tx = self.store.begin().await?;
+        fetch(&mut tx, text.to_owned(), values).await?;
+        Ok(tx.commit().await?)
+    }
+}
+
+/// Marks a row that was gone through.
+async fn write(mark: &Mark, job: &Job, tx: &mut Tx) -> Result<(), StoreError> {
+    let column = match job.action {
+        Action::Replay | Action::Retry => "resent_in",
+        Action::Discard => "discarded_in",
+    };
+    let set = |table: &str, condition: &str| format!("UPDATE {table} SET {column} = $1 WHERE {condition}");
+    match mark {
+        Mark::None => {}
+        Mark::Event { id, known, targets } => {
+            let values = || vec![Value::from(&job.id), Value::from(id)];
+            fetch(tx, set("unrouted", "event_id = $2"), values()).await?;
+            if targets.is_empty() {
+                return Ok(());
+            }
+            let unsettled: Vec<_> =
+                targets.iter().map(|name| vec![Value::from(id), Value::from(name)]).collect();
+            insert(
+                tx,
+                "unsettled (event_id, consumer)",
+                "ON CONFLICT (event_id, consumer) DO NOTHING",
+                &unsettled,
+            )
+            .await?;
+            for name in targets {
+                let text = set("dead_letter", "event_id = $2 AND consumer = $3");
+                fetch(tx, text, [values(), vec![Value::from(name)]].concat()).await?;
+            }
+            let new = targets.iter().filter(|name| !known.split(' ').any(|known| known == name.as_str()));
+            let all: Vec<&str> = known.split_whitespace().chain(new.map(String::as_str)).collect();
+            let text = "UPDATE event SET consumers = $1, duplicate_of = NULL WHERE id = $2".to_owned();
+            fetch(tx, text, vec![Value::from(&all.join(" ")), Value::from(id)]).await?;
+        }
+        Mark::Letter { event_id, consumer } => {
+            let key = || vec![Value::from(event_id), Value::from(consumer)];
+            let text = set("dead_letter", "event_id = $2 AND consumer = $3");
+            fetch(tx, text, [vec![Value::from(&job.id)], key()].concat()).await?;
+            if job.action == Action::Retry {
+                let tail = "ON CONFLICT (event_id, consumer) DO NOTHING";
+                insert(tx, "unsettled (event_id, consumer)", tail, &[key()]).await?;
+            }
+        }
+        Mark::Rejected { id } => {
+            fetch(tx, set("rejected", "id = $2"), vec![Value::from(&job.id), Value::from(id)]).await?;
+        }
+        Mark::Unusable { id, cause } => {
+            let text = "UPDATE rejected SET cause = $1 WHERE id = $2".to_owned();
+            fetch(tx, text, vec![Value::from(cause), Value::from(id)]).await?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,226 @@
+//! Which rows a job goes through, and what of them it needs.
+
+use event::{EventId, Timestamp};
+use serde::de::DeserializeOwned;
+use serde_json::Value as Json;
+use store::{AnyRow, Connection, Row, StoreError};
+
+use super::{JobError, What};
+use crate::events::Chosen;
+use crate::statement::{Conditions, Value, fetch, time};
+use crate::{DeadFilter, EventFilter, RejectedFilter, UnroutedFilter, dead, events, rejected, unrouted};
+
+/// A job's filter, by what it is about.
+pub(crate) enum Selection {
+    Events(EventFilter),
+    Dead(DeadFilter),
+    Rejected(RejectedFilter),
+    Unrouted(UnroutedFilter),
+}
+
+/// A recorded event, whole.
+#[derive(Clone, Debug)]
+pub(crate) struct Recorded {
+    pub(crate) event: event::Event,
+    /// Our consumers that took it when it was recorded.
+    pub(crate) consumers: String,
+}
+
+/// A dead letter's message, whole.
+#[derive(Clone, Debug)]
+pub(crate) struct Letter {
+    pub(crate) event_id: String,
+    pub(crate) consumer: String,
+    pub(crate) topic: String,
+    pub(crate) content_type: String,
+    pub(crate) headers: String,
+    pub(crate) body: Vec<u8>,
+}
+
+/// A rejected body as it is on record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RejectedBody {
+    /// The id that the sender was answered with.
+    pub id: EventId,
+    /// The configured sender.
+    pub source: Option<String>,
+    /// Receipt.
+    pub received_at: Timestamp,
+    /// As the sender declared it.
+    pub content_type: String,
+    /// Headers and properties of its message, as a JSON object.
+    pub headers: String,
+    /// Byte for byte.
+    pub body: Vec<u8>,
+}
+
+/// The next rows of a job.
+pub(crate) enum Rows {
+    /// To be published to everyone.
+    Events(Vec<Recorded>),
+    Letters(Vec<Letter>),
+    Rejected(Vec<RejectedBody>),
+}
+
+/// The filter's fields are those of the list's parameters, and each is named where it is wrong.
+fn filter<F: DeserializeOwned>(filter: &Json, known: &[&str]) -> Result<F, JobError> {
+    let fields = match filter {
+        Json::Null => serde_json::Map::new(),
+        Json::Object(fields) => fields.clone(),
+        _ => return Err(JobError::Unfit("filter: expected an object".to_owned())),
+    };
+    for (name, value) in &fields {
+        if !known.contains(&name.as_str()) {
+            let known = known.join(", ");
+            return Err(JobError::Unfit(format!("filter: there is no {name:?}; expected one of {known}")));
+        }
+        if value.as_str().is_some_and(|text| text.contains('\0')) {
+            return Err(JobError::Unfit(format!("filter.{name}: a NUL character fits nothing")));
+        }
+        let alone = serde_json::Map::from_iter([(name.clone(), value.clone())]);
+        if let Err(error) = serde_json::from_value::<F>(alone.into()) {
+            return Err(JobError::Unfit(format!("filter.{name}: {error}")));
+        }
+    }
+    serde_json::from_value(fields.into()).map_err(|error| JobError::Unfit(format!("filter: {error}")))
+}
+
+/// Every column that an event is made of. The `time` of a replay is that of the event it repeats.
+const EVENT: &str = "e.id, e.source, e.provider, e.topic, e.subject, e.consumers, \
+     coalesce((SELECT o.received_at FROM event o WHERE o.id = e.replay_of), e.received_at) AS received_at, \
+     e.content_type, e.traceparent, e.replay_of, e.repaired, e.headers, e.body";
+
+impl Selection {
+    pub(crate) fn new(what: What, json: &Json) -> Result<Self, JobError> {
+        Ok(match what {
+            What::Events => Self::Events(filter(
+                json,
+                &["id", "source", "provider", "topic", "state", "subject", "from", "to"],
+            )?),
+            What::Dead => Self::Dead(filter(json, &["id", "consumer", "source", "provider", "group"])?),
+            What::Rejected => Self::Rejected(filter(json, &["id", "source", "provider"])?),
+            What::Unrouted => Self::Unrouted(filter(json, &["id", "source", "provider", "topic"])?),
+        })
+    }
+
+    /// Table, key column and conditions of the rows up to a job's id.
+    fn chosen(&self, job: EventId) -> (&'static str, &'static str, &'static str, Conditions) {
+        let (from, key, group, mut conditions) = match self {
+            Self::Events(filter) => {
+                let Chosen { from, id, group, conditions } = events::chosen(filter);
+                (from, id, group, conditions)
+            }
+            Self::Dead(filter) => ("dead_letter s", "s.event_id", "", dead::chosen(filter)),
+            Self::Rejected(filter) => ("rejected", "id", "", rejected::chosen(filter)),
+            Self::Unrouted(filter) => ("unrouted s", "s.event_id", "", unrouted::chosen(filter)),
+        };
+        conditions.with(&format!("{key} <"), Some(&job));
+        (from, key, group, conditions)
+    }
+
+    /// How many rows fit.
+    pub(crate) async fn count(&self, connection: &mut Connection, job: EventId) -> Result<i64, StoreError> {
+        let (from, key, group, conditions) = self.chosen(job);
+        let clause = conditions.clause();
+        let text = format!("SELECT count(*) FROM (SELECT {key} FROM {from} {clause} {group}) AS fitting");
+        let rows = fetch(connection, text, conditions.values).await?;
+        Ok(rows.first().map(|row| row.try_get(0)).transpose()?.unwrap_or(0))
+    }
+
+    /// The next rows after a key, oldest first, and the key of the last.
+    pub(crate) async fn next(
+        &self,
+        connection: &mut Connection,
+        job: EventId,
+        after: &str,
+        limit: usize,
+    ) -> Result<Option<(Rows, String)>, StoreError> {
+        let (from, key, group, mut conditions) = self.chosen(job);
+        if let Self::Dead(_) = self {
+            let (id, consumer) = after.split_once(':').unwrap_or((after, ""));
+            let (id, consumer) = (conditions.bind(Value::from(&id)), conditions.bind(Value::from(&consumer)));
+            conditions.add(format!("(s.event_id, s.consumer) > ({id}, {consumer})"));
+        } else {
+            conditions.with(&format!("{key} >"), Some(&after));
+        }
+        let clause = conditions.clause();
+        let limit = conditions.bind(Value::Long(i64::try_from(limit).unwrap_or(i64::MAX)));
+        let text = match self {
+            Self::Events(_) | Self::Unrouted(_) => format!(
+                "SELECT {EVENT} FROM event e WHERE e.id IN \
+                 (SELECT {key} FROM {from} {clause} {group} ORDER BY {key} LIMIT {limit}) ORDER BY e.id"
+            ),
+            Self::Dead(_) => format!(
+                "SELECT s.event_id, s.consumer, s.topic, s.content_type, s.headers, s.body FROM {from} {clause} \
+                 ORDER BY s.event_id, s.consumer LIMIT {limit}"
+            ),
+            Self::Rejected(_) => format!(
+                "SELECT id, source, received_at, content_type, headers, body FROM {from} {clause} \
+                 ORDER BY id LIMIT {limit}"
+            ),
+        };
+        let found = fetch(connection, text, conditions.values).await?;
+        let Some(last) = found.last() else { return Ok(None) };
+        let last_key = match self {
+            Self::Events(_) | Self::Unrouted(_) | Self::Rejected(_) => last.try_get("id")?,
+            Self::Dead(_) => {
+                let (id, consumer): (String, String) = (last.try_get("event_id")?, last.try_get("consumer")?);
+                format!("{id}:{consumer}")
+            }
+        };
+        let rows = match self {
+            Self::Events(_) | Self::Unrouted(_) => {
+                Rows::Events(found.iter().map(recorded).collect::<Result<_, _>>()?)
+            }
+            Self::Dead(_) => Rows::Letters(found.iter().map(letter).collect::<Result<_, _>>()?),
+            Self::Rejected(_) => Rows::Rejected(found.iter().map(rejected_body).collect::<Result<_, _>>()?),
+        };
+        Ok(Some((rows, last_key)))
+    }
+}
+
+const AS_GIVEN: &str = "the record holds the ids and names it was given";
+
+fn recorded(row: &AnyRow) -> Result<Recorded, StoreError> {
+    let text = |column| row.try_get::<String, _>(column);
+    let id: EventId = text("id")?.parse().expect(AS_GIVEN);
+    let source = event::Source::parse(&format!("/{}/{}", text("provider")?, text("source")?));
+    let replay_of: Option<String> = row.try_get("replay_of")?;
+    let received_at = time(row, "received_at")?;
+    let event = event::Event {
+        id,
+        source: source.expect(AS_GIVEN),
+        topic: event::Topic::new(text("topic")?).expect(AS_GIVEN),
+        subject: row.try_get::<Option<String>, _>("subject")?.as_deref().map(event::Subject::from_text),
+        time: received_at,
+        content_type: text("content_type")?,
+        data: row.try_get::<Vec<u8>, _>("body")?.into(),
+        traceparent: row.try_get("traceparent")?,
+        replay_of: replay_of.and_then(|text| text.parse().ok()),
+        repaired: row.try_get::<i64, _>("repaired")? != 0,
+        headers: serde_json::from_str(&text("headers")?).unwrap_or_default(),
+    };
+    Ok(Recorded { event, consumers: text("consumers")? })
+}
+
+fn letter(row: &AnyRow) -> Result<Letter, StoreError> {
+    Ok(Letter {
+        event_id: row.try_get("event_id")?,
+        consumer: row.try_get("consumer")?,
+        topic: row.try_get("topic")?,
+        content_type: row.try_get("content_type")?,
+        headers: row.try_get("headers")?,
+        body: row.try_get("body")?,
+    })
+}
+
+fn rejected_body(row: &AnyRow) -> Result<RejectedBody, StoreError> {
+    Ok(RejectedBody {
+        id: row.try_get::<String, _>("id")?.parse().expect(AS_GIVEN),
+        source: row.try_get("source")?,
+        received_at: time(row, "received_at")?,
+        content_type: row.try_get("content_type")?,
+        headers: row.try_get("headers")?,
+        body: row.try_get("body")?,
+    })
+}

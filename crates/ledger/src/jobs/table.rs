@@ -1,0 +1,157 @@
+//! Jobs as rows: made, listed, cancelled, and taken by one runner at a time.
+
+use event::{EventId, Timestamp};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use store::{AnyRow, Connection, Page, Paged, Row, Store, StoreError};
+
+use super::selection::Selection;
+use super::{Job, JobError, JobState, NewJob};
+use crate::statement::{Conditions, Value, fetch, time};
+
+/// What is kept as one column.
+#[derive(Default, Deserialize)]
+struct Options {
+    to_consumer: Option<String>,
+    again: bool,
+    rate: Option<u32>,
+    reason: Option<String>,
+}
+
+const COLUMNS: &str = "id, action, what, filter, options, requested_by, requested_at, state, total, progress, \
+     sent, resume_after, trouble, started_at, finished_at";
+
+/// A name of one of the enums, as serde writes it.
+pub(super) fn word(value: &impl Serialize) -> String {
+    match serde_json::to_value(value) {
+        Ok(serde_json::Value::String(word)) => word,
+        _ => unreachable!("every variant is a word"),
+    }
+}
+
+fn read<T: DeserializeOwned>(row: &AnyRow, column: &str) -> Result<T, StoreError> {
+    let text: String = row.try_get(column)?;
+    let value = serde_json::from_value(serde_json::Value::String(text));
+    Ok(value.expect("the table holds the words it was given"))
+}
+
+pub(super) fn job(row: &AnyRow) -> Result<Job, StoreError> {
+    let json = |column| row.try_get::<String, _>(column);
+    let options: Options = serde_json::from_str(&json("options")?).unwrap_or_default();
+    let optional = |column: &str| {
+        let microseconds: Option<i64> = row.try_get(column)?;
+        microseconds.map(|_| time(row, column)).transpose()
+    };
+    Ok(Job {
+        id: row.try_get("id")?,
+        action: read(row, "action")?,
+        what: read(row, "what")?,
+        filter: serde_json::from_str(&json("filter")?).unwrap_or_default(),
+        to_consumer: options.to_consumer,
+        again: options.again,
+        rate: options.rate,
+        reason: options.reason,
+        requested_by: row.try_get("requested_by")?,
+        requested_at: time(row, "requested_at")?,
+        state: read(row, "state")?,
+        total: row.try_get("total")?,
+        progress: row.try_get("progress")?,
+        sent: row.try_get("sent")?,
+        trouble: row.try_get("trouble")?,
+        started_at: optional("started_at")?,
+        finished_at: optional("finished_at")?,
+        resume_after: row.try_get("resume_after")?,
+    })
+}
+
+/// How many rows a job would go through.
+pub async fn count(store: &Store, new: &NewJob) -> Result<i64, JobError> {
+    let selection = Selection::new(new.what, &new.filter)?;
+    Ok(selection.count(&mut *store.read().await?, EventId::generate()).await?)
+}
+
+/// Makes a job, which a [`super::Runner`] takes soon.
+pub async fn create(store: &Store, new: &NewJob, consumers: &[&str]) -> Result<Job, JobError> {
+    new.check(consumers)?;
+    let id = EventId::generate();
+    let selection = Selection::new(new.what, &new.filter)?;
+    let total = selection.count(&mut *store.read().await?, id).await?;
+    let filter = match &new.filter {
+        serde_json::Value::Null => "{}".to_owned(),
+        filter => filter.to_string(),
+    };
+    let mut tx = store.begin().await?;
+    let text = format!(
+        "INSERT INTO job (id, action, what, filter, options, requested_by, requested_at, state, total, \
+         progress, sent, resume_after, trouble) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 0, 0, '', '') RETURNING {COLUMNS}"
+    );
+    let values = vec![
+        Value::from(&id),
+        Value::from(&word(&new.action)),
+        Value::from(&word(&new.what)),
+        Value::Text(Some(filter)),
+        Value::from(&new.options()),
+        Value::from(&new.requested_by.trim()),
+        Value::from(event::now()),
+        Value::from(&word(&JobState::Waiting)),
+        Value::Long(total),
+    ];
+    let rows = fetch(&mut tx, text, values).await?;
+    tx.commit().await.map_err(StoreError::from)?;
+    Ok(job(rows.first().expect("an insert gives its row"))?)
+}
+
+/// A page of jobs, newest first. The cursor is the id of the page's last.
+pub async fn list(connection: &mut Connection, page: &Page) -> Result<Paged<Job>, StoreError> {
+    let mut conditions = Conditions::default();
+    conditions.with("id <", page.cursor.as_ref());
+    let clause = conditions.clause();
+    let limit = conditions.bind(Value::Long(i64::from(page.limit) + 1));
+    let text = format!("SELECT {COLUMNS} FROM job {clause} ORDER BY id DESC LIMIT {limit}");
+    let rows = fetch(connection, text, conditions.values).await?;
+    let rows = rows.iter().map(job).collect::<Result<_, _>>()?;
+    Ok(Paged::cut(rows, page, |job: &Job| job.id.clone()))
+}
+
+/// One job; `None` if there is none with this id.
+pub async fn show(connection: &mut Connection, id: EventId) -> Result<Option<Job>, StoreError> {
+    let text = format!("SELECT {COLUMNS} FROM job WHERE id = $1");
+    let rows = fetch(connection, text, vec![Value::from(&id)]).await?;
+    rows.first().map(job).transpose()
+}
+
+/// Ends a job that has not ended. What is on its way arrives. `None` if there is no such job.
+pub async fn cancel(store: &Store, id: EventId) -> Result<Option<Job>, StoreError> {
+    let mut tx = store.begin().await?;
+    let text = "UPDATE job SET state = 'cancelled', finished_at = $2 \
+                WHERE id = $1 AND state IN ('waiting', 'running')"
+        .to_owned();
+    fetch(&mut tx, text, vec![Value::from(&id), Value::from(event::now())]).await?;
+    tx.commit().await.map_err(StoreError::from)?;
+    show(&mut *store.read().await?, id).await
+}
+
+/// Takes the oldest job that nobody works on, for a while.
+pub(super) async fn take(
+    store: &Store,
+    worker: &str,
+    now: Timestamp,
+    until: Timestamp,
+) -> Result<Option<Job>, StoreError> {
+    let free = "state IN ('waiting', 'running') AND (worker IS NULL OR worker = $1 OR lease_until < $2)";
+    let text = format!("SELECT id FROM job WHERE {free} ORDER BY id LIMIT 1");
+    let values = vec![Value::from(&worker), Value::from(now)];
+    // Looked for first, so that an idle console writes nothing.
+    if fetch(&mut *store.read().await?, text, values.clone()).await?.is_empty() {
+        return Ok(None);
+    }
+    let mut tx = store.begin().await?;
+    let text = format!(
+        "UPDATE job SET worker = $1, lease_until = $3, state = 'running', started_at = coalesce(started_at, $2) \
+         WHERE id = (SELECT id FROM job WHERE {free} ORDER BY id LIMIT 1) AND {free} RETURNING {COLUMNS}"
+    );
+    let rows = fetch(&mut tx, text, [values, vec![Value::from(until)]].concat()).await?;
+    tx.commit().await.map_err(StoreError::from)?;
+    rows.first().map(job).transpose()
+}

@@ -1,0 +1,329 @@
+//! The books of a day: what came in, what became of it, and whether the two agree.
+//!
+//! Received and what became of it are read in different ways, so that a mistake in one shows: what is handled is counted
+//! in the inbox, what is pending in the list of what is owed. What the ingresses say they answered comes from neither.
+
+use std::collections::BTreeMap;
+
+use event::Timestamp;
+use serde::Serialize;
+use store::{AnyRow, Connection, Row, StoreError};
+use utoipa::ToSchema;
+
+use crate::events::{CLOCK_SLACK_SECONDS, id_at};
+use crate::statement::{Value, fetch};
+
+/// How long a row may be on its way before its absence elsewhere is a difference.
+const GRACE_SECONDS: i64 = 60;
+
+/// How long an event may be in a consumer's hands.
+const IN_HAND_SECONDS: i64 = 300;
+
+/// The most differences that are listed.
+const LISTED: usize = 1_000;
+
+/// The books of one source for one day (UTC, of receipt).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
+pub struct SourceBooks {
+    /// The configured sender.
+    pub source: String,
+    /// Requests that the ingresses say they answered 2xx.
+    pub counted_accepted: i64,
+    /// Bodies that the ingresses say they kept and answered 400.
+    pub counted_rejected: i64,
+    /// Events on record, replays not counted.
+    pub received: i64,
+    /// Every consumer that takes it has handled it.
+    pub handled: i64,
+    /// A consumer still owes it its effect.
+    pub pending: i64,
+    /// A consumer gave up.
+    pub dead: i64,
+    /// No queue is bound to its topic.
+    pub unrouted: i64,
+    /// An operator let it be.
+    pub discarded: i64,
+    /// Its sender had sent the same before.
+    pub duplicate: i64,
+    /// None of these: a difference.
+    pub unaccounted: i64,
+    /// Rejected bodies on record.
+    pub rejected: i64,
+    /// Of those, the ones that are events by now.
+    pub rejected_resent: i64,
+    /// Replays under an id of their own.
+    pub replayed: i64,
+}
+
+/// Something that does not agree.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Difference {
+    /// What does not agree, in a few words.
+    pub kind: String,
+    /// The configured sender, where that is known.
+    pub source: Option<String>,
+    /// The event, where that is known.
+    pub event_id: Option<String>,
+    /// The consumer that it is about.
+    pub consumer: Option<String>,
+    /// What was found, and what to do.
+    pub detail: String,
+}
+
+/// The books of one day.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Reconciliation {
+    /// The day, `YYYY-MM-DD`, UTC.
+    pub day: String,
+    /// Whether there is no difference.
+    pub balanced: bool,
+    /// Every source that something is known of.
+    pub sources: Vec<SourceBooks>,
+    /// What does not agree, at most 1,000.
+    pub differences: Vec<Difference>,
+    /// Messages waiting in each queue that is not empty, by the queue's name without prefix.
+    pub waiting: BTreeMap<String, u64>,
+}
+
+/// The bounds of a day in ids and in microseconds.
+struct Day {
+    from: Timestamp,
+    to: Timestamp,
+}
+
+impl Day {
+    fn ids(&self) -> [Value; 2] {
+        let from = id_at(self.from, -CLOCK_SLACK_SECONDS);
+        let to = id_at(self.to, CLOCK_SLACK_SECONDS);
+        [Value::from(&from), Value::from(&to)]
+    }
+
+    fn received(&self) -> [Value; 4] {
+        let [from, to] = self.ids();
+        [from, to, Value::from(self.from), Value::from(self.to)]
+    }
+}
+
+/// What became of the event in `e`, each state on its own evidence.
+const STATE: &str = "CASE WHEN e.duplicate_of IS NOT NULL THEN 'duplicate' \
+    WHEN EXISTS (SELECT 1 FROM unrouted u WHERE u.event_id = e.id AND u.discarded_in IS NULL \
+    AND (u.resent_in IS NULL OR u.marked_in >= u.resent_in)) THEN 'unrouted' \
+    WHEN EXISTS (SELECT 1 FROM dead_letter d WHERE d.event_id = e.id AND d.discarded_in IS NULL \
+    AND (d.resent_in IS NULL OR d.died_in >= d.resent_in) AND NOT EXISTS \
+    (SELECT 1 FROM inbox i WHERE i.event_id = d.event_id AND i.consumer = d.consumer)) THEN 'dead' \
+    WHEN EXISTS (SELECT 1 FROM unsettled s WHERE s.event_id = e.id \
+    AND NOT EXISTS (SELECT 1 FROM inbox i WHERE i.event_id = s.event_id AND i.consumer = s.consumer) \
+    AND NOT EXISTS (SELECT 1 FROM dead_letter d WHERE d.event_id = s.event_id \
+    AND d.consumer = s.consumer AND d.discarded_in IS NOT NULL)) THEN 'pending' \
+    WHEN EXISTS (SELECT 1 FROM unrouted u WHERE u.event_id = e.id AND u.discarded_in IS NOT NULL) \
+    THEN 'discarded' \
+    WHEN EXISTS (SELECT 1 FROM dead_letter d WHERE d.event_id = e.id AND d.discarded_in IS NOT NULL \
+    AND NOT EXISTS (SELECT 1 FROM inbox i WHERE i.event_id = d.event_id AND i.consumer = d.consumer)) \
+    THEN 'discarded' \
+    WHEN e.consumers = '' OR (SELECT count(*) FROM inbox i WHERE i.event_id = e.id \
+    AND ' ' || e.consumers || ' ' LIKE '% ' || i.consumer || ' %') \
+    = length(e.consumers) - length(replace(e.consumers, ' ', '')) + 1 THEN 'handled' \
+    ELSE 'unaccounted' END";
+
+/// Reads the books of a day (`YYYY-MM-DD`, UTC); `None` if that is no day. `waiting` is how many messages each queue that
+/// is not empty had before, by its name without prefix.
+pub async fn reconcile(
+    connection: &mut Connection,
+    day: &str,
+    waiting: BTreeMap<String, u64>,
+) -> Result<Option<Reconciliation>, StoreError> {
+    let begin = format!("{day}T00:00:00Z").parse::<Timestamp>();
+    let Some(from) = begin.ok().filter(|_| day.len() == 10) else { return Ok(None) };
+    let to = from + std::time::Duration::from_secs(24 * 60 * 60);
+    let bounds = Day { from, to };
+    let mut books: BTreeMap<String, SourceBooks> = BTreeMap::new();
+    count_events(connection, &bounds, &mut books).await?;
+    count_rejected(connection, &bounds, &mut books).await?;
+    count_tallies(connection, day, &mut books).await?;
+    let mut differences = Vec::new();
+    unaccounted(connection, &bounds, &mut differences).await?;
+    not_recorded(connection, &bounds, &mut differences).await?;
+    in_no_queue(connection, &bounds, &waiting, &mut differences).await?;
+    for row in books.values() {
+        differences.extend(missing(row, &waiting));
+    }
+    differences.truncate(LISTED);
+    let sources = books.into_values().collect();
+    let balanced = differences.is_empty();
+    Ok(Some(Reconciliation { day: day.to_owned(), balanced, sources, differences, waiting }))
+}
+
+fn of<'a>(books: &'a mut BTreeMap<String, SourceBooks>, source: String) -> &'a mut SourceBooks {
+    books.entry(source.clone()).or_insert_with(|| SourceBooks { source, ..SourceBooks::default() })
+}
+
+async fn count_events(
+    connection: &mut Connection,
+    day: &Day,
+    books: &mut BTreeMap<String, SourceBooks>,
+) -> Result<(), StoreError> {
+    let text = format!(
+        "SELECT source, state, count(*) AS count FROM (SELECT e.source AS source, \
+         CASE WHEN e.replay_of IS NOT NULL THEN 'replayed' ELSE {STATE} END AS state FROM event e \
+         WHERE e.id >= $1 AND e.id < $2 AND e.received_at >= $3 AND e.received_at < $4) AS states \
+         GROUP BY source, state"
+    );
+    for row in fetch(connection, text, day.received().to_vec()).await? {
+        let (state, count): (String, i64) = (row.try_get("state")?, row.try_get("count")?);
+        let books = of(books, row.try_get("source")?);
+        let column = match state.as_str() {
+            "replayed" => {
+                books.replayed += count;
+                continue;
+            }
+            "duplicate" => &mut books.duplicate,
+            "unrouted" => &mut books.unrouted,
+            "dead" => &mut books.dead,
+            "pending" => &mut books.pending,
+            "discarded" => &mut books.discarded,
+            "handled" => &mut books.handled,
+            _ => &mut books.unaccounted,
+        };
+        *column += count;
+        books.received += count;
+    }
+    Ok(())
+}
+
+async fn count_rejected(
+    connection: &mut Connection,
+    day: &Day,
+    books: &mut BTreeMap<String, SourceBooks>,
+) -> Result<(), StoreError> {
+    let text = "SELECT r.source, count(*) AS count, \
+                sum(CASE WHEN EXISTS (SELECT 1 FROM event e WHERE e.id = r.id) THEN 1 ELSE 0 END) AS resent \
+                FROM rejected r WHERE r.id >= $1 AND r.id < $2 AND r.received_at >= $3 AND r.received_at < $4 \
+                AND r.source IS NOT NULL GROUP BY r.source";
+    for row in fetch(connection, text.to_owned(), day.received().to_vec()).await? {
+        let books = of(books, row.try_get("source")?);
+        books.rejected = row.try_get("count")?;
+        books.rejected_resent = row.try_get("resent")?;
+    }
+    Ok(())
+}
+
+async fn count_tallies(
+    connection: &mut Connection,
+    day: &str,
+    books: &mut BTreeMap<String, SourceBooks>,
+) -> Result<(), StoreError> {
+    let text = "SELECT source, CAST(sum(accepted) AS BIGINT) AS accepted, CAST(sum(rejected) AS BIGINT) AS rejected \
+                FROM tally WHERE day = $1 GROUP BY source";
+    for row in fetch(connection, text.to_owned(), vec![Value::from(&day)]).await? {
+        let books = of(books, row.try_get("source")?);
+        books.counted_accepted = row.try_get("accepted")?;
+        books.counted_rejected = row.try_get("rejected")?;
+    }
+    Ok(())
+}
+
+fn difference(kind: &str, row: &AnyRow, detail: &str) -> Result<Difference, StoreError> {
+    Ok(Difference {
+        kind: kind.to_owned(),
+        source: row.try_get("source")?,
+        event_id: row.try_get("event_id")?,
+        consumer: row.try_get("consumer")?,
+        detail: detail.to_owned(),
+    })
+}
+
+async fn unaccounted(
+    connection: &mut Connection,
+    day: &Day,
+    differences: &mut Vec<Difference>,
+) -> Result<(), StoreError> {
+    let text = format!(
+        "SELECT e.source AS source, e.id AS event_id, e.consumers AS consumer FROM event e \
+         WHERE e.id >= $1 AND e.id < $2 AND e.received_at >= $3 AND e.received_at < $4 \
+         AND e.replay_of IS NULL AND {STATE} = 'unaccounted' ORDER BY e.id LIMIT {LISTED}"
+    );
+    for row in fetch(connection, text, day.received().to_vec()).await? {
+        let detail = "neither handled by every consumer that takes it nor pending: replay it";
+        differences.push(difference("unaccounted", &row, detail)?);
+    }
+    Ok(())
+}
+
+/// What is known of an event that is not on record itself, though it had the time.
+async fn not_recorded(
+    connection: &mut Connection,
+    day: &Day,
+    differences: &mut Vec<Difference>,
+) -> Result<(), StoreError> {
+    let latest = id_at(event::now(), -GRACE_SECONDS);
+    for (kind, table, source, consumer) in [
+        ("handled, not recorded", "inbox", "NULL", "t.consumer"),
+        ("dead, not recorded", "dead_letter", "t.source", "t.consumer"),
+        ("unrouted, not recorded", "unrouted", "t.source", "NULL"),
+    ] {
+        let text = format!(
+            "SELECT CAST({source} AS TEXT) AS source, t.event_id AS event_id, CAST({consumer} AS TEXT) AS consumer \
+             FROM {table} t WHERE t.event_id >= $1 AND t.event_id < $2 AND t.event_id < $3 \
+             AND NOT EXISTS (SELECT 1 FROM event e WHERE e.id = t.event_id) \
+             ORDER BY t.event_id LIMIT {LISTED}"
+        );
+        let day_ids =
+            [Value::from(&id_at(day.from, 0)), Value::from(&id_at(day.to, 0)), Value::from(&latest)];
+        for row in fetch(connection, text, day_ids.to_vec()).await? {
+            let detail = "the ledger has no such event: see the queues ledger and parked";
+            differences.push(difference(kind, &row, detail)?);
+        }
+    }
+    Ok(())
+}
+
+/// What a consumer owes, though no queue holds anything that it could still get.
+async fn in_no_queue(
+    connection: &mut Connection,
+    day: &Day,
+    waiting: &BTreeMap<String, u64>,
+    differences: &mut Vec<Difference>,
+) -> Result<(), StoreError> {
+    if waiting.keys().any(|queue| queue.starts_with("retry.")) {
+        return Ok(());
+    }
+    let text = format!(
+        "SELECT e.source AS source, s.event_id AS event_id, s.consumer AS consumer \
+         FROM unsettled s CROSS JOIN event e WHERE e.id = s.event_id AND s.event_id >= $1 AND s.event_id < $2 \
+         AND s.event_id < $3 AND e.duplicate_of IS NULL \
+         AND NOT EXISTS (SELECT 1 FROM inbox i WHERE i.event_id = s.event_id AND i.consumer = s.consumer) \
+         AND NOT EXISTS (SELECT 1 FROM dead_letter d WHERE d.event_id = s.event_id AND d.consumer = s.consumer) \
+         ORDER BY s.event_id LIMIT {LISTED}"
+    );
+    let latest = id_at(event::now(), -IN_HAND_SECONDS);
+    let [from, to] = day.ids();
+    for row in fetch(connection, text, vec![from, to, Value::from(&latest)]).await? {
+        let consumer: String = row.try_get("consumer")?;
+        if !waiting.contains_key(&consumer) {
+            let detail = "pending for minutes, and in no queue: replay it";
+            differences.push(difference("pending, in no queue", &row, detail)?);
+        }
+    }
+    Ok(())
+}
+
+/// What the ingresses answered and the record does not have. A tally travels behind the events that it counts; what is
+/// recorded and not counted is no difference: an ingress that is killed takes its last counts with it.
+fn missing(books: &SourceBooks, waiting: &BTreeMap<String, u64>) -> Vec<Difference> {
+    let missing = |kind: &str, queue: &str, counted: i64, recorded: i64| {
+        (counted > recorded && !waiting.contains_key(queue)).then(|| Difference {
+            kind: kind.to_owned(),
+            source: Some(books.source.clone()),
+            event_id: None,
+            consumer: None,
+            detail: format!(
+                "the ingresses answered {counted}, the ledger has {recorded}: {} are missing",
+                counted - recorded
+            ),
+        })
+    };
+    let accepted = books.received - books.rejected_resent;
+    let events = missing("events missing", "ledger", books.counted_accepted, accepted);
+    let rejected = missing("rejected missing", "rejected", books.counted_rejected, books.rejected);
+    events.into_iter().chain(rejected).collect()
+}
