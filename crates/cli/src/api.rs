@@ -87,10 +87,31 @@ impl Api {
         }
     }
 
+    /// Asks for something to be done.
+    pub async fn post(&self, path: &str, body: &Value) -> Result<Value> {
+        let request = self.client.post(self.url(path, &[])?).json(body);
+        self.send(request).await?.map_err(|refusal| anyhow!(refusal.said))
+    }
+
+    /// The text of another resource of the same installation, such as an ingress's `/metrics`.
+    pub async fn text(&self, url: &str) -> Result<String> {
+        let sent = self.client.get(url).timeout(std::time::Duration::from_secs(3)).send().await;
+        let answered = sent.and_then(reqwest::Response::error_for_status);
+        let text = async { answered?.text().await };
+        text.await.map_err(|error| anyhow!(crate::report::chain(&error.without_url())))
+    }
+
+    fn url(&self, path: &str, query: &[(String, String)]) -> Result<reqwest::Url> {
+        reqwest::Url::parse_with_params(&format!("{}/api/v1/{path}", self.base), query)
+            .map_err(|error| anyhow!("{} is not a URL: {error}", self.base))
+    }
+
     async fn ask(&self, path: &str, query: &[(String, String)]) -> Result<Result<Value, Refusal>> {
-        let url = reqwest::Url::parse_with_params(&format!("{}/api/v1/{path}", self.base), query)
-            .map_err(|error| anyhow!("{} is not a URL: {error}", self.base))?;
-        let sent = self.client.get(url).bearer_auth(self.token.expose()).send().await;
+        self.send(self.client.get(self.url(path, query)?)).await
+    }
+
+    async fn send(&self, request: reqwest::RequestBuilder) -> Result<Result<Value, Refusal>> {
+        let sent = request.bearer_auth(self.token.expose()).send().await;
         let response = sent.map_err(|error| self.unreachable(&error))?;
         let status = response.status();
         let body = response.bytes().await.map_err(|error| self.unreachable(&error))?;

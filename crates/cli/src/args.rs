@@ -71,13 +71,18 @@ pub enum Command {
     Events(Events),
     /// Dead letters: events that a consumer gave up, with the error.
     #[command(subcommand)]
-    Dead(Listing),
+    Dead(Dead),
     /// Authenticated bodies that could not be used, with the cause.
     #[command(subcommand)]
     Rejected(Rejected),
     /// Events that no consumer is bound to.
     #[command(subcommand)]
-    Unrouted(Listing),
+    Unrouted(Unrouted),
+    /// What was asked to be sent again or discarded, and how far it is.
+    #[command(subcommand)]
+    Jobs(Jobs),
+    /// The books of a day: what came in, what became of it, and what does not agree. Status 1 if anything does not.
+    Reconcile(Reconcile),
     /// Notas fiscais.
     #[command(subcommand)]
     Invoices(Listing),
@@ -90,8 +95,8 @@ pub enum Command {
     /// Prescription renewals.
     #[command(subcommand)]
     Prescriptions(Listing),
-    /// How full each queue is, and how many consumers take from it.
-    Queues(Output),
+    /// How full each queue is, how many consumers take from it, and what waits in the spool of each ingress.
+    Queues(Queues),
     /// Exchanges, queues and bindings.
     #[command(subcommand)]
     Topology(Topology),
@@ -246,11 +251,223 @@ pub enum Events {
     List(EventList),
     /// One event: its envelope, its body and what became of it.
     Show(Show),
+    /// Send recorded events again. A consumer that has handled an event does not handle it twice.
+    Replay(Replay),
 }
 
-/// `malote events list`
+/// `malote events replay`
 #[derive(Clone, Debug, Args)]
-pub struct EventList {
+pub struct Replay {
+    /// Only these events.
+    #[arg(value_name = "ID")]
+    pub ids: Vec<String>,
+    /// Only events of this source.
+    #[arg(long, value_name = "NAME")]
+    pub source: Option<String>,
+    /// Which events.
+    #[command(flatten)]
+    pub filter: EventFilters,
+    /// Every event there is, where nothing else says which.
+    #[arg(long)]
+    pub everything: bool,
+    /// Only to this consumer.
+    #[arg(long, value_name = "CONSUMER", conflicts_with = "all")]
+    pub to_consumer: Option<String>,
+    /// To every consumer of the topic, and to your own queues: the default.
+    #[arg(long)]
+    pub all: bool,
+    /// Have consumers handle again what they have handled: each event is sent under a new id.
+    #[arg(long)]
+    pub again: bool,
+    /// How it is done.
+    #[command(flatten)]
+    pub job: JobArgs,
+}
+
+/// How a job is asked for and followed.
+#[derive(Clone, Debug, Default, Args)]
+pub struct JobArgs {
+    /// At most so many per second [default: as fast as the broker confirms].
+    #[arg(long, value_name = "N", value_parser = at_least_one::<u32>)]
+    pub rate: Option<u32>,
+    /// Only say how many it would be.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Do not ask, however many it is.
+    #[arg(long)]
+    pub yes: bool,
+    /// Do not wait for the end.
+    #[arg(long)]
+    pub detach: bool,
+    /// How the API is reached.
+    #[command(flatten)]
+    pub api: ApiArgs,
+}
+
+/// Which rows of a list a job is about.
+#[derive(Clone, Debug, Default, Args)]
+pub struct Choice {
+    /// Only these.
+    #[arg(value_name = "ID")]
+    pub ids: Vec<String>,
+    /// Only rows with this value, as `list --where` takes it.
+    #[arg(long = "where", value_name = "FIELD=VALUE", value_parser = filter)]
+    pub filters: Vec<(String, String)>,
+    /// Only rows of this source.
+    #[arg(long, value_name = "NAME")]
+    pub source: Option<String>,
+    /// Everything that is listed, where nothing else says which.
+    #[arg(long)]
+    pub everything: bool,
+}
+
+/// `retry`
+#[derive(Clone, Debug, Args)]
+pub struct Retry {
+    /// Which rows.
+    #[command(flatten)]
+    pub choice: Choice,
+    /// How it is done.
+    #[command(flatten)]
+    pub job: JobArgs,
+}
+
+/// `discard`
+#[derive(Clone, Debug, Args)]
+pub struct Discard {
+    /// Which rows.
+    #[command(flatten)]
+    pub choice: Choice,
+    /// Why: kept on record.
+    #[arg(long, value_name = "TEXT")]
+    pub reason: String,
+    /// How it is done.
+    #[command(flatten)]
+    pub job: JobArgs,
+}
+
+/// `malote dead`
+#[derive(Debug, Subcommand)]
+pub enum Dead {
+    /// The newest first.
+    List(DeadList),
+    /// The dead letters of one event: error, every attempt, headers and body.
+    Show(Show),
+    /// Send dead letters back to their consumers. Their history goes along.
+    Retry(DeadRetry),
+    /// Let dead letters be, with the reason on record.
+    Discard(DeadDiscard),
+}
+
+/// `malote dead list`
+#[derive(Clone, Debug, Args)]
+pub struct DeadList {
+    /// Group by consumer and error; a group's id goes with `retry --group` and `discard --group`.
+    #[arg(long)]
+    pub group: bool,
+    /// The rest.
+    #[command(flatten)]
+    pub list: List,
+}
+
+/// `malote dead retry`
+#[derive(Clone, Debug, Args)]
+pub struct DeadRetry {
+    /// Only this group of `malote dead list --group`.
+    #[arg(long, value_name = "GROUP")]
+    pub group: Option<String>,
+    /// Only what this consumer gave up.
+    #[arg(long, value_name = "CONSUMER")]
+    pub consumer: Option<String>,
+    /// The rest.
+    #[command(flatten)]
+    pub retry: Retry,
+}
+
+/// `malote dead discard`
+#[derive(Clone, Debug, Args)]
+pub struct DeadDiscard {
+    /// Only this group of `malote dead list --group`.
+    #[arg(long, value_name = "GROUP")]
+    pub group: Option<String>,
+    /// Only what this consumer gave up.
+    #[arg(long, value_name = "CONSUMER")]
+    pub consumer: Option<String>,
+    /// The rest.
+    #[command(flatten)]
+    pub discard: Discard,
+}
+
+/// `malote unrouted`
+#[derive(Debug, Subcommand)]
+pub enum Unrouted {
+    /// The newest first.
+    List(List),
+    /// Send unrouted events again, now that a queue is bound to their topic.
+    Retry(Retry),
+    /// Let unrouted events be, with the reason on record.
+    Discard(Discard),
+}
+
+/// `malote jobs`
+#[derive(Debug, Subcommand)]
+pub enum Jobs {
+    /// The newest first.
+    List(JobList),
+    /// One job.
+    Show(Show),
+    /// Follow a job to its end.
+    Watch(JobRef),
+    /// End a job. What is on its way arrives.
+    Cancel(JobRef),
+}
+
+/// `malote jobs list`
+#[derive(Clone, Debug, Args)]
+pub struct JobList {
+    /// The most rows.
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = at_least_one::<u32>)]
+    pub limit: u32,
+    /// How it is asked and printed.
+    #[command(flatten)]
+    pub output: Output,
+}
+
+/// A job.
+#[derive(Clone, Debug, Args)]
+pub struct JobRef {
+    /// Its id.
+    pub id: String,
+    /// How the API is reached.
+    #[command(flatten)]
+    pub api: ApiArgs,
+}
+
+/// `malote reconcile`
+#[derive(Clone, Debug, Args)]
+pub struct Reconcile {
+    /// The day of receipt, UTC: 2026-11-24, today or yesterday.
+    #[arg(long, value_name = "DAY", default_value = "today")]
+    pub day: String,
+    /// How it is asked and printed.
+    #[command(flatten)]
+    pub output: Output,
+}
+
+/// `malote queues`
+#[derive(Clone, Debug, Args)]
+pub struct Queues {
+    /// An ingress whose spool is asked for; can be repeated [default: the configured address].
+    #[arg(long, value_name = "URL")]
+    pub ingress: Vec<String>,
+    /// How it is asked and printed.
+    #[command(flatten)]
+    pub output: Output,
+}
+
+/// Which events.
+#[derive(Clone, Debug, Default, Args)]
+pub struct EventFilters {
     /// Only events of this provider.
     #[arg(long, value_name = "NAME")]
     pub provider: Option<String>,
@@ -258,17 +475,26 @@ pub struct EventList {
     #[arg(long, value_name = "TOPIC")]
     pub topic: Option<String>,
     /// Only events in this state.
-    #[arg(long, value_name = "STATE", value_parser = ["pending", "handled", "dead", "unrouted"])]
+    #[arg(long, value_name = "STATE",
+        value_parser = ["pending", "handled", "dead", "unrouted", "discarded", "duplicate"])]
     pub state: Option<String>,
     /// Only events about this subject, such as order/0000593098.
     #[arg(long, value_name = "SUBJECT")]
     pub subject: Option<String>,
     /// Only events received at this time or later: 2026-11-22T16:00:00Z, 2026-11-22 (UTC), or 30m, 2h, 7d ago.
-    #[arg(long, value_name = "TIME", value_parser = moment)]
-    pub since: Option<Timestamp>,
+    #[arg(long, visible_alias = "since", value_name = "TIME", value_parser = moment)]
+    pub from: Option<Timestamp>,
     /// Only events received before this time.
-    #[arg(long, value_name = "TIME", value_parser = moment)]
-    pub until: Option<Timestamp>,
+    #[arg(long, visible_alias = "until", value_name = "TIME", value_parser = moment)]
+    pub to: Option<Timestamp>,
+}
+
+/// `malote events list`
+#[derive(Clone, Debug, Args)]
+pub struct EventList {
+    /// Which events.
+    #[command(flatten)]
+    pub filter: EventFilters,
     /// The rest.
     #[command(flatten)]
     pub list: List,
@@ -281,6 +507,10 @@ pub enum Rejected {
     List(List),
     /// One rejected body and its cause.
     Show(Show),
+    /// Read rejected bodies again, now that the contract or the configuration is mended.
+    Retry(Retry),
+    /// Let rejected bodies be, with the reason on record.
+    Discard(Discard),
 }
 
 /// `show`
@@ -390,6 +620,19 @@ mod tests {
             "dead list",
             "rejected list",
             "unrouted list",
+            "events replay --source me --state dead --from 2026-11-22 --to 2026-11-23 --to-consumer invoices --rate 100",
+            "events replay --topic renewed --all --again --dry-run --yes",
+            "dead list --group",
+            "dead show 0199d3c0-1f2e-7abc-8def-0123456789ab",
+            "dead retry --group 0a1b2c3d --yes",
+            "dead discard --consumer invoices --reason known",
+            "rejected retry --everything",
+            "rejected discard 0199d3c0-1f2e-7abc-8def-0123456789ab --reason spam",
+            "unrouted retry --where topic=renewed",
+            "jobs list",
+            "jobs cancel 0199d3c0-1f2e-7abc-8def-0123456789ab",
+            "reconcile --day yesterday --json",
+            "queues --ingress http://127.0.0.1:1 --ingress http://127.0.0.1:2",
             "invoices list",
             "receivables list --where state=open",
             "agreements list --api http://127.0.0.1:1 --token x",

@@ -14,6 +14,7 @@ use broker::{BrokerError, DynBroker, Publisher, Topology};
 use console::{ConsoleState, Token};
 use consumer::{Consumer, Runtime, Status};
 use ingress::Ingress;
+use ledger::jobs::Runner;
 use providers::auth::Secret;
 use server::{BindError, Component, Health, Operations, Server};
 use store::{Store, StoreError};
@@ -28,6 +29,7 @@ use crate::data_dir::DataDir;
 use crate::domains::{self, Domain};
 use crate::installation;
 use crate::report::chain;
+use crate::reread::reread;
 use crate::telemetry::{Telemetry, VERSION};
 
 /// Which roles a process has.
@@ -82,7 +84,7 @@ impl Roles {
             || self.has_store() && installation::is_store_a_file(config)
             || self.ingress && config.subject_key.is_none()
             || self.ingress && config.spool.limit_bytes > 0 && config.spool.file.as_os_str().is_empty()
-            || self.console && config.console_token.is_none()
+            || self.console && (config.console_token.is_none() || config.subject_key.is_none())
     }
 }
 
@@ -225,6 +227,19 @@ impl Running {
             ));
         }
         if let (Some(port), Some(token), Some(store)) = (console_port, token, store.clone()) {
+            let runner = Runner {
+                broker: broker.clone(),
+                layout: layout.clone(),
+                store: store.clone(),
+                subscriptions: installation::subscriptions(),
+                reread: reread(config, data_dir.as_ref())?,
+            };
+            let (prepared, stop) = (prepared.clone(), running.working.clone());
+            running.tasks.spawn(async move {
+                if stop.run_until_cancelled(prepared.cancelled()).await.is_some() {
+                    runner.run(stop).await;
+                }
+            });
             let state = ConsoleState {
                 store,
                 broker: broker.clone(),

@@ -8,7 +8,7 @@ use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, Secur
 use utoipa::openapi::{self, ResponseBuilder};
 use utoipa::{Modify, OpenApi};
 
-use crate::{books, queues, record};
+use crate::{books, jobs, queues, record};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -19,12 +19,14 @@ use crate::{books, queues, record};
     ),
     tags(
         (name = "record", description = "What came in and what became of it"),
+        (name = "jobs", description = "What is sent again or discarded"),
         (name = "books", description = "What the consumers booked"),
         (name = "operations", description = "What runs"),
     ),
     paths(
         record::events, record::event, record::body, record::rejected, record::rejected_body, record::dead,
-        record::unrouted, books::invoices, books::receivables, books::agreements, books::prescriptions,
+        record::dead_groups, record::dead_letters, record::unrouted, jobs::list, jobs::create, jobs::show,
+        jobs::cancel, jobs::reconciliation, books::invoices, books::receivables, books::agreements, books::prescriptions,
         queues::queues, queues::version, serve,
     ),
     modifiers(&Common),
@@ -57,15 +59,19 @@ impl Modify for Common {
                 .into()
         };
         for (path, item) in &mut document.paths.paths {
-            let Some(operation) = item.get.as_mut().filter(|_| path != OPEN) else { continue };
-            operation.security = Some(vec![SecurityRequirement::new("token", Vec::<String>::new())]);
-            let responses = &mut operation.responses.responses;
-            responses.insert("401".to_owned(), answer("The token is missing or wrong"));
-            responses.insert("503".to_owned(), answer("The database or the broker is away; see Retry-After"));
-            if path.contains("{id}") {
-                responses.insert("404".to_owned(), answer("There is none with this id"));
-            } else if operation.parameters.is_some() {
-                responses.insert("400".to_owned(), answer("A parameter cannot be used; the detail names it"));
+            let operations = [item.get.as_mut(), item.post.as_mut()];
+            for operation in operations.into_iter().flatten().filter(|_| path != OPEN) {
+                operation.security = Some(vec![SecurityRequirement::new("token", Vec::<String>::new())]);
+                let responses = &mut operation.responses.responses;
+                responses.insert("401".to_owned(), answer("The token is missing or wrong"));
+                responses
+                    .insert("503".to_owned(), answer("The database or the broker is away; see Retry-After"));
+                if path.contains("{id}") {
+                    responses.insert("404".to_owned(), answer("There is none with this id"));
+                } else if operation.parameters.is_some() || operation.request_body.is_some() {
+                    responses
+                        .insert("400".to_owned(), answer("A parameter cannot be used; the detail names it"));
+                }
             }
         }
     }

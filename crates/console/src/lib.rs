@@ -5,10 +5,11 @@
 //! documents of people, which also is why no answer may be cached. Lists come in pages, newest first:
 //! `{"items": […], "next": "<cursor>" | null}`; errors are problem details (RFC 9457).
 //!
-//! This crate writes nothing. It knows which lists there are, and no table: each crate reads its own.
+//! Jobs are the only thing that is written. This crate knows which lists there are, and no table: each crate reads its own.
 
 mod books;
 mod document;
+mod jobs;
 mod page;
 mod queues;
 mod record;
@@ -22,7 +23,7 @@ use axum::Router;
 use axum::extract::Request;
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::Response;
-use axum::routing::get;
+use axum::routing::{get, post};
 use broker::{DynBroker, Layout};
 use http::HeaderValue;
 use http::header::CACHE_CONTROL;
@@ -53,7 +54,7 @@ pub struct ConsoleState {
 
 /// The service to run on a `server::Server`.
 pub fn router(state: ConsoleState) -> Router {
-    let no_such_method = async || Refusal::Method;
+    let no_such_method = async || Refusal::Method("GET, HEAD");
     let protected = Router::new()
         .route("/api/v1/events", get(record::events))
         .route("/api/v1/events/{id}", get(record::event))
@@ -61,7 +62,16 @@ pub fn router(state: ConsoleState) -> Router {
         .route("/api/v1/rejected", get(record::rejected))
         .route("/api/v1/rejected/{id}", get(record::rejected_body))
         .route("/api/v1/dead", get(record::dead))
+        .route("/api/v1/dead/groups", get(record::dead_groups))
+        .route("/api/v1/dead/{id}", get(record::dead_letters))
         .route("/api/v1/unrouted", get(record::unrouted))
+        .route(
+            "/api/v1/jobs",
+            get(jobs::list).post(jobs::create).fallback(async || Refusal::Method("GET, HEAD, POST")),
+        )
+        .route("/api/v1/jobs/{id}", get(jobs::show))
+        .route("/api/v1/jobs/{id}/cancel", post(jobs::cancel).fallback(async || Refusal::Method("POST")))
+        .route("/api/v1/reconciliation", get(jobs::reconciliation))
         .route("/api/v1/invoices", get(books::invoices))
         .route("/api/v1/receivables", get(books::receivables))
         .route("/api/v1/agreements", get(books::agreements))

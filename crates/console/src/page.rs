@@ -155,7 +155,10 @@ mod tests {
     #[test]
     fn a_mistake_is_named_with_its_parameter_and_what_is_allowed() {
         let check = |query, expect| assert_eq!(Events::parse(query).unwrap_err(), expect, "{query}");
-        check("state=x", r#"state: expected one of pending, handled, dead, unrouted, got "x""#);
+        check(
+            "state=x",
+            r#"state: expected one of pending, handled, dead, unrouted, discarded, duplicate, got "x""#,
+        );
         check("limit=0", r#"limit: expected a number from 1 to 1000, got "0""#);
         check("limit=1001", r#"limit: expected a number from 1 to 1000, got "1001""#);
         check("limit=all", r#"limit: expected a number from 1 to 1000, got "all""#);
@@ -166,7 +169,7 @@ mod tests {
         check("topic=a&topic=b", "topic: given twice");
         check(
             "stat=dead",
-            r#""stat" is not a parameter of this list: expected one of source, provider, topic, state, subject, from, to, limit, cursor"#,
+            r#""stat" is not a parameter of this list: expected one of id, source, provider, topic, state, subject, from, to, limit, cursor"#,
         );
     }
 }

@@ -25,11 +25,12 @@ pub struct QueueRow {
 }
 
 /// The queues that are there whatever consumers there are.
-const FIXED: [(&str, &str); 5] = [
+pub(crate) const FIXED: [(&str, &str); 6] = [
     ("ledger", "every accepted event, for the record"),
     ("unrouted", "events whose topic no queue is bound to"),
     ("rejected", "authenticated bodies that could not be used"),
     ("dead", "what consumers gave up"),
+    ("tallies", "what the ingresses say they have answered"),
     ("parked", "what the record itself gave up; nobody takes from it"),
 ];
 

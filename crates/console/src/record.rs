@@ -8,9 +8,11 @@ use event::EventId;
 use http::HeaderValue;
 use http::header::{CONTENT_DISPOSITION, CONTENT_SECURITY_POLICY, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
 use ledger::{
-    DeadFilter, DeadRow, Event, EventFilter, EventRow, Rejected, RejectedFilter, RejectedRow, UnroutedFilter,
-    UnroutedRow,
+    DeadFilter, DeadGroup, DeadLetter, DeadRow, Event, EventFilter, EventRow, Rejected, RejectedFilter,
+    RejectedRow, UnroutedFilter, UnroutedRow,
 };
+
+use store::Paged;
 
 use crate::ConsoleState;
 use crate::page::{Id, List, PageParameters, Query};
@@ -93,6 +95,31 @@ pub(crate) async fn dead(
 ) -> Result<Json<List<DeadRow>>, Refusal> {
     let mut connection = state.store.read().await?;
     Ok(Json(ledger::dead(&mut connection, &filter, &page).await?.into()))
+}
+
+/// Dead letters by consumer and error, the largest group first: at most 1,000 groups.
+#[utoipa::path(get, path = "/api/v1/dead/groups", tag = "record", params(DeadFilter),
+    responses((status = 200, description = "All groups, on one page", body = List<DeadGroup>)))]
+pub(crate) async fn dead_groups(
+    State(state): State<ConsoleState>,
+    Query { filter, .. }: Query<DeadFilter>,
+) -> Result<Json<List<DeadGroup>>, Refusal> {
+    let mut connection = state.store.read().await?;
+    let items = ledger::dead_groups(&mut connection, &filter).await?;
+    Ok(Json(Paged { items, next: None }.into()))
+}
+
+/// The dead letters of one event, whole: one for each consumer that gave it up, open or not.
+#[utoipa::path(get, path = "/api/v1/dead/{id}", tag = "record",
+    params(("id" = String, Path, description = "The event's id")),
+    responses((status = 200, description = "The letters", body = List<DeadLetter>)))]
+pub(crate) async fn dead_letters(
+    State(state): State<ConsoleState>,
+    Id(id): Id,
+) -> Result<Json<List<DeadLetter>>, Refusal> {
+    let mut connection = state.store.read().await?;
+    let items = ledger::show_dead(&mut connection, id).await?;
+    if items.is_empty() { Err(Refusal::NoSuchId) } else { Ok(Json(Paged { items, next: None }.into())) }
 }
 
 /// Events whose topic no queue is bound to.

@@ -28,8 +28,8 @@ pub(crate) enum Refusal {
     #[error("There is none with this id.")]
     NoSuchId,
     /// The path has no such method.
-    #[error("This can only be read.")]
-    Method,
+    #[error("This path has no such method.")]
+    Method(&'static str),
     /// The database did not do its part.
     #[error("{}", match .0 {
         StoreError::Unavailable(_) => "The database is unavailable.",
@@ -64,7 +64,7 @@ impl IntoResponse for Refusal {
             Self::Parameter(_) => Problem::new(StatusCode::BAD_REQUEST)
                 .with_type("parameter", "A parameter of the request cannot be used"),
             Self::NoSuchPath | Self::NoSuchId => Problem::new(StatusCode::NOT_FOUND),
-            Self::Method => Problem::new(StatusCode::METHOD_NOT_ALLOWED).allow("GET, HEAD"),
+            Self::Method(allowed) => Problem::new(StatusCode::METHOD_NOT_ALLOWED).allow(allowed),
             Self::Store(StoreError::Unavailable(_) | StoreError::Conflict(_))
             | Self::Broker(_)
             | Self::NotInTime => again(Problem::new(StatusCode::SERVICE_UNAVAILABLE)),

@@ -57,7 +57,12 @@ impl Console {
     /// Lets the ledger record everything that is in its queues.
     async fn record(&self) {
         let ConsoleState { store, broker, layout, .. } = self.state.clone();
-        let config = consumer::Config { batch_events: 100, batch_timeout_ms: 5_000, hold_ms: 1_000 };
+        let config = consumer::Config {
+            batch_events: 100,
+            batch_timeout_ms: 5_000,
+            hold_ms: 1_000,
+            policies: Default::default(),
+        };
         let runtime = Runtime { broker, layout, store, config };
         let patience = Instant::now() + Duration::from_secs(30);
         while self.waiting().await {
@@ -219,6 +224,7 @@ async fn what_came_in_is_shown_with_what_became_of_it() {
     assert_eq!(
         rows[1],
         json!({
+            "duplicate_of": null,
             "id": odd.id, "source": "rec-1", "provider": "recuperador", "topic": "acordo.quitado",
             "subject": null, "received_at": odd.time, "state": "dead", "consumers": {"receivables": "dead"},
         })
@@ -271,13 +277,61 @@ async fn what_is_away_is_503_with_a_time_to_come_back() {
     }
 }
 
+#[tokio::test]
+async fn a_job_is_counted_made_shown_and_cancelled() {
+    let console = Console::start().await;
+    console.accept(&event("unknown.topic", b"{}")).await;
+    console.record().await;
+    let post = async |path: &str, body: Value| {
+        let request = Request::post(format!("/api/v1{path}"))
+            .header("Authorization", "Bearer let-me-in")
+            .body(Body::from(body.to_string()))
+            .unwrap();
+        let response = console.router.clone().call(request).await.unwrap();
+        (response.status().as_u16(), json(response).await)
+    };
+    let mut ask = json!({
+        "action": "retry", "what": "unrouted", "filter": {"topic": "unknown.topic"},
+        "requested_by": "maria@host", "dry_run": true,
+    });
+    assert_eq!(post("/jobs", ask.clone()).await, (200, json!({"total": 1})));
+    assert!(console.rows("/jobs").await.is_empty());
+    ask["dry_run"] = json!(false);
+    let (status, job) = post("/jobs", ask.clone()).await;
+    assert_eq!((status, &job["state"], &job["total"]), (201, &json!("waiting"), &json!(1)));
+    let path = format!("/jobs/{}", job["id"].as_str().unwrap());
+    assert_eq!(json(console.get(&path).await).await, job);
+    let (status, cancelled) = post(&format!("{path}/cancel"), json!({})).await;
+    assert_eq!((status, &cancelled["state"]), (200, &json!("cancelled")));
+    assert_eq!(console.rows("/jobs").await, [cancelled]);
+
+    for (field, value, detail) in [
+        (
+            "filter",
+            json!({"topics": "a"}),
+            "filter: there is no \"topics\"; expected one of id, source, provider, topic",
+        ),
+        ("what", json!("events"), "what: expected dead, rejected or unrouted; events are replayed"),
+        ("rat", json!(1), "unknown field `rat`"),
+    ] {
+        let mut wrong = ask.clone();
+        wrong[field] = value;
+        let (status, problem) = post("/jobs", wrong).await;
+        assert_eq!(status, 400);
+        assert!(problem["detail"].as_str().unwrap().starts_with(detail), "{problem}");
+    }
+    assert_eq!(console.get("/reconciliation?day=today").await.status(), StatusCode::BAD_REQUEST);
+    let books = json(console.get("/reconciliation").await).await;
+    assert_eq!((&books["balanced"], &books["sources"][0]["unrouted"]), (&json!(true), &json!(1)));
+}
+
 #[test]
 fn the_document_has_every_path_parameter_and_schema() {
     let document: Value = serde_json::from_str(&openapi()).unwrap();
     let paths = document["paths"].as_object().unwrap();
-    assert_eq!(paths.len(), 14);
+    assert_eq!(paths.len(), 20);
     for (path, item) in paths {
-        let operation = &item["get"];
+        let operation = if item["get"].is_object() { &item["get"] } else { &item["post"] };
         assert!(operation["summary"].is_string() && operation["responses"]["200"].is_object(), "{path}");
         let protected = path != "/api/v1/openapi.json";
         assert_eq!(operation["responses"]["401"].is_object(), protected, "{path}");
@@ -285,7 +339,10 @@ fn the_document_has_every_path_parameter_and_schema() {
     }
     let events = paths["/api/v1/events"]["get"]["parameters"].as_array().unwrap();
     let names: Vec<_> = events.iter().map(|parameter| parameter["name"].as_str().unwrap()).collect();
-    assert_eq!(names, ["source", "provider", "topic", "state", "subject", "from", "to", "limit", "cursor"]);
+    assert_eq!(
+        names,
+        ["id", "source", "provider", "topic", "state", "subject", "from", "to", "limit", "cursor"]
+    );
     // Whatever is referred to is there, and of two types with one name neither hides the other.
     let text = document.to_string();
     for reference in text.split("\"$ref\":\"#").skip(1) {
@@ -296,7 +353,10 @@ fn the_document_has_every_path_parameter_and_schema() {
         let state = &document["components"]["schemas"][name]["properties"]["state"];
         document.pointer(&state["$ref"].as_str().unwrap()[1..]).unwrap()["enum"].clone()
     };
-    assert_eq!(words("EventRow"), json!(["pending", "handled", "dead", "unrouted"]));
+    assert_eq!(
+        words("EventRow"),
+        json!(["pending", "handled", "dead", "unrouted", "discarded", "duplicate"])
+    );
     assert_eq!(words("Receivable"), json!(["open", "paid", "canceled"]));
     assert_eq!(words("Agreement"), json!(["active", "settled", "canceled", "inactive"]));
     assert_eq!(words("Prescription"), json!(["pending", "in_analysis", "rejected", "renewed"]));

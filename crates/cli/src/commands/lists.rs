@@ -5,7 +5,7 @@ use event::{EventId, header};
 use serde_json::Value;
 
 use crate::api::Api;
-use crate::args::{EventList, List, Output, Show};
+use crate::args::{EventFilters, EventList, List, Show};
 use crate::config::Config;
 use crate::report;
 use crate::table::{self, Column, Form, column};
@@ -36,7 +36,7 @@ pub const EVENTS: View = View {
         column("Consumers", "consumers", Form::States),
         column("Id", "id", Form::Id),
     ],
-    filters: &["source", "provider", "topic", "state", "subject", "from", "to"],
+    filters: &["id", "source", "provider", "topic", "state", "subject", "from", "to"],
     example: "state=dead",
     empty: "No events. `malote simulate` posts some; `malote config show` shows the sources.",
 };
@@ -52,7 +52,7 @@ pub const DEAD: View = View {
         column("Error", "error", Form::Text),
         column("Event", "event_id", Form::Id),
     ],
-    filters: &["consumer", "source", "provider"],
+    filters: &["id", "group", "consumer", "source", "provider"],
     example: "consumer=invoices",
     empty: "No dead letters: no consumer has given up on an event.",
 };
@@ -66,7 +66,7 @@ pub const REJECTED: View = View {
         column("Cause", "cause", Form::Text),
         column("Id", "id", Form::Id),
     ],
-    filters: &["source", "provider"],
+    filters: &["id", "source", "provider"],
     example: "provider=recuperador",
     empty: "No rejected bodies: everything that was authenticated could be used.",
 };
@@ -81,7 +81,7 @@ pub const UNROUTED: View = View {
         column("Subject", "subject", Form::Text),
         column("Id", "id", Form::Id),
     ],
-    filters: &["source", "provider", "topic"],
+    filters: &["id", "source", "provider", "topic"],
     example: "provider=recuperador",
     empty: "No unrouted events: a consumer is bound to every topic that came.",
 };
@@ -160,13 +160,6 @@ pub const PRESCRIPTIONS: View = View {
 pub const ALL: [&View; 8] =
     [&EVENTS, &DEAD, &REJECTED, &UNROUTED, &INVOICES, &RECEIVABLES, &AGREEMENTS, &PRESCRIPTIONS];
 
-const QUEUES: [Column; 4] = [
-    column("Queue", "name", Form::Text),
-    column("Ready", "ready", Form::Number),
-    column("Consumers", "consumers", Form::Number),
-    column("Carries", "purpose", Form::Text),
-];
-
 /// Prints a list.
 pub async fn list(view: &View, list: List, config: &Config) -> Result<()> {
     let mut filters = list.filters;
@@ -198,18 +191,23 @@ pub async fn list(view: &View, list: List, config: &Config) -> Result<()> {
 
 /// Prints the list of events.
 pub async fn events(list: EventList, config: &Config) -> Result<()> {
-    let EventList { provider, topic, state, subject, since, until, list: mut rest } = list;
-    let given = [
-        ("provider", provider),
-        ("topic", topic),
-        ("state", state),
-        ("subject", subject),
-        ("from", since.map(|time| time.to_string())),
-        ("to", until.map(|time| time.to_string())),
-    ];
-    let given = given.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
-    rest.filters.extend(given);
+    let EventList { filter, list: mut rest } = list;
+    rest.filters.extend(fields(&filter));
     self::list(&EVENTS, rest, config).await
+}
+
+/// The filter as the list's parameters.
+pub fn fields(filter: &EventFilters) -> Vec<(String, String)> {
+    let EventFilters { provider, topic, state, subject, from, to } = filter;
+    let given = [
+        ("provider", provider.clone()),
+        ("topic", topic.clone()),
+        ("state", state.clone()),
+        ("subject", subject.clone()),
+        ("from", from.map(|time| time.to_string())),
+        ("to", to.map(|time| time.to_string())),
+    ];
+    given.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
 }
 
 /// Prints one event or one rejected body.
@@ -235,27 +233,13 @@ pub async fn show(view: &View, show: Show, config: &Config) -> Result<()> {
     Ok(())
 }
 
-/// Prints the state of the queues.
-pub async fn queues(output: Output, config: &Config) -> Result<()> {
-    let api = Api::new(&output.api, config)?;
-    let Value::Array(rows) = api.get("queues", &[]).await?["items"].take() else {
-        anyhow::bail!("{} does not answer as malote does", api.base())
-    };
-    if output.json {
-        print_json(&Value::Array(rows));
-    } else {
-        report::print(&table::of_rows(&QUEUES, &rows));
-    }
-    Ok(())
-}
-
 /// Prints JSON with indentation.
 pub fn print_json(value: &Value) {
     report::line(format!("{value:#}"));
 }
 
 /// The fields of an event and of a rejected body, in the order of their telling. A body, which may be long, is last.
-const FIELDS: [&str; 14] = [
+const FIELDS: [&str; 15] = [
     "id",
     "source",
     "provider",
@@ -266,6 +250,7 @@ const FIELDS: [&str; 14] = [
     "received_at",
     "unrouted_at",
     "replay_of",
+    "duplicate_of",
     "traceparent",
     "repaired",
     "content_type",
@@ -283,7 +268,7 @@ const OUTCOMES: [Column; 7] = [
 ];
 
 /// A resource as lines of name and value, then its headers, what became of it, and its body.
-fn described(found: &Value) -> String {
+pub fn described(found: &Value) -> String {
     let width = FIELDS.iter().map(|name| name.len()).max().unwrap_or(0);
     let mut text = String::new();
     for name in FIELDS {

@@ -15,6 +15,8 @@ mod resend;
 mod runner;
 mod selection;
 mod table;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 

@@ -1,0 +1,208 @@
+//! Sending again and discarding: one way to choose, one way to ask, whatever it is about.
+
+use std::io::{IsTerminal, Write};
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+use event::EventId;
+use serde_json::{Map, Value, json};
+
+use super::jobs;
+use super::lists::{DEAD, EVENTS, REJECTED, UNROUTED, View, fields};
+use crate::api::Api;
+use crate::args::{Choice, DeadDiscard, DeadRetry, Discard, JobArgs, Replay, Retry};
+use crate::config::Config;
+use crate::report;
+
+/// More than this are not sent or discarded without asking.
+const ASKED_BEYOND: i64 = 1_000;
+
+/// `malote events replay`
+pub async fn replay(replay: Replay, config: &Config) -> Result<ExitCode> {
+    let Replay { ids, source, filter, everything, to_consumer, all: _, again, job } = replay;
+    let choice = Choice { ids, filters: fields(&filter), source, everything };
+    let asked = json!({ "action": "replay", "to_consumer": to_consumer, "again": again });
+    run(&EVENTS, choice, asked, job, config).await
+}
+
+/// `malote dead retry`
+pub async fn retry_dead(args: DeadRetry, config: &Config) -> Result<ExitCode> {
+    let DeadRetry { group, consumer, mut retry } = args;
+    of_dead(&mut retry.choice, group, consumer);
+    self::retry(&DEAD, retry, config).await
+}
+
+/// `malote dead discard`
+pub async fn discard_dead(args: DeadDiscard, config: &Config) -> Result<ExitCode> {
+    let DeadDiscard { group, consumer, mut discard } = args;
+    of_dead(&mut discard.choice, group, consumer);
+    self::discard(&DEAD, discard, config).await
+}
+
+fn of_dead(choice: &mut Choice, group: Option<String>, consumer: Option<String>) {
+    let given = [("group", group), ("consumer", consumer)];
+    choice.filters.extend(given.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))));
+}
+
+/// `retry`
+pub async fn retry(view: &View, Retry { choice, job }: Retry, config: &Config) -> Result<ExitCode> {
+    run(view, choice, json!({ "action": "retry" }), job, config).await
+}
+
+/// `discard`
+pub async fn discard(view: &View, args: Discard, config: &Config) -> Result<ExitCode> {
+    let Discard { choice, reason, job } = args;
+    run(view, choice, json!({ "action": "discard", "reason": reason }), job, config).await
+}
+
+/// The filters of the jobs: one for all that fits, or one for each id.
+fn filters(view: &View, choice: Choice) -> Result<Vec<Map<String, Value>>> {
+    let Choice { ids, mut filters, source, everything } = choice;
+    filters.extend(source.map(|source| ("source".to_owned(), source)));
+    if let Some((field, _)) = filters.iter().find(|(field, _)| !view.filters.contains(&field.as_str())) {
+        bail!(
+            "--where: {field} is not a field that {} are chosen by; expected one of {}",
+            view.path,
+            view.filters.join(", ")
+        );
+    }
+    if ids.is_empty() && filters.is_empty() && !everything {
+        bail!("say which: ids, a filter such as --where {}, or --everything", view.example);
+    }
+    let filter: Map<String, Value> =
+        filters.into_iter().map(|(name, value)| (name, Value::from(value))).collect();
+    if ids.is_empty() {
+        return Ok(vec![filter]);
+    }
+    let with_id = |id: String| match id.parse::<EventId>() {
+        Ok(_) => {
+            let mut filter = filter.clone();
+            filter.insert("id".to_owned(), id.into());
+            Ok(filter)
+        }
+        Err(_) => bail!("{id} is not the id of one: ids are in `malote {} list`", view.path),
+    };
+    ids.into_iter().map(with_id).collect()
+}
+
+/// Counts, asks where that is many, starts the jobs and follows them.
+async fn run(
+    view: &View,
+    choice: Choice,
+    mut asked: Value,
+    args: JobArgs,
+    config: &Config,
+) -> Result<ExitCode> {
+    let api = Api::new(&args.api, config)?;
+    asked["what"] = view.path.into();
+    asked["rate"] = args.rate.into();
+    asked["requested_by"] = who().into();
+    let mut jobs = Vec::new();
+    let mut total = 0;
+    for filter in filters(view, choice)? {
+        asked["filter"] = filter.into();
+        asked["dry_run"] = true.into();
+        let Some(count) = api.post("jobs", &asked).await?["total"].as_i64() else {
+            bail!("{} does not answer as malote does", api.base())
+        };
+        total += count;
+        asked["dry_run"] = false.into();
+        jobs.push((asked.clone(), count));
+    }
+    let action = asked["action"].as_str().unwrap_or_default();
+    let what = named(view, total);
+    if total == 0 {
+        report::line(format!("Nothing to {action}: no {} fit.", named(view, 2)));
+        return Ok(ExitCode::SUCCESS);
+    }
+    if args.dry_run {
+        report::line(format!("This would {action} {total} {what}."));
+        return Ok(ExitCode::SUCCESS);
+    }
+    if total > ASKED_BEYOND && !args.yes && !agreed(&format!("{action} {total} {what}?"))? {
+        report::line("Nothing was done.");
+        return Ok(ExitCode::FAILURE);
+    }
+    let mut status = ExitCode::SUCCESS;
+    for (asked, _) in jobs.into_iter().filter(|(_, count)| *count > 0) {
+        let job = api.post("jobs", &asked).await?;
+        if args.detach {
+            let id = job["id"].as_str().unwrap_or_default();
+            report::line(format!("Job {id} begins. `malote jobs watch {id}` follows it."));
+            continue;
+        }
+        if jobs::follow(&api, job).await? != ExitCode::SUCCESS {
+            status = ExitCode::FAILURE;
+        }
+    }
+    Ok(status)
+}
+
+/// What the rows are called.
+fn named(view: &View, count: i64) -> &'static str {
+    match (view.path, count) {
+        (path, 1) if path == EVENTS.path => "event",
+        (path, 1) if path == DEAD.path => "dead letter",
+        (path, 1) if path == REJECTED.path => "rejected body",
+        (path, 1) if path == UNROUTED.path => "unrouted event",
+        (path, _) if path == EVENTS.path => "events",
+        (path, _) if path == DEAD.path => "dead letters",
+        (path, _) if path == REJECTED.path => "rejected bodies",
+        _ => "unrouted events",
+    }
+}
+
+fn agreed(question: &str) -> Result<bool> {
+    if !std::io::stdin().is_terminal() {
+        bail!("{question} Give --yes where nobody can be asked");
+    }
+    let mut stderr = std::io::stderr().lock();
+    write!(stderr, "{question} [y/N] ")?;
+    stderr.flush()?;
+    let mut answer = String::new();
+    std::io::stdin().read_line(&mut answer)?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+}
+
+/// Who asks, as far as the machine knows: `user@host`.
+fn who() -> String {
+    let variable = |name| std::env::var(name).ok().filter(|text| !text.is_empty());
+    let user = variable("USER").or_else(|| variable("LOGNAME")).unwrap_or_else(|| "somebody".to_owned());
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    format!("{user}@{host}").chars().take(200).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_choice_is_one_filter_or_one_for_each_id() {
+        let id = EventId::generate().to_string();
+        let choice = |ids: &[&str], filters: &[(&str, &str)], everything| Choice {
+            ids: ids.iter().map(|id| (*id).to_owned()).collect(),
+            filters: filters.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+            source: None,
+            everything,
+        };
+        let check = |choice, expect: Value| {
+            let found: Vec<Value> = filters(&DEAD, choice).unwrap().into_iter().map(Value::from).collect();
+            assert_eq!(Value::from(found), expect);
+        };
+        check(choice(&[], &[], true), json!([{}]));
+        check(choice(&[], &[("group", "0a")], false), json!([{"group": "0a"}]));
+        check(
+            choice(&[&id, &id], &[("consumer", "a")], false),
+            json!([{"consumer": "a", "id": id}, {"consumer": "a", "id": id}]),
+        );
+        let said = |choice| filters(&DEAD, choice).unwrap_err().to_string();
+        assert!(said(choice(&[], &[], false)).starts_with("say which: ids, a filter"));
+        assert!(said(choice(&[], &[("topic", "a")], false)).starts_with("--where: topic is not a field"));
+        assert!(said(choice(&["7"], &[], false)).starts_with("7 is not the id of one"));
+    }
+
+    #[test]
+    fn whoever_asks_has_a_name() {
+        assert!(who().contains('@'));
+    }
+}

@@ -1,0 +1,93 @@
+//! Reading a rejected body once more, as the ingress would read it now: after a contract or the configuration was mended.
+
+use std::sync::Arc;
+
+use anyhow::Result;
+use event::{Event, SourceName, header};
+use http::{HeaderMap, HeaderValue};
+use ledger::jobs::{RejectedBody, Reread};
+use providers::{Inbound, SubjectKey};
+
+use crate::config::Config;
+use crate::data_dir::DataDir;
+
+/// How this installation reads. Subjects that are hashed need the key of the ingress: `ingress.subject_key`, or the one in
+/// the data directory that both share.
+pub fn reread(config: &Config, data_dir: Option<&DataDir>) -> Result<Reread> {
+    let key = match (&config.subject_key, data_dir) {
+        (Some(key), _) => key.clone(),
+        (None, Some(data_dir)) => data_dir.subject_key()?,
+        (None, None) => anyhow::bail!("the key of subjects needs a data directory"),
+    };
+    let config = config.clone();
+    Ok(Arc::new(move |rejected| read(rejected, &config, &key)))
+}
+
+fn read(rejected: &RejectedBody, config: &Config, key: &SubjectKey) -> Result<Event, String> {
+    let name = rejected.source.as_deref().ok_or("it is not known which source sent it")?;
+    let source = config.sources.iter().find(|source| source.name.as_str() == name);
+    let source = source.ok_or_else(|| format!("no source {name} is configured any more"))?;
+    let provider =
+        config.provider(&source.provider).ok_or_else(|| format!("no provider {}", source.provider))?;
+    let recorded: serde_json::Map<String, serde_json::Value> =
+        serde_json::from_str(&rejected.headers).unwrap_or_default();
+    let text = |name: &str| recorded.get(name).and_then(serde_json::Value::as_str);
+    let mut headers = HeaderMap::new();
+    for (name, value) in &recorded {
+        let Some((name, value)) = name.strip_prefix(header::HTTP).zip(value.as_str()) else { continue };
+        if let (Ok(name), Ok(value)) = (http::HeaderName::try_from(name), HeaderValue::from_str(value)) {
+            headers.insert(name, value);
+        }
+    }
+    let body = rejected.body.clone().into();
+    let reading = provider.read(&Inbound { headers: &headers, body: &body }, key);
+    let reading = reading.map_err(|unusable| unusable.to_string())?;
+    let name: SourceName = source.name.clone();
+    Ok(Event {
+        id: rejected.id,
+        source: event::Source::new(provider.name().clone(), name),
+        topic: reading.topic,
+        subject: reading.subject,
+        time: rejected.received_at,
+        content_type: rejected.content_type.clone(),
+        data: body,
+        traceparent: text(&format!("{}traceparent", header::CLOUD_EVENTS)).map(str::to_owned),
+        replay_of: None,
+        repaired: reading.repaired,
+        headers: reading.headers,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::load_parts;
+
+    #[test]
+    fn a_body_is_read_as_its_source_would_send_it_now() {
+        let text = "[[providers]]\nname = \"erp\"\ntopic = { header = \"x-event\" }\n\
+                    [[sources]]\nname = \"erp-1\"\nprovider = \"erp\"\nauth = \"none\"\n";
+        let config = load_parts("", text, []).unwrap().0;
+        let key = SubjectKey::from_bytes([7; 32]);
+        let rejected = RejectedBody {
+            id: event::EventId::generate(),
+            source: Some("erp-1".to_owned()),
+            received_at: event::now(),
+            content_type: "application/json".to_owned(),
+            headers: r#"{"http_x-event": "paid", "cloudEvents_traceparent": "00-1", "malote_cause": "x"}"#
+                .to_owned(),
+            body: b"{}".to_vec(),
+        };
+        let event = read(&rejected, &config, &key).unwrap();
+        assert_eq!((event.id, event.time, event.topic.as_str()), (rejected.id, rejected.received_at, "paid"));
+        assert_eq!(event.source.to_string(), "/erp/erp-1");
+        assert_eq!((event.headers["x-event"].as_str(), event.traceparent.as_deref()), ("paid", Some("00-1")));
+        let check = |change: fn(&mut RejectedBody), expect: &str| {
+            let mut rejected = rejected.clone();
+            change(&mut rejected);
+            assert_eq!(read(&rejected, &config, &key).unwrap_err(), expect);
+        };
+        check(|rejected| rejected.source = Some("gone".into()), "no source gone is configured any more");
+        check(|rejected| rejected.body = b"[]".to_vec(), "the body: expected an object, got an array");
+    }
+}
