@@ -597,7 +597,7 @@ mod tests {
             help("dead")
                 .starts_with("Dead letters: events that a consumer gave up, with the error, the newest")
         );
-        assert!(help("rejected").contains("fields: source, provider"));
+        assert!(help("rejected").contains("fields: id, source, provider"));
         for view in lists::ALL {
             assert!(help(view.path).contains(&format!("--where {}", view.example)), "{}", view.path);
         }

@@ -88,6 +88,9 @@ mod tests {
             assert_eq!(read(&rejected, &config, &key).unwrap_err(), expect);
         };
         check(|rejected| rejected.source = Some("gone".into()), "no source gone is configured any more");
-        check(|rejected| rejected.body = b"[]".to_vec(), "the body: expected an object, got an array");
+        check(
+            |rejected| rejected.body = b"[]".to_vec(),
+            "the body: expected an object, got an array; send one JSON object",
+        );
     }
 }

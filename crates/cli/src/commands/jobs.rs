@@ -23,8 +23,8 @@ const JOBS: [Column; 9] = [
     column("Rows", "total", Form::Number),
     column("Done", "progress", Form::Number),
     column("Sent", "sent", Form::Number),
-    column("Trouble", "trouble", Form::Text),
     column("Id", "id", Form::Id),
+    column("Trouble", "trouble", Form::Text),
 ];
 
 /// How often a job is asked how far it is.

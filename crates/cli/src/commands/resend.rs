@@ -67,7 +67,12 @@ fn filters(view: &View, choice: Choice) -> Result<Vec<Map<String, Value>>> {
         );
     }
     if ids.is_empty() && filters.is_empty() && !everything {
-        bail!("say which: ids, a filter such as --where {}, or --everything", view.example);
+        let example = if view.path == EVENTS.path {
+            "--state dead".to_owned()
+        } else {
+            format!("--where {}", view.example)
+        };
+        bail!("say which: ids, a filter such as {example}, or --everything");
     }
     let filter: Map<String, Value> =
         filters.into_iter().map(|(name, value)| (name, Value::from(value))).collect();

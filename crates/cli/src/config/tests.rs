@@ -81,8 +81,8 @@ fn the_reference_has_every_field_of_every_table() {
             _ if place.ends_with("/auth") => {
                 tree["sources"].as_array().unwrap().iter().map(|source| &source["auth"]).collect()
             }
-            // Where an id is: the comment shows one of two ways.
-            _ if place.ends_with("/subject") => continue,
+            // Where an id is, how a fact is told: the comment shows one of the ways.
+            _ if place.ends_with("/subject") || place.ends_with("/duplicates") => continue,
             _ => vec![value],
         };
         for field in fields {
@@ -310,4 +310,23 @@ fn secrets_are_hidden_and_what_is_shown_is_a_configuration() {
     assert!(!shown.contains("hunter2") && !shown.contains("er2"), "{shown}");
     assert!(shown.contains("amqp://malote:[secret]@one:5672,two:5672/v"), "{shown}");
     toml::from_str::<toml::Table>(&shown).unwrap();
+}
+
+#[test]
+fn a_rule_of_a_source_or_a_consumer_that_cannot_be_kept_is_told_with_its_path() {
+    let source = "[[sources]]\nname = \"a\"\nprovider = \"recuperador\"\nauth = \"none\"\n";
+    let check = |text: &str, expect: &str| {
+        let said = load(text).unwrap_err().to_string();
+        assert!(said.contains(expect), "{said}");
+    };
+    check(&format!("{source}duplicates = \"no\""), "sources[0].duplicates: expected \"none\", or a table");
+    check(&format!("{source}duplicates = {{ pointer = \"/id\" }}"), "missing field `window_s`");
+    load(&format!("{source}duplicates = \"none\"")).unwrap();
+    check("consumer.policies.invoice.attempts = 3", "did you mean invoices?");
+    check(
+        "consumer.policies.invoices.attempts = 0",
+        "consumer.policies.invoices.attempts: expected a number of at least 1",
+    );
+    check("consumer.policies.invoices.delays = [\"3s\"]", "expected one of 1s, 5s, 30s");
+    check("ingress.spool.patience_ms = 4000", "ingress.spool.patience_ms: expected less than");
 }
