@@ -4,6 +4,7 @@
 mod bad_input;
 mod broker_laws;
 mod command_line;
+mod faults;
 mod footprint;
 mod main_job;
 mod outage;

@@ -41,8 +41,35 @@ pub struct Product {
     pub ingress: String,
     pub console: String,
     processes: BTreeMap<String, Child>,
+    ports: BTreeMap<String, u16>,
+    /// What a process of this name has in its environment.
+    environment: BTreeMap<String, Vec<(String, String)>>,
     client: reqwest::Client,
     auth: BTreeMap<&'static str, Auth>,
+}
+
+/// Posts as the providers would; a clone is the same client.
+#[derive(Clone)]
+pub struct Poster {
+    client: reqwest::Client,
+    auth: BTreeMap<&'static str, Auth>,
+}
+
+impl Poster {
+    /// A request as the source's provider would send it to this ingress.
+    pub fn request(&self, ingress: &str, source: &str, body: impl Into<Vec<u8>>) -> reqwest::RequestBuilder {
+        let body = body.into();
+        let signed = self.auth[source].sign(&body, event::now());
+        let mut request = self
+            .client
+            .post(format!("{ingress}/webhooks/{source}"))
+            .header("content-type", "application/json")
+            .query(&signed.query);
+        for (name, value) in signed.headers {
+            request = request.header(name, value);
+        }
+        request.body(body)
+    }
 }
 
 fn free_port() -> Result<u16> {
@@ -95,6 +122,8 @@ impl Product {
             ingress: format!("http://127.0.0.1:{ingress}"),
             console: format!("http://127.0.0.1:{console}"),
             processes: BTreeMap::new(),
+            ports: BTreeMap::new(),
+            environment: BTreeMap::new(),
             client: reqwest::Client::builder().timeout(PATIENCE).build()?,
             auth,
         })
@@ -118,12 +147,15 @@ impl Product {
 
     /// Starts a role and waits until it says that it is ready.
     pub async fn start(&mut self, name: &str, arguments: &[&str]) -> Result<()> {
+        let fixed = self.ports.get(name).copied();
         let port = match name {
             "up" | "ingress" => self.ingress.rsplit(':').next().context("a port")?.parse()?,
             "console" => self.console.rsplit(':').next().context("a port")?.parse()?,
-            _ => free_port()?,
+            _ => fixed.map_or_else(free_port, Ok)?,
         };
+        self.ports.insert(name.to_owned(), port);
         let mut command = self.command(arguments)?;
+        command.envs(self.environment.get(name).into_iter().flatten().map(|(name, value)| (name, value)));
         if !matches!(name, "up" | "ingress" | "console") {
             command.args(["--listen", &format!("127.0.0.1:{port}")]);
         }
@@ -183,17 +215,38 @@ impl Product {
 
     /// A request as the source's provider would send it.
     pub fn request(&self, source: &str, body: impl Into<Vec<u8>>) -> reqwest::RequestBuilder {
-        let body = body.into();
-        let signed = self.auth[source].sign(&body, event::now());
-        let mut request = self
-            .client
-            .post(format!("{}/webhooks/{source}", self.ingress))
-            .header("content-type", "application/json")
-            .query(&signed.query);
-        for (name, value) in signed.headers {
-            request = request.header(name, value);
-        }
-        request.body(body)
+        self.poster().request(&self.ingress, source, body)
+    }
+
+    /// A client that others can have.
+    pub fn poster(&self) -> Poster {
+        Poster { client: self.client.clone(), auth: self.auth.clone() }
+    }
+
+    /// Gives processes of this name these variables from their next start on.
+    pub fn set_environment(&mut self, name: &str, variables: impl IntoIterator<Item = (String, String)>) {
+        self.environment.entry(name.to_owned()).or_default().extend(variables);
+    }
+
+    /// The names of the processes that run.
+    pub fn running(&self) -> Vec<String> {
+        self.processes.keys().cloned().collect()
+    }
+
+    /// Where a process of this name answers.
+    pub fn address(&self, name: &str) -> String {
+        format!("http://127.0.0.1:{}", self.ports[name])
+    }
+
+    /// Where the files are.
+    pub fn folder(&self) -> &std::path::Path {
+        self.folder.path()
+    }
+
+    /// The text of a running process's `/metrics`.
+    pub async fn metrics(&self, name: &str) -> Result<String> {
+        let url = format!("http://127.0.0.1:{}/metrics", self.ports[name]);
+        Ok(self.client.get(url).send().await?.text().await?)
     }
 
     /// A client of its own, and the source's address with what the query string has to hold.

@@ -24,6 +24,9 @@ enum Command {
     Tidy,
     /// Runs every check and every test, with private RabbitMQ and PostgreSQL servers
     Test {
+        /// Runs the fault suite alone and in full, 10,000 events in each row, and writes docs/reliability.md
+        #[arg(long, conflicts_with_all = ["filters", "arguments"])]
+        faults: bool,
         /// Runs only the tests whose names contain one of these, and none of the other checks. What follows `--`
         /// goes to the test programs (`cargo xtask test routes -- --nocapture`)
         #[arg(value_name = "FILTER")]
@@ -59,7 +62,8 @@ fn run(command: Command) -> anyhow::Result<Report> {
         Command::Tidy => {
             report.step("tidy", || tidy::check(&workspace));
         }
-        Command::Test { filters, arguments } if !(filters.is_empty() && arguments.is_empty()) => {
+        Command::Test { faults: true, .. } => test::faults(&workspace, &mut report),
+        Command::Test { filters, arguments, .. } if !(filters.is_empty() && arguments.is_empty()) => {
             test::some(&workspace, &mut report, &[filters, arguments].concat());
         }
         Command::Test { .. } | Command::Ci => test::all(&workspace, &mut report),

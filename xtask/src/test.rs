@@ -40,6 +40,27 @@ pub fn some(workspace: &Workspace, report: &mut Report, arguments: &[String]) {
     }
 }
 
+/// The fault suite in full; its table becomes docs/reliability.md.
+pub fn faults(workspace: &Workspace, report: &mut Report) {
+    let ready =
+        report.step("install", harness::ensure_installed) && report.step("build", || workspace.build());
+    if !ready {
+        return;
+    }
+    report.step("faults", || {
+        let table = workspace.target().join("faults.md");
+        let mut command = workspace.cargo(&["test", "--package", "tests", "--", "faults", "--nocapture"]);
+        command.env(harness::BIN, workspace.binary());
+        command.env("MALOTE_TEST_FAULTS", "full").env("MALOTE_TEST_FAULTS_TABLE", &table);
+        run(&mut command)?;
+        let text = format!("{RELIABILITY}\n{}", std::fs::read_to_string(&table)?);
+        Ok(std::fs::write(workspace.root().join("docs/reliability.md"), text)?)
+    });
+}
+
+/// What stands above the table.
+const RELIABILITY: &str = include_str!("reliability.md");
+
 fn tests(workspace: &Workspace, report: &mut Report, arguments: &[String]) {
     let Some(servers) = report.step_with("servers", Servers::start) else {
         report.skip("tests", "the servers do not start");

@@ -101,6 +101,13 @@ impl Api {
         text.await.map_err(|error| anyhow!(crate::report::chain(&error.without_url())))
     }
 
+    /// What a process says of its readiness, whatever the status; `None` where none answers.
+    pub async fn readiness(&self, base: &str) -> Option<Value> {
+        let asked =
+            self.client.get(format!("{base}/readyz")).timeout(std::time::Duration::from_secs(3)).send();
+        serde_json::from_slice(&asked.await.ok()?.bytes().await.ok()?).ok()
+    }
+
     fn url(&self, path: &str, query: &[(String, String)]) -> Result<reqwest::Url> {
         reqwest::Url::parse_with_params(&format!("{}/api/v1/{path}", self.base), query)
             .map_err(|error| anyhow!("{} is not a URL: {error}", self.base))

@@ -203,15 +203,19 @@ pub async fn show_dead(connection: &mut Connection, id: EventId) -> Result<Vec<D
     rows.iter().map(whole).collect()
 }
 
-/// The error without what tells one event's from another's: words with a digit in them, and what is quoted.
+/// The error without what tells one event's from another's: words with a digit in them (of letters, digits and hyphens,
+/// such as an id), and what is quoted.
 pub(crate) fn error_group(error: &str) -> String {
     let unquoted: String =
         error.split('"').enumerate().map(|(n, part)| if n % 2 == 0 { part } else { "\"…\"" }).collect();
-    let word = |word: &str| match word.contains(|c: char| c.is_ascii_digit()) {
-        true => "#".to_owned(),
-        false => word.to_owned(),
+    let is_of_word = |c: char| c.is_alphanumeric() || c == '-';
+    let word = |piece: &str| {
+        let at = piece.find(|c| !is_of_word(c)).unwrap_or(piece.len());
+        let (word, rest) = piece.split_at(at);
+        let word = if word.contains(|c: char| c.is_ascii_digit()) { "#" } else { word };
+        format!("{word}{rest}")
     };
-    unquoted.split(' ').map(word).collect::<Vec<_>>().join(" ")
+    unquoted.split_inclusive(|c| !is_of_word(c)).map(word).collect()
 }
 
 /// A short name for a consumer's errors of one kind: always the same for the same.
@@ -231,9 +235,13 @@ mod tests {
     fn errors_that_differ_in_numbers_and_quoted_values_are_one_group() {
         let one = r#"/parcelas/0/valor: expected a number, got "abc" after 3 tries"#;
         let other = r#"/parcelas/11/valor: expected a number, got "x y z" after 12 tries"#;
-        assert_eq!(error_group(one), r#"# expected a number, got "…" after # tries"#);
+        assert_eq!(error_group(one), r#"/parcelas/#/valor: expected a number, got "…" after # tries"#);
         assert_eq!(group_id("invoices", one), group_id("invoices", other));
         assert_ne!(group_id("invoices", one), group_id("receivables", one));
+        let elsewhere = one.replace("valor", "vencimento");
+        assert_ne!(group_id("invoices", one), group_id("invoices", &elsewhere));
+        let id = "0199d3c0-1f2e-7abc-8def-0123456789ab";
+        assert_eq!(error_group(&format!("no agreement {id} (line 3)")), "no agreement # (line #)");
         assert_eq!(group_id("invoices", one).len(), 8);
     }
 }

@@ -133,6 +133,8 @@ const ROW: &str = "e.id, e.source, e.provider, e.topic, e.subject, e.received_at
      AND d.discarded_in IS NULL AND (d.resent_in IS NULL OR d.died_in >= d.resent_in)) AS dead, \
      (SELECT string_agg(d.consumer, ' ') FROM dead_letter d WHERE d.event_id = e.id \
      AND d.discarded_in IS NOT NULL) AS discarded, \
+     (SELECT string_agg(d.consumer, ' ') FROM dead_letter d WHERE d.event_id = e.id \
+     AND d.discarded_in IS NULL AND coalesce(d.died_in, '') < d.resent_in) AS resent, \
      (SELECT string_agg(i.consumer, ' ') FROM inbox i WHERE i.event_id = e.id) AS handled, \
      (SELECT max(u.marked_at) FROM unrouted u WHERE u.event_id = e.id \
      AND u.discarded_in IS NULL AND (u.resent_in IS NULL OR u.marked_in >= u.resent_in)) AS unrouted_at, \
@@ -272,9 +274,9 @@ pub(crate) fn received_at(event: &event::Event) -> Timestamp {
 fn row(row: &AnyRow) -> Result<EventRow, StoreError> {
     let names = |column| row.try_get::<Option<String>, _>(column).map(Option::unwrap_or_default);
     let (takes, dead, handled) = (names("consumers")?, names("dead")?, names("handled")?);
-    let discarded = names("discarded")?;
+    let (discarded, resent) = (names("discarded")?, names("resent")?);
     let consumers = by_consumer(
-        takes.split_whitespace(),
+        takes.split_whitespace().chain(resent.split_whitespace()),
         dead.split_whitespace(),
         discarded.split_whitespace(),
         handled.split_whitespace(),

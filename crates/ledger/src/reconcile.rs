@@ -142,7 +142,10 @@ pub async fn reconcile(
     count_tallies(connection, day, &mut books).await?;
     let mut differences = Vec::new();
     unaccounted(connection, &bounds, &mut differences).await?;
-    not_recorded(connection, &bounds, &mut differences).await?;
+    // A ledger that has yet to read an event knows nothing of it.
+    if !waiting.contains_key("ledger") {
+        not_recorded(connection, &bounds, &mut differences).await?;
+    }
     in_no_queue(connection, &bounds, &waiting, &mut differences).await?;
     for row in books.values() {
         differences.extend(missing(row, &waiting));
@@ -153,7 +156,7 @@ pub async fn reconcile(
     Ok(Some(Reconciliation { day: day.to_owned(), balanced, sources, differences, waiting }))
 }
 
-fn of<'a>(books: &'a mut BTreeMap<String, SourceBooks>, source: String) -> &'a mut SourceBooks {
+fn of(books: &mut BTreeMap<String, SourceBooks>, source: String) -> &mut SourceBooks {
     books.entry(source.clone()).or_insert_with(|| SourceBooks { source, ..SourceBooks::default() })
 }
 
@@ -256,14 +259,15 @@ async fn not_recorded(
     differences: &mut Vec<Difference>,
 ) -> Result<(), StoreError> {
     let latest = id_at(event::now(), -GRACE_SECONDS);
-    for (kind, table, source, consumer) in [
-        ("handled, not recorded", "inbox", "NULL", "t.consumer"),
-        ("dead, not recorded", "dead_letter", "t.source", "t.consumer"),
-        ("unrouted, not recorded", "unrouted", "t.source", "NULL"),
+    for (kind, table, source, consumer, condition) in [
+        ("handled, not recorded", "inbox", "NULL", "t.consumer", ""),
+        // A letter without a source was no event.
+        ("dead, not recorded", "dead_letter", "t.source", "t.consumer", "AND t.source IS NOT NULL"),
+        ("unrouted, not recorded", "unrouted", "t.source", "NULL", ""),
     ] {
         let text = format!(
             "SELECT CAST({source} AS TEXT) AS source, t.event_id AS event_id, CAST({consumer} AS TEXT) AS consumer \
-             FROM {table} t WHERE t.event_id >= $1 AND t.event_id < $2 AND t.event_id < $3 \
+             FROM {table} t WHERE t.event_id >= $1 AND t.event_id < $2 AND t.event_id < $3 {condition} \
              AND NOT EXISTS (SELECT 1 FROM event e WHERE e.id = t.event_id) \
              ORDER BY t.event_id LIMIT {LISTED}"
         );
@@ -292,12 +296,17 @@ async fn in_no_queue(
          FROM unsettled s CROSS JOIN event e WHERE e.id = s.event_id AND s.event_id >= $1 AND s.event_id < $2 \
          AND s.event_id < $3 AND e.duplicate_of IS NULL \
          AND NOT EXISTS (SELECT 1 FROM inbox i WHERE i.event_id = s.event_id AND i.consumer = s.consumer) \
-         AND NOT EXISTS (SELECT 1 FROM dead_letter d WHERE d.event_id = s.event_id AND d.consumer = s.consumer) \
+         AND NOT EXISTS (SELECT 1 FROM dead_letter d WHERE d.event_id = s.event_id AND d.consumer = s.consumer \
+         AND (d.discarded_in IS NOT NULL OR d.resent_in IS NULL OR d.died_in >= d.resent_in)) \
+         AND NOT EXISTS (SELECT 1 FROM job j WHERE j.state IN ('waiting', 'running') OR j.finished_at > $4) \
          ORDER BY s.event_id LIMIT {LISTED}"
     );
-    let latest = id_at(event::now(), -IN_HAND_SECONDS);
+    let now = event::now();
+    let latest = id_at(now, -IN_HAND_SECONDS);
+    // What a job sends again is on its way, however old it is.
+    let lately = Value::from(now - std::time::Duration::from_secs(IN_HAND_SECONDS.unsigned_abs()));
     let [from, to] = day.ids();
-    for row in fetch(connection, text, vec![from, to, Value::from(&latest)]).await? {
+    for row in fetch(connection, text, vec![from, to, Value::from(&latest), lately]).await? {
         let consumer: String = row.try_get("consumer")?;
         if !waiting.contains_key(&consumer) {
             let detail = "pending for minutes, and in no queue: replay it";
@@ -326,4 +335,113 @@ fn missing(books: &SourceBooks, waiting: &BTreeMap<String, u64>) -> Vec<Differen
     let events = missing("events missing", "ledger", books.counted_accepted, accepted);
     let rejected = missing("rejected missing", "rejected", books.counted_rejected, books.rejected);
     events.into_iter().chain(rejected).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use event::{EventId, header};
+    use store::{Store, sql};
+
+    use super::*;
+    use crate::tests::{dead_message, die, file, fresh, handle, invoice, receive, state};
+    use crate::{DeadFilter, EventState, dead};
+
+    async fn run(store: &Store, text: String) {
+        let mut tx = store.begin().await.unwrap();
+        sql::assembled(text).execute(&mut *tx).await.unwrap();
+        tx.commit().await.unwrap();
+    }
+
+    /// Received long enough ago to be nowhere on its way.
+    fn old() -> event::Event {
+        let time = event::now() - std::time::Duration::from_secs(600);
+        let event = invoice();
+        let id = format!("{}{}", id_at(time, 0), &event.id.to_string()[13..]).parse().unwrap();
+        event::Event { id, time, ..event }
+    }
+
+    async fn differences(store: &Store, event: &event::Event, waiting: &[&str]) -> Vec<String> {
+        let waiting = waiting.iter().map(|name| ((*name).to_owned(), 1)).collect();
+        let mut connection = store.read().await.unwrap();
+        let day = &event.time.to_string()[..10];
+        let books = reconcile(&mut connection, day, waiting).await.unwrap().unwrap();
+        assert_eq!(books.balanced, books.differences.is_empty());
+        books.differences.into_iter().map(|difference| difference.kind).collect()
+    }
+
+    async fn resend(store: &Store, job: EventId) {
+        run(store, format!("UPDATE dead_letter SET resent_in = '{job}'")).await;
+    }
+
+    #[tokio::test]
+    async fn a_dead_letter_that_was_no_event_is_no_difference() {
+        let (store, _folder) = fresh().await;
+        let event = old();
+        let mut message = event.to_message();
+        message.headers.remove("cloudEvents_source");
+        file(&store, &[message]).await;
+        assert_eq!(differences(&store, &event, &[]).await, [""; 0]);
+        die(&store, &event, "invoices").await;
+        assert_eq!(differences(&store, &event, &[]).await, ["dead, not recorded"]);
+    }
+
+    #[tokio::test]
+    async fn what_the_ledger_has_yet_to_read_is_no_difference() {
+        let (store, _folder) = fresh().await;
+        let event = old();
+        handle(&store, &event, "invoices").await;
+        assert_eq!(differences(&store, &event, &["ledger"]).await, [""; 0]);
+        assert_eq!(differences(&store, &event, &[]).await, ["handled, not recorded"]);
+    }
+
+    #[tokio::test]
+    async fn a_dead_letter_that_was_sent_again_and_is_in_no_queue_is_a_difference() {
+        let (store, _folder) = fresh().await;
+        let event = old();
+        receive(&store, std::slice::from_ref(&event)).await;
+        handle(&store, &event, "receivables").await;
+        die(&store, &event, "invoices").await;
+        assert_eq!(differences(&store, &event, &[]).await, [""; 0]);
+        resend(&store, EventId::generate()).await;
+        assert_eq!(state(&store).await, EventState::Pending);
+        assert_eq!(differences(&store, &event, &["invoices"]).await, [""; 0]);
+        assert_eq!(differences(&store, &event, &[]).await, ["pending, in no queue"]);
+        run(
+            &store,
+            "INSERT INTO job (id, action, what, filter, options, requested_by, requested_at, state, total, \
+             progress, sent, resume_after, trouble) VALUES ('j', '', '', '', '', '', 0, 'running', 0, 0, 0, '', '')"
+                .to_owned(),
+        )
+        .await;
+        assert_eq!(differences(&store, &event, &[]).await, [""; 0]);
+    }
+
+    #[tokio::test]
+    async fn a_letter_that_dies_again_is_open_whatever_the_clock_of_its_consumer_says() {
+        let (store, _folder) = fresh().await;
+        let event = invoice();
+        file(&store, &[dead_message(&event, "invoices", 9, "2026-11-22T12:00:00Z")]).await;
+        let job = EventId::generate();
+        resend(&store, job).await;
+        let mut again = dead_message(&event, "invoices", 3, "2026-11-22T11:59:00Z");
+        again.headers.insert(header::JOB.to_owned(), job.to_string().into());
+        file(&store, &[again]).await;
+        let mut connection = store.read().await.unwrap();
+        let page = store::Page::first(10);
+        let letters = dead(&mut connection, &DeadFilter::default(), &page).await.unwrap().items;
+        assert_eq!(letters.iter().map(|row| row.attempts).collect::<Vec<_>>(), [3]);
+    }
+
+    #[tokio::test]
+    async fn a_letter_sent_again_to_a_consumer_that_takes_the_event_no_more_is_pending_there() {
+        let (store, _folder) = fresh().await;
+        let event = invoice();
+        receive(&store, std::slice::from_ref(&event)).await;
+        handle(&store, &event, "invoices").await;
+        handle(&store, &event, "receivables").await;
+        die(&store, &event, "gone").await;
+        resend(&store, EventId::generate()).await;
+        run(&store, format!("INSERT INTO unsettled VALUES ('{}', 'gone')", event.id)).await;
+        assert_eq!(state(&store).await, EventState::Pending);
+    }
 }

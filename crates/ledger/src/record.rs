@@ -274,7 +274,8 @@ impl Recorder for DeadLetters {
                 tx,
                 "dead_letter (event_id, consumer, source, provider, topic, attempts, error, first_failed_at, \
                  failed_at, content_type, headers, error_group, group_id, history, died_in, body)",
-                // A letter that was sent again and died again replaces the first; the same letter says nothing new.
+                // A letter that was sent again and died again replaces the first, whatever the clock of who gave it up
+                // says; the same letter says nothing new.
                 "ON CONFLICT (event_id, consumer) DO UPDATE SET attempts = excluded.attempts, \
                  error = excluded.error, first_failed_at = excluded.first_failed_at, \
                  failed_at = excluded.failed_at, headers = excluded.headers, \
@@ -282,7 +283,8 @@ impl Recorder for DeadLetters {
                  history = excluded.history, discarded_in = NULL, \
                  died_in = CASE WHEN excluded.died_in > coalesce(dead_letter.died_in, '') \
                  THEN excluded.died_in ELSE dead_letter.died_in END \
-                 WHERE excluded.failed_at > dead_letter.failed_at",
+                 WHERE excluded.failed_at > dead_letter.failed_at \
+                 OR excluded.died_in > coalesce(dead_letter.died_in, '')",
                 &[row],
             )
             .await?;

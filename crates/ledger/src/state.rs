@@ -63,8 +63,8 @@ pub(crate) enum Mark {
     Discarded,
 }
 
-/// The state at each consumer that takes the event, has handled it or gave it up. What has had its effect is handled,
-/// whatever was given up before.
+/// The state at each consumer that takes the event (or got it again), has handled it or gave it up. What has had its
+/// effect is handled, whatever was given up before.
 pub(crate) fn by_consumer<'a>(
     takes: impl IntoIterator<Item = &'a str>,
     dead: impl IntoIterator<Item = &'a str>,

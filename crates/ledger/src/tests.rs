@@ -33,7 +33,7 @@ const SUBSCRIPTIONS: [Subscription; 2] = [
     },
 ];
 
-async fn fresh() -> (Store, tempfile::TempDir) {
+pub(crate) async fn fresh() -> (Store, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let config = store::Config { url: "sqlite".into(), max_connections: 4, acquire_timeout_ms: 5_000 };
     let store = Store::open(&config, folder.path()).unwrap();
@@ -46,7 +46,7 @@ fn event(source: &str, topic: &str) -> Event {
 }
 
 /// An event of both consumers.
-fn invoice() -> Event {
+pub(crate) fn invoice() -> Event {
     event("/gestao-online/go-1", "TAX_INVOICE")
 }
 
@@ -56,7 +56,7 @@ async fn record(store: &Store, recorder: &dyn Recorder, messages: &[Message]) ->
     Ok(tx.commit().await?)
 }
 
-async fn receive(store: &Store, events: &[Event]) {
+pub(crate) async fn receive(store: &Store, events: &[Event]) {
     let recorder = Events { subscriptions: SUBSCRIPTIONS.to_vec() };
     let messages: Vec<_> = events.iter().map(Event::to_message).collect();
     record(store, &recorder, &messages).await.unwrap();
@@ -66,7 +66,7 @@ async fn mark(store: &Store, event: &Event) {
     record(store, &Unrouted, &[event.to_message()]).await.unwrap();
 }
 
-fn dead_message(event: &Event, consumer: &str, attempts: i64, first_failed_at: &str) -> Message {
+pub(crate) fn dead_message(event: &Event, consumer: &str, attempts: i64, first_failed_at: &str) -> Message {
     let mut message = event.to_message();
     for (name, value) in [
         (header::CONSUMER, consumer.into()),
@@ -80,15 +80,15 @@ fn dead_message(event: &Event, consumer: &str, attempts: i64, first_failed_at: &
     message
 }
 
-async fn file(store: &Store, messages: &[Message]) {
+pub(crate) async fn file(store: &Store, messages: &[Message]) {
     record(store, &DeadLetters { prefix: "test.".to_owned() }, messages).await.unwrap();
 }
 
-async fn die(store: &Store, event: &Event, consumer: &str) {
+pub(crate) async fn die(store: &Store, event: &Event, consumer: &str) {
     file(store, &[dead_message(event, consumer, 9, "2026-11-22T12:00:00Z")]).await;
 }
 
-async fn handle(store: &Store, event: &Event, consumer: &str) {
+pub(crate) async fn handle(store: &Store, event: &Event, consumer: &str) {
     let mut tx = store.begin().await.unwrap();
     inbox::claim(&mut tx, consumer, &[event.id], event::now()).await.unwrap();
     tx.commit().await.unwrap();
@@ -108,10 +108,17 @@ async fn count(store: &Store, table: &str) -> i64 {
 }
 
 /// The state of the only event; each list by state has the event exactly if it shows that state.
-async fn state(store: &Store) -> EventState {
+pub(crate) async fn state(store: &Store) -> EventState {
     let rows = page(store, &EventFilter::default(), &Page::first(10)).await.items;
     let [row] = rows.as_slice() else { panic!("{rows:?}") };
-    for state in [EventState::Pending, EventState::Handled, EventState::Dead, EventState::Unrouted] {
+    for state in [
+        EventState::Pending,
+        EventState::Handled,
+        EventState::Dead,
+        EventState::Unrouted,
+        EventState::Discarded,
+        EventState::Duplicate,
+    ] {
         let filter = EventFilter { state: Some(state), ..EventFilter::default() };
         let listed = page(store, &filter, &Page::first(10)).await.items;
         let expect = if state == row.state { vec![row.clone()] } else { vec![] };

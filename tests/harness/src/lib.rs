@@ -22,15 +22,21 @@
 //! # }
 //! ```
 
+mod clock;
+mod disk;
 mod http;
 mod install;
 mod postgres;
 mod process;
+mod proxy;
 mod rabbitmq;
 mod shared;
 
+pub use clock::shifted_clock;
+pub use disk::SmallDisk;
 pub use install::{ensure_installed, postgres_binaries, rabbitmq_scripts};
 pub use postgres::Postgres;
+pub use proxy::{Proxy, Way};
 pub use rabbitmq::{NodeOptions, RabbitMq};
 pub use shared::{AMQP, AMQP_ADMIN, BIN, POSTGRES, Servers, Shared, malote_binary};
 

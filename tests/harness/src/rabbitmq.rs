@@ -7,6 +7,7 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -32,6 +33,23 @@ const MEMORY_LIMIT: &str = "1GB";
 pub struct NodeOptions {
     /// Lines added to `rabbitmq.conf`.
     pub config: Vec<String>,
+    /// The cluster that the node is to be a member of.
+    peer: Option<Peer>,
+}
+
+impl NodeOptions {
+    /// A node with these lines in its `rabbitmq.conf`.
+    pub fn configured(config: Vec<String>) -> Self {
+        Self { config, peer: None }
+    }
+}
+
+/// What the members of a cluster share.
+#[derive(Debug, Clone)]
+struct Peer {
+    node: String,
+    epmd_port: u16,
+    cookie: String,
 }
 
 /// A running (or killed, or stopped) private node.
@@ -71,6 +89,44 @@ impl RabbitMq {
         attempt.context("starting a private RabbitMQ node")
     }
 
+    /// Three nodes that are one cluster. The first owns what the others share, and is dropped last.
+    ///
+    /// # Errors
+    /// As [`RabbitMq::start`], or a node does not join.
+    pub fn start_cluster() -> Result<[Self; 3]> {
+        let first = Self::start()?;
+        let cookie = fs::read_to_string(first.folder.join(".erlang.cookie")).context("the cookie")?;
+        let peer = Peer { node: first.node.clone(), epmd_port: first.epmd_port, cookie };
+        let options = NodeOptions { config: Vec::new(), peer: Some(peer) };
+        let member = || -> Result<Self> {
+            let node = Self::start_node(&options)?;
+            node.rabbitmqctl("stop_app", &[])?;
+            node.rabbitmqctl("join_cluster", &[&first.node])?;
+            node.rabbitmqctl("start_app", &[])?;
+            Ok(node)
+        };
+        let (second, third) = (member()?, member()?);
+        Ok([first, second, third])
+    }
+
+    /// The name of the node that leads a quorum queue.
+    ///
+    /// # Errors
+    /// `rabbitmqctl` fails, or there is no such queue.
+    pub fn leader(&self, vhost: &str, queue: &str) -> Result<String> {
+        let listed = self.rabbitmqctl("list_queues", &["--vhost", vhost, "name", "leader"])?;
+        let mut rows = listed.lines().filter_map(|line| line.split_once('\t'));
+        let found = rows.find(|(name, _)| *name == queue);
+        found
+            .map(|(_, leader)| leader.trim().to_owned())
+            .with_context(|| format!("no queue {queue}: {listed}"))
+    }
+
+    /// The node's name.
+    pub fn node(&self) -> &str {
+        &self.node
+    }
+
     fn start_once(options: &NodeOptions) -> Result<Self> {
         static NODES: AtomicU32 = AtomicU32::new(0);
         let scripts = rabbitmq_scripts()?;
@@ -85,13 +141,22 @@ impl RabbitMq {
             node: format!("malote-{}-{number}@localhost", std::process::id()),
             amqp_port: free_port()?,
             api_port: free_port()?,
-            epmd_port: free_port()?,
+            epmd_port: options.peer.as_ref().map_or_else(free_port, |peer| Ok(peer.epmd_port))?,
             distribution_port: free_port()?,
         };
         this.write_configuration(options)?;
-        let mut epmd = Command::new("epmd");
-        epmd.args(["-address", "127.0.0.1", "-port", &this.epmd_port.to_string()]);
-        this.daemon.start_companion(&mut epmd, &this.log())?;
+        match &options.peer {
+            None => {
+                let mut epmd = Command::new("epmd");
+                epmd.args(["-address", "127.0.0.1", "-port", &this.epmd_port.to_string()]);
+                this.daemon.start_companion(&mut epmd, &this.log())?;
+            }
+            Some(Peer { node, cookie, .. }) => {
+                let file = this.folder.join(".erlang.cookie");
+                fs::write(&file, cookie).with_context(|| format!("the cookie of {node}"))?;
+                fs::set_permissions(&file, fs::Permissions::from_mode(0o400)).context("the cookie")?;
+            }
+        }
         this.start_server()?;
         Ok(this)
     }

@@ -61,6 +61,7 @@ pub async fn run(config: &Config) -> Result<ExitCode> {
     findings.good("the configuration has no mistake");
     data_dir(config, &mut findings);
     let is_up = api(config, &mut findings).await;
+    roles(config, &mut findings).await;
     broker(config, is_up, &mut findings).await;
     store(config, &mut findings).await;
     sources(config, &mut findings);
@@ -164,6 +165,39 @@ async fn api(config: &Config, findings: &mut Findings) -> Option<bool> {
                 "stop what has the port, set console.listen, or use the configuration of that installation";
             findings.bad(format!("something listens on {} but: {error:#}", config.console.listen), mend);
             Some(false)
+        }
+    }
+}
+
+/// What the processes that run here say is wrong: a consumer that pauses, a spool that fills.
+async fn roles(config: &Config, findings: &mut Findings) {
+    let Ok(api) = Api::new(&ApiArgs::default(), config) else { return };
+    for (what, listen, tls) in [
+        ("ingress", config.ingress.listen, config.ingress.tls.is_some()),
+        ("API", config.console.listen, config.console.tls.is_some()),
+        ("role", config.operations.listen, config.operations.tls.is_some()),
+    ] {
+        let base = format!("{}://{}", if tls { "https" } else { "http" }, reachable(listen));
+        let Some(ready) = api.readiness(&base).await else { continue };
+        let troubles: Vec<_> = ready["components"]
+            .as_object()
+            .into_iter()
+            .flatten()
+            .filter_map(|(name, state)| Some((name, state["status"].as_str()?, state["trouble"].as_str()?)))
+            .collect();
+        if troubles.is_empty() && ready["components"].is_object() {
+            findings.good(format!("the {what} at {base} is ready"));
+        }
+        for (name, status, trouble) in troubles {
+            match status {
+                "degraded" => {
+                    findings.note(format!("the {what} at {base} goes on without {name}: {trouble}"))
+                }
+                _ => findings.bad(
+                    format!("the {what} at {base} is not ready, {name}: {trouble}"),
+                    "it goes on by itself once that is mended",
+                ),
+            }
         }
     }
 }

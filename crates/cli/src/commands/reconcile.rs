@@ -2,16 +2,14 @@
 
 use std::process::ExitCode;
 
-use anyhow::Result;
-use event::Timestamp;
-use serde_json::Value;
-
 use super::lists::print_json;
 use crate::api::Api;
 use crate::args::Reconcile;
 use crate::config::Config;
 use crate::report;
 use crate::table::{self, Column, Form, column};
+use anyhow::Result;
+use event::Timestamp;
 
 const SOURCES: [Column; 11] = [
     column("Source", "source", Form::Text),
@@ -92,6 +90,8 @@ pub async fn run(Reconcile { day, output }: Reconcile, config: &Config) -> Resul
 
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
+
     use super::*;
 
     #[test]

@@ -320,7 +320,10 @@ fn a_rule_of_a_source_or_a_consumer_that_cannot_be_kept_is_told_with_its_path() 
         assert!(said.contains(expect), "{said}");
     };
     check(&format!("{source}duplicates = \"no\""), "sources[0].duplicates: expected \"none\", or a table");
-    check(&format!("{source}duplicates = {{ pointer = \"/id\" }}"), "missing field `window_s`");
+    check(
+        &format!("{source}duplicates = {{ pointer = \"/id\" }}"),
+        "sources[0].duplicates.window_s: is missing",
+    );
     load(&format!("{source}duplicates = \"none\"")).unwrap();
     check("consumer.policies.invoice.attempts = 3", "did you mean invoices?");
     check(

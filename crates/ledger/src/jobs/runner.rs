@@ -346,7 +346,8 @@ impl Runner {
 /// Marks a row that was gone through.
 async fn write(mark: &Mark, job: &Job, tx: &mut Tx) -> Result<(), StoreError> {
     let column = match job.action {
-        Action::Replay | Action::Retry => "resent_in",
+        // What is sent again is no longer let be.
+        Action::Replay | Action::Retry => "discarded_in = NULL, resent_in",
         Action::Discard => "discarded_in",
     };
     let set = |table: &str, condition: &str| format!("UPDATE {table} SET {column} = $1 WHERE {condition}");

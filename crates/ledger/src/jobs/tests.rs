@@ -294,6 +294,12 @@ async fn what_is_discarded_is_listed_no_more_and_accounted_for() {
     let day = event::now().to_string()[..10].to_owned();
     let books = crate::reconcile(&mut connection, &day, Default::default()).await.unwrap().unwrap();
     assert_eq!((books.sources[0].received, books.sources[0].discarded, books.balanced), (2, 2, true));
+
+    // Sent again, it is no longer let be.
+    *setting.orders.failing.lock().unwrap() = false;
+    setting.ended(&setting.create(&ask(Action::Replay, What::Events, json!({}))).await).await;
+    setting.all_in_state(1, EventState::Handled).await;
+    setting.all_in_state(1, EventState::Unrouted).await;
 }
 
 #[tokio::test]

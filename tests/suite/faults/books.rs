@@ -1,0 +1,148 @@
+//! The exact accounting of a fault test, read from the database itself.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use store::{Dialect, Row, Store, sql};
+use tokio::time::{Instant, sleep};
+
+use super::load::Posted;
+
+/// How long the last event may take to be booked, once what was broken is back.
+const SETTLING: Duration = Duration::from_secs(180);
+
+/// The books as the database has them.
+pub struct Books(Store);
+
+/// What one fault came to.
+#[derive(Debug)]
+pub struct Account {
+    pub sent: usize,
+    pub accepted: usize,
+    pub ledger: usize,
+    pub domain: usize,
+    pub lost: usize,
+    pub dead: i64,
+    pub twice: i64,
+}
+
+/// The tables that a handler writes to once for each event, with the condition and the column of the event.
+const EFFECTS: [(&str, &str); 4] = [
+    ("receivables", "NEW.kind = 'order'"),
+    ("invoices", "1 = 1"),
+    ("agreements", "1 = 1"),
+    ("prescriptions", "1 = 1"),
+];
+
+impl Books {
+    /// Opens the database of a product whose tables are there.
+    pub fn open(url: &str, folder: &Path) -> Result<Self> {
+        let config = store::Config { url: url.to_owned(), max_connections: 2, acquire_timeout_ms: 10_000 };
+        Ok(Self(Store::open(&config, folder)?))
+    }
+
+    /// Counts every run of a handler that is committed, whatever its statements then did: the trigger fires before an
+    /// insert looks for a conflict.
+    pub async fn watch_effects(&self) -> Result<()> {
+        let mut statements = vec!["CREATE TABLE effects (event_id TEXT NOT NULL)".to_owned()];
+        match self.0.dialect() {
+            Dialect::Sqlite => statements.extend(EFFECTS.map(|(table, condition)| {
+                format!(
+                    "CREATE TRIGGER count_{table} BEFORE INSERT ON {table} WHEN {condition} \
+                     BEGIN INSERT INTO effects VALUES (NEW.first_event); END"
+                )
+            })),
+            Dialect::Postgres => {
+                statements.push(
+                    "CREATE FUNCTION count_effect() RETURNS trigger LANGUAGE plpgsql AS \
+                     $$ BEGIN INSERT INTO effects VALUES (NEW.first_event); RETURN NEW; END $$"
+                        .to_owned(),
+                );
+                statements.extend(EFFECTS.map(|(table, condition)| {
+                    format!(
+                        "CREATE TRIGGER count_effects BEFORE INSERT ON {table} FOR EACH ROW WHEN ({condition}) \
+                         EXECUTE FUNCTION count_effect()"
+                    )
+                }));
+            }
+        }
+        let mut tx = self.0.begin().await?;
+        for statement in statements {
+            sql::assembled(statement).execute(&mut *tx).await?;
+        }
+        Ok(tx.commit().await?)
+    }
+
+    async fn texts(&self, statement: &str) -> Result<Vec<String>> {
+        let mut connection = self.0.read().await?;
+        let rows = sql::assembled(statement.to_owned()).fetch_all(&mut *connection).await?;
+        rows.iter().map(|row| row.try_get(0).context("a text")).collect()
+    }
+
+    async fn number(&self, statement: &str) -> Result<i64> {
+        let mut connection = self.0.read().await?;
+        Ok(sql::assembled(statement.to_owned()).fetch_one(&mut *connection).await?.try_get(0)?)
+    }
+
+    /// What is not settled: accepted events that the ledger does not have, and events that a consumer owes its effect.
+    async fn unsettled(&self, posted: &Posted) -> Result<(usize, i64)> {
+        let ledger: BTreeSet<String> = self.texts("SELECT id FROM event").await?.into_iter().collect();
+        let missing = posted.accepted.iter().filter(|event| !ledger.contains(&event.id)).count();
+        let pending = self
+            .number(
+                "SELECT count(*) FROM unsettled s WHERE NOT EXISTS (SELECT 1 FROM inbox i \
+                 WHERE i.event_id = s.event_id AND i.consumer = s.consumer) AND NOT EXISTS (SELECT 1 \
+                 FROM dead_letter d WHERE d.event_id = s.event_id AND d.consumer = s.consumer)",
+            )
+            .await?;
+        Ok((missing, pending))
+    }
+
+    /// The account, once everything is settled or the time for it is over.
+    pub async fn account(&self, posted: &Posted) -> Result<Account> {
+        let started = Instant::now();
+        let mut before = None;
+        loop {
+            match self.unsettled(posted).await {
+                // Twice in a row: what was stored and not answered for may still be coming.
+                Ok((0, 0)) if before == Some((0, 0)) => break,
+                Ok(now) if started.elapsed() > SETTLING => {
+                    eprintln!("not settled: (missing, pending) {now:?}");
+                    break;
+                }
+                Ok(now) => before = Some(now),
+                Err(error) => ensure!(started.elapsed() < SETTLING, "the books cannot be read: {error:#}"),
+            }
+            sleep(Duration::from_millis(250)).await;
+        }
+        let ledger: BTreeSet<String> = self.texts("SELECT id FROM event").await?.into_iter().collect();
+        let mut domain: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
+        for (table, statement) in [
+            ("receivables", "SELECT external_id FROM receivables WHERE kind = 'order'"),
+            ("invoices", "SELECT external_id FROM invoices"),
+            ("agreements", "SELECT external_id FROM agreements"),
+            ("prescriptions", "SELECT document FROM prescriptions"),
+        ] {
+            domain.insert(table, self.texts(statement).await?.into_iter().collect());
+        }
+        let is_booked = |event: &&super::load::Accepted| domain[event.table].contains(&event.key);
+        let lost =
+            posted.accepted.iter().filter(|event| !ledger.contains(&event.id) || !is_booked(event)).count();
+        Ok(Account {
+            sent: posted.sent,
+            accepted: posted.accepted.len(),
+            ledger: ledger.len(),
+            domain: domain.values().map(BTreeSet::len).sum(),
+            lost,
+            dead: self.number("SELECT count(*) FROM dead_letter").await?,
+            twice: self
+                .number(
+                    "SELECT count(*) FROM (SELECT event_id FROM effects GROUP BY event_id \
+                     HAVING count(*) > 1) AS twice",
+                )
+                .await?,
+        })
+    }
+}

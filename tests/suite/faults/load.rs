@@ -1,0 +1,163 @@
+//! The load of a fault test: providers that post at a steady rate and post again what was not answered well.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use serde_json::Value;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, sleep_until};
+
+use crate::product::{PATIENCE, Poster, example};
+
+/// How many requests are under way at once.
+const CONNECTIONS: usize = 32;
+
+/// How often a provider posts the same again before it gives up.
+const TRIES: usize = 200;
+
+/// One fact: who posts it, and by what it is found in the books.
+pub struct Fact {
+    pub source: &'static str,
+    pub table: &'static str,
+    pub key: String,
+    pub body: String,
+}
+
+/// The fact of a number: orders, notas fiscais, agreements and prescriptions in turn.
+pub fn fact(number: usize) -> Fact {
+    match number % 4 {
+        0 => Fact {
+            source: "go",
+            table: "receivables",
+            key: format!("{number:010}"),
+            body: format!(
+                r#"{{"event_id": "ORDER_CREATED", "data": {{"id": "{number}", "code": "{number:010}", "status": 1}}}}"#
+            ),
+        },
+        1 => Fact {
+            source: "go",
+            table: "invoices",
+            key: format!("{number:010}"),
+            body: format!(
+                r#"{{"event_id": "TAX_INVOICE_CHANGE_STATUS", "data": {{"id": "{number}", "code": "{number:010}", "status": 1}}}}"#
+            ),
+        },
+        2 => Fact {
+            source: "rec",
+            table: "agreements",
+            key: number.to_string(),
+            body: example("recuperador", "acordo.cadastrado")
+                .replace("88120", &(1_000_000 + number).to_string())
+                .replace("45031", &number.to_string()),
+        },
+        _ => {
+            let cpf = cpf(number);
+            let body = example("beneficio-visao", "renewed").replace("99999999999", &cpf);
+            Fact { source: "visao", table: "prescriptions", key: cpf, body }
+        }
+    }
+}
+
+/// A CPF with its check digits (Receita Federal: weights 10 to 2 and 11 to 2, modulo 11).
+fn cpf(number: usize) -> String {
+    let mut digits: Vec<usize> =
+        format!("{:09}", 100_000_000 + number).bytes().map(|byte| usize::from(byte - b'0')).collect();
+    for length in [9, 10] {
+        let sum: usize = digits.iter().enumerate().map(|(at, digit)| digit * (length + 1 - at)).sum();
+        digits.push((sum * 10 % 11) % 10);
+    }
+    digits.iter().map(ToString::to_string).collect()
+}
+
+/// An event that was answered 2xx.
+pub struct Accepted {
+    pub id: String,
+    pub table: &'static str,
+    pub key: String,
+}
+
+/// What the posters came to.
+#[derive(Default)]
+pub struct Posted {
+    pub accepted: Vec<Accepted>,
+    /// Requests that were sent, those sent again included.
+    pub sent: usize,
+}
+
+/// Posters at work.
+pub struct Load {
+    posters: JoinSet<Posted>,
+    next: Arc<AtomicUsize>,
+    count: usize,
+}
+
+impl Load {
+    /// Posts the facts `first..first + count`, evenly over the time, to the ingresses in turn.
+    pub fn start(poster: &Poster, ingresses: &[String], first: usize, count: usize, time: Duration) -> Self {
+        let next = Arc::new(AtomicUsize::new(0));
+        let begin = Instant::now();
+        let mut posters = JoinSet::new();
+        for _ in 0..CONNECTIONS {
+            let (poster, ingresses, next) = (poster.clone(), ingresses.to_vec(), next.clone());
+            posters.spawn(async move {
+                let mut posted = Posted::default();
+                loop {
+                    let number = next.fetch_add(1, Ordering::Relaxed);
+                    if number >= count {
+                        return posted;
+                    }
+                    sleep_until(begin + time.mul_f64(number as f64 / count as f64)).await;
+                    let fact = fact(first + number);
+                    for again in 0..TRIES {
+                        posted.sent += 1;
+                        let ingress = &ingresses[(number + again) % ingresses.len()];
+                        let request = poster.request(ingress, fact.source, fact.body.as_str());
+                        if let Some(id) = answered(request.timeout(PATIENCE)).await {
+                            let Fact { table, key, .. } = fact;
+                            posted.accepted.push(Accepted { id, table, key });
+                            break;
+                        }
+                        sleep(Duration::from_millis(200)).await;
+                    }
+                }
+            });
+        }
+        Self { posters, next, count }
+    }
+
+    /// Waits until this share of the facts was posted.
+    pub async fn reached(&self, share: f64) {
+        while self.next.load(Ordering::Relaxed) < (self.count as f64 * share) as usize {
+            sleep(Duration::from_millis(2)).await;
+        }
+    }
+
+    /// Waits for the last answer. Every fact must have been taken in the end.
+    pub async fn end(mut self) -> Result<Posted> {
+        let mut all = Posted::default();
+        while let Some(posted) = self.posters.join_next().await {
+            let posted = posted?;
+            all.sent += posted.sent;
+            all.accepted.extend(posted.accepted);
+        }
+        ensure!(
+            all.accepted.len() == self.count,
+            "{} of {} facts were taken",
+            all.accepted.len(),
+            self.count
+        );
+        Ok(all)
+    }
+}
+
+/// The id in a 2xx answer.
+async fn answered(request: reqwest::RequestBuilder) -> Option<String> {
+    let answer = request.send().await.ok()?;
+    if !answer.status().is_success() {
+        return None;
+    }
+    let answer: Value = serde_json::from_str(&answer.text().await.ok()?).ok()?;
+    answer["id"].as_str().map(str::to_owned)
+}

@@ -1,0 +1,191 @@
+//! What operators count on when something is back: consumers that catch up, an event that cannot be handled, a replay
+//! whose console is killed.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+use store::{Row, Store, sql};
+use tokio::time::sleep;
+
+use super::books::Books;
+use super::is_full;
+use super::load::Load;
+use super::rows::{QUICK, Servers, start};
+use crate::product::{PATIENCE, Product};
+
+/// The full number with `--faults`, the short one otherwise.
+fn count(full: usize, short: usize) -> usize {
+    if is_full() { full } else { short }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn faults_a_minute_without_the_database_costs_no_dead_letter() -> Result<()> {
+    let servers = Servers::start()?;
+    let (broker, store) = servers.urls()?;
+    let mut product = Product::configured(&broker, &store, QUICK)?;
+    start(&mut product).await?;
+    let books = Books::open(&store, product.folder())?;
+    books.watch_effects().await?;
+    servers.postgres.stop()?;
+    let (events, outage) = (count(5_000, 500), Duration::from_secs(if is_full() { 60 } else { 5 }));
+    let load = Load::start(&product.poster(), &[product.ingress.clone()], 0, events, outage);
+    let posted = load.end().await?;
+    servers.postgres.restart()?;
+    let back = Instant::now();
+    let account = books.account(&posted).await?;
+    let caught_up = back.elapsed();
+    println!(
+        "{events} events in {outage:?} without PostgreSQL: all handled {caught_up:.1?} after its return"
+    );
+    assert_eq!((account.lost, account.dead, account.twice), (0, 0, 0), "{account:?}");
+    assert!(!is_full() || caught_up < Duration::from_secs(60), "{caught_up:?}");
+    Ok(())
+}
+
+/// The 99th percentile of the time from receipt to the effect, of the events whose id is in between.
+async fn p99(store: &Store, from: &str, to: &str) -> Result<Duration> {
+    let text = "SELECT i.handled_at - e.received_at FROM event e JOIN inbox i ON i.event_id = e.id \
+                WHERE e.id >= $1 AND e.id < $2";
+    let mut connection = store.read().await?;
+    let query = sql::query(text).bind(from.to_owned()).bind(to.to_owned());
+    let rows = query.fetch_all(&mut *connection).await?;
+    let mut latencies = rows.iter().map(|row| row.try_get::<i64, _>(0)).collect::<Result<Vec<_>, _>>()?;
+    latencies.sort_unstable();
+    let at = latencies.get(latencies.len() * 99 / 100).context("events")?;
+    Ok(Duration::from_micros(u64::try_from(*at).unwrap_or(0)))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn faults_one_poison_event_ends_in_the_dead_letters_and_delays_no_other() -> Result<()> {
+    let policy = "[consumer.policies.receivables]\nattempts = 3\ndelays = [\"1s\"]\njitter_percent = 0\n";
+    let mut product = Product::configured("embedded", "sqlite", policy)?;
+    product.start("up", &["up"]).await?;
+    let config = store::Config { url: "sqlite".to_owned(), max_connections: 2, acquire_timeout_ms: 10_000 };
+    let store = Store::open(&config, &product.folder().join("data"))?;
+    let mut tx = store.begin().await?;
+    let poison = "CREATE TRIGGER poison BEFORE INSERT ON receivables WHEN NEW.external_id = 'poison' \
+                  BEGIN SELECT RAISE(ABORT, 'this order cannot be booked'); END";
+    sql::query(poison).execute(&mut *tx).await?;
+    tx.commit().await?;
+
+    let (events, time) = (count(10_000, 1_000), Duration::from_secs(if is_full() { 20 } else { 4 }));
+    let ingresses = [product.ingress.clone()];
+    let poster = product.poster();
+    // Warm, then once without and once with it.
+    Load::start(&poster, &ingresses, 0, 100, Duration::from_millis(200)).end().await?;
+    let begin = event::EventId::generate().to_string();
+    Load::start(&poster, &ingresses, 1_000_000, events, time).end().await?;
+    let middle = event::EventId::generate().to_string();
+    let load = Load::start(&poster, &ingresses, 2_000_000, events, time);
+    load.reached(0.2).await;
+    let body = r#"{"event_id": "ORDER_CREATED", "data": {"id": "1", "code": "poison", "status": 1}}"#;
+    let id = product.post("go", body).await?;
+    load.end().await?;
+    let started = Instant::now();
+    let letter = loop {
+        if let Some(letter) = product.rows(&["dead", "list"])?.pop() {
+            break letter;
+        }
+        ensure!(started.elapsed() < PATIENCE, "the event does not become a dead letter");
+        sleep(Duration::from_millis(100)).await;
+    };
+    assert_eq!((&letter["event_id"], &letter["attempts"]), (&Value::from(id.as_str()), &Value::from(3)));
+    let shown: Vec<Value> = product.json(&["dead", "show", &id])?;
+    assert_eq!(shown[0]["history"].as_array().map(Vec::len), Some(3));
+    assert!(letter["error"].as_str().unwrap_or_default().contains("this order cannot be booked"), "{letter}");
+    while product.rows(&["events", "list", "--state", "pending"])?.pop().is_some() {
+        ensure!(started.elapsed() < PATIENCE, "events stay pending");
+        sleep(Duration::from_millis(100)).await;
+    }
+    let end = event::EventId::generate().to_string();
+    let (without, with) = (p99(&store, &begin, &middle).await?, p99(&store, &middle, &end).await?);
+    println!("p99 from receipt to effect: {without:.1?} without the poison, {with:.1?} with it");
+    assert!(!is_full() || with < without * 2, "{with:?} is more than twice {without:?}");
+
+    // Mended, it goes back and has its effect.
+    let mut tx = store.begin().await?;
+    sql::query("DROP TRIGGER poison").execute(&mut *tx).await?;
+    tx.commit().await?;
+    product.run(&["dead", "retry", &id])?;
+    let started = Instant::now();
+    while product
+        .rows(&["receivables", "list", "--where", "state=open"])?
+        .iter()
+        .all(|row| row["external_id"] != "poison")
+    {
+        ensure!(started.elapsed() < PATIENCE, "the retried event has no effect");
+        sleep(Duration::from_millis(100)).await;
+    }
+    assert!(product.rows(&["dead", "list"])?.is_empty());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn faults_a_replay_keeps_its_rate_survives_its_console_and_can_be_cancelled() -> Result<()> {
+    let servers = Servers::start()?;
+    let (broker, store) = servers.urls()?;
+    let mut product = Product::configured(&broker, &store, QUICK)?;
+    start(&mut product).await?;
+    let books = Books::open(&store, product.folder())?;
+    books.watch_effects().await?;
+    let (events, rate) = (count(100_000, 1_500), count(2_000, 250));
+    let load = Load::start(&product.poster(), &[product.ingress.clone()], 0, events, Duration::from_secs(1));
+    let posted = load.end().await?;
+    books.account(&posted).await?;
+
+    let day = event::now().to_string()[..10].to_owned();
+    let job = |product: &Product| -> Result<Value> {
+        let mut jobs = product.json(&["jobs", "list", "--limit", "1"])?;
+        jobs.pop().context("a job")
+    };
+    let progress = |job: &Value| job["progress"].as_i64().unwrap_or(0);
+    let rate_text = rate.to_string();
+    let replay = ["events", "replay", "--from", &day, "--rate", &rate_text, "--detach"];
+    // Nobody can be asked here.
+    let refused = product.command(&replay)?.stdin(std::process::Stdio::null()).output()?;
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    ensure!(!refused.status.success() && said.contains("--yes"), "{said}");
+    let begun = Instant::now();
+    product.run(&[&replay[..], &["--yes"]].concat())?;
+    let half = i64::try_from(events / 2)?;
+    while progress(&job(&product)?) < half / 2 {
+        ensure!(begun.elapsed() < PATIENCE * 3, "{}", job(&product)?);
+        sleep(Duration::from_millis(100)).await;
+    }
+    product.kill9("console")?;
+    product.start("console", &["console"]).await?;
+    let before = progress(&job(&product)?);
+    assert!((half / 2..i64::try_from(events)?).contains(&before), "{before}");
+    while job(&product)?["state"] == "running" {
+        ensure!(begun.elapsed() < PATIENCE * 5, "{}", job(&product)?);
+        sleep(Duration::from_millis(100)).await;
+    }
+    let took = begun.elapsed();
+    let done = job(&product)?;
+    assert_eq!((&done["state"], progress(&done)), (&Value::from("done"), i64::try_from(events)?));
+    assert_eq!(done["sent"], done["total"]);
+    let least = Duration::from_secs_f64(events as f64 / rate as f64 * 0.9);
+    assert!(took > least, "{events} events at {rate}/s in {took:?}");
+    println!(
+        "{events} events replayed at {rate}/s in {took:.1?}, a kill -9 of the console and its lease included"
+    );
+
+    product.run(&[&replay[..], &["--yes"]].concat())?;
+    let second = job(&product)?;
+    let id = second["id"].as_str().context("an id")?.to_owned();
+    while progress(&job(&product)?) == 0 {
+        ensure!(begun.elapsed() < PATIENCE * 5, "{}", job(&product)?);
+        sleep(Duration::from_millis(50)).await;
+    }
+    let said = product.run(&["jobs", "cancel", &id])?;
+    assert!(said.starts_with("The job is cancelled: "), "{said}");
+    let cancelled = job(&product)?;
+    assert_eq!(cancelled["state"], "cancelled");
+    assert!(progress(&cancelled) < i64::try_from(events)?, "{cancelled}");
+
+    // What was replayed had its effect before, and has it once.
+    let account = books.account(&posted).await?;
+    assert_eq!((account.lost, account.dead, account.twice), (0, 0, 0), "{account:?}");
+    Ok(())
+}

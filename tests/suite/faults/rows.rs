@@ -1,0 +1,340 @@
+//! What is broken, row by row.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use harness::{Postgres, Proxy, RabbitMq, SmallDisk, Way};
+use tokio::time::sleep;
+
+use super::{Line, Trial};
+use crate::product::Product;
+
+/// What the rows share: servers that they may break, and have to mend.
+pub struct Servers {
+    rabbitmq: RabbitMq,
+    pub postgres: Postgres,
+    names: AtomicUsize,
+}
+
+impl Servers {
+    pub fn start() -> Result<Self> {
+        let (rabbitmq, postgres) = (RabbitMq::start()?, Postgres::start()?);
+        Ok(Self { rabbitmq, postgres, names: AtomicUsize::new(0) })
+    }
+
+    /// A virtual host and a database of their own.
+    fn fresh(&self) -> Result<(String, String)> {
+        let name = format!("row_{}", self.names.fetch_add(1, Ordering::Relaxed));
+        self.rabbitmq.create_vhost(&name)?;
+        self.postgres.create_database(&name)?;
+        Ok((name.clone(), name))
+    }
+
+    /// The addresses of a virtual host and a database of their own.
+    pub fn urls(&self) -> Result<(String, String)> {
+        let (vhost, database) = self.fresh()?;
+        Ok((self.rabbitmq.url(&vhost), self.postgres.url(&database)))
+    }
+
+    /// A product of one process per role under load.
+    async fn scaled(&self) -> Result<Trial> {
+        let (broker, store) = self.urls()?;
+        self.on(&broker, &store).await
+    }
+
+    async fn on(&self, broker: &str, store: &str) -> Result<Trial> {
+        let mut product = Product::configured(broker, store, QUICK)?;
+        start(&mut product).await?;
+        // A queue that was declared a moment ago is not safe from a kill of its node yet.
+        self.rabbitmq.sync_declarations()?;
+        Trial::start(product, store).await
+    }
+}
+
+/// Time-outs that suit a test: what is half-open is found within seconds.
+pub const QUICK: &str = "[ingress.spool]\npatience_ms = 500\n[consumer]\nhold_ms = 2000\n";
+
+const ROLES: [(&str, &[&str]); 6] = [
+    ("console", &["console"]),
+    ("ingress", &["ingress"]),
+    ("ledger", &["ledger"]),
+    ("invoices", &["consume", "invoices"]),
+    ("receivables", &["consume", "receivables"]),
+    ("prescriptions", &["consume", "prescriptions"]),
+];
+
+pub async fn start(product: &mut Product) -> Result<()> {
+    for (name, arguments) in ROLES {
+        product.start(name, arguments).await?;
+    }
+    Ok(())
+}
+
+type Running<'a> = Pin<Box<dyn Future<Output = Result<Line>> + 'a>>;
+
+/// One row.
+pub struct Row {
+    pub name: &'static str,
+    pub run: for<'a> fn(&'a Servers) -> Running<'a>,
+}
+
+macro_rules! rows {
+    ($($name:literal => $run:expr;)+) => {
+        /// Every row.
+        pub const ALL: &[Row] = &[$(Row {
+            name: $name,
+            run: |servers| Box::pin(async move {
+                let trial = $run(servers).await?;
+                Trial::account(trial, $name).await
+            }),
+        }),+];
+    };
+}
+
+rows! {
+    "`kill -9` of RabbitMQ" => rabbitmq_killed;
+    "restart of RabbitMQ" => rabbitmq_restarted;
+    "memory alarm of RabbitMQ" => memory_alarm;
+    "a queue deleted by hand, empty" => queue_deleted;
+    "`kill -9` of the ingress" => |servers| killed(servers, &["ingress"]);
+    "`kill -9` of the ingress while it spools" => spooling_ingress_killed;
+    "`kill -9` of the ledger" => |servers| killed(servers, &["ledger"]);
+    "`kill -9` of each consumer" => |servers| killed(servers, &["invoices", "receivables", "prescriptions"]);
+    "`kill -9` of the all-in-one, embedded" => all_in_one_killed;
+    "SIGTERM of every role in turn" => rolling_restart;
+    "cluster of three: its leader killed" => cluster_loses_its_leader;
+    "cluster of three: two killed, then back" => cluster_loses_its_majority;
+    "connections to RabbitMQ cut" => |servers| broker_network(servers, Way::Cut);
+    "connections to RabbitMQ stalled" => |servers| broker_network(servers, Way::Stalled);
+    "connections to RabbitMQ half-open" => |servers| broker_network(servers, Way::HalfOpen);
+    "PostgreSQL stopped and started" => |servers| postgres(servers, |postgres| postgres.stop());
+    "`kill -9` of PostgreSQL" => |servers| postgres(servers, |postgres| postgres.kill9());
+    "connections to PostgreSQL cut in mid-transaction" => store_network;
+    "disk of the spool full" => spool_disk_full;
+    "disk of broker and store full, embedded" => embedded_disk_full;
+    "clocks of two ingresses an hour apart" => clocks_apart;
+}
+
+async fn rabbitmq_killed(servers: &Servers) -> Result<Trial> {
+    let trial = servers.scaled().await?;
+    trial.load.reached(0.3).await;
+    servers.rabbitmq.kill9()?;
+    trial.load.reached(0.6).await;
+    servers.rabbitmq.restart()?;
+    Ok(trial)
+}
+
+async fn rabbitmq_restarted(servers: &Servers) -> Result<Trial> {
+    let trial = servers.scaled().await?;
+    trial.load.reached(0.3).await;
+    servers.rabbitmq.restart()?;
+    Ok(trial)
+}
+
+async fn memory_alarm(servers: &Servers) -> Result<Trial> {
+    let trial = servers.scaled().await?;
+    trial.load.reached(0.3).await;
+    servers.rabbitmq.set_memory_alarm(true)?;
+    trial.load.reached(0.8).await;
+    servers.rabbitmq.set_memory_alarm(false)?;
+    Ok(trial)
+}
+
+/// Only an empty one: what a deleted queue held is gone, and shows in the reconciliation.
+async fn queue_deleted(servers: &Servers) -> Result<Trial> {
+    let (vhost, database) = servers.fresh()?;
+    let (broker, store) = (servers.rabbitmq.url(&vhost), servers.postgres.url(&database));
+    let mut product = Product::configured(&broker, &store, QUICK)?;
+    start(&mut product).await?;
+    servers.rabbitmq.rabbitmqctl("delete_queue", &["--vhost", &vhost, "retry.1h"])?;
+    servers.rabbitmq.rabbitmqctl("delete_queue", &["--vhost", &vhost, "receivables"])?;
+    let started = std::time::Instant::now();
+    while !servers.rabbitmq.queues(&vhost)?.iter().any(|(name, _)| name == "receivables") {
+        anyhow::ensure!(started.elapsed() < crate::product::PATIENCE, "the queue does not come back");
+        sleep(Duration::from_millis(200)).await;
+    }
+    Trial::start(product, &store).await
+}
+
+async fn killed(servers: &Servers, names: &'static [&'static str]) -> Result<Trial> {
+    let mut trial = servers.scaled().await?;
+    for (number, name) in names.iter().enumerate() {
+        trial.load.reached(0.3 + 0.2 * number as f64).await;
+        trial.product.kill9(name)?;
+        let (_, arguments) = ROLES.iter().find(|(role, _)| role == name).context("a role")?;
+        trial.product.start(name, arguments).await?;
+    }
+    Ok(trial)
+}
+
+async fn spooling_ingress_killed(servers: &Servers) -> Result<Trial> {
+    let mut trial = servers.scaled().await?;
+    trial.load.reached(0.2).await;
+    servers.rabbitmq.kill9()?;
+    trial.load.reached(0.5).await;
+    trial.product.kill9("ingress")?;
+    // Without RabbitMQ: what is in the file is taken on, and what comes goes behind it.
+    trial.product.start("ingress", &["ingress"]).await?;
+    trial.load.reached(0.8).await;
+    servers.rabbitmq.restart()?;
+    Ok(trial)
+}
+
+async fn all_in_one_killed(_: &Servers) -> Result<Trial> {
+    let mut trial = Trial::start(Product::embedded().await?, "sqlite").await?;
+    for share in [0.3, 0.6] {
+        trial.load.reached(share).await;
+        trial.product.kill9("up")?;
+        trial.product.start("up", &["up"]).await?;
+    }
+    Ok(trial)
+}
+
+async fn rolling_restart(servers: &Servers) -> Result<Trial> {
+    let mut trial = servers.scaled().await?;
+    trial.load.reached(0.1).await;
+    for (name, arguments) in ROLES {
+        trial.product.terminate(name).await?;
+        trial.product.start(name, arguments).await?;
+    }
+    Ok(trial)
+}
+
+/// A product on a cluster of its own, and the nodes.
+async fn on_cluster(servers: &Servers) -> Result<(Trial, [RabbitMq; 3], String)> {
+    let nodes = RabbitMq::start_cluster()?;
+    let (vhost, database) = servers.fresh()?;
+    nodes[0].create_vhost(&vhost)?;
+    let hosts =
+        nodes.iter().map(|node| format!("127.0.0.1:{}", node.amqp_port())).collect::<Vec<_>>().join(",");
+    let broker = format!("amqp://guest:guest@{hosts}/{vhost}");
+    let trial = servers.on(&broker, &servers.postgres.url(&database)).await?;
+    Ok((trial, nodes, vhost))
+}
+
+async fn cluster_loses_its_leader(servers: &Servers) -> Result<Trial> {
+    let (trial, nodes, vhost) = on_cluster(servers).await?;
+    trial.load.reached(0.3).await;
+    let leader = nodes[0].leader(&vhost, "ledger")?;
+    let leader = nodes.iter().find(|node| node.node() == leader).context("the leader is one of the three")?;
+    leader.kill9()?;
+    trial.load.reached(0.8).await;
+    leader.restart()?;
+    Ok(Trial { kept: Some(Box::new(nodes)), ..trial })
+}
+
+async fn cluster_loses_its_majority(servers: &Servers) -> Result<Trial> {
+    let (trial, nodes, _) = on_cluster(servers).await?;
+    trial.load.reached(0.2).await;
+    nodes[1].kill9()?;
+    nodes[2].kill9()?;
+    trial.load.reached(0.7).await;
+    nodes[1].restart()?;
+    nodes[2].restart()?;
+    Ok(Trial { kept: Some(Box::new(nodes)), ..trial })
+}
+
+async fn broker_network(servers: &Servers, way: Way) -> Result<Trial> {
+    let proxy = Proxy::start(servers.rabbitmq.amqp_port()).await?;
+    let (vhost, database) = servers.fresh()?;
+    let broker = format!("amqp://guest:guest@127.0.0.1:{}/{vhost}", proxy.port());
+    let store = servers.postgres.url(&database);
+    let mut product = Product::configured(&broker, &store, QUICK)?;
+    for (name, _) in ROLES {
+        product.set_environment(name, [("MALOTE__BROKER__HEARTBEAT_S".to_owned(), "1".to_owned())]);
+    }
+    start(&mut product).await?;
+    let trial = Trial::start(product, &store).await?;
+    trial.load.reached(0.3).await;
+    proxy.set(way);
+    trial.load.reached(0.7).await;
+    if way != Way::HalfOpen {
+        proxy.set(Way::Open);
+    }
+    Ok(Trial { kept: Some(Box::new(proxy)), ..trial })
+}
+
+async fn postgres(servers: &Servers, fault: impl Fn(&Postgres) -> Result<()>) -> Result<Trial> {
+    let trial = servers.scaled().await?;
+    trial.load.reached(0.3).await;
+    fault(&servers.postgres)?;
+    trial.load.reached(0.7).await;
+    servers.postgres.restart()?;
+    Ok(trial)
+}
+
+async fn store_network(servers: &Servers) -> Result<Trial> {
+    let proxy = Proxy::start(servers.postgres.port()).await?;
+    let (vhost, database) = servers.fresh()?;
+    let direct = servers.postgres.url(&database);
+    let through = direct.replace(&format!(":{}/", servers.postgres.port()), &format!(":{}/", proxy.port()));
+    anyhow::ensure!(through != direct, "{direct} has no port to replace");
+    let mut product = Product::configured(&servers.rabbitmq.url(&vhost), &through, QUICK)?;
+    start(&mut product).await?;
+    let trial = Trial::start(product, &direct).await?;
+    for share in [0.2, 0.3, 0.4, 0.5, 0.6] {
+        trial.load.reached(share).await;
+        proxy.set(Way::Cut);
+        sleep(Duration::from_millis(100)).await;
+        proxy.set(Way::Open);
+    }
+    Ok(Trial { kept: Some(Box::new(proxy)), ..trial })
+}
+
+async fn spool_disk_full(servers: &Servers) -> Result<Trial> {
+    let disk = SmallDisk::mount(16 << 20)?;
+    let (broker, store) = servers.urls()?;
+    let mut product = Product::configured(&broker, &store, QUICK)?;
+    let file = disk.path().join("spool.db").display().to_string();
+    product.set_environment("ingress", [("MALOTE__INGRESS__SPOOL__FILE".to_owned(), file)]);
+    start(&mut product).await?;
+    servers.rabbitmq.sync_declarations()?;
+    let trial = Trial::start(product, &store).await?;
+    trial.load.reached(0.2).await;
+    disk.fill()?;
+    servers.rabbitmq.kill9()?;
+    // Refused, and posted again.
+    let started = std::time::Instant::now();
+    while !trial.product.output("ingress").contains("events are refused") {
+        anyhow::ensure!(started.elapsed() < crate::product::PATIENCE, "the ingress refuses nothing");
+        sleep(Duration::from_millis(100)).await;
+    }
+    disk.empty()?;
+    trial.load.reached(0.6).await;
+    servers.rabbitmq.restart()?;
+    Ok(Trial { kept: Some(Box::new(disk)), ..trial })
+}
+
+async fn embedded_disk_full(_: &Servers) -> Result<Trial> {
+    let disk = SmallDisk::mount(256 << 20)?;
+    let mut product = Product::configured("embedded", "sqlite", "")?;
+    let data = disk.path().join("data");
+    let folder = product.folder().join("data");
+    std::fs::create_dir(&data)?;
+    std::os::unix::fs::symlink(&data, &folder)?;
+    product.start("up", &["up"]).await?;
+    let trial = Trial::start(product, "sqlite").await?;
+    trial.load.reached(0.3).await;
+    disk.fill()?;
+    sleep(Duration::from_secs(2)).await;
+    disk.empty()?;
+    Ok(Trial { kept: Some(Box::new(disk)), ..trial })
+}
+
+async fn clocks_apart(servers: &Servers) -> Result<Trial> {
+    let (broker, store) = servers.urls()?;
+    let mut product = Product::configured(&broker, &store, QUICK)?;
+    let folder = product.folder().to_owned();
+    let ahead = harness::shifted_clock(&folder, 3_600)?;
+    let variables = ahead.into_iter().map(|(name, value)| (name.to_owned(), value));
+    let other = folder.join("ahead.db").display().to_string();
+    let spool = ("MALOTE__INGRESS__SPOOL__FILE".to_owned(), other);
+    product.set_environment("ingress-ahead", variables.chain([spool]));
+    start(&mut product).await?;
+    product.start("ingress-ahead", &["ingress"]).await?;
+    let ingresses = vec![product.ingress.clone(), product.address("ingress-ahead")];
+    Trial::start_at(product, &store, ingresses).await
+}
