@@ -8,7 +8,9 @@ use anyhow::{Context, Result, ensure};
 use store::{Dialect, Row, Store, sql};
 use tokio::time::{Instant, sleep};
 
-use super::load::Posted;
+use super::load::{Load, Posted};
+use super::rows::Servers;
+use crate::product::{PATIENCE, Product};
 
 /// How long the last event may take to be booked, once what was broken is back.
 const SETTLING: Duration = Duration::from_secs(180);
@@ -145,4 +147,42 @@ impl Books {
                 .await?,
         })
     }
+}
+
+/// Takes the inbox away from under the consumers, and sends everything again: every effect comes twice, and is counted.
+async fn a_handler_that_runs_twice_is_seen(broker: &str, store: &str) -> Result<()> {
+    const EVENTS: usize = 8;
+    let mut product = Product::configured(broker, store, "")?;
+    product.start("up", &["up"]).await?;
+    let books = Books::open(store, &product.folder().join("data"))?;
+    books.watch_effects().await?;
+    let load = Load::start(&product.poster(), &[product.ingress.clone()], 0, EVENTS, Duration::ZERO);
+    let posted = load.end().await?;
+    let account = books.account(&posted).await?;
+    assert_eq!((account.lost, account.twice), (0, 0), "{account:?}");
+
+    let mut tx = books.0.begin().await?;
+    sql::query("DELETE FROM inbox").execute(&mut *tx).await?;
+    tx.commit().await?;
+    product.run(&["events", "replay", "--everything", "--yes"])?;
+    let started = Instant::now();
+    loop {
+        let account = books.account(&posted).await?;
+        if account.twice == EVENTS as i64 {
+            return Ok(());
+        }
+        ensure!(started.elapsed() < PATIENCE, "handlers ran again unseen: {account:?}");
+    }
+}
+
+#[tokio::test]
+async fn faults_that_run_a_handler_twice_are_seen_on_sqlite() -> Result<()> {
+    a_handler_that_runs_twice_is_seen("embedded", "sqlite").await
+}
+
+#[tokio::test]
+async fn faults_that_run_a_handler_twice_are_seen_on_postgresql() -> Result<()> {
+    let servers = Servers::start()?;
+    let (broker, store) = servers.urls()?;
+    a_handler_that_runs_twice_is_seen(&broker, &store).await
 }

@@ -3,7 +3,6 @@
 //! Rows run one after another. In its short form each posts some hundred events; `cargo xtask test --faults` posts 10,000
 //! in each and writes the table of `docs/reliability.md`.
 
-mod acceptance;
 mod books;
 mod load;
 mod recovery;
