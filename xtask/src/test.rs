@@ -49,7 +49,15 @@ pub fn faults(workspace: &Workspace, report: &mut Report) {
     }
     report.step("faults", || {
         let table = workspace.target().join("faults.md");
-        let mut command = workspace.cargo(&["test", "--package", "tests", "--", "faults", "--nocapture"]);
+        let mut command = workspace.cargo(&[
+            "test",
+            "--package",
+            "tests",
+            "--",
+            "faults",
+            "--nocapture",
+            "--test-threads=1",
+        ]);
         command.env(harness::BIN, workspace.binary());
         command.env("MALOTE_TEST_FAULTS", "full").env("MALOTE_TEST_FAULTS_TABLE", &table);
         run(&mut command)?;

@@ -89,7 +89,7 @@ impl RabbitMq {
         attempt.context("starting a private RabbitMQ node")
     }
 
-    /// Three nodes that are one cluster. The first owns what the others share, and is dropped last.
+    /// Three nodes that are one cluster. The first owns the `epmd` that they find each other by.
     ///
     /// # Errors
     /// As [`RabbitMq::start`], or a node does not join.

@@ -13,7 +13,7 @@ use super::rows::Servers;
 use crate::product::{PATIENCE, Product};
 
 /// How long the last event may take to be booked, once what was broken is back.
-const SETTLING: Duration = Duration::from_secs(180);
+const SETTLING: Duration = Duration::from_secs(300);
 
 /// The books as the database has them.
 pub struct Books(Store);

@@ -84,6 +84,14 @@ impl Trial {
         posted.sent += sent;
         let account = books.account(&posted).await?;
         let duplicates = duplicates(&product).await;
+        if (account.lost, account.twice, account.dead) != (0, 0, 0) {
+            eprintln!("{}", product.run(&["queues"]).unwrap_or_else(|error| format!("{error:#}")));
+            for name in product.running() {
+                let output = product.output(&name);
+                let tail: Vec<&str> = output.lines().rev().take(15).collect();
+                eprintln!("--- {name}\n{}", tail.into_iter().rev().collect::<Vec<_>>().join("\n"));
+            }
+        }
         balanced(&product).await?;
         Ok(Line { name, account, duplicates })
     }
@@ -118,7 +126,8 @@ async fn faults_lose_nothing_and_do_nothing_twice() -> Result<()> {
     let servers = rows::Servers::start()?;
     let mut lines = Vec::new();
     let mut failures = BTreeMap::new();
-    for row in rows::ALL {
+    let only = std::env::var("ROWS").ok();
+    for row in rows::ALL.iter().filter(|row| only.as_ref().is_none_or(|only| row.name == only)) {
         let started = std::time::Instant::now();
         match (row.run)(&servers).await.with_context(|| row.name) {
             Ok(line) => {
