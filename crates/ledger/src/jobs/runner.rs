@@ -180,6 +180,10 @@ impl Runner {
     ) -> Result<Step, Trouble> {
         let next = {
             let mut connection = self.store.read().await?;
+            // Before anything is sent: the job may have waited long.
+            if !table::is_at_work(&mut connection, &job.id, worker).await? {
+                return Ok(Step::Ended);
+            }
             selection.next(&mut connection, job.id(), &job.resume_after, limit as usize).await?
         };
         let Some((rows, last)) = next else {
@@ -243,7 +247,14 @@ impl Runner {
                 plan.marks.push(Mark::None);
                 return;
             }
-            plan.outgoing.push(resend::letter(row, job, &self.layout));
+            let outgoing = resend::letter(row, job, &self.layout);
+            // Its consumer would give it up at once, as another letter.
+            if let Err(error) = event::Event::from_message(&outgoing.message) {
+                plan.unsent.insert(format!("the message is not an event of malote's: {error}"));
+                plan.marks.push(Mark::None);
+                return;
+            }
+            plan.outgoing.push(outgoing);
         }
         plan.sent += 1;
         plan.marks.push(mark);
@@ -325,7 +336,8 @@ impl Runner {
 
     async fn tell(&self, job: &Job, worker: &str, trouble: &str) -> Result<(), StoreError> {
         let lease: Timestamp = event::now() + LEASE;
-        let text = "UPDATE job SET trouble = $3, lease_until = $4 WHERE id = $1 AND worker = $2";
+        let text = "UPDATE job SET trouble = $3, lease_until = $4 \
+                    WHERE id = $1 AND worker = $2 AND state = 'running'";
         let values =
             vec![Value::from(&job.id), Value::from(&worker), Value::from(&trouble), Value::from(lease)];
         self.update(text, values).await
@@ -374,7 +386,10 @@ async fn write(mark: &Mark, job: &Job, tx: &mut Tx) -> Result<(), StoreError> {
             }
             let new = targets.iter().filter(|name| !known.split(' ').any(|known| known == name.as_str()));
             let all: Vec<&str> = known.split_whitespace().chain(new.map(String::as_str)).collect();
-            let text = "UPDATE event SET consumers = $1, duplicate_of = NULL WHERE id = $2".to_owned();
+            // Most rows stay as they are, and each has a body.
+            let text = "UPDATE event SET consumers = $1, duplicate_of = NULL \
+                        WHERE id = $2 AND (consumers <> $1 OR duplicate_of IS NOT NULL)"
+                .to_owned();
             fetch(tx, text, vec![Value::from(&all.join(" ")), Value::from(id)]).await?;
         }
         Mark::Letter { event_id, consumer } => {

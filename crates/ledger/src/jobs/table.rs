@@ -155,3 +155,13 @@ pub(super) async fn take(
     tx.commit().await.map_err(StoreError::from)?;
     rows.first().map(job).transpose()
 }
+
+/// Whether a job is still to be worked on, and by this worker.
+pub(super) async fn is_at_work(
+    connection: &mut Connection,
+    id: &str,
+    worker: &str,
+) -> Result<bool, StoreError> {
+    let text = "SELECT id FROM job WHERE id = $1 AND worker = $2 AND state = 'running'".to_owned();
+    Ok(!fetch(connection, text, vec![Value::from(&id), Value::from(&worker)]).await?.is_empty())
+}

@@ -1,5 +1,7 @@
 //! Jobs over the embedded broker and a database file.
 
+mod faults;
+
 use std::sync::Mutex;
 use std::time::Duration;
 

@@ -1,0 +1,289 @@
+//! What jobs promise while something fails or happens in between: a broker that is away, a console that is killed, a
+//! letter that dies again before it is marked.
+
+use async_trait::async_trait;
+use broker::{
+    Broker, BrokerError, BrokerInfo, Deliveries, ExchangeName, PublishError, Publisher, QueueName,
+    QueueStatus, Subscriber, Topology,
+};
+use tokio::sync::Semaphore;
+
+use super::super::selection::Selection;
+use super::*;
+
+/// A broker that stores what it is given, and confirms it only with a permit.
+struct Unconfirmed {
+    broker: DynBroker,
+    permits: Semaphore,
+}
+
+#[async_trait]
+impl Publisher for Unconfirmed {
+    async fn publish(
+        &self,
+        exchange: &ExchangeName,
+        routing_key: &str,
+        message: Message,
+    ) -> Result<(), PublishError> {
+        self.broker.publish(exchange, routing_key, message).await?;
+        self.permits.acquire().await.expect("the semaphore is never closed").forget();
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Subscriber for Unconfirmed {
+    async fn subscribe(&self, queue: &QueueName, prefetch: u16) -> Result<Box<dyn Deliveries>, BrokerError> {
+        self.broker.subscribe(queue, prefetch).await
+    }
+}
+
+#[async_trait]
+impl Broker for Unconfirmed {
+    async fn declare(&self, topology: &Topology) -> Result<(), BrokerError> {
+        self.broker.declare(topology).await
+    }
+
+    async fn queues(&self, queues: &[QueueName]) -> Result<Vec<QueueStatus>, BrokerError> {
+        self.broker.queues(queues).await
+    }
+
+    async fn check(&self) -> Result<BrokerInfo, BrokerError> {
+        self.broker.check().await
+    }
+
+    async fn close(&self) {
+        self.broker.close().await;
+    }
+}
+
+impl Setting {
+    fn unconfirmed(&self) -> Arc<Unconfirmed> {
+        Arc::new(Unconfirmed { broker: self.broker.clone(), permits: Semaphore::new(0) })
+    }
+
+    async fn shown(&self, job: &Job) -> Job {
+        show(&mut self.store.read().await.unwrap(), job.id()).await.unwrap().unwrap()
+    }
+
+    /// Waits until a job is as it should be.
+    async fn job_is(&self, job: &Job, is: impl Fn(&Job) -> bool) -> Job {
+        let started = Instant::now();
+        loop {
+            let job = self.shown(job).await;
+            if is(&job) {
+                return job;
+            }
+            assert!(started.elapsed() < PATIENCE, "{job:?}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    async fn handled_are(&self, count: usize) {
+        let started = Instant::now();
+        while self.handled() != count {
+            assert!(started.elapsed() < PATIENCE, "{} of {count}", self.handled());
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    async fn open_letters(&self) -> Vec<crate::DeadRow> {
+        let mut connection = self.store.read().await.unwrap();
+        dead(&mut connection, &DeadFilter::default(), &Page::first(10)).await.unwrap().items
+    }
+
+    async fn open_letters_are(&self, count: usize) {
+        let started = Instant::now();
+        while self.open_letters().await.len() != count {
+            assert!(started.elapsed() < PATIENCE, "{:?}", self.open_letters().await);
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    async fn history_of(&self, id: EventId) -> usize {
+        let letters = show_dead(&mut self.store.read().await.unwrap(), id).await.unwrap();
+        letters[0].history.as_array().unwrap().len()
+    }
+
+    /// An event on record whose provider's exchanges the broker does not know.
+    async fn record_foreign(&self) -> Event {
+        let foreign = Event { source: Source::parse("/recuperador/rec").unwrap(), ..event("acordo.quitado") };
+        let mut tx = self.store.begin().await.unwrap();
+        let recorder = crate::record::Events { subscriptions: vec![ORDERS] };
+        consumer::Recorder::record(&recorder, &[foreign.to_message()], &mut tx).await.unwrap();
+        tx.commit().await.unwrap();
+        foreign
+    }
+}
+
+#[tokio::test]
+async fn a_job_never_goes_through_what_it_sent_itself() {
+    let setting = setting().await;
+    let job = EventId::generate();
+    let before = event("ORDER");
+    // The least id that the job may give: those that it derives lie anywhere in its millisecond.
+    let least = format!("{}-7000-8000-000000000000", &job.to_string()[..13]);
+    let own = Event { id: least.parse().unwrap(), replay_of: Some(before.id), ..event("ORDER") };
+    let mut older = before.clone();
+    older.id = format!("{}-7000-8000-000000000000", crate::events::id_at(event::now(), -60)).parse().unwrap();
+    setting.publish(&[older, own]).await;
+    setting.all_in_state(2, EventState::Handled).await;
+    let selection = Selection::new(What::Events, &json!({})).unwrap();
+    let mut connection = setting.store.read().await.unwrap();
+    assert_eq!(selection.count(&mut connection, job).await.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn a_job_waits_for_the_broker_and_says_so_and_goes_on_where_it_was() {
+    let setting = setting().await;
+    setting.record_foreign().await;
+    setting.run();
+    let job = setting.create(&ask(Action::Replay, What::Events, json!({"source": "rec"}))).await;
+    let waiting = setting.job_is(&job, |job| !job.trouble.is_empty()).await;
+    assert_eq!((waiting.state, waiting.progress, waiting.sent), (JobState::Running, 0, 0));
+    assert!(waiting.trouble.contains("exchange received.recuperador does not exist"), "{}", waiting.trouble);
+    let provider = event::ProviderName::new("recuperador").unwrap();
+    setting.broker.declare(&setting.layout.topology(&[provider], &[])).await.unwrap();
+    let done = setting.ended(&job).await;
+    assert_eq!((done.state, done.progress, done.sent, done.trouble.as_str()), (JobState::Done, 1, 1, ""));
+}
+
+#[tokio::test]
+async fn a_job_that_waits_for_the_broker_can_be_cancelled_and_the_next_one_begins() {
+    let setting = setting().await;
+    setting.record_foreign().await;
+    setting.publish(&[event("ORDER")]).await;
+    // Nobody takes the foreign one.
+    setting.all_in_state(2, EventState::Handled).await;
+    setting.run();
+    let stuck = setting.create(&ask(Action::Replay, What::Events, json!({"source": "rec"}))).await;
+    let next = setting.create(&ask(Action::Replay, What::Events, json!({"source": "go"}))).await;
+    setting.job_is(&stuck, |job| !job.trouble.is_empty()).await;
+    cancel(&setting.store, stuck.id()).await.unwrap().unwrap();
+    assert_eq!(setting.ended(&next).await.state, JobState::Done);
+    let provider = event::ProviderName::new("recuperador").unwrap();
+    setting.broker.declare(&setting.layout.topology(&[provider], &[])).await.unwrap();
+    let stuck = setting.shown(&stuck).await;
+    assert_eq!((stuck.state, stuck.progress, stuck.sent), (JobState::Cancelled, 0, 0));
+}
+
+#[tokio::test]
+async fn a_console_killed_between_publishing_and_marking_leaves_no_effect_twice_and_none_out() {
+    let setting = setting().await;
+    let events: Vec<_> = (0..20).map(|_| event("ORDER")).collect();
+    setting.publish(&events).await;
+    setting.all_in_state(20, EventState::Handled).await;
+    let again = NewJob { again: true, ..ask(Action::Replay, What::Events, json!({"source": "go"})) };
+    let job = setting.create(&again).await;
+    let killed = Runner { broker: setting.unconfirmed(), ..setting.runner() };
+    let killed = tokio::spawn(killed.run(setting.stop.clone()));
+    setting.handled_are(40).await;
+    killed.abort();
+    let _ = killed.await;
+    assert_eq!(setting.shown(&job).await.progress, 0);
+    let mut tx = setting.store.begin().await.unwrap();
+    sql::query("UPDATE job SET lease_until = 0").execute(&mut *tx).await.unwrap();
+    tx.commit().await.unwrap();
+    setting.run();
+    let job = setting.ended(&job).await;
+    assert_eq!((job.state, job.total, job.progress, job.sent), (JobState::Done, 20, 20, 20));
+    // Behind what was sent a second time.
+    setting.publish(&[event("ORDER")]).await;
+    setting.all_in_state(41, EventState::Handled).await;
+    assert_eq!(setting.handled(), 41);
+}
+
+#[tokio::test]
+async fn a_second_console_leaves_a_job_alone_while_the_first_works_on_it() {
+    let setting = setting().await;
+    setting.publish(&[event("ORDER")]).await;
+    setting.all_in_state(1, EventState::Handled).await;
+    let job = setting.create(&ask(Action::Replay, What::Events, json!({}))).await;
+    let held = setting.unconfirmed();
+    tokio::spawn(Runner { broker: held.clone(), ..setting.runner() }.run(setting.stop.clone()));
+    setting.job_is(&job, |job| job.state == JobState::Running).await;
+    let now = event::now();
+    let soon = now + Duration::from_secs(1);
+    assert_eq!(table::take(&setting.store, "another", now, soon).await.unwrap(), None);
+    let late = now + Duration::from_secs(60);
+    assert!(table::take(&setting.store, "another", late, late).await.unwrap().is_some());
+    // The first finds out before it writes anything down.
+    held.permits.add_permits(1);
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(setting.shown(&job).await.progress, 0);
+}
+
+#[tokio::test]
+async fn a_letter_that_dies_again_before_it_is_marked_is_open_and_one_that_is_handled_is_not() {
+    for fails_again in [true, false] {
+        let setting = setting().await;
+        *setting.orders.failing.lock().unwrap() = true;
+        let event = event("ORDER");
+        setting.publish(std::slice::from_ref(&event)).await;
+        setting.open_letters_are(1).await;
+        *setting.orders.failing.lock().unwrap() = fails_again;
+        let job = setting.create(&ask(Action::Retry, What::Dead, json!({}))).await;
+        let held = setting.unconfirmed();
+        tokio::spawn(Runner { broker: held.clone(), ..setting.runner() }.run(setting.stop.clone()));
+        if fails_again {
+            let started = Instant::now();
+            while setting.history_of(event.id).await < 2 {
+                assert!(started.elapsed() < PATIENCE);
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        } else {
+            setting.handled_are(1).await;
+        }
+        held.permits.add_permits(1);
+        let job = setting.ended(&job).await;
+        assert_eq!((job.progress, job.sent), (1, 1));
+        assert_eq!(setting.open_letters().await.len(), usize::from(fails_again));
+        let state = if fails_again { EventState::Dead } else { EventState::Handled };
+        assert_eq!(setting.in_state(state).await, 1);
+    }
+}
+
+#[tokio::test]
+async fn a_letter_that_is_no_event_or_of_nobody_stays_open_and_the_job_says_why() {
+    let setting = setting().await;
+    let mut foreign = event("ORDER").to_message();
+    foreign.message_id = "7".to_owned();
+    let nobodys = event("ORDER").to_message();
+    for (mut message, consumer) in [(foreign, "orders"), (nobodys, "gone")] {
+        message.headers.insert(header::CONSUMER.to_owned(), consumer.into());
+        message.headers.insert(header::ERROR.to_owned(), "no".into());
+        message.headers.insert(header::GIVEN_UP_AT.to_owned(), event::now().to_string().into());
+        setting.broker.publish(&setting.layout.dead(), "", message).await.unwrap();
+    }
+    setting.open_letters_are(2).await;
+    let before = setting.open_letters().await;
+    setting.run();
+    let job = setting.ended(&setting.create(&ask(Action::Retry, What::Dead, json!({}))).await).await;
+    assert_eq!((job.state, job.progress, job.sent), (JobState::Done, 2, 0), "{job:?}");
+    assert!(job.trouble.starts_with("2 not sent: "), "{}", job.trouble);
+    // Behind whatever was sent.
+    setting.publish(&[event("ORDER")]).await;
+    setting.handled_are(1).await;
+    assert_eq!(setting.open_letters().await, before);
+}
+
+#[tokio::test]
+async fn what_was_discarded_and_is_sent_again_after_all_is_discarded_no_more() {
+    let setting = setting().await;
+    *setting.orders.failing.lock().unwrap() = true;
+    setting.publish(&[event("ORDER"), event("NOBODYS")]).await;
+    setting.all_in_state(1, EventState::Dead).await;
+    setting.all_in_state(1, EventState::Unrouted).await;
+    setting.run();
+    for what in [What::Dead, What::Unrouted] {
+        setting.ended(&setting.create(&ask(Action::Discard, what, json!({}))).await).await;
+    }
+    assert_eq!(setting.in_state(EventState::Discarded).await, 2);
+    *setting.orders.failing.lock().unwrap() = false;
+    let to = NewJob {
+        to_consumer: Some("orders".to_owned()),
+        ..ask(Action::Replay, What::Events, json!({"state": "discarded"}))
+    };
+    assert_eq!(setting.ended(&setting.create(&to).await).await.sent, 2);
+    setting.all_in_state(2, EventState::Handled).await;
+}
