@@ -13,7 +13,7 @@ use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 use serde::Deserialize;
 use store::{Store, StoreError, Tx, inbox, seen};
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, error, info, info_span, warn};
 
@@ -146,6 +146,9 @@ struct Hold {
 /// others wait meanwhile, so it is short.
 const CONFLICT_PATIENCE: Duration = Duration::from_secs(5);
 
+/// How long nothing may come before the consumer asks whether anything is there.
+const IDLE: Duration = Duration::from_millis(if cfg!(test) { 100 } else { 15_000 });
+
 /// How often an event may meet an outage that is over at the next look, before that counts as an attempt.
 const OUTAGES: usize = 3;
 
@@ -169,6 +172,8 @@ enum End {
     Lost(BrokerError),
     /// The database stayed away: what was held goes back to the queue.
     StoreAway,
+    /// The broker hands out nothing of what is there, as after a leader that was lost in the wrong moment.
+    Forgotten,
 }
 
 impl From<BrokerError> for End {
@@ -237,6 +242,7 @@ impl Consumer {
                 let started = Instant::now();
                 let pause = match self.consume(&stop).await {
                     End::Told => break,
+                    End::Forgotten => "its queue has messages and hands out none".to_owned(),
                     End::Lost(error) => format!("its queue is away: {}", one_line(&error)),
                     End::StoreAway => {
                         // The queue keeps what comes; asking for it again before the database is back would only
@@ -293,6 +299,10 @@ impl Consumer {
                 () = stop.cancelled() => return End::Told,
                 first = deliveries.next() => Some(first),
                 () = sleep_until(failed.again_at), if !failed.events.is_empty() => None,
+                () = sleep(IDLE), if failed.events.is_empty() => match self.is_forgotten().await {
+                    true => return End::Forgotten,
+                    false => None,
+                },
             };
             let done = match first {
                 Some(Ok(first)) => {
@@ -310,6 +320,19 @@ impl Consumer {
                 return end;
             }
         }
+    }
+
+    /// Whether the queue has messages and hands out none: seen twice, so that one that has just come is none of them.
+    async fn is_forgotten(&self) -> bool {
+        let queue = std::slice::from_ref(&self.settlement.queue);
+        for pause in [Duration::from_secs(1), Duration::ZERO] {
+            // A broker that does not answer ends the subscription in its own way.
+            match self.settlement.broker.queues(queue).await.as_deref() {
+                Ok([status]) if status.ready > 0 => sleep(pause).await,
+                Ok(_) | Err(_) => return false,
+            }
+        }
+        true
     }
 
     /// The first delivery and those that are there already. While one batch commits the next one gathers, so that

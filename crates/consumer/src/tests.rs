@@ -253,7 +253,32 @@ async fn while_the_database_is_away_no_attempt_is_spent() {
 /// The embedded broker, that takes no dead letters for a while.
 struct Unwilling {
     broker: DynBroker,
+    /// How many publishes it does not take.
     refusals: AtomicUsize,
+    /// How many subscriptions it hands out nothing to.
+    forgotten: AtomicUsize,
+}
+
+/// A subscription that its queue has forgotten.
+struct Forgotten;
+
+#[async_trait]
+impl Deliveries for Forgotten {
+    async fn next(&mut self) -> Result<broker::Delivery, BrokerError> {
+        std::future::pending().await
+    }
+
+    async fn ack(&mut self, _: &[broker::DeliveryTag]) -> Result<(), BrokerError> {
+        Ok(())
+    }
+
+    async fn requeue(&mut self, _: &[broker::DeliveryTag]) -> Result<(), BrokerError> {
+        Ok(())
+    }
+}
+
+fn counted_down(count: &AtomicUsize) -> bool {
+    count.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok()
 }
 
 #[async_trait]
@@ -264,11 +289,9 @@ impl Publisher for Unwilling {
         key: &str,
         message: Message,
     ) -> Result<(), PublishError> {
-        let refuses =
-            self.refusals.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
-        match refuses {
-            Ok(_) => Err(PublishError::Refused),
-            Err(_) => self.broker.publish(exchange, key, message).await,
+        match counted_down(&self.refusals) {
+            true => Err(PublishError::Refused),
+            false => self.broker.publish(exchange, key, message).await,
         }
     }
 }
@@ -276,7 +299,10 @@ impl Publisher for Unwilling {
 #[async_trait]
 impl Subscriber for Unwilling {
     async fn subscribe(&self, queue: &QueueName, prefetch: u16) -> Result<Box<dyn Deliveries>, BrokerError> {
-        self.broker.subscribe(queue, prefetch).await
+        match counted_down(&self.forgotten) {
+            true => Ok(Box::new(Forgotten)),
+            false => self.broker.subscribe(queue, prefetch).await,
+        }
     }
 }
 
@@ -307,7 +333,11 @@ async fn a_broker_that_takes_no_dead_letter_holds_up_the_bad_event_and_no_good_o
     for topic in ["permanent", "good", "good"] {
         setup.publish(setup.event(topic).to_message()).await;
     }
-    let broker = Arc::new(Unwilling { broker: setup.broker.clone(), refusals: AtomicUsize::new(usize::MAX) });
+    let broker = Arc::new(Unwilling {
+        broker: setup.broker.clone(),
+        refusals: AtomicUsize::new(usize::MAX),
+        forgotten: AtomicUsize::new(0),
+    });
     let runtime = Runtime { broker: broker.clone(), ..setup.runtime() };
     let consumer = Consumer::new(&SUBSCRIPTION, Arc::<Orders>::default(), runtime);
     let mut status = consumer.status();
@@ -491,4 +521,16 @@ async fn what_its_sender_has_sent_before_is_handed_to_nobody() {
     setup.stop.cancel();
     running.await.unwrap();
     assert_eq!(setup.ready("orders").await, 0);
+}
+
+#[tokio::test]
+async fn a_consumer_that_its_queue_has_forgotten_asks_again() {
+    let setup = setup().await;
+    setup.publish(setup.event("good").to_message()).await;
+    let (refusals, forgotten) = (AtomicUsize::new(0), AtomicUsize::new(1));
+    let broker = Arc::new(Unwilling { broker: setup.broker.clone(), refusals, forgotten });
+    let runtime = Runtime { broker, ..setup.runtime() };
+    let consumer = Consumer::new(&SUBSCRIPTION, Arc::<Orders>::default(), runtime);
+    let _running = tokio::spawn(consumer.run(setup.stop.clone()));
+    setup.has_effects("good", 1).await;
 }
