@@ -295,7 +295,8 @@ async fn store_network(servers: &Servers) -> Result<Trial> {
 }
 
 async fn spool_disk_full(servers: &Servers) -> Result<Trial> {
-    let disk = SmallDisk::mount(16 << 20)?;
+    // Room for what waits and for a write-ahead log beside it.
+    let disk = SmallDisk::mount(128 << 20)?;
     let (broker, store) = servers.urls()?;
     let mut product = Product::configured(&broker, &store, QUICK)?;
     let file = disk.path().join("spool.db").display().to_string();
