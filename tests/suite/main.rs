@@ -9,5 +9,6 @@ mod footprint;
 mod main_job;
 mod outage;
 mod power_cut;
-mod product;
 mod store_laws;
+
+use tests::product;

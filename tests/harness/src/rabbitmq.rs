@@ -277,6 +277,16 @@ impl RabbitMq {
         create_vhost(self.api_port, name)
     }
 
+    /// Deletes a virtual host with everything in it.
+    ///
+    /// # Errors
+    /// The node does not answer, or there is none of this name.
+    pub fn delete_vhost(&self, name: &str) -> Result<()> {
+        http::request("DELETE", self.api_port, &format!("/api/vhosts/{}", percent_encode(name)))
+            .map(drop)
+            .with_context(|| format!("deleting the virtual host {name}"))
+    }
+
     /// `kill -9` of the whole node; returns once it is gone.
     ///
     /// # Errors

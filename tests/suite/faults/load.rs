@@ -53,22 +53,11 @@ pub fn fact(number: usize) -> Fact {
                 .replace("45031", &number.to_string()),
         },
         _ => {
-            let cpf = cpf(number);
+            let cpf = tests::cpf(number);
             let body = example("beneficio-visao", "renewed").replace("99999999999", &cpf);
             Fact { source: "visao", table: "prescriptions", key: cpf, body }
         }
     }
-}
-
-/// A CPF with its check digits (Receita Federal: weights 10 to 2 and 11 to 2, modulo 11).
-fn cpf(number: usize) -> String {
-    let mut digits: Vec<usize> =
-        format!("{:09}", 100_000_000 + number).bytes().map(|byte| usize::from(byte - b'0')).collect();
-    for length in [9, 10] {
-        let sum: usize = digits.iter().enumerate().map(|(at, digit)| digit * (length + 1 - at)).sum();
-        digits.push((sum * 10 % 11) % 10);
-    }
-    digits.iter().map(ToString::to_string).collect()
 }
 
 /// An event that was answered 2xx.

@@ -38,7 +38,9 @@ const SOURCES: [(&str, &str, &str); 4] = [
 /// One installation: a configuration, its processes, and a client.
 pub struct Product {
     folder: TempDir,
+    /// The address of the ingress: `http://127.0.0.1:<port>`.
     pub ingress: String,
+    /// The address of the console.
     pub console: String,
     processes: BTreeMap<String, Child>,
     ports: BTreeMap<String, u16>,
@@ -231,6 +233,11 @@ impl Product {
     /// The names of the processes that run.
     pub fn running(&self) -> Vec<String> {
         self.processes.keys().cloned().collect()
+    }
+
+    /// The port that a process of this name answers on.
+    pub fn port(&self, name: &str) -> u16 {
+        self.ports[name]
     }
 
     /// Where a process of this name answers.

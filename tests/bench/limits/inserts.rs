@@ -1,0 +1,131 @@
+//! The database's limit: the rows that the consumers wrote, inserted into empty tables with no queue and no handler, many
+//! to a statement and a thousand to a transaction, all tables at once.
+
+use std::path::Path;
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use store::{Dialect, Row, Store, sql};
+use tokio::task::JoinSet;
+
+/// Rows of a transaction, and of a statement.
+const TRANSACTION: usize = 1_000;
+const STATEMENT: usize = 250;
+
+/// The tables that events end in.
+const TABLES: [&str; 15] = [
+    "event",
+    "unsettled",
+    "unrouted",
+    "inbox",
+    "seen",
+    "receivables",
+    "agreements",
+    "agreement_debts",
+    "agreement_history",
+    "order_history",
+    "invoices",
+    "invoice_attachments",
+    "invoice_history",
+    "prescriptions",
+    "prescription_history",
+];
+
+#[derive(Clone)]
+enum Value {
+    Text(Option<String>),
+    Long(Option<i64>),
+    Bytes(Option<Vec<u8>>),
+}
+
+/// The rows of one table.
+pub struct Copy {
+    table: &'static str,
+    columns: Vec<String>,
+    rows: Vec<Vec<Value>>,
+}
+
+/// Opens a store by its address, as malote does.
+pub fn open(url: &str) -> Result<Store> {
+    let config = store::Config { url: url.to_owned(), max_connections: 8, acquire_timeout_ms: 30_000 };
+    Ok(Store::open(&config, Path::new("."))?)
+}
+
+/// Reads every table.
+pub async fn read(store: &Store) -> Result<Vec<Copy>> {
+    let mut connection = store.read().await?;
+    let mut copies = Vec::new();
+    for table in TABLES {
+        let question = match store.dialect() {
+            Dialect::Postgres => {
+                "SELECT column_name::text, data_type::text FROM information_schema.columns WHERE table_name = $1 \
+                 AND table_schema = current_schema() ORDER BY ordinal_position"
+            }
+            Dialect::Sqlite => "SELECT name, type FROM pragma_table_info($1)",
+        };
+        let described = sql::query(question).bind(table).fetch_all(&mut *connection).await?;
+        let mut columns = Vec::new();
+        for row in &described {
+            columns.push((row.try_get::<String, _>(0)?, row.try_get::<String, _>(1)?.to_lowercase()));
+        }
+        let names: Vec<String> = columns.iter().map(|(name, _)| name.clone()).collect();
+        let text = format!("SELECT {} FROM {table}", names.join(", "));
+        let mut rows = Vec::new();
+        for row in sql::assembled(text).fetch_all(&mut *connection).await? {
+            let value = |(at, (name, kind)): (usize, &(String, String))| {
+                Ok(match kind.as_str() {
+                    "text" => Value::Text(row.try_get(at)?),
+                    "bigint" => Value::Long(row.try_get(at)?),
+                    "bytea" | "blob" => Value::Bytes(row.try_get(at)?),
+                    other => anyhow::bail!("{table}.{name} has type {other}"),
+                })
+            };
+            rows.push(columns.iter().enumerate().map(value).collect::<Result<Vec<_>>>()?);
+        }
+        copies.push(Copy { table, columns: names, rows });
+    }
+    Ok(copies)
+}
+
+/// Makes the tables and inserts everything. Gives the seconds that inserting took.
+pub async fn insert(store: &Store, copies: Vec<Copy>) -> Result<f64> {
+    store.migrate(&components()).await?;
+    let start = Instant::now();
+    let mut tables = JoinSet::new();
+    for copy in copies {
+        let store = store.clone();
+        tables.spawn(async move {
+            let table = copy.table;
+            fill(&store, copy).await.with_context(|| table.to_owned())
+        });
+    }
+    while let Some(filled) = tables.join_next().await {
+        filled??;
+    }
+    Ok(start.elapsed().as_secs_f64())
+}
+
+async fn fill(store: &Store, Copy { table, columns, rows }: Copy) -> Result<()> {
+    for transaction in rows.chunks(TRANSACTION) {
+        let mut tx = store.begin().await?;
+        for statement in transaction.chunks(STATEMENT) {
+            let values = sql::rows(statement.len(), columns.len());
+            let text = format!("INSERT INTO {table} ({}) VALUES {values}", columns.join(", "));
+            let mut insert = sql::assembled(text);
+            for value in statement.iter().flatten().cloned() {
+                insert = match value {
+                    Value::Text(text) => insert.bind(text),
+                    Value::Long(number) => insert.bind(number),
+                    Value::Bytes(bytes) => insert.bind(bytes),
+                };
+            }
+            insert.execute(&mut *tx).await?;
+        }
+        tx.commit().await?;
+    }
+    Ok(())
+}
+
+fn components() -> [store::Component; 4] {
+    [ledger::COMPONENT, receivables::COMPONENT, invoices::COMPONENT, prescriptions::COMPONENT]
+}

@@ -1,0 +1,5 @@
+//! What bounds malote: the same work without malote.
+
+pub mod confirms;
+pub mod empty;
+pub mod inserts;

@@ -1,0 +1,69 @@
+//! `cargo xtask bench`: what malote costs on top of the broker and the database, measured side by side with their limits.
+//!
+//! Every scenario starts private servers, runs several rounds in alternation with its limit, and fails when an event is
+//! missing. `--quick` does the same with few events, to see that it works; its figures mean nothing.
+
+mod limits;
+mod load;
+mod mix;
+mod report;
+mod scenarios;
+mod usage;
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, ensure};
+use clap::Parser;
+
+use crate::limits::empty;
+use crate::scenarios::{ALL, Bench};
+
+/// The text around the sections.
+const HEAD: &str = include_str!("head.md");
+const TAIL: &str = include_str!("tried.md");
+
+/// Measures malote side by side with its limits.
+#[derive(Parser)]
+#[command(bin_name = "cargo xtask bench")]
+struct Arguments {
+    /// Few events and one round: shows that the benchmarks work, and writes nothing
+    #[arg(long)]
+    quick: bool,
+    /// Where the tables go
+    #[arg(long, default_value = "docs/benchmarks.md")]
+    file: PathBuf,
+    /// Which scenarios to run; all of them when none is named
+    scenarios: Vec<String>,
+}
+
+fn main() -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    if std::env::args().nth(1).is_some_and(|argument| argument == empty::COMMAND) {
+        return runtime.block_on(empty::serve()).map(|never| match never {});
+    }
+    runtime.block_on(run(Arguments::parse()))
+}
+
+async fn run(Arguments { quick, file, scenarios }: Arguments) -> Result<()> {
+    let names: Vec<_> = ALL.iter().map(|scenario| scenario.name).collect();
+    for name in &scenarios {
+        ensure!(names.contains(&name.as_str()), "no scenario {name:?}; there are {}", names.join(", "));
+    }
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let bench = Bench { quick };
+    let mut sections = vec![report::machine()];
+    let chosen = ALL.iter().filter(|scenario| match scenarios.is_empty() {
+        true => !(quick && scenario.builds),
+        false => scenarios.iter().any(|name| name == scenario.name),
+    });
+    for scenario in chosen {
+        eprintln!("==> {}", scenario.name);
+        let section = (scenario.run)(bench).await.context(scenario.name)?;
+        println!("{}", section.markdown());
+        sections.push(section);
+        if !quick {
+            report::write(&file, HEAD, TAIL, &sections)?;
+        }
+    }
+    Ok(())
+}
