@@ -29,6 +29,9 @@ struct Arguments {
     /// Few events and one round: shows that the benchmarks work, and writes nothing
     #[arg(long)]
     quick: bool,
+    /// How often everything is measured
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
     /// Where the tables go
     #[arg(long, default_value = "docs/benchmarks.md")]
     file: PathBuf,
@@ -44,13 +47,13 @@ fn main() -> Result<()> {
     runtime.block_on(run(Arguments::parse()))
 }
 
-async fn run(Arguments { quick, file, scenarios }: Arguments) -> Result<()> {
+async fn run(Arguments { quick, rounds, file, scenarios }: Arguments) -> Result<()> {
     let names: Vec<_> = ALL.iter().map(|scenario| scenario.name).collect();
     for name in &scenarios {
         ensure!(names.contains(&name.as_str()), "no scenario {name:?}; there are {}", names.join(", "));
     }
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let bench = Bench { quick };
+    let bench = Bench { quick, rounds };
     let mut sections = vec![report::machine()];
     let chosen = ALL.iter().filter(|scenario| match scenarios.is_empty() {
         true => !(quick && scenario.builds),

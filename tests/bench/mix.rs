@@ -4,9 +4,9 @@
 //! of Recuperador's, two prescriptions, and notices of Mercado Eletrônico's. Three of the twenty have a topic that no
 //! consumer takes. A body has 640 bytes in the mean.
 
+use ::tests::cpf;
+use ::tests::product::{Poster, example};
 use anyhow::Result;
-use tests::cpf;
-use tests::product::{Poster, example};
 
 /// Requests of one round.
 pub const ROUND: usize = 20;

@@ -54,8 +54,9 @@ impl Section {
 pub struct Figures(Vec<f64>);
 
 impl Figures {
-    /// Adds the figure of a round.
+    /// Adds the figure of a round, and shows it.
     pub fn add(&mut self, figure: f64) {
+        eprint!(" {figure:.1}");
         self.0.push(figure);
     }
 

@@ -147,8 +147,8 @@ impl Product {
         fs::read_to_string(self.log(name)).unwrap_or_default()
     }
 
-    /// Starts a role and waits until it says that it is ready.
-    pub async fn start(&mut self, name: &str, arguments: &[&str]) -> Result<()> {
+    /// Starts a role, and waits for nothing.
+    pub fn launch(&mut self, name: &str, arguments: &[&str]) -> Result<()> {
         let fixed = self.ports.get(name).copied();
         let port = match name {
             "up" | "ingress" => self.ingress.rsplit(':').next().context("a port")?.parse()?,
@@ -169,6 +169,13 @@ impl Product {
             .spawn()
             .context("the binary starts")?;
         self.processes.insert(name.to_owned(), child);
+        Ok(())
+    }
+
+    /// Starts a role and waits until it says that it is ready.
+    pub async fn start(&mut self, name: &str, arguments: &[&str]) -> Result<()> {
+        self.launch(name, arguments)?;
+        let port = self.ports[name];
         let ready = format!("http://127.0.0.1:{port}/readyz");
         let started = Instant::now();
         loop {

@@ -75,7 +75,7 @@ impl Telemetry {
                 .boxed()
         };
         let exported = spans.as_ref().map(|provider: &SdkTracerProvider| {
-            let filter = EnvFilter::new(format!("info,ingress=debug{SILENT}"));
+            let filter = EnvFilter::new(format!("info,ingress=debug,consumer=debug{SILENT}"));
             Parented(tracing_opentelemetry::layer().with_tracer(provider.tracer("malote")))
                 .with_filter(filter)
         });

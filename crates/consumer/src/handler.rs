@@ -4,13 +4,14 @@ use async_trait::async_trait;
 use event::{Event, Message};
 use store::{StoreError, Tx};
 
-/// Gives an event its effect.
+/// Gives events their effect.
 #[async_trait]
 pub trait Handler: Send + Sync + 'static {
-    /// Writes the event's effect into the transaction, and only there. The runtime commits; what returns an error is
-    /// rolled back. Called once for each event whose transaction commits; the same event may come again after a
-    /// rollback. Events come in no promised order: an older fact must not overwrite a newer one.
-    async fn handle(&self, event: &Event, tx: &mut Tx) -> Result<(), Failure>;
+    /// Writes the effects of all the events into the transaction, and only there. The runtime commits; what returns an
+    /// error is rolled back, and each event is then tried by itself. Called once for each event whose transaction commits;
+    /// the same event may come again after a rollback. Events come in no promised order, within a call neither: an older
+    /// fact must not overwrite a newer one. No event is there twice.
+    async fn handle(&self, events: &[&Event], tx: &mut Tx) -> Result<(), Failure>;
 }
 
 /// Records messages as they are, many at a time. The inbox is not asked: recording the same message twice must change
@@ -18,7 +19,7 @@ pub trait Handler: Send + Sync + 'static {
 #[async_trait]
 pub trait Recorder: Send + Sync + 'static {
     /// Writes all messages into the transaction. After an error each is tried alone.
-    async fn record(&self, messages: &[Message], tx: &mut Tx) -> Result<(), Failure>;
+    async fn record(&self, messages: &[&Message], tx: &mut Tx) -> Result<(), Failure>;
 }
 
 /// Why an event had no effect: what the runtime does next depends on the variant alone.

@@ -46,13 +46,21 @@ pub async fn handle(
 ) -> Result<(), Failure> {
     let mut tx = store.begin().await?;
     for event in events {
-        handler.handle(event, &mut tx).await?;
+        handler.handle(&[event], &mut tx).await?;
     }
     Ok(tx.commit().await?)
 }
 
-/// Gives the rows that these facts lead to, having made sure that they do so in whatever order the events arrive,
-/// when several replicas handle them at once, and when each is replayed. Every time a source of its own has them;
+/// Handles the events in one call and commits.
+async fn handle_together(store: &Store, handler: &dyn Handler, events: &[&Event]) -> Result<(), Failure> {
+    let mut tx = store.begin().await?;
+    handler.handle(events, &mut tx).await?;
+    Ok(tx.commit().await?)
+}
+
+/// Gives the rows that these facts lead to, having made sure that they do so in whatever order the events arrive, one by
+/// one and in one call, when several replicas handle them at once, and when each is replayed. Every time a source of its
+/// own has them;
 /// `read` gives the rows of a source, without its name.
 pub async fn in_every_order<T: PartialEq + Debug>(
     store: &Store,
@@ -74,6 +82,12 @@ pub async fn in_every_order<T: PartialEq + Debug>(
         let received = events(&name, facts);
         handle(order.iter().map(|index| &received[*index]).collect()).await;
         assert_eq!(read(&name).await, expect, "in the order of arrival {order:?}");
+
+        let batched = source();
+        let in_batch = events(&batched, facts);
+        let in_batch: Vec<&Event> = order.iter().map(|index| &in_batch[*index]).collect();
+        handle_together(store, handler, &in_batch).await.expect("the facts are good");
+        assert_eq!(read(&batched).await, expect, "in one call, in the order {order:?}");
 
         let replay =
             |event: &Event| Event { id: EventId::generate(), replay_of: Some(event.id), ..event.clone() };

@@ -15,7 +15,7 @@ use store::{Store, StoreError, Tx, inbox, seen};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
-use tracing::{Instrument, debug, error, info, info_span, warn};
+use tracing::{Instrument, Span, debug, debug_span, error, info, info_span, warn};
 
 use crate::pause::Backoff;
 use crate::settle::{History, Sent, Settlement};
@@ -471,7 +471,7 @@ impl Consumer {
         let mut of_sender = 0;
         let handled = match &self.work {
             Work::Whole(recorder) => {
-                let messages: Vec<Message> = batch.iter().map(|taken| taken.message.clone()).collect();
+                let messages: Vec<&Message> = batch.iter().map(|taken| &taken.message).collect();
                 recorder.record(&messages, &mut tx).await?;
                 batch.len()
             }
@@ -484,14 +484,13 @@ impl Consumer {
                 };
                 let ids: Vec<_> = events().map(|event| event.id).collect();
                 let mut new = inbox::claim(&mut tx, self.name(), &ids, event::now()).await?;
-                let count = new.len();
-                for event in events() {
-                    // Removing it keeps a message that is in the batch twice from being handled twice.
-                    if new.remove(&event.id) {
-                        handler.handle(event, &mut tx).instrument(span(event)).await?;
-                    }
+                // Removing it keeps a message that is in the batch twice from being handled twice.
+                let events: Vec<&Event> = events().filter(|event| new.remove(&event.id)).collect();
+                if !events.is_empty() {
+                    let _spans: Vec<Span> = events.iter().map(|event| span(event)).collect();
+                    handler.handle(&events, &mut tx).await?;
                 }
-                count
+                events.len()
             }
         };
         tx.commit().await.map_err(StoreError::from)?;
@@ -600,8 +599,9 @@ fn one_line(error: &dyn std::error::Error) -> String {
     Chain(error).to_string()
 }
 
-fn span(event: &Event) -> tracing::Span {
-    info_span!(
+/// Below the event's own trace. At the level of debugging, since only an exporter of spans has a use for it.
+fn span(event: &Event) -> Span {
+    debug_span!(
         "handle",
         event_id = %event.id,
         source = %event.source,

@@ -53,7 +53,16 @@ impl Orders {
 
 #[async_trait]
 impl Handler for Orders {
-    async fn handle(&self, event: &Event, tx: &mut Tx) -> Result<(), Failure> {
+    async fn handle(&self, events: &[&Event], tx: &mut Tx) -> Result<(), Failure> {
+        for event in events {
+            self.handle_one(event, tx).await?;
+        }
+        Ok(())
+    }
+}
+
+impl Orders {
+    async fn handle_one(&self, event: &Event, tx: &mut Tx) -> Result<(), Failure> {
         let topic = event.topic.as_str();
         let call = {
             let mut calls = self.calls.lock().unwrap();
@@ -221,7 +230,7 @@ async fn an_event_that_never_works_is_given_up_after_its_last_attempt() {
     struct Never;
     #[async_trait]
     impl Handler for Never {
-        async fn handle(&self, _: &Event, _: &mut Tx) -> Result<(), Failure> {
+        async fn handle(&self, _: &[&Event], _: &mut Tx) -> Result<(), Failure> {
             Err(Failure::Transient("still not".into()))
         }
     }

@@ -14,23 +14,27 @@ pub(crate) struct Invoices;
 
 #[async_trait]
 impl Handler for Invoices {
-    async fn handle(&self, event: &Event, tx: &mut Tx) -> Result<(), Failure> {
-        let said = match event.source.provider.as_str() {
-            mercado_eletronico::NAME => notice(event)?,
-            gestao_online::NAME => tax_invoice(event)?,
-            provider => {
-                return Err(Failure::Permanent(format!("invoices: no contract with provider {provider}")));
-            }
-        };
-        if let (Some(invoice), Some(fact)) = (&said.external_id, &said.fact) {
-            sql::upsert_invoice(tx, event, invoice, fact).await?;
-            if let Fact::Attachment { id, present } = fact {
-                sql::upsert_attachment(tx, event, invoice, id, *present).await?;
-            }
-        }
-        sql::record(tx, event, &said).await
+    async fn handle(&self, events: &[&Event], tx: &mut Tx) -> Result<(), Failure> {
+        let said = events.iter().map(|event| said(event)).collect::<Result<Vec<_>, _>>()?;
+        sql::upsert_invoices(tx, &said).await?;
+        sql::upsert_attachments(tx, &said).await?;
+        sql::record(tx, &said).await
     }
 }
+
+fn said(event: &Event) -> Result<Said<'_>, Failure> {
+    let (external_id, fact) = match event.source.provider.as_str() {
+        mercado_eletronico::NAME => notice(event)?,
+        gestao_online::NAME => tax_invoice(event)?,
+        provider => {
+            return Err(Failure::Permanent(format!("invoices: no contract with provider {provider}")));
+        }
+    };
+    Ok(Said { event, external_id, fact })
+}
+
+/// The invoice, and what is said of it.
+type Words = (Option<String>, Option<Fact>);
 
 fn parse<T: serde::de::DeserializeOwned>(event: &Event) -> Result<T, Failure> {
     providers::parse(&event.data, event.repaired).map_err(|broken| Failure::Permanent(broken.to_string()))
@@ -43,11 +47,11 @@ fn needed(field: Option<impl Into<String>>, path: &str) -> Result<String, Failur
 
 /// A notice of Mercado Eletrônico's. A topic that the provider does not document has no contract: it is recorded with
 /// what can be read of it.
-fn notice(event: &Event) -> Result<Said, Failure> {
+fn notice(event: &Event) -> Result<Words, Failure> {
     let topic = event.topic.as_str();
     if !mercado_eletronico::TOPICS.iter().any(|info| info.name == topic) {
         let external_id = parse::<Notice<Invoice>>(event).ok().map(|notice| notice.data.invoice_id.into());
-        return Ok(Said { external_id, fact: None });
+        return Ok((external_id, None));
     }
     let Invoice { invoice_id, status, previous_status, attachment_id } =
         parse::<Notice<Invoice>>(event)?.data;
@@ -67,13 +71,13 @@ fn notice(event: &Event) -> Result<Said, Failure> {
         "invoice.creditmemo.requested" => Some(Fact::CreditMemoRequested),
         _ => None,
     };
-    Ok(Said { external_id: Some(invoice_id.into()), fact })
+    Ok((Some(invoice_id.into()), fact))
 }
 
 /// A notification of Gestão Online's: it knows an invoice by its order.
-fn tax_invoice(event: &Event) -> Result<Said, Failure> {
+fn tax_invoice(event: &Event) -> Result<Words, Failure> {
     let order = parse::<Notification>(event)?.data;
     let key = order.key().map_err(|broken| Failure::Permanent(broken.to_string()))?.clone();
     let fact = Fact::Status { status: needed(order.status, "data.status")?, previous: None };
-    Ok(Said { external_id: Some(key.into()), fact: Some(fact) })
+    Ok((Some(key.into()), Some(fact)))
 }

@@ -7,7 +7,8 @@ use utoipa::{IntoParams, ToSchema};
 
 use crate::Text;
 use crate::events::{NOT_HANDLED, OPEN_LETTER};
-use crate::statement::{Conditions, Value, fetch, time};
+use crate::statement::{Conditions, time};
+use store::many::{Value, fetch};
 
 /// Which dead letters to list: all that is given must fit.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, IntoParams)]
@@ -107,7 +108,7 @@ pub(crate) fn statement(filter: &DeadFilter, page: &Page) -> (String, Vec<Value>
         conditions.add(format!("(s.event_id, s.consumer) < ({id}, {consumer})"));
     }
     let clause = conditions.clause();
-    let limit = conditions.bind(Value::Long(i64::from(page.limit) + 1));
+    let limit = conditions.bind(Value::from(i64::from(page.limit) + 1));
     let text = format!(
         "SELECT {ROW} FROM dead_letter s {clause} ORDER BY s.event_id DESC, s.consumer DESC LIMIT {limit}"
     );

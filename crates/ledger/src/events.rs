@@ -9,8 +9,9 @@ use store::{AnyRow, Connection, Page, Paged, Row, StoreError};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::state::{Mark, by_consumer};
-use crate::statement::{Conditions, Value, fetch, time};
+use crate::statement::{Conditions, time};
 use crate::{Body, ConsumerState, EventState, Text};
+use store::many::{Value, fetch};
 
 /// Which events to list: all that is given must fit.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, IntoParams)]
@@ -244,7 +245,7 @@ pub(crate) fn statement(filter: &EventFilter, page: &Page) -> (String, Vec<Value
     let Chosen { from, id, group, mut conditions } = chosen(filter);
     conditions.with(&format!("{id} <"), page.cursor.as_ref());
     let clause = conditions.clause();
-    let limit = conditions.bind(Value::Long(i64::from(page.limit) + 1));
+    let limit = conditions.bind(Value::from(i64::from(page.limit) + 1));
     let text = format!(
         "SELECT {ROW} FROM event e WHERE e.id IN (\
          SELECT {id} FROM {from} {clause} {group} ORDER BY {id} DESC LIMIT {limit}) ORDER BY e.id DESC"

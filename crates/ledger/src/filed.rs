@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use event::{EventId, HeaderValue, Message, Source, Timestamp, header};
 
-use crate::statement::Value;
+use store::many::Value;
 
 /// What could be read of a message.
 pub(crate) struct Filed<'a> {
@@ -35,11 +35,11 @@ impl<'a> Filed<'a> {
     }
 
     pub(crate) fn source(&self) -> Value {
-        Value::Text(self.source.as_ref().map(|source| source.name.to_string()))
+        Value::from(self.source.as_ref().map(|source| source.name.to_string()))
     }
 
     pub(crate) fn provider(&self) -> Value {
-        Value::Text(self.source.as_ref().map(|source| source.provider.to_string()))
+        Value::from(self.source.as_ref().map(|source| source.provider.to_string()))
     }
 
     /// A header's text; empty if it is missing.
@@ -60,10 +60,10 @@ impl<'a> Filed<'a> {
 
 /// Headers as a JSON object.
 pub(crate) fn json(headers: &impl serde::Serialize) -> Value {
-    Value::Text(Some(serde_json::to_string(headers).expect("a map of texts and numbers is JSON")))
+    Value::from(Some(serde_json::to_string(headers).expect("a map of texts and numbers is JSON")))
 }
 
 /// A text that came from outside: PostgreSQL takes no NUL in a text.
 pub(crate) fn text(text: &str) -> Value {
-    Value::Text(Some(text.replace('\0', "\u{fffd}")))
+    Value::from(Some(text.replace('\0', "\u{fffd}")))
 }

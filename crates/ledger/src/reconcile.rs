@@ -11,7 +11,7 @@ use store::{AnyRow, Connection, Row, StoreError};
 use utoipa::ToSchema;
 
 use crate::events::{CLOCK_SLACK_SECONDS, id_at};
-use crate::statement::{Value, fetch};
+use store::many::{Value, fetch};
 
 /// How long a row may be on its way before its absence elsewhere is a difference.
 const GRACE_SECONDS: i64 = 60;

@@ -1,6 +1,6 @@
 //! The recorders: one for each fixed queue.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -13,7 +13,7 @@ use store::{Row, Tx};
 use crate::dead::{error_group, group_id};
 use crate::events::received_at;
 use crate::filed::{Filed, json, text};
-use crate::statement::{Value, insert};
+use store::many::{Value, insert};
 
 /// Two batches of the runtime's usual size: one is written while the next gathers.
 const PREFETCH: u16 = 200;
@@ -35,19 +35,22 @@ pub fn consumers(runtime: Runtime, subscriptions: &[Subscription]) -> Vec<Consum
         .collect()
 }
 
-/// The messages as events, in the order of their ids: two transactions that record the same events then wait for
+/// The messages with their events, in the order of their ids: two transactions that record the same events then wait for
 /// each other in one order only.
-fn events(messages: &[Message]) -> Result<Vec<Event>, Failure> {
-    let mut events =
-        messages.iter().map(Event::from_message).collect::<Result<Vec<_>, _>>().map_err(|malformed| {
-            Failure::Permanent(format!("the message is not an event of malote's: {malformed}"))
-        })?;
-    events.sort_by_key(|event| event.id);
+fn events<'a>(messages: &[&'a Message]) -> Result<Vec<(Event, &'a Message)>, Failure> {
+    let event = |message: &&'a Message| match Event::from_message(message) {
+        Ok(event) => Ok((event, *message)),
+        Err(malformed) => {
+            Err(Failure::Permanent(format!("the message is not an event of malote's: {malformed}")))
+        }
+    };
+    let mut events = messages.iter().map(event).collect::<Result<Vec<_>, _>>()?;
+    events.sort_by_key(|(event, _)| event.id);
     Ok(events)
 }
 
 fn long(number: usize) -> Value {
-    Value::Long(i64::try_from(number).unwrap_or(i64::MAX))
+    Value::from(i64::try_from(number).unwrap_or(i64::MAX))
 }
 
 /// Records accepted events.
@@ -67,63 +70,60 @@ impl Events {
 
 #[async_trait]
 impl Recorder for Events {
-    async fn record(&self, messages: &[Message], tx: &mut Tx) -> Result<(), Failure> {
-        let sightings: Vec<_> = messages
-            .iter()
-            .filter_map(|message| Sighting::of(&Event::from_message(message).ok()?, message))
-            .collect();
-        let to_consumer: HashMap<&str, &str> = messages
-            .iter()
-            .filter_map(|message| Some((message.message_id.as_str(), message.text(header::TO_CONSUMER)?)))
-            .collect();
+    async fn record(&self, messages: &[&Message], tx: &mut Tx) -> Result<(), Failure> {
         let events = events(messages)?;
+        let sightings: Vec<_> =
+            events.iter().filter_map(|(event, message)| Sighting::of(event, message)).collect();
         let duplicates = seen::duplicates(tx, &sightings).await?;
-        let takers = |event: &Event| match to_consumer.get(event.id.to_string().as_str()) {
+        let takers = |event: &Event, message: &Message| match message.text(header::TO_CONSUMER) {
             _ if duplicates.contains_key(&event.id) => Vec::new(),
-            Some(name) => vec![*name],
-            None => self.takers(event),
+            Some(name) => vec![name.to_owned()],
+            None => self.takers(event).into_iter().map(str::to_owned).collect(),
         };
-        let row = |event: &Event| {
-            vec![
-                Value::from(&event.id),
+        let mut rows = Vec::with_capacity(events.len());
+        let mut owed = HashMap::with_capacity(events.len());
+        for (event, message) in events {
+            let (id, takers) = (event.id.to_string(), takers(&event, message));
+            rows.push(vec![
+                Value::from(&id),
                 Value::from(&event.source.name),
                 Value::from(&event.source.provider),
                 Value::from(&event.topic),
-                Value::Text(event.subject.as_ref().map(ToString::to_string)),
-                Value::from(received_at(event)),
-                Value::Text(Some(takers(event).join(" "))),
-                text(&event.content_type),
+                Value::from(event.subject.as_ref().map(ToString::to_string)),
+                Value::from(received_at(&event)),
+                Value::from(takers.join(" ")),
+                Value::from(event.content_type),
                 long(event.data.len()),
-                Value::Text(event.traceparent.clone()),
-                Value::Text(event.replay_of.as_ref().map(ToString::to_string)),
-                Value::Long(event.repaired.into()),
-                Value::Text(duplicates.get(&event.id).map(ToString::to_string)),
+                Value::from(event.traceparent),
+                Value::from(event.replay_of.as_ref().map(ToString::to_string)),
+                Value::from(i64::from(event.repaired)),
+                Value::from(duplicates.get(&event.id).map(ToString::to_string)),
                 json(&event.headers),
-                Value::Bytes(event.data.to_vec()),
-            ]
-        };
-        let rows: Vec<_> = events.iter().map(row).collect();
-        let returned = insert(
+                Value::Bytes(event.data.into()),
+            ]);
+            owed.insert(id, takers);
+        }
+        let new = insert(
             tx,
             "event (id, source, provider, topic, subject, received_at, consumers, content_type, size, \
              traceparent, replay_of, repaired, duplicate_of, headers, body)",
             "ON CONFLICT (id) DO NOTHING RETURNING id",
-            &rows,
+            rows,
         )
         .await?;
         // Only what is new is unsettled: a message that comes again long after must not undo the sweep.
-        let new: HashSet<String> = returned.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
-        let unsettled: Vec<_> = events
-            .iter()
-            .filter(|event| new.contains(&event.id.to_string()))
-            .flat_map(|event| takers(event).into_iter().map(|name| (event.id, name)))
-            .map(|(id, name)| vec![Value::from(&id), Value::from(&name)])
-            .collect();
+        let mut unsettled = Vec::with_capacity(new.len());
+        for row in new {
+            let id: String = row.try_get(0)?;
+            for taker in owed.remove(&id).unwrap_or_default() {
+                unsettled.push(vec![Value::from(&id), Value::from(taker)]);
+            }
+        }
         insert(
             tx,
             "unsettled (event_id, consumer)",
             "ON CONFLICT (event_id, consumer) DO NOTHING",
-            &unsettled,
+            unsettled,
         )
         .await?;
         Ok(())
@@ -135,27 +135,23 @@ pub(crate) struct Unrouted;
 
 #[async_trait]
 impl Recorder for Unrouted {
-    async fn record(&self, messages: &[Message], tx: &mut Tx) -> Result<(), Failure> {
+    async fn record(&self, messages: &[&Message], tx: &mut Tx) -> Result<(), Failure> {
         let now = event::now();
-        let jobs: HashMap<&str, &str> = messages
-            .iter()
-            .filter_map(|message| Some((message.message_id.as_str(), message.text(header::JOB)?)))
-            .collect();
-        let row = |event: &Event| {
+        let row = |(event, message): &(Event, &Message)| {
             vec![
                 Value::from(&event.id),
                 Value::from(&event.source.name),
                 Value::from(&event.source.provider),
                 Value::from(&event.topic),
-                Value::Text(event.subject.as_ref().map(ToString::to_string)),
+                Value::from(event.subject.as_ref().map(ToString::to_string)),
                 Value::from(received_at(event)),
                 Value::from(now),
-                Value::Text(jobs.get(event.id.to_string().as_str()).map(ToString::to_string)),
+                Value::from(message.text(header::JOB).map(str::to_owned)),
             ]
         };
         let mut events = events(messages)?;
         // A statement may not update a row twice.
-        events.dedup_by_key(|event| event.id);
+        events.dedup_by_key(|(event, _)| event.id);
         let rows: Vec<_> = events.iter().map(row).collect();
         insert(
             tx,
@@ -163,7 +159,7 @@ impl Recorder for Unrouted {
             // One that was sent again and comes back is open again.
             "ON CONFLICT (event_id) DO UPDATE SET marked_in = excluded.marked_in \
              WHERE excluded.marked_in > coalesce(unrouted.marked_in, '')",
-            &rows,
+            rows,
         )
         .await?;
         Ok(())
@@ -175,8 +171,8 @@ pub(crate) struct Rejected;
 
 #[async_trait]
 impl Recorder for Rejected {
-    async fn record(&self, messages: &[Message], tx: &mut Tx) -> Result<(), Failure> {
-        let mut filed: Vec<_> = messages.iter().map(|message| (Filed::new(message), message)).collect();
+    async fn record(&self, messages: &[&Message], tx: &mut Tx) -> Result<(), Failure> {
+        let mut filed: Vec<_> = messages.iter().map(|message| (Filed::new(message), *message)).collect();
         filed.sort_by_key(|(filed, _)| filed.id);
         let row = |(filed, message): &(Filed<'_>, &Message)| {
             vec![
@@ -196,7 +192,7 @@ impl Recorder for Rejected {
             tx,
             "rejected (id, source, provider, received_at, cause, content_type, size, headers, body)",
             "ON CONFLICT (id) DO NOTHING",
-            &rows,
+            rows,
         )
         .await?;
         Ok(())
@@ -238,10 +234,10 @@ impl DeadLetters {
 
 #[async_trait]
 impl Recorder for DeadLetters {
-    async fn record(&self, messages: &[Message], tx: &mut Tx) -> Result<(), Failure> {
+    async fn record(&self, messages: &[&Message], tx: &mut Tx) -> Result<(), Failure> {
         let now = event::now();
         let mut rows = Vec::new();
-        for message in messages {
+        for &message in messages {
             let filed = Filed::new(message);
             let (consumer, error) = self.verdict(message);
             let time = |name| message.text(name).and_then(|text| text.parse::<event::Timestamp>().ok());
@@ -253,7 +249,7 @@ impl Recorder for DeadLetters {
                 filed.source(),
                 filed.provider(),
                 text(&message.r#type),
-                Value::Long(message.long(header::ATTEMPT).unwrap_or(0)),
+                Value::from(message.long(header::ATTEMPT).unwrap_or(0)),
                 text(&error),
                 Value::from(first_failed_at),
                 Value::from(failed_at),
@@ -262,7 +258,7 @@ impl Recorder for DeadLetters {
                 text(&error_group(&error)),
                 text(&group_id(&consumer, &error)),
                 text(message.text(header::HISTORY).unwrap_or("[]")),
-                Value::Text(message.text(header::JOB).map(str::to_owned)),
+                Value::from(message.text(header::JOB).map(str::to_owned)),
                 Value::Bytes(message.body.to_vec()),
             ];
             rows.push(((filed.id, consumer), row));
@@ -285,7 +281,7 @@ impl Recorder for DeadLetters {
                  THEN excluded.died_in ELSE dead_letter.died_in END \
                  WHERE excluded.failed_at > dead_letter.failed_at \
                  OR excluded.died_in > coalesce(dead_letter.died_in, '')",
-                &[row],
+                vec![row],
             )
             .await?;
         }
@@ -313,7 +309,7 @@ struct TallyRow {
 
 #[async_trait]
 impl Recorder for Tallies {
-    async fn record(&self, messages: &[Message], tx: &mut Tx) -> Result<(), Failure> {
+    async fn record(&self, messages: &[&Message], tx: &mut Tx) -> Result<(), Failure> {
         let mut rows = BTreeMap::new();
         for message in messages {
             let tally: Tally = serde_json::from_slice(&message.body)
@@ -327,7 +323,7 @@ impl Recorder for Tallies {
         let now = event::now();
         let row =
             |((ingress, source, day), (accepted, rejected)): (&(String, String, String), &(i64, i64))| {
-                let (accepted, rejected) = (Value::Long(*accepted), Value::Long(*rejected));
+                let (accepted, rejected) = (Value::from(*accepted), Value::from(*rejected));
                 vec![
                     Value::from(ingress),
                     Value::from(source),
@@ -345,7 +341,7 @@ impl Recorder for Tallies {
             "ON CONFLICT (ingress, source, day) DO UPDATE SET accepted = excluded.accepted, \
              rejected = excluded.rejected, reported_at = excluded.reported_at \
              WHERE excluded.accepted + excluded.rejected > tally.accepted + tally.rejected",
-            &rows,
+            rows,
         )
         .await?;
         Ok(())

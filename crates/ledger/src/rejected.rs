@@ -6,7 +6,8 @@ use store::{AnyRow, Connection, Page, Paged, Row, StoreError};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::Text;
-use crate::statement::{Conditions, Value, fetch, time};
+use crate::statement::{Conditions, time};
+use store::many::{Value, fetch};
 
 /// Which rejected bodies to list: all that is given must fit.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, IntoParams)]
@@ -93,7 +94,7 @@ pub(crate) fn statement(filter: &RejectedFilter, page: &Page) -> (String, Vec<Va
     let mut conditions = chosen(filter);
     conditions.with("id <", page.cursor.as_ref());
     let clause = conditions.clause();
-    let limit = conditions.bind(Value::Long(i64::from(page.limit) + 1));
+    let limit = conditions.bind(Value::from(i64::from(page.limit) + 1));
     let text = format!(
         "SELECT id, source, provider, received_at, cause FROM rejected {clause} ORDER BY id DESC LIMIT {limit}"
     );

@@ -8,7 +8,7 @@ use store::{Row, Store, StoreError};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use crate::statement::{Value, chunks, fetch};
+use store::many::{Value, chunks, fetch};
 
 /// How many rows are found at a time.
 const STEP: i64 = 512;
@@ -32,7 +32,7 @@ pub async fn sweep(store: &Store) -> Result<u64, StoreError> {
         let text = "SELECT s.event_id, s.consumer FROM unsettled s WHERE (s.event_id, s.consumer) > ($1, $2) \
              AND EXISTS (SELECT 1 FROM inbox i WHERE i.event_id = s.event_id AND i.consumer = s.consumer) \
              ORDER BY s.event_id, s.consumer LIMIT $3";
-        let values = vec![Value::from(&id), Value::from(&consumer), Value::Long(STEP)];
+        let values = vec![Value::from(&id), Value::from(&consumer), Value::from(STEP)];
         let rows = fetch(&mut *store.read().await?, text.to_owned(), values).await?;
         let keys = rows
             .iter()
@@ -47,7 +47,7 @@ pub async fn sweep(store: &Store) -> Result<u64, StoreError> {
                 "DELETE FROM unsettled WHERE (event_id, consumer) IN (VALUES {})",
                 store::sql::rows(chunk.len(), 2)
             );
-            fetch(&mut tx, text, values.collect()).await?;
+            fetch(&mut tx, text, values).await?;
         }
         tx.commit().await.map_err(StoreError::from)?;
         swept += keys.len() as u64;

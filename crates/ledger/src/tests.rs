@@ -10,11 +10,11 @@ use event::{
 use store::{Page, Paged, Row, Store, inbox, sql};
 
 use crate::record::{DeadLetters, Events, Rejected, Unrouted};
-use crate::statement::{Value, fetch};
 use crate::{
     ConsumerState, DeadFilter, EventFilter, EventRow, EventState, RejectedFilter, UnroutedFilter, dead, list,
     rejected, show, show_rejected, sweep, unrouted,
 };
+use store::many::{Value, fetch};
 
 const SUBSCRIPTIONS: [Subscription; 2] = [
     Subscription {

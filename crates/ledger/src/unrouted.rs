@@ -6,7 +6,8 @@ use store::{AnyRow, Connection, Page, Paged, Row, StoreError};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::events::OPEN_MARK;
-use crate::statement::{Conditions, Value, fetch, time};
+use crate::statement::{Conditions, time};
+use store::many::{Value, fetch};
 
 /// Which marks to list: all that is given must fit.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, IntoParams)]
@@ -89,7 +90,7 @@ pub(crate) fn statement(filter: &UnroutedFilter, page: &Page) -> (String, Vec<Va
     let mut conditions = chosen(filter);
     conditions.with("s.event_id <", page.cursor.as_ref());
     let clause = conditions.clause();
-    let limit = conditions.bind(Value::Long(i64::from(page.limit) + 1));
+    let limit = conditions.bind(Value::from(i64::from(page.limit) + 1));
     let text = format!(
         "SELECT s.event_id, s.source, s.provider, s.topic, s.subject, s.received_at, s.marked_at FROM unrouted s \
          {clause} ORDER BY s.event_id DESC LIMIT {limit}"

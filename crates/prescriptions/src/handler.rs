@@ -6,34 +6,40 @@ use event::Event;
 use providers::beneficio_visao::{self, Prescription, Status};
 use store::Tx;
 
-use crate::{State, sql};
+use crate::State;
+use crate::sql::{self, Notice};
 
 /// Keeps prescriptions.
 pub(crate) struct Prescriptions;
 
 #[async_trait]
 impl Handler for Prescriptions {
-    async fn handle(&self, event: &Event, tx: &mut Tx) -> Result<(), Failure> {
-        let provider = event.source.provider.as_str();
-        if provider != beneficio_visao::NAME {
-            return Err(Failure::Permanent(format!("prescriptions: no contract with provider {provider}")));
-        }
-        let request: Prescription = parse(event)?;
-        // The CPF is part of the request's identity: anything else would be a request of nobody's.
-        let document = request.cpf.bare();
-        if document.len() != 11 || !document.bytes().all(|byte| byte.is_ascii_digit()) {
-            return Err(Failure::Permanent("cpf: expected a CPF of 11 digits".to_owned()));
-        }
-        let state = match request.status {
-            Status::Pending => State::Pending,
-            Status::InAnalysis => State::InAnalysis,
-            Status::Rejected => State::Rejected,
-            Status::Renewed => State::Renewed,
-        };
-        let partner_hash = sql::partner_hash(&request.partner_params);
-        sql::upsert(tx, event, &request, &partner_hash, state).await?;
-        sql::record(tx, event, &request, &partner_hash, state).await
+    async fn handle(&self, events: &[&Event], tx: &mut Tx) -> Result<(), Failure> {
+        let notices = events.iter().map(|event| notice(event)).collect::<Result<Vec<_>, _>>()?;
+        sql::upsert(tx, &notices).await?;
+        sql::record(tx, &notices).await
     }
+}
+
+fn notice(event: &Event) -> Result<Notice<'_>, Failure> {
+    let provider = event.source.provider.as_str();
+    if provider != beneficio_visao::NAME {
+        return Err(Failure::Permanent(format!("prescriptions: no contract with provider {provider}")));
+    }
+    let request: Prescription = parse(event)?;
+    // The CPF is part of the request's identity: anything else would be a request of nobody's.
+    let document = request.cpf.bare();
+    if document.len() != 11 || !document.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(Failure::Permanent("cpf: expected a CPF of 11 digits".to_owned()));
+    }
+    let state = match request.status {
+        Status::Pending => State::Pending,
+        Status::InAnalysis => State::InAnalysis,
+        Status::Rejected => State::Rejected,
+        Status::Renewed => State::Renewed,
+    };
+    let partner_hash = sql::partner_hash(&request.partner_params);
+    Ok(Notice { event, request, partner_hash, state })
 }
 
 fn parse<T: serde::de::DeserializeOwned>(event: &Event) -> Result<T, Failure> {

@@ -7,9 +7,17 @@ use providers::Personal;
 use providers::beneficio_visao::{self, PartnerParams, Prescription};
 use sha2::{Digest, Sha256};
 use store::Tx;
-use store::sql::query;
+use store::many::{Value, insert, rounds};
 
 use crate::{File, State};
+
+/// A request as one event tells of it.
+pub(crate) struct Notice<'a> {
+    pub event: &'a Event,
+    pub request: Prescription,
+    pub partner_hash: String,
+    pub state: State,
+}
 
 fn source(event: &Event) -> String {
     event.source.name.as_str().to_owned()
@@ -44,71 +52,73 @@ fn files(request: &Prescription) -> String {
     serde_json::to_string(&files).expect("texts are JSON")
 }
 
-/// Writes the request if it was received later than the row.
-pub(crate) async fn upsert(
-    tx: &mut Tx,
-    event: &Event,
-    request: &Prescription,
-    partner_hash: &str,
-    state: State,
-) -> Result<(), Failure> {
-    let (at, first) = event.receipt();
-    let mut upsert = query(
-        "INSERT INTO prescriptions (source, document, partner_hash, partner_params, email, state, reason, files, \
-             state_order, state_event, first_event, right_spherical, right_cylindrical, right_axis, right_add, \
-             left_spherical, left_cylindrical, left_axis, left_add) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19) \
-         ON CONFLICT (source, document, partner_hash) DO UPDATE SET email = excluded.email, state = excluded.state, \
-             reason = excluded.reason, files = excluded.files, state_order = excluded.state_order, \
-             state_event = excluded.state_event, right_spherical = excluded.right_spherical, \
-             right_cylindrical = excluded.right_cylindrical, right_axis = excluded.right_axis, \
-             right_add = excluded.right_add, left_spherical = excluded.left_spherical, \
-             left_cylindrical = excluded.left_cylindrical, left_axis = excluded.left_axis, \
-             left_add = excluded.left_add \
-         WHERE (excluded.state_order, excluded.state_event) > (prescriptions.state_order, prescriptions.state_event)",
-    )
-    .bind(source(event))
-    .bind(request.cpf.bare().to_owned())
-    .bind(partner_hash.to_owned())
-    .bind(request.partner_params.as_str().to_owned())
-    .bind(personal(&request.email))
-    .bind(state.as_str())
-    .bind(personal(&request.reason))
-    .bind(files(request))
-    .bind(at)
-    .bind(first.to_string())
-    .bind(event.id.to_string());
-    let eyes = &request.eye_measurements;
-    for measured in [eye(eyes.right.as_ref()), eye(eyes.left.as_ref())].into_iter().flatten() {
-        upsert = upsert.bind(measured);
+/// Writes those requests that were received later than their rows.
+pub(crate) async fn upsert(tx: &mut Tx, notices: &[Notice<'_>]) -> Result<(), Failure> {
+    let row = |Notice { event, request, partner_hash, state }: &Notice<'_>| {
+        let (at, first) = event.receipt();
+        let mut row: Vec<Value> = vec![
+            source(event).into(),
+            request.cpf.bare().into(),
+            partner_hash.into(),
+            request.partner_params.as_str().into(),
+            personal(&request.email).into(),
+            state.as_str().into(),
+            personal(&request.reason).into(),
+            files(request).into(),
+            at.into(),
+            (&first).into(),
+            (&event.id).into(),
+        ];
+        let eyes = &request.eye_measurements;
+        row.extend(
+            [eye(eyes.right.as_ref()), eye(eyes.left.as_ref())].into_iter().flatten().map(Value::from),
+        );
+        ((source(event), request.cpf.bare().to_owned(), partner_hash.clone()), row)
+    };
+    for round in rounds(notices.iter().map(row)) {
+        insert(
+            tx,
+            "prescriptions (source, document, partner_hash, partner_params, email, state, reason, files, \
+                 state_order, state_event, first_event, right_spherical, right_cylindrical, right_axis, right_add, \
+                 left_spherical, left_cylindrical, left_axis, left_add)",
+            "ON CONFLICT (source, document, partner_hash) DO UPDATE SET email = excluded.email, \
+                 state = excluded.state, reason = excluded.reason, files = excluded.files, \
+                 state_order = excluded.state_order, state_event = excluded.state_event, \
+                 right_spherical = excluded.right_spherical, right_cylindrical = excluded.right_cylindrical, \
+                 right_axis = excluded.right_axis, right_add = excluded.right_add, \
+                 left_spherical = excluded.left_spherical, left_cylindrical = excluded.left_cylindrical, \
+                 left_axis = excluded.left_axis, left_add = excluded.left_add \
+             WHERE (excluded.state_order, excluded.state_event) > \
+                 (prescriptions.state_order, prescriptions.state_event)",
+            round,
+        )
+        .await?;
     }
-    upsert.execute(&mut **tx).await?;
     Ok(())
 }
 
-/// Records the event, whether or not it is the newest.
-pub(crate) async fn record(
-    tx: &mut Tx,
-    event: &Event,
-    request: &Prescription,
-    partner_hash: &str,
-    state: State,
-) -> Result<(), Failure> {
-    query(
-        "INSERT INTO prescription_history (event_id, source, document, partner_hash, topic, state, reason, files, \
-             received_at) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (event_id) DO NOTHING",
+/// Records the events, whether or not they are the newest.
+pub(crate) async fn record(tx: &mut Tx, notices: &[Notice<'_>]) -> Result<(), Failure> {
+    let row = |Notice { event, request, partner_hash, state }: &Notice<'_>| {
+        vec![
+            (&event.id).into(),
+            source(event).into(),
+            request.cpf.bare().into(),
+            partner_hash.into(),
+            (&event.topic).into(),
+            state.as_str().into(),
+            personal(&request.reason).into(),
+            i64::try_from(request.files.len()).unwrap_or(i64::MAX).into(),
+            event.time.into(),
+        ]
+    };
+    insert(
+        tx,
+        "prescription_history (event_id, source, document, partner_hash, topic, state, reason, files, \
+             received_at)",
+        "ON CONFLICT (event_id) DO NOTHING",
+        notices.iter().map(row).collect(),
     )
-    .bind(event.id.to_string())
-    .bind(source(event))
-    .bind(request.cpf.bare().to_owned())
-    .bind(partner_hash.to_owned())
-    .bind(event.topic.to_string())
-    .bind(state.as_str())
-    .bind(personal(&request.reason))
-    .bind(i64::try_from(request.files.len()).unwrap_or(i64::MAX))
-    .bind(event.time.as_microsecond())
-    .execute(&mut **tx)
     .await?;
     Ok(())
 }

@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use event::{EventId, Timestamp};
 use sqlx::Row;
 
-use crate::{Component, Migration, StoreError, Tx, sql};
+use crate::{Component, Migration, StoreError, Tx, many};
 
 pub(crate) const COMPONENT: Component = Component {
     name: "inbox",
@@ -31,18 +31,14 @@ pub async fn claim(
     let mut texts: Vec<String> = ids.iter().map(EventId::to_string).collect();
     texts.sort_unstable();
     texts.dedup();
-    if texts.is_empty() {
-        return Ok(HashSet::new());
-    }
-    let mut insert = sql::assembled(format!(
-        "INSERT INTO inbox (event_id, consumer, handled_at) VALUES {} \
-         ON CONFLICT (event_id, consumer) DO NOTHING RETURNING event_id",
-        sql::rows(texts.len(), 3)
-    ));
-    for text in texts {
-        insert = insert.bind(text).bind(consumer.to_owned()).bind(now.as_microsecond());
-    }
-    let claimed = insert.fetch_all(&mut **tx).await?;
+    let row = |text: String| vec![text.into(), consumer.into(), now.into()];
+    let claimed = many::insert(
+        tx,
+        "inbox (event_id, consumer, handled_at)",
+        "ON CONFLICT (event_id, consumer) DO NOTHING RETURNING event_id",
+        texts.into_iter().map(row).collect(),
+    )
+    .await?;
     claimed
         .iter()
         .map(|row| Ok(row.try_get::<String, _>(0)?.parse().expect("the inbox holds the ids it was given")))

@@ -10,6 +10,7 @@
 pub mod inbox;
 pub mod laws;
 mod list;
+pub mod many;
 mod migrate;
 mod page;
 mod pool;

@@ -3,12 +3,12 @@
 //! Whichever transaction brings a key first decides for everyone who shares the database which event is the first. The
 //! decision is written in the transaction of the effect, so it stands exactly if the effect does.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use event::{Event, EventId, Message, SourceName, Timestamp, header};
 use sqlx::Row;
 
-use crate::{Store, StoreError, Tx, sql};
+use crate::{Store, StoreError, Tx, many, sql};
 
 /// An event by which a source tells one of its facts apart.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -46,40 +46,48 @@ pub async fn duplicates(
     tx: &mut Tx,
     sightings: &[Sighting],
 ) -> Result<HashMap<EventId, EventId>, StoreError> {
-    // Sorted, so that two transactions with the same keys wait for each other in one order only.
     let mut sorted: Vec<&Sighting> = sightings.iter().collect();
     sorted.sort_unstable();
     let mut duplicates = HashMap::new();
-    for Sighting { source, key, time, event_id, window_s } in sorted {
-        let (time, window) = (time.as_microsecond(), window_s.saturating_mul(1_000_000));
-        let claimed = sql::query(
-            "INSERT INTO seen (source, duplicate_key, event_id, seen_at, until) VALUES ($1, $2, $3, $4, $5) \
-             ON CONFLICT (source, duplicate_key) DO UPDATE SET event_id = excluded.event_id, \
+    for round in
+        many::rounds(sorted.into_iter().map(|sighting| ((&sighting.source, &sighting.key), sighting)))
+    {
+        let row = |Sighting { source, key, time, event_id, window_s }: &&Sighting| {
+            let until = time.as_microsecond().saturating_add(window_s.saturating_mul(1_000_000));
+            vec![source.into(), key.into(), event_id.into(), (*time).into(), until.into()]
+        };
+        let claimed = many::insert(
+            tx,
+            "seen (source, duplicate_key, event_id, seen_at, until)",
+            "ON CONFLICT (source, duplicate_key) DO UPDATE SET event_id = excluded.event_id, \
              seen_at = excluded.seen_at, until = excluded.until WHERE seen.until < excluded.seen_at \
              RETURNING event_id",
+            round.iter().map(row).collect(),
         )
-        .bind(source.to_string())
-        .bind(key.clone())
-        .bind(event_id.to_string())
-        .bind(time)
-        .bind(time.saturating_add(window))
-        .fetch_optional(&mut **tx)
         .await?;
-        if claimed.is_some() {
-            continue;
-        }
-        let first = sql::query("SELECT event_id, seen_at FROM seen WHERE source = $1 AND duplicate_key = $2")
-            .bind(source.to_string())
-            .bind(key.clone())
-            .fetch_optional(&mut **tx)
-            .await?;
-        // Forgotten just now.
-        let Some(first) = first else { continue };
-        let first_id: String = first.try_get(0)?;
-        let is_near = time.abs_diff(first.try_get(1)?) <= window.unsigned_abs();
-        let first_id = first_id.parse().expect("the table holds the ids it was given");
-        if first_id != *event_id && is_near {
-            duplicates.insert(*event_id, first_id);
+        let claimed: HashSet<String> = claimed.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
+        let not_first: Vec<_> =
+            round.into_iter().filter(|sighting| !claimed.contains(&sighting.event_id.to_string())).collect();
+        for chunk in many::chunks(&not_first) {
+            let text = format!(
+                "SELECT source, duplicate_key, event_id, seen_at FROM seen \
+                 WHERE (source, duplicate_key) IN (VALUES {})",
+                sql::rows(chunk.len(), 2)
+            );
+            let keys = chunk.iter().flat_map(|sighting| [(&sighting.source).into(), (&sighting.key).into()]);
+            // One that is not there was forgotten just now.
+            for first in many::fetch(tx, text, keys).await? {
+                let (source, key): (String, String) = (first.try_get(0)?, first.try_get(1)?);
+                let (first_id, seen_at): (String, i64) = (first.try_get(2)?, first.try_get(3)?);
+                let first_id = first_id.parse().expect("the table holds the ids it was given");
+                for sighting in chunk.iter().filter(|one| one.source.as_str() == source && one.key == key) {
+                    let window = sighting.window_s.saturating_mul(1_000_000).unsigned_abs();
+                    let is_near = sighting.time.as_microsecond().abs_diff(seen_at) <= window;
+                    if first_id != sighting.event_id && is_near {
+                        duplicates.insert(sighting.event_id, first_id);
+                    }
+                }
+            }
         }
     }
     Ok(duplicates)

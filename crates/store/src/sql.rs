@@ -1,5 +1,7 @@
 //! Statements: one text for both databases.
 
+use std::fmt::Write;
+
 use sqlx::any::AnyArguments;
 use sqlx::query::{Query, QueryScalar};
 use sqlx::{Any, AssertSqlSafe, SqlSafeStr};
@@ -26,11 +28,22 @@ where
 ///
 /// Either database takes at least 32,766 parameters in one statement (SQLite's default limit).
 pub fn rows(rows: usize, columns: usize) -> String {
-    let row = |row: usize| {
-        let cells: Vec<String> = (1..=columns).map(|column| format!("${}", row * columns + column)).collect();
-        format!("({})", cells.join(", "))
-    };
-    (0..rows).map(row).collect::<Vec<_>>().join(", ")
+    let mut text = String::with_capacity(rows * columns * 7);
+    for row in 0..rows {
+        text.push_str(if row == 0 { "(" } else { "), (" });
+        for column in 1..=columns {
+            let comma = if column == 1 { "" } else { ", " };
+            write!(text, "{comma}${}", row * columns + column).expect("a string takes every write");
+        }
+    }
+    text.push(')');
+    text
+}
+
+/// `(?, ?), (?, ?)`: the same for SQLite alone.
+pub(crate) fn nameless_rows(rows: usize, columns: usize) -> String {
+    let row = format!("({})", vec!["?"; columns].join(", "));
+    vec![row; rows].join(", ")
 }
 
 /// `$3, $4, $5` for three values from the third parameter on: the inside of `IN (…)`.

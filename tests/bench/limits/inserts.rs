@@ -5,12 +5,12 @@ use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
+use store::many::{self, Value};
 use store::{Dialect, Row, Store, sql};
 use tokio::task::JoinSet;
 
-/// Rows of a transaction, and of a statement.
-const TRANSACTION: usize = 1_000;
-const STATEMENT: usize = 250;
+/// Rows of a transaction, 256 to a statement.
+const TRANSACTION: usize = 1_024;
 
 /// The tables that events end in.
 const TABLES: [&str; 15] = [
@@ -30,13 +30,6 @@ const TABLES: [&str; 15] = [
     "prescriptions",
     "prescription_history",
 ];
-
-#[derive(Clone)]
-enum Value {
-    Text(Option<String>),
-    Long(Option<i64>),
-    Bytes(Option<Vec<u8>>),
-}
 
 /// The rows of one table.
 pub struct Copy {
@@ -106,21 +99,12 @@ pub async fn insert(store: &Store, copies: Vec<Copy>) -> Result<f64> {
 }
 
 async fn fill(store: &Store, Copy { table, columns, rows }: Copy) -> Result<()> {
-    for transaction in rows.chunks(TRANSACTION) {
+    // The names live as long as the program: these are few.
+    let into: &'static str = format!("{table} ({})", columns.join(", ")).leak();
+    let mut rows = rows.into_iter().peekable();
+    while rows.peek().is_some() {
         let mut tx = store.begin().await?;
-        for statement in transaction.chunks(STATEMENT) {
-            let values = sql::rows(statement.len(), columns.len());
-            let text = format!("INSERT INTO {table} ({}) VALUES {values}", columns.join(", "));
-            let mut insert = sql::assembled(text);
-            for value in statement.iter().flatten().cloned() {
-                insert = match value {
-                    Value::Text(text) => insert.bind(text),
-                    Value::Long(number) => insert.bind(number),
-                    Value::Bytes(bytes) => insert.bind(bytes),
-                };
-            }
-            insert.execute(&mut *tx).await?;
-        }
+        many::insert(&mut tx, into, "", rows.by_ref().take(TRANSACTION).collect()).await?;
         tx.commit().await?;
     }
     Ok(())

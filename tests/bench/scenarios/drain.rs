@@ -46,7 +46,7 @@ pub async fn run(bench: Bench) -> Result<Section> {
     let text = format!(
         "{events} events wait in their queues; then the ledger and the three domain consumers start, and the clock runs \
          until the last event is committed everywhere. Beside it the rows that this made, inserted into empty tables with \
-         no queue and no handler: 250 to a statement, 1,000 to a transaction, all tables at once. On RabbitMQ each \
+         no queue and no handler: 256 to a statement, 1,024 to a transaction, all tables at once. On RabbitMQ each \
          consumer is a process of its own."
     );
     Ok(Section { title: "Drain", text, tables: vec![table] })

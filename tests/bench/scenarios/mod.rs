@@ -1,8 +1,12 @@
 //! The scenarios, each a file, and what they share.
 
+mod build;
 mod drain;
 mod end_to_end;
+mod fan_out;
+mod idle;
 mod ingress;
+mod instructions;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -19,12 +23,14 @@ use crate::report::Section;
 pub struct Bench {
     /// Only to see that it works.
     pub quick: bool,
+    /// How often everything is measured, unless it is only to see that it works.
+    pub rounds: usize,
 }
 
 impl Bench {
     /// How often everything is measured.
     pub fn rounds(self) -> usize {
-        if self.quick { 1 } else { 3 }
+        if self.quick { 1 } else { self.rounds }
     }
 
     /// So many events, or a few; always whole rounds of the mix.
@@ -55,6 +61,10 @@ pub const ALL: &[Scenario] = &[
     scenario("ingress-embedded", |bench| Box::pin(ingress::embedded(bench))),
     scenario("drain", |bench| Box::pin(drain::run(bench))),
     scenario("end-to-end", |bench| Box::pin(end_to_end::run(bench))),
+    scenario("fan-out", |bench| Box::pin(fan_out::run(bench))),
+    scenario("idle", |bench| Box::pin(idle::run(bench))),
+    Scenario { builds: true, ..scenario("build", |bench| Box::pin(build::run(bench))) },
+    scenario("instructions", |bench| Box::pin(instructions::run(bench))),
 ];
 
 /// An address at which no database answers: the consumers of such a product wait.

@@ -18,7 +18,7 @@ use tracing::{info, warn};
 use super::resend::{self, Outgoing};
 use super::selection::{Letter, Recorded, RejectedBody, Rows, Selection};
 use super::{Action, Job, Reread, table};
-use crate::statement::{Value, fetch, insert};
+use store::many::{Value, fetch, insert};
 
 /// The most rows gone through at once.
 const BATCH: u32 = 100;
@@ -302,8 +302,8 @@ impl Runner {
         let values = vec![
             Value::from(&job.id),
             Value::from(&worker),
-            Value::Long(i64::try_from(count).unwrap_or(i64::MAX)),
-            Value::Long(plan.sent),
+            Value::from(i64::try_from(count).unwrap_or(i64::MAX)),
+            Value::from(plan.sent),
             Value::from(&last),
             Value::from(&trouble),
             Value::from(lease),
@@ -377,7 +377,7 @@ async fn write(mark: &Mark, job: &Job, tx: &mut Tx) -> Result<(), StoreError> {
                 tx,
                 "unsettled (event_id, consumer)",
                 "ON CONFLICT (event_id, consumer) DO NOTHING",
-                &unsettled,
+                unsettled,
             )
             .await?;
             for name in targets {
@@ -398,7 +398,7 @@ async fn write(mark: &Mark, job: &Job, tx: &mut Tx) -> Result<(), StoreError> {
             fetch(tx, text, [vec![Value::from(&job.id)], key()].concat()).await?;
             if job.action == Action::Retry {
                 let tail = "ON CONFLICT (event_id, consumer) DO NOTHING";
-                insert(tx, "unsettled (event_id, consumer)", tail, &[key()]).await?;
+                insert(tx, "unsettled (event_id, consumer)", tail, vec![key()]).await?;
             }
         }
         Mark::Rejected { id } => {

@@ -7,8 +7,9 @@ use store::{AnyRow, Connection, Row, StoreError};
 
 use super::{JobError, What};
 use crate::events::Chosen;
-use crate::statement::{Conditions, Value, fetch, time};
+use crate::statement::{Conditions, time};
 use crate::{DeadFilter, EventFilter, RejectedFilter, UnroutedFilter, dead, events, rejected, unrouted};
+use store::many::{Value, fetch};
 
 /// A job's filter, by what it is about.
 pub(crate) enum Selection {
@@ -149,7 +150,7 @@ impl Selection {
             conditions.with(&format!("{key} >"), Some(&after));
         }
         let clause = conditions.clause();
-        let limit = conditions.bind(Value::Long(i64::try_from(limit).unwrap_or(i64::MAX)));
+        let limit = conditions.bind(Value::from(i64::try_from(limit).unwrap_or(i64::MAX)));
         let text = match self {
             Self::Events(_) | Self::Unrouted(_) => format!(
                 "SELECT {EVENT} FROM event e WHERE e.id IN \

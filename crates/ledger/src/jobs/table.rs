@@ -7,7 +7,8 @@ use store::{AnyRow, Connection, Page, Paged, Row, Store, StoreError};
 
 use super::selection::Selection;
 use super::{Job, JobError, JobState, NewJob};
-use crate::statement::{Conditions, Value, fetch, time};
+use crate::statement::{Conditions, time};
+use store::many::{Value, fetch};
 
 /// What is kept as one column.
 #[derive(Default, Deserialize)]
@@ -90,12 +91,12 @@ pub async fn create(store: &Store, new: &NewJob, consumers: &[&str]) -> Result<J
         Value::from(&id),
         Value::from(&word(&new.action)),
         Value::from(&word(&new.what)),
-        Value::Text(Some(filter)),
+        Value::from(Some(filter)),
         Value::from(&new.options()),
         Value::from(&new.requested_by.trim()),
         Value::from(event::now()),
         Value::from(&word(&JobState::Waiting)),
-        Value::Long(total),
+        Value::from(total),
     ];
     let rows = fetch(&mut tx, text, values).await?;
     tx.commit().await.map_err(StoreError::from)?;
@@ -107,7 +108,7 @@ pub async fn list(connection: &mut Connection, page: &Page) -> Result<Paged<Job>
     let mut conditions = Conditions::default();
     conditions.with("id <", page.cursor.as_ref());
     let clause = conditions.clause();
-    let limit = conditions.bind(Value::Long(i64::from(page.limit) + 1));
+    let limit = conditions.bind(Value::from(i64::from(page.limit) + 1));
     let text = format!("SELECT {COLUMNS} FROM job {clause} ORDER BY id DESC LIMIT {limit}");
     let rows = fetch(connection, text, conditions.values).await?;
     let rows = rows.iter().map(job).collect::<Result<_, _>>()?;

@@ -40,11 +40,13 @@ struct Orders {
 
 #[async_trait::async_trait]
 impl Handler for Orders {
-    async fn handle(&self, event: &Event, _: &mut Tx) -> Result<(), Failure> {
-        if *self.failing.lock().unwrap() {
-            return Err(Failure::Permanent(format!("order {} is unknown", event.id)));
+    async fn handle(&self, events: &[&Event], _: &mut Tx) -> Result<(), Failure> {
+        for event in events {
+            if *self.failing.lock().unwrap() {
+                return Err(Failure::Permanent(format!("order {} is unknown", event.id)));
+            }
+            self.handled.lock().unwrap().push(event.id);
         }
-        self.handled.lock().unwrap().push(event.id);
         Ok(())
     }
 }

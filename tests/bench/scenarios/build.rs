@@ -1,0 +1,61 @@
+//! How large the binary is, and how long it takes to build.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+
+use super::Bench;
+use crate::report::{Section, Table, grouped};
+
+/// The eighth scenario. Builds into a folder of its own, which it removes.
+pub async fn run(bench: Bench) -> Result<Section> {
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..");
+    let target = tempfile::Builder::new().prefix("malote-build-").tempdir()?;
+    let mut table = Table::new(&["what", "result"]);
+    let profiles: &[_] = if bench.quick { &["dev"] } else { &["release", "dist"] };
+    for profile in profiles {
+        let folder = if *profile == "dev" { "debug" } else { profile };
+        let cold = build(&root, target.path(), profile)?;
+        let binary = target.path().join(folder).join("malote");
+        let size = fs::metadata(&binary).context("the binary")?.len() as f64 / 1e6;
+        table.row([format!("profile `{profile}`: binary, stripped"), format!("{} MB", grouped(size, 1))]);
+        table.row([format!("profile `{profile}`: build from nothing"), format!("{} s", grouped(cold, 0))]);
+        if *profile != "dist" {
+            for (what, file) in [
+                ("the binary's main file", "cli/src/main.rs"),
+                ("the event's crate, which all others name", "event/src/lib.rs"),
+            ] {
+                let file = fs::File::options().append(true).open(root.join("crates").join(file))?;
+                file.set_modified(std::time::SystemTime::now())?;
+                let seconds = build(&root, target.path(), profile)?;
+                table.row([
+                    format!("profile `{profile}`: build after a change in {what}"),
+                    format!("{} s", grouped(seconds, 0)),
+                ]);
+            }
+        }
+    }
+    let text = "`release` is what `cargo build --release` makes and every other table here was measured with; `dist`, with \
+                link-time optimisation, is what is published."
+        .to_owned();
+    Ok(Section { title: "Binary and build", text, tables: vec![table] })
+}
+
+/// Seconds of a build of the binary.
+fn build(root: &Path, target: &Path, profile: &str) -> Result<f64> {
+    let start = Instant::now();
+    let status = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()))
+        .args(["build", "--package", "cli", "--profile", profile, "--target-dir"])
+        .arg(target)
+        .current_dir(root)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .context("starting cargo")?;
+    ensure!(status.success(), "cargo build --profile {profile} failed");
+    Ok(start.elapsed().as_secs_f64())
+}
