@@ -36,6 +36,9 @@ pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 const SECONDS: [f64; 14] =
     [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0];
 
+/// How often what histograms were told is summed up: until then they keep every figure.
+const UPKEEP_PERIOD: Duration = Duration::from_secs(1);
+
 /// lapin writes returned messages whole; the exporter of spans would export its own.
 const SILENT: &str =
     ",lapin=off,opentelemetry=warn,opentelemetry_sdk=warn,opentelemetry_otlp=off,reqwest=warn,hyper=warn";
@@ -100,7 +103,7 @@ impl Telemetry {
 
     /// Keeps histograms from growing until `stop`.
     pub async fn upkeep(&self, stop: CancellationToken) {
-        while stop.run_until_cancelled(tokio::time::sleep(Duration::from_secs(5))).await.is_some() {
+        while stop.run_until_cancelled(tokio::time::sleep(UPKEEP_PERIOD)).await.is_some() {
             self.metrics.run_upkeep();
         }
     }

@@ -13,7 +13,7 @@ use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 use serde::Deserialize;
 use store::{Store, StoreError, Tx, inbox, seen};
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, Span, debug, debug_span, error, info, info_span, warn};
 
@@ -145,6 +145,9 @@ struct Hold {
 /// How long an event that another transaction is in the way of is tried again before that counts as an attempt. The
 /// others wait meanwhile, so it is short.
 const CONFLICT_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How soon one batch follows another, unless it is full.
+const GATHER: Duration = Duration::from_millis(10);
 
 /// How long nothing may come before the consumer asks whether anything is there.
 const IDLE: Duration = Duration::from_millis(if cfg!(test) { 100 } else { 15_000 });
@@ -293,6 +296,7 @@ impl Consumer {
             Status::Starting | Status::Running | Status::Stopped => debug!("the consumer takes deliveries"),
         }
         let mut failed = Failed::default();
+        let mut begun = Instant::now() - GATHER;
         loop {
             let first = tokio::select! {
                 biased;
@@ -306,7 +310,8 @@ impl Consumer {
             };
             let done = match first {
                 Some(Ok(first)) => {
-                    let batch = self.fill(first, deliveries.as_mut());
+                    let batch = self.fill(first, begun + GATHER, deliveries.as_mut()).await;
+                    begun = Instant::now();
                     self.complete(batch, &mut failed, deliveries.as_mut(), stop).await
                 }
                 Some(Err(error)) => return End::Lost(error),
@@ -335,12 +340,16 @@ impl Consumer {
         true
     }
 
-    /// The first delivery and those that are there already. While one batch commits the next one gathers, so that
-    /// batches grow with the load and nobody waits for company.
-    fn fill(&self, first: Delivery, deliveries: &mut dyn Deliveries) -> Vec<Taken> {
+    /// The first delivery and those that come until then, or are there already: after a pause nobody waits for company,
+    /// and under load a transaction is worth its cost.
+    async fn fill(&self, first: Delivery, until: Instant, deliveries: &mut dyn Deliveries) -> Vec<Taken> {
         let mut batch = vec![Taken::from(first)];
         while batch.len() < self.config.batch_events {
-            match deliveries.next().now_or_never() {
+            let next = match deliveries.next().now_or_never() {
+                None => timeout_at(until, deliveries.next()).await.ok(),
+                next => next,
+            };
+            match next {
                 Some(Ok(delivery)) => batch.push(Taken::from(delivery)),
                 // An error shows again when the batch is settled.
                 Some(Err(_)) | None => break,
@@ -361,17 +370,25 @@ impl Consumer {
         let (batch, malformed) = self.read(batch);
         failed.events.extend(malformed);
         let mut hold = Hold { until: None, backoff: Backoff::new() };
-        let mut alone = match self.attempt(&batch).await {
-            Ok(()) => {
-                self.ack(&batch, deliveries).await?;
-                Vec::new()
+        let mut alone = Vec::new();
+        // What does not go through whole is tried by halves: the few that fail keep few others waiting.
+        let mut parts = vec![batch];
+        while let Some(mut part) = parts.pop() {
+            if part.len() == 1 {
+                alone.append(&mut part);
+                continue;
             }
-            Err(Stop::StoreAway(why)) => {
-                self.hold(&mut hold, &why, stop).await?;
-                batch
+            match self.attempt(&part).await {
+                Ok(()) => {
+                    self.ack(&part, deliveries).await?;
+                    continue;
+                }
+                Err(Stop::StoreAway(why)) => self.hold(&mut hold, &why, stop).await?,
+                Err(Stop::Failed(_) | Stop::Conflict(_)) => {}
             }
-            Err(Stop::Failed(_) | Stop::Conflict(_)) => batch,
-        };
+            parts.push(part.split_off(part.len() / 2));
+            parts.push(part);
+        }
         // What another transaction is in the way of stands back behind the others and is tried again, for a while.
         let mut backoff = Backoff::new();
         let until = Instant::now() + CONFLICT_PATIENCE;

@@ -56,6 +56,21 @@ pub enum MalformedEvent {
 
 const SPECVERSION: &str = "1.0";
 
+/// The names of the attributes' headers.
+mod attribute {
+    pub(super) const DATACONTENTTYPE: &str = "cloudEvents_datacontenttype";
+    pub(super) const ID: &str = "cloudEvents_id";
+    pub(super) const PROVIDER: &str = "cloudEvents_provider";
+    pub(super) const REPAIRED: &str = "cloudEvents_repaired";
+    pub(super) const REPLAYOF: &str = "cloudEvents_replayof";
+    pub(super) const SOURCE: &str = "cloudEvents_source";
+    pub(super) const SPECVERSION: &str = "cloudEvents_specversion";
+    pub(super) const SUBJECT: &str = "cloudEvents_subject";
+    pub(super) const TIME: &str = "cloudEvents_time";
+    pub(super) const TRACEPARENT: &str = "cloudEvents_traceparent";
+    pub(super) const TYPE: &str = "cloudEvents_type";
+}
+
 impl Event {
     /// An event received now, with a new id and JSON data.
     pub fn new(source: Source, topic: Topic, data: Bytes) -> Self {
@@ -90,35 +105,29 @@ impl Event {
     /// The event's AMQP form: every attribute as a header `cloudEvents_<name>`, and in the properties where
     /// AMQP has one for it.
     pub fn to_message(&self) -> Message {
-        let mut headers: BTreeMap<String, HeaderValue> = BTreeMap::new();
-        let mut attribute = |name: &str, value: String| {
-            headers.insert(format!("{}{name}", header::CLOUD_EVENTS), HeaderValue::Text(value));
-        };
-        attribute("specversion", SPECVERSION.to_owned());
-        attribute("id", self.id.to_string());
-        attribute("source", self.source.to_string());
-        attribute("type", self.topic.to_string());
-        attribute("time", self.time.to_string());
-        attribute("datacontenttype", self.content_type.clone());
-        attribute("provider", self.source.provider.to_string());
-        if let Some(subject) = &self.subject {
-            attribute("subject", subject.to_string());
-        }
-        if let Some(traceparent) = &self.traceparent {
-            attribute("traceparent", traceparent.clone());
-        }
-        if let Some(id) = self.replay_of {
-            attribute("replayof", id.to_string());
-        }
-        if self.repaired {
-            attribute("repaired", "true".to_owned());
-        }
+        let id = self.id.to_string();
+        let attributes = [
+            (attribute::DATACONTENTTYPE, Some(self.content_type.clone())),
+            (attribute::ID, Some(id.clone())),
+            (attribute::PROVIDER, Some(self.source.provider.as_str().to_owned())),
+            (attribute::REPAIRED, self.repaired.then(|| "true".to_owned())),
+            (attribute::REPLAYOF, self.replay_of.as_ref().map(ToString::to_string)),
+            (attribute::SOURCE, Some(self.source.to_string())),
+            (attribute::SPECVERSION, Some(SPECVERSION.to_owned())),
+            (attribute::SUBJECT, self.subject.as_ref().map(ToString::to_string)),
+            (attribute::TIME, Some(self.time.to_string())),
+            (attribute::TRACEPARENT, self.traceparent.clone()),
+            (attribute::TYPE, Some(self.topic.as_str().to_owned())),
+        ];
+        let attributes = attributes.into_iter().filter_map(|(name, value)| Some((name, value?)));
+        let mut headers: BTreeMap<String, HeaderValue> =
+            attributes.map(|(name, value)| (name.to_owned(), HeaderValue::Text(value))).collect();
         for (name, value) in &self.headers {
             headers.insert(format!("{}{name}", header::HTTP), HeaderValue::Text(value.clone()));
         }
         Message {
-            message_id: self.id.to_string(),
-            r#type: self.topic.to_string(),
+            message_id: id,
+            r#type: self.topic.as_str().to_owned(),
             timestamp: u64::try_from(self.time.as_second()).unwrap_or(0),
             content_type: self.content_type.clone(),
             app_id: APP_ID.to_owned(),
@@ -130,19 +139,19 @@ impl Event {
 
     /// Reads the form that [`Self::to_message`] writes. The topic is read from `type`, never from a routing key.
     pub fn from_message(message: &Message) -> Result<Self, MalformedEvent> {
-        let attribute = |name: &str| message.text(&format!("{}{name}", header::CLOUD_EVENTS));
-        let time = attribute("time").unwrap_or_default();
+        let time = message.text(attribute::TIME).unwrap_or_default();
         Ok(Self {
             id: message.message_id.parse().map_err(MalformedEvent::Id)?,
-            source: Source::parse(attribute("source").unwrap_or_default()).map_err(MalformedEvent::Source)?,
+            source: Source::parse(message.text(attribute::SOURCE).unwrap_or_default())
+                .map_err(MalformedEvent::Source)?,
             topic: Topic::new(&message.r#type).map_err(MalformedEvent::Topic)?,
-            subject: attribute("subject").map(Subject::from_text),
+            subject: message.text(attribute::SUBJECT).map(Subject::from_text),
             time: time.parse().map_err(|_| MalformedEvent::Time(time.to_owned()))?,
             content_type: message.content_type.clone(),
             data: message.body.clone(),
-            traceparent: attribute("traceparent").map(str::to_owned),
-            replay_of: attribute("replayof").and_then(|text| text.parse().ok()),
-            repaired: attribute("repaired") == Some("true"),
+            traceparent: message.text(attribute::TRACEPARENT).map(str::to_owned),
+            replay_of: message.text(attribute::REPLAYOF).and_then(|text| text.parse().ok()),
+            repaired: message.text(attribute::REPAIRED) == Some("true"),
             headers: message
                 .headers
                 .iter()

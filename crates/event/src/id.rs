@@ -42,6 +42,11 @@ impl EventId {
     pub fn milliseconds(self) -> u64 {
         self.0.as_bytes()[..6].iter().fold(0, |number, byte| number << 8 | u64::from(*byte))
     }
+
+    /// Its 128 bits.
+    pub fn as_u128(self) -> u128 {
+        self.0.as_u128()
+    }
 }
 
 /// The text is not a UUID.

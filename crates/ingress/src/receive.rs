@@ -19,12 +19,13 @@ use http::{HeaderValue, Method, StatusCode};
 use metrics::{Counter, counter};
 use providers::auth::{Credentials, client_ip};
 use providers::{Answer, Inbound, Reading, SubjectKey};
+use serde::Serialize;
 use server::PeerAddr;
 use tokio::sync::SemaphorePermit;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::field::Empty;
-use tracing::{Instrument, Span, debug, error, info_span, warn};
+use tracing::{Instrument, Span, debug, debug_span, error, warn};
 
 use crate::refusal::Refusal;
 use crate::source::Route;
@@ -140,7 +141,8 @@ async fn receive(State(ingress): State<Ingress>, Path(source): Path<String>, req
     };
     let id = EventId::generate();
     let traceparent = traceparent(request.headers(), id);
-    let span = info_span!("receive", event_id = %id, %source, topic = Empty, traceparent);
+    // At the level of debugging, since only an exporter of spans has a use for it.
+    let span = debug_span!("receive", event_id = %id, %source, topic = Empty, traceparent);
     async {
         let arrival = Arrival { id, time: event::now(), client, traceparent };
         match ingress.accept(route, arrival, request).await {
@@ -153,7 +155,7 @@ async fn receive(State(ingress): State<Ingress>, Path(source): Path<String>, req
                 accepted.into_response()
             }
             Err(refusal) => {
-                report(route, client, &refusal);
+                report(route, client, id, &refusal);
                 refusal.into_response()
             }
         }
@@ -162,24 +164,25 @@ async fn receive(State(ingress): State<Ingress>, Path(source): Path<String>, req
     .await
 }
 
-/// Counts and logs a refusal. The log names the client and the reason, nothing of the request; the span has the rest.
-fn report(route: &Route, client: IpAddr, refusal: &Refusal) {
+/// Counts and logs a refusal. The log names the source, the client and the reason, nothing of the request.
+fn report(route: &Route, client: IpAddr, event_id: EventId, refusal: &Refusal) {
+    let source = &route.source.name;
     match refusal {
         Refusal::Unusable { .. } => {
             route.rejected.increment(1);
-            warn!(%client, "rejected, and kept: {refusal}");
+            warn!(%source, %event_id, %client, "rejected, and kept: {refusal}");
         }
         Refusal::Denied(_) => {
             route.denied.increment(1);
-            warn!(%client, "denied: {refusal}");
+            warn!(%source, %event_id, %client, "denied: {refusal}");
         }
         Refusal::NotStored(cause) => {
             route.unavailable.increment(1);
-            error!("{refusal}: {}", Chain(cause));
+            error!(%source, %event_id, "{refusal}: {}", Chain(cause));
         }
         Refusal::NotInTime => {
             route.unavailable.increment(1);
-            error!("{refusal}");
+            error!(%source, %event_id, "{refusal}");
         }
         Refusal::NoSuchAddress
         | Refusal::UnknownSource
@@ -189,7 +192,7 @@ fn report(route: &Route, client: IpAddr, refusal: &Refusal) {
         | Refusal::Busy
         | Refusal::Body(_) => {
             route.refused.increment(1);
-            warn!(%client, "refused: {refusal}");
+            warn!(%source, %event_id, %client, "refused: {refusal}");
         }
     }
 }
@@ -329,12 +332,20 @@ fn content_type(parts: &Parts) -> Option<&str> {
     parts.headers.get(CONTENT_TYPE).map(|value| value.to_str().unwrap_or("?"))
 }
 
+/// malote's own answer.
+#[derive(Serialize)]
+struct Taken<'a> {
+    id: EventId,
+    topic: &'a Topic,
+}
+
 impl IntoResponse for Accepted<'_> {
     fn into_response(self) -> Response {
         let (status, content_type, body) = match self.answer {
             Some(answer) => (answer.status, answer.content_type.clone(), answer.body.clone()),
             None => {
-                let body = serde_json::json!({ "id": self.id, "topic": self.topic }).to_string();
+                let body = serde_json::to_string(&Taken { id: self.id, topic: &self.topic })
+                    .expect("two texts are JSON");
                 (StatusCode::OK, "application/json".to_owned(), body.into())
             }
         };

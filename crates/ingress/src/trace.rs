@@ -9,9 +9,9 @@ pub(crate) fn traceparent(headers: &HeaderMap, id: EventId) -> String {
     match headers.get("traceparent").and_then(|value| value.to_str().ok()) {
         Some(given) if is_valid(given) => given.to_owned(),
         _ => {
-            let trace = id.to_string().replace('-', "");
             // The last half of a UUIDv7 is random.
-            format!("00-{trace}-{}-01", &trace[16..])
+            let (trace, parent) = (id.as_u128(), id.as_u128() as u64);
+            format!("00-{trace:032x}-{parent:016x}-01")
         }
     }
 }

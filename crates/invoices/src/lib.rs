@@ -36,7 +36,7 @@ pub const SUBSCRIPTION: Subscription = Subscription {
         (providers::mercado_eletronico::NAME, &["invoice.#"]),
         (providers::gestao_online::NAME, &["TAX_INVOICE_CHANGE_STATUS"]),
     ],
-    prefetch: 200,
+    prefetch: 512,
     retry: DEFAULT_RETRY,
 };
 

@@ -16,7 +16,7 @@ use crate::filed::{Filed, json, text};
 use store::many::{Value, insert};
 
 /// Two batches of the runtime's usual size: one is written while the next gathers.
-const PREFETCH: u16 = 200;
+const PREFETCH: u16 = 512;
 
 /// The ledger's consumers. `subscriptions` are those of all our consumers, whichever process they run in: they decide
 /// which consumers an event waits for.

@@ -34,7 +34,7 @@ pub const SUBSCRIPTION: Subscription = Subscription {
     consumer: "prescriptions",
     purpose: "keeps the renewals of prescriptions",
     topics: &[(providers::beneficio_visao::NAME, &["pending", "in_analysis", "rejected", "renewed"])],
-    prefetch: 200,
+    prefetch: 512,
     retry: DEFAULT_RETRY,
 };
 

@@ -40,7 +40,7 @@ pub const SUBSCRIPTION: Subscription = Subscription {
             &["ORDER_CREATED", "ORDER_CANCEL", "FINANCIAL_PAYMENT_DISCHARGE", "FINANCIAL_PAYMENT_STATUS"],
         ),
     ],
-    prefetch: 200,
+    prefetch: 512,
     retry: DEFAULT_RETRY,
 };
 

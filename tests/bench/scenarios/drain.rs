@@ -21,35 +21,42 @@ struct Drained {
     commits: Figures,
 }
 
-/// The third scenario.
-pub async fn run(bench: Bench) -> Result<Section> {
+/// The third scenario, on RabbitMQ and PostgreSQL.
+pub async fn scaled(bench: Bench) -> Result<Section> {
     let events = bench.events(200_000);
-    let node = RabbitMq::start()?;
-    let postgres = Postgres::start()?;
-    let (mut scaled, mut single) = (Drained::default(), Drained::default());
+    let (node, postgres) = (RabbitMq::start()?, Postgres::start()?);
+    let mut drained = Drained::default();
     for round in 0..bench.rounds() {
         let name = format!("round_{round}");
         node.create_vhost(&name)?;
         postgres.create_database(&name)?;
         postgres.create_database(&format!("{name}_limit"))?;
-        on_rabbitmq(&mut scaled, &node, &postgres, &name, events).await?;
+        on_rabbitmq(&mut drained, &node, &postgres, &name, events).await?;
         node.delete_vhost(&name)?;
-        embedded(&mut single, events).await?;
     }
-    let header = ["from, into", "events/s", "bulk insert, events/s", "of the bulk insert", "commits/event"];
-    let mut table = Table::new(&header);
-    for (name, Drained { rate, limit, commits }) in
-        [("RabbitMQ, PostgreSQL", &scaled), ("embedded, SQLite", &single)]
-    {
-        table.row([name.to_owned(), rate.show(0), limit.show(0), rate.by(limit).show(2), commits.show(3)]);
+    Ok(section("Drain, RabbitMQ into PostgreSQL", &drained, events))
+}
+
+/// The third scenario, in one process.
+pub async fn embedded(bench: Bench) -> Result<Section> {
+    let events = bench.events(200_000);
+    let mut drained = Drained::default();
+    for _ in 0..bench.rounds() {
+        in_one_process(&mut drained, events).await?;
     }
+    Ok(section("Drain, embedded into SQLite", &drained, events))
+}
+
+fn section(title: &'static str, Drained { rate, limit, commits }: &Drained, events: usize) -> Section {
+    let mut table = Table::new(&["events/s", "bulk insert, events/s", "of the bulk insert", "commits/event"]);
+    table.row([rate.show(0), limit.show(0), rate.by(limit).show(2), commits.show(3)]);
     let text = format!(
         "{events} events wait in their queues; then the ledger and the three domain consumers start, and the clock runs \
          until the last event is committed everywhere. Beside it the rows that this made, inserted into empty tables with \
          no queue and no handler: 256 to a statement, 1,024 to a transaction, all tables at once. On RabbitMQ each \
          consumer is a process of its own."
     );
-    Ok(Section { title: "Drain", text, tables: vec![table] })
+    Section { title, text, tables: vec![table] }
 }
 
 async fn on_rabbitmq(
@@ -78,7 +85,7 @@ async fn on_rabbitmq(
     Ok(())
 }
 
-async fn embedded(drained: &mut Drained, events: usize) -> Result<()> {
+async fn in_one_process(drained: &mut Drained, events: usize) -> Result<()> {
     let mut product = Product::configured("embedded", "sqlite", "")?;
     product.set_environment("up", [("MALOTE__STORE__URL".to_owned(), NO_DATABASE.to_owned())]);
     product.start("up", &["up"]).await?;

@@ -10,46 +10,42 @@ use tests::product::Product;
 
 use super::{Bench, CONSUMERS, all_handled, start_consumers};
 use crate::limits::inserts;
-use crate::load::{Connection, Pace, percentile, post};
+use crate::load::{Connection, Pace, Posted, percentile, post};
 use crate::mix::{self, ROUND};
 use crate::report::{Section, Table, grouped};
 
 /// A rate is kept up with when the last event is committed this soon after its answer.
 const BEHIND: Duration = Duration::from_millis(1_000);
 
-/// The fourth scenario.
-pub async fn run(bench: Bench) -> Result<Section> {
-    let mut table = Table::new(&[
-        "on",
-        "posted without a pause, committed events/s",
-        "kept up with, events/s",
-        "at a quarter of that: p50 ms",
-        "p99 ms",
-        "at half: p50 ms",
-        "p99 ms",
-    ]);
-    {
-        let (node, postgres) = (RabbitMq::start()?, Postgres::start()?);
-        node.create_vhost("all")?;
-        postgres.create_database("all")?;
-        let mut product = Product::configured(&node.url("all"), &postgres.url("all"), "")?;
-        product.start("ingress", &["ingress"]).await?;
-        start_consumers(&mut product).await?;
-        let store = inserts::open(&postgres.url("all"))?;
-        let found = measure(bench, &product, "ingress", &CONSUMERS, &store).await?;
-        table.row([vec!["RabbitMQ, PostgreSQL".to_owned()], found].concat());
-    }
+/// The fourth scenario, on RabbitMQ and PostgreSQL.
+pub async fn scaled(bench: Bench) -> Result<Section> {
+    let (node, postgres) = (RabbitMq::start()?, Postgres::start()?);
+    node.create_vhost("all")?;
+    postgres.create_database("all")?;
+    let mut product = Product::configured(&node.url("all"), &postgres.url("all"), "")?;
+    product.start("ingress", &["ingress"]).await?;
+    start_consumers(&mut product).await?;
+    let store = inserts::open(&postgres.url("all"))?;
+    let table = measure(bench, &product, "ingress", &CONSUMERS, &store).await?;
+    Ok(section("End to end, RabbitMQ and PostgreSQL", table))
+}
+
+/// The fourth scenario, in one process.
+pub async fn embedded(bench: Bench) -> Result<Section> {
     let mut product = Product::configured("embedded", "sqlite", "")?;
     product.start("up", &["up"]).await?;
     let store = inserts::open(&format!("sqlite:{}", product.folder().join("data/store.db").display()))?;
-    let found = measure(bench, &product, "up", &["up"], &store).await?;
-    table.row([vec!["embedded".to_owned()], found].concat());
+    let table = measure(bench, &product, "up", &["up"], &store).await?;
+    Ok(section("End to end, embedded", table))
+}
+
+fn section(title: &'static str, table: Table) -> Section {
     let text = "All roles, broker, database and the load on the same machine. First 64 connections post without a pause; \
                 then a steady rate is sought, in steps of a twentieth, at which the last event is committed everywhere \
                 within a second of its answer after ten seconds of load. The latency is from the POST until the rows of \
                 the ledger and of the domain can be read, of single events among the load."
         .to_owned();
-    Ok(Section { title: "End to end", text, tables: vec![table] })
+    Section { title, text, tables: vec![table] }
 }
 
 /// Posts on, and counts what was posted so far.
@@ -79,7 +75,7 @@ async fn measure(
     ingress: &str,
     processes: &[&str],
     store: &Store,
-) -> Result<Vec<String>> {
+) -> Result<Table> {
     let mut run = Run { product, port: product.port(ingress), processes, posted: 0 };
     let events = bench.events(60_000);
     let (elapsed, _) = run.post(events, Pace::Closed).await?;
@@ -97,16 +93,35 @@ async fn measure(
         }
         step -= 1;
     };
-    let mut row = vec![grouped(flat_out, 0), grouped(kept, 0)];
-    for share in [0.25, 0.5] {
-        let latencies = latencies(&mut run, store, kept * share, seconds * 2.0).await?;
-        row.extend([0.5, 0.99].map(|share| grouped(percentile(&latencies, share), 1)));
+    let mut table = Table::new(&[
+        "load",
+        "events/s",
+        "answer p50 ms",
+        "answer p99 ms",
+        "committed p50 ms",
+        "committed p99 ms",
+    ]);
+    let dash = || "–".to_owned();
+    for (name, rate) in [("without a pause", flat_out), ("kept up with", kept)] {
+        table.row([name.to_owned(), grouped(rate, 0), dash(), dash(), dash(), dash()]);
     }
-    Ok(row)
+    for (name, share) in [("a quarter of what is kept up with", 0.25), ("half of it", 0.5)] {
+        let (answers, rows) = latencies(&mut run, store, kept * share, seconds * 2.0).await?;
+        let mut row = vec![name.to_owned(), grouped(kept * share, 0)];
+        row.extend([0.5, 0.99].map(|share| grouped(answers.percentile(share), 1)));
+        row.extend([0.5, 0.99].map(|share| grouped(percentile(&rows, share), 1)));
+        table.row(row);
+    }
+    Ok(table)
 }
 
-/// From POST to rows that can be read, of single events one after another beside a load.
-async fn latencies(run: &mut Run<'_>, store: &Store, rate: f64, seconds: f64) -> Result<Vec<Duration>> {
+/// The answers to a load; and from POST to rows that can be read, of single events one after another beside it.
+async fn latencies(
+    run: &mut Run<'_>,
+    store: &Store,
+    rate: f64,
+    seconds: f64,
+) -> Result<(Posted, Vec<Duration>)> {
     let events = ((rate * seconds) as usize).next_multiple_of(ROUND);
     let poster = run.product.poster();
     let requests = mix::requests(&poster, run.posted..run.posted + events)?;
@@ -137,10 +152,10 @@ async fn latencies(run: &mut Run<'_>, store: &Store, rate: f64, seconds: f64) ->
         }
         run.posted += ROUND;
     }
-    load.await??;
+    let answers = load.await??;
     all_handled(run.product, run.processes, run.posted).await?;
     latencies.sort_unstable();
-    Ok(latencies)
+    Ok((answers, latencies))
 }
 
 /// Whether a domain takes the event of this number.

@@ -59,8 +59,10 @@ const fn scenario(name: &'static str, run: Run) -> Scenario {
 pub const ALL: &[Scenario] = &[
     scenario("ingress-rabbitmq", |bench| Box::pin(ingress::rabbitmq(bench))),
     scenario("ingress-embedded", |bench| Box::pin(ingress::embedded(bench))),
-    scenario("drain", |bench| Box::pin(drain::run(bench))),
-    scenario("end-to-end", |bench| Box::pin(end_to_end::run(bench))),
+    scenario("drain-rabbitmq", |bench| Box::pin(drain::scaled(bench))),
+    scenario("drain-embedded", |bench| Box::pin(drain::embedded(bench))),
+    scenario("end-to-end-rabbitmq", |bench| Box::pin(end_to_end::scaled(bench))),
+    scenario("end-to-end-embedded", |bench| Box::pin(end_to_end::embedded(bench))),
     scenario("fan-out", |bench| Box::pin(fan_out::run(bench))),
     scenario("idle", |bench| Box::pin(idle::run(bench))),
     Scenario { builds: true, ..scenario("build", |bench| Box::pin(build::run(bench))) },
