@@ -147,7 +147,7 @@ struct Hold {
 const CONFLICT_PATIENCE: Duration = Duration::from_secs(5);
 
 /// How soon one batch follows another, unless it is full.
-const GATHER: Duration = Duration::from_millis(10);
+const GATHER: Duration = Duration::from_millis(20);
 
 /// How long nothing may come before the consumer asks whether anything is there.
 const IDLE: Duration = Duration::from_millis(if cfg!(test) { 100 } else { 15_000 });
