@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+mod bench;
 mod docs;
 mod report;
 mod test;
@@ -41,6 +42,18 @@ enum Command {
         #[arg(long)]
         check: bool,
     },
+    /// Measures malote side by side with its limits, as a release build, and writes docs/benchmarks.md
+    Bench {
+        /// Few events and one round: shows that the benchmarks work, and writes nothing
+        #[arg(long)]
+        quick: bool,
+        /// How often everything is measured
+        #[arg(long, default_value_t = 3)]
+        rounds: usize,
+        /// The scenarios to run, by name; all of them when none is given. An unknown name lists them
+        #[arg(value_name = "SCENARIO")]
+        scenarios: Vec<String>,
+    },
     /// What the continuous integration runs: the same as `test` without a filter
     Ci,
 }
@@ -67,6 +80,9 @@ fn run(command: Command) -> anyhow::Result<Report> {
             test::some(&workspace, &mut report, &[filters, arguments].concat());
         }
         Command::Test { .. } | Command::Ci => test::all(&workspace, &mut report),
+        Command::Bench { quick, rounds, scenarios } => {
+            bench::run_release(&workspace, &mut report, quick, rounds, &scenarios);
+        }
         Command::Docs { check } => {
             if report.step("build", || workspace.build()) {
                 report.step("references", || docs::generate(&workspace, check));

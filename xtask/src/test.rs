@@ -8,11 +8,11 @@ use harness::Servers;
 
 use crate::report::Report;
 use crate::workspace::{Workspace, run};
-use crate::{docs, tidy};
+use crate::{bench, docs, tidy};
 
 /// Every check and every test.
 pub fn all(workspace: &Workspace, report: &mut Report) {
-    let installed = report.step("install", harness::ensure_installed);
+    let installed = report.step("install", || harness::ensure_installed(&[bench::VALGRIND]));
     report.step("format", || run(&mut workspace.cargo(&["fmt", "--all", "--check"])));
     report.step("tidy", || tidy::check(workspace));
     report.step("lint", || {
@@ -21,20 +21,23 @@ pub fn all(workspace: &Workspace, report: &mut Report) {
     if !report.step("build", || workspace.build()) {
         report.skip("references", "the binary does not build");
         report.skip("tests", "the binary does not build");
+        report.skip("bench --quick", "the binary does not build");
         return;
     }
     report.step("references", || docs::generate(workspace, true));
     if installed {
         tests(workspace, report, &[]);
+        report.step("bench --quick", || bench::quick_debug(workspace));
     } else {
         report.skip("tests", "the servers are not installed");
+        report.skip("bench --quick", "the servers are not installed");
     }
 }
 
 /// The tests that `arguments` (filters, then options of the test programs) select, without the other checks.
 pub fn some(workspace: &Workspace, report: &mut Report, arguments: &[String]) {
-    let ready =
-        report.step("install", harness::ensure_installed) && report.step("build", || workspace.build());
+    let ready = report.step("install", || harness::ensure_installed(&[]))
+        && report.step("build", || workspace.build());
     if ready {
         tests(workspace, report, arguments);
     }
@@ -42,8 +45,8 @@ pub fn some(workspace: &Workspace, report: &mut Report, arguments: &[String]) {
 
 /// The fault suite in full; its table becomes docs/reliability.md.
 pub fn faults(workspace: &Workspace, report: &mut Report) {
-    let ready =
-        report.step("install", harness::ensure_installed) && report.step("build", || workspace.build());
+    let ready = report.step("install", || harness::ensure_installed(&[]))
+        && report.step("build", || workspace.build());
     if !ready {
         return;
     }

@@ -14,6 +14,7 @@ use broker::{BrokerError, DynBroker, Publisher, Topology};
 use console::{ConsoleState, Token};
 use consumer::{Consumer, Runtime, Status};
 use ingress::Ingress;
+use ledger::Retention;
 use ledger::jobs::Runner;
 use providers::auth::Secret;
 use server::{BindError, Component, Health, Operations, Server};
@@ -262,13 +263,20 @@ impl Running {
         }
         if let Some(store) = store {
             let runtime = Runtime { broker, layout, store, config: config.consumer.clone() };
-            running.consume(roles, &runtime, &health, &prepared);
+            running.consume(roles, &runtime, &config.retention, &health, &prepared);
         }
         Ok(running)
     }
 
     /// Runs consumers once broker and store are prepared.
-    fn consume(&mut self, roles: Roles, runtime: &Runtime, health: &Health, prepared: &CancellationToken) {
+    fn consume(
+        &mut self,
+        roles: Roles,
+        runtime: &Runtime,
+        retention: &Retention,
+        health: &Health,
+        prepared: &CancellationToken,
+    ) {
         let mut consumers = match roles.ledger {
             true => ledger::consumers(runtime.clone(), &installation::subscriptions()),
             false => Vec::new(),
@@ -292,9 +300,10 @@ impl Running {
         }
         if roles.ledger {
             let (prepared, stop, store) = (prepared.clone(), self.working.clone(), runtime.store.clone());
+            let retention = retention.clone();
             self.tasks.spawn(async move {
                 if stop.run_until_cancelled(prepared.cancelled()).await.is_some() {
-                    ledger::sweep_until(store, stop).await;
+                    ledger::sweep_until(store, retention, stop).await;
                 }
             });
         }

@@ -165,7 +165,7 @@ pub(crate) const OPEN_MARK: &str =
     "s.discarded_in IS NULL AND (s.resent_in IS NULL OR s.marked_in >= s.resent_in)";
 
 /// No effect is missing for an open dead letter of the event in `e`.
-const NOT_DEAD: &str = "NOT EXISTS (SELECT 1 FROM dead_letter d WHERE d.event_id = e.id \
+pub(crate) const NOT_DEAD: &str = "NOT EXISTS (SELECT 1 FROM dead_letter d WHERE d.event_id = e.id \
      AND d.discarded_in IS NULL AND (d.resent_in IS NULL OR d.died_in >= d.resent_in) AND NOT EXISTS \
      (SELECT 1 FROM inbox i WHERE i.event_id = d.event_id AND i.consumer = d.consumer))";
 
@@ -181,6 +181,13 @@ const NOT_DISCARDED: &str = "NOT EXISTS (SELECT 1 FROM unrouted u WHERE u.event_
 
 const NOT_UNROUTED: &str = "NOT EXISTS (SELECT 1 FROM unrouted u WHERE u.event_id = e.id \
      AND u.discarded_in IS NULL AND (u.resent_in IS NULL OR u.marked_in >= u.resent_in))";
+
+/// No consumer owes the event in `e` its effect.
+pub(crate) fn none_pending() -> String {
+    format!(
+        "NOT EXISTS (SELECT 1 FROM unsettled s WHERE s.event_id = e.id AND {NOT_HANDLED} AND {NOT_LET_BE})"
+    )
+}
 
 /// Which events fit a filter: where they are found, under which id, and on which conditions.
 pub(crate) struct Chosen {
@@ -202,9 +209,7 @@ pub(crate) fn chosen(filter: &EventFilter) -> Chosen {
         Some(EventState::Dead) => ("dead_letter s CROSS JOIN event e", "s.event_id", "GROUP BY s.event_id"),
         Some(EventState::Pending) => ("unsettled s CROSS JOIN event e", "s.event_id", "GROUP BY s.event_id"),
     };
-    let none_pending = format!(
-        "NOT EXISTS (SELECT 1 FROM unsettled s WHERE s.event_id = e.id AND {NOT_HANDLED} AND {NOT_LET_BE})"
-    );
+    let none_pending = none_pending();
     let texts: &[&str] = match filter.state {
         None => &[],
         Some(EventState::Duplicate) => &["e.duplicate_of IS NOT NULL"],

@@ -1,12 +1,15 @@
 //! The sweep: takes what is settled out of `unsettled`, so that looking for what is pending stays quick.
 //!
-//! No answer depends on it: every reader asks the inbox and the dead letters too. It also forgets old keys of facts.
+//! No answer depends on it: every reader asks the inbox and the dead letters too. It also forgets old keys of facts, and what
+//! is old and settled ([`retain`]).
 
 use std::time::{Duration, Instant};
 
 use store::{Row, Store, StoreError};
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
+
+use crate::{Retention, retain};
 
 use store::many::{Value, chunks, fetch};
 
@@ -18,6 +21,9 @@ const PAUSE: Duration = Duration::from_secs(5);
 
 /// How long after their window the keys are kept by which senders' duplicates are known.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+
+/// How often what is old is looked for.
+const RETENTION_PERIOD: Duration = Duration::from_secs(60 * 60);
 
 /// A sweep may take this part of the time.
 const SHARE: u32 = 20;
@@ -56,7 +62,8 @@ pub async fn sweep(store: &Store) -> Result<u64, StoreError> {
 }
 
 /// Sweeps now and then until `stop` is cancelled: a part of the ledger's role. Replicas may sweep at the same time.
-pub async fn sweep_until(store: Store, stop: CancellationToken) {
+pub async fn sweep_until(store: Store, retention: Retention, stop: CancellationToken) {
+    let mut retained: Option<Instant> = None;
     while !stop.is_cancelled() {
         let started = Instant::now();
         // Long past, so that what waited in a queue all the while still meets its key.
@@ -68,7 +75,16 @@ pub async fn sweep_until(store: Store, stop: CancellationToken) {
             Ok(swept) => debug!(swept, "swept"),
             Err(error) => warn!("not swept, tried again later: {error}"),
         }
-        let pause = PAUSE.max(started.elapsed() * SHARE);
+        let swept_in = started.elapsed();
+        if retained.is_none_or(|at| at.elapsed() > RETENTION_PERIOD) {
+            match stop.run_until_cancelled(retain(&store, &retention, event::now())).await {
+                Some(Ok(0)) | None => {}
+                Some(Ok(gone)) => info!(gone, "deleted what is settled and older than it is kept"),
+                Some(Err(error)) => warn!("what is old is not deleted, tried again later: {error}"),
+            }
+            retained = Some(Instant::now());
+        }
+        let pause = PAUSE.max(swept_in * SHARE);
         if stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
             break;
         }

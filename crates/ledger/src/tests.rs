@@ -11,8 +11,8 @@ use store::{Page, Paged, Row, Store, inbox, sql};
 
 use crate::record::{DeadLetters, Events, Rejected, Unrouted};
 use crate::{
-    ConsumerState, DeadFilter, EventFilter, EventRow, EventState, RejectedFilter, UnroutedFilter, dead, list,
-    rejected, show, show_rejected, sweep, unrouted,
+    ConsumerState, DeadFilter, EventFilter, EventRow, EventState, RejectedFilter, Retention, UnroutedFilter,
+    dead, list, rejected, retain, show, show_rejected, sweep, unrouted,
 };
 use store::many::{Value, fetch};
 
@@ -52,7 +52,7 @@ pub(crate) fn invoice() -> Event {
 
 async fn record(store: &Store, recorder: &dyn Recorder, messages: &[Message]) -> Result<(), Failure> {
     let mut tx = store.begin().await?;
-    recorder.record(messages, &mut tx).await?;
+    recorder.record(&messages.iter().collect::<Vec<_>>(), &mut tx).await?;
     Ok(tx.commit().await?)
 }
 
@@ -555,5 +555,40 @@ async fn every_list_walks_an_index_in_its_order() {
         let plan: Vec<String> = plan.unwrap().iter().map(|row| row.get("detail")).collect();
         let slow = |step: &&String| step.starts_with("SCAN") || step.contains("TEMP B-TREE");
         assert_eq!(plan.iter().find(slow), None, "{text}\n{plan:#?}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_old_and_settled_leaves_the_record_and_what_is_owed_stays() {
+    let (store, _folder) = fresh().await;
+    let events: Vec<Event> = (0..600).map(|_| invoice()).collect();
+    receive(&store, &events).await;
+    let lonely = event("/mercado-eletronico/me-1", "order.created");
+    receive(&store, std::slice::from_ref(&lonely)).await;
+    // Two of them are pending at one consumer.
+    let settled: Vec<EventId> = events[2..].iter().map(|event| event.id).collect();
+    for consumer in ["invoices", "receivables"] {
+        let mut tx = store.begin().await.unwrap();
+        inbox::claim(&mut tx, consumer, &settled, event::now()).await.unwrap();
+        tx.commit().await.unwrap();
+    }
+    let left = async || {
+        let count = "SELECT count(*) FROM event";
+        sql::scalar::<i64>(count).fetch_one(&mut *store.read().await.unwrap()).await.unwrap()
+    };
+    let in_days = |days: u64| event::now() + std::time::Duration::from_secs(days * 24 * 60 * 60);
+    let own = [(SourceName::new("me-1").unwrap(), 30)];
+    let retention = Retention { keep_days: 0, sources: own.into() };
+    assert_eq!(retain(&store, &retention, in_days(29)).await.unwrap(), 0);
+    assert_eq!(retain(&store, &retention, in_days(31)).await.unwrap(), 1);
+    let retention = Retention { keep_days: 7, sources: [].into() };
+    assert_eq!(retain(&store, &retention, in_days(6)).await.unwrap(), 0);
+    assert_eq!(left().await, 600);
+    assert_eq!(retain(&store, &retention, in_days(8)).await.unwrap(), 598);
+    assert_eq!(left().await, 2);
+    for (table, rows) in [("inbox", 0), ("unsettled", 4)] {
+        let text = format!("SELECT count(*) FROM {table}");
+        let found = fetch(&mut *store.read().await.unwrap(), text, []).await.unwrap();
+        assert_eq!(found[0].try_get::<i64, _>(0).unwrap(), rows, "{table}");
     }
 }

@@ -1,17 +1,18 @@
 //! Waiting events through the ledger and the domain consumers into the database, beside a bulk insert of the same rows.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use harness::{Postgres, RabbitMq};
 use store::{Store, sql};
 use tests::product::Product;
 
-use super::{Bench, CONSUMERS, NO_DATABASE, all_handled, start_consumers};
+use super::{Bench, CONSUMERS, NO_DATABASE, all_handled, per_event_us, start_consumers};
 use crate::limits::inserts;
 use crate::load::{Pace, post};
 use crate::mix::{self, ROUND, TAKEN};
 use crate::report::{Figures, Section, Table};
+use crate::usage::{cpu, cpu_of_family};
 
 /// What draining into one kind of database came to.
 #[derive(Default)]
@@ -19,6 +20,8 @@ struct Drained {
     rate: Figures,
     limit: Figures,
     commits: Figures,
+    /// Microseconds of processor time for each event: malote's, RabbitMQ's, PostgreSQL's.
+    cpu: [Figures; 3],
 }
 
 /// The third scenario, on RabbitMQ and PostgreSQL.
@@ -47,16 +50,18 @@ pub async fn embedded(bench: Bench) -> Result<Section> {
     Ok(section("Drain, embedded into SQLite", &drained, events))
 }
 
-fn section(title: &'static str, Drained { rate, limit, commits }: &Drained, events: usize) -> Section {
+fn section(title: &'static str, Drained { rate, limit, commits, cpu }: &Drained, events: usize) -> Section {
     let mut table = Table::new(&["events/s", "bulk insert, events/s", "of the bulk insert", "commits/event"]);
     table.row([rate.show(0), limit.show(0), rate.by(limit).show(2), commits.show(3)]);
+    let mut times = Table::new(&["processor µs/event", "malote", "RabbitMQ", "PostgreSQL"]);
+    times.row([String::new()].into_iter().chain(cpu.iter().map(|figures| figures.show(0))));
     let text = format!(
         "{events} events wait in their queues; then the ledger and the three domain consumers start, and the clock runs \
          until the last event is committed everywhere. Beside it the rows that this made, inserted into empty tables with \
          no queue and no handler: 256 to a statement, 1,024 to a transaction, all tables at once. On RabbitMQ each \
          consumer is a process of its own."
     );
-    Section { title, text, tables: vec![table] }
+    Section { title, text, tables: vec![table, times] }
 }
 
 async fn on_rabbitmq(
@@ -71,10 +76,22 @@ async fn on_rabbitmq(
     let requests = mix::requests(&product.poster(), 0..events)?;
     post(product.port("ingress"), requests, 64, Pace::Closed).await?;
     product.terminate("ingress").await?;
-    let start = Instant::now();
+    let servers = || -> Result<[Duration; 2]> {
+        Ok([cpu(node.pid().context("RabbitMQ")?)?, cpu_of_family(postgres.pid().context("PostgreSQL")?)?])
+    };
+    let (start, before) = (Instant::now(), servers()?);
     start_consumers(&mut product).await?;
     let batches = all_handled(&product, &CONSUMERS, events).await?;
     drained.rate.add(events as f64 / start.elapsed().as_secs_f64());
+    let mut malote = Duration::ZERO;
+    for consumer in CONSUMERS {
+        malote += cpu(product.pid(consumer))?;
+    }
+    let [rabbitmq, database] = servers()?;
+    let times = [malote, rabbitmq - before[0], database - before[1]];
+    for (figures, time) in drained.cpu.iter_mut().zip(times) {
+        figures.add(per_event_us(time, events));
+    }
     drained.commits.add(batches as f64 / events as f64);
     for consumer in CONSUMERS {
         product.terminate(consumer).await?;
@@ -96,6 +113,7 @@ async fn in_one_process(drained: &mut Drained, events: usize) -> Result<()> {
     let start = Instant::now();
     product.start("up", &["up"]).await?;
     let batches = all_handled(&product, &["up"], events).await?;
+    drained.cpu[0].add(per_event_us(cpu(product.pid("up"))?, events));
     drained.rate.add(events as f64 / start.elapsed().as_secs_f64());
     drained.commits.add(batches as f64 / events as f64);
     product.terminate("up").await?;

@@ -4,6 +4,7 @@ mod build;
 mod drain;
 mod end_to_end;
 mod fan_out;
+mod growth;
 mod idle;
 mod ingress;
 mod instructions;
@@ -63,6 +64,8 @@ pub const ALL: &[Scenario] = &[
     scenario("drain-embedded", |bench| Box::pin(drain::embedded(bench))),
     scenario("end-to-end-rabbitmq", |bench| Box::pin(end_to_end::scaled(bench))),
     scenario("end-to-end-embedded", |bench| Box::pin(end_to_end::embedded(bench))),
+    scenario("growth-rabbitmq", |bench| Box::pin(growth::scaled(bench))),
+    scenario("growth-embedded", |bench| Box::pin(growth::embedded(bench))),
     scenario("fan-out", |bench| Box::pin(fan_out::run(bench))),
     scenario("idle", |bench| Box::pin(idle::run(bench))),
     Scenario { builds: true, ..scenario("build", |bench| Box::pin(build::run(bench))) },

@@ -44,13 +44,16 @@ pub fn postgres_binaries() -> Result<PathBuf> {
         .context("PostgreSQL is missing: install it with `apt-get install postgresql`")
 }
 
-/// Installs those of the Debian packages `rabbitmq-server` and `postgresql` whose programs are missing, as root or
-/// through `sudo` where that asks no password. Does nothing when both are there.
+/// Installs those of the Debian packages `rabbitmq-server` and `postgresql` whose programs are missing, and of `others`
+/// (a program in `PATH` and its package), as root or through `sudo` where that asks no password. Does nothing when all are
+/// there.
 ///
 /// # Errors
 /// Something is missing and cannot be installed; the message is the command to run by hand.
-pub fn ensure_installed() -> Result<()> {
-    let missing = missing();
+pub fn ensure_installed(others: &[(&str, &'static str)]) -> Result<()> {
+    let mut missing = missing();
+    missing
+        .extend(others.iter().filter(|(program, _)| in_path(program).is_none()).map(|(_, package)| *package));
     if missing.is_empty() {
         return Ok(());
     }

@@ -47,6 +47,8 @@ pub struct Config {
     pub operations: server::Config,
     /// `[consumer]`
     pub consumer: consumer::Config,
+    /// `[ledger]`, with the sources' own.
+    pub retention: ledger::Retention,
     /// `[log]`
     pub log: Log,
     /// `[telemetry]`
@@ -165,6 +167,9 @@ pub struct Source {
     /// How it tells that it sends a fact again, where that is not as its provider does.
     #[serde(default)]
     pub duplicates: Option<DuplicatesRule>,
+    /// How many days its events are kept, where that is not as `[ledger]` says.
+    #[serde(default)]
+    pub keep_days: Option<u32>,
 }
 
 /// How a source tells that it sends a fact again.
@@ -245,6 +250,7 @@ pub(crate) struct Sections {
     console: ConsoleSection,
     operations: server::Config,
     consumer: consumer::Config,
+    ledger: ledger::Retention,
     log: Log,
     telemetry: Telemetry,
     providers: Vec<(usize, generic::Config)>,

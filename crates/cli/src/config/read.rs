@@ -105,7 +105,7 @@ fn source_name<'a>(tree: &'a Value, path: &str) -> Option<&'a str> {
     tree["sources"].get(index.parse::<usize>().ok()?)?["name"].as_str().filter(|_| !is_name)
 }
 
-const TABLES: [&str; 11] = [
+const TABLES: [&str; 12] = [
     "data",
     "broker",
     "store",
@@ -113,6 +113,7 @@ const TABLES: [&str; 11] = [
     "console",
     "operations",
     "consumer",
+    "ledger",
     "log",
     "telemetry",
     "providers",
@@ -145,7 +146,8 @@ fn sections(tree: &Value, default: &Value, gathered: &mut Gathered) -> Option<Se
     // All are read before any `?` ends the search.
     let (data, broker, store) = (table!("data"), table!("broker"), table!("store"));
     let (ingress, console, operations) = (table!("ingress"), table!("console"), table!("operations"));
-    let (consumer, log, telemetry) = (table!("consumer"), table!("log"), table!("telemetry"));
+    let (consumer, ledger) = (table!("consumer"), table!("ledger"));
+    let (log, telemetry) = (table!("log"), table!("telemetry"));
     let providers = list(tree, "providers", gathered);
     let sources = list(tree, "sources", gathered);
     Some(Sections {
@@ -156,6 +158,7 @@ fn sections(tree: &Value, default: &Value, gathered: &mut Gathered) -> Option<Se
         console: console?,
         operations: operations?,
         consumer: consumer?,
+        ledger: ledger?,
         log: log?,
         telemetry: telemetry?,
         providers,
@@ -186,8 +189,8 @@ fn list<T: serde::de::DeserializeOwned>(
 
 /// What no single value shows.
 fn checked(sections: Sections, gathered: &mut Gathered) -> Config {
-    let Sections { data, broker, store, ingress, console, operations, consumer, log, telemetry, .. } =
-        sections;
+    let Sections { data, broker, store, ingress, console, operations, consumer, .. } = sections;
+    let Sections { ledger: mut retention, log, telemetry, .. } = sections;
     let mut providers = Provider::builtin();
     for (index, generic) in &sections.providers {
         add_provider(*index, generic, &mut providers, gathered);
@@ -337,7 +340,9 @@ fn checked(sections: Sections, gathered: &mut Gathered) -> Config {
             key
         }
     };
-    let sources = sections.sources.into_iter().map(|(_, source)| source).collect();
+    let sources: Vec<_> = sections.sources.into_iter().map(|(_, source)| source).collect();
+    retention.sources =
+        sources.iter().filter_map(|source| Some((source.name.clone(), source.keep_days?))).collect();
     Config {
         data,
         broker,
@@ -349,6 +354,7 @@ fn checked(sections: Sections, gathered: &mut Gathered) -> Config {
         console_token,
         operations,
         consumer,
+        retention,
         log,
         telemetry,
         providers,

@@ -227,7 +227,7 @@ async fn a_replayed_event_is_the_recorded_one_to_the_last_byte() {
     };
     let mut tx = setting.store.begin().await.unwrap();
     let recorder = crate::record::Events { subscriptions: vec![ORDERS] };
-    consumer::Recorder::record(&recorder, &[original.to_message()], &mut tx).await.unwrap();
+    consumer::Recorder::record(&recorder, &[&original.to_message()], &mut tx).await.unwrap();
     tx.commit().await.unwrap();
     let job = setting.create(&ask(Action::Replay, What::Events, json!({}))).await;
     let stop = CancellationToken::new();

@@ -110,7 +110,7 @@ impl Setting {
         let foreign = Event { source: Source::parse("/recuperador/rec").unwrap(), ..event("acordo.quitado") };
         let mut tx = self.store.begin().await.unwrap();
         let recorder = crate::record::Events { subscriptions: vec![ORDERS] };
-        consumer::Recorder::record(&recorder, &[foreign.to_message()], &mut tx).await.unwrap();
+        consumer::Recorder::record(&recorder, &[&foreign.to_message()], &mut tx).await.unwrap();
         tx.commit().await.unwrap();
         foreign
     }

@@ -1,0 +1,338 @@
+//! A ledger of two million events beside an empty one: lists, rates, size, and retention at work.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use harness::{Postgres, RabbitMq};
+use store::{Dialect, Row, Store, sql};
+use tests::product::Product;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::{Bench, CONSUMERS, all_handled, start_consumers};
+use crate::limits::inserts;
+use crate::load::{Pace, percentile, post};
+use crate::mix;
+use crate::report::{Figures, Section, Table, grouped};
+
+/// The token of the administration API here.
+const TOKEN: &str = "a token of the benchmarks";
+
+/// The tables of the record, and the column with the event's id.
+const TABLES: [(&str, &str); 5] = [
+    ("event", "id"),
+    ("inbox", "event_id"),
+    ("unrouted", "event_id"),
+    ("dead_letter", "event_id"),
+    ("rejected", "id"),
+];
+
+/// The fifth scenario, on RabbitMQ and PostgreSQL.
+pub async fn scaled(bench: Bench) -> Result<Section> {
+    let (node, postgres) = (RabbitMq::start()?, Postgres::start()?);
+    let mut pair = Vec::new();
+    for name in ["empty", "grown"] {
+        node.create_vhost(name)?;
+        postgres.create_database(name)?;
+        let url = postgres.url(name);
+        pair.push((Product::configured(&node.url(name), &url, "")?, inserts::open(&url)?));
+    }
+    measure(bench, pair, "Growth, PostgreSQL").await
+}
+
+/// The fifth scenario, in one process.
+pub async fn embedded(bench: Bench) -> Result<Section> {
+    let mut pair = Vec::new();
+    for _ in 0..2 {
+        let product = Product::configured("embedded", "sqlite", "")?;
+        let store = inserts::open(&format!("sqlite:{}", product.folder().join("data/store.db").display()))?;
+        pair.push((product, store));
+    }
+    measure(bench, pair, "Growth, SQLite").await
+}
+
+/// One installation at work.
+struct Side {
+    product: Product,
+    store: Store,
+    posted: usize,
+}
+
+impl Side {
+    fn is_embedded(&self) -> bool {
+        self.store.dialect() == Dialect::Sqlite
+    }
+
+    async fn start(&mut self) -> Result<()> {
+        for name in ["up", "console", "ledger"] {
+            self.product.set_environment(name, [("MALOTE__CONSOLE__TOKEN".to_owned(), TOKEN.to_owned())]);
+        }
+        if self.is_embedded() {
+            return self.product.start("up", &["up"]).await;
+        }
+        self.product.start("console", &["console"]).await?;
+        self.product.start("ingress", &["ingress"]).await?;
+        start_consumers(&mut self.product).await
+    }
+
+    async fn stop(&mut self) -> Result<()> {
+        for name in self.product.running() {
+            self.product.terminate(&name).await?;
+        }
+        self.posted = 0;
+        Ok(())
+    }
+
+    /// Posts events, and gives the answers and the committed events a second.
+    async fn rates(&mut self, first: usize, events: usize) -> Result<(f64, f64)> {
+        let ingress = if self.is_embedded() { "up" } else { "ingress" };
+        let requests = mix::requests(&self.product.poster(), first..first + events)?;
+        self.posted += events;
+        let start = Instant::now();
+        let posted = post(self.product.port(ingress), requests, 64, Pace::Closed).await?;
+        let consumers = if self.is_embedded() { &["up"][..] } else { &CONSUMERS[..] };
+        all_handled(&self.product, consumers, self.posted).await?;
+        Ok((posted.rate(), events as f64 / start.elapsed().as_secs_f64()))
+    }
+
+    fn console(&self) -> Result<u16> {
+        let port = self.product.console.rsplit(':').next().context("a port")?;
+        Ok(port.parse()?)
+    }
+}
+
+async fn measure(bench: Bench, pair: Vec<(Product, Store)>, title: &'static str) -> Result<Section> {
+    let seed = bench.events(20_000);
+    let copies = if bench.quick { 5 } else { 100 };
+    let mut sides: Vec<_> =
+        pair.into_iter().map(|(product, store)| Side { product, store, posted: 0 }).collect();
+    let mut next = 0;
+    for side in &mut sides {
+        side.start().await?;
+        side.rates(0, seed).await?;
+        next = seed;
+    }
+    let grown = &mut sides[1];
+    add_failures(grown).await?;
+    grown.stop().await?;
+    grow(&grown.store, copies).await?;
+    grown.start().await?;
+
+    let (mut posts, mut commits) =
+        ([Figures::default(), Figures::default()], [Figures::default(), Figures::default()]);
+    let events = bench.events(40_000);
+    for _ in 0..bench.rounds() {
+        for (at, side) in sides.iter_mut().enumerate() {
+            let (posted, committed) = side.rates(next, events).await?;
+            posts[at].add(posted);
+            commits[at].add(committed);
+        }
+        next += events;
+    }
+    let mut rates = Table::new(&["while everything runs", "empty at first", "grown", "grown by empty"]);
+    for (name, [empty, grown]) in [("answers/s", &posts), ("committed events/s", &commits)] {
+        rates.row([name.to_owned(), empty.show(0), grown.show(0), grown.by(empty).show(2)]);
+    }
+    let lists = lists(bench, &sides[1]).await?;
+    let grown = &mut sides[1];
+    let rows = count(&grown.store, "event").await?;
+    let bytes = size(&grown.store).await?;
+    let retention = retention(bench, grown, next).await?;
+    let text = format!(
+        "A ledger of {} events, made of {} real ones by moving them back in time; {} bytes on disk for each, indexes and \
+         inbox included. Beside it one that was empty at first. {retention}",
+        grouped(rows as f64, 0),
+        grouped(seed as f64, 0),
+        grouped(bytes / rows as f64, 0),
+    );
+    Ok(Section { title, text, tables: vec![rates, lists] })
+}
+
+/// Dead letters and rejected bodies, a few.
+async fn add_failures(side: &mut Side) -> Result<()> {
+    let bodies = [r#"{"event_id": "FINANCIAL_PAYMENT_STATUS", "data": {"code": "7"}}"#, "no JSON"];
+    for number in 0..40 {
+        let answer = side.product.request("go", bodies[number % 2]).send().await?;
+        ensure!([200, 400].contains(&answer.status().as_u16()), "{}", answer.status());
+    }
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while count(&side.store, "dead_letter").await? < 20 || count(&side.store, "rejected").await? < 20 {
+        ensure!(Instant::now() < deadline, "no dead letters");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    Ok(())
+}
+
+async fn count(store: &Store, table: &str) -> Result<i64> {
+    let row =
+        sql::assembled(format!("SELECT count(*) FROM {table}")).fetch_one(&mut *store.read().await?).await?;
+    Ok(row.try_get(0)?)
+}
+
+/// Bytes on disk.
+async fn size(store: &Store) -> Result<f64> {
+    let question = match store.dialect() {
+        Dialect::Postgres => "SELECT pg_database_size(current_database())",
+        Dialect::Sqlite => "SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size()",
+    };
+    Ok(sql::scalar::<i64>(question).fetch_one(&mut *store.read().await?).await? as f64)
+}
+
+/// Makes of every row so many, each some 18 hours before the last: the first 32 bits of an id (RFC 9562, section 5.7) are
+/// units of 65.536 s.
+async fn grow(store: &Store, copies: usize) -> Result<()> {
+    let first: String = sql::scalar("SELECT min(id) FROM event").fetch_one(&mut *store.read().await?).await?;
+    let base = i64::from_str_radix(&first[..8], 16)?;
+    for (table, id) in TABLES {
+        let columns = columns(store, table).await?;
+        let moved = |column: &String| match (column.as_str(), store.dialect()) {
+            (name, Dialect::Sqlite) if name == id => {
+                format!("printf('%08x', {base} - n * 1000) || substr({id}, 9)")
+            }
+            (name, Dialect::Postgres) if name == id => {
+                format!("lpad(to_hex({base} - n * 1000), 8, '0') || substr({id}, 9)")
+            }
+            ("received_at" | "failed_at" | "first_failed_at" | "marked_at" | "handled_at", _) => {
+                format!("{column} - n * 65536000000")
+            }
+            _ => column.clone(),
+        };
+        let values: Vec<_> = columns.iter().map(moved).collect();
+        // A hundred times at once would be one transaction of gigabytes.
+        for n in 1..copies {
+            let values = values.join(", ").replace("n * ", &format!("{n}::bigint * "));
+            let values = match store.dialect() {
+                Dialect::Sqlite => values.replace("::bigint", ""),
+                Dialect::Postgres => values,
+            };
+            let text = format!(
+                "INSERT INTO {table} ({}) SELECT {values} FROM {table} WHERE {id} >= '{:08x}' ON CONFLICT DO NOTHING",
+                columns.join(", "),
+                base
+            );
+            let mut tx = store.begin().await?;
+            sql::assembled(text).execute(&mut *tx).await?;
+            tx.commit().await?;
+        }
+    }
+    if store.dialect() == Dialect::Postgres {
+        // What autovacuum does within minutes of such growth.
+        sql::query("ANALYZE").execute(&mut *store.read().await?).await?;
+    }
+    Ok(())
+}
+
+async fn columns(store: &Store, table: &str) -> Result<Vec<String>> {
+    let question = match store.dialect() {
+        Dialect::Postgres => {
+            "SELECT column_name::text FROM information_schema.columns WHERE table_name = $1 \
+             AND table_schema = current_schema() ORDER BY ordinal_position"
+        }
+        Dialect::Sqlite => "SELECT name FROM pragma_table_info($1)",
+    };
+    let rows = sql::query(question).bind(table.to_owned()).fetch_all(&mut *store.read().await?).await?;
+    Ok(rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?)
+}
+
+/// The time of a page of every list by each filter.
+async fn lists(bench: Bench, side: &Side) -> Result<Table> {
+    let (id, subject): (String, String) = {
+        let text = "SELECT id, subject FROM event WHERE subject IS NOT NULL ORDER BY id DESC LIMIT 1";
+        let row = sql::query(text).fetch_one(&mut *side.store.read().await?).await?;
+        (row.try_get(0)?, row.try_get(1)?)
+    };
+    let week_ago = event::now() - Duration::from_secs(7 * 24 * 60 * 60);
+    let days_ago = event::now() - Duration::from_secs(6 * 24 * 60 * 60);
+    let filters = [
+        "events?".to_owned(),
+        format!("events?id={id}"),
+        "events?source=go".to_owned(),
+        "events?provider=recuperador".to_owned(),
+        "events?topic=ORDER_CANCEL".to_owned(),
+        "events?topic=no.such.topic".to_owned(),
+        format!("events?subject={subject}"),
+        "events?state=pending".to_owned(),
+        "events?state=handled".to_owned(),
+        "events?state=dead".to_owned(),
+        "events?state=unrouted".to_owned(),
+        "events?state=discarded".to_owned(),
+        "events?state=duplicate".to_owned(),
+        format!("events?from={week_ago}&to={days_ago}"),
+        format!("events?source=me&topic=order.created&from={week_ago}"),
+        "unrouted?".to_owned(),
+        "unrouted?source=me".to_owned(),
+        "rejected?".to_owned(),
+        "rejected?source=go".to_owned(),
+        "dead?".to_owned(),
+        "dead?consumer=receivables".to_owned(),
+        "dead?source=go".to_owned(),
+    ];
+    let mut table = Table::new(&["page of 50", "p50 ms", "p99 ms"]);
+    let (port, times) = (side.console()?, if bench.quick { 3 } else { 100 });
+    for filter in filters {
+        let mut latencies = Vec::new();
+        let mut cursor = String::new();
+        for time in 0..times {
+            let begun = Instant::now();
+            let answer = get(port, &format!("/api/v1/{filter}&limit=50{cursor}")).await?;
+            latencies.push(begun.elapsed());
+            // Every other time the page after.
+            let next = answer["next"].as_str().filter(|_| time % 2 == 0);
+            cursor = next.map(|next| format!("&cursor={next}")).unwrap_or_default();
+            if latencies.iter().sum::<Duration>() > Duration::from_secs(60) {
+                break;
+            }
+        }
+        latencies.sort_unstable();
+        let shown = filter.trim_end_matches('?').replace(&id, "…").replace(&subject, "…");
+        let shown = shown.replace(&week_ago.to_string(), "…").replace(&days_ago.to_string(), "…");
+        let [p50, p99] = [0.5, 0.99].map(|share| grouped(percentile(&latencies, share), 1));
+        table.row([format!("`{shown}`"), p50, p99]);
+    }
+    Ok(table)
+}
+
+/// What the administration API answers.
+async fn get(port: u16, path: &str) -> Result<serde_json::Value> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
+    let request = format!(
+        "GET {path} HTTP/1.1\r\nhost: 127.0.0.1\r\nauthorization: Bearer {TOKEN}\r\nconnection: close\r\n\r\n"
+    );
+    stream.write_all(request.as_bytes()).await?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await?;
+    ensure!(answer.starts_with("HTTP/1.1 200"), "{path}: {answer}");
+    let (_, body) = answer.split_once("\r\n\r\n").context("a body")?;
+    Ok(serde_json::from_str(body)?)
+}
+
+/// Deletes half of the record beside the work, and says what that did.
+async fn retention(bench: Bench, side: &mut Side, first: usize) -> Result<String> {
+    let days = if bench.quick { 1 } else { 38 };
+    side.stop().await?;
+    let before = count(&side.store, "event").await?;
+    for name in ["up", "ledger"] {
+        side.product.set_environment(name, [("MALOTE__LEDGER__KEEP_DAYS".to_owned(), days.to_string())]);
+    }
+    side.start().await?;
+    let begun = Instant::now();
+    let events = bench.events(40_000);
+    let ingress = if side.is_embedded() { "up" } else { "ingress" };
+    let requests = mix::requests(&side.product.poster(), first..first + events)?;
+    side.posted = events;
+    let posted = post(side.product.port(ingress), requests, 64, Pace::PerSecond(1_000.0)).await?;
+    let consumers = if side.is_embedded() { &["up"][..] } else { &CONSUMERS[..] };
+    all_handled(&side.product, consumers, side.posted).await?;
+    let elapsed = begun.elapsed();
+    let after = count(&side.store, "event").await?;
+    let gone = before + events as i64 - after;
+    ensure!(gone > 0, "retention deleted nothing of {before} events");
+    Ok(format!(
+        "Then {days} days are kept and no more: in {} s of 1,000 posts a second retention deleted {} events, and the posts \
+         were answered in {} ms (p50) and {} ms (p99) meanwhile.",
+        grouped(elapsed.as_secs_f64(), 0),
+        grouped(gone as f64, 0),
+        grouped(posted.percentile(0.5), 1),
+        grouped(posted.percentile(0.99), 1)
+    ))
+}
