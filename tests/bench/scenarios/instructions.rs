@@ -26,7 +26,7 @@ pub async fn run(bench: Bench) -> Result<Section> {
     for (name, url, arguments) in
         [("RabbitMQ", node.url("counted"), ["ingress"]), ("embedded", "embedded".to_owned(), ["up"])]
     {
-        let product = Product::configured(&url, NO_DATABASE, PATIENT)?;
+        let product = Product::configured(&url, NO_DATABASE, "")?;
         // The difference of two runs is what the events of the longer one took.
         let few = count(&product, &arguments, 0..events).await?;
         let many = count(&product, &arguments, events..events * 4).await?;
@@ -38,9 +38,6 @@ pub async fn run(bench: Bench) -> Result<Section> {
         .to_owned();
     Ok(Section { title: "Instructions", text, tables: vec![table] })
 }
-
-/// Under valgrind a confirm takes its time.
-const PATIENT: &str = "[ingress.spool]\npatience_ms = 60000\n";
 
 /// Instructions of a process that took these events.
 async fn count(product: &Product, arguments: &[&str], numbers: std::ops::Range<usize>) -> Result<f64> {
