@@ -32,7 +32,7 @@ pub fn post(number: usize) -> Post {
     let round = number / ROUND;
     let order = |which: usize| (round * 3 + which) % 10_000_000_000;
     match number % ROUND {
-        0 => notice("order.created", "59901", round),
+        0 => notice("order.created", "123", round),
         1 => order_notice("ORDER_CREATED", order(0)),
         2 => agreement("acordo.cadastrado", round * 2, 1),
         3 => order_notice("ORDER_CREATED", order(1)),

@@ -588,7 +588,7 @@ async fn what_is_old_and_settled_leaves_the_record_and_what_is_owed_stays() {
     assert_eq!(left().await, 2);
     for (table, rows) in [("inbox", 0), ("unsettled", 4)] {
         let text = format!("SELECT count(*) FROM {table}");
-        let found = fetch(&mut *store.read().await.unwrap(), text, []).await.unwrap();
+        let found = fetch(&mut store.read().await.unwrap(), text, []).await.unwrap();
         assert_eq!(found[0].try_get::<i64, _>(0).unwrap(), rows, "{table}");
     }
 }
