@@ -6,6 +6,7 @@
 use std::time::{Duration, Instant};
 
 use store::{Row, Store, StoreError};
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
@@ -17,7 +18,7 @@ use store::many::{Value, chunks, fetch};
 const STEP: i64 = 512;
 
 /// The shortest pause between two sweeps.
-const PAUSE: Duration = Duration::from_secs(5);
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// How long after their window the keys are kept by which senders' duplicates are known.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(7 * 24 * 60 * 60);
@@ -25,8 +26,10 @@ const FORGOTTEN_AFTER: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 /// How often what is old is looked for.
 const RETENTION_PERIOD: Duration = Duration::from_secs(60 * 60);
 
-/// A sweep may take this part of the time.
-const SHARE: u32 = 20;
+/// One that found something may take this part of the time, so that it keeps up with what comes in; one that went through
+/// pending rows in vain a smaller one.
+const SHARE_IN_USE: u32 = 4;
+const SHARE_IN_VAIN: u32 = 20;
 
 /// Deletes every row whose consumer has handled the event, in small transactions. Gives their number. What was given up may
 /// be sent again, and stays.
@@ -61,32 +64,37 @@ pub async fn sweep(store: &Store) -> Result<u64, StoreError> {
     }
 }
 
-/// Sweeps now and then until `stop` is cancelled: a part of the ledger's role. Replicas may sweep at the same time.
+/// Sweeps now and then, and deletes what is old, until `stop` is cancelled: a part of the ledger's role. Replicas may do so
+/// at the same time.
 pub async fn sweep_until(store: Store, retention: Retention, stop: CancellationToken) {
-    let mut retained: Option<Instant> = None;
+    tokio::join!(sweeping(&store, &stop), retaining(&store, &retention, &stop));
+}
+
+async fn sweeping(store: &Store, stop: &CancellationToken) {
     while !stop.is_cancelled() {
         let started = Instant::now();
+        let swept = sweep(store).await.unwrap_or_else(|error| {
+            warn!("not swept, tried again later: {error}");
+            0
+        });
+        debug!(swept, "swept");
+        let share = if swept > 0 { SHARE_IN_USE } else { SHARE_IN_VAIN };
+        stop.run_until_cancelled(sleep(PAUSE.max(started.elapsed() * share))).await;
+    }
+}
+
+async fn retaining(store: &Store, retention: &Retention, stop: &CancellationToken) {
+    while !stop.is_cancelled() {
         // Long past, so that what waited in a queue all the while still meets its key.
         let long_ago = event::now() - FORGOTTEN_AFTER;
-        if let Err(error) = store::seen::forget(&store, long_ago).await {
+        if let Err(error) = store::seen::forget(store, long_ago).await {
             warn!("keys of facts are not forgotten, tried again later: {error}");
         }
-        match sweep(&store).await {
-            Ok(swept) => debug!(swept, "swept"),
-            Err(error) => warn!("not swept, tried again later: {error}"),
+        match stop.run_until_cancelled(retain(store, retention, event::now())).await {
+            Some(Ok(0)) | None => {}
+            Some(Ok(gone)) => info!(gone, "deleted what is settled and older than it is kept"),
+            Some(Err(error)) => warn!("what is old is not deleted, tried again later: {error}"),
         }
-        let swept_in = started.elapsed();
-        if retained.is_none_or(|at| at.elapsed() > RETENTION_PERIOD) {
-            match stop.run_until_cancelled(retain(&store, &retention, event::now())).await {
-                Some(Ok(0)) | None => {}
-                Some(Ok(gone)) => info!(gone, "deleted what is settled and older than it is kept"),
-                Some(Err(error)) => warn!("what is old is not deleted, tried again later: {error}"),
-            }
-            retained = Some(Instant::now());
-        }
-        let pause = PAUSE.max(swept_in * SHARE);
-        if stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
-            break;
-        }
+        stop.run_until_cancelled(sleep(RETENTION_PERIOD)).await;
     }
 }
