@@ -4,7 +4,6 @@
 //! handled or discarded, then it is old. The tables of the domains are theirs and stay as they are.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use event::{SourceName, Timestamp};
 use serde::Deserialize;
@@ -14,6 +13,8 @@ use tokio::time::{Instant, sleep};
 
 use crate::events::id_at;
 use crate::events::{NOT_DEAD, none_pending};
+
+const DAY_S: i64 = 24 * 60 * 60;
 
 /// How many rows leave in one transaction.
 const STEP: i64 = 256;
@@ -30,11 +31,14 @@ pub struct Retention {
 }
 
 impl Retention {
-    /// Up to when the source's events are old.
+    /// Up to when the source's events are old: the beginning of a day (UTC), so that the books of a day are there or gone
+    /// as a whole.
     fn until(&self, source: &str, now: Timestamp) -> Option<Timestamp> {
         let own = self.sources.iter().find(|(name, _)| name.as_str() == source);
         let days = own.map_or(self.keep_days, |(_, days)| *days);
-        (days > 0).then(|| now - Duration::from_secs(u64::from(days) * 24 * 60 * 60))
+        let today = now.as_second().div_euclid(DAY_S);
+        (days > 0)
+            .then(|| Timestamp::from_second((today - i64::from(days)) * DAY_S).unwrap_or(Timestamp::MIN))
     }
 }
 

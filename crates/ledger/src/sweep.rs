@@ -15,7 +15,7 @@ use crate::{Retention, retain};
 use store::many::{Value, chunks, fetch};
 
 /// How many rows are found at a time.
-const STEP: i64 = 512;
+const STEP: i64 = 2_048;
 
 /// The shortest pause between two sweeps.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -28,7 +28,7 @@ const RETENTION_PERIOD: Duration = Duration::from_secs(60 * 60);
 
 /// One that found something may take this part of the time, so that it keeps up with what comes in; one that went through
 /// pending rows in vain a smaller one.
-const SHARE_IN_USE: u32 = 4;
+const SHARE_IN_USE: u32 = 2;
 const SHARE_IN_VAIN: u32 = 20;
 
 /// Deletes every row whose consumer has handled the event, in small transactions. Gives their number. What was given up may

@@ -579,10 +579,10 @@ async fn what_is_old_and_settled_leaves_the_record_and_what_is_owed_stays() {
     let in_days = |days: u64| event::now() + std::time::Duration::from_secs(days * 24 * 60 * 60);
     let own = [(SourceName::new("me-1").unwrap(), 30)];
     let retention = Retention { keep_days: 0, sources: own.into() };
-    assert_eq!(retain(&store, &retention, in_days(29)).await.unwrap(), 0);
+    assert_eq!(retain(&store, &retention, in_days(30)).await.unwrap(), 0);
     assert_eq!(retain(&store, &retention, in_days(31)).await.unwrap(), 1);
     let retention = Retention { keep_days: 7, sources: [].into() };
-    assert_eq!(retain(&store, &retention, in_days(6)).await.unwrap(), 0);
+    assert_eq!(retain(&store, &retention, in_days(7)).await.unwrap(), 0);
     assert_eq!(left().await, 600);
     assert_eq!(retain(&store, &retention, in_days(8)).await.unwrap(), 598);
     assert_eq!(left().await, 2);

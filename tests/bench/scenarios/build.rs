@@ -15,31 +15,22 @@ pub async fn run(bench: Bench) -> Result<Section> {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..");
     let target = tempfile::Builder::new().prefix("malote-build-").tempdir()?;
     let mut table = Table::new(&["what", "result"]);
-    let profiles: &[_] = if bench.quick { &["dev"] } else { &["release", "dist"] };
-    for profile in profiles {
-        let folder = if *profile == "dev" { "debug" } else { profile };
-        let cold = build(&root, target.path(), profile)?;
-        let binary = target.path().join(folder).join("malote");
-        let size = fs::metadata(&binary).context("the binary")?.len() as f64 / 1e6;
-        table.row([format!("profile `{profile}`: binary, stripped"), format!("{} MB", grouped(size, 1))]);
-        table.row([format!("profile `{profile}`: build from nothing"), format!("{} s", grouped(cold, 0))]);
-        if *profile != "dist" {
-            for (what, file) in [
-                ("the binary's main file", "cli/src/main.rs"),
-                ("the event's crate, which all others name", "event/src/lib.rs"),
-            ] {
-                let file = fs::File::options().append(true).open(root.join("crates").join(file))?;
-                file.set_modified(std::time::SystemTime::now())?;
-                let seconds = build(&root, target.path(), profile)?;
-                table.row([
-                    format!("profile `{profile}`: build after a change in {what}"),
-                    format!("{} s", grouped(seconds, 0)),
-                ]);
-            }
-        }
+    let (profile, folder) = if bench.quick { ("dev", "debug") } else { ("release", "release") };
+    let cold = build(&root, target.path(), profile)?;
+    let size = fs::metadata(target.path().join(folder).join("malote")).context("the binary")?.len();
+    table.row(["the binary, stripped".to_owned(), format!("{} MB", grouped(size as f64 / 1e6, 1))]);
+    table.row(["built from nothing".to_owned(), format!("{} s", grouped(cold, 0))]);
+    for (what, file) in [
+        ("the binary's main file", "cli/src/main.rs"),
+        ("the event's crate, which all others name", "event/src/lib.rs"),
+    ] {
+        let file = fs::File::options().append(true).open(root.join("crates").join(file))?;
+        file.set_modified(std::time::SystemTime::now())?;
+        let seconds = build(&root, target.path(), profile)?;
+        table.row([format!("built after a change in {what}"), format!("{} s", grouped(seconds, 0))]);
     }
-    let text = "`release` is what `cargo build --release` makes and every other table here was measured with; `dist`, with \
-                link-time optimisation, is what is published."
+    let text = "`cargo build --release`: what every other table here was measured with. What is published has link-time \
+                optimisation besides (profile `dist`)."
         .to_owned();
     Ok(Section { title: "Binary and build", text, tables: vec![table] })
 }
