@@ -8,7 +8,6 @@ mod load;
 mod mix;
 mod report;
 mod scenarios;
-mod usage;
 
 use std::path::PathBuf;
 

@@ -1,6 +1,7 @@
 //! What the end-to-end tests (`suite/main.rs`) and the benchmarks (`bench/main.rs`) share: the product as a black box.
 
 pub mod product;
+pub mod usage;
 
 /// A CPF with its check digits (Receita Federal: weights 10 to 2 and 11 to 2, modulo 11).
 pub fn cpf(number: usize) -> String {

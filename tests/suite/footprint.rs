@@ -1,28 +1,16 @@
 //! What an idle product takes. Memory and processor time are counted, not timed.
 
-use std::fs;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
+use tests::usage::{cpu, rss_mb};
 
 use crate::product::{Product, example};
 
-const RSS_LIMIT_KIB: u64 = 60 * 1024;
-/// Clock ticks (10 ms) of processor time that an idle process may take in three seconds.
-const TICKS_LIMIT: u64 = 5;
-
-fn rss_kib(pid: u32) -> Result<u64> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).context("VmRSS")?;
-    Ok(line.split_whitespace().nth(1).context("a number")?.parse()?)
-}
-
-/// User and system time (proc(5), fields 14 and 15 of `stat`).
-fn ticks(pid: u32) -> Result<u64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    let fields: Vec<&str> = stat.rsplit_once(") ").context("the name's end")?.1.split(' ').collect();
-    Ok(fields[11].parse::<u64>()? + fields[12].parse::<u64>()?)
-}
+/// 60 MiB.
+const RSS_LIMIT_MB: f64 = 60.0 * 1024.0 * 1024.0 / 1e6;
+/// Processor time that an idle process may take in three seconds.
+const CPU_LIMIT: Duration = Duration::from_millis(50);
 
 #[tokio::test]
 async fn an_idle_product_takes_little_memory_and_no_processor_time() -> Result<()> {
@@ -30,11 +18,11 @@ async fn an_idle_product_takes_little_memory_and_no_processor_time() -> Result<(
     product.post("go", example("gestao-online", "ORDER_CREATED")).await?;
     product.settled(1).await?;
     let pid = product.pid("up");
-    let rss = rss_kib(pid)?;
-    assert!(rss < RSS_LIMIT_KIB, "{rss} KiB");
-    let before = ticks(pid)?;
+    let rss = rss_mb(pid)?;
+    assert!(rss < RSS_LIMIT_MB, "{rss} MB");
+    let before = cpu(pid)?;
     tokio::time::sleep(Duration::from_secs(3)).await;
-    let taken = ticks(pid)? - before;
-    assert!(taken <= TICKS_LIMIT, "{taken} ticks in 3 s");
+    let taken = cpu(pid)? - before;
+    assert!(taken <= CPU_LIMIT, "{taken:?} in 3 s");
     Ok(())
 }

@@ -11,8 +11,7 @@ use store::many::{Value, chunks, fetch};
 use store::{Row, Store, StoreError};
 use tokio::time::{Instant, sleep};
 
-use crate::events::id_at;
-use crate::events::{NOT_DEAD, none_pending};
+use crate::events::{NOT_DEAD, id_at, none_pending};
 
 const DAY_S: i64 = 24 * 60 * 60;
 

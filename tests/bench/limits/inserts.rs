@@ -44,23 +44,28 @@ pub fn open(url: &str) -> Result<Store> {
     Ok(Store::open(&config, Path::new("."))?)
 }
 
+/// The columns of a table, with their types in lower case.
+pub async fn columns(store: &Store, table: &str) -> Result<Vec<(String, String)>> {
+    let question = match store.dialect() {
+        Dialect::Postgres => {
+            "SELECT column_name::text, lower(data_type::text) FROM information_schema.columns WHERE table_name = $1 \
+             AND table_schema = current_schema() ORDER BY ordinal_position"
+        }
+        Dialect::Sqlite => "SELECT name, lower(type) FROM pragma_table_info($1)",
+    };
+    let rows = sql::query(question).bind(table.to_owned()).fetch_all(&mut *store.read().await?).await?;
+    Ok(rows
+        .iter()
+        .map(|row| Ok((row.try_get(0)?, row.try_get(1)?)))
+        .collect::<Result<_, store::DriverError>>()?)
+}
+
 /// Reads every table.
 pub async fn read(store: &Store) -> Result<Vec<Copy>> {
     let mut connection = store.read().await?;
     let mut copies = Vec::new();
     for table in TABLES {
-        let question = match store.dialect() {
-            Dialect::Postgres => {
-                "SELECT column_name::text, data_type::text FROM information_schema.columns WHERE table_name = $1 \
-                 AND table_schema = current_schema() ORDER BY ordinal_position"
-            }
-            Dialect::Sqlite => "SELECT name, type FROM pragma_table_info($1)",
-        };
-        let described = sql::query(question).bind(table).fetch_all(&mut *connection).await?;
-        let mut columns = Vec::new();
-        for row in &described {
-            columns.push((row.try_get::<String, _>(0)?, row.try_get::<String, _>(1)?.to_lowercase()));
-        }
+        let columns = columns(store, table).await?;
         let names: Vec<String> = columns.iter().map(|(name, _)| name.clone()).collect();
         let text = format!("SELECT {} FROM {table}", names.join(", "));
         let mut rows = Vec::new();

@@ -6,13 +6,13 @@ use anyhow::{Context, Result, ensure};
 use harness::{Postgres, RabbitMq};
 use store::{Store, sql};
 use tests::product::Product;
+use tests::usage::{cpu, cpu_of_family};
 
 use super::{Bench, CONSUMERS, NO_DATABASE, all_handled, per_event_us, start_consumers};
 use crate::limits::inserts;
 use crate::load::{Pace, post};
 use crate::mix::{self, ROUND, TAKEN};
 use crate::report::{Figures, Section, Table};
-use crate::usage::{cpu, cpu_of_family};
 
 /// What draining into one kind of database came to.
 #[derive(Default)]

@@ -184,7 +184,8 @@ async fn grow(store: &Store, copies: usize) -> Result<()> {
     let first: String = sql::scalar("SELECT min(id) FROM event").fetch_one(&mut *store.read().await?).await?;
     let base = i64::from_str_radix(&first[..8], 16)?;
     for (table, id) in TABLES {
-        let columns = columns(store, table).await?;
+        let columns = inserts::columns(store, table).await?;
+        let columns: Vec<String> = columns.into_iter().map(|(name, _)| name).collect();
         let moved = |column: &String| match (column.as_str(), store.dialect()) {
             (name, Dialect::Sqlite) if name == id => {
                 format!("printf('%08x', {base} - n * 1000) || substr({id}, 9)")
@@ -220,18 +221,6 @@ async fn grow(store: &Store, copies: usize) -> Result<()> {
         sql::query("ANALYZE").execute(&mut *store.read().await?).await?;
     }
     Ok(())
-}
-
-async fn columns(store: &Store, table: &str) -> Result<Vec<String>> {
-    let question = match store.dialect() {
-        Dialect::Postgres => {
-            "SELECT column_name::text FROM information_schema.columns WHERE table_name = $1 \
-             AND table_schema = current_schema() ORDER BY ordinal_position"
-        }
-        Dialect::Sqlite => "SELECT name FROM pragma_table_info($1)",
-    };
-    let rows = sql::query(question).bind(table.to_owned()).fetch_all(&mut *store.read().await?).await?;
-    Ok(rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?)
 }
 
 /// The time of a page of every list by each filter.

@@ -5,13 +5,13 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use harness::{Postgres, RabbitMq};
 use tests::product::Product;
+use tests::usage::{cpu, rss_mb};
 use tokio::time::sleep;
 
 use super::Bench;
 use crate::load::Connection;
 use crate::mix;
 use crate::report::{Figures, Section, Table};
-use crate::usage::{cpu, rss_mb};
 
 /// The roles of a scaled installation, as processes.
 const ROLES: [(&str, &[&str]); 6] = [

@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::Result;
 use harness::RabbitMq;
 use tests::product::Product;
+use tests::usage::{cpu, rss_mb};
 
 use super::{Bench, NO_DATABASE, per_event_us};
 use crate::limits::confirms;
@@ -12,7 +13,6 @@ use crate::limits::empty::Empty;
 use crate::load::{Pace, post};
 use crate::mix;
 use crate::report::{Figures, Section, Table};
-use crate::usage::{cpu, rss_mb};
 
 const CONNECTIONS: [usize; 2] = [64, 256];
 
