@@ -476,7 +476,7 @@ pub struct EventFilters {
     pub topic: Option<String>,
     /// Only events in this state.
     #[arg(long, value_name = "STATE",
-        value_parser = ["pending", "handled", "dead", "unrouted", "discarded", "duplicate"])]
+        value_parser = ["pending", "handled", "routed", "dead", "unrouted", "discarded", "duplicate"])]
     pub state: Option<String>,
     /// Only events about this subject, such as order/0000593098.
     #[arg(long, value_name = "SUBJECT")]

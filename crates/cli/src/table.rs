@@ -236,7 +236,7 @@ fn colour(form: Form, value: &Value) -> Option<Color> {
         Some(Color::Red)
     } else if any(&["pending", "open", "active", "in_analysis", "unrouted"]) {
         Some(Color::Yellow)
-    } else if any(&["handled", "paid", "settled", "renewed"]) {
+    } else if any(&["handled", "routed", "paid", "settled", "renewed"]) {
         Some(Color::Green)
     } else {
         None

@@ -157,7 +157,7 @@ mod tests {
         let check = |query, expect| assert_eq!(Events::parse(query).unwrap_err(), expect, "{query}");
         check(
             "state=x",
-            r#"state: expected one of pending, handled, dead, unrouted, discarded, duplicate, got "x""#,
+            r#"state: expected one of pending, handled, routed, dead, unrouted, discarded, duplicate, got "x""#,
         );
         check("limit=0", r#"limit: expected a number from 1 to 1000, got "0""#);
         check("limit=1001", r#"limit: expected a number from 1 to 1000, got "1001""#);

@@ -355,7 +355,7 @@ fn the_document_has_every_path_parameter_and_schema() {
     };
     assert_eq!(
         words("EventRow"),
-        json!(["pending", "handled", "dead", "unrouted", "discarded", "duplicate"])
+        json!(["pending", "handled", "routed", "dead", "unrouted", "discarded", "duplicate"])
     );
     assert_eq!(words("Receivable"), json!(["open", "paid", "canceled"]));
     assert_eq!(words("Agreement"), json!(["active", "settled", "canceled", "inactive"]));

@@ -179,6 +179,11 @@ const NOT_DISCARDED: &str = "NOT EXISTS (SELECT 1 FROM unrouted u WHERE u.event_
      AND d.discarded_in IS NOT NULL AND NOT EXISTS \
      (SELECT 1 FROM inbox i WHERE i.event_id = d.event_id AND i.consumer = d.consumer))";
 
+/// None of our consumers takes the event in `e`, or ever did.
+pub(crate) const TAKEN_BY_NONE: &str = "e.consumers = '' \
+     AND NOT EXISTS (SELECT 1 FROM inbox i WHERE i.event_id = e.id) \
+     AND NOT EXISTS (SELECT 1 FROM dead_letter d WHERE d.event_id = e.id)";
+
 const NOT_UNROUTED: &str = "NOT EXISTS (SELECT 1 FROM unrouted u WHERE u.event_id = e.id \
      AND u.discarded_in IS NULL AND (u.resent_in IS NULL OR u.marked_in >= u.resent_in))";
 
@@ -202,7 +207,8 @@ pub(crate) struct Chosen {
 pub(crate) fn chosen(filter: &EventFilter) -> Chosen {
     let mut conditions = Conditions::default();
     let (from, id, group) = match filter.state {
-        None | Some(EventState::Handled | EventState::Discarded | EventState::Duplicate) => {
+        None
+        | Some(EventState::Handled | EventState::Routed | EventState::Discarded | EventState::Duplicate) => {
             ("event e", "e.id", "")
         }
         Some(EventState::Unrouted) => ("unrouted s CROSS JOIN event e", "s.event_id", ""),
@@ -210,6 +216,7 @@ pub(crate) fn chosen(filter: &EventFilter) -> Chosen {
         Some(EventState::Pending) => ("unsettled s CROSS JOIN event e", "s.event_id", "GROUP BY s.event_id"),
     };
     let none_pending = none_pending();
+    let taken = format!("NOT ({TAKEN_BY_NONE})");
     let texts: &[&str] = match filter.state {
         None => &[],
         Some(EventState::Duplicate) => &["e.duplicate_of IS NOT NULL"],
@@ -225,7 +232,8 @@ pub(crate) fn chosen(filter: &EventFilter) -> Chosen {
             NOT_UNROUTED,
             &none_pending,
         ],
-        Some(EventState::Handled) => &[NOT_DEAD, NOT_UNROUTED, NOT_DISCARDED, &none_pending],
+        Some(EventState::Handled) => &[NOT_DEAD, NOT_UNROUTED, NOT_DISCARDED, &none_pending, &taken],
+        Some(EventState::Routed) => &[TAKEN_BY_NONE, NOT_UNROUTED, NOT_DISCARDED],
     };
     for text in texts {
         conditions.add(*text);

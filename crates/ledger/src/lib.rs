@@ -63,5 +63,6 @@ pub const COMPONENT: Component = Component {
     migrations: &[
         Migration::portable(1, "ledger", include_str!("../migrations/0001_ledger.sql")),
         Migration::portable(2, "resending", include_str!("../migrations/0002_resending.sql")),
+        Migration::portable(3, "routed", include_str!("../migrations/0003_routed.sql")),
     ],
 };

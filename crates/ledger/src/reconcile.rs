@@ -35,6 +35,8 @@ pub struct SourceBooks {
     pub received: i64,
     /// Every consumer that takes it has handled it.
     pub handled: i64,
+    /// Only queues of other services took it.
+    pub routed: i64,
     /// A consumer still owes it its effect.
     pub pending: i64,
     /// A consumer gave up.
@@ -120,9 +122,12 @@ const STATE: &str = "CASE WHEN e.duplicate_of IS NOT NULL THEN 'duplicate' \
     WHEN EXISTS (SELECT 1 FROM dead_letter d WHERE d.event_id = e.id AND d.discarded_in IS NOT NULL \
     AND NOT EXISTS (SELECT 1 FROM inbox i WHERE i.event_id = d.event_id AND i.consumer = d.consumer)) \
     THEN 'discarded' \
-    WHEN e.consumers = '' OR (SELECT count(*) FROM inbox i WHERE i.event_id = e.id \
+    WHEN e.consumers = '' AND NOT EXISTS (SELECT 1 FROM inbox i WHERE i.event_id = e.id) \
+    AND NOT EXISTS (SELECT 1 FROM dead_letter d WHERE d.event_id = e.id) THEN 'routed' \
+    WHEN (SELECT count(*) FROM inbox i WHERE i.event_id = e.id \
     AND ' ' || e.consumers || ' ' LIKE '% ' || i.consumer || ' %') \
-    = length(e.consumers) - length(replace(e.consumers, ' ', '')) + 1 THEN 'handled' \
+    = CASE e.consumers WHEN '' THEN 0 ELSE length(e.consumers) - length(replace(e.consumers, ' ', '')) + 1 END \
+    THEN 'handled' \
     ELSE 'unaccounted' END";
 
 /// Reads the books of a day (`YYYY-MM-DD`, UTC); `None` if that is no day. `waiting` is how many messages each queue that
@@ -185,6 +190,7 @@ async fn count_events(
             "pending" => &mut books.pending,
             "discarded" => &mut books.discarded,
             "handled" => &mut books.handled,
+            "routed" => &mut books.routed,
             _ => &mut books.unaccounted,
         };
         *column += count;

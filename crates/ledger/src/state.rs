@@ -27,6 +27,8 @@ pub enum EventState {
     Pending,
     /// Every consumer that takes it has handled it.
     Handled,
+    /// Only queues of other services took it: what becomes of it there is not known here.
+    Routed,
     /// A consumer gave up.
     Dead,
     /// No queue is bound to its topic.
@@ -48,6 +50,7 @@ impl EventState {
             _ if any(ConsumerState::Pending) => Self::Pending,
             Mark::Discarded => Self::Discarded,
             Mark::None if any(ConsumerState::Discarded) => Self::Discarded,
+            Mark::None if consumers.is_empty() => Self::Routed,
             Mark::None => Self::Handled,
         }
     }
@@ -94,7 +97,10 @@ mod tests {
             assert_eq!(EventState::of(Mark::None, &states), expect, "{states:?}");
             assert_eq!(EventState::of(Mark::Unrouted, &states), EventState::Unrouted);
             assert_eq!(EventState::of(Mark::Duplicate, &states), EventState::Duplicate);
-            let discarded = if expect == EventState::Handled { EventState::Discarded } else { expect };
+            let discarded = match expect {
+                EventState::Handled | EventState::Routed => EventState::Discarded,
+                other => other,
+            };
             assert_eq!(EventState::of(Mark::Discarded, &states), discarded);
         };
         let discarded = |handled: &[&'static str]| {
@@ -103,7 +109,8 @@ mod tests {
         assert_eq!(discarded(&[]), EventState::Pending);
         assert_eq!(discarded(&["a"]), EventState::Discarded);
         assert_eq!(discarded(&["a", "b"]), EventState::Handled);
-        check(&[], &[], &[], EventState::Handled);
+        check(&[], &[], &[], EventState::Routed);
+        check(&[], &[], &["a"], EventState::Handled);
         check(&["a", "b"], &[], &["a"], EventState::Pending);
         check(&["a", "b"], &[], &["a", "b"], EventState::Handled);
         check(&["a", "b"], &["b"], &[], EventState::Dead);

@@ -114,6 +114,7 @@ pub(crate) async fn state(store: &Store) -> EventState {
     for state in [
         EventState::Pending,
         EventState::Handled,
+        EventState::Routed,
         EventState::Dead,
         EventState::Unrouted,
         EventState::Discarded,
@@ -225,8 +226,13 @@ async fn the_state_is_the_same_in_whatever_order_the_messages_arrive() {
 async fn an_event_that_none_of_our_consumers_takes_waits_for_nobody() {
     let (store, _folder) = fresh().await;
     receive(&store, &[event("/gestao-online/go-1", "UNKNOWN")]).await;
-    assert_eq!(state(&store).await, EventState::Handled);
+    assert_eq!(state(&store).await, EventState::Routed);
     assert_eq!(count(&store, "unsettled").await, 0);
+    let mut connection = store.read().await.unwrap();
+    let day = event::now().to_string()[..10].to_owned();
+    let books = crate::reconcile(&mut connection, &day, Default::default()).await.unwrap().unwrap();
+    assert_eq!((books.sources[0].received, books.sources[0].routed, books.sources[0].handled), (1, 1, 0));
+    assert!(books.balanced, "{:?}", books.differences);
 }
 
 #[tokio::test]
@@ -517,7 +523,7 @@ async fn every_list_walks_an_index_in_its_order() {
     let cursor = Page { limit: 50, cursor: Some(EventId::generate().to_string()) };
     let mut statements: Vec<(String, Vec<Value>)> = Vec::new();
     let none = EventFilter::default();
-    for state in ["pending", "handled", "dead", "unrouted"] {
+    for state in ["pending", "handled", "routed", "dead", "unrouted"] {
         let state = serde_json::from_value(state.into()).unwrap();
         statements.push(crate::events::statement(&EventFilter { state, ..none.clone() }, &cursor));
     }

@@ -93,7 +93,7 @@ mod tests {
             "## `malote demo`",
             "## `malote consume <consumer>`",
             "## `malote events show <id>`",
-            "One of `pending`, `handled`, `dead`, `unrouted`, `discarded`, `duplicate`.",
+            "One of `pending`, `handled`, `routed`, `dead`, `unrouted`, `discarded`, `duplicate`.",
             "- `--config <FILE>`",
             "Default: `50`.",
         ] {

@@ -11,11 +11,12 @@ use crate::table::{self, Column, Form, column};
 use anyhow::Result;
 use event::Timestamp;
 
-const SOURCES: [Column; 11] = [
+const SOURCES: [Column; 12] = [
     column("Source", "source", Form::Text),
     column("Answered", "counted_accepted", Form::Number),
     column("Received", "received", Form::Number),
     column("Handled", "handled", Form::Number),
+    column("Routed", "routed", Form::Number),
     column("Pending", "pending", Form::Number),
     column("Dead", "dead", Form::Number),
     column("Unrouted", "unrouted", Form::Number),
@@ -75,7 +76,7 @@ pub async fn run(Reconcile { day, output }: Reconcile, config: &Config) -> Resul
     }
     if differences.is_empty() {
         report::line(format!(
-            "\nThe books of {day} (UTC) balance: received = handled + pending + dead + unrouted + discarded + duplicate."
+            "\nThe books of {day} (UTC) balance: received = handled + routed + pending + dead + unrouted + discarded + duplicate."
         ));
     } else {
         report::print(&format!("\n{}", table::of_rows(&DIFFERENCES, &differences)));

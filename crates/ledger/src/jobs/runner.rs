@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::resend::{self, Outgoing};
-use super::selection::{Letter, Recorded, RejectedBody, Rows, Selection};
+use super::selection::{Letter, Marked, Recorded, RejectedBody, Rows, Selection};
 use super::{Action, Job, Reread, table};
 use store::many::{Value, fetch, insert};
 
@@ -195,12 +195,14 @@ impl Runner {
         };
         let count = match &rows {
             Rows::Events(rows) => rows.len(),
+            Rows::Marked(rows) => rows.len(),
             Rows::Letters(rows) => rows.len(),
             Rows::Rejected(rows) => rows.len(),
         };
         let mut plan = Plan::default();
         match rows {
             Rows::Events(rows) => rows.iter().for_each(|row| self.plan_event(row, job, &mut plan)),
+            Rows::Marked(rows) => rows.iter().for_each(|row| self.plan_mark(row, job, &mut plan)),
             Rows::Letters(rows) => rows.iter().for_each(|row| self.plan_letter(row, job, &mut plan)),
             Rows::Rejected(rows) => rows.iter().for_each(|row| self.plan_rejected(row, job, &mut plan)),
         }
@@ -218,11 +220,6 @@ impl Runner {
     fn plan_event(&self, row: &Recorded, job: &Job, plan: &mut Plan) {
         plan.sent += 1;
         let id = row.event.id;
-        if job.action == Action::Discard {
-            // The only events that are discarded are unrouted ones.
-            plan.marks.push(Mark::Event { id, known: String::new(), targets: Vec::new() });
-            return;
-        }
         plan.outgoing.extend(resend::replay(row, job, &self.layout));
         let targets: Vec<String> = match &job.to_consumer {
             Some(name) => vec![name.clone()],
@@ -232,6 +229,21 @@ impl Runner {
             true => Mark::None,
             false => Mark::Event { id, known: row.consumers.clone(), targets },
         });
+    }
+
+    fn plan_mark(&self, Marked { id, event }: &Marked, job: &Job, plan: &mut Plan) {
+        match event {
+            _ if job.action == Action::Discard => {
+                plan.sent += 1;
+                plan.marks.push(Mark::Event { id: *id, known: String::new(), targets: Vec::new() });
+            }
+            Some(event) => self.plan_event(event, job, plan),
+            None => {
+                plan.unsent
+                    .insert("the ledger has not recorded the event: see the queues ledger and parked".into());
+                plan.marks.push(Mark::None);
+            }
+        }
     }
 
     fn takers(&self, event: &event::Event) -> Vec<String> {

@@ -55,10 +55,18 @@ pub struct RejectedBody {
     pub body: Vec<u8>,
 }
 
+/// The mark of an event that no queue is bound to.
+#[derive(Clone, Debug)]
+pub(crate) struct Marked {
+    pub(crate) id: EventId,
+    /// The event; a mark may be there before the ledger has recorded its event.
+    pub(crate) event: Option<Recorded>,
+}
+
 /// The next rows of a job.
 pub(crate) enum Rows {
-    /// To be published to everyone.
     Events(Vec<Recorded>),
+    Marked(Vec<Marked>),
     Letters(Vec<Letter>),
     Rejected(Vec<RejectedBody>),
 }
@@ -152,9 +160,14 @@ impl Selection {
         let clause = conditions.clause();
         let limit = conditions.bind(Value::from(i64::try_from(limit).unwrap_or(i64::MAX)));
         let text = match self {
-            Self::Events(_) | Self::Unrouted(_) => format!(
+            Self::Events(_) => format!(
                 "SELECT {EVENT} FROM event e WHERE e.id IN \
                  (SELECT {key} FROM {from} {clause} {group} ORDER BY {key} LIMIT {limit}) ORDER BY e.id"
+            ),
+            // Every mark is a row, recorded or not: the job would end at the first batch without an event.
+            Self::Unrouted(_) => format!(
+                "SELECT m.event_id, {EVENT} FROM (SELECT s.event_id FROM {from} {clause} ORDER BY {key} LIMIT {limit}) \
+                 AS m LEFT JOIN event e ON e.id = m.event_id ORDER BY m.event_id"
             ),
             Self::Dead(_) => format!(
                 "SELECT s.event_id, s.consumer, s.topic, s.content_type, s.headers, s.body FROM {from} {clause} \
@@ -168,16 +181,16 @@ impl Selection {
         let found = fetch(connection, text, conditions.values).await?;
         let Some(last) = found.last() else { return Ok(None) };
         let last_key = match self {
-            Self::Events(_) | Self::Unrouted(_) | Self::Rejected(_) => last.try_get("id")?,
+            Self::Events(_) | Self::Rejected(_) => last.try_get("id")?,
+            Self::Unrouted(_) => last.try_get("event_id")?,
             Self::Dead(_) => {
                 let (id, consumer): (String, String) = (last.try_get("event_id")?, last.try_get("consumer")?);
                 format!("{id}:{consumer}")
             }
         };
         let rows = match self {
-            Self::Events(_) | Self::Unrouted(_) => {
-                Rows::Events(found.iter().map(recorded).collect::<Result<_, _>>()?)
-            }
+            Self::Events(_) => Rows::Events(found.iter().map(recorded).collect::<Result<_, _>>()?),
+            Self::Unrouted(_) => Rows::Marked(found.iter().map(marked).collect::<Result<_, _>>()?),
             Self::Dead(_) => Rows::Letters(found.iter().map(letter).collect::<Result<_, _>>()?),
             Self::Rejected(_) => Rows::Rejected(found.iter().map(rejected_body).collect::<Result<_, _>>()?),
         };
@@ -207,6 +220,13 @@ fn recorded(row: &AnyRow) -> Result<Recorded, StoreError> {
         headers: serde_json::from_str(&text("headers")?).unwrap_or_default(),
     };
     Ok(Recorded { event, consumers: text("consumers")? })
+}
+
+fn marked(row: &AnyRow) -> Result<Marked, StoreError> {
+    let id: String = row.try_get("event_id")?;
+    let is_recorded = row.try_get::<Option<String>, _>("id")?.is_some();
+    let event = is_recorded.then(|| recorded(row)).transpose()?;
+    Ok(Marked { id: id.parse().expect(AS_GIVEN), event })
 }
 
 fn letter(row: &AnyRow) -> Result<Letter, StoreError> {

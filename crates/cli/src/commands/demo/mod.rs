@@ -221,7 +221,7 @@ impl Posting<'_> {
 
 /// Recorded, without a consumer, and not marked unrouted yet: the mark comes by a queue of its own.
 fn is_unmarked(event: &Value) -> bool {
-    event["state"] == "handled" && !has_consumer(event)
+    event["state"] == "routed"
 }
 
 fn has_consumer(event: &Value) -> bool {

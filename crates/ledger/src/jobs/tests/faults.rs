@@ -153,8 +153,8 @@ async fn a_job_that_waits_for_the_broker_can_be_cancelled_and_the_next_one_begin
     let setting = setting().await;
     setting.record_foreign().await;
     setting.publish(&[event("ORDER")]).await;
-    // Nobody takes the foreign one.
-    setting.all_in_state(2, EventState::Handled).await;
+    setting.all_in_state(1, EventState::Routed).await;
+    setting.all_in_state(1, EventState::Handled).await;
     setting.run();
     let stuck = setting.create(&ask(Action::Replay, What::Events, json!({"source": "rec"}))).await;
     let next = setting.create(&ask(Action::Replay, What::Events, json!({"source": "go"}))).await;
@@ -286,4 +286,26 @@ async fn what_was_discarded_and_is_sent_again_after_all_is_discarded_no_more() {
     };
     assert_eq!(setting.ended(&setting.create(&to).await).await.sent, 2);
     setting.all_in_state(2, EventState::Handled).await;
+}
+
+#[tokio::test]
+async fn marks_whose_events_are_not_recorded_do_not_end_a_job_before_the_others() {
+    let setting = setting().await;
+    // More than a job goes through at once, and all of them before the recorded one.
+    let lost: Vec<_> = (0..250).map(|_| event("NOBODYS")).collect();
+    let mut tx = setting.store.begin().await.unwrap();
+    let messages: Vec<_> = lost.iter().map(Event::to_message).collect();
+    let messages: Vec<_> = messages.iter().collect();
+    consumer::Recorder::record(&crate::record::Unrouted, &messages, &mut tx).await.unwrap();
+    tx.commit().await.unwrap();
+    setting.publish(&[event("NOBODYS")]).await;
+    setting.all_in_state(1, EventState::Unrouted).await;
+    let job = setting.create(&ask(Action::Retry, What::Unrouted, json!({}))).await;
+    setting.run();
+    let job = setting.ended(&job).await;
+    assert_eq!((job.state, job.total, job.progress, job.sent), (JobState::Done, 251, 251, 1));
+    assert!(job.trouble.starts_with("250 not sent: the ledger has not recorded"), "{}", job.trouble);
+    // What is discarded needs no event.
+    let job = setting.ended(&setting.create(&ask(Action::Discard, What::Unrouted, json!({}))).await).await;
+    assert_eq!((job.state, job.total, job.progress, job.sent), (JobState::Done, 251, 251, 251), "{job:?}");
 }
