@@ -288,7 +288,7 @@ impl Supervisor {
         let mut events = Box::pin(link.connection.events_listener());
         let topology = self.declared.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if topology != Topology::default()
-            && let Err(error) = declare::on_link(&link, &topology).await
+            && let Err(error) = declare::on_link(&link, topology).await
         {
             // A publish or a subscription to what is missing says so itself.
             warn!(

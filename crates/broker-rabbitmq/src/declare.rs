@@ -21,7 +21,7 @@ use tracing::debug;
 use crate::Unavailable;
 use crate::backoff::Backoff;
 use crate::connection::{Link, Supervised};
-use crate::message::short;
+use crate::message::{amqp_value, short};
 
 /// How long a whole topology may take: some twenty quorum queues at 10 to 50 ms each, many times over.
 const DECLARE_PATIENCE: Duration = Duration::from_secs(30);
@@ -29,17 +29,17 @@ const DECLARE_PATIENCE: Duration = Duration::from_secs(30);
 /// How often a topology is tried: two replicas that create the same queue at once can make the server fail one.
 const DECLARE_ATTEMPTS: u32 = 5;
 
-/// Declares a topology on whichever connection is live.
+/// Declares a topology on whichever connection is live. Gives what is in force, as [`on_link`] does.
 pub(crate) async fn declare(
     connection: &Supervised,
     topology: &Topology,
     deadline: Instant,
-) -> Result<(), BrokerError> {
+) -> Result<Topology, BrokerError> {
     let mut backoff = Backoff::default();
     let mut attempt = 1;
     loop {
         let (link, _channel) = connection.channel(deadline).await.map_err(BrokerError::Unavailable)?;
-        match on_link(&link, topology).await {
+        match on_link(&link, topology.clone()).await {
             Err(BrokerError::Unavailable(cause)) if attempt < DECLARE_ATTEMPTS => {
                 debug!(error = &*cause, attempt, "declaring the topology failed, trying again");
             }
@@ -50,8 +50,30 @@ pub(crate) async fn declare(
     }
 }
 
-/// Declares a topology on this connection.
-pub(crate) async fn on_link(link: &Link, topology: &Topology) -> Result<(), BrokerError> {
+/// Declares a topology on this connection. Gives what is in force: a queue that exists with another delivery limit
+/// keeps it, for the argument of a queue cannot change.
+pub(crate) async fn on_link(link: &Link, mut topology: Topology) -> Result<Topology, BrokerError> {
+    // The server tells of one queue at a time, and closes the channel.
+    for _ in 0..=topology.queues.len() {
+        match once(link, &topology).await {
+            Ok(()) => break,
+            Err(BrokerError::Conflict { what, cause }) => {
+                let existing = existing_limit(&cause.to_string());
+                let is_it = |queue: &&mut Queue| what == format!("queue {}", queue.name);
+                match (topology.queues.iter_mut().find(is_it), existing) {
+                    (Some(queue), Some(limit)) if queue.delivery_limit != limit => {
+                        queue.delivery_limit = limit
+                    }
+                    _ => return Err(BrokerError::Conflict { what, cause }),
+                }
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(topology)
+}
+
+async fn once(link: &Link, topology: &Topology) -> Result<(), BrokerError> {
     let deadline = Instant::now() + DECLARE_PATIENCE;
     let channel = link.open_channel(deadline).await.map_err(BrokerError::Unavailable)?;
     let declarations = topology
@@ -79,11 +101,12 @@ async fn in_order(declarations: Vec<Declaration<'_>>) -> lapin::Result<()> {
 fn declare_exchange<'a>(channel: &'a Channel, exchange: &Exchange) -> Result<Declaration<'a>, Cause> {
     let kind = match exchange.kind {
         ExchangeKind::Fanout => lapin::ExchangeKind::Fanout,
+        ExchangeKind::Direct => lapin::ExchangeKind::Direct,
         ExchangeKind::Topic => lapin::ExchangeKind::Topic,
     };
     let mut arguments = FieldTable::default();
     if let Some(alternate) = &exchange.alternate {
-        arguments.insert("alternate-exchange".into(), text(alternate.as_str()));
+        arguments.insert("alternate-exchange".into(), amqp_value(&alternate.as_str().into()));
     }
     let options = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
     let name = short(exchange.name.as_str())?;
@@ -92,29 +115,12 @@ fn declare_exchange<'a>(channel: &'a Channel, exchange: &Exchange) -> Result<Dec
 
 fn declare_queue<'a>(channel: &'a Channel, queue: &Queue) -> Result<Declaration<'a>, Cause> {
     let name = short(queue.name.as_str())?;
-    let arguments = queue_arguments(queue);
+    let arguments: BTreeMap<ShortString, AMQPValue> =
+        queue.arguments().iter().map(|(name, value)| ((*name).into(), amqp_value(value))).collect();
     Ok(Box::pin(async move {
         let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
-        channel.queue_declare(name, options, arguments).await.map(drop)
+        channel.queue_declare(name, options, FieldTable::from(arguments)).await.map(drop)
     }))
-}
-
-fn queue_arguments(queue: &Queue) -> FieldTable {
-    let mut arguments: BTreeMap<ShortString, AMQPValue> = BTreeMap::from([
-        ("x-queue-type".into(), text("quorum")),
-        ("x-delivery-limit".into(), AMQPValue::LongLongInt(queue.delivery_limit.into())),
-        ("x-overflow".into(), text("reject-publish")),
-    ]);
-    if let Some(exchange) = &queue.dead_letter_exchange {
-        arguments.insert("x-dead-letter-exchange".into(), text(exchange.as_str()));
-        arguments.insert("x-dead-letter-strategy".into(), text("at-least-once"));
-    }
-    if let Some(ttl) = queue.message_ttl {
-        // RabbitMQ takes at most 2^32 - 1 milliseconds, some 49 days, and says so itself.
-        let ttl_ms = i64::try_from(ttl.as_millis()).unwrap_or(i64::MAX);
-        arguments.insert("x-message-ttl".into(), AMQPValue::LongLongInt(ttl_ms));
-    }
-    FieldTable::from(arguments)
 }
 
 fn bind<'a>(channel: &'a Channel, binding: &broker::Binding) -> Result<Declaration<'a>, Cause> {
@@ -136,10 +142,6 @@ fn bind<'a>(channel: &'a Channel, binding: &broker::Binding) -> Result<Declarati
             FieldTable::default(),
         )),
     })
-}
-
-fn text(value: &str) -> AMQPValue {
-    AMQPValue::LongString(value.into())
 }
 
 /// The status of each queue, in the order asked.
@@ -202,6 +204,14 @@ fn declare_error(error: lapin::Error) -> BrokerError {
     }
 }
 
+/// The delivery limit of a queue that exists with another one than was asked for, in RabbitMQ's words: `… inequivalent
+/// arg 'x-delivery-limit' for queue … but current is the value '20' of type 'long'`, or `… current is '20'`.
+fn existing_limit(message: &str) -> Option<u32> {
+    let (about, current) = message.split_once(" but current is ")?;
+    let is_limit = about.contains("inequivalent arg 'x-delivery-limit' for queue");
+    is_limit.then(|| current.split('\'').nth(1)?.parse().ok()).flatten()
+}
+
 /// What RabbitMQ's words are about: `… - inequivalent arg 'type' for exchange 'domain' in vhost '/': received …`.
 fn inequivalent(message: &str) -> String {
     let what = message
@@ -213,32 +223,31 @@ fn inequivalent(message: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use broker::ExchangeName;
-
     use super::*;
 
     #[test]
-    fn a_queue_is_a_quorum_queue_that_loses_nothing() {
-        let mut queue = Queue {
-            name: QueueName::new("ledger"),
-            delivery_limit: 20,
-            message_ttl: None,
-            dead_letter_exchange: None,
-        };
-        let names = |arguments: &FieldTable| {
-            arguments.inner().keys().map(ToString::to_string).collect::<Vec<_>>().join(" ")
-        };
-        assert_eq!(names(&queue_arguments(&queue)), "x-delivery-limit x-overflow x-queue-type");
-        queue.dead_letter_exchange = Some(ExchangeName::new("dead"));
-        queue.message_ttl = Some(Duration::from_secs(5));
-        let arguments = queue_arguments(&queue);
-        let expect = |name: &str, value| assert_eq!(arguments.inner()[name], value, "{name}");
-        expect("x-queue-type", text("quorum"));
-        expect("x-delivery-limit", AMQPValue::LongLongInt(20));
-        expect("x-overflow", text("reject-publish"));
-        expect("x-dead-letter-exchange", text("dead"));
-        expect("x-dead-letter-strategy", text("at-least-once"));
-        expect("x-message-ttl", AMQPValue::LongLongInt(5_000));
+    fn another_delivery_limit_is_told_from_any_other_conflict() {
+        let check = |message, expect| assert_eq!(existing_limit(message), expect, "{message}");
+        check(
+            "PRECONDITION_FAILED - inequivalent arg 'x-delivery-limit' for queue 'ledger' in vhost '/': received the \
+             value '50000' of type 'long' but current is the value '20' of type 'long'",
+            Some(20),
+        );
+        check(
+            "PRECONDITION_FAILED - inequivalent arg 'x-delivery-limit' for queue 'ledger' in vhost '/': received \
+             '50000' but current is '1000'",
+            Some(1000),
+        );
+        check(
+            "PRECONDITION_FAILED - inequivalent arg 'x-delivery-limit' for queue 'ledger' in vhost '/': received \
+             '50000' but current is none",
+            None,
+        );
+        check(
+            "PRECONDITION_FAILED - inequivalent arg 'x-message-ttl' for queue 'ledger' in vhost '/': received \
+             '50000' but current is '1000'",
+            None,
+        );
     }
 
     #[test]

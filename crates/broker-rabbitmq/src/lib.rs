@@ -43,6 +43,7 @@ use broker::{
 use event::Message;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
+use tracing::warn;
 
 use crate::connection::Supervised;
 use crate::publisher::Publisher;
@@ -181,12 +182,21 @@ impl Broker for RabbitMq {
     async fn declare(&self, topology: &Topology) -> Result<(), BrokerError> {
         let queues: Vec<QueueName> = topology.queues.iter().map(|queue| queue.name.clone()).collect();
         let asked = declare::statuses(&self.consuming, &queues, self.deadline()).await;
-        declare::declare(&self.consuming, topology, self.deadline()).await?;
+        let in_force = declare::declare(&self.consuming, topology, self.deadline()).await?;
         if matches!(asked, Err(BrokerError::MissingQueue { .. })) {
             sleep(NEW_QUEUE_SETTLES).await;
         }
+        for (queue, existing) in topology.queues.iter().zip(&in_force.queues) {
+            if queue.delivery_limit != existing.delivery_limit {
+                warn!(
+                    queue = %queue.name, limit = existing.delivery_limit, wanted = queue.delivery_limit,
+                    "a queue keeps the delivery limit that it was declared with: run `malote topology apply` once no \
+                     older malote runs",
+                );
+            }
+        }
         let mut declared = self.declared.lock().unwrap_or_else(PoisonError::into_inner);
-        remember(&mut declared, topology);
+        remember(&mut declared, &in_force);
         Ok(())
     }
 

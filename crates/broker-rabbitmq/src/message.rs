@@ -1,11 +1,13 @@
 //! A message as lapin's basic properties, and back.
 //!
 //! Promises that malote's own messages survive the way unchanged, and that no message of a foreign publisher fails:
-//! missing properties are empty, numbers of every width become longs, what has no counterpart is left out.
+//! missing properties are empty, numbers of every width become longs, what has no counterpart is left out. Headers of
+//! the broker's own are read, and never sent.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use broker::death;
 use bytes::Bytes;
 use event::{HeaderValue, Message};
 use lapin::BasicProperties;
@@ -14,15 +16,11 @@ use lapin::types::{AMQPValue, FieldTable, ShortString, ShortStringError};
 /// `delivery_mode` of a message that survives a restart (AMQP 0-9-1, basic class).
 const PERSISTENT: u8 = 2;
 
-/// The properties and headers of a message, persistent. Fails for a property or a header name of over 255 bytes.
+/// The properties and headers of a message, persistent, without those of a broker. Fails for a property or a header name of over 255 bytes.
 pub(crate) fn to_properties(message: &Message) -> Result<BasicProperties, ShortStringError> {
     let mut headers = BTreeMap::new();
-    for (name, value) in &message.headers {
-        let value = match value {
-            HeaderValue::Long(number) => AMQPValue::LongLongInt(*number),
-            HeaderValue::Text(text) => AMQPValue::LongString(text.as_bytes().into()),
-        };
-        headers.insert(short(name)?, value);
+    for (name, value) in message.headers.iter().filter(|(name, _)| !death::is_of_broker(name)) {
+        headers.insert(short(name)?, amqp_value(value));
     }
     let properties = BasicProperties::default()
         .with_message_id(short(&message.message_id)?)
@@ -39,6 +37,14 @@ pub(crate) fn to_properties(message: &Message) -> Result<BasicProperties, ShortS
     })
 }
 
+/// A header's or an argument's value.
+pub(crate) fn amqp_value(value: &HeaderValue) -> AMQPValue {
+    match value {
+        HeaderValue::Long(number) => AMQPValue::LongLongInt(*number),
+        HeaderValue::Text(text) => AMQPValue::LongString(text.as_bytes().into()),
+    }
+}
+
 /// A short string, unless it is longer than AMQP's 255 bytes.
 pub(crate) fn short(text: &str) -> Result<ShortString, ShortStringError> {
     ShortString::try_new(text)
@@ -52,6 +58,12 @@ pub(crate) fn from_properties(properties: BasicProperties, body: Vec<u8>) -> Mes
         let value = header_value(value)?;
         Some((name.to_string(), value))
     });
+    let mut headers: BTreeMap<_, _> = headers.collect();
+    if !headers.contains_key(death::LAST_REASON)
+        && let Some(deaths) = properties.headers().as_ref().and_then(|headers| headers.inner().get("x-death"))
+    {
+        headers.extend(last_death(deaths));
+    }
     Message {
         message_id: text(properties.message_id()),
         r#type: text(properties.kind()),
@@ -59,9 +71,22 @@ pub(crate) fn from_properties(properties: BasicProperties, body: Vec<u8>) -> Mes
         content_type: text(properties.content_type()),
         app_id: text(properties.app_id()),
         expiration: text(properties.expiration()).parse().ok().map(Duration::from_millis),
-        headers: headers.collect(),
+        headers,
         body: Bytes::from(body),
     }
+}
+
+/// Queue and reason of a message's last death, for a RabbitMQ before 3.13, which tells them in `x-death` alone: an array
+/// of tables, the last death first.
+fn last_death(deaths: &AMQPValue) -> Vec<(String, HeaderValue)> {
+    let Some(AMQPValue::FieldTable(last)) = deaths.as_array().and_then(|deaths| deaths.as_slice().first())
+    else {
+        return Vec::new();
+    };
+    [("queue", death::LAST_QUEUE), ("reason", death::LAST_REASON)]
+        .into_iter()
+        .filter_map(|(entry, name)| Some((name.to_owned(), header_value(last.inner().get(entry)?)?)))
+        .collect()
 }
 
 /// The nearest of malote's two header types, if there is one. Tables (such as `x-death`), arrays and bytes have none.
@@ -154,6 +179,37 @@ mod tests {
         .map(|(name, value)| (name.to_owned(), value))
         .into();
         assert_eq!(message.headers, expected);
+    }
+
+    #[test]
+    fn the_last_death_is_read_and_no_header_of_the_broker_is_sent() {
+        let death = |queue: &str, reason: &str| {
+            let mut table = FieldTable::default();
+            for (name, value) in [("queue", queue), ("reason", reason)] {
+                table.insert(name.into(), AMQPValue::LongString(value.into()));
+            }
+            AMQPValue::FieldTable(table)
+        };
+        let deaths = vec![death("invoices", "delivery_limit"), death("wait.1s", "expired")];
+        let mut table = FieldTable::default();
+        table.insert("x-death".into(), AMQPValue::FieldArray(deaths.into()));
+        table.insert("malote_attempt".into(), AMQPValue::LongLongInt(1));
+        let message = from_properties(BasicProperties::default().with_headers(table.clone()), Vec::new());
+        assert_eq!(message.text(death::LAST_QUEUE), Some("invoices"));
+        assert_eq!(message.text(death::LAST_REASON), Some("delivery_limit"));
+
+        let sent = to_properties(&message).unwrap();
+        let names: Vec<_> =
+            sent.headers().iter().flat_map(FieldTable::inner).map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, ["malote_attempt"]);
+
+        // From 3.13 on RabbitMQ says it itself.
+        for (name, value) in [(death::LAST_QUEUE, "a"), (death::LAST_REASON, "expired")] {
+            table.insert(name.into(), AMQPValue::LongString(value.into()));
+        }
+        let message = from_properties(BasicProperties::default().with_headers(table), Vec::new());
+        assert_eq!(message.text(death::LAST_QUEUE), Some("a"));
+        assert_eq!(message.text(death::LAST_REASON), Some("expired"));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use broker::{BrokerError, Delivery, DeliveryTag, QueueName};
+use broker::{BrokerError, Delivery, DeliveryTag, QueueName, death};
 use futures_util::StreamExt;
 use futures_util::future::try_join_all;
 use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions};
@@ -68,11 +68,13 @@ impl broker::Deliveries for Deliveries {
         match self.consumer.next().await {
             Some(Ok(delivery)) => {
                 self.outstanding.insert(delivery.delivery_tag);
+                let mut message = from_properties(delivery.properties, delivery.data);
+                death::tell(&mut message, &self.queue, delivery.routing_key.as_str());
                 Ok(Delivery {
                     tag: delivery.delivery_tag,
                     redelivered: delivery.redelivered,
                     routing_key: delivery.routing_key.into(),
-                    message: from_properties(delivery.properties, delivery.data),
+                    message,
                 })
             }
             Some(Err(error)) => Err(queue_error(std::slice::from_ref(&self.queue), error)),

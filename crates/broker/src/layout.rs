@@ -8,7 +8,13 @@
 //!                    └─(nobody bound)─▶ unrouted
 //! ```
 //!
-//! The two hops give the ledger its copy and still see what nobody is bound to.
+//! The two hops give the ledger its copy and still see what nobody is bound to. A retry waits in a queue of its delay
+//! and comes back by its work queue's name:
+//!
+//! ```text
+//! wait.<delay> ──(time to live)──▶ requeue ──▶ the work queue
+//!                                     └─(it does not exist)─▶ dead
+//! ```
 
 use std::fmt;
 use std::str::FromStr;
@@ -112,12 +118,13 @@ pub struct Layout {
     prefix: String,
 }
 
-/// A message may come back this often before the broker itself dead-letters it: more than any number of deployments
-/// that hit the same message, few enough to stop a message that kills its consumer.
-pub const WORK_DELIVERY_LIMIT: u32 = 20;
-
-/// The same for the queues that keep the record: giving up on those is nobody's wish.
-pub const RECORD_DELIVERY_LIMIT: u32 = 1_000;
+/// How often a message may come back unsettled before the broker itself dead-letters it.
+///
+/// A process that crashes gives back everything it has prefetched, which says nothing about any one of these messages.
+/// A process that is restarted every 2 s comes back 43,200 times a day; the limit is above that, so that a day of
+/// crashes dead-letters nothing. The consumer's own count of attempts (`malote_attempt`) decides about a message; this
+/// limit only ends what never ends otherwise.
+pub const DELIVERY_LIMIT: u32 = 50_000;
 
 impl Layout {
     /// A layout whose names all start with `prefix` (which may be empty).
@@ -171,13 +178,34 @@ impl Layout {
 
     /// Where a message waits before it is tried again. Publish with the work queue's name as routing key.
     pub fn retry(&self, delay: RetryDelay) -> ExchangeName {
-        self.exchange(format_args!("retry.{delay}"))
+        self.exchange(format_args!("wait.{delay}"))
+    }
+
+    /// The queue of a delay.
+    pub fn wait_queue(&self, delay: RetryDelay) -> QueueName {
+        self.queue(format_args!("wait.{delay}"))
+    }
+
+    /// Exchange and queue of a delay where it dead-letters to the default exchange, as it did in earlier releases: for
+    /// migrations alone.
+    pub fn former_wait(&self, delay: RetryDelay) -> (ExchangeName, QueueName) {
+        let name = format!("retry.{delay}");
+        (self.exchange(&name), self.queue(&name))
+    }
+
+    /// Where a message goes after its wait: to the queue that its routing key names, or else to the dead letters.
+    ///
+    /// Not the default exchange: a queue that dead-letters at least once keeps what finds no destination, and 32 such
+    /// messages hold up everything behind them.
+    pub fn requeue(&self) -> ExchangeName {
+        self.exchange("requeue")
     }
 
     /// Every exchange, queue and binding for these providers and consumers.
     pub fn topology(&self, providers: &[ProviderName], work: &[WorkQueue]) -> Topology {
         let mut topology = Topology::default();
         let fanout = |name: ExchangeName| Exchange { name, kind: ExchangeKind::Fanout, alternate: None };
+        let requeue = self.requeue();
         let bind = |exchange: ExchangeName, queue: &QueueName, routing_key: &str| Binding {
             exchange,
             destination: Destination::Queue(queue.clone()),
@@ -185,13 +213,14 @@ impl Layout {
         };
         let record = |name: &str, dead_letter_exchange| Queue {
             name: self.queue(name),
-            delivery_limit: RECORD_DELIVERY_LIMIT,
+            delivery_limit: DELIVERY_LIMIT,
             message_ttl: None,
             dead_letter_exchange,
         };
 
         // The record: the ledger's queue is bound below, once per provider.
         topology.queues.push(record("ledger", Some(self.parked())));
+        topology.bindings.push(bind(requeue.clone(), &self.queue("ledger"), self.queue("ledger").as_str()));
         for (exchange, queue, dead_letter_exchange) in [
             (self.unrouted(), "unrouted", Some(self.parked())),
             (self.rejected(), "rejected", Some(self.parked())),
@@ -201,18 +230,25 @@ impl Layout {
         ] {
             topology.exchanges.push(fanout(exchange.clone()));
             topology.queues.push(record(queue, dead_letter_exchange));
-            topology.bindings.push(bind(exchange, &self.queue(queue), ""));
+            let queue = self.queue(queue);
+            topology.bindings.push(bind(exchange, &queue, ""));
+            topology.bindings.push(bind(requeue.clone(), &queue, queue.as_str()));
         }
 
+        topology.exchanges.push(Exchange {
+            name: requeue.clone(),
+            kind: ExchangeKind::Direct,
+            alternate: Some(self.dead()),
+        });
         for delay in RetryDelay::ALL {
-            let queue = self.queue(format_args!("retry.{delay}"));
+            let queue = self.wait_queue(delay);
             topology.exchanges.push(fanout(self.retry(delay)));
             topology.bindings.push(bind(self.retry(delay), &queue, ""));
             topology.queues.push(Queue {
                 name: queue,
-                delivery_limit: WORK_DELIVERY_LIMIT,
+                delivery_limit: DELIVERY_LIMIT,
                 message_ttl: Some(delay.duration()),
-                dead_letter_exchange: Some(ExchangeName::default_exchange()),
+                dead_letter_exchange: Some(requeue.clone()),
             });
         }
 
@@ -233,12 +269,13 @@ impl Layout {
 
         for WorkQueue { consumer, topics } in work {
             let queue = self.queue(consumer);
+            topology.bindings.push(bind(requeue.clone(), &queue, queue.as_str()));
             for (provider, pattern) in topics {
                 topology.bindings.push(bind(self.webhooks(provider), &queue, pattern));
             }
             topology.queues.push(Queue {
                 name: queue,
-                delivery_limit: WORK_DELIVERY_LIMIT,
+                delivery_limit: DELIVERY_LIMIT,
                 message_ttl: None,
                 dead_letter_exchange: Some(self.dead()),
             });
@@ -278,9 +315,26 @@ mod tests {
             assert!(exchanges.contains(alternate));
         }
         for dead in topology.queues.iter().filter_map(|q| q.dead_letter_exchange.as_ref()) {
-            assert!(dead.as_str().is_empty() || exchanges.contains(dead));
+            assert!(exchanges.contains(dead), "{dead}");
         }
         assert!(queues.iter().all(|name| name.as_str().starts_with("test.")));
+    }
+
+    #[test]
+    fn every_queue_with_a_consumer_gets_its_retries_back() {
+        let topology = topology();
+        let requeue = ExchangeName::new("test.requeue");
+        for queue in topology.queues.iter().filter(|queue| queue.message_ttl.is_none()) {
+            let binding = Binding {
+                exchange: requeue.clone(),
+                destination: Destination::Queue(queue.name.clone()),
+                routing_key: queue.name.to_string(),
+            };
+            assert!(topology.bindings.contains(&binding), "{}", queue.name);
+        }
+        for queue in topology.queues.iter().filter(|queue| queue.message_ttl.is_some()) {
+            assert_eq!(queue.dead_letter_exchange.as_ref(), Some(&requeue));
+        }
     }
 
     #[test]

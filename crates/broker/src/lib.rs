@@ -7,6 +7,7 @@
 //!
 //! This crate knows exchanges, queues and messages. It does not know providers, tables or HTTP.
 
+pub mod death;
 pub mod embedded;
 pub mod laws;
 pub mod layout;
@@ -166,6 +167,9 @@ pub struct BrokerInfo {
 #[async_trait]
 pub trait Broker: Publisher + Subscriber {
     /// Declares exchanges, queues and bindings. Declaring what exists changes nothing; nothing is ever deleted.
+    ///
+    /// A queue that exists with another delivery limit is no conflict: a release that changes the limit runs beside the
+    /// one before. The queue takes the new limit, or keeps its own where the broker cannot change it.
     async fn declare(&self, topology: &Topology) -> Result<(), BrokerError>;
 
     /// The status of each queue, in the order asked.

@@ -3,10 +3,12 @@
 //! The values are AMQP 0-9-1's. Both brokers take them; the generated RabbitMQ definitions and the documentation are
 //! projections of them.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use event::HeaderValue;
 use serde::Serialize;
 
 macro_rules! name {
@@ -59,6 +61,8 @@ impl ExchangeName {
 pub enum ExchangeKind {
     /// To everything that is bound.
     Fanout,
+    /// To what is bound with the same routing key.
+    Direct,
     /// To what is bound with a pattern that matches the routing key: see [`topic_matches`].
     Topic,
 }
@@ -87,6 +91,28 @@ pub struct Queue {
     pub dead_letter_exchange: Option<ExchangeName>,
 }
 
+impl Queue {
+    /// What RabbitMQ is asked for: a quorum queue that refuses what it has no room for, and that keeps a dead letter
+    /// until its destination has it.
+    pub fn arguments(&self) -> BTreeMap<&'static str, HeaderValue> {
+        let mut arguments = BTreeMap::from([
+            ("x-queue-type", "quorum".into()),
+            ("x-delivery-limit", i64::from(self.delivery_limit).into()),
+            ("x-overflow", "reject-publish".into()),
+        ]);
+        if let Some(exchange) = &self.dead_letter_exchange {
+            arguments.insert("x-dead-letter-exchange", exchange.as_str().into());
+            arguments.insert("x-dead-letter-strategy", "at-least-once".into());
+        }
+        if let Some(ttl) = self.message_ttl {
+            // RabbitMQ takes at most 2^32 - 1 milliseconds, some 49 days, and says so itself.
+            let ttl_ms = i64::try_from(ttl.as_millis()).unwrap_or(i64::MAX);
+            arguments.insert("x-message-ttl", ttl_ms.into());
+        }
+        arguments
+    }
+}
+
 /// What a binding leads to.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -104,7 +130,7 @@ pub struct Binding {
     pub exchange: ExchangeName,
     /// What it leads to.
     pub destination: Destination,
-    /// The pattern; a fanout exchange ignores it.
+    /// The key or pattern; a fanout exchange ignores it.
     pub routing_key: String,
 }
 
@@ -141,7 +167,34 @@ pub fn topic_matches(pattern: &str, routing_key: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::topic_matches;
+    use super::*;
+
+    #[test]
+    fn a_queue_is_a_quorum_queue_that_loses_nothing() {
+        let mut queue = Queue {
+            name: QueueName::new("ledger"),
+            delivery_limit: 20,
+            message_ttl: None,
+            dead_letter_exchange: None,
+        };
+        let check = |queue: &Queue, expect: &[(&'static str, HeaderValue)]| {
+            assert_eq!(queue.arguments(), expect.iter().cloned().collect::<BTreeMap<_, _>>());
+        };
+        let plain = [
+            ("x-queue-type", "quorum".into()),
+            ("x-delivery-limit", 20.into()),
+            ("x-overflow", "reject-publish".into()),
+        ];
+        check(&queue, &plain);
+        queue.dead_letter_exchange = Some(ExchangeName::new("dead"));
+        queue.message_ttl = Some(Duration::from_secs(5));
+        let dead_lettering = [
+            ("x-dead-letter-exchange", "dead".into()),
+            ("x-dead-letter-strategy", "at-least-once".into()),
+            ("x-message-ttl", 5_000.into()),
+        ];
+        check(&queue, &[plain.as_slice(), &dead_lettering].concat());
+    }
 
     #[test]
     fn a_pattern_matches_as_amqp_says() {

@@ -128,7 +128,7 @@ async fn read_books(state: &ConsoleState, day: &str) -> Result<Option<Reconcilia
 async fn waiting(state: &ConsoleState) -> Result<BTreeMap<String, u64>, Refusal> {
     let fixed = crate::queues::FIXED.iter().map(|(name, _)| (*name).to_owned());
     let consumers = state.consumers.iter().map(|(name, _)| (*name).to_owned());
-    let retry = RetryDelay::ALL.into_iter().map(|delay| format!("retry.{delay}"));
+    let retry = RetryDelay::ALL.into_iter().map(|delay| format!("wait.{delay}"));
     let names: Vec<String> = fixed.chain(consumers).chain(retry).collect();
     let queues: Vec<_> = names.iter().map(|name| state.layout.queue(name)).collect();
     let statuses = state.broker.queues(&queues).await?;

@@ -40,9 +40,9 @@ pub(crate) const FIXED: [(&str, &str); 6] = [
 pub(crate) async fn queues(State(state): State<ConsoleState>) -> Result<Json<List<QueueRow>>, Refusal> {
     let named = state.consumers.iter().chain(&FIXED);
     let named = named.map(|(name, purpose)| (state.layout.queue(name), (*purpose).to_owned()));
-    let retry = RetryDelay::ALL.into_iter().map(|delay| {
-        (state.layout.queue(format_args!("retry.{delay}")), format!("waits {delay} before it is tried again"))
-    });
+    let retry = RetryDelay::ALL
+        .into_iter()
+        .map(|delay| (state.layout.wait_queue(delay), format!("waits {delay} before it is tried again")));
     let (names, purposes): (Vec<_>, Vec<_>) = named.chain(retry).unzip();
     let statuses = state.broker.queues(&names).await?;
     let row = |(status, purpose): (broker::QueueStatus, String)| QueueRow {

@@ -261,7 +261,7 @@ async fn what_came_in_is_shown_with_what_became_of_it() {
     let ready = |name: &str| queues.iter().find(|queue| queue["name"] == name).map(|queue| &queue["ready"]);
     assert_eq!(ready("test.receivables"), Some(&json!(1)));
     assert_eq!(ready("test.ledger"), Some(&json!(0)));
-    assert_eq!(ready("test.retry.24h"), Some(&json!(0)));
+    assert_eq!(ready("test.wait.24h"), Some(&json!(0)));
 }
 
 #[tokio::test]

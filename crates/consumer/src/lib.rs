@@ -6,7 +6,7 @@
 //! ```text
 //! queue ──batch──▶ one transaction: claim in the inbox ▸ handle each ▸ commit ──▶ ack together
 //!                        │ one fails: roll back, then one by one
-//!                        ├── Transient ──▶ retry.<delay>, confirmed ──▶ ack
+//!                        ├── Transient ──▶ wait.<delay>, confirmed ──▶ ack
 //!                        ├── Permanent, or the last attempt ──▶ dead, confirmed ──▶ ack
 //!                        └── database away ──▶ hold, wait, try the same again; no attempt is counted
 //! ```

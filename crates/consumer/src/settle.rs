@@ -99,7 +99,7 @@ impl Settlement {
         match self.policy.delay(before).filter(|_| !permanent) {
             Some(delay) => {
                 message.expiration = self.policy.shortened(delay, random());
-                // The retry queue dead-letters to the default exchange: the routing key is the way back.
+                // The exchange `requeue` takes it back by this routing key.
                 self.broker.publish(&self.layout.retry(delay), self.queue.as_str(), message).await?;
                 Ok(Sent::Retry(delay))
             }

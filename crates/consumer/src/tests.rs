@@ -256,7 +256,7 @@ async fn while_the_database_is_away_no_attempt_is_spent() {
     timeout(PATIENCE, status.wait_for(|status| matches!(status, Status::Paused(_)))).await.unwrap().unwrap();
     setup.has_effects("order", 5).await;
     timeout(PATIENCE, status.wait_for(|status| *status == Status::Running)).await.unwrap().unwrap();
-    assert_eq!(setup.ready("retry.1s").await + setup.ready("dead").await, 0);
+    assert_eq!(setup.ready("wait.1s").await + setup.ready("dead").await, 0);
 }
 
 /// The embedded broker, that takes no dead letters for a while.
@@ -369,7 +369,7 @@ async fn an_event_that_another_transaction_is_in_the_way_of_stands_back_and_spen
     let _running = tokio::spawn(setup.consumer(&handler).run(setup.stop.clone()));
     setup.has_effects("good", 2).await;
     setup.has_effects("conflict", 1).await;
-    assert_eq!(setup.ready("retry.1s").await + setup.ready("dead").await, 0);
+    assert_eq!(setup.ready("wait.1s").await + setup.ready("dead").await, 0);
 }
 
 #[tokio::test]

@@ -36,6 +36,10 @@ pub mod header {
     /// Every failed attempt, the oldest first, as a JSON array of `{"attempt", "at", "error"}`; the last 20 are kept. It
     /// stays when a dead letter is sent again.
     pub const HISTORY: &str = "malote_history";
+    /// On what a broker gave up by itself: the queue that it was in, or was to go to.
+    pub const DEATH_QUEUE: &str = "malote_death_queue";
+    /// Why a broker gave it up: `delivery_limit`, or `missing_queue` if its queue was gone when its wait was over.
+    pub const DEATH_REASON: &str = "malote_death_reason";
     /// On what was sent again: the id of the job that did.
     pub const JOB: &str = "malote_job";
     /// On what was sent again to one consumer alone: its name.

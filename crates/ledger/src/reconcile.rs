@@ -294,7 +294,7 @@ async fn in_no_queue(
     waiting: &BTreeMap<String, u64>,
     differences: &mut Vec<Difference>,
 ) -> Result<(), StoreError> {
-    if waiting.keys().any(|queue| queue.starts_with("retry.")) {
+    if waiting.keys().any(|queue| queue.starts_with("wait.")) {
         return Ok(());
     }
     let text = format!(

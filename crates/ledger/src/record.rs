@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use broker::death;
 use consumer::{Consumer, Failure, Recorder, Runtime, Subscription};
 use event::{Event, EventId, Message, SourceName, header};
 use serde::Deserialize;
@@ -205,30 +206,30 @@ pub(crate) struct DeadLetters {
     pub(crate) prefix: String,
 }
 
-/// RabbitMQ's headers on a message that the broker itself dead-lettered; the embedded broker writes the second.
-const DEATH_QUEUES: [&str; 2] = ["x-last-death-queue", "x-first-death-queue"];
-
 impl DeadLetters {
-    /// Who gave up and why. A message that the runtime did not give up was given up by the broker: it came back
-    /// unsettled more often than its queue allows.
+    /// Who gave up and why. What the runtime did not give up, the broker did.
     fn verdict(&self, message: &Message) -> (String, String) {
         let error = message.text(header::ERROR);
-        let death_queues = DEATH_QUEUES
-            .iter()
-            .filter_map(|name| message.text(name)?.strip_prefix(&self.prefix))
-            .filter(|queue| !queue.starts_with("retry."));
-        // The queue of a first death is a retry's where an attempt failed before: then the retry says whose it was.
-        let consumer =
-            message.text(header::CONSUMER).into_iter().chain(death_queues).next().unwrap_or("unknown");
+        let death_queue = message.text(header::DEATH_QUEUE);
+        let consumer = message
+            .text(header::CONSUMER)
+            .or_else(|| death_queue?.strip_prefix(&self.prefix))
+            .unwrap_or("unknown")
+            .replace(char::is_whitespace, "_");
         if message.text(header::GIVEN_UP_AT).is_some() {
-            return (consumer.replace(char::is_whitespace, "_"), error.unwrap_or_default().to_owned());
+            return (consumer, error.unwrap_or_default().to_owned());
         }
-        let mut text = "it came back unsettled more often than the delivery limit of its queue".to_owned();
+        let mut text = match (message.text(header::DEATH_REASON), death_queue) {
+            (Some(death::MISSING_QUEUE), Some(queue)) => {
+                format!("its queue {queue} did not exist when its wait was over")
+            }
+            _ => "it came back unsettled more often than the delivery limit of its queue".to_owned(),
+        };
         if let Some(error) = error {
             text.push_str("; the attempt before failed: ");
             text.push_str(error);
         }
-        (consumer.replace(char::is_whitespace, "_"), text)
+        (consumer, text)
     }
 }
 

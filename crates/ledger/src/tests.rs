@@ -394,7 +394,8 @@ async fn what_is_no_event_is_refused_as_an_event_and_filed_as_a_dead_letter() {
     let mut foreign = invoice().to_message();
     foreign.message_id = "7".to_owned();
     foreign.headers.remove("cloudEvents_source");
-    foreign.headers.insert("x-first-death-queue".to_owned(), "test.invoices".into());
+    foreign.headers.insert(header::DEATH_QUEUE.to_owned(), "test.invoices".into());
+    foreign.headers.insert(header::DEATH_REASON.to_owned(), "delivery_limit".into());
     let recorder = Events { subscriptions: vec![] };
     for recorder in [&recorder as &dyn Recorder, &Unrouted] {
         let refused = record(&store, recorder, &[invoice().to_message(), foreign.clone()]).await;
@@ -420,7 +421,8 @@ async fn what_the_broker_gives_up_after_a_retry_is_still_its_consumers() {
     let (store, _folder) = fresh().await;
     let mut message = dead_message(&invoice(), "invoices", 2, "2026-11-22T12:00:00Z");
     message.headers.remove(header::GIVEN_UP_AT);
-    message.headers.insert("x-first-death-queue".to_owned(), "test.retry.1s".into());
+    message.headers.insert(header::DEATH_QUEUE.to_owned(), "test.invoices".into());
+    message.headers.insert(header::DEATH_REASON.to_owned(), "delivery_limit".into());
     file(&store, &[message]).await;
     let mut connection = store.read().await.unwrap();
     let letters = dead(&mut connection, &DeadFilter::default(), &Page::first(10)).await.unwrap().items;
@@ -429,6 +431,39 @@ async fn what_the_broker_gives_up_after_a_retry_is_still_its_consumers() {
         letters[0].error.ends_with("; the attempt before failed: attempt 2 failed"),
         "{}",
         letters[0].error
+    );
+}
+
+#[tokio::test]
+async fn a_retry_whose_queue_is_gone_is_filed_with_its_consumer_its_attempts_and_why() {
+    let (store, _folder) = fresh().await;
+    let mut retry = dead_message(&invoice(), "refunds", 3, "2026-11-22T12:00:00Z");
+    retry.headers.remove(header::GIVEN_UP_AT);
+    // The ledger's own queue was deleted: no consumer is named.
+    let mut record = retry.clone();
+    record.message_id = EventId::generate().to_string();
+    record.headers.retain(|name, _| name.starts_with(header::CLOUD_EVENTS));
+    for (message, queue) in [(&mut retry, "test.refunds"), (&mut record, "test.ledger")] {
+        message.headers.insert(header::DEATH_QUEUE.to_owned(), queue.into());
+        message.headers.insert(header::DEATH_REASON.to_owned(), "missing_queue".into());
+    }
+    file(&store, &[retry, record]).await;
+    let mut connection = store.read().await.unwrap();
+    let mut letters = dead(&mut connection, &DeadFilter::default(), &Page::first(10)).await.unwrap().items;
+    letters.sort_by(|one, other| one.consumer.cmp(&other.consumer));
+    let told: Vec<_> =
+        letters.iter().map(|letter| (&*letter.consumer, letter.attempts, &*letter.error)).collect();
+    assert_eq!(
+        told,
+        [
+            ("ledger", 0, "its queue test.ledger did not exist when its wait was over"),
+            (
+                "refunds",
+                3,
+                "its queue test.refunds did not exist when its wait was over; the attempt before failed: attempt 3 \
+                 failed"
+            ),
+        ]
     );
 }
 

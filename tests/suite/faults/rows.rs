@@ -149,7 +149,7 @@ async fn queue_deleted(servers: &Servers) -> Result<Trial> {
     let (broker, store) = (servers.rabbitmq.url(&vhost), servers.postgres.url(&database));
     let mut product = Product::configured(&broker, &store, QUICK)?;
     start(&mut product).await?;
-    servers.rabbitmq.rabbitmqctl("delete_queue", &["--vhost", &vhost, "retry.1h"])?;
+    servers.rabbitmq.rabbitmqctl("delete_queue", &["--vhost", &vhost, "wait.1h"])?;
     servers.rabbitmq.rabbitmqctl("delete_queue", &["--vhost", &vhost, "receivables"])?;
     let started = std::time::Instant::now();
     while !servers.rabbitmq.queues(&vhost)?.iter().any(|(name, _)| name == "receivables") {

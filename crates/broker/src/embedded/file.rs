@@ -11,19 +11,19 @@ use std::time::Duration;
 use bytes::Bytes;
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, params};
 
-use super::{Contents, OpenError};
+use super::{Contents, OpenError, upgrade};
 use crate::{Binding, Destination, Exchange, ExchangeKind, ExchangeName, Queue, QueueName};
 
 /// `malo`: tells the file from other SQLite files.
 const APPLICATION_ID: i64 = 0x6d61_6c6f;
 
 /// The schema below.
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
 
 const SCHEMA: &str = "
     CREATE TABLE exchange (
         name TEXT PRIMARY KEY,
-        kind TEXT NOT NULL CHECK (kind IN ('fanout', 'topic')),
+        kind TEXT NOT NULL CHECK (kind IN ('fanout', 'direct', 'topic')),
         alternate TEXT
     ) WITHOUT ROWID;
     -- The messages of queue N are in table queue_N. `handed_out` is the highest id that a consumer ever had.
@@ -146,6 +146,7 @@ impl File {
         let tables = number("SELECT count(*) FROM sqlite_schema").map_err(sqlite)?;
         match (application, version, tables) {
             (APPLICATION_ID, VERSION, _) => file.configure().map_err(sqlite)?,
+            (APPLICATION_ID, 1, _) => file.configure().and_then(|()| file.upgrade()).map_err(sqlite)?,
             (0, 0, 0) => file.configure().and_then(|()| file.create()).map_err(sqlite)?,
             (APPLICATION_ID, found, _) => {
                 return Err(OpenError::Version { path: path.to_owned(), found, supported: VERSION });
@@ -177,6 +178,13 @@ impl File {
         self.begin()?;
         self.connection.execute_batch(SCHEMA)?;
         self.connection.pragma_update(None, "application_id", APPLICATION_ID)?;
+        self.connection.pragma_update(None, "user_version", VERSION)?;
+        self.commit()
+    }
+
+    fn upgrade(&self) -> rusqlite::Result<()> {
+        self.begin()?;
+        upgrade::from_1(&self.connection)?;
         self.connection.pragma_update(None, "user_version", VERSION)?;
         self.commit()
     }
@@ -232,6 +240,7 @@ impl File {
     pub fn insert_exchange(&self, exchange: &Exchange) -> rusqlite::Result<()> {
         let kind = match exchange.kind {
             ExchangeKind::Fanout => "fanout",
+            ExchangeKind::Direct => "direct",
             ExchangeKind::Topic => "topic",
         };
         self.write(
@@ -279,11 +288,20 @@ impl File {
         Ok(StoredQueue { queue, table: Table::new(number), length: 0, highest_id: 0 })
     }
 
+    /// Changes the delivery limit of a queue.
+    pub fn limit_deliveries(&self, table: &Table, delivery_limit: u32) -> rusqlite::Result<()> {
+        self.write(
+            "UPDATE queue SET delivery_limit = ?2 WHERE number = ?1",
+            params![table.number, delivery_limit],
+        )
+    }
+
     /// Every exchange.
     pub fn exchanges(&self) -> rusqlite::Result<Vec<Exchange>> {
         let mut statement = self.connection.prepare("SELECT name, kind, alternate FROM exchange")?;
         let rows = statement.query_map([], |row| {
             let kind = match row.get_ref(1)?.as_str()? {
+                "direct" => ExchangeKind::Direct,
                 "topic" => ExchangeKind::Topic,
                 _ => ExchangeKind::Fanout,
             };

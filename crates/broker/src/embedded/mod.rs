@@ -25,7 +25,7 @@ use self::state::State;
 use self::writer::{Clock, Command, Writer};
 use crate::{
     Broker, BrokerError, BrokerInfo, Cause, Deliveries, Delivery, DeliveryTag, ExchangeName, PublishError,
-    Publisher, QueueName, QueueStatus, Subscriber, Topology,
+    Publisher, QueueName, QueueStatus, Subscriber, Topology, death,
 };
 
 mod file;
@@ -35,6 +35,7 @@ mod routes;
 mod state;
 #[cfg(test)]
 mod tests;
+mod upgrade;
 mod writer;
 
 /// Why the embedded broker did not open.
@@ -312,7 +313,8 @@ impl Deliveries for Subscription {
     async fn next(&mut self) -> Result<Delivery, BrokerError> {
         let Handed { id, redelivered, routing_key, properties, body } =
             self.deliveries.recv().await.ok_or_else(|| unavailable(Ended))?;
-        let message = properties::read(&properties, body).map_err(unavailable)?;
+        let mut message = properties::read(&properties, body).map_err(unavailable)?;
+        death::tell(&mut message, &self.queue, &routing_key);
         let tag = id.cast_unsigned();
         self.held.insert(tag);
         Ok(Delivery { tag, redelivered, routing_key, message })

@@ -7,8 +7,9 @@ use bytes::Bytes;
 use event::{HeaderValue, Message};
 use serde::{Deserialize, Serialize};
 
-/// The headers that RabbitMQ gives a dead letter, those with plain text in them.
-const LAST_DEATH_QUEUE: &str = "x-last-death-queue";
+use crate::death;
+
+/// More headers that RabbitMQ gives a dead letter, those with plain text in them.
 const FIRST_DEATH_QUEUE: &str = "x-first-death-queue";
 const FIRST_DEATH_REASON: &str = "x-first-death-reason";
 
@@ -49,15 +50,19 @@ fn text(properties: &Properties<'_>) -> String {
     serde_json::to_string(properties).expect("text, numbers and a map with text keys are JSON")
 }
 
-/// The properties of a message.
+/// The properties of a message, without the headers of a broker.
 pub(super) fn write(message: &Message) -> String {
+    let mut headers = Cow::Borrowed(&message.headers);
+    if headers.keys().any(|name| death::is_of_broker(name)) {
+        headers.to_mut().retain(|name, _| !death::is_of_broker(name));
+    }
     text(&Properties {
         message_id: message.message_id.as_str().into(),
         r#type: message.r#type.as_str().into(),
         timestamp: message.timestamp,
         content_type: message.content_type.as_str().into(),
         app_id: message.app_id.as_str().into(),
-        headers: Cow::Borrowed(&message.headers),
+        headers,
     })
 }
 
@@ -85,16 +90,18 @@ pub(super) fn message_id(properties: &str) -> String {
 }
 
 /// The properties of a dead letter: the same, with the queues of its first and its last death in the headers, and why
-/// it died first.
+/// it died there.
 pub(super) fn bury(properties: &str, queue: &str, death: Death) -> String {
+    let reason = death.reason();
     let Ok(mut parsed) = serde_json::from_str::<Properties<'_>>(properties) else {
         return properties.to_owned();
     };
     let headers = parsed.headers.to_mut();
-    headers.insert(LAST_DEATH_QUEUE.to_owned(), queue.into());
+    headers.insert(death::LAST_QUEUE.to_owned(), queue.into());
+    headers.insert(death::LAST_REASON.to_owned(), reason.into());
     if !headers.contains_key(FIRST_DEATH_QUEUE) {
         headers.insert(FIRST_DEATH_QUEUE.to_owned(), queue.into());
-        headers.insert(FIRST_DEATH_REASON.to_owned(), death.reason().into());
+        headers.insert(FIRST_DEATH_REASON.to_owned(), reason.into());
     }
     text(&parsed)
 }

@@ -134,6 +134,15 @@ impl QueueState {
         }
     }
 
+    /// Changes the delivery limit.
+    pub fn limit_deliveries(&mut self, file: &File, limit: u32) -> rusqlite::Result<()> {
+        if self.queue.delivery_limit != limit {
+            file.limit_deliveries(&self.table, limit)?;
+            self.queue.delivery_limit = limit;
+        }
+        Ok(())
+    }
+
     /// Appends a message.
     pub fn append(
         &mut self,

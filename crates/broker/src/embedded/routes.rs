@@ -115,6 +115,7 @@ impl Routes {
         while let Some(node) = open.pop().and_then(|name| self.exchanges.get(name)) {
             let takes = |binding: &&Binding| match node.exchange.kind {
                 ExchangeKind::Fanout => true,
+                ExchangeKind::Direct => binding.routing_key == routing_key,
                 ExchangeKind::Topic => topic_matches(&binding.routing_key, routing_key),
             };
             let mut taken = false;

@@ -120,10 +120,13 @@ impl State {
             }
         }
         for queue in &topology.queues {
-            if self.routes.queue(&queue.name).is_none() {
-                let stored = file.insert_queue(queue.clone())?;
-                self.routes.add_queue(queue.name.clone(), self.queues.len());
-                self.queues.push(QueueState::new(stored, now));
+            match self.routes.queue(&queue.name) {
+                Some(index) => self.queues[index].limit_deliveries(file, queue.delivery_limit)?,
+                None => {
+                    let stored = file.insert_queue(queue.clone())?;
+                    self.routes.add_queue(queue.name.clone(), self.queues.len());
+                    self.queues.push(QueueState::new(stored, now));
+                }
             }
         }
         for binding in &topology.bindings {
@@ -387,11 +390,11 @@ impl State {
     }
 }
 
-/// Whether a declared queue is the existing one; times to live count in whole milliseconds.
+/// Whether a declared queue is the existing one, as far as a queue cannot change; times to live count in whole
+/// milliseconds.
 fn same_queue(existing: &Queue, declared: &Queue) -> bool {
-    let Queue { name, delivery_limit, message_ttl, dead_letter_exchange } = declared;
+    let Queue { name, delivery_limit: _, message_ttl, dead_letter_exchange } = declared;
     existing.name == *name
-        && existing.delivery_limit == *delivery_limit
         && existing.message_ttl.map(|ttl| ttl.as_millis()) == message_ttl.map(|ttl| ttl.as_millis())
         && existing.dead_letter_exchange == *dead_letter_exchange
 }

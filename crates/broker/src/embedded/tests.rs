@@ -371,3 +371,70 @@ async fn the_log_stays_bounded_while_consumers_keep_up() {
         assert!(length < 40 * 1024 * 1024, "{name} has {length} bytes");
     }
 }
+
+/// Makes a file what version 1 wrote, with what waits in it: no direct exchange, and retry queues named `retry.<delay>`
+/// that dead-letter to the default exchange.
+fn downgrade_to_1(directory: &TempDir, prefix: &str) {
+    let connection = rusqlite::Connection::open(directory.path().join("broker.db")).unwrap();
+    let (requeue, wait, retry) =
+        (format!("{prefix}requeue"), format!("{prefix}wait."), format!("{prefix}retry."));
+    for (text, values) in [
+        ("DELETE FROM exchange WHERE name = ?1", vec![&requeue]),
+        ("DELETE FROM binding WHERE exchange = ?1", vec![&requeue]),
+        ("UPDATE exchange SET name = replace(name, ?1, ?2)", vec![&wait, &retry]),
+        (
+            "UPDATE binding SET exchange = replace(exchange, ?1, ?2), destination = replace(destination, ?1, ?2)",
+            vec![&wait, &retry],
+        ),
+        (
+            "UPDATE queue SET name = replace(name, ?1, ?2), delivery_limit = 20, \
+             dead_letter_exchange = iif(message_ttl_ms IS NULL, dead_letter_exchange, '')",
+            vec![&wait, &retry],
+        ),
+    ] {
+        connection.execute(text, rusqlite::params_from_iter(values)).unwrap();
+    }
+    connection
+        .execute_batch(
+            "CREATE TABLE exchange_1 (name TEXT PRIMARY KEY, kind TEXT NOT NULL CHECK (kind IN ('fanout', 'topic')), \
+             alternate TEXT) WITHOUT ROWID;
+             INSERT INTO exchange_1 SELECT name, kind, alternate FROM exchange;
+             DROP TABLE exchange; ALTER TABLE exchange_1 RENAME TO exchange; PRAGMA user_version = 1;",
+        )
+        .unwrap();
+}
+
+#[tokio::test]
+async fn a_file_of_version_1_becomes_the_topology_of_today_and_keeps_what_waits() {
+    let directory = TempDir::new().unwrap();
+    // A prefix that looks like a name.
+    let layout = crate::Layout::new("retry.1s.");
+    let work = crate::layout::WorkQueue { consumer: "work".to_owned(), topics: Vec::new() };
+    let topology = layout.topology(&[], &[work]);
+    let broker = open_in(&directory);
+    broker.declare(&topology).await.unwrap();
+    let wait = layout.retry(crate::layout::RetryDelay::S1);
+    for queue in ["gone", "work"] {
+        broker.publish(&wait, layout.queue(queue).as_str(), message(queue)).await.unwrap();
+    }
+    put(&broker, "retry.1s.work", "held").await.unwrap();
+    broker.close().await;
+    downgrade_to_1(&directory, "retry.1s.");
+
+    // What is due finds its way before anything is declared.
+    let broker = open_in(&directory);
+    let mut deliveries = subscribe(&broker, "retry.1s.work").await;
+    assert_eq!(next(&mut deliveries).await.message.message_id, "held");
+    assert_eq!(next(&mut deliveries).await.message.message_id, "work");
+    let letter = next(&mut subscribe(&broker, "retry.1s.dead").await).await;
+    assert_eq!(letter.message.message_id, "gone");
+    assert_eq!(letter.message.text(event::header::DEATH_REASON), Some(crate::death::MISSING_QUEUE));
+    drop(deliveries);
+    broker.declare(&topology).await.unwrap();
+    // The new limit is in force: more than 20 returns.
+    for _ in 0..25 {
+        next(&mut subscribe(&broker, "retry.1s.work").await).await;
+    }
+    broker.close().await;
+    open_in(&directory).declare(&topology).await.unwrap();
+}

@@ -129,7 +129,7 @@ pub async fn a_delayed_message_survives_a_crash(instance: &dyn Instance) {
     const DELAY: Duration = Duration::from_secs(1);
     let (broker, names) = (instance.broker().await, Names::new());
     Declaration::new(&names).queue("work").declare(&broker).await;
-    declare_wait(&broker, &names, DELAY).await;
+    declare_wait(&broker, &names, DELAY, &["work"]).await;
     let start = Instant::now();
     publish(&broker, &names.exchange("wait"), names.queue("work").as_str(), "late").await;
     instance.crash().await;

@@ -6,7 +6,7 @@ use super::{
     Declaration, Instance, Names, PATIENCE, await_ready, drain, numbered, plain_queue, publish, put,
     subscribe, take,
 };
-use crate::{BrokerError, Exchange, ExchangeKind, Queue, Topology};
+use crate::{BrokerError, DynBroker, Exchange, ExchangeKind, Queue, Topology};
 
 /// Declaring what exists changes nothing and harms no message; a later declaration may add to an earlier one.
 pub async fn declaring_twice_changes_nothing(instance: &dyn Instance) {
@@ -54,6 +54,26 @@ pub async fn a_conflicting_declaration_is_refused(instance: &dyn Instance) {
     publish(&broker, &names.exchange("exchange"), "order.created", "m0").await;
     let mut deliveries = subscribe(&broker, &names.queue("queue"), 10).await;
     assert_eq!(drain(&mut deliveries, 1).await, ["m0"]);
+}
+
+/// A queue that exists with another delivery limit is no conflict, whichever limit is in force afterwards: two releases
+/// may declare it in turn, and nothing in it is lost.
+pub async fn another_delivery_limit_is_no_conflict(instance: &dyn Instance) {
+    let (broker, names) = (instance.broker().await, Names::new());
+    let declare = async |broker: &DynBroker, delivery_limit| {
+        let queue = |name| Queue { delivery_limit, ..plain_queue(names.queue(name)) };
+        let topology = Topology { queues: vec![queue("one"), queue("other")], ..Topology::default() };
+        broker.declare(&topology).await.expect("it is no conflict");
+    };
+    declare(&broker, 20).await;
+    put(&broker, &names.queue("one"), "m0").await;
+    let newer = instance.broker().await;
+    declare(&newer, 30).await;
+    declare(&newer, 30).await;
+    put(&newer, &names.queue("one"), "m1").await;
+    declare(&broker, 20).await;
+    let mut deliveries = subscribe(&broker, &names.queue("one"), 10).await;
+    assert_eq!(drain(&mut deliveries, 2).await, ["m0", "m1"]);
 }
 
 /// The status of a queue counts its consumers and what is ready, not what is with a consumer.

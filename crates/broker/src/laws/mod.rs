@@ -51,6 +51,7 @@ macro_rules! broker_laws {
     ($instance:expr, crashing: $own:expr) => {
         $crate::broker_laws! { @on $instance =>
             a_topic_exchange_routes_as_amqp_says
+            a_direct_exchange_routes_by_the_whole_key
             a_chain_of_exchanges_reaches_each_queue_once
             what_no_binding_takes_goes_to_the_alternate_exchange_only
             what_nothing_takes_is_unroutable
@@ -72,8 +73,12 @@ macro_rules! broker_laws {
             an_own_expiration_shortens_the_delay
             a_delay_is_at_least_the_asked_one
             a_retried_message_takes_nothing_else_with_it
+            retries_for_a_missing_queue_become_dead_letters_and_hold_up_no_other
+            what_is_published_again_tells_of_no_earlier_death
+            the_broker_tells_which_queue_gave_a_message_up
             declaring_twice_changes_nothing
             a_conflicting_declaration_is_refused
+            another_delivery_limit_is_no_conflict
             the_status_counts_what_is_ready
             the_broker_says_who_it_is
         }

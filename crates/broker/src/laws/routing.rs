@@ -52,6 +52,30 @@ pub async fn a_topic_exchange_routes_as_amqp_says(instance: &dyn Instance) {
     }
 }
 
+/// A direct exchange takes the whole routing key and no patterns; what no key takes goes to its alternate exchange.
+pub async fn a_direct_exchange_routes_by_the_whole_key(instance: &dyn Instance) {
+    let (broker, names) = (instance.broker().await, Names::new());
+    Declaration::new(&names)
+        .fanout("other")
+        .exchange("requeue", ExchangeKind::Direct, Some("other"))
+        .queue("work")
+        .queue("other")
+        .bind("requeue", "work", "work.one")
+        .bind("requeue", "work", "work.*")
+        .bind("other", "other", "")
+        .declare(&broker)
+        .await;
+    for key in ["work.one", "work.two", "work", "work.*"] {
+        publish(&broker, &names.exchange("requeue"), key, key).await;
+    }
+    let mut work = subscribe(&broker, &names.queue("work"), 10).await;
+    let mut other = subscribe(&broker, &names.queue("other"), 10).await;
+    assert_eq!(drain(&mut work, 2).await, ["work.one", "work.*"]);
+    assert_eq!(drain(&mut other, 2).await, ["work.two", "work"]);
+    nothing_arrives(&mut work).await;
+    nothing_arrives(&mut other).await;
+}
+
 /// A fanout exchange and a topic exchange bound to it route on with the same routing key, and a queue gets a message
 /// once however many bindings lead there.
 pub async fn a_chain_of_exchanges_reaches_each_queue_once(instance: &dyn Instance) {

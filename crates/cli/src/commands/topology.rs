@@ -1,10 +1,9 @@
 //! `malote topology`: what is declared, in four forms, and declaring it.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use broker::{Destination, Queue, Topology};
+use broker::{Destination, Topology};
 use broker_rabbitmq::AmqpUrl;
 use event::Topic;
 use serde_json::{Value, json};
@@ -70,11 +69,7 @@ fn tables(topology: &Topology) -> String {
     let mut queues = Lines::new(&["Queue", "Delivery limit", "Waits", "Dead letters to"]);
     for queue in &topology.queues {
         let wait = queue.message_ttl.map(wait).unwrap_or_default();
-        let dead = match &queue.dead_letter_exchange {
-            Some(exchange) if exchange.as_str().is_empty() => "the work queue".to_owned(),
-            Some(exchange) => exchange.to_string(),
-            None => String::new(),
-        };
+        let dead = queue.dead_letter_exchange.as_ref().map(ToString::to_string).unwrap_or_default();
         queues.add_texts([queue.name.to_string(), queue.delivery_limit.to_string(), wait, dead]);
     }
     let mut bindings = Lines::new(&["From exchange", "To", "Routing key"]);
@@ -112,7 +107,7 @@ fn definitions(topology: &Topology, vhost: &str) -> Value {
     let queues = topology.queues.iter().map(|queue| {
         json!({
             "name": queue.name, "vhost": vhost, "durable": true, "auto_delete": false,
-            "arguments": queue_arguments(queue),
+            "arguments": queue.arguments(),
         })
     });
     let bindings = topology.bindings.iter().map(|binding| {
@@ -130,23 +125,6 @@ fn definitions(topology: &Topology, vhost: &str) -> Value {
         "queues": queues.collect::<Vec<_>>(),
         "bindings": bindings.collect::<Vec<_>>(),
     })
-}
-
-/// The same arguments that a queue is declared with, so that declaring it after an import changes nothing.
-fn queue_arguments(queue: &Queue) -> BTreeMap<&'static str, Value> {
-    let mut arguments = BTreeMap::from([
-        ("x-queue-type", json!("quorum")),
-        ("x-delivery-limit", json!(queue.delivery_limit)),
-        ("x-overflow", json!("reject-publish")),
-    ]);
-    if let Some(exchange) = &queue.dead_letter_exchange {
-        arguments.insert("x-dead-letter-exchange", json!(exchange));
-        arguments.insert("x-dead-letter-strategy", json!("at-least-once"));
-    }
-    if let Some(ttl) = queue.message_ttl {
-        arguments.insert("x-message-ttl", json!(u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX)));
-    }
-    arguments
 }
 
 /// The topic reference: every documented topic, what it means and who consumes it.
@@ -200,12 +178,12 @@ mod tests {
             queues.iter().find(|queue| queue["name"] == name).unwrap().clone()
         };
         assert_eq!(
-            queue("t.retry.5s"),
+            queue("t.wait.5s"),
             json!({
-                "name": "t.retry.5s", "vhost": "orders/eu", "durable": true, "auto_delete": false,
+                "name": "t.wait.5s", "vhost": "orders/eu", "durable": true, "auto_delete": false,
                 "arguments": {
-                    "x-queue-type": "quorum", "x-delivery-limit": 20, "x-overflow": "reject-publish",
-                    "x-dead-letter-exchange": "", "x-dead-letter-strategy": "at-least-once", "x-message-ttl": 5000,
+                    "x-queue-type": "quorum", "x-delivery-limit": 50_000, "x-overflow": "reject-publish",
+                    "x-dead-letter-exchange": "t.requeue", "x-dead-letter-strategy": "at-least-once", "x-message-ttl": 5000,
                 },
             })
         );

@@ -16,12 +16,14 @@ pub(crate) struct Outgoing {
 }
 
 /// Headers of the attempts so far, which begin anew; the history stays.
-const OF_ATTEMPTS: [&str; 10] = [
+const OF_ATTEMPTS: [&str; 12] = [
     header::ATTEMPT,
     header::ERROR,
     header::FIRST_FAILED_AT,
     header::CONSUMER,
     header::GIVEN_UP_AT,
+    header::DEATH_QUEUE,
+    header::DEATH_REASON,
     header::RECORD_ATTEMPT,
     header::RECORD_ERROR,
     header::TO_CONSUMER,

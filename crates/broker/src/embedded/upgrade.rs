@@ -1,0 +1,63 @@
+//! Brings a file of an earlier version up to date, in the transaction that gives it its new version.
+
+use std::collections::BTreeSet;
+
+use rusqlite::{Connection, params};
+
+use crate::Layout;
+use crate::layout::RetryDelay;
+
+const DIRECT_EXCHANGES: &str = "
+    ALTER TABLE exchange RENAME TO exchange_1;
+    CREATE TABLE exchange (
+        name TEXT PRIMARY KEY,
+        kind TEXT NOT NULL CHECK (kind IN ('fanout', 'direct', 'topic')),
+        alternate TEXT
+    ) WITHOUT ROWID;
+    INSERT INTO exchange (name, kind, alternate) SELECT name, kind, alternate FROM exchange_1;
+    DROP TABLE exchange_1;
+";
+
+/// Version 1 knew no direct exchanges: its retry queues dead-lettered to the default exchange. They become the ones of
+/// today with what waits in them. `requeue` is there at once: what is due at this start must find its way.
+pub(super) fn from_1(connection: &Connection) -> rusqlite::Result<()> {
+    connection.execute_batch(DIRECT_EXCHANGES)?;
+    let mut prefixes = BTreeSet::new();
+    for delay in RetryDelay::ALL {
+        let mut statement = connection
+            .prepare("SELECT name FROM queue WHERE dead_letter_exchange = '' AND message_ttl_ms = ?1")?;
+        let ttl_ms = i64::try_from(delay.duration().as_millis()).unwrap_or(i64::MAX);
+        let names = statement.query_map([ttl_ms], |row| row.get::<_, String>(0))?;
+        for name in names.collect::<rusqlite::Result<Vec<_>>>()? {
+            let Some(prefix) = name.strip_suffix(Layout::new("").former_wait(delay).0.as_str()) else {
+                continue;
+            };
+            let layout = Layout::new(prefix);
+            let wait = layout.wait_queue(delay);
+            connection.execute(
+                "UPDATE queue SET name = ?2, dead_letter_exchange = ?3 WHERE name = ?1",
+                params![name, wait.as_str(), layout.requeue().as_str()],
+            )?;
+            connection
+                .execute("UPDATE exchange SET name = ?2 WHERE name = ?1", params![name, wait.as_str()])?;
+            connection.execute(
+                "UPDATE binding SET exchange = ?2, destination = ?2 WHERE exchange = ?1 AND destination = ?1",
+                params![name, wait.as_str()],
+            )?;
+            prefixes.insert(prefix.to_owned());
+        }
+    }
+    for prefix in prefixes {
+        let layout = Layout::new(prefix.as_str());
+        connection.execute(
+            "INSERT INTO exchange (name, kind, alternate) VALUES (?1, 'direct', ?2)",
+            [layout.requeue().as_str(), layout.dead().as_str()],
+        )?;
+        connection.execute(
+            "INSERT INTO binding (exchange, kind, destination, routing_key) SELECT ?1, 'queue', name, name \
+             FROM queue WHERE message_ttl_ms IS NULL AND substr(name, 1, length(?2)) = ?2",
+            [layout.requeue().as_str(), prefix.as_str()],
+        )?;
+    }
+    Ok(())
+}
