@@ -117,22 +117,14 @@ pub fn machine() -> Section {
         let text = output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
         text.ok().filter(|text| !text.is_empty()).unwrap_or("?".to_owned())
     };
-    let postgres = harness::postgres_binaries().map(|folder| folder.join("postgres").display().to_string());
-    let rabbitmq = harness::rabbitmq_scripts().ok().and_then(|scripts| {
-        let name = scripts.parent()?.file_name()?.to_str()?.to_owned();
-        Some(name.rsplit('-').next()?.to_owned())
-    });
+    let versions = harness::versions(&harness::Root::from_env()).ok();
     let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
     let mut table = Table::new(&["what", "which"]);
     table.row(["processor".to_owned(), format!("{cores} × {}", of(&read("/proc/cpuinfo"), "model name"))]);
     table.row(["memory".to_owned(), of(&read("/proc/meminfo"), "MemTotal")]);
     table.row(["system".to_owned(), format!("Linux {}", read("/proc/sys/kernel/osrelease").trim())]);
     table.row(["compiler".to_owned(), said("rustc", &["--version"])]);
-    table.row(["RabbitMQ".to_owned(), rabbitmq.unwrap_or("?".to_owned())]);
-    table.row([
-        "PostgreSQL".to_owned(),
-        postgres.map(|program| said(&program, &["--version"])).unwrap_or("?".to_owned()),
-    ]);
+    table.row(["servers".to_owned(), versions.map_or("?".to_owned(), |versions| versions.to_string())]);
     Section {
         title: "Machine",
         text: "Shared with others: absolute figures move by a quarter from hour to hour, ratios of one run far less."

@@ -46,6 +46,8 @@ pub struct Product {
     ports: BTreeMap<String, u16>,
     /// What a process of this name has in its environment.
     environment: BTreeMap<String, Vec<(String, String)>>,
+    /// What the processes run that are started from here on.
+    binary: PathBuf,
     client: reqwest::Client,
     auth: BTreeMap<&'static str, Auth>,
 }
@@ -126,6 +128,7 @@ impl Product {
             processes: BTreeMap::new(),
             ports: BTreeMap::new(),
             environment: BTreeMap::new(),
+            binary: harness::malote_binary()?,
             client: reqwest::Client::builder().timeout(PATIENCE).build()?,
             auth,
         })
@@ -133,9 +136,14 @@ impl Product {
 
     /// A command of this installation, not started.
     pub fn command(&self, arguments: &[&str]) -> Result<Command> {
-        let mut command = Command::new(harness::malote_binary()?);
+        let mut command = Command::new(&self.binary);
         command.current_dir(self.folder.path()).args(["--config", "malote.toml"]).args(arguments);
         Ok(command)
+    }
+
+    /// From here on processes and commands are of this binary.
+    pub fn set_binary(&mut self, binary: PathBuf) {
+        self.binary = binary;
     }
 
     fn log(&self, name: &str) -> PathBuf {

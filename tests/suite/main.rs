@@ -10,5 +10,6 @@ mod main_job;
 mod outage;
 mod power_cut;
 mod store_laws;
+mod upgrade;
 
 use tests::product;

@@ -6,9 +6,11 @@
 use std::process::ExitCode;
 
 use clap::Parser;
+use harness::Release;
 
 mod bench;
 mod docs;
+mod reliability;
 mod report;
 mod test;
 mod tidy;
@@ -25,9 +27,14 @@ enum Command {
     Tidy,
     /// Runs every check and every test, with private RabbitMQ and PostgreSQL servers
     Test {
-        /// Runs the fault suite alone and in full, 10,000 events in each row, and writes docs/reliability.md
+        /// Runs the fault suite alone and in full, 10,000 events in each row, and writes its table into
+        /// docs/reliability.md
         #[arg(long, conflicts_with_all = ["filters", "arguments"])]
         faults: bool,
+        /// Runs the laws, the end-to-end tests and the fault suite, and none of the other checks, on the servers of
+        /// another Debian release: unpacked by debootstrap into target/servers (as root), and kept there
+        #[arg(long, value_enum, value_name = "RELEASE")]
+        servers: Option<Servers>,
         /// Runs only the tests whose names contain one of these, and none of the other checks. What follows `--`
         /// goes to the test programs (`cargo xtask test routes -- --nocapture`)
         #[arg(value_name = "FILTER")]
@@ -58,6 +65,24 @@ enum Command {
     Ci,
 }
 
+/// Whose servers the tests run on, other than the machine's own.
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Servers {
+    /// Debian 13: RabbitMQ 4.0 and PostgreSQL 17
+    Trixie,
+    /// Debian unstable: the newest RabbitMQ and PostgreSQL
+    Sid,
+}
+
+impl From<Servers> for Release {
+    fn from(servers: Servers) -> Self {
+        match servers {
+            Servers::Trixie => Self::Trixie,
+            Servers::Sid => Self::Sid,
+        }
+    }
+}
+
 fn main() -> ExitCode {
     match run(Command::parse()) {
         Ok(report) => report.finish(),
@@ -75,7 +100,12 @@ fn run(command: Command) -> anyhow::Result<Report> {
         Command::Tidy => {
             report.step("tidy", || tidy::check(&workspace));
         }
-        Command::Test { faults: true, .. } => test::faults(&workspace, &mut report),
+        Command::Test { faults: true, servers, .. } => {
+            test::faults(&workspace, &mut report, servers.map(Release::from));
+        }
+        Command::Test { servers: Some(servers), filters, arguments, .. } => {
+            test::on(&workspace, &mut report, servers.into(), &[filters, arguments].concat());
+        }
         Command::Test { filters, arguments, .. } if !(filters.is_empty() && arguments.is_empty()) => {
             test::some(&workspace, &mut report, &[filters, arguments].concat());
         }

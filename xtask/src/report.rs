@@ -11,7 +11,7 @@ pub struct Report {
 }
 
 struct Step {
-    name: &'static str,
+    name: String,
     elapsed: Duration,
     outcome: Outcome,
 }
@@ -24,12 +24,17 @@ enum Outcome {
 
 impl Report {
     /// Runs a step and keeps its outcome; true when it passed.
-    pub fn step(&mut self, name: &'static str, run: impl FnOnce() -> anyhow::Result<()>) -> bool {
+    pub fn step(&mut self, name: impl Into<String>, run: impl FnOnce() -> anyhow::Result<()>) -> bool {
         self.step_with(name, run).is_some()
     }
 
     /// Runs a step that yields what later steps need: `None` when it failed.
-    pub fn step_with<T>(&mut self, name: &'static str, run: impl FnOnce() -> anyhow::Result<T>) -> Option<T> {
+    pub fn step_with<T>(
+        &mut self,
+        name: impl Into<String>,
+        run: impl FnOnce() -> anyhow::Result<T>,
+    ) -> Option<T> {
+        let name = name.into();
         eprintln!("==> {name}");
         let start = Instant::now();
         let result = run();
@@ -46,8 +51,12 @@ impl Report {
     }
 
     /// Notes a step that could not run because of `reason`.
-    pub fn skip(&mut self, name: &'static str, reason: &'static str) {
-        self.steps.push(Step { name, elapsed: Duration::ZERO, outcome: Outcome::Skipped(reason) });
+    pub fn skip(&mut self, name: impl Into<String>, reason: &'static str) {
+        self.steps.push(Step {
+            name: name.into(),
+            elapsed: Duration::ZERO,
+            outcome: Outcome::Skipped(reason),
+        });
     }
 
     /// Prints the summary; the exit code is a success when every step passed.

@@ -4,53 +4,81 @@
 //! starts end with it: by its own hand, or by the harness's guard when it is interrupted or killed. What `cargo test`
 //! prints passes through untouched.
 
-use harness::Servers;
+use anyhow::Result;
+use harness::{DEBOOTSTRAP, Release, Root, Servers, Versions};
 
 use crate::report::Report;
 use crate::workspace::{Workspace, run};
-use crate::{bench, docs, tidy};
+use crate::{bench, docs, reliability, tidy};
+
+/// What runs on the servers of every release, beside the machine's own: the tests whose names contain one of these. The
+/// other black-box tests depend on the servers far less than they take time.
+const ON_EVERY_RELEASE: [&str; 3] = ["laws", "faults", "servers"];
 
 /// Every check and every test.
 pub fn all(workspace: &Workspace, report: &mut Report) {
-    let installed = report.step("install", || harness::ensure_installed(&[bench::VALGRIND]));
+    let installed = report.step("install", || harness::ensure_installed(&[bench::VALGRIND, DEBOOTSTRAP]));
     report.step("format", || run(&mut workspace.cargo(&["fmt", "--all", "--check"])));
     report.step("tidy", || tidy::check(workspace));
     report.step("lint", || {
         run(&mut workspace.cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))
     });
-    if !report.step("build", || workspace.build()) {
+    if !build(workspace, report) {
         report.skip("references", "the binary does not build");
         report.skip("tests", "the binary does not build");
         report.skip("bench --quick", "the binary does not build");
         return;
     }
     report.step("references", || docs::generate(workspace, true));
-    if installed {
-        tests(workspace, report, &[]);
-        report.step("bench --quick", || bench::quick_debug(workspace));
-    } else {
+    if !installed {
         report.skip("tests", "the servers are not installed");
         report.skip("bench --quick", "the servers are not installed");
+        return;
     }
+    tests(workspace, report, &Root::MACHINE, &["--workspace"], &[]);
+    for release in Release::ALL {
+        if let Some(root) = unpack(workspace, report, release) {
+            let filters = ON_EVERY_RELEASE.map(str::to_owned);
+            tests(workspace, report, &root, &SERVER_TESTS, &filters);
+        }
+    }
+    report.step("bench --quick", || bench::quick_debug(workspace));
 }
 
 /// The tests that `arguments` (filters, then options of the test programs) select, without the other checks.
 pub fn some(workspace: &Workspace, report: &mut Report, arguments: &[String]) {
-    let ready = report.step("install", || harness::ensure_installed(&[]))
-        && report.step("build", || workspace.build());
+    let ready = report.step("install", || harness::ensure_installed(&[])) && build(workspace, report);
     if ready {
-        tests(workspace, report, arguments);
+        tests(workspace, report, &Root::MACHINE, &["--workspace"], arguments);
     }
 }
 
-/// The fault suite in full; its table becomes docs/reliability.md.
-pub fn faults(workspace: &Workspace, report: &mut Report) {
-    let ready = report.step("install", || harness::ensure_installed(&[]))
-        && report.step("build", || workspace.build());
+/// The packages whose tests run against real servers.
+const SERVER_TESTS: [&str; 4] = ["--package", "tests", "--package", "harness"];
+
+/// Every test that runs against servers, or those that `arguments` select, on the servers of a release.
+pub fn on(workspace: &Workspace, report: &mut Report, release: Release, arguments: &[String]) {
+    let ready =
+        report.step("install", || harness::ensure_installed(&[DEBOOTSTRAP])) && build(workspace, report);
+    if ready && let Some(root) = unpack(workspace, report, release) {
+        tests(workspace, report, &root, &SERVER_TESTS, arguments);
+    }
+}
+
+/// The fault suite in full; its table becomes the section of these servers in docs/reliability.md.
+pub fn faults(workspace: &Workspace, report: &mut Report, release: Option<Release>) {
+    let ready =
+        report.step("install", || harness::ensure_installed(&[DEBOOTSTRAP])) && build(workspace, report);
     if !ready {
         return;
     }
+    let root = match release {
+        None => Some(Root::MACHINE),
+        Some(release) => unpack(workspace, report, release),
+    };
+    let Some(root) = root else { return };
     report.step("faults", || {
+        let versions = announced(&root)?;
         let table = workspace.target().join("faults.md");
         let mut command = workspace.cargo(&[
             "test",
@@ -61,25 +89,47 @@ pub fn faults(workspace: &Workspace, report: &mut Report) {
             "--nocapture",
             "--test-threads=1",
         ]);
-        command.env(harness::BIN, workspace.binary());
+        command.env(harness::BIN, workspace.binary()).envs(root.environment());
         command.env("MALOTE_TEST_FAULTS", "full").env("MALOTE_TEST_FAULTS_TABLE", &table);
         run(&mut command)?;
-        let text = format!("{RELIABILITY}\n{}", std::fs::read_to_string(&table)?);
-        Ok(std::fs::write(workspace.root().join("docs/reliability.md"), text)?)
+        reliability::write(
+            &workspace.root().join("docs/reliability.md"),
+            &versions,
+            &std::fs::read_to_string(&table)?,
+        )
     });
 }
 
-/// What stands above the table.
-const RELIABILITY: &str = include_str!("reliability.md");
+/// Builds the version before this one, then this one: both leave their binary in the same place.
+fn build(workspace: &Workspace, report: &mut Report) -> bool {
+    report.step_with("build the previous version", || workspace.build_previous()).is_some()
+        && report.step("build", || workspace.build())
+}
 
-fn tests(workspace: &Workspace, report: &mut Report, arguments: &[String]) {
-    let Some(servers) = report.step_with("servers", Servers::start) else {
+/// The servers of a release, unpacked. A release that cannot be had is a step of its own that fails: it is no failed test.
+fn unpack(workspace: &Workspace, report: &mut Report, release: Release) -> Option<Root> {
+    let folder = workspace.target().join("servers");
+    report.step_with(format!("unpack the servers of Debian {release}"), || release.unpack(&folder))
+}
+
+/// The versions in a root, shown.
+fn announced(root: &Root) -> Result<Versions> {
+    let versions = harness::versions(root)?;
+    eprintln!("    {versions}");
+    Ok(versions)
+}
+
+fn tests(workspace: &Workspace, report: &mut Report, root: &Root, packages: &[&str], arguments: &[String]) {
+    let Some((servers, versions)) =
+        report.step_with("servers", || Ok((Servers::start_in(root)?, announced(root)?)))
+    else {
         report.skip("tests", "the servers do not start");
         return;
     };
-    report.step("tests", || {
-        let mut command = workspace.cargo(&["test", "--workspace", "--no-fail-fast"]);
-        command.envs(servers.environment()).env(harness::BIN, workspace.binary());
+    report.step(format!("tests on {versions}"), || {
+        let mut command = workspace.cargo(&[&["test", "--no-fail-fast"], packages].concat());
+        command.envs(servers.environment()).envs(root.environment());
+        command.env(harness::BIN, workspace.binary()).env(harness::PREVIOUS, workspace.build_previous()?);
         if !arguments.is_empty() {
             command.arg("--").args(arguments);
         }

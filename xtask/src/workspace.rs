@@ -7,6 +7,9 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 use cargo_metadata::{Metadata, MetadataCommand};
 
+/// The commit of the version before this one: what runs in production while this one is rolled out.
+const PREVIOUS: &str = "67d32d2cfbb9";
+
 /// The workspace this program was built from.
 pub struct Workspace {
     /// What `cargo metadata` says, without dependencies of dependencies.
@@ -47,6 +50,33 @@ impl Workspace {
         let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         command.args(arguments).current_dir(self.root());
         command
+    }
+
+    /// Builds the binary of the version before this one, once, and returns its path. It is what the tests of an upgrade start
+    /// beside the new one.
+    ///
+    /// # Errors
+    /// The history does not reach that far back, or it does not compile.
+    pub fn build_previous(&self) -> Result<PathBuf> {
+        let folder = self.target().join("previous").join(PREVIOUS);
+        let binary = folder.join("malote");
+        if binary.is_file() {
+            return Ok(binary);
+        }
+        let sources = folder.join("sources");
+        std::fs::create_dir_all(&sources).context("making a folder for the previous version")?;
+        let archive = folder.join("sources.tar");
+        let git = ["git", "archive", "--format=tar", "-o"];
+        run(Command::new(git[0]).args(&git[1..]).arg(&archive).arg(PREVIOUS).current_dir(self.root()))
+            .with_context(|| {
+                format!("the history has to reach commit {PREVIOUS}: fetch it with `git fetch --unshallow`")
+            })?;
+        run(Command::new("tar").arg("-xf").arg(&archive).arg("-C").arg(&sources))?;
+        // In the same folder of everything built, so that the libraries that both use are compiled once.
+        let mut build = self.cargo(&["build", "--locked", "--package", "cli", "--target-dir"]);
+        run(build.arg(self.target()).arg("--manifest-path").arg(sources.join("Cargo.toml")))?;
+        std::fs::copy(self.binary(), &binary).context("keeping the previous binary")?;
+        Ok(binary)
     }
 
     /// Builds the `malote` binary.

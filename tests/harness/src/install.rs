@@ -4,41 +4,49 @@
 //! It refuses to know any other package manager: elsewhere the programs have to be in `PATH`.
 
 use std::env;
+use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
-/// The folder of RabbitMQ's own scripts (`rabbitmq-server`, `rabbitmqctl`), beside which `rabbitmq-env` lies; the
+use crate::root::Root;
+
+/// The folder, as the root has it, of RabbitMQ's own scripts (`rabbitmq-server`, `rabbitmqctl`), beside which `rabbitmq-env` lies; the
 /// wrappers that Debian puts into `PATH` under the same names do not have that neighbour.
 ///
 /// # Errors
 /// RabbitMQ is not installed; the message says how to install it.
-pub fn rabbitmq_scripts() -> Result<PathBuf> {
-    let is_complete =
-        |folder: &Path| folder.join("rabbitmq-server").is_file() && folder.join("rabbitmq-env").is_file();
-    newest("/usr/lib/rabbitmq/lib", "rabbitmq_server-", "sbin")
+pub(crate) fn rabbitmq_scripts(root: &Root) -> Result<PathBuf> {
+    let is_complete = |folder: &Path| {
+        ["rabbitmq-server", "rabbitmq-env"].iter().all(|name| root.outside(folder.join(name)).is_file())
+    };
+    newest(&root.outside("/usr/lib/rabbitmq/lib"), "rabbitmq_server-", "sbin")
+        .map(|folder| root.inside(&folder))
         .filter(|folder| is_complete(folder))
         .or_else(|| {
-            let found = in_path("rabbitmq-server")?.canonicalize().ok()?;
+            let found = root.program("rabbitmq-server").filter(|_| root.is_machine())?.canonicalize().ok()?;
             found.parent().filter(|folder| is_complete(folder)).map(Path::to_owned)
         })
-        .filter(|_| in_path("epmd").is_some())
+        .filter(|_| root.program("epmd").is_some())
         .context("RabbitMQ is missing: install it with `apt-get install rabbitmq-server`")
 }
 
-/// The folder of PostgreSQL's programs (`initdb`, `postgres`, `psql`): the highest installed version.
+/// The folder, as the root has it, of PostgreSQL's programs (`initdb`, `postgres`, `psql`): the
+/// highest installed version.
 ///
 /// # Errors
 /// PostgreSQL is not installed; the message says how to install it.
-pub fn postgres_binaries() -> Result<PathBuf> {
-    let is_complete =
-        |folder: &Path| ["initdb", "postgres", "psql"].iter().all(|name| folder.join(name).is_file());
-    newest("/usr/lib/postgresql", "", "bin")
+pub(crate) fn postgres_binaries(root: &Root) -> Result<PathBuf> {
+    let is_complete = |folder: &Path| {
+        ["initdb", "postgres", "psql"].iter().all(|name| root.outside(folder.join(name)).is_file())
+    };
+    newest(&root.outside("/usr/lib/postgresql"), "", "bin")
+        .map(|folder| root.inside(&folder))
         .filter(|folder| is_complete(folder))
         .or_else(|| {
-            let found = in_path("initdb")?.canonicalize().ok()?;
+            let found = root.program("initdb").filter(|_| root.is_machine())?.canonicalize().ok()?;
             found.parent().filter(|folder| is_complete(folder)).map(Path::to_owned)
         })
         .context("PostgreSQL is missing: install it with `apt-get install postgresql`")
@@ -78,17 +86,50 @@ pub fn ensure_installed(others: &[(&str, &'static str)]) -> Result<()> {
             bail!("`{}` failed; {by_hand}", line.join(" "));
         }
     }
-    rabbitmq_scripts()?;
-    postgres_binaries()?;
+    rabbitmq_scripts(&Root::MACHINE)?;
+    postgres_binaries(&Root::MACHINE)?;
     Ok(())
+}
+
+/// The versions of the servers in this root.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Versions {
+    /// Of RabbitMQ, such as `4.3.6`.
+    pub rabbitmq: String,
+    /// Of PostgreSQL, such as `18.1`.
+    pub postgres: String,
+}
+
+impl fmt::Display for Versions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RabbitMQ {} and PostgreSQL {}", self.rabbitmq, self.postgres)
+    }
+}
+
+/// Asks which servers a root has.
+///
+/// # Errors
+/// One of them is not installed there, or does not tell.
+pub fn versions(root: &Root) -> Result<Versions> {
+    let scripts = rabbitmq_scripts(root)?;
+    let folder = scripts.parent().and_then(Path::file_name).context("a folder named after its version")?;
+    let rabbitmq = folder.to_string_lossy().rsplit('-').next().unwrap_or_default().to_owned();
+    let postgres = postgres_binaries(root)?.join("postgres");
+    let output = root.command(&postgres, Path::new("/"), None).arg("--version").output();
+    // `postgres (PostgreSQL) 18.1 (Debian 18.1-2)`
+    let text =
+        String::from_utf8_lossy(&output.context("asking PostgreSQL for its version")?.stdout).into_owned();
+    let postgres =
+        text.split(' ').nth(2).with_context(|| format!("no version in {text:?}"))?.trim().to_owned();
+    Ok(Versions { rabbitmq, postgres })
 }
 
 fn missing() -> Vec<&'static str> {
     let mut missing = Vec::new();
-    if rabbitmq_scripts().is_err() {
+    if rabbitmq_scripts(&Root::MACHINE).is_err() {
         missing.push("rabbitmq-server");
     }
-    if postgres_binaries().is_err() {
+    if postgres_binaries(&Root::MACHINE).is_err() {
         missing.push("postgresql");
     }
     missing
@@ -104,7 +145,7 @@ fn in_path(name: &str) -> Option<PathBuf> {
 }
 
 /// `<parent>/<prefix><version>/<child>` of the highest version, compared number by number.
-fn newest(parent: &str, prefix: &str, child: &str) -> Option<PathBuf> {
+fn newest(parent: &Path, prefix: &str, child: &str) -> Option<PathBuf> {
     let version = |entry: fs::DirEntry| -> Option<(Vec<u32>, PathBuf)> {
         let name = entry.file_name().into_string().ok()?;
         let numbers = name.strip_prefix(prefix)?.split('.').map(str::parse).collect::<Result<_, _>>().ok()?;
@@ -123,9 +164,9 @@ mod tests {
         for name in ["server-9.2", "server-10.1", "server-10.1.1", "server-old", "15"] {
             fs::create_dir(folder.path().join(name)).unwrap();
         }
-        let parent = folder.path().to_str().unwrap();
+        let parent = folder.path();
         assert_eq!(newest(parent, "server-", "bin"), Some(folder.path().join("server-10.1.1/bin")));
         assert_eq!(newest(parent, "", "bin"), Some(folder.path().join("15/bin")));
-        assert_eq!(newest("/nowhere", "", "bin"), None);
+        assert_eq!(newest(Path::new("/nowhere"), "", "bin"), None);
     }
 }

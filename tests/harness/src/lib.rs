@@ -3,8 +3,8 @@
 //! A [`RabbitMq`] node and a [`Postgres`] cluster start in seconds in a temporary folder, on loopback ports of
 //! their own, beside whatever else the machine runs; they can be killed, stopped and restarted on their data; and
 //! they are ended by process id, even when the test process is killed. The two that a whole run shares are
-//! [`Servers`]; a test gets its own virtual host and database of them through [`Shared`]. The harness knows how to
-//! run the two servers and nothing of malote.
+//! [`Servers`]; a test gets its own virtual host and database of them through [`Shared`]. They are the machine's own, or
+//! those of another Debian [`Release`]. The harness knows how to run the two servers and nothing of malote.
 //!
 //! ```no_run
 //! # fn main() -> anyhow::Result<()> {
@@ -30,15 +30,19 @@ mod postgres;
 mod process;
 mod proxy;
 mod rabbitmq;
+mod root;
 mod shared;
 
 pub use clock::shifted_clock;
 pub use disk::SmallDisk;
-pub use install::{ensure_installed, postgres_binaries, rabbitmq_scripts};
+pub use install::{Versions, ensure_installed, versions};
 pub use postgres::Postgres;
 pub use proxy::{Proxy, Way};
 pub use rabbitmq::{NodeOptions, RabbitMq};
-pub use shared::{AMQP, AMQP_ADMIN, BIN, POSTGRES, Servers, Shared, malote_binary};
+pub use root::{DEBOOTSTRAP, ROOT, Release, Root};
+pub use shared::{
+    AMQP, AMQP_ADMIN, BIN, POSTGRES, PREVIOUS, Servers, Shared, malote_binary, previous_binary,
+};
 
 /// A path segment of a URL (RFC 3986, section 2.1): everything but unreserved characters is escaped.
 fn percent_encode(segment: &str) -> String {

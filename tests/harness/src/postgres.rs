@@ -6,7 +6,6 @@
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, chown};
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
@@ -17,6 +16,7 @@ use anyhow::{Context, Result, bail};
 use crate::install::postgres_binaries;
 use crate::percent_encode;
 use crate::process::{Daemon, POLL, await_ready, free_port};
+use crate::root::{Root, User};
 
 /// How long the server may take to answer a query, recovery included.
 const START_PATIENCE: Duration = Duration::from_secs(60);
@@ -27,17 +27,11 @@ const STOP_PATIENCE: Duration = Duration::from_secs(30);
 /// A running (or killed, or stopped) private cluster.
 pub struct Postgres {
     daemon: Daemon,
+    root: Root,
     folder: PathBuf,
     binaries: PathBuf,
     user: Option<User>,
     port: u16,
-}
-
-/// Whom the server runs as when the test runs as root.
-#[derive(Clone, Copy)]
-struct User {
-    uid: u32,
-    gid: u32,
 }
 
 impl Postgres {
@@ -46,34 +40,41 @@ impl Postgres {
     /// # Errors
     /// PostgreSQL is not installed, or the server does not start; the message has the end of its log.
     pub fn start() -> Result<Self> {
+        Self::start_in(&Root::from_env())
+    }
+
+    /// A new cluster of the servers of this root. Returns once it answers queries.
+    ///
+    /// # Errors
+    /// As [`Postgres::start`].
+    pub fn start_in(root: &Root) -> Result<Self> {
         // Another process may take the port between the choice and the start; another port then does.
-        let mut attempt = Self::start_once();
+        let mut attempt = Self::start_once(root);
         for _ in 0..2 {
             if attempt.is_ok() {
                 break;
             }
-            attempt = Self::start_once();
+            attempt = Self::start_once(root);
         }
         attempt.context("starting a private PostgreSQL cluster")
     }
 
-    fn start_once() -> Result<Self> {
-        let binaries = postgres_binaries()?;
+    fn start_once(root: &Root) -> Result<Self> {
+        let binaries = postgres_binaries(root)?;
         // From here on the guard removes the folder.
-        let folder =
-            tempfile::Builder::new().prefix("malote-postgres-").tempdir().context("a folder")?.keep();
+        let folder = root.folder("malote-postgres-")?;
         // SIGQUIT is PostgreSQL's immediate shutdown: it takes the server's own processes along.
         let daemon = Daemon::new(&folder, "QUIT")?;
         // The folder is one's own, so its owner is the user this process acts as.
         let user = if fs::metadata(&folder).context("the folder")?.uid() == 0 {
-            Some(unprivileged()?)
+            Some(unprivileged(root)?)
         } else {
             None
         };
         if let Some(User { uid, gid }) = user {
             chown(&folder, Some(uid), Some(gid)).context("handing the folder to PostgreSQL's user")?;
         }
-        let this = Self { daemon, folder, binaries, user, port: free_port()? };
+        let this = Self { daemon, root: root.clone(), folder, binaries, user, port: free_port()? };
         this.initdb()?;
         this.start_server()?;
         Ok(this)
@@ -94,16 +95,14 @@ impl Postgres {
     }
 
     fn command(&self, name: &str) -> Command {
-        let mut command = Command::new(self.binaries.join(name));
-        command.current_dir(&self.folder).stdin(Stdio::null());
-        if let Some(User { uid, gid }) = self.user {
-            command.uid(uid).gid(gid);
-        }
+        let mut command = self.root.command(&self.binaries.join(name), &self.folder, self.user);
+        command.stdin(Stdio::null());
         command
     }
 
+    /// The data folder, as the server names it.
     fn data(&self) -> PathBuf {
-        self.folder.join("data")
+        self.root.inside(&self.folder).join("data")
     }
 
     fn log(&self) -> PathBuf {
@@ -117,7 +116,7 @@ impl Postgres {
         for (name, value) in [
             ("listen_addresses", "127.0.0.1"),
             ("port", &self.port.to_string()),
-            ("unix_socket_directories", &self.folder.display().to_string()),
+            ("unix_socket_directories", &self.root.inside(&self.folder).display().to_string()),
             ("fsync", "on"),
             ("max_connections", "300"),
             ("shared_buffers", "64MB"),
@@ -163,7 +162,7 @@ impl Postgres {
     /// # Errors
     /// The server does not answer, or the name is taken.
     pub fn create_database(&self, name: &str) -> Result<()> {
-        create_database(&self.base_url(), name)
+        create_database(&self.root, &self.base_url(), name)
     }
 
     /// Runs SQL in a database; rows come one per line, columns parted by `|`.
@@ -171,7 +170,7 @@ impl Postgres {
     /// # Errors
     /// The server does not answer, or refuses the statement.
     pub fn query(&self, database: &str, sql: &str) -> Result<String> {
-        psql(&self.url(database), sql)
+        psql(&self.root, &self.url(database), sql)
     }
 
     /// `kill -9` of the server; returns once it is gone. Its own processes notice and end by themselves.
@@ -212,8 +211,8 @@ impl Postgres {
 }
 
 /// The user `postgres` that Debian's package makes, else `nobody`.
-fn unprivileged() -> Result<User> {
-    let passwd = fs::read_to_string("/etc/passwd").context("reading /etc/passwd")?;
+fn unprivileged(root: &Root) -> Result<User> {
+    let passwd = fs::read_to_string(root.outside("/etc/passwd")).context("reading /etc/passwd")?;
     for name in ["postgres", "nobody"] {
         for line in passwd.lines() {
             let fields: Vec<_> = line.split(':').collect();
@@ -230,14 +229,16 @@ fn unprivileged() -> Result<User> {
 }
 
 /// Makes an empty database in the cluster at `base_url`.
-pub(crate) fn create_database(base_url: &str, name: &str) -> Result<()> {
-    psql(&format!("{base_url}/postgres"), &format!("CREATE DATABASE \"{}\"", name.replace('"', "\"\"")))
+pub(crate) fn create_database(root: &Root, base_url: &str, name: &str) -> Result<()> {
+    psql(root, &format!("{base_url}/postgres"), &format!("CREATE DATABASE \"{}\"", name.replace('"', "\"\"")))
         .map(drop)
         .with_context(|| format!("creating the database {name}"))
 }
 
-fn psql(url: &str, sql: &str) -> Result<String> {
-    let output = Command::new(postgres_binaries()?.join("psql"))
+fn psql(root: &Root, url: &str, sql: &str) -> Result<String> {
+    let psql = postgres_binaries(root)?.join("psql");
+    let output = root
+        .command(&psql, Path::new("/"), None)
         .args([
             "--no-psqlrc",
             "--quiet",

@@ -17,6 +17,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::install::rabbitmq_scripts;
 use crate::process::{Daemon, await_ready, free_port};
+use crate::root::Root;
 use crate::{http, percent_encode};
 
 /// How long a node may take to be ready: about 4 s on an idle machine, many times that while others compile.
@@ -29,18 +30,31 @@ const STOP_PATIENCE: Duration = Duration::from_secs(60);
 const MEMORY_LIMIT: &str = "1GB";
 
 /// What a test wants to be different about its node.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct NodeOptions {
+    /// Where its programs are.
+    root: Root,
     /// Lines added to `rabbitmq.conf`.
-    pub config: Vec<String>,
+    config: Vec<String>,
     /// The cluster that the node is to be a member of.
     peer: Option<Peer>,
+}
+
+impl Default for NodeOptions {
+    fn default() -> Self {
+        Self::configured(Vec::new())
+    }
 }
 
 impl NodeOptions {
     /// A node with these lines in its `rabbitmq.conf`.
     pub fn configured(config: Vec<String>) -> Self {
-        Self { config, peer: None }
+        Self { root: Root::from_env(), config, peer: None }
+    }
+
+    /// A node whose programs are in this root.
+    pub fn in_root(root: &Root) -> Self {
+        Self { root: root.clone(), config: Vec::new(), peer: None }
     }
 }
 
@@ -55,6 +69,7 @@ struct Peer {
 /// A running (or killed, or stopped) private node.
 pub struct RabbitMq {
     daemon: Daemon,
+    root: Root,
     folder: PathBuf,
     scripts: PathBuf,
     node: String,
@@ -97,7 +112,7 @@ impl RabbitMq {
         let first = Self::start()?;
         let cookie = fs::read_to_string(first.folder.join(".erlang.cookie")).context("the cookie")?;
         let peer = Peer { node: first.node.clone(), epmd_port: first.epmd_port, cookie };
-        let options = NodeOptions { config: Vec::new(), peer: Some(peer) };
+        let options = NodeOptions { peer: Some(peer), ..NodeOptions::default() };
         let member = || -> Result<Self> {
             let node = Self::start_node(&options)?;
             node.rabbitmqctl("stop_app", &[])?;
@@ -129,13 +144,14 @@ impl RabbitMq {
 
     fn start_once(options: &NodeOptions) -> Result<Self> {
         static NODES: AtomicU32 = AtomicU32::new(0);
-        let scripts = rabbitmq_scripts()?;
+        let scripts = rabbitmq_scripts(&options.root)?;
         let number = NODES.fetch_add(1, Ordering::Relaxed);
         // From here on the guard removes the folder.
-        let folder =
-            tempfile::Builder::new().prefix("malote-rabbitmq-").tempdir().context("a folder")?.keep();
+        let root = options.root.clone();
+        let folder = root.folder("malote-rabbitmq-")?;
         let this = Self {
             daemon: Daemon::new(&folder, "KILL")?,
+            root,
             folder,
             scripts,
             node: format!("malote-{}-{number}@localhost", std::process::id()),
@@ -147,7 +163,7 @@ impl RabbitMq {
         this.write_configuration(options)?;
         match &options.peer {
             None => {
-                let mut epmd = Command::new("epmd");
+                let mut epmd = this.root.command(Path::new("epmd"), &this.folder, None);
                 epmd.args(["-address", "127.0.0.1", "-port", &this.epmd_port.to_string()]);
                 this.daemon.start_companion(&mut epmd, &this.log())?;
             }
@@ -185,15 +201,15 @@ impl RabbitMq {
 
     /// A command of the distribution in the environment of this node, and in no other.
     fn script(&self, name: &str) -> Command {
-        let mut command = Command::new(self.scripts.join(name));
+        let mut command = self.root.command(&self.scripts.join(name), &self.folder, None);
+        let folder = self.root.inside(&self.folder);
         let loopback = "-start_epmd false -kernel inet_dist_use_interface {127,0,0,1}";
         command
-            .current_dir(&self.folder)
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("LANG", "C.UTF-8")
             // The cookie is made in the home folder at the first start.
-            .env("HOME", &self.folder)
+            .env("HOME", &folder)
             .env("ERL_EPMD_ADDRESS", "127.0.0.1")
             .env("ERL_EPMD_PORT", self.epmd_port.to_string())
             .env("RABBITMQ_NODENAME", &self.node)
@@ -217,7 +233,7 @@ impl RabbitMq {
             ("RABBITMQ_ADVANCED_CONFIG_FILE", "advanced.config"),
             ("RABBITMQ_CONF_ENV_FILE", "rabbitmq-env.conf"),
         ] {
-            command.env(variable, self.folder.join(name));
+            command.env(variable, folder.join(name));
         }
         command
     }
@@ -348,7 +364,7 @@ impl RabbitMq {
             r#"[begin
                  Messages = case amqqueue:get_type(Q) of
                    rabbit_quorum_queue ->
-                     {{ok, {{_, N}}, _}} = ra:leader_query(amqqueue:get_pid(Q), fun rabbit_fifo:query_messages_total/1), N;
+                     {{ok, {{_, N}}, _}} = ra:leader_query(amqqueue:get_pid(Q), {{rabbit_fifo, query_messages_total, []}}), N;
                    _ -> [{{messages, N}}] = rabbit_amqqueue:info(Q, [messages]), N
                  end,
                  {{resource, _, queue, Name}} = amqqueue:get_name(Q),

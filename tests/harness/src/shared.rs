@@ -14,7 +14,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result, anyhow};
 
 use crate::postgres::{self, Postgres};
-use crate::rabbitmq::{self, RabbitMq};
+use crate::rabbitmq::{self, NodeOptions, RabbitMq};
+use crate::root::Root;
 
 /// The variable with the AMQP URL of the shared node, without a virtual host.
 pub const AMQP: &str = "MALOTE_TEST_AMQP";
@@ -27,6 +28,9 @@ pub const POSTGRES: &str = "MALOTE_TEST_POSTGRES";
 
 /// The variable with the path of the `malote` binary under test.
 pub const BIN: &str = "MALOTE_TEST_BIN";
+
+/// The variable with the path of the binary of the version before it.
+pub const PREVIOUS: &str = "MALOTE_TEST_PREVIOUS";
 
 /// Both servers, running.
 pub struct Servers {
@@ -42,9 +46,18 @@ impl Servers {
     /// # Errors
     /// One of them is not installed or does not start.
     pub fn start() -> Result<Self> {
+        Self::start_in(&Root::from_env())
+    }
+
+    /// Starts those of this root.
+    ///
+    /// # Errors
+    /// As [`Servers::start`].
+    pub fn start_in(root: &Root) -> Result<Self> {
+        let options = NodeOptions::in_root(root);
         thread::scope(|scope| {
-            let rabbitmq = scope.spawn(RabbitMq::start);
-            let postgres = Postgres::start();
+            let rabbitmq = scope.spawn(|| RabbitMq::start_node(&options));
+            let postgres = Postgres::start_in(root);
             let rabbitmq =
                 rabbitmq.join().map_err(|_| anyhow!("the thread that started RabbitMQ panicked"))?;
             Ok(Self { rabbitmq: rabbitmq?, postgres: postgres? })
@@ -109,7 +122,7 @@ impl Shared {
     /// The cluster does not answer.
     pub fn fresh_database(&self) -> Result<String> {
         let name = unique_name();
-        postgres::create_database(&self.postgres, &name)?;
+        postgres::create_database(&Root::from_env(), &self.postgres, &name)?;
         Ok(format!("{}/{name}", self.postgres))
     }
 }
@@ -120,6 +133,14 @@ impl Shared {
 /// The variable is missing: the tests were not run through `cargo xtask test`.
 pub fn malote_binary() -> Result<PathBuf> {
     variable(BIN).map(PathBuf::from)
+}
+
+/// The `malote` binary of the previous version, that `cargo xtask test` built.
+///
+/// # Errors
+/// As [`malote_binary`].
+pub fn previous_binary() -> Result<PathBuf> {
+    variable(PREVIOUS).map(PathBuf::from)
 }
 
 fn variable(name: &str) -> Result<String> {

@@ -1,0 +1,64 @@
+//! docs/reliability.md: how its tables are read, then the fault table of each series of servers that was tested.
+//!
+//! Promises that a run replaces the table of its own servers and leaves the others as they are.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use harness::Versions;
+
+/// What stands above the tables.
+const HEAD: &str = include_str!("reliability.md");
+
+/// Writes the table of these servers into the document.
+///
+/// # Errors
+/// The file cannot be read or written.
+pub fn write(file: &Path, versions: &Versions, table: &str) -> Result<()> {
+    let document = std::fs::read_to_string(file).context("reading docs/reliability.md")?;
+    std::fs::write(file, with_table(&document, versions, table)).context("writing docs/reliability.md")
+}
+
+/// The document with this table in the section of its servers' series, in the order of RabbitMQ's versions.
+fn with_table(document: &str, versions: &Versions, table: &str) -> String {
+    let mut sections: Vec<(&str, String)> = document
+        .split("\n## ")
+        .skip(1)
+        .filter_map(|section| section.split_once('\n'))
+        .map(|(title, text)| (title, text.trim().to_owned()))
+        .filter(|(title, _)| series(title) != series(&versions.to_string()))
+        .collect();
+    let title = versions.to_string();
+    sections.push((&title, table.trim().to_owned()));
+    sections.sort_by_key(|(title, _)| series(title));
+    let sections = sections.iter().map(|(title, text)| format!("\n## {title}\n\n{text}\n"));
+    format!("{}\n{}", HEAD.trim_end(), sections.collect::<String>())
+}
+
+/// The first two numbers of the version in `RabbitMQ 3.10.8 and PostgreSQL 15.18`.
+fn series(title: &str) -> Option<(u32, u32)> {
+    let mut numbers = title.split(' ').nth(1)?.split('.').map(str::parse);
+    Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_replaces_the_table_of_its_own_series_and_no_other() {
+        let versions =
+            |rabbitmq: &str| Versions { rabbitmq: rabbitmq.to_owned(), postgres: "15.1".to_owned() };
+        let one = with_table("# Reliability\n", &versions("4.3.6"), "| new |\n");
+        let two = with_table(&one, &versions("3.10.8"), "| old |\n");
+        assert!(two.starts_with(HEAD.trim_end()), "{two}");
+        let old = two.find("\n## RabbitMQ 3.10.8 and PostgreSQL 15.1\n\n| old |\n").unwrap();
+        assert!(old < two.find("\n## RabbitMQ 4.3.6 and PostgreSQL 15.1\n\n| new |\n").unwrap());
+        let again = with_table(&two, &versions("4.3.7"), "| newer |\n");
+        assert!(
+            again.contains("| old |") && again.contains("4.3.7") && again.contains("| newer |"),
+            "{again}"
+        );
+        assert!(!again.contains("4.3.6") && !again.contains("| new |"), "{again}");
+    }
+}
