@@ -124,6 +124,7 @@ impl Running {
     /// Starts the roles. An error means that none runs.
     pub async fn start(config: &Config, roles: Roles, telemetry: &Telemetry) -> Result<Self> {
         roles.check(config)?;
+        server::raise_descriptor_limit();
         // Ports first: a start that cannot have its port touches nothing else.
         let ingress_port = port(roles.ingress, &config.ingress.server(), "ingress").await?;
         let console_port = port(roles.console, &config.console, "console").await?;

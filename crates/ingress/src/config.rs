@@ -15,6 +15,10 @@ pub struct Config {
     pub listen: SocketAddr,
     /// The longest body, in bytes.
     pub body_limit_bytes: usize,
+    /// The memory of all request bodies, in bytes; a body holds it until it is published.
+    pub body_memory_bytes: usize,
+    /// How much of that is for bodies whose sender has proved nothing yet.
+    pub unproved_body_memory_bytes: usize,
     /// How long the broker may take to confirm before the sender is asked to try again, in milliseconds. Senders
     /// give up after 5 to 10 s and call that a failure.
     pub answer_timeout_ms: u64,
@@ -34,7 +38,29 @@ pub struct Config {
 impl Config {
     /// The port by itself.
     pub fn server(&self) -> server::Config {
-        server::Config { listen: self.listen, limits: self.limits, tls: self.tls.clone() }
+        server::Config {
+            limits: self.limits,
+            tls: self.tls.clone(),
+            trusted_proxies: self.trusted_proxies.clone(),
+            ..server::Config::new(self.listen)
+        }
+    }
+
+    /// What is wrong with the memory for bodies, after the name of the setting.
+    pub fn memory_mistake(&self) -> Option<(&'static str, String)> {
+        let (limit, unproved) = (self.body_limit_bytes, self.unproved_body_memory_bytes);
+        if unproved < limit.saturating_mul(2) {
+            let message = format!("expected at least twice body_limit_bytes, {limit}");
+            return Some(("unproved_body_memory_bytes", message));
+        }
+        let least = unproved.saturating_add(limit.saturating_mul(2));
+        (self.body_memory_bytes < least).then(|| {
+            let message = format!(
+                "expected at least {least}: unproved_body_memory_bytes and twice body_limit_bytes, for small and large \
+                 bodies"
+            );
+            ("body_memory_bytes", message)
+        })
     }
 
     pub(crate) fn answer_timeout(&self) -> Duration {

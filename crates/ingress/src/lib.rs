@@ -11,6 +11,7 @@
 //! body to `providers` and its storage to `broker`.
 
 mod config;
+mod memory;
 mod receive;
 mod recent;
 mod refusal;

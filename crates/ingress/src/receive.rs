@@ -20,13 +20,15 @@ use metrics::{Counter, counter};
 use providers::auth::{Credentials, client_ip};
 use providers::{Answer, Inbound, Reading, SubjectKey};
 use serde::Serialize;
-use server::PeerAddr;
+use server::body::Reader;
+use server::{Client, ClientRequests, PeerAddr};
 use tokio::sync::SemaphorePermit;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::field::Empty;
 use tracing::{Instrument, Span, debug, debug_span, error, warn};
 
+use crate::memory::{Held, Memory, SMALL_BYTES, UnprovedBody};
 use crate::refusal::Refusal;
 use crate::source::Route;
 use crate::tally::{self, Row};
@@ -43,6 +45,9 @@ struct Inner {
     layout: Layout,
     key: SubjectKey,
     config: Config,
+    memory: Memory,
+    /// Of clients behind a trusted proxy.
+    client_requests: ClientRequests,
     /// Requests to sources that are not configured.
     unknown: Counter,
 }
@@ -69,7 +74,9 @@ impl Ingress {
         let routes: HashMap<_, _> =
             sources.into_iter().map(|source| (source.name.to_string(), Route::new(source, places))).collect();
         let unknown = counter!("ingress_unknown_sources_total");
-        Self(Arc::new(Inner { routes, publisher, layout, key, config, unknown }))
+        let memory = Memory::new(config.body_memory_bytes, config.unproved_body_memory_bytes);
+        let client_requests = ClientRequests::new(config.limits.client_requests);
+        Self(Arc::new(Inner { routes, publisher, layout, key, config, memory, client_requests, unknown }))
     }
 
     /// Tells the ledger every few seconds what was answered, and once more when `stop` is cancelled: after the last
@@ -145,7 +152,16 @@ async fn receive(State(ingress): State<Ingress>, Path(source): Path<String>, req
     let span = debug_span!("receive", event_id = %id, %source, topic = Empty, traceparent);
     async {
         let arrival = Arrival { id, time: event::now(), client, traceparent };
-        match ingress.accept(route, arrival, request).await {
+        // The server counts by the address of the connection, which may be a proxy's.
+        let turn = match client == peer {
+            true => Ok(None),
+            false => ingress.client_requests.begin(Client::new(client)).map(Some).ok_or(Refusal::ClientBusy),
+        };
+        let accepted = match turn {
+            Ok(_turn) => ingress.accept(route, arrival, request).await,
+            Err(refusal) => Err(refusal),
+        };
+        match accepted {
             Ok(accepted) => {
                 match accepted.is_duplicate {
                     true => route.duplicate.increment(1),
@@ -190,6 +206,8 @@ fn report(route: &Route, client: IpAddr, event_id: EventId, refusal: &Refusal) {
         | Refusal::ContentType { .. }
         | Refusal::ContentEncoding
         | Refusal::Busy
+        | Refusal::ClientBusy
+        | Refusal::NoMemory
         | Refusal::Body(_) => {
             route.refused.increment(1);
             warn!(%source, %event_id, %client, "refused: {refusal}");
@@ -208,7 +226,7 @@ impl Inner {
             return Err(Refusal::Method);
         }
         let (parts, body) = request.into_parts();
-        let (body, _place) = self.authenticated(route, &parts, body, client, time).await?;
+        let (body, _share) = self.authenticated(route, &parts, body, client, time).await?;
         let provider = &route.source.provider;
         let inbound = Inbound { headers: &parts.headers, body: &body };
         let (reading, cause) = match provider.read(&inbound, &self.key) {
@@ -253,16 +271,16 @@ impl Inner {
         }
     }
 
-    /// The body, once everything that the source has to prove is proved, and a place among the source's requests. What
-    /// needs no body is checked first, so that where a source proves something in the head, nobody else takes a place.
+    /// The body, once everything that the source has to prove is proved, with its memory and a place among the source's
+    /// requests.
     async fn authenticated<'a>(
-        &self,
+        &'a self,
         route: &'a Route,
         parts: &Parts,
         body: Body,
         client_ip: IpAddr,
         now: Timestamp,
-    ) -> Result<(Bytes, SemaphorePermit<'a>), Refusal> {
+    ) -> Result<(Bytes, Share<'a>), Refusal> {
         let credentials =
             Credentials { headers: &parts.headers, query: parts.uri.query(), client_ip, body: &[], now };
         let auth = &route.source.auth;
@@ -273,11 +291,62 @@ impl Inner {
         if parts.headers.get(CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity") {
             return Err(Refusal::ContentEncoding);
         }
-        let place = route.places.try_acquire().map_err(|_| Refusal::Busy)?;
-        let (limit, time) = (self.config.body_limit_bytes, self.config.limits.body_timeout());
-        let body = server::body::read(body, limit, time).await.map_err(Refusal::Body)?;
+        let (limit, pace) = (self.config.body_limit_bytes, self.config.limits.pace());
+        let mut reader = Reader::new(body, limit, pace).map_err(Refusal::Body)?;
+        if !reader.is_whole() {
+            reader.more().await.map_err(Refusal::Body)?;
+        }
+        let (mut unproved, mut proved) = (None, None);
+        if !reader.is_whole() {
+            match route.is_known_by_head {
+                true => proved = Some(self.read_proved(&mut reader).await?),
+                false => unproved = Some(self.read_unproved(&mut reader, client_ip).await?),
+            }
+        }
+        let body = reader.into_bytes();
         auth.check_body(&Credentials { body: &body, ..credentials }).map_err(Refusal::Denied)?;
-        Ok((body, place))
+        let memory = match proved {
+            Some(memory) => memory,
+            None => self.memory.hold(body.len()).await?,
+        };
+        drop(unproved);
+        // The last thing taken: neither a stranger nor a body that waits for memory holds a place.
+        let place = route.places.try_acquire().map_err(|_| Refusal::Busy)?;
+        Ok((body, Share { _place: place, _memory: memory }))
+    }
+
+    /// Reads the rest of a body whose sender may be a stranger.
+    async fn read_unproved(
+        &self,
+        reader: &mut Reader<Body>,
+        client: IpAddr,
+    ) -> Result<UnprovedBody<'_>, Refusal> {
+        let mut unproved = self.memory.unproved.open(Client::new(client));
+        while !reader.is_whole() {
+            unproved.grow_to(reader.len());
+            tokio::select! {
+                biased;
+                () = unproved.dropped() => return Err(Refusal::NoMemory),
+                more = reader.more() => more.map_err(Refusal::Body)?,
+            }
+        }
+        Ok(unproved)
+    }
+
+    /// Reads the rest of a body whose sender is known. Memory is taken for all of it beforehand: bodies that are read half
+    /// would wait for each other's.
+    async fn read_proved(&self, reader: &mut Reader<Body>) -> Result<Held<'_>, Refusal> {
+        let mut room = reader.declared_len().unwrap_or(SMALL_BYTES);
+        let mut memory = self.memory.hold(room).await?;
+        while !reader.is_whole() {
+            reader.more().await.map_err(Refusal::Body)?;
+            if reader.len() > room {
+                room = self.config.body_limit_bytes;
+                memory = self.memory.hold(room).await?;
+            }
+        }
+        memory.shrink_to(reader.len());
+        Ok(memory)
     }
 
     /// Publishes an event. One that repeats a fact goes to the record alone: true.
@@ -314,11 +383,23 @@ impl Inner {
         message: Message,
     ) -> Result<(), Refusal> {
         let started = Instant::now();
-        let publish = self.publisher.publish(exchange, routing_key, message);
-        let published = timeout(self.config.answer_timeout(), publish).await;
+        let published = timeout(self.config.answer_timeout(), async {
+            let _turn = match message.body.len() {
+                0..=SMALL_BYTES => None,
+                bytes => Some(self.memory.publishing(bytes).await),
+            };
+            self.publisher.publish(exchange, routing_key, message).await
+        });
+        let published = published.await;
         route.publish_seconds.record(started.elapsed().as_secs_f64());
         published.map_err(|_| Refusal::NotInTime)?.map_err(Refusal::NotStored)
     }
+}
+
+/// What a proved request holds until it is answered.
+struct Share<'a> {
+    _place: SemaphorePermit<'a>,
+    _memory: Held<'a>,
 }
 
 /// What is known of a body that cannot be used. Its topic could not be read.

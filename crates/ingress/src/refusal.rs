@@ -8,6 +8,8 @@ use providers::Unusable;
 use providers::auth::Denied;
 use server::{BodyError, Problem};
 
+use crate::memory::Exhausted;
+
 /// Why a request did not become an event.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Refusal {
@@ -25,6 +27,10 @@ pub(crate) enum Refusal {
     ContentEncoding,
     #[error("too many requests of this source are being worked on; send it again later")]
     Busy,
+    #[error("too many requests of this client are in work; send it again later")]
+    ClientBusy,
+    #[error("there is no memory for this body now; send it again later")]
+    NoMemory,
     #[error(transparent)]
     Body(BodyError),
     /// The body is kept under the id, with the reason.
@@ -34,6 +40,12 @@ pub(crate) enum Refusal {
     NotStored(#[source] PublishError),
     #[error("the event was not confirmed in time; send it again later")]
     NotInTime,
+}
+
+impl From<Exhausted> for Refusal {
+    fn from(Exhausted: Exhausted) -> Self {
+        Self::NoMemory
+    }
 }
 
 /// How long a sender is asked to wait, in seconds: about the time a broker takes to come back.
@@ -55,9 +67,12 @@ impl Refusal {
             Self::ContentType { .. } | Self::ContentEncoding => {
                 Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE)
             }
-            Self::Busy => Problem::new(StatusCode::TOO_MANY_REQUESTS).retry_after(1),
+            Self::Busy | Self::ClientBusy => Problem::new(StatusCode::TOO_MANY_REQUESTS).retry_after(1),
+            Self::NoMemory => Problem::new(StatusCode::SERVICE_UNAVAILABLE).retry_after(1),
             Self::Body(BodyError::TooLarge { .. }) => Problem::new(StatusCode::PAYLOAD_TOO_LARGE),
-            Self::Body(BodyError::TimedOut { .. }) => Problem::new(StatusCode::REQUEST_TIMEOUT),
+            Self::Body(BodyError::TimedOut { .. } | BodyError::TooSlow { .. }) => {
+                Problem::new(StatusCode::REQUEST_TIMEOUT)
+            }
             Self::Body(BodyError::Broken(_)) => Problem::new(StatusCode::BAD_REQUEST),
             Self::Unusable { id, .. } => Problem::new(StatusCode::BAD_REQUEST)
                 .with_type("unusable-body", "The body cannot be used")

@@ -25,6 +25,8 @@ pub struct Source {
 /// A source at work.
 pub(crate) struct Route {
     pub(crate) source: Source,
+    /// Whether the head of a request already tells its sender from strangers.
+    pub(crate) is_known_by_head: bool,
     pub(crate) event_source: event::Source,
     pub(crate) places: Semaphore,
     pub(crate) recent: Recent,
@@ -44,6 +46,7 @@ impl Route {
         let name = source.name.to_string();
         let requests = |outcome: &'static str| counter!("ingress_requests_total", "source" => name.clone(), "outcome" => outcome);
         Self {
+            is_known_by_head: source.auth.is_in_head(),
             event_source: event::Source::new(source.provider.name().clone(), source.name.clone()),
             places: Semaphore::new(places),
             recent: Recent::default(),

@@ -10,6 +10,7 @@ use broker::{
     QueueStatus, Subscriber, Topology,
 };
 use event::{Event, Message, SourceName, header};
+use futures_util::{StreamExt, stream};
 use http::{Request, Response};
 use providers::{Provider, SubjectKey, generic};
 use serde_json::{Value, json};
@@ -93,6 +94,11 @@ impl Broker for Recording {
     async fn close(&self) {}
 }
 
+/// A proof that is in the body alone.
+fn signature() -> Value {
+    json!({"hmac": {"header": "x-signature", "algorithm": "sha256", "encoding": "hex", "secrets": ["s3cret"]}})
+}
+
 struct Setup {
     broker: Arc<Recording>,
     router: axum::Router,
@@ -102,6 +108,8 @@ struct Setup {
 const CONFIG: Config = Config {
     listen: SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0),
     body_limit_bytes: 1024,
+    body_memory_bytes: 1024 * 1024,
+    unproved_body_memory_bytes: 16 * 1024,
     answer_timeout_ms: 4_000,
     source_requests: 2,
     trusted_proxies: Vec::new(),
@@ -110,7 +118,11 @@ const CONFIG: Config = Config {
         header_timeout_ms: 1_000,
         body_timeout_ms: 1_000,
         idle_timeout_ms: 1_000,
-        max_connections: 8,
+        body_rate_bytes: 1,
+        body_grace_ms: 1_000,
+        max_connections: Some(8),
+        client_connections: None,
+        client_requests: 2,
         drain_timeout_ms: 1_000,
     },
     tls: None,
@@ -141,6 +153,7 @@ fn setup_with(mood: Mood, config: Config) -> Setup {
             json!({"header": {"name": "x-api-key", "secrets": ["s3cret"]}}),
         ),
         source("erp", Provider::generic(&acknowledging), json!("none")),
+        source("signed", Provider::named("mercado-eletronico").unwrap(), signature()),
         source("inside", Provider::named("gestao-online").unwrap(), json!({"networks": ["10.0.0.0/8"]})),
     ];
     let broker = Arc::new(Recording { mood, published: Mutex::default() });
@@ -252,6 +265,61 @@ async fn one_source_cannot_take_the_places_of_another() {
     assert_eq!(setup.post("/webhooks/erp", r#"{"event": "x"}"#).await.status(), 202);
     for waiting in waiting {
         assert_eq!(waiting.await.unwrap(), 200);
+    }
+}
+
+/// A body that begins and goes on for ever.
+fn endless() -> Body {
+    let begin = stream::once(async { Ok::<_, std::io::Error>(bytes::Bytes::from_static(b"{")) });
+    Body::from_stream(begin.chain(stream::pending()))
+}
+
+#[tokio::test]
+async fn strangers_whose_bodies_do_not_end_take_no_place_of_the_source() {
+    let setup = Arc::new(setup(Mood::Confirms));
+    let strangers: Vec<_> = (0..20)
+        .map(|_| {
+            let setup = setup.clone();
+            let mut request = post("/webhooks/signed", "");
+            *request.body_mut() = endless();
+            tokio::spawn(async move { setup.send(request).await.status() })
+        })
+        .collect();
+    tokio::task::yield_now().await;
+    let auth: providers::auth::Auth = serde_json::from_value(signature()).unwrap();
+    let mut request = post("/webhooks/signed", ORDER);
+    for (name, value) in auth.sign(ORDER.as_bytes(), event::now()).headers {
+        let name: http::HeaderName = name.parse().unwrap();
+        request.headers_mut().insert(name, value.parse().unwrap());
+    }
+    assert_eq!(setup.send(request).await.status(), 200);
+    for stranger in strangers {
+        // Most are dropped for the others, since all come from one client; the rest take too long.
+        let status = stranger.await.unwrap();
+        assert!(status == 503 || status == 408, "{status}");
+    }
+}
+
+#[tokio::test]
+async fn the_requests_of_a_client_behind_a_proxy_are_counted_by_its_own_address() {
+    let config = Config { trusted_proxies: vec!["192.0.2.0/24".parse().unwrap()], ..CONFIG };
+    let gate = Gate::closed();
+    let setup = Arc::new(setup_with(Mood::Waits(gate.clone()), config));
+    let send = |path: &'static str, client: &str| {
+        let setup = setup.clone();
+        let mut request = post(path, r#"{"event": "x", "topic": "x"}"#);
+        request.headers_mut().insert("x-forwarded-for", client.parse().unwrap());
+        tokio::spawn(async move { setup.send(request).await })
+    };
+    let waiting = [send("/webhooks/me", "198.51.100.1"), send("/webhooks/erp", "198.51.100.1")];
+    gate.come.acquire_many(2).await.expect("open").forget();
+    let refused = send("/webhooks/erp", "198.51.100.1").await.unwrap();
+    assert_eq!((refused.status().as_u16(), &refused.headers()["retry-after"]), (429, &"1".parse().unwrap()));
+    let other = send("/webhooks/erp", "198.51.100.2");
+    gate.come.acquire().await.expect("open").forget();
+    gate.permits.add_permits(3);
+    for accepted in waiting.into_iter().chain([other]) {
+        assert!(accepted.await.unwrap().status().is_success());
     }
 }
 

@@ -1,15 +1,15 @@
 //! Reading a request body whole, within a size and a time.
 //!
-//! The bytes are handed on as they came off the connection when they came in one frame, and copied once otherwise.
+//! The bytes are handed on as they came off the connection when they came in one frame, and copied otherwise. A body
+//! takes memory as its bytes come, at most twice as much as that, whatever length its head declares.
 
 use std::error::Error;
-use std::pin::pin;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http_body::Body;
 use http_body_util::BodyExt;
-use tokio::time::timeout_at;
+use tokio::time::{Instant, timeout_at};
 
 /// Why a body was not read to its end.
 #[derive(Debug, thiserror::Error)]
@@ -26,51 +26,127 @@ pub enum BodyError {
         /// The time allowed, in milliseconds.
         timeout_ms: u128,
     },
+    /// It came too slowly. The answer is 408.
+    #[error("the body came with fewer than {rate_bytes} bytes per second")]
+    TooSlow {
+        /// The lowest rate allowed.
+        rate_bytes: u64,
+    },
     /// It ended early or is malformed. The answer is 400, though the peer has most likely left.
     #[error("the body could not be read to its end")]
     Broken(#[source] Box<dyn Error + Send + Sync>),
 }
 
-/// Reads a body to its end.
-///
-/// A `Content-Length` over the limit is refused before anything is read. `timeout` bounds the whole body, not a
-/// pause within it. Trailers are thrown away. Not cancel safe: what was read is lost with the future.
-pub async fn read<B>(body: B, limit_bytes: usize, timeout: Duration) -> Result<Bytes, BodyError>
+/// How much time a body may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pace {
+    /// For the whole body.
+    pub timeout: Duration,
+    /// How long it may be slower than `rate_bytes`.
+    pub grace: Duration,
+    /// The lowest average rate after that, in bytes per second; at least 1.
+    pub rate_bytes: u64,
+}
+
+/// A body that is being read.
+pub struct Reader<B> {
+    body: B,
+    limit_bytes: usize,
+    pace: Pace,
+    started: Instant,
+    expected: usize,
+    first: Bytes,
+    rest: Option<BytesMut>,
+    is_whole: bool,
+}
+
+impl<B> Reader<B>
 where
-    B: Body<Data = Bytes>,
+    B: Body<Data = Bytes> + Unpin,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
-    let too_large = || BodyError::TooLarge { limit_bytes };
-    let expected = usize::try_from(body.size_hint().lower()).map_err(|_| too_large())?;
-    if expected > limit_bytes {
-        return Err(too_large());
+    /// Reads nothing yet. A `Content-Length` over the limit is refused.
+    pub fn new(body: B, limit_bytes: usize, pace: Pace) -> Result<Self, BodyError> {
+        let expected = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
+        if expected > limit_bytes {
+            return Err(BodyError::TooLarge { limit_bytes });
+        }
+        let (started, is_whole) = (Instant::now(), body.is_end_stream());
+        let (first, rest) = (Bytes::new(), None);
+        Ok(Self { body, limit_bytes, pace, started, expected, first, rest, is_whole })
     }
-    let mut body = pin!(body);
-    let deadline = tokio::time::Instant::now() + timeout;
-    let mut first = Bytes::new();
-    let mut rest: Option<BytesMut> = None;
-    loop {
-        let frame = timeout_at(deadline, body.frame())
-            .await
-            .map_err(|_| BodyError::TimedOut { timeout_ms: timeout.as_millis() })?;
-        let Some(frame) = frame else { break };
-        let Ok(data) = frame.map_err(|error| BodyError::Broken(error.into()))?.into_data() else { continue };
-        let have = rest.as_ref().map_or(first.len(), BytesMut::len);
-        if data.len() > limit_bytes - have {
-            return Err(too_large());
+
+    /// Waits for the next bytes, or the end. Trailers are thrown away. Cancel safe.
+    pub async fn more(&mut self) -> Result<(), BodyError> {
+        let Pace { timeout, grace, rate_bytes } = self.pace;
+        let slowest = grace + Duration::from_secs_f64(self.len() as f64 / rate_bytes as f64);
+        let frame = timeout_at(self.started + timeout.min(slowest), self.body.frame()).await;
+        let Some(frame) = frame.map_err(|_| match timeout <= slowest {
+            true => BodyError::TimedOut { timeout_ms: timeout.as_millis() },
+            false => BodyError::TooSlow { rate_bytes },
+        })?
+        else {
+            self.is_whole = true;
+            return Ok(());
+        };
+        if let Ok(data) = frame.map_err(|error| BodyError::Broken(error.into()))?.into_data() {
+            self.push(data)?;
+        }
+        self.is_whole = self.body.is_end_stream();
+        Ok(())
+    }
+
+    fn push(&mut self, data: Bytes) -> Result<(), BodyError> {
+        let have = self.len();
+        if data.len() > self.limit_bytes - have {
+            return Err(BodyError::TooLarge { limit_bytes: self.limit_bytes });
         }
         if have == 0 {
-            first = data;
-            continue;
+            self.first = data;
+            return Ok(());
         }
-        rest.get_or_insert_with(|| {
-            let mut whole = BytesMut::with_capacity(expected.max(have + data.len()));
-            whole.extend_from_slice(&first);
-            whole
-        })
-        .extend_from_slice(&data);
+        let rest = self.rest.get_or_insert_with(|| BytesMut::from(&*std::mem::take(&mut self.first)));
+        if rest.capacity() - have < data.len() {
+            let capacity = self.expected.min(2 * have).max(have + data.len());
+            rest.reserve(capacity - have);
+        }
+        rest.extend_from_slice(&data);
+        Ok(())
     }
-    Ok(rest.map_or(first, BytesMut::freeze))
+
+    /// How many bytes have come.
+    #[allow(clippy::len_without_is_empty, reason = "nobody asks")]
+    pub fn len(&self) -> usize {
+        self.rest.as_ref().map_or(self.first.len(), BytesMut::len)
+    }
+
+    /// The length that the head declares, if it does; at most the limit.
+    pub fn declared_len(&self) -> Option<usize> {
+        (self.expected > 0).then_some(self.expected)
+    }
+
+    /// Whether the body has ended.
+    pub fn is_whole(&self) -> bool {
+        self.is_whole
+    }
+
+    /// What has come.
+    pub fn into_bytes(self) -> Bytes {
+        self.rest.map_or(self.first, BytesMut::freeze)
+    }
+}
+
+/// Reads a body to its end, see [`Reader`].
+pub async fn read<B>(body: B, limit_bytes: usize, pace: Pace) -> Result<Bytes, BodyError>
+where
+    B: Body<Data = Bytes> + Unpin,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
+    let mut reader = Reader::new(body, limit_bytes, pace)?;
+    while !reader.is_whole() {
+        reader.more().await?;
+    }
+    Ok(reader.into_bytes())
 }
 
 #[cfg(test)]
@@ -105,7 +181,8 @@ mod tests {
         }
     }
 
-    const SOON: Duration = Duration::from_millis(20);
+    const SOON: Pace =
+        Pace { timeout: Duration::from_millis(20), grace: Duration::from_secs(1), rate_bytes: 1 };
 
     #[tokio::test]
     async fn one_frame_is_not_copied_and_several_are_joined() {
@@ -130,5 +207,16 @@ mod tests {
     async fn a_body_that_does_not_end_times_out() {
         let stalled = read(Frames { frames: vec!["abc"], endless: true }, 5, SOON).await;
         assert!(matches!(stalled, Err(BodyError::TimedOut { timeout_ms: 20 })));
+    }
+
+    #[tokio::test]
+    async fn a_body_that_comes_too_slowly_is_ended_long_before_its_time() {
+        let pace =
+            Pace { timeout: Duration::from_secs(60), grace: Duration::from_millis(20), rate_bytes: 100 };
+        let started = Instant::now();
+        let slow = read(Frames { frames: vec!["abc", "def"], endless: true }, 10, pace).await;
+        assert!(matches!(slow, Err(BodyError::TooSlow { rate_bytes: 100 })));
+        // Six bytes take 60 ms at this rate.
+        assert!(started.elapsed() >= Duration::from_millis(80), "{:?}", started.elapsed());
     }
 }

@@ -3,8 +3,10 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, de};
 
+use crate::body::Pace;
 use crate::tls::Tls;
 
 /// One listening port.
@@ -19,12 +21,15 @@ pub struct Config {
     /// Certificate and key; without it, plain HTTP.
     #[serde(default)]
     pub tls: Option<Tls>,
+    /// Proxies, whose connections carry the requests of many clients: a client's share does not apply to them.
+    #[serde(skip)]
+    pub trusted_proxies: Vec<IpNet>,
 }
 
 impl Config {
     /// Plain HTTP on an address, with the default limits.
     pub fn new(listen: SocketAddr) -> Self {
-        Self { listen, limits: Limits::default(), tls: None }
+        Self { listen, limits: Limits::default(), tls: None, trusted_proxies: Vec::new() }
     }
 }
 
@@ -42,12 +47,28 @@ pub struct Limits {
     /// itself uses it to bound how long the rest of a refused body is read and thrown away.
     #[serde(deserialize_with = "at_least_one")]
     pub body_timeout_ms: u64,
+    /// The lowest rate of a request body, in bytes per second on average, once the grace is over.
+    #[serde(deserialize_with = "at_least_one")]
+    pub body_rate_bytes: u64,
+    /// How long a request body may be slower than that.
+    #[serde(deserialize_with = "at_least_one")]
+    pub body_grace_ms: u64,
     /// How long a connection may stay open without a request, or with an answer that the peer does not take.
     #[serde(deserialize_with = "at_least_one")]
     pub idle_timeout_ms: u64,
-    /// How many connections are served at once. More wait in the system's backlog; none is dropped.
+    /// The maximum number of connections. When it is reached, the longest unused one is closed for a new one; while all
+    /// are in use, new ones wait in the system's backlog. Without it, as many as there are file descriptors for, at most
+    /// 4096.
+    #[serde(deserialize_with = "some_at_least_one")]
+    pub max_connections: Option<u64>,
+    /// The maximum number of connections of one client address. Beyond it, the client's longest unused one is closed for
+    /// a new one; while all are in use, new ones are refused. Without it, a quarter of the maximum.
+    #[serde(deserialize_with = "some_at_least_one")]
+    pub client_connections: Option<u64>,
+    /// The maximum number of requests of one client address that are in work, over all its connections and HTTP/2
+    /// streams. Further ones are answered with 429.
     #[serde(deserialize_with = "at_least_one")]
-    pub max_connections: u64,
+    pub client_requests: u64,
     /// How long running requests may take to finish after a stop.
     #[serde(deserialize_with = "at_least_one")]
     pub drain_timeout_ms: u64,
@@ -59,8 +80,12 @@ impl Default for Limits {
             first_byte_timeout_ms: 10_000,
             header_timeout_ms: 10_000,
             body_timeout_ms: 15_000,
+            body_rate_bytes: 1024,
+            body_grace_ms: 3_000,
             idle_timeout_ms: 75_000,
-            max_connections: 4096,
+            max_connections: None,
+            client_connections: None,
+            client_requests: 512,
             drain_timeout_ms: 10_000,
         }
     }
@@ -77,7 +102,16 @@ impl Limits {
         Duration::from_millis(self.header_timeout_ms)
     }
 
-    /// [`Limits::body_timeout_ms`] as a duration: what a handler gives to [`body::read`](crate::body::read).
+    /// The time that a request body may take: what a handler gives to [`body::read`](crate::body::read).
+    pub fn pace(&self) -> Pace {
+        Pace {
+            timeout: self.body_timeout(),
+            grace: Duration::from_millis(self.body_grace_ms),
+            rate_bytes: self.body_rate_bytes,
+        }
+    }
+
+    /// [`Limits::body_timeout_ms`] as a duration.
     pub fn body_timeout(&self) -> Duration {
         Duration::from_millis(self.body_timeout_ms)
     }
@@ -99,6 +133,10 @@ fn at_least_one<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Er
         0 => Err(de::Error::invalid_value(de::Unexpected::Unsigned(0), &"a number of at least 1")),
         value => Ok(value),
     }
+}
+
+fn some_at_least_one<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    at_least_one(deserializer).map(Some)
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@
 use std::io;
 use std::mem::MaybeUninit;
 use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -26,6 +27,9 @@ use crate::problem::Problem;
 /// How long the 408 of a stalled head may take to be written.
 const FAREWELL: Duration = Duration::from_secs(1);
 
+/// How long a new connection has for its first request before it gives way to another one.
+const SETTLING: Duration = Duration::from_secs(1);
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     /// Nothing has come yet.
@@ -42,6 +46,8 @@ enum Phase {
     Closing,
     /// The answer is out; the rest of what the peer sends is read and thrown away.
     Lingering,
+    /// Unused, and closed to make room for another connection.
+    GivenWay,
 }
 
 struct State {
@@ -68,6 +74,8 @@ impl State {
 pub(crate) struct Activity {
     limits: Limits,
     state: Mutex<State>,
+    /// The requests in work of the connection's client, over all its connections. `None`: it has no limit.
+    client_requests: Option<Arc<AtomicU64>>,
 }
 
 /// What the connection's task has to do now.
@@ -84,7 +92,7 @@ enum Verdict {
 }
 
 impl Activity {
-    pub(crate) fn new(limits: Limits) -> Arc<Self> {
+    pub(crate) fn new(limits: Limits, client_requests: Option<Arc<AtomicU64>>) -> Arc<Self> {
         let state = State {
             phase: Phase::Silent,
             since: Instant::now(),
@@ -93,7 +101,36 @@ impl Activity {
             http2: false,
             has_body: false,
         };
-        Arc::new(Self { limits, state: Mutex::new(state) })
+        Arc::new(Self { limits, state: Mutex::new(state), client_requests })
+    }
+
+    /// The TLS handshake is done: from here on the peer has the whole time for its first byte.
+    pub(crate) fn secured(&self) {
+        let mut state = self.lock();
+        if state.phase == Phase::Silent {
+            state.enter(Phase::Silent);
+        }
+    }
+
+    /// Since when the connection has no request, if it can be closed for another one.
+    pub(crate) fn unused_since(&self, now: Instant) -> Option<Instant> {
+        let state = self.lock();
+        match state.phase {
+            Phase::Idle | Phase::Lingering => Some(state.since),
+            Phase::Silent | Phase::Head if now >= state.since + SETTLING => Some(state.since),
+            Phase::Silent
+            | Phase::Head
+            | Phase::Running
+            | Phase::Expired
+            | Phase::Closing
+            | Phase::GivenWay => None,
+        }
+    }
+
+    /// Marks the connection to be closed at once when its end is asked for. A request that begins before that is still
+    /// answered.
+    pub(crate) fn give_way(&self) {
+        self.lock().enter(Phase::GivenWay);
     }
 
     /// Notes that a request runs for as long as the returned value lives.
@@ -102,7 +139,12 @@ impl Activity {
         state.running += 1;
         state.has_body = has_body;
         state.enter(Phase::Running);
-        Running(Arc::clone(self))
+        drop(state);
+        let is_beyond_share = self
+            .client_requests
+            .as_ref()
+            .is_some_and(|requests| requests.fetch_add(1, Ordering::Relaxed) >= self.limits.client_requests);
+        Running { activity: Arc::clone(self), is_beyond_share }
     }
 
     /// An HTTP/2 peer sends frames that begin no request, so there only the first bytes begin a head.
@@ -132,7 +174,7 @@ impl Activity {
             return Verdict::Abandon(Stall::Write);
         }
         let (allowed, verdict) = match state.phase {
-            Phase::Running => return Verdict::LookAgain(now + shortest),
+            Phase::Running | Phase::GivenWay => return Verdict::LookAgain(now + shortest),
             Phase::Silent => (limits.first_byte_timeout(), Verdict::Abandon(Stall::FirstByte)),
             Phase::Head => (limits.header_timeout(), Verdict::Expire),
             Phase::Idle => (limits.idle_timeout(), Verdict::Close),
@@ -155,12 +197,14 @@ impl Activity {
         verdict
     }
 
-    /// The server stops: a connection without a request need not linger for the body of an earlier one.
-    fn stopping(&self) {
+    /// The end was asked for: a connection without a request need not linger for the body of an earlier one. Whether it
+    /// gives way, and is to be closed at once.
+    fn stopping(&self) -> bool {
         let mut state = self.lock();
         if state.running == 0 {
             state.has_body = false;
         }
+        state.phase == Phase::GivenWay
     }
 
     /// Whether the peer may still be sending what nobody reads: closing then would reset the connection, and the
@@ -180,11 +224,18 @@ impl Activity {
 }
 
 /// A running request. It lives in the handler's future and then in the response's body.
-pub(crate) struct Running(Arc<Activity>);
+pub(crate) struct Running {
+    activity: Arc<Activity>,
+    /// The client has more requests in work than it may.
+    pub(crate) is_beyond_share: bool,
+}
 
 impl Drop for Running {
     fn drop(&mut self) {
-        let mut state = self.0.lock();
+        if let Some(requests) = &self.activity.client_requests {
+            requests.fetch_sub(1, Ordering::Relaxed);
+        }
+        let mut state = self.activity.lock();
         state.running -= 1;
         if state.running == 0 && state.phase == Phase::Running {
             state.enter(Phase::Idle);
@@ -212,7 +263,9 @@ where
             }
             () = stop.cancelled(), if !stopping => {
                 stopping = true;
-                activity.stopping();
+                if activity.stopping() {
+                    return;
+                }
                 connection.as_mut().graceful_shutdown();
             }
             () = look.as_mut() => match activity.look(Instant::now()) {

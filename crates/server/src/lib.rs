@@ -1,6 +1,6 @@
 //! The HTTP server of every role: the accept loop with its limits, the operations endpoints, problem details.
 //!
-//! A request meets, in this order: the connection limit, the TLS handshake (if configured), the time-outs of
+//! A request meets, in this order: the limits of connections and of its client's share, the TLS handshake (if configured), the time-outs of
 //! [`Limits`], the operations endpoints ([`Operations`]), and then the role's own service. What is promised: a peer
 //! that stalls is cut off whatever it stalls in, a panic in a handler fails one request, and a stop lets the running
 //! requests finish. It knows no route, no credential and no domain; the service is any tower `Service`, so an
@@ -13,6 +13,7 @@
 //! | `http_connections` | gauge | |
 //! | `http_connections_total` | counter | |
 //! | `http_connections_delayed_total` | counter: had to wait for a free place | |
+//! | `http_connections_refused_total` | counter: beyond the client's share | |
 //! | `http_accept_errors_total` | counter | |
 //! | `http_timeouts_total` | counter | `phase`: `first_byte`, `tls`, `head`, `idle`, `write`, `close` |
 //! | `http_requests_total` | counter | `status`: `1xx` … `5xx` |
@@ -35,8 +36,11 @@
 //! ```
 
 pub mod body;
+mod client;
 mod config;
 mod connection;
+mod connections;
+mod descriptors;
 mod metrics;
 mod operations;
 mod problem;
@@ -44,7 +48,9 @@ mod serve;
 mod tls;
 
 pub use body::BodyError;
+pub use client::{Client, ClientRequests, Turn};
 pub use config::{Config, Limits};
+pub use descriptors::raise_descriptor_limit;
 pub use operations::{Component, Health, Operations};
 pub use problem::Problem;
 pub use serve::{BindError, PeerAddr, Server};

@@ -19,6 +19,7 @@ pub(crate) struct Metrics {
     connections: Gauge,
     connections_total: Counter,
     pub(crate) connections_delayed_total: Counter,
+    pub(crate) connections_refused_total: Counter,
     pub(crate) accept_errors_total: Counter,
     pub(crate) panics_total: Counter,
     requests_total: [Counter; 5],
@@ -32,6 +33,7 @@ impl Metrics {
             connections: gauge!("http_connections"),
             connections_total: counter!("http_connections_total"),
             connections_delayed_total: counter!("http_connections_delayed_total"),
+            connections_refused_total: counter!("http_connections_refused_total"),
             accept_errors_total: counter!("http_accept_errors_total"),
             panics_total: counter!("http_panics_total"),
             requests_total: ["1xx", "2xx", "3xx", "4xx", "5xx"]

@@ -21,14 +21,15 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tower_service::Service;
 
 use crate::config::{Config, Limits};
-use crate::connection::{Activity, Running, Watched, drive};
+use crate::connection::{Running, Watched, drive};
+use crate::connections::{Connections, Place};
+use crate::descriptors;
 use crate::metrics::{Metrics, Stall};
 use crate::operations::Operations;
 use crate::problem::Problem;
@@ -36,6 +37,18 @@ use crate::tls::TlsError;
 
 /// The longest head of a request, and the read buffer of a connection. Longer heads get 431.
 const HEAD_LIMIT_BYTES: usize = 64 * 1024;
+
+/// How much of bodies that nobody has read yet one HTTP/2 connection holds; hyper's default is 1 MiB.
+const HTTP2_CONNECTION_WINDOW_BYTES: u32 = 256 * 1024;
+
+/// The same for one stream of it.
+const HTTP2_STREAM_WINDOW_BYTES: u32 = 128 * 1024;
+
+/// How many requests one HTTP/2 connection has open at once; further ones wait at the client.
+const HTTP2_STREAMS: u32 = 128;
+
+/// How long a client that has too many requests in work is asked to wait, in seconds.
+const RETRY_AFTER_S: u32 = 1;
 
 /// How long to wait after an accept that failed for want of a resource (file descriptors, memory).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
@@ -73,6 +86,7 @@ pub struct Server {
     local_addr: SocketAddr,
     tls: Option<TlsAcceptor>,
     limits: Limits,
+    connections: Arc<Connections>,
     metrics: Metrics,
 }
 
@@ -92,7 +106,10 @@ impl Server {
         };
         let (listener, local_addr) =
             opened.map_err(|source| BindError::Address { address, remedy: remedy(source.kind()), source })?;
-        Ok(Self { listener, local_addr, tls, limits: config.limits, metrics: Metrics::new() })
+        let limits = config.limits;
+        let max = descriptors::max_connections(limits.max_connections);
+        let connections = Connections::new(limits, max, config.trusted_proxies.clone());
+        Ok(Self { listener, local_addr, tls, limits, connections, metrics: Metrics::new() })
     }
 
     /// The address that is listened on; with port 0 configured, the port that was taken.
@@ -112,38 +129,38 @@ impl Server {
         B: Body<Data = Bytes> + Unpin + Send + 'static,
         B::Error: Into<Box<dyn Error + Send + Sync>>,
     {
-        let Self { listener, local_addr, tls, limits, metrics } = self;
+        let Self { listener, local_addr, tls, limits, connections: open, metrics } = self;
         let mut http = auto::Builder::new(TokioExecutor::new());
         // hyper's own timer would be set anew for every request; `connection` keeps the time of heads.
         http.http1().max_buf_size(HEAD_LIMIT_BYTES).header_read_timeout(None);
+        http.http2()
+            .initial_connection_window_size(HTTP2_CONNECTION_WINDOW_BYTES)
+            .initial_stream_window_size(HTTP2_STREAM_WINDOW_BYTES)
+            .max_concurrent_streams(HTTP2_STREAMS);
         let shared = Arc::new(Shared { http, limits, metrics, operations });
-        let places = usize::try_from(limits.max_connections).unwrap_or(usize::MAX);
-        let places = Arc::new(Semaphore::new(places.clamp(1, Semaphore::MAX_PERMITS)));
         let mut connections = JoinSet::new();
         tracing::info!(address = %local_addr, tls = tls.is_some(), "listening");
 
         let mut stopped = pin!(stop.cancelled());
         loop {
-            let (stream, peer, place) = tokio::select! {
+            let (stream, peer) = tokio::select! {
                 biased;
                 () = stopped.as_mut() => break,
-                accepted = accept(&listener, &places, &shared.metrics) => accepted,
+                accepted = accept(&listener, &open, &shared.metrics) => accepted,
             };
             while let Some(ended) = connections.try_join_next() {
                 report(ended);
             }
-            let connection = Connection {
-                shared: Arc::clone(&shared),
-                service: service.clone(),
-                peer,
-                // A token of its own: polling the common one would take a lock that all connections share.
-                stop: stop.child_token(),
+            // A token of its own: polling the common one would take a lock that all connections share.
+            let end = stop.child_token();
+            let Some(place) = open.admit(peer.ip(), end.clone()) else {
+                shared.metrics.connections_refused_total.increment(1);
+                continue;
             };
+            let connection =
+                Connection { shared: Arc::clone(&shared), service: service.clone(), peer, place, stop: end };
             let tls = tls.clone();
-            connections.spawn(async move {
-                connection.run(stream, tls).await;
-                drop(place);
-            });
+            connections.spawn(connection.run(stream, tls));
         }
 
         drop(listener);
@@ -183,25 +200,21 @@ fn remedy(kind: io::ErrorKind) -> &'static str {
 
 /// The next connection, once there is a place for it. Survives every error of `accept(2)`: those of a connection
 /// that is gone again concern nobody, and the others (no file descriptor left) pass when connections end.
-async fn accept(
-    listener: &TcpListener,
-    places: &Arc<Semaphore>,
-    metrics: &Metrics,
-) -> (TcpStream, SocketAddr, OwnedSemaphorePermit) {
-    let full = places.available_permits() == 0;
-    let place = Arc::clone(places).acquire_owned().await.expect("the semaphore is never closed");
+async fn accept(listener: &TcpListener, open: &Connections, metrics: &Metrics) -> (TcpStream, SocketAddr) {
+    let waited = open.room().await;
     loop {
         match listener.accept().await {
-            Ok((stream, peer)) => {
-                if full {
+            Ok(accepted) => {
+                if waited {
                     metrics.connections_delayed_total.increment(1);
                 }
-                return (stream, peer, place);
+                return accepted;
             }
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(error) => {
                 metrics.accept_errors_total.increment(1);
                 tracing::warn!(%error, "cannot accept a connection; trying again");
+                open.close_unused();
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
@@ -226,6 +239,7 @@ struct Connection<S> {
     shared: Arc<Shared>,
     service: S,
     peer: SocketAddr,
+    place: Place,
     stop: CancellationToken,
 }
 
@@ -243,7 +257,10 @@ where
         let Some(tls) = tls else { return self.speak(stream).await };
         let handshake = tokio::time::timeout(self.shared.limits.first_byte_timeout(), tls.accept(stream));
         match self.stop.run_until_cancelled(handshake).await {
-            Some(Ok(Ok(stream))) => self.speak(stream).await,
+            Some(Ok(Ok(stream))) => {
+                self.place.activity.secured();
+                self.speak(stream).await;
+            }
             Some(Ok(Err(error))) => tracing::debug!(peer = %self.peer, %error, "TLS handshake failed"),
             Some(Err(_)) => self.shared.metrics.timed_out(Stall::Tls),
             None => {}
@@ -251,8 +268,8 @@ where
     }
 
     async fn speak<T: AsyncRead + AsyncWrite + Unpin + Send + 'static>(self, socket: T) {
-        let Self { shared, service, peer, stop } = self;
-        let activity = Activity::new(shared.limits);
+        let Self { shared, service, peer, place, stop } = self;
+        let activity = Arc::clone(&place.activity);
         let io = TokioIo::new(Watched::new(socket, Arc::clone(&activity)));
         let requests = (Arc::clone(&shared), Arc::clone(&activity));
         let answer = service_fn(move |mut request: Request<Incoming>| {
@@ -274,7 +291,10 @@ async fn answer<S, B>(
 where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
 {
-    let ours = shared.operations.answer(request.method(), request.uri().path());
+    let ours = match running.is_beyond_share {
+        true => Some(too_many_requests()),
+        false => shared.operations.answer(request.method(), request.uri().path()),
+    };
     let response = match ours {
         Some(response) => response.map(Content::Ours),
         None => match caught(service, request).await {
@@ -288,6 +308,13 @@ where
     };
     shared.metrics.answered(response.status());
     Ok(response.map(|content| Answer { content, _running: running }))
+}
+
+fn too_many_requests() -> Response<Full<Bytes>> {
+    Problem::new(StatusCode::TOO_MANY_REQUESTS)
+        .detail("Too many requests of this client are in work; send it again later.")
+        .retry_after(RETRY_AFTER_S)
+        .into_response()
 }
 
 struct Panicked;

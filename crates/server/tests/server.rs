@@ -28,19 +28,21 @@ use tokio_util::sync::CancellationToken;
 struct App {
     entered: Arc<Semaphore>,
     release: Arc<Semaphore>,
-    body_timeout: Duration,
+    pace: body::Pace,
 }
 
 impl App {
     async fn answer(self, request: Request<Incoming>) -> Response<Full<Bytes>> {
         let peer = request.extensions().get::<PeerAddr>().unwrap().0;
         match request.uri().path() {
-            "/body" => match body::read(request.into_body(), 1024, self.body_timeout).await {
+            "/body" => match body::read(request.into_body(), 1024, self.pace).await {
                 Ok(body) => Response::new(Full::new(body)),
                 Err(BodyError::TooLarge { .. }) => {
                     Problem::new(StatusCode::PAYLOAD_TOO_LARGE).into_response()
                 }
-                Err(BodyError::TimedOut { .. }) => Problem::new(StatusCode::REQUEST_TIMEOUT).into_response(),
+                Err(BodyError::TimedOut { .. } | BodyError::TooSlow { .. }) => {
+                    Problem::new(StatusCode::REQUEST_TIMEOUT).into_response()
+                }
                 Err(BodyError::Broken(_)) => Problem::new(StatusCode::BAD_REQUEST).into_response(),
             },
             "/slow" => {
@@ -86,7 +88,11 @@ const PATIENT: Limits = Limits {
     header_timeout_ms: 60_000,
     body_timeout_ms: 60_000,
     idle_timeout_ms: 60_000,
-    max_connections: 100,
+    body_rate_bytes: 1,
+    body_grace_ms: 60_000,
+    max_connections: Some(100),
+    client_connections: None,
+    client_requests: 100,
     drain_timeout_ms: 60_000,
 };
 
@@ -104,7 +110,7 @@ async fn start_with(config: Config) -> Running {
     let app = App {
         entered: Arc::new(Semaphore::new(0)),
         release: Arc::new(Semaphore::new(0)),
-        body_timeout: config.limits.body_timeout(),
+        pace: config.limits.pace(),
     };
     let health = Health::default();
     let operations = Operations::new(health.clone(), move || rendered.render(), "1.2.3");
@@ -322,7 +328,7 @@ async fn a_drain_ends_at_its_time_limit() {
 
 #[tokio::test]
 async fn connections_beyond_the_limit_wait_for_a_place() {
-    let server = start(Limits { max_connections: 1, ..PATIENT }).await;
+    let server = start(Limits { max_connections: Some(1), ..PATIENT }).await;
     let mut first = server.connect().await;
     first.write_all(b"GET /slow HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
     within(server.entered.acquire()).await.unwrap().forget();
@@ -442,6 +448,107 @@ async fn an_idle_http2_connection_is_closed_and_its_frames_are_no_heads() {
     .await;
     assert!(begun.elapsed() >= Duration::from_millis(250), "{:?}", begun.elapsed());
     assert!(server.get("/metrics").await.contains("http_timeouts_total{phase=\"idle\"} 1"));
+}
+
+#[tokio::test]
+async fn the_longest_unused_connection_is_closed_for_a_new_one() {
+    let server = start(Limits { max_connections: Some(3), ..PATIENT }).await;
+    let mut running = server.connect().await;
+    running.write_all(b"GET /slow HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    within(server.entered.acquire()).await.unwrap().forget();
+    let mut used = Vec::new();
+    for _ in 0..2 {
+        let mut stream = server.connect().await;
+        stream.write_all(b"POST /body HTTP/1.1\r\nhost: x\r\ncontent-length: 3\r\n\r\nabc").await.unwrap();
+        until(&mut stream, "abc").await;
+        used.push(stream);
+    }
+    assert!(server.get("/healthz").await.starts_with("HTTP/1.1 200 OK"));
+    assert_eq!(rest(&mut used[0]).await, "");
+    server.release.add_permits(1);
+    assert!(until(&mut running, "slow").await.starts_with("HTTP/1.1 200 OK"));
+}
+
+#[tokio::test]
+async fn connections_that_never_send_anything_give_way() {
+    let server = start(Limits { max_connections: Some(3), ..PATIENT }).await;
+    let mut silent = Vec::new();
+    for _ in 0..3 {
+        silent.push(server.connect().await);
+    }
+    assert!(server.get("/healthz").await.starts_with("HTTP/1.1 200 OK"));
+    assert_eq!(rest(&mut silent[0]).await, "");
+}
+
+/// Connects from another loopback address.
+async fn connect_from(addr: SocketAddr, local: &str) -> TcpStream {
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind(format!("{local}:0").parse().unwrap()).unwrap();
+    within(socket.connect(addr)).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_client_cannot_take_the_connections_of_others() {
+    let server = start(Limits { client_connections: Some(2), ..PATIENT }).await;
+    let mut running = Vec::new();
+    for _ in 0..2 {
+        let mut stream = server.connect().await;
+        stream.write_all(b"GET /slow HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+        within(server.entered.acquire()).await.unwrap().forget();
+        running.push(stream);
+    }
+    assert_eq!(rest(&mut server.connect().await).await, "", "all of its share is in use");
+    let mut other = connect_from(server.addr, "127.0.0.2").await;
+    other.write_all(b"GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.unwrap();
+    let metrics = rest(&mut other).await;
+    assert!(metrics.contains("http_connections_refused_total 1"), "{metrics}");
+
+    server.release.add_permits(2);
+    until(&mut running[0], "slow").await;
+    // Of its own two connections the unused one gives way.
+    assert!(server.get("/healthz").await.starts_with("HTTP/1.1 200 OK"));
+}
+
+#[tokio::test]
+async fn a_proxy_has_no_share() {
+    let listen = "127.0.0.1:0".parse().unwrap();
+    let limits = Limits { client_connections: Some(1), client_requests: 1, ..PATIENT };
+    let trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()];
+    let server = start_with(Config { limits, trusted_proxies, ..Config::new(listen) }).await;
+    let mut running = server.connect().await;
+    running.write_all(b"GET /slow HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    within(server.entered.acquire()).await.unwrap().forget();
+    assert!(server.get("/healthz").await.starts_with("HTTP/1.1 200 OK"));
+}
+
+#[tokio::test]
+async fn requests_of_a_client_are_counted_over_streams_and_connections() {
+    let server = start(Limits { client_requests: 3, ..PATIENT }).await;
+    let mut client = over_http2(server.connect().await).await;
+    let mut send = |path: &str| {
+        client.send_request(Request::get(format!("http://x{path}")).body(Full::default()).unwrap())
+    };
+    let slow = [tokio::spawn(send("/slow")), tokio::spawn(send("/slow"))];
+    within(server.entered.acquire_many(2)).await.unwrap().forget();
+    let mut third = server.connect().await;
+    third.write_all(b"GET /slow HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    within(server.entered.acquire()).await.unwrap().forget();
+    let refused = within(send("/")).await.unwrap();
+    assert_eq!((refused.status().as_u16(), &refused.headers()["retry-after"]), (429, &"1".parse().unwrap()));
+    drop(refused);
+    server.release.add_permits(3);
+    for slow in slow {
+        assert_eq!(within(slow).await.unwrap().unwrap().status(), 200);
+    }
+    until(&mut third, "slow").await;
+    assert_eq!(within(send("/")).await.unwrap().status(), 200);
+}
+
+#[tokio::test]
+async fn a_body_that_trickles_is_answered_with_408() {
+    let server = start(Limits { body_rate_bytes: 1_000_000, body_grace_ms: 50, ..PATIENT }).await;
+    let answer = server.exchange("POST /body HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\nabc").await;
+    assert!(answer.starts_with("HTTP/1.1 408 Request Timeout"), "{answer}");
 }
 
 /// A certificate for `localhost` in files of its own, a server with it, and a client that trusts it.

@@ -217,6 +217,8 @@ pub(crate) struct ConsoleSection {
 pub(crate) struct IngressSection {
     listen: std::net::SocketAddr,
     body_limit_bytes: usize,
+    body_memory_bytes: usize,
+    unproved_body_memory_bytes: usize,
     answer_timeout_ms: u64,
     source_requests: usize,
     trusted_proxies: Vec<ipnet::IpNet>,

@@ -287,6 +287,8 @@ fn checked(sections: Sections, gathered: &mut Gathered) -> Config {
     let IngressSection {
         listen,
         body_limit_bytes,
+        body_memory_bytes,
+        unproved_body_memory_bytes,
         answer_timeout_ms,
         source_requests,
         trusted_proxies,
@@ -306,12 +308,17 @@ fn checked(sections: Sections, gathered: &mut Gathered) -> Config {
     let ingress = ingress::Config {
         listen,
         body_limit_bytes,
+        body_memory_bytes,
+        unproved_body_memory_bytes,
         answer_timeout_ms,
         source_requests,
         trusted_proxies,
         limits,
         tls,
     };
+    if let Some((setting, message)) = ingress.memory_mistake() {
+        gathered.add(format!("ingress.{setting}"), message);
+    }
     let (ours, theirs) = (console.listen, ingress.listen);
     // Containers of one role each may share a port on every address.
     if ours == theirs && ours.port() != 0 && !ours.ip().is_unspecified() {
@@ -319,7 +326,7 @@ fn checked(sections: Sections, gathered: &mut Gathered) -> Config {
             .add("console.listen", format!("has the address of ingress.listen, {theirs}: give each its own"));
     }
     let ConsoleSection { listen, token, limits, tls } = console;
-    let console = server::Config { listen, limits, tls };
+    let console = server::Config { limits, tls, ..server::Config::new(listen) };
     let console_token = Some(token).filter(|token| !token.expose().is_empty());
     if console_token.as_ref().is_some_and(|token| !is_token(token)) {
         gathered.add(

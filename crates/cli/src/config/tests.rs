@@ -332,4 +332,9 @@ fn a_rule_of_a_source_or_a_consumer_that_cannot_be_kept_is_told_with_its_path() 
     );
     check("consumer.policies.invoices.delays = [\"3s\"]", "expected one of 1s, 5s, 30s");
     check("ingress.spool.patience_ms = 4000", "ingress.spool.patience_ms: expected less than");
+    check("ingress.body_memory_bytes = 18000000", "ingress.body_memory_bytes: expected at least 18874368");
+    check(
+        "ingress.unproved_body_memory_bytes = 2000000",
+        "ingress.unproved_body_memory_bytes: expected at least twice body_limit_bytes",
+    );
 }

@@ -115,6 +115,17 @@ impl Auth {
         if passes { Ok(()) } else { Err(Denied::Credentials) }
     }
 
+    /// Whether [`Self::check_head`] tells strangers apart: a secret is in the head, or not every address will do.
+    pub fn is_in_head(&self) -> bool {
+        let Self::All(required) = self else { return false };
+        let restricts = |networks: &Vec<IpNet>| networks.iter().all(|network| network.prefix_len() > 0);
+        required.header.is_some()
+            || required.query.is_some()
+            || required.basic.is_some()
+            || required.bearer.is_some()
+            || required.networks.as_ref().is_some_and(restricts)
+    }
+
     /// Checks what covers the body: HMAC and Standard Webhooks signatures.
     pub fn check_body(&self, credentials: &Credentials<'_>) -> Result<(), Denied> {
         let Self::All(required) = self else { return Ok(()) };

@@ -316,6 +316,18 @@ fn the_head_is_checked_before_the_body_is_there() {
 }
 
 #[test]
+fn what_tells_strangers_apart_by_the_head() {
+    let check = |toml: &str, expect: bool| assert_eq!(auth(toml).is_in_head(), expect, "{toml}");
+    let hmac = "auth.hmac = { header = \"x-signature\", algorithm = \"sha256\", encoding = \"hex\", secrets = [\"s\"] }";
+    check(hmac, false);
+    check("auth = \"none\"", false);
+    check("auth.networks = [\"0.0.0.0/0\", \"203.0.113.0/24\"]", false);
+    check("auth.networks = [\"203.0.113.0/24\"]", true);
+    check(&format!("{hmac}\nauth.query = {{ name = \"token\", secrets = [\"s\"] }}"), true);
+    check("auth.bearer = { secrets = [\"s\"] }", true);
+}
+
+#[test]
 fn none_has_to_be_written_out() {
     let none = auth(r#"auth = "none""#);
     assert_eq!(Request::bare().check(&none), Ok(()));

@@ -1,0 +1,143 @@
+//! The open connections of a port: a maximum for all, a share for each client, and which one is closed for a new one.
+//!
+//! A connection without a request gives way: when the port is full, those that have been unused the longest are closed;
+//! when a client has its share, its own. A connection with a request is never closed for another one. The lock is taken
+//! when a connection comes and goes, never for a request.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use ipnet::IpNet;
+use tokio::sync::Notify;
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
+
+use crate::client::Client;
+use crate::config::Limits;
+use crate::connection::Activity;
+
+/// How often a full port looks for connections that have become unused.
+const LOOK_PERIOD: Duration = Duration::from_millis(50);
+
+/// How many unused connections of a full port are closed at a time: finding them costs a look at all.
+const CLOSED_AT_ONCE: usize = 16;
+
+/// The connections of one port.
+pub(crate) struct Connections {
+    max: usize,
+    share: usize,
+    limits: Limits,
+    trusted_proxies: Vec<IpNet>,
+    open: Mutex<Open>,
+    freed: Notify,
+}
+
+#[derive(Default)]
+struct Open {
+    count: usize,
+    clients: HashMap<Client, Held>,
+}
+
+/// What one client holds.
+#[derive(Default)]
+struct Held {
+    connections: Vec<Connection>,
+    requests: Arc<AtomicU64>,
+}
+
+struct Connection {
+    activity: Arc<Activity>,
+    end: CancellationToken,
+}
+
+impl Connections {
+    pub(crate) fn new(limits: Limits, max: u64, trusted_proxies: Vec<IpNet>) -> Arc<Self> {
+        let max = usize::try_from(max).unwrap_or(usize::MAX);
+        let share = limits.client_connections.map_or(max / 4, |share| usize::try_from(share).unwrap_or(max));
+        // A share of very few would lock out a client that opens connections in parallel.
+        let share = if limits.client_connections.is_some() { share } else { share.max(16) };
+        let (open, freed) = (Mutex::default(), Notify::new());
+        Arc::new(Self { max, share: share.min(max), limits, trusted_proxies, open, freed })
+    }
+
+    /// Waits until there is a place for one more connection, and closes unused ones to that end. Whether it waited.
+    pub(crate) async fn room(&self) -> bool {
+        let mut waited = false;
+        while self.lock().count >= self.max {
+            waited = true;
+            self.close_unused();
+            // In vain when all are in use: the look is repeated.
+            let _ = timeout(LOOK_PERIOD, self.freed.notified()).await;
+        }
+        waited
+    }
+
+    /// Enters a connection, which ends when `end` is cancelled. `None`: its client has its share, all of it in use.
+    pub(crate) fn admit(self: &Arc<Self>, peer: IpAddr, end: CancellationToken) -> Option<Place> {
+        let client = Client::new(peer);
+        let is_proxy = self.trusted_proxies.iter().any(|network| network.contains(&peer.to_canonical()));
+        let mut open = self.lock();
+        let held = open.clients.entry(client).or_default();
+        if !is_proxy && held.connections.len() >= self.share && !close_oldest(held.connections.iter(), 1) {
+            return None;
+        }
+        let requests = (!is_proxy).then(|| Arc::clone(&held.requests));
+        let activity = Activity::new(self.limits, requests);
+        held.connections.push(Connection { activity: Arc::clone(&activity), end });
+        open.count += 1;
+        Some(Place { connections: Arc::clone(self), client, activity })
+    }
+
+    /// Closes some of the connections that have been unused the longest.
+    pub(crate) fn close_unused(&self) {
+        let open = self.lock();
+        close_oldest(open.clients.values().flat_map(|held| &held.connections), CLOSED_AT_ONCE.min(self.max));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Open> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Closes at most `count` of these, the longest unused first. Whether there was any.
+fn close_oldest<'a>(connections: impl Iterator<Item = &'a Connection>, count: usize) -> bool {
+    let now = Instant::now();
+    let mut unused: Vec<_> = connections
+        .filter_map(|connection| Some((connection.activity.unused_since(now)?, connection)))
+        .collect();
+    unused.sort_unstable_by_key(|(since, _)| *since);
+    for (_, connection) in unused.iter().take(count) {
+        connection.activity.give_way();
+        connection.end.cancel();
+    }
+    !unused.is_empty()
+}
+
+/// The place of one connection, for as long as it lives.
+pub(crate) struct Place {
+    connections: Arc<Connections>,
+    client: Client,
+    pub(crate) activity: Arc<Activity>,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut open = self.connections.lock();
+        open.count -= 1;
+        if let Some(held) = open.clients.get_mut(&self.client) {
+            if let Some(at) =
+                held.connections.iter().position(|other| Arc::ptr_eq(&other.activity, &self.activity))
+            {
+                held.connections.swap_remove(at);
+            }
+            if held.connections.is_empty() {
+                open.clients.remove(&self.client);
+            }
+        }
+        drop(open);
+        self.connections.freed.notify_one();
+    }
+}

@@ -1,0 +1,55 @@
+//! File descriptors: the process's limit, and how many of them a port may spend on connections.
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+/// Descriptors that no connection takes: broker, store, spool, log and listening sockets.
+const RESERVE: u64 = 128;
+
+/// A process listens on at most three ports: those of the ingress, the console and the operations endpoints.
+const PORTS: u64 = 3;
+
+/// The maximum number of connections where neither the configuration nor the descriptors set a lower one.
+const MOST_CONNECTIONS: u64 = 4096;
+
+/// Raises the limit of file descriptors of this process as far as its user may, which is the hard limit. To be called
+/// before a port is opened.
+pub fn raise_descriptor_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum
+        && let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit })
+    {
+        tracing::warn!(%error, "cannot raise the limit of file descriptors (ulimit -n); it stays as it is");
+    }
+}
+
+/// The maximum number of connections of a port: as configured, as far as there are descriptors for them.
+pub(crate) fn max_connections(configured: Option<u64>) -> u64 {
+    let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    let (wanted, possible) = (configured.unwrap_or(MOST_CONNECTIONS), share(descriptors));
+    if possible < wanted {
+        tracing::warn!(
+            max_connections = possible,
+            configured,
+            descriptors,
+            "the limit of file descriptors allows fewer connections; raise it (ulimit -n)"
+        );
+    }
+    wanted.min(possible)
+}
+
+fn share(descriptors: u64) -> u64 {
+    (descriptors.saturating_sub(RESERVE) / PORTS).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_ports_together_leave_the_reserve() {
+        for descriptors in [256, 1024, 65_536] {
+            assert!(PORTS * share(descriptors) + RESERVE <= descriptors);
+        }
+        assert_eq!(share(10), 1);
+    }
+}
