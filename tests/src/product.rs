@@ -106,9 +106,11 @@ impl Product {
     pub fn configured(broker_url: &str, store_url: &str, extra: &str) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let (ingress, console) = (free_port()?, free_port()?);
+        // Ingress and console make none of their own.
+        let subject_key = if broker_url == "embedded" { String::new() } else { "0a".repeat(32) };
         let mut text = format!(
             "[data]\ndir = {:?}\n[broker]\nurl = {broker_url:?}\n[store]\nurl = {store_url:?}\n\
-             [ingress]\nlisten = \"127.0.0.1:{ingress}\"\n[console]\nlisten = \"127.0.0.1:{console}\"\n\
+             [ingress]\nlisten = \"127.0.0.1:{ingress}\"\nsubject_key = {subject_key:?}\n[console]\nlisten = \"127.0.0.1:{console}\"\n\
              [ingress.limits]\nbody_timeout_ms = 1000\nheader_timeout_ms = 1000\n",
             folder.path().join("data")
         );

@@ -80,6 +80,27 @@ pub fn existing_token(data_dir: &Path) -> Result<Secret> {
     if file.exists() { check_token(&file, read(&file)?) } else { Ok(Secret::from("")) }
 }
 
+/// Where the key of subjects is, unless it is configured.
+pub fn subject_key_file(data_dir: &Path) -> PathBuf {
+    data_dir.join(SUBJECT_KEY)
+}
+
+/// Whether a key of subjects was made in a data directory.
+pub fn has_subject_key(data_dir: &Path) -> bool {
+    subject_key_file(data_dir).exists()
+}
+
+/// What is wrong where a role needs the key of others and has none, and what to do.
+pub fn missing_subject_key(data_dir: &Path) -> String {
+    format!(
+        "ingress.subject_key is not set, and {} does not exist: every ingress and console of an installation needs the same \
+         key, or one person's events get several subjects. Set it for all of them, to 64 hexadecimal digits such as from \
+         `openssl rand -hex 32`; an installation that has run before has its key in the file subject-key of the ingress's \
+         data directory",
+        subject_key_file(data_dir).display()
+    )
+}
+
 fn check_token(file: &Path, token: Secret) -> Result<Secret> {
     if is_token(&token) {
         return Ok(token);

@@ -42,6 +42,11 @@ pub fn line(text: impl AsRef<str>) {
     print(&format!("{}\n", text.as_ref()));
 }
 
+/// Writes a line to standard error: what is worth knowing while a command waits.
+pub fn note(text: impl AsRef<str>) {
+    let _ = writeln!(io::stderr().lock(), "malote: {}", text.as_ref());
+}
+
 /// Tells what went wrong and gives the exit status: 1.
 pub fn failed(error: &anyhow::Error) -> ExitCode {
     // The mistakes of a configuration are a list already.

@@ -2,25 +2,17 @@
 
 use std::sync::Arc;
 
-use anyhow::Result;
 use event::{Event, SourceName, header};
 use http::{HeaderMap, HeaderValue};
 use ledger::jobs::{RejectedBody, Reread};
 use providers::{Inbound, SubjectKey};
 
 use crate::config::Config;
-use crate::data_dir::DataDir;
 
-/// How this installation reads. Subjects that are hashed need the key of the ingress: `ingress.subject_key`, or the one in
-/// the data directory that both share.
-pub fn reread(config: &Config, data_dir: Option<&DataDir>) -> Result<Reread> {
-    let key = match (&config.subject_key, data_dir) {
-        (Some(key), _) => key.clone(),
-        (None, Some(data_dir)) => data_dir.subject_key()?,
-        (None, None) => anyhow::bail!("the key of subjects needs a data directory"),
-    };
+/// How this installation reads. Subjects that are hashed need the key of the ingress.
+pub fn reread(config: &Config, key: SubjectKey) -> Reread {
     let config = config.clone();
-    Ok(Arc::new(move |rejected| read(rejected, &config, &key)))
+    Arc::new(move |rejected| read(rejected, &config, &key))
 }
 
 fn read(rejected: &RejectedBody, config: &Config, key: &SubjectKey) -> Result<Event, String> {

@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::config::{Config, DuplicatesRule};
-use crate::data_dir::DataDir;
+use crate::data_dir::{self, DataDir};
 use crate::domains::{self, Domain};
 use crate::installation;
 use crate::report::chain;
@@ -76,16 +76,25 @@ impl Roles {
                 "a SQLite store serves one process: run all roles with `malote up`, or set store.url to PostgreSQL"
             );
         }
+        if self.reads_bodies() && config.subject_key.is_none() && !data_dir::has_subject_key(&config.data.dir)
+        {
+            bail!(data_dir::missing_subject_key(&config.data.dir));
+        }
         Ok(())
+    }
+
+    /// Whether these roles make subjects: the ingress of what comes, the console of rejected bodies that it reads again.
+    fn reads_bodies(self) -> bool {
+        self.ingress || self.console
     }
 
     /// Whether something of these roles is kept in the data directory.
     fn needs_data_dir(self, config: &Config) -> bool {
         config.is_embedded()
             || self.has_store() && installation::is_store_a_file(config)
-            || self.ingress && config.subject_key.is_none()
+            || self.reads_bodies() && config.subject_key.is_none()
             || self.ingress && config.spool.limit_bytes > 0 && config.spool.file.as_os_str().is_empty()
-            || self.console && (config.console_token.is_none() || config.subject_key.is_none())
+            || self.console && config.console_token.is_none()
     }
 }
 
@@ -142,12 +151,13 @@ impl Running {
             None => Some(made("the token")?.token()?),
         };
         let key = match &config.subject_key {
-            _ if !roles.ingress => None,
+            _ if !roles.reads_bodies() => None,
             Some(key) => Some(key.clone()),
             None => {
                 if !config.is_embedded() {
                     warn!(
-                        "ingresses that share a broker need the same ingress.subject_key; this one made its own"
+                        "ingress.subject_key is not set: an ingress or a console beside this one needs the key in {}",
+                        data_dir::subject_key_file(&config.data.dir).display()
                     );
                 }
                 Some(made("the key of subjects")?.subject_key()?)
@@ -181,12 +191,13 @@ impl Running {
         };
 
         let stop = &running.working;
-        let prepared = CancellationToken::new();
+        let (prepared, migrated) = (CancellationToken::new(), CancellationToken::new());
         let preparation = Preparation {
             broker: broker.clone(),
             topology: installation::topology(config),
             broker_health: component("broker", spool.is_some()),
             store: store.clone().map(|store| (store, component("store", roles.ingress))),
+            migrated: migrated.clone(),
         };
         let (begun, done, told) = (prepared.clone(), stop.clone(), report_fatal.clone());
         running.tasks.spawn(async move {
@@ -208,7 +219,7 @@ impl Running {
             }
         }
 
-        if let (Some(port), Some(key)) = (ingress_port, key) {
+        if let (Some(port), Some(key)) = (ingress_port, key.clone()) {
             let sources = sources(config)?;
             let publisher: Arc<dyn Publisher> = match spool {
                 Some((spool, drain)) => {
@@ -228,17 +239,18 @@ impl Running {
                 running.accepting.clone(),
             ));
         }
-        if let (Some(port), Some(token), Some(store)) = (console_port, token, store.clone()) {
+        if let (Some(port), Some(token), Some(store), Some(key)) = (console_port, token, store.clone(), key) {
             let runner = Runner {
                 broker: broker.clone(),
                 layout: layout.clone(),
                 store: store.clone(),
                 subscriptions: installation::subscriptions(),
-                reread: reread(config, data_dir.as_ref())?,
+                reread: reread(config, key),
             };
-            let (prepared, stop) = (prepared.clone(), running.working.clone());
+            // A broker that is away is a job's trouble, and told as such.
+            let (migrated, stop) = (migrated.clone(), running.working.clone());
             running.tasks.spawn(async move {
-                if stop.run_until_cancelled(prepared.cancelled()).await.is_some() {
+                if stop.run_until_cancelled(migrated.cancelled()).await.is_some() {
                     runner.run(stop).await;
                 }
             });
@@ -251,6 +263,8 @@ impl Running {
                     .iter()
                     .map(|domain| (domain.name(), domain.subscription.purpose))
                     .collect(),
+                sources: config.sources.iter().map(|source| source.name.to_string()).collect(),
+                providers: config.providers.iter().map(|provider| provider.name().to_string()).collect(),
                 version: VERSION,
             };
             running.tasks.spawn(port.serve(
@@ -406,6 +420,7 @@ struct Preparation {
     topology: Topology,
     broker_health: Component,
     store: Option<(Store, Component)>,
+    migrated: CancellationToken,
 }
 
 impl Preparation {
@@ -437,7 +452,10 @@ impl Preparation {
         let mut pause = FIRST_PAUSE;
         loop {
             match store.migrate(&installation::components()).await {
-                Ok(()) => break health.up(),
+                Ok(()) => {
+                    self.migrated.cancel();
+                    break health.up();
+                }
                 Err(error @ (StoreError::Unavailable(_) | StoreError::Conflict(_))) => {
                     health.down(chain(&error))
                 }
@@ -502,11 +520,37 @@ mod tests {
         let ingress = Roles { ingress: true, ..Roles::default() };
         let ledger = Roles { ledger: true, ..Roles::default() };
         let rabbitmq = "broker.url = \"amqp://rabbit\"\n";
+        let key = format!("ingress.subject_key = \"{}\"\n", "0a".repeat(32));
         let both = format!("{rabbitmq}store.url = \"postgres://db/malote\"");
         check("", Roles::all(), None);
         check("", ingress, Some("the embedded broker serves one process"));
-        check(rabbitmq, ingress, None);
+        check(&format!("{rabbitmq}{key}"), ingress, None);
         check(rabbitmq, ledger, Some("a SQLite store serves one process"));
         check(&both, ledger, None);
+    }
+
+    #[test]
+    fn a_role_that_needs_the_same_key_as_others_makes_none_of_its_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let text = format!(
+            "data.dir = {:?}\nbroker.url = \"amqp://rabbit\"\nstore.url = \"postgres://db/malote\"\n",
+            folder.path()
+        );
+        let check = |text: &str, roles: Roles| {
+            let config = load_parts("", text, []).unwrap().0;
+            roles.check(&config).map_err(|error| error.to_string())
+        };
+        let ingress = Roles { ingress: true, ..Roles::default() };
+        let console = Roles { console: true, ..Roles::default() };
+        for roles in [ingress, console] {
+            let said = check(&text, roles).unwrap_err();
+            assert!(said.contains("ingress.subject_key") && said.contains("openssl rand -hex 32"), "{said}");
+            check(&format!("{text}ingress.subject_key = \"{}\"", "0a".repeat(32)), roles).unwrap();
+        }
+        // Whoever runs everything has nobody to agree with, and what it made is taken over.
+        check(&text, Roles::all()).unwrap();
+        DataDir::open(folder.path()).unwrap().subject_key().unwrap();
+        check(&text, ingress).unwrap();
+        check(&text, console).unwrap();
     }
 }

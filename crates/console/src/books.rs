@@ -5,8 +5,10 @@ use axum::extract::State;
 use invoices::Invoice;
 use prescriptions::Prescription;
 use receivables::{Agreement, AgreementFilter, Receivable};
+use store::Page;
 
 use crate::ConsoleState;
+use crate::names;
 use crate::page::{List, PageParameters, Query};
 use crate::refusal::Refusal;
 
@@ -15,10 +17,17 @@ use crate::refusal::Refusal;
     responses((status = 200, description = "A page of invoices", body = List<Invoice>)))]
 pub(crate) async fn invoices(
     State(state): State<ConsoleState>,
-    Query { filter, page }: Query<invoices::Filter>,
+    Query { filter, page, given }: Query<invoices::Filter>,
 ) -> Result<Json<List<Invoice>>, Refusal> {
     let mut connection = state.store.read().await?;
-    Ok(Json(invoices::list(&mut connection, &filter, &page).await?.into()))
+    let page = invoices::list(&mut connection, &filter, &page).await?;
+    if page.items.is_empty() {
+        let of_source = invoices::Filter { source: filter.source, ..Default::default() };
+        if !invoices::list(&mut connection, &of_source, &Page::first(1)).await?.items.is_empty() {
+            return Ok(Json(page.into()));
+        }
+    }
+    names::answer(&state, &mut connection, &given, page).await
 }
 
 /// Instalments and orders: contas a receber.
@@ -26,10 +35,17 @@ pub(crate) async fn invoices(
     responses((status = 200, description = "A page of receivables", body = List<Receivable>)))]
 pub(crate) async fn receivables(
     State(state): State<ConsoleState>,
-    Query { filter, page }: Query<receivables::Filter>,
+    Query { filter, page, given }: Query<receivables::Filter>,
 ) -> Result<Json<List<Receivable>>, Refusal> {
     let mut connection = state.store.read().await?;
-    Ok(Json(receivables::list(&mut connection, &filter, &page).await?.into()))
+    let page = receivables::list(&mut connection, &filter, &page).await?;
+    if page.items.is_empty() {
+        let of_source = receivables::Filter { source: filter.source, ..Default::default() };
+        if !receivables::list(&mut connection, &of_source, &Page::first(1)).await?.items.is_empty() {
+            return Ok(Json(page.into()));
+        }
+    }
+    names::answer(&state, &mut connection, &given, page).await
 }
 
 /// Agreements that debts were put into.
@@ -37,10 +53,18 @@ pub(crate) async fn receivables(
     responses((status = 200, description = "A page of agreements", body = List<Agreement>)))]
 pub(crate) async fn agreements(
     State(state): State<ConsoleState>,
-    Query { filter, page }: Query<AgreementFilter>,
+    Query { filter, page, given }: Query<AgreementFilter>,
 ) -> Result<Json<List<Agreement>>, Refusal> {
     let mut connection = state.store.read().await?;
-    Ok(Json(receivables::list_agreements(&mut connection, &filter, &page).await?.into()))
+    let page = receivables::list_agreements(&mut connection, &filter, &page).await?;
+    if page.items.is_empty() {
+        let of_source = AgreementFilter { source: filter.source, ..Default::default() };
+        if !receivables::list_agreements(&mut connection, &of_source, &Page::first(1)).await?.items.is_empty()
+        {
+            return Ok(Json(page.into()));
+        }
+    }
+    names::answer(&state, &mut connection, &given, page).await
 }
 
 /// Prescription renewals.
@@ -48,8 +72,15 @@ pub(crate) async fn agreements(
     responses((status = 200, description = "A page of prescriptions", body = List<Prescription>)))]
 pub(crate) async fn prescriptions(
     State(state): State<ConsoleState>,
-    Query { filter, page }: Query<prescriptions::Filter>,
+    Query { filter, page, given }: Query<prescriptions::Filter>,
 ) -> Result<Json<List<Prescription>>, Refusal> {
     let mut connection = state.store.read().await?;
-    Ok(Json(prescriptions::list(&mut connection, &filter, &page).await?.into()))
+    let page = prescriptions::list(&mut connection, &filter, &page).await?;
+    if page.items.is_empty() {
+        let of_source = prescriptions::Filter { source: filter.source, ..Default::default() };
+        if !prescriptions::list(&mut connection, &of_source, &Page::first(1)).await?.items.is_empty() {
+            return Ok(Json(page.into()));
+        }
+    }
+    names::answer(&state, &mut connection, &given, page).await
 }

@@ -26,7 +26,7 @@ use crate::{books, jobs, queues, record};
     paths(
         record::events, record::event, record::body, record::rejected, record::rejected_body, record::dead,
         record::dead_groups, record::dead_letters, record::unrouted, jobs::list, jobs::create, jobs::show,
-        jobs::cancel, jobs::reconciliation, books::invoices, books::receivables, books::agreements, books::prescriptions,
+        jobs::outcome, jobs::cancel, jobs::reconciliation, books::invoices, books::receivables, books::agreements, books::prescriptions,
         queues::queues, queues::version, serve,
     ),
     modifiers(&Common),

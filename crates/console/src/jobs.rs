@@ -10,11 +10,12 @@ use axum::response::{IntoResponse, Response};
 use broker::layout::RetryDelay;
 use http::StatusCode;
 use ledger::Reconciliation;
-use ledger::jobs::{self, Job, JobError, NewJob};
+use ledger::jobs::{self, Job, JobError, NewJob, Outcome};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::ConsoleState;
+use crate::names;
 use crate::page::{Id, List, Query};
 use crate::refusal::Refusal;
 
@@ -47,6 +48,10 @@ pub(crate) async fn create(State(state): State<ConsoleState>, body: Bytes) -> Re
     let new: NewJob = serde_json::from_slice(&body).map_err(|error| Refusal::Parameter(error.to_string()))?;
     let consumers: Vec<_> = state.consumers.iter().map(|(name, _)| *name).collect();
     new.check(&consumers)?;
+    let fields = new.filter.as_object().into_iter().flatten();
+    let given: Vec<_> =
+        fields.filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned()))).collect();
+    names::check(&state, &mut *state.store.read().await?, &given).await?;
     if new.dry_run {
         let total = jobs::count(&state.store, &new).await?;
         return Ok(Json(Counted { total }).into_response());
@@ -61,7 +66,7 @@ pub(crate) async fn create(State(state): State<ConsoleState>, body: Bytes) -> Re
     responses((status = 200, description = "A page of jobs", body = List<Job>)))]
 pub(crate) async fn list(
     State(state): State<ConsoleState>,
-    Query { filter: NoFilter {}, page }: Query<NoFilter>,
+    Query { filter: NoFilter {}, page, .. }: Query<NoFilter>,
 ) -> Result<Json<List<Job>>, Refusal> {
     let mut connection = state.store.read().await?;
     Ok(Json(jobs::list(&mut connection, &page).await?.into()))
@@ -74,6 +79,15 @@ pub(crate) async fn list(
 pub(crate) async fn show(State(state): State<ConsoleState>, Id(id): Id) -> Result<Json<Job>, Refusal> {
     let mut connection = state.store.read().await?;
     jobs::show(&mut connection, id).await?.map(Json).ok_or(Refusal::NoSuchId)
+}
+
+/// What became of what a job has sent: how much was handled, died again, or is still under way.
+#[utoipa::path(get, path = "/api/v1/jobs/{id}/outcome", tag = "jobs",
+    params(("id" = String, Path, description = "The job's id; it is no discard")),
+    responses((status = 200, description = "What became of it", body = Outcome)))]
+pub(crate) async fn outcome(State(state): State<ConsoleState>, Id(id): Id) -> Result<Json<Outcome>, Refusal> {
+    let mut connection = state.store.read().await?;
+    jobs::outcome(&mut connection, id).await?.map(Json).ok_or(Refusal::NoSuchId)
 }
 
 /// Ends a job; one that has ended stays as it is. What is on its way arrives.

@@ -10,6 +10,7 @@
 mod books;
 mod document;
 mod jobs;
+mod names;
 mod page;
 mod queues;
 mod record;
@@ -48,6 +49,10 @@ pub struct ConsoleState {
     pub token: Token,
     /// Our consumers: name, and what it does in a few words. Each has the queue of its name.
     pub consumers: Vec<(&'static str, &'static str)>,
+    /// The names of the configured sources.
+    pub sources: Vec<String>,
+    /// The names of the providers, configured and built in.
+    pub providers: Vec<String>,
     /// The program's version.
     pub version: &'static str,
 }
@@ -70,6 +75,7 @@ pub fn router(state: ConsoleState) -> Router {
             get(jobs::list).post(jobs::create).fallback(async || Refusal::Method("GET, HEAD, POST")),
         )
         .route("/api/v1/jobs/{id}", get(jobs::show))
+        .route("/api/v1/jobs/{id}/outcome", get(jobs::outcome))
         .route("/api/v1/jobs/{id}/cancel", post(jobs::cancel).fallback(async || Refusal::Method("POST")))
         .route("/api/v1/reconciliation", get(jobs::reconciliation))
         .route("/api/v1/invoices", get(books::invoices))

@@ -32,6 +32,8 @@ pub(crate) struct PageParameters {
 pub(crate) struct Query<F> {
     pub(crate) filter: F,
     pub(crate) page: Page,
+    /// The filter as it was given, by parameter.
+    pub(crate) given: Vec<(String, String)>,
 }
 
 impl<S: Send + Sync, F: DeserializeOwned + IntoParams> FromRequestParts<S> for Query<F> {
@@ -79,7 +81,9 @@ impl<F: DeserializeOwned + IntoParams> Query<F> {
                 return Err(format!("cursor: expected the `next` of the page before, got {cursor:?}"));
             }
         }
-        Ok(Self { filter: read(&pairs)?, page: Page { limit, cursor: parameters.cursor } })
+        let filter = read(&pairs)?;
+        let given = pairs.into_iter().filter(|(name, _)| of_filter.contains(name)).collect();
+        Ok(Self { filter, page: Page { limit, cursor: parameters.cursor }, given })
     }
 }
 
@@ -143,12 +147,13 @@ mod tests {
         let id = EventId::generate();
         let query =
             format!("topic=acordo.quitado&limit=7&from=2026-11-22T12:00:00Z&cursor={id}&subject=order%2F1");
-        let Query { filter, page } = Events::parse(&query).unwrap();
+        let Query { filter, page, given } = Events::parse(&query).unwrap();
         assert_eq!(page, Page { limit: 7, cursor: Some(id.to_string()) });
+        assert_eq!(given.len(), 3);
         assert_eq!(filter.topic.unwrap().as_str(), "acordo.quitado");
         assert_eq!(filter.subject.unwrap().as_str(), "order/1");
         assert_eq!(filter.from.unwrap().to_string(), "2026-11-22T12:00:00Z");
-        let none = Events { filter: Default::default(), page: Page::first(50) };
+        let none = Events { filter: Default::default(), page: Page::first(50), given: Vec::new() };
         assert_eq!(Events::parse(""), Ok(none));
     }
 

@@ -15,6 +15,7 @@ use ledger::{
 use store::Paged;
 
 use crate::ConsoleState;
+use crate::names;
 use crate::page::{Id, List, PageParameters, Query};
 use crate::refusal::Refusal;
 
@@ -23,10 +24,11 @@ use crate::refusal::Refusal;
     responses((status = 200, description = "A page of events", body = List<EventRow>)))]
 pub(crate) async fn events(
     State(state): State<ConsoleState>,
-    Query { filter, page }: Query<EventFilter>,
+    Query { filter, page, given }: Query<EventFilter>,
 ) -> Result<Json<List<EventRow>>, Refusal> {
     let mut connection = state.store.read().await?;
-    Ok(Json(ledger::list(&mut connection, &filter, &page).await?.into()))
+    let page = ledger::list(&mut connection, &filter, &page).await?;
+    names::answer(&state, &mut connection, &given, page).await
 }
 
 /// One event with its body, and what became of it at each consumer.
@@ -68,10 +70,11 @@ fn download(id: EventId, ledger::Body { content_type, bytes }: ledger::Body) -> 
     responses((status = 200, description = "A page of rejected bodies", body = List<RejectedRow>)))]
 pub(crate) async fn rejected(
     State(state): State<ConsoleState>,
-    Query { filter, page }: Query<RejectedFilter>,
+    Query { filter, page, given }: Query<RejectedFilter>,
 ) -> Result<Json<List<RejectedRow>>, Refusal> {
     let mut connection = state.store.read().await?;
-    Ok(Json(ledger::rejected(&mut connection, &filter, &page).await?.into()))
+    let page = ledger::rejected(&mut connection, &filter, &page).await?;
+    names::answer(&state, &mut connection, &given, page).await
 }
 
 /// One rejected body, whole.
@@ -91,10 +94,11 @@ pub(crate) async fn rejected_body(
     responses((status = 200, description = "A page of dead letters", body = List<DeadRow>)))]
 pub(crate) async fn dead(
     State(state): State<ConsoleState>,
-    Query { filter, page }: Query<DeadFilter>,
+    Query { filter, page, given }: Query<DeadFilter>,
 ) -> Result<Json<List<DeadRow>>, Refusal> {
     let mut connection = state.store.read().await?;
-    Ok(Json(ledger::dead(&mut connection, &filter, &page).await?.into()))
+    let page = ledger::dead(&mut connection, &filter, &page).await?;
+    names::answer(&state, &mut connection, &given, page).await
 }
 
 /// Dead letters by consumer and error, the largest group first: at most 1,000 groups.
@@ -102,11 +106,11 @@ pub(crate) async fn dead(
     responses((status = 200, description = "All groups, on one page", body = List<DeadGroup>)))]
 pub(crate) async fn dead_groups(
     State(state): State<ConsoleState>,
-    Query { filter, .. }: Query<DeadFilter>,
+    Query { filter, given, .. }: Query<DeadFilter>,
 ) -> Result<Json<List<DeadGroup>>, Refusal> {
     let mut connection = state.store.read().await?;
     let items = ledger::dead_groups(&mut connection, &filter).await?;
-    Ok(Json(Paged { items, next: None }.into()))
+    names::answer(&state, &mut connection, &given, Paged { items, next: None }).await
 }
 
 /// The dead letters of one event, whole: one for each consumer that gave it up, open or not.
@@ -127,8 +131,9 @@ pub(crate) async fn dead_letters(
     responses((status = 200, description = "A page of unrouted events", body = List<UnroutedRow>)))]
 pub(crate) async fn unrouted(
     State(state): State<ConsoleState>,
-    Query { filter, page }: Query<UnroutedFilter>,
+    Query { filter, page, given }: Query<UnroutedFilter>,
 ) -> Result<Json<List<UnroutedRow>>, Refusal> {
     let mut connection = state.store.read().await?;
-    Ok(Json(ledger::unrouted(&mut connection, &filter, &page).await?.into()))
+    let page = ledger::unrouted(&mut connection, &filter, &page).await?;
+    names::answer(&state, &mut connection, &given, page).await
 }

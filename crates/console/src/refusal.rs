@@ -1,18 +1,27 @@
 //! Why a request is not answered with rows: one variant per answer.
 
 use std::error::Error;
+use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use broker::BrokerError;
+use event::Chain;
 use http::StatusCode;
 use server::Problem;
 use store::StoreError;
+use tokio::time::timeout;
+
+use crate::ConsoleState;
 
 /// How soon asking again makes sense, in seconds.
 const RETRY_AFTER: u32 = 5;
 
-/// A refusal. The texts reach the client: nothing of the database's own words is in them.
+/// How long database and broker may take to show which of them is late.
+const LATE_PATIENCE: Duration = Duration::from_secs(3);
+
+/// A refusal. The texts reach a client that has the token: the database's own words are in them where they hold no value.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Refusal {
     /// No token, or the wrong one.
@@ -31,21 +40,75 @@ pub(crate) enum Refusal {
     #[error("This path has no such method.")]
     Method(&'static str),
     /// The database did not do its part.
-    #[error("{}", match .0 {
-        StoreError::Unavailable(_) => "The database is unavailable.",
-        StoreError::Conflict(_) => "The database is busy.",
-        _ => "The database refused; the log of the console says why.",
-    })]
+    #[error("The database does not do its part.")]
     Store(#[from] StoreError),
     /// The broker did not do its part.
     #[error("{}", match .0 {
-        BrokerError::Unavailable(_) => "The broker is unavailable.".to_owned(),
+        error @ BrokerError::Unavailable(_) => format!("{}.", sentence(error)),
         error => format!("The queues cannot be read: {error}."),
     })]
     Broker(#[from] BrokerError),
-    /// The database or the broker did not answer in time.
-    #[error("The database or the broker did not answer in time.")]
-    NotInTime,
+    /// What was asked took too long, and this is why.
+    #[error("{0}")]
+    NotInTime(String),
+}
+
+/// An answer that lacks the database's address, which [`complete`] knows.
+#[derive(Clone)]
+struct OfStore(Arc<StoreError>);
+
+/// An error and its causes as the beginning of a sentence.
+fn sentence(error: &dyn Error) -> String {
+    let text = Chain(error).to_string();
+    let mut letters = text.chars();
+    letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
+}
+
+/// Adds to an answer about the database which one it is.
+pub(crate) fn complete(response: Response, state: &ConsoleState) -> Response {
+    let Some(OfStore(error)) = response.extensions().get() else { return response };
+    store_problem(error, &state.store.address()).into_response().map(Body::new)
+}
+
+/// Which of database and broker keeps a request from its answer.
+pub(crate) async fn late(state: &ConsoleState) -> Refusal {
+    match tokio::join!(
+        timeout(LATE_PATIENCE, state.store.check()),
+        timeout(LATE_PATIENCE, state.broker.check())
+    ) {
+        (Ok(Err(error)), _) => error.into(),
+        (_, Ok(Err(error))) => error.into(),
+        (Err(_), _) => {
+            Refusal::NotInTime(format!("The database, {}, does not answer.", state.store.address()))
+        }
+        (_, Err(_)) => Refusal::NotInTime("The broker does not answer.".to_owned()),
+        (Ok(Ok(_)), Ok(Ok(_))) => Refusal::NotInTime(format!(
+            "The database, {}, and the broker answer, but not this question in time: ask for less.",
+            state.store.address()
+        )),
+    }
+}
+
+fn store_problem(error: &StoreError, address: &str) -> Problem {
+    let reason = error.reason().map(|reason| format!(": {reason}")).unwrap_or_default();
+    let (status, said) = match error {
+        StoreError::Unavailable(_) => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            format!("The database, {address}, is unavailable{reason}. `malote doctor` says what to do."),
+        ),
+        StoreError::Conflict(_) => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            format!(
+                "The database, {address}, is busy with another transaction{reason}. Ask again in a moment."
+            ),
+        ),
+        _ => (
+            StatusCode::INTERNAL_SERVER_ERROR,
+            format!("The database, {address}, refused{reason}. The log of the console says more."),
+        ),
+    };
+    let problem = Problem::new(status).detail(said);
+    if status == StatusCode::SERVICE_UNAVAILABLE { problem.retry_after(RETRY_AFTER) } else { problem }
 }
 
 impl IntoResponse for Refusal {
@@ -59,17 +122,20 @@ impl IntoResponse for Refusal {
             tracing::warn!("a request is refused: {self} {cause}");
         }
         let again = |problem: Problem| problem.retry_after(RETRY_AFTER);
-        let problem = match &self {
+        let detail = self.to_string();
+        let problem = match self {
             Self::Unauthorized => Problem::new(StatusCode::UNAUTHORIZED).authenticate("Bearer"),
             Self::Parameter(_) => Problem::new(StatusCode::BAD_REQUEST)
                 .with_type("parameter", "A parameter of the request cannot be used"),
             Self::NoSuchPath | Self::NoSuchId => Problem::new(StatusCode::NOT_FOUND),
             Self::Method(allowed) => Problem::new(StatusCode::METHOD_NOT_ALLOWED).allow(allowed),
-            Self::Store(StoreError::Unavailable(_) | StoreError::Conflict(_))
-            | Self::Broker(_)
-            | Self::NotInTime => again(Problem::new(StatusCode::SERVICE_UNAVAILABLE)),
-            Self::Store(_) => Problem::new(StatusCode::INTERNAL_SERVER_ERROR),
+            Self::Broker(_) | Self::NotInTime(_) => again(Problem::new(StatusCode::SERVICE_UNAVAILABLE)),
+            Self::Store(error) => {
+                let mut response = StatusCode::INTERNAL_SERVER_ERROR.into_response();
+                response.extensions_mut().insert(OfStore(Arc::new(error)));
+                return response;
+            }
         };
-        problem.detail(self.to_string()).into_response().map(Body::new)
+        problem.detail(detail).into_response().map(Body::new)
     }
 }

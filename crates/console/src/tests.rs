@@ -49,6 +49,8 @@ impl Console {
             layout,
             token: Token::new("let-me-in"),
             consumers: SUBSCRIPTIONS.map(|one| (one.consumer, one.purpose)).to_vec(),
+            sources: vec!["go".to_owned(), "me-filial-sul".to_owned()],
+            providers: vec!["gestao-online".to_owned(), "recuperador".to_owned()],
             version: "1.2.3",
         };
         Self { router: router(state.clone()), state, _folder: folder }
@@ -267,14 +269,83 @@ async fn what_came_in_is_shown_with_what_became_of_it() {
 #[tokio::test]
 async fn what_is_away_is_503_with_a_time_to_come_back() {
     let console = Console::start().await;
+    let folder = console._folder.path();
     console.state.store.close().await;
     console.state.broker.close().await;
     for path in ["/events", "/receivables", "/queues"] {
         let response = console.get(path).await;
         assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE, "{path}");
         assert_eq!(response.headers()["retry-after"], "5");
-        assert!(json(response).await["detail"].as_str().unwrap().ends_with(" is unavailable."), "{path}");
+        let detail = json(response).await["detail"].take();
+        let (what, why) = match path {
+            "/queues" => ("The broker is unavailable: ", "is closed".to_owned()),
+            _ => ("The database, SQLite at ", format!("{}/store.db, is unavailable: ", folder.display())),
+        };
+        let detail = detail.as_str().unwrap();
+        assert!(detail.starts_with(what) && detail.contains(&why), "{path}: {detail}");
     }
+}
+
+#[tokio::test]
+async fn a_name_that_nothing_has_is_400_with_those_that_there_are_and_one_on_record_is_listed() {
+    let console = Console::start().await;
+    // Of a source that is configured no more.
+    let unknown = event("unknown.topic", b"{}");
+    console.accept(&unknown).await;
+    let given_up =
+        [(header::CONSUMER, "billing"), (header::ERROR, "x"), (header::GIVEN_UP_AT, "2026-11-22T12:00:00Z")];
+    let layout = &console.state.layout;
+    let message = with(&event("acordo.quitado", b"{}"), &given_up);
+    console.state.broker.publish(&layout.dead(), "acordo.quitado", message).await.unwrap();
+    console.record().await;
+    let dead = console.rows("/dead?consumer=billing").await;
+    let group = dead[0]["group"].as_str().unwrap();
+
+    for query in [
+        "events?source=rec-1&state=dead",
+        "events?source=go",
+        "events?provider=gestao-online",
+        "events?topic=order.created",
+        "rejected?source=rec-1",
+        "unrouted?source=go",
+        "dead?consumer=invoices",
+        "dead?consumer=billing&source=go",
+        "receivables?source=rec-1",
+    ] {
+        assert_eq!(console.rows(&format!("/{query}")).await, [] as [Value; 0], "{query}");
+    }
+    let sources =
+        r#"source: there is no source "rec-2", did you mean "rec-1"?; there is go, me-filial-sul, rec-1"#;
+    let lists =
+        ["events", "rejected", "dead", "unrouted", "invoices", "receivables", "agreements", "prescriptions"];
+    let of_every_list = lists.map(|list| (format!("{list}?source=rec-2"), sources.to_owned()));
+    let others = [
+        (
+            "events?provider=gestao-onlin",
+            r#"provider: there is no provider "gestao-onlin", did you mean "gestao-online"?"#,
+        ),
+        ("dead?consumer=invoice", r#"consumer: there is no consumer "invoice", did you mean "invoices"?"#),
+        ("dead/groups?consumer=invoice", r#"consumer: there is no consumer "invoice""#),
+        ("dead?group=nothing", r#"group: there is no group "nothing"; there is "#),
+        ("events?topic=order.*", r#"topic: "order.*" is a pattern"#),
+        ("unrouted?topic=%23", r##"topic: "#" is a pattern"##),
+    ];
+    let others = others.map(|(query, detail)| (query.to_owned(), detail.to_owned()));
+    for (query, expect) in of_every_list.into_iter().chain(others) {
+        let response = console.get(&format!("/{query}")).await;
+        assert_eq!(response.status(), StatusCode::BAD_REQUEST, "{query}");
+        let detail = json(response).await["detail"].take();
+        assert!(detail.as_str().unwrap().starts_with(&expect), "{query}: {detail}");
+    }
+    assert_eq!(console.rows(&format!("/dead?group={group}")).await, dead);
+
+    let job = json!({"action": "retry", "what": "dead", "filter": {"source": "rec-2"}, "requested_by": "maria@host"});
+    let request = Request::post("/api/v1/jobs").header("Authorization", "Bearer let-me-in");
+    let response =
+        console.router.clone().call(request.body(Body::from(job.to_string())).unwrap()).await.unwrap();
+    assert_eq!(response.status(), StatusCode::BAD_REQUEST);
+    assert_eq!(json(response).await["detail"], sources);
+    assert!(console.rows("/jobs").await.is_empty());
 }
 
 #[tokio::test]
@@ -329,7 +400,7 @@ async fn a_job_is_counted_made_shown_and_cancelled() {
 fn the_document_has_every_path_parameter_and_schema() {
     let document: Value = serde_json::from_str(&openapi()).unwrap();
     let paths = document["paths"].as_object().unwrap();
-    assert_eq!(paths.len(), 20);
+    assert_eq!(paths.len(), 21);
     for (path, item) in paths {
         let operation = if item["get"].is_object() { &item["get"] } else { &item["post"] };
         assert!(operation["summary"].is_string() && operation["responses"]["200"].is_object(), "{path}");

@@ -11,7 +11,7 @@ use http::header::AUTHORIZATION;
 use subtle::ConstantTimeEq;
 
 use crate::ConsoleState;
-use crate::refusal::Refusal;
+use crate::refusal::{self, Refusal};
 
 /// A secret that every client shares. It cannot be printed.
 #[derive(Clone)]
@@ -45,8 +45,11 @@ pub(crate) async fn authorize(State(state): State<ConsoleState>, request: Reques
     if !presented.is_some_and(|presented| state.token.fits(presented)) {
         return Refusal::Unauthorized.into_response();
     }
-    let answered = tokio::time::timeout(ANSWER_TIMEOUT, next.run(request)).await;
-    answered.unwrap_or_else(|_| Refusal::NotInTime.into_response())
+    let response = match tokio::time::timeout(ANSWER_TIMEOUT, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => refusal::late(&state).await.into_response(),
+    };
+    refusal::complete(response, &state)
 }
 
 /// What follows the scheme, whose case does not matter (RFC 9110, section 11.1).

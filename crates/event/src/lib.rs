@@ -21,12 +21,14 @@ mod envelope;
 mod id;
 mod message;
 mod name;
+mod nearest;
 
 pub use chain::Chain;
 pub use envelope::{Event, Headers, MalformedEvent};
 pub use id::{EventId, NotAnEventId};
 pub use message::{APP_ID, HeaderValue, Message, header};
 pub use name::{BadName, ProviderName, Source, SourceName, Subject, Topic};
+pub use nearest::nearest;
 
 /// A point in time, UTC, with microseconds: what [`now`] gives and what every store keeps.
 pub type Timestamp = jiff::Timestamp;

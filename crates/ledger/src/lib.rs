@@ -33,6 +33,7 @@ mod dead;
 mod events;
 mod filed;
 pub mod jobs;
+mod names;
 mod reconcile;
 mod record;
 mod rejected;
@@ -47,6 +48,7 @@ mod unrouted;
 pub use contents::{Body, Text};
 pub use dead::{DeadFilter, DeadGroup, DeadLetter, DeadRow, dead, dead_groups, show_dead};
 pub use events::{Event, EventFilter, EventRow, Outcome, body, list, show};
+pub use names::{Name, is_on_record, on_record};
 pub use reconcile::{Difference, Reconciliation, SourceBooks, reconcile};
 pub use record::consumers;
 pub use rejected::{Rejected, RejectedFilter, RejectedRow, rejected, show_rejected};
@@ -64,5 +66,6 @@ pub const COMPONENT: Component = Component {
         Migration::portable(1, "ledger", include_str!("../migrations/0001_ledger.sql")),
         Migration::portable(2, "resending", include_str!("../migrations/0002_resending.sql")),
         Migration::portable(3, "routed", include_str!("../migrations/0003_routed.sql")),
+        Migration::portable(4, "outcome", include_str!("../migrations/0004_outcome.sql")),
     ],
 };

@@ -447,7 +447,8 @@ mod tests {
         handle(&store, &event, "receivables").await;
         die(&store, &event, "gone").await;
         resend(&store, EventId::generate()).await;
-        run(&store, format!("INSERT INTO unsettled VALUES ('{}', 'gone')", event.id)).await;
+        run(&store, format!("INSERT INTO unsettled (event_id, consumer) VALUES ('{}', 'gone')", event.id))
+            .await;
         assert_eq!(state(&store).await, EventState::Pending);
     }
 }

@@ -20,7 +20,7 @@ pub mod sql;
 pub use list::List;
 pub use migrate::{Component, Migration};
 pub use page::{Page, Paged};
-pub use pool::{Config, Dialect, Store, StoreInfo, Tx};
+pub use pool::{Config, Dialect, ReadOnly, Store, StoreInfo, Tx};
 /// The parts of sqlx that queries are written with.
 pub use sqlx::{Error as DriverError, Row, any::AnyRow};
 
@@ -56,6 +56,27 @@ pub enum StoreError {
         "store.url: expected \"sqlite\", \"sqlite:<file>\" or \"postgres://user:password@host/database\""
     )]
     Address,
+}
+
+impl StoreError {
+    /// What the database answered, for an operator; `None` where its words may hold a value that was to be stored.
+    pub fn reason(&self) -> Option<String> {
+        let (Self::Unavailable(cause) | Self::Conflict(cause) | Self::Query(cause)) = self else {
+            return None;
+        };
+        match cause {
+            // Without sqlx's own words around it.
+            sqlx::Error::Io(error) => Some(error.to_string()),
+            sqlx::Error::Database(error) => {
+                let code = error.code().unwrap_or_default();
+                // Syntax error or access rule violation, SQLITE_ERROR: these name tables, columns and roles.
+                let names_objects = code.len() == 5 && code.starts_with("42") || code == "1";
+                (!matches!(self, Self::Query(_)) || names_objects).then(|| error.message().to_owned())
+            }
+            _ if matches!(self, Self::Query(_)) => None,
+            cause => Some(event::Chain(cause).to_string()),
+        }
+    }
 }
 
 impl From<sqlx::Error> for StoreError {

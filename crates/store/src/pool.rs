@@ -1,6 +1,8 @@
 //! Opens either database and hands out transactions.
 
 use std::fs;
+use std::future::Future;
+use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Once;
@@ -8,7 +10,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
-use sqlx::{Any, AnyPool, ConnectOptions, Connection, Executor};
+use sqlx::{Any, AnyConnection, AnyPool, ConnectOptions, Connection, Executor};
 use tokio::time::timeout;
 
 use crate::{Component, StoreError, migrate, sql};
@@ -23,6 +25,24 @@ pub enum Dialect {
     Sqlite,
     /// PostgreSQL 15 or newer.
     Postgres,
+}
+
+impl Dialect {
+    fn product(self) -> &'static str {
+        match self {
+            Self::Sqlite => "SQLite",
+            Self::Postgres => "PostgreSQL",
+        }
+    }
+}
+
+/// Why PostgreSQL takes no writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReadOnly {
+    /// It is a standby, or restores a backup.
+    Recovery,
+    /// `default_transaction_read_only` is on, for the server, the database or the user.
+    Setting,
 }
 
 /// Where the database is and how it is used.
@@ -63,6 +83,9 @@ pub struct Store {
 /// SQLite keeps a committed transaction through a power cut only with `synchronous=FULL`: the inbox relies on it.
 const SQLITE_PRAGMAS: &str = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA busy_timeout = 5000; \
      PRAGMA foreign_keys = ON; PRAGMA cache_size = -8000; PRAGMA temp_store = MEMORY;";
+
+/// How long a database may take to say why no connection came about.
+const REASON_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Waiting for a lock ends before the consumer runtime loses patience, so that a stuck lock holds no connection.
 const POSTGRES_SETTINGS: &str = "SET lock_timeout = '10s'";
@@ -135,14 +158,51 @@ impl Store {
     pub async fn begin(&self) -> Result<Tx, StoreError> {
         Ok(match self.dialect {
             // Taking the lock at once avoids the deadlock of two readers that both want to write.
-            Dialect::Sqlite => self.writers.begin_with("BEGIN IMMEDIATE").await?,
-            Dialect::Postgres => self.writers.begin().await?,
+            Dialect::Sqlite => match self.writers.begin_with("BEGIN IMMEDIATE").await {
+                Ok(tx) => tx,
+                Err(error) => return Err(self.explained(error).await),
+            },
+            Dialect::Postgres => match self.writers.begin().await {
+                Ok(tx) => tx,
+                Err(error) => return Err(self.explained(error).await),
+            },
         })
     }
 
     /// A connection for reading.
     pub async fn read(&self) -> Result<sqlx::pool::PoolConnection<Any>, StoreError> {
-        Ok(self.readers.acquire().await?)
+        match self.readers.acquire().await {
+            Ok(connection) => Ok(connection),
+            Err(error) => Err(self.explained(error).await),
+        }
+    }
+
+    /// The database and where it is, without credentials: `PostgreSQL at db.example/malote`.
+    pub fn address(&self) -> String {
+        format!("{} at {}", self.dialect.product(), self.address)
+    }
+
+    /// A pool only says that it waited in vain: one more connection tells why.
+    async fn explained(&self, error: sqlx::Error) -> StoreError {
+        if !matches!(error, sqlx::Error::PoolTimedOut) {
+            return error.into();
+        }
+        let options = self.readers.connect_options();
+        let setup = match self.dialect {
+            Dialect::Sqlite => SQLITE_PRAGMAS,
+            Dialect::Postgres => POSTGRES_SETTINGS,
+        };
+        let connect = async {
+            let mut connection = AnyConnection::connect_with(&options).await?;
+            connection.execute(setup).await?;
+            connection.close().await
+        };
+        let why = match timeout(REASON_PATIENCE, connect).await {
+            Ok(Err(error)) => return StoreError::Unavailable(error),
+            Ok(Ok(())) => "every connection of this process is in use; see store.max_connections",
+            Err(_) => "it does not answer",
+        };
+        StoreError::Unavailable(sqlx::Error::Io(io::Error::new(io::ErrorKind::TimedOut, why)))
     }
 
     /// Brings the tables of each component, and the inbox, up to date. Replicas may do so at the same time.
@@ -155,34 +215,71 @@ impl Store {
 
     /// Reaches the database and asks who it is, within the configured time.
     pub async fn check(&self) -> Result<StoreInfo, StoreError> {
-        let (product, question) = match self.dialect {
-            Dialect::Sqlite => ("SQLite", "SELECT sqlite_version()"),
-            Dialect::Postgres => ("PostgreSQL", "SHOW server_version"),
+        let question = match self.dialect {
+            Dialect::Sqlite => "SELECT sqlite_version()",
+            Dialect::Postgres => "SHOW server_version",
         };
         let ask = async {
             let mut connection = self.read().await?;
             Ok::<String, StoreError>(sql::scalar(question).fetch_one(&mut *connection).await?)
         };
-        let version = timeout(self.check_timeout, ask)
-            .await
-            .map_err(|_| StoreError::Unavailable(sqlx::Error::PoolTimedOut))??;
-        Ok(StoreInfo { product, version, address: self.address.clone() })
+        let version = self.in_time(ask).await?;
+        Ok(StoreInfo { product: self.dialect.product(), version, address: self.address.clone() })
     }
 
     /// Like [`Self::check`], but commits a write: a full disk and a read-only replica answer questions, too.
     pub async fn check_writable(&self) -> Result<(), StoreError> {
-        let write = async {
-            let mut tx = self.begin().await?;
-            sql::query("UPDATE writable SET checked_at = $1")
-                .bind(event::now().as_microsecond())
-                .execute(&mut *tx)
-                .await?;
-            tx.commit().await?;
-            Ok::<(), StoreError>(())
+        self.in_time(self.write(event::now())).await
+    }
+
+    async fn write(&self, now: event::Timestamp) -> Result<(), StoreError> {
+        let mut tx = self.begin().await?;
+        sql::query("UPDATE writable SET checked_at = $1")
+            .bind(now.as_microsecond())
+            .execute(&mut *tx)
+            .await?;
+        Ok(tx.commit().await?)
+    }
+
+    /// Like [`Self::check_writable`], and reads on another connection what was committed. False where something else
+    /// is read.
+    pub async fn check_kept(&self) -> Result<bool, StoreError> {
+        let now = event::now();
+        let ask = async {
+            self.write(now).await?;
+            let mut connection = self.read().await?;
+            let read: i64 =
+                sql::scalar("SELECT max(checked_at) FROM writable").fetch_one(&mut *connection).await?;
+            // Whoever else looks at the same time writes a later one.
+            Ok(read >= now.as_microsecond())
         };
-        timeout(self.check_timeout, write)
-            .await
-            .map_err(|_| StoreError::Unavailable(sqlx::Error::PoolTimedOut))?
+        self.in_time(ask).await
+    }
+
+    /// Why PostgreSQL takes no writes, where it says so itself; `None` for another reason.
+    pub async fn read_only(&self) -> Result<Option<ReadOnly>, StoreError> {
+        if self.dialect != Dialect::Postgres {
+            return Ok(None);
+        }
+        let ask = async {
+            let mut connection = self.read().await?;
+            let question = "SELECT CASE WHEN pg_is_in_recovery() THEN 2 \
+                 WHEN current_setting('default_transaction_read_only') = 'on' THEN 1 ELSE 0 END::BIGINT";
+            Ok::<i64, StoreError>(sql::scalar(question).fetch_one(&mut *connection).await?)
+        };
+        Ok(match self.in_time(ask).await? {
+            2 => Some(ReadOnly::Recovery),
+            1 => Some(ReadOnly::Setting),
+            _ => None,
+        })
+    }
+
+    async fn in_time<T>(&self, ask: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+        // Getting a connection has a limit of its own, which tells more.
+        match timeout(self.check_timeout + REASON_PATIENCE + Duration::from_secs(1), ask).await {
+            Ok(answered) => answered,
+            Err(_) => Err(self.explained(sqlx::Error::PoolTimedOut).await),
+        }
     }
 
     /// Waits for transactions under way and closes every connection.

@@ -128,19 +128,18 @@ async fn run(
         report::line("Nothing was done.");
         return Ok(ExitCode::FAILURE);
     }
-    let mut status = ExitCode::SUCCESS;
+    let mut begun = Vec::new();
     for (asked, _) in jobs.into_iter().filter(|(_, count)| *count > 0) {
-        let job = api.post("jobs", &asked).await?;
-        if args.detach {
-            let id = job["id"].as_str().unwrap_or_default();
-            report::line(format!("Job {id} begins. `malote jobs watch {id}` follows it."));
-            continue;
-        }
-        if jobs::follow(&api, job).await? != ExitCode::SUCCESS {
-            status = ExitCode::FAILURE;
-        }
+        begun.push(api.post("jobs", &asked).await?);
     }
-    Ok(status)
+    if !args.detach {
+        return jobs::follow(&api, begun).await;
+    }
+    for job in begun {
+        let id = job["id"].as_str().unwrap_or_default();
+        report::line(format!("Job {id} begins. `malote jobs watch {id}` follows it."));
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// What the rows are called.

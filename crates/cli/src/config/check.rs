@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
+use event::nearest;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use serde_path_to_error::{Path, Segment};
@@ -234,28 +235,4 @@ fn put(value: &mut Value, keys: &[String], instead: Option<Value>) -> bool {
             .is_some(),
         _ => false,
     }
-}
-
-/// The name that was probably meant.
-pub(crate) fn nearest<'a>(given: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let distance = |name: &str| {
-        // Levenshtein, one row at a time.
-        let mut row: Vec<usize> = (0..=name.chars().count()).collect();
-        for (i, a) in given.chars().enumerate() {
-            let mut diagonal = row[0];
-            row[0] = i + 1;
-            for (j, b) in name.chars().enumerate() {
-                let replaced = diagonal + usize::from(a != b);
-                diagonal = row[j + 1];
-                row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
-            }
-        }
-        row.last().copied().unwrap_or(0)
-    };
-    names
-        .into_iter()
-        .map(|name| (distance(name), name))
-        .min()
-        .filter(|(distance, name)| *distance <= 1 + name.len() / 4)
-        .map(|(_, name)| name)
 }

@@ -3,13 +3,14 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use event::nearest;
 use providers::auth::{Auth, Secret};
 use providers::{Provider, SubjectKey, generic};
 use serde_json::Value;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
-use super::check::{Gathered, nearest};
+use super::check::Gathered;
 use super::environment::Setting;
 use super::{Config, ConsoleSection, DEFAULT, IngressSection, Mistake, Mistakes, Sections, environment};
 use crate::domains;

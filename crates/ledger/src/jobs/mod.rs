@@ -11,6 +11,7 @@
 //! so that only consumers act that have not handled it; with `again` it gets an id of its own, derived from the job's and
 //! its own, and every consumer acts once more. Nothing is promised about order among what is sent.
 
+mod outcome;
 mod resend;
 mod runner;
 mod selection;
@@ -26,6 +27,7 @@ use serde_json::Value;
 use store::StoreError;
 use utoipa::ToSchema;
 
+pub use outcome::{Outcome, outcome};
 pub use runner::Runner;
 pub use selection::RejectedBody;
 pub use table::{cancel, count, create, list, show};

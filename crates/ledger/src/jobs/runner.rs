@@ -90,13 +90,19 @@ enum Mark {
     },
     Rejected {
         id: EventId,
+        targets: Vec<String>,
     },
     /// A rejected body that still cannot be used: its cause.
     Unusable {
         id: EventId,
         cause: String,
     },
-    /// Nothing: a letter that cannot go back, or an event under a new id, which is on record itself.
+    /// An event was sent to these consumers under a new id, and will be on record itself.
+    Again {
+        id: EventId,
+        targets: Vec<String>,
+    },
+    /// Nothing: a letter that cannot go back.
     None,
 }
 
@@ -226,7 +232,7 @@ impl Runner {
             None => self.takers(&row.event),
         };
         plan.marks.push(match job.again {
-            true => Mark::None,
+            true => Mark::Again { id: EventId::derived(job.id(), id), targets },
             false => Mark::Event { id, known: row.consumers.clone(), targets },
         });
     }
@@ -273,9 +279,13 @@ impl Runner {
     }
 
     fn plan_rejected(&self, row: &RejectedBody, job: &Job, plan: &mut Plan) {
+        let mut targets = Vec::new();
         if job.action == Action::Retry {
             match (self.reread)(row) {
-                Ok(event) => plan.outgoing.push(resend::accepted(&event, job, &self.layout)),
+                Ok(event) => {
+                    targets = self.takers(&event);
+                    plan.outgoing.push(resend::accepted(&event, job, &self.layout));
+                }
                 Err(cause) => {
                     plan.unsent.insert(cause.clone());
                     plan.marks.push(Mark::Unusable { id: row.id, cause });
@@ -284,7 +294,7 @@ impl Runner {
             }
         }
         plan.sent += 1;
-        plan.marks.push(Mark::Rejected { id: row.id });
+        plan.marks.push(Mark::Rejected { id: row.id, targets });
     }
 
     /// Writes down what was done. False when the job is not this worker's any more, or ended.
@@ -367,6 +377,14 @@ impl Runner {
     }
 }
 
+/// Consumers owe an event its effect, since this job: also before the event is on record.
+async fn owe(tx: &mut Tx, job: &Job, event_id: &str, consumers: &[String]) -> Result<(), StoreError> {
+    let row = |name: &String| vec![Value::from(event_id), Value::from(name), Value::from(&job.id)];
+    let tail = "ON CONFLICT (event_id, consumer) DO UPDATE SET job = excluded.job";
+    insert(tx, "unsettled (event_id, consumer, job)", tail, consumers.iter().map(row).collect()).await?;
+    Ok(())
+}
+
 /// Marks a row that was gone through.
 async fn write(mark: &Mark, job: &Job, tx: &mut Tx) -> Result<(), StoreError> {
     let column = match job.action {
@@ -383,15 +401,7 @@ async fn write(mark: &Mark, job: &Job, tx: &mut Tx) -> Result<(), StoreError> {
             if targets.is_empty() {
                 return Ok(());
             }
-            let unsettled: Vec<_> =
-                targets.iter().map(|name| vec![Value::from(id), Value::from(name)]).collect();
-            insert(
-                tx,
-                "unsettled (event_id, consumer)",
-                "ON CONFLICT (event_id, consumer) DO NOTHING",
-                unsettled,
-            )
-            .await?;
+            owe(tx, job, &id.to_string(), targets).await?;
             for name in targets {
                 let text = set("dead_letter", "event_id = $2 AND consumer = $3");
                 fetch(tx, text, [values(), vec![Value::from(name)]].concat()).await?;
@@ -405,17 +415,17 @@ async fn write(mark: &Mark, job: &Job, tx: &mut Tx) -> Result<(), StoreError> {
             fetch(tx, text, vec![Value::from(&all.join(" ")), Value::from(id)]).await?;
         }
         Mark::Letter { event_id, consumer } => {
-            let key = || vec![Value::from(event_id), Value::from(consumer)];
-            let text = set("dead_letter", "event_id = $2 AND consumer = $3");
-            fetch(tx, text, [vec![Value::from(&job.id)], key()].concat()).await?;
+            let values = vec![Value::from(&job.id), Value::from(event_id), Value::from(consumer)];
+            fetch(tx, set("dead_letter", "event_id = $2 AND consumer = $3"), values).await?;
             if job.action == Action::Retry {
-                let tail = "ON CONFLICT (event_id, consumer) DO NOTHING";
-                insert(tx, "unsettled (event_id, consumer)", tail, vec![key()]).await?;
+                owe(tx, job, event_id, std::slice::from_ref(consumer)).await?;
             }
         }
-        Mark::Rejected { id } => {
+        Mark::Rejected { id, targets } => {
             fetch(tx, set("rejected", "id = $2"), vec![Value::from(&job.id), Value::from(id)]).await?;
+            owe(tx, job, &id.to_string(), targets).await?;
         }
+        Mark::Again { id, targets } => owe(tx, job, &id.to_string(), targets).await?,
         Mark::Unusable { id, cause } => {
             let text = "UPDATE rejected SET cause = $1 WHERE id = $2".to_owned();
             fetch(tx, text, vec![Value::from(cause), Value::from(id)]).await?;

@@ -1,0 +1,86 @@
+//! Names in filters: one that is neither configured nor on record is a mistake, not an empty list.
+//!
+//! What is configured is known at once, and a list with rows proves its names. Only an empty answer costs a look at the
+//! record.
+
+use axum::Json;
+use ledger::Name;
+use store::{Connection, Paged};
+
+use crate::ConsoleState;
+use crate::page::List;
+use crate::refusal::Refusal;
+
+/// The page, unless it is empty because of a name that nothing has.
+pub(crate) async fn answer<T>(
+    state: &ConsoleState,
+    connection: &mut Connection,
+    given: &[(String, String)],
+    page: Paged<T>,
+) -> Result<Json<List<T>>, Refusal> {
+    if page.items.is_empty() {
+        check(state, connection, given).await?;
+    }
+    Ok(Json(page.into()))
+}
+
+/// Refuses the first of these parameters whose name is unknown.
+pub(crate) async fn check(
+    state: &ConsoleState,
+    connection: &mut Connection,
+    given: &[(String, String)],
+) -> Result<(), Refusal> {
+    for (parameter, value) in given {
+        let (name, configured): (_, Vec<&str>) = match parameter.as_str() {
+            "source" => (Name::Source, state.sources.iter().map(String::as_str).collect()),
+            "provider" => (Name::Provider, state.providers.iter().map(String::as_str).collect()),
+            "consumer" => (Name::Consumer, state.consumers.iter().map(|(name, _)| *name).collect()),
+            "group" => (Name::Group, Vec::new()),
+            "topic" if value.contains(['*', '#']) => {
+                return Err(Refusal::Parameter(format!(
+                    "topic: {value:?} is a pattern; a list takes a whole topic such as order.created, or the parameter \
+                     provider for all topics of one"
+                )));
+            }
+            _ => continue,
+        };
+        if configured.contains(&value.as_str()) || ledger::is_on_record(connection, name, value).await? {
+            continue;
+        }
+        let mut known = ledger::on_record(connection, name).await?;
+        known.extend(configured.into_iter().map(str::to_owned));
+        known.sort_unstable();
+        known.dedup();
+        return Err(Refusal::Parameter(unknown(parameter, value, &known)));
+    }
+    Ok(())
+}
+
+fn unknown(parameter: &str, value: &str, known: &[String]) -> String {
+    let mut text = format!("{parameter}: there is no {parameter} {value:?}");
+    if let Some(meant) = event::nearest(value, known.iter().map(String::as_str)) {
+        text += &format!(", did you mean {meant:?}?");
+    }
+    match known {
+        [] => text + "; none is configured or on record",
+        _ => format!("{text}; there is {}", known.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_name_is_told_with_those_that_there_are() {
+        let known = ["go".to_owned(), "rec-1".to_owned()];
+        assert_eq!(
+            unknown("source", "rec-2", &known),
+            r#"source: there is no source "rec-2", did you mean "rec-1"?; there is go, rec-1"#
+        );
+        assert_eq!(
+            unknown("group", "0a", &[]),
+            r#"group: there is no group "0a"; none is configured or on record"#
+        );
+    }
+}

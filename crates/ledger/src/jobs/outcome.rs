@@ -1,0 +1,55 @@
+//! What became of what a job sent.
+
+use event::EventId;
+use serde::Serialize;
+use store::{Connection, Row, StoreError};
+use utoipa::ToSchema;
+
+use super::{Action, What, table};
+use crate::events::{NOT_HANDLED, OPEN_LETTER, OPEN_MARK};
+use store::many::{Value, fetch};
+
+/// What became of what a job sent: of letters where it went through dead letters, of events otherwise.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Outcome {
+    /// How many were sent.
+    pub sent: i64,
+    /// How many are neither dead, unrouted nor pending: handled by every consumer of ours that takes them.
+    pub settled: i64,
+    /// How many a consumer gave up again.
+    pub dead: i64,
+    /// How many no queue is bound to, again.
+    pub unrouted: i64,
+    /// How many a consumer has not handled yet.
+    pub pending: i64,
+}
+
+/// What became of what a job has sent so far; `None` if there is no such job, or it sends nothing. Rows that a later job
+/// has taken up count as settled here.
+pub async fn outcome(connection: &mut Connection, id: EventId) -> Result<Option<Outcome>, StoreError> {
+    let Some(job) = table::show(connection, id).await?.filter(|job| job.action != Action::Discard) else {
+        return Ok(None);
+    };
+    let counted = match job.what {
+        What::Dead => "count(*)",
+        What::Events | What::Rejected | What::Unrouted => "count(DISTINCT s.event_id)",
+    };
+    let died = format!("s.died_in = $1 AND {OPEN_LETTER} AND {NOT_HANDLED}");
+    let not_died = "NOT EXISTS (SELECT 1 FROM dead_letter d WHERE d.event_id = s.event_id \
+         AND d.consumer = s.consumer AND d.died_in >= s.job)";
+    // What is pending first: what ends in between is then counted where it ended.
+    let of_table = [
+        format!("{counted} FROM unsettled s WHERE s.job = $1 AND {NOT_HANDLED} AND {not_died}"),
+        format!("{counted} FROM dead_letter s WHERE {died}"),
+        format!("{counted} FROM unrouted s WHERE s.marked_in = $1 AND {OPEN_MARK}"),
+    ];
+    let mut counts = [0; 3];
+    for (text, count) in of_table.into_iter().zip(&mut counts) {
+        for row in fetch(connection, format!("SELECT {text}"), [Value::from(&job.id)]).await? {
+            *count = row.try_get(0)?;
+        }
+    }
+    let [pending, dead, unrouted] = counts;
+    let settled = (job.sent - pending - dead - unrouted).max(0);
+    Ok(Some(Outcome { sent: job.sent, settled, dead, unrouted, pending }))
+}

@@ -1,0 +1,61 @@
+//! Which names the record holds: what tells a name that fits nothing at the moment from one that there never was.
+
+use store::{Connection, Row, StoreError};
+
+use store::many::{Value, fetch};
+
+/// What is named.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Name {
+    /// A configured sender.
+    Source,
+    /// A kind of sender.
+    Provider,
+    /// A consumer that gave something up.
+    Consumer,
+    /// A group of dead letters.
+    Group,
+}
+
+/// The most names that are given.
+const LIMIT: u32 = 200;
+
+impl Name {
+    /// Table and column; each column is the first of an index.
+    fn columns(self) -> &'static [(&'static str, &'static str)] {
+        match self {
+            Self::Source => &[("event", "source"), ("rejected", "source")],
+            Self::Provider => &[("event", "provider"), ("rejected", "provider")],
+            Self::Consumer => &[("dead_letter", "consumer")],
+            Self::Group => &[("dead_letter", "group_id")],
+        }
+    }
+}
+
+/// Whether the record holds a name.
+pub async fn is_on_record(connection: &mut Connection, name: Name, text: &str) -> Result<bool, StoreError> {
+    for (table, column) in name.columns() {
+        let statement = format!("SELECT 1 AS found FROM {table} WHERE {column} = $1 LIMIT 1");
+        if !fetch(connection, statement, [Value::from(text)]).await?.is_empty() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// The names on record, at most 200 of each table. Goes from one name to the next by index, however many rows have it.
+pub async fn on_record(connection: &mut Connection, name: Name) -> Result<Vec<String>, StoreError> {
+    let mut names = Vec::new();
+    for (table, column) in name.columns() {
+        let statement = format!(
+            "WITH RECURSIVE found (name) AS (SELECT min({column}) FROM {table} UNION ALL \
+             SELECT (SELECT min(t.{column}) FROM {table} t WHERE t.{column} > found.name) \
+             FROM found WHERE found.name IS NOT NULL) \
+             SELECT name FROM found WHERE name IS NOT NULL LIMIT {LIMIT}"
+        );
+        for row in fetch(connection, statement, []).await? {
+            names.push(row.try_get(0)?);
+        }
+    }
+    Ok(names)
+}
