@@ -161,6 +161,8 @@ pub(crate) async fn statuses(
         Ok(QueueStatus {
             queue: queue.clone(),
             ready: status.message_count().into(),
+            // AMQP does not tell.
+            unacked: None,
             consumers: status.consumer_count().into(),
         })
     };

@@ -148,6 +148,8 @@ pub struct QueueStatus {
     pub queue: QueueName,
     /// Messages ready to be handed out; those that are with a consumer are not counted.
     pub ready: u64,
+    /// Messages that consumers hold and have not settled; `None` where the broker does not say.
+    pub unacked: Option<u64>,
     /// Consumers that take from it now.
     pub consumers: u64,
 }

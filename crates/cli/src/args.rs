@@ -104,7 +104,7 @@ pub enum Command {
     #[command(subcommand)]
     Config(Config),
     /// Reach broker, store and API; say what is missing and how to mend it.
-    Doctor,
+    Doctor(Doctor),
     /// Print the OpenAPI document of the administration API.
     Openapi,
     /// Print the reference of all commands as Markdown.
@@ -454,12 +454,21 @@ pub struct Reconcile {
     pub output: Output,
 }
 
+/// `malote doctor`
+#[derive(Clone, Debug, Args)]
+pub struct Doctor {
+    /// The operations address of a process that is asked how it is; can be repeated [default: the configured addresses].
+    #[arg(long, value_name = "URL")]
+    pub process: Vec<String>,
+}
+
 /// `malote queues`
 #[derive(Clone, Debug, Args)]
 pub struct Queues {
-    /// An ingress whose spool is asked for; can be repeated [default: the configured address].
-    #[arg(long, value_name = "URL")]
-    pub ingress: Vec<String>,
+    /// The operations address of a process whose spool and consumers are shown; can be repeated [default: the configured
+    /// addresses].
+    #[arg(long, value_name = "URL", alias = "ingress")]
+    pub process: Vec<String>,
     /// How it is asked and printed.
     #[command(flatten)]
     pub output: Output,

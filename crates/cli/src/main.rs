@@ -124,7 +124,7 @@ async fn run(cli: Cli) -> Result<ExitCode> {
             configuration::check(&loaded)
         }
         Command::Config(_) => report::print(&config::shown(&loaded.tree)),
-        Command::Doctor => return doctor::run(config).await,
+        Command::Doctor(args) => return doctor::run(args, config).await,
         Command::Demo(_) | Command::Openapi | Command::HelpMarkdown => {}
     }
     Ok(ExitCode::SUCCESS)

@@ -265,6 +265,7 @@ impl Running {
                     .collect(),
                 sources: config.sources.iter().map(|source| source.name.to_string()).collect(),
                 providers: config.providers.iter().map(|provider| provider.name().to_string()).collect(),
+                health: health.clone(),
                 version: VERSION,
             };
             running.tasks.spawn(port.serve(

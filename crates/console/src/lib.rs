@@ -28,6 +28,7 @@ use axum::routing::{get, post};
 use broker::{DynBroker, Layout};
 use http::HeaderValue;
 use http::header::CACHE_CONTROL;
+use server::Health;
 use store::Store;
 
 pub use document::openapi;
@@ -53,6 +54,8 @@ pub struct ConsoleState {
     pub sources: Vec<String>,
     /// The names of the providers, configured and built in.
     pub providers: Vec<String>,
+    /// How the parts of this process are: a consumer is `consumer.<name>`.
+    pub health: Health,
     /// The program's version.
     pub version: &'static str,
 }

@@ -20,8 +20,12 @@ pub struct QueueRow {
     pub purpose: String,
     /// Messages ready to be handed out.
     pub ready: u64,
+    /// Messages that consumers hold and have not settled; null where the broker does not say.
+    pub unacked: Option<u64>,
     /// Consumers that take from it now.
     pub consumers: u64,
+    /// Why its consumer in this process takes nothing; null where it does, or runs elsewhere.
+    pub paused: Option<String>,
 }
 
 /// The queues that are there whatever consumers there are.
@@ -38,20 +42,24 @@ pub(crate) const FIXED: [(&str, &str); 6] = [
 #[utoipa::path(get, path = "/api/v1/queues", tag = "operations",
     responses((status = 200, description = "All queues, on one page", body = List<QueueRow>)))]
 pub(crate) async fn queues(State(state): State<ConsoleState>) -> Result<Json<List<QueueRow>>, Refusal> {
-    let named = state.consumers.iter().chain(&FIXED);
-    let named = named.map(|(name, purpose)| (state.layout.queue(name), (*purpose).to_owned()));
-    let retry = RetryDelay::ALL
-        .into_iter()
-        .map(|delay| (state.layout.wait_queue(delay), format!("waits {delay} before it is tried again")));
-    let (names, purposes): (Vec<_>, Vec<_>) = named.chain(retry).unzip();
+    let named = state.consumers.iter().chain(&FIXED).map(|(name, purpose)| {
+        let paused = state.health.trouble(&format!("consumer.{name}"));
+        (state.layout.queue(name), ((*purpose).to_owned(), paused))
+    });
+    let retry = RetryDelay::ALL.into_iter().map(|delay| {
+        (state.layout.wait_queue(delay), (format!("waits {delay} before it is tried again"), None))
+    });
+    let (names, rest): (Vec<_>, Vec<_>) = named.chain(retry).unzip();
     let statuses = state.broker.queues(&names).await?;
-    let row = |(status, purpose): (broker::QueueStatus, String)| QueueRow {
+    let row = |(status, (purpose, paused)): (broker::QueueStatus, (String, Option<String>))| QueueRow {
         name: status.queue.to_string(),
         purpose,
         ready: status.ready,
+        unacked: status.unacked,
         consumers: status.consumers,
+        paused,
     };
-    let items = statuses.into_iter().zip(purposes).map(row).collect();
+    let items = statuses.into_iter().zip(rest).map(row).collect();
     Ok(Json(Paged { items, next: None }.into()))
 }
 

@@ -13,6 +13,7 @@ use event::{Event, EventId, Message, Source, Topic, header};
 use http::{Method, Request, StatusCode};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
+use server::Health;
 use store::Store;
 use tokio_util::sync::CancellationToken;
 use tower_service::Service;
@@ -51,6 +52,7 @@ impl Console {
             consumers: SUBSCRIPTIONS.map(|one| (one.consumer, one.purpose)).to_vec(),
             sources: vec!["go".to_owned(), "me-filial-sul".to_owned()],
             providers: vec!["gestao-online".to_owned(), "recuperador".to_owned()],
+            health: Health::default(),
             version: "1.2.3",
         };
         Self { router: router(state.clone()), state, _folder: folder }
@@ -264,6 +266,19 @@ async fn what_came_in_is_shown_with_what_became_of_it() {
     assert_eq!(ready("test.receivables"), Some(&json!(1)));
     assert_eq!(ready("test.ledger"), Some(&json!(0)));
     assert_eq!(ready("test.wait.24h"), Some(&json!(0)));
+    assert!(queues.iter().all(|queue| queue["unacked"] == 0 && queue["paused"].is_null()), "{queues:?}");
+
+    // What a consumer holds is neither ready nor gone.
+    let queue = layout.queue("receivables");
+    let mut held = console.state.broker.subscribe(&queue, 10).await.unwrap();
+    held.next().await.unwrap();
+    console.state.health.secondary("consumer.receivables").down("the database is unavailable");
+    let queues = console.rows("/queues").await;
+    let row = queues.iter().find(|row| row["name"] == "test.receivables").unwrap();
+    assert_eq!(
+        (&row["ready"], &row["unacked"], &row["paused"]),
+        (&json!(0), &json!(1), &json!("the database is unavailable"))
+    );
 }
 
 #[tokio::test]

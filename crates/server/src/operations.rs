@@ -140,6 +140,14 @@ impl Health {
         self.states().into_iter().filter_map(down).collect()
     }
 
+    /// What keeps a component from its work; `None` where nothing does, or there is no such component.
+    pub fn trouble(&self, name: &str) -> Option<String> {
+        match &*lock(lock(&self.components).get(name)?) {
+            State::Up => None,
+            State::Degraded(trouble) | State::Down(trouble) => Some(trouble.clone().into_owned()),
+        }
+    }
+
     fn states(&self) -> BTreeMap<String, State> {
         let state =
             |(name, state): (&Name, &Arc<Mutex<State>>)| (name.clone().into_owned(), lock(state).clone());
@@ -222,6 +230,8 @@ mod tests {
         };
         assert_eq!((readyz().0, &readyz().1["components"]["store"]["trouble"]), (200, &json!("starting")));
         store.down("connection refused");
+        assert_eq!(operations.health.trouble("store").as_deref(), Some("connection refused"));
+        assert_eq!((operations.health.trouble("spool"), operations.health.trouble("none")), (None, None));
         spool.degraded("the broker is away");
         let (status, body) = readyz();
         assert_eq!((status, &body["status"]), (200, &json!("degraded")));

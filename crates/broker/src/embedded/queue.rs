@@ -113,6 +113,11 @@ impl QueueState {
         self.length - self.held
     }
 
+    /// Messages that consumers hold.
+    pub fn held(&self) -> i64 {
+        self.held
+    }
+
     /// Whether there is something to hand out and someone to take it.
     pub fn can_hand_out(&self) -> bool {
         self.ready() > 0 && self.consumers.iter().any(Consumer::has_room)

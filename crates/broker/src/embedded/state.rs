@@ -377,6 +377,7 @@ impl State {
             Some(index) => Ok(QueueStatus {
                 queue: name.clone(),
                 ready: u64::try_from(self.queues[index].ready()).unwrap_or(0),
+                unacked: u64::try_from(self.queues[index].held()).ok(),
                 consumers: self.queues[index].consumers.len() as u64,
             }),
             None => Err(BrokerError::MissingQueue { queue: name.clone() }),

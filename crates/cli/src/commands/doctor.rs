@@ -1,11 +1,13 @@
 //! `malote doctor`: looks at everything that an installation needs, and says how to mend what is wrong.
 
+mod files;
+mod store;
+
+use std::collections::BTreeSet;
 use std::fs;
-use std::io::Read;
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use anyhow::Result;
 use broker::embedded::OpenError;
@@ -13,18 +15,15 @@ use broker::{BrokerError, DynBroker};
 use providers::auth::Auth;
 
 use crate::api::{Api, reachable};
-use crate::args::ApiArgs;
+use crate::args::{ApiArgs, Doctor};
 use crate::config::{self, Config};
-use crate::data_dir::{existing_token, open_mode};
+use crate::data_dir::{self, existing_token, open_mode};
 use crate::installation;
 use crate::report::{self, chain};
 use crate::table::coloured;
 
 /// The oldest RabbitMQ whose quorum queues keep what we declare (at-least-once dead-lettering, message TTL).
 const OLDEST_RABBITMQ: (u64, u64) = (3, 10);
-
-/// The oldest PostgreSQL that its project still mends.
-const OLDEST_POSTGRESQL: (u64, u64) = (15, 0);
 
 #[derive(Default)]
 struct Findings {
@@ -56,14 +55,15 @@ impl Findings {
 }
 
 /// Looks and tells. Status 1 if anything has to be mended.
-pub async fn run(config: &Config) -> Result<ExitCode> {
+pub async fn run(args: Doctor, config: &Config) -> Result<ExitCode> {
     let mut findings = Findings::default();
     findings.good("the configuration has no mistake");
     data_dir(config, &mut findings);
     let is_up = api(config, &mut findings).await;
-    roles(config, &mut findings).await;
+    roles(config, &args.process, &mut findings).await;
     broker(config, is_up, &mut findings).await;
-    store(config, &mut findings).await;
+    files::check(config, &mut findings);
+    store::check(config, &mut findings).await;
     sources(config, &mut findings);
     if is_up.is_none() {
         ports(config, &mut findings);
@@ -169,36 +169,77 @@ async fn api(config: &Config, findings: &mut Findings) -> Option<bool> {
     }
 }
 
-/// What the processes that run here say is wrong: a consumer that pauses, a spool that fills.
-async fn roles(config: &Config, findings: &mut Findings) {
+/// What the processes that run say is wrong: a consumer that pauses, a spool that fills.
+async fn roles(config: &Config, processes: &[String], findings: &mut Findings) {
     let Ok(api) = Api::new(&ApiArgs::default(), config) else { return };
-    for (what, listen, tls) in [
-        ("ingress", config.ingress.listen, config.ingress.tls.is_some()),
-        ("API", config.console.listen, config.console.tls.is_some()),
-        ("role", config.operations.listen, config.operations.tls.is_some()),
-    ] {
-        let base = format!("{}://{}", if tls { "https" } else { "http" }, reachable(listen));
-        let Some(ready) = api.readiness(&base).await else { continue };
-        let troubles: Vec<_> = ready["components"]
-            .as_object()
-            .into_iter()
-            .flatten()
-            .filter_map(|(name, state)| Some((name, state["status"].as_str()?, state["trouble"].as_str()?)))
-            .collect();
-        if troubles.is_empty() && ready["components"].is_object() {
-            findings.good(format!("the {what} at {base} is ready"));
-        }
-        for (name, status, trouble) in troubles {
-            match status {
-                "degraded" => {
-                    findings.note(format!("the {what} at {base} goes on without {name}: {trouble}"))
-                }
-                _ => findings.bad(
-                    format!("the {what} at {base} is not ready, {name}: {trouble}"),
-                    "it goes on by itself once that is mended",
-                ),
+    // One process may answer at several ports.
+    let mut told = BTreeSet::new();
+    for base in addresses(config, processes) {
+        let Some(ready) = api.readiness(&base).await else {
+            if processes.contains(&base) {
+                findings.bad(format!("nobody answers at {base}"), "start that process, or give its address");
+            }
+            continue;
+        };
+        // A public port says no reasons.
+        let Some(components) = ready["components"].as_object() else { continue };
+        let mut is_in_trouble = false;
+        for (name, state) in components {
+            let (Some(status), Some(trouble)) = (state["status"].as_str(), state["trouble"].as_str()) else {
+                continue;
+            };
+            is_in_trouble = true;
+            if told.insert((name.clone(), trouble.to_owned())) {
+                trouble_of(name, status, trouble, &base, findings);
             }
         }
+        if !is_in_trouble && told.insert((base.clone(), String::new())) {
+            findings.good(format!("the process at {base} is ready"));
+        }
+    }
+}
+
+/// Where the processes answer that a command asks: those that it is told, else the configured ones.
+pub(super) fn addresses(config: &Config, processes: &[String]) -> Vec<String> {
+    if !processes.is_empty() {
+        return processes.iter().map(|base| base.trim_end_matches('/').to_owned()).collect();
+    }
+    let configured = [
+        (config.ingress.listen, config.ingress.tls.is_some()),
+        (config.console.listen, config.console.tls.is_some()),
+        (config.operations.listen, config.operations.tls.is_some()),
+    ];
+    let address = |(listen, tls)| format!("{}://{}", if tls { "https" } else { "http" }, reachable(listen));
+    configured.map(address).into()
+}
+
+/// What the trouble of one part means: whether work goes on, and where it waits.
+fn trouble_of(name: &str, status: &str, trouble: &str, base: &str, findings: &mut Findings) {
+    let resumes = "it resumes by itself once that is fixed";
+    match (name, status) {
+        _ if trouble == "starting" => findings.note(format!("{name} of the process at {base} is starting")),
+        ("spool", "degraded") => {
+            findings.note(format!("the ingress at {base} goes on with its spool: {trouble}"))
+        }
+        ("broker", "degraded") => findings.note(format!(
+            "the ingress at {base} goes on without the broker, and stores events in its spool: {trouble}"
+        )),
+        ("store", _) => findings.bad(
+            format!("the process at {base} is without its store: {trouble}"),
+            format!("events wait in their queues, and nothing is booked; {resumes}"),
+        ),
+        (name, status) => match (name.strip_prefix("consumer."), status) {
+            (Some(consumer), _) => findings.bad(
+                format!("the consumer {consumer} at {base} is paused: {trouble}"),
+                format!("its events wait in its queue; {resumes}"),
+            ),
+            (None, "degraded") => {
+                findings.note(format!("the process at {base} goes on without {name}: {trouble}"))
+            }
+            (None, _) => {
+                findings.bad(format!("the process at {base} is not ready, {name}: {trouble}"), resumes)
+            }
+        },
     }
 }
 
@@ -237,22 +278,25 @@ async fn broker(config: &Config, is_up: Option<bool>, findings: &mut Findings) {
                 true => findings.bad(text, "RabbitMQ 3.10 or newer is needed"),
                 false => findings.good(text),
             }
-            topology(config, &broker, findings).await;
+            topology(config, &broker, is_up, findings).await;
         }
     }
     broker.close().await;
 }
 
-async fn topology(config: &Config, broker: &DynBroker, findings: &mut Findings) {
-    let (mut missing, mut unread) = (Vec::new(), Vec::new());
+async fn topology(config: &Config, broker: &DynBroker, is_up: Option<bool>, findings: &mut Findings) {
+    let (mut missing, mut unread, mut waiting) = (Vec::new(), Vec::new(), Vec::new());
     let topology = installation::topology(config);
     for queue in &topology.queues {
         match broker.queues(std::slice::from_ref(&queue.name)).await {
             Ok(status) => {
                 let waits =
                     queue.message_ttl.is_some() || queue.name == installation::layout(config).queue("parked");
-                if !waits && status.iter().all(|status| status.consumers == 0) {
-                    unread.push(queue.name.to_string());
+                for status in status.iter().filter(|status| !waits && status.consumers == 0) {
+                    match status.ready {
+                        0 => unread.push(queue.name.to_string()),
+                        ready => waiting.push(format!("{} ({ready})", queue.name)),
+                    }
                 }
             }
             Err(BrokerError::MissingQueue { queue }) => missing.push(queue.to_string()),
@@ -269,69 +313,15 @@ async fn topology(config: &Config, broker: &DynBroker, findings: &mut Findings) 
     if !config.is_embedded() && !unread.is_empty() {
         findings.note(format!("no consumer takes from: {}", unread.join(", ")));
     }
-}
-
-async fn store(config: &Config, findings: &mut Findings) {
-    // Opening it would make it.
-    if installation::store_file(config).is_some_and(|file| !file.exists()) {
-        return findings.note("the store has no file yet: the first start makes it");
-    }
-    if let Some(file) = installation::store_file(config)
-        && is_foreign(&file)
-    {
-        return findings.bad(
-            format!("{} is not a SQLite database", file.display()),
-            "move it away or restore it from a backup, or set store.url; without it, a new and empty one is made",
-        );
-    }
-    let store = match installation::open_store(config) {
-        Ok(store) => store,
-        Err(error) => return findings.bad(format!("{error:#}"), "set store.url"),
-    };
-    match store.check().await {
-        Err(error) => {
-            let (mend, cause) = match installation::is_store_a_file(config) {
-                true => (
-                    "it has to be a SQLite database that this user can write: move it away or restore it from a \
-                     backup, or set store.url",
-                    None,
-                ),
-                false => (
-                    "start it, or set store.url; user, password and database have to exist",
-                    refused_connection(&config.store.url).await,
-                ),
-            };
-            let text =
-                cause.map_or_else(|| chain(&error), |cause| format!("the database is unavailable: {cause}"));
-            findings.bad(text, mend);
+    if !waiting.is_empty() {
+        let text = format!("messages wait, and no consumer takes them: {}", waiting.join(", "));
+        match is_up {
+            None => findings.note(text),
+            Some(_) => findings.bad(
+                text,
+                "start the role of that name; one that runs is paused, and its /readyz says why (doctor --process URL)",
+            ),
         }
-        Ok(info) => {
-            let text = format!("the store is {} {} at {}", info.product, info.version, info.address);
-            match info.product == "PostgreSQL" && is_older(&info.version, OLDEST_POSTGRESQL) {
-                true => findings.bad(text, "PostgreSQL 15 or newer is needed"),
-                false => findings.good(text),
-            }
-        }
-    }
-    store.close().await;
-}
-
-/// Whether a file that is not empty does not begin as SQLite's do (<https://www.sqlite.org/fileformat.html>, 1.3.1).
-fn is_foreign(file: &Path) -> bool {
-    let mut head = Vec::new();
-    let read = fs::File::open(file).and_then(|file| file.take(16).read_to_end(&mut head));
-    read.is_ok() && !head.is_empty() && head != b"SQLite format 3\0"
-}
-
-/// Why no connection comes about, in the system's words: a pool only says that it waited in vain.
-async fn refused_connection(url: &str) -> Option<String> {
-    let url = reqwest::Url::parse(url).ok()?;
-    let (host, port) = (url.host_str()?.trim_matches(['[', ']']).to_owned(), url.port().unwrap_or(5432));
-    let connect = tokio::net::TcpStream::connect((host.as_str(), port));
-    match tokio::time::timeout(Duration::from_secs(3), connect).await {
-        Ok(Ok(_)) => None,
-        Ok(Err(error)) => Some(format!("{host}:{port}: {error}")),
-        Err(_) => Some(format!("{host}:{port} does not answer")),
     }
 }
 
@@ -351,9 +341,14 @@ fn sources(config: &Config, findings: &mut Findings) {
             Auth::All(_) => findings.good(format!("the source {} asks for credentials", source.name)),
         }
     }
-    let is_alone = config.is_embedded() || config.subject_key.is_some();
-    if !is_alone {
-        findings.note("ingress.subject_key is not set: ingresses that share this broker need the same");
+    let dir = &config.data.dir;
+    match (config.is_embedded() || config.subject_key.is_some(), data_dir::has_subject_key(dir)) {
+        (true, _) => {}
+        (false, true) => findings.note(format!(
+            "ingress.subject_key is not set: an ingress or a console beside this one needs the key in {}",
+            data_dir::subject_key_file(dir).display()
+        )),
+        (false, false) => findings.note(data_dir::missing_subject_key(dir)),
     }
 }
 
@@ -378,22 +373,8 @@ fn is_older(version: &str, oldest: (u64, u64)) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::store::OLDEST_POSTGRESQL;
     use super::*;
-
-    #[test]
-    fn a_file_of_something_else_is_told_from_a_database() {
-        let folder = tempfile::tempdir().unwrap();
-        let check = |bytes: &[u8], expect: bool| {
-            let file = folder.path().join("store.db");
-            fs::write(&file, bytes).unwrap();
-            assert_eq!(is_foreign(&file), expect, "{bytes:?}");
-        };
-        check(b"", false);
-        check(b"SQLite format 3\0and more", false);
-        check(b"not a database at all", true);
-        check(b"x", true);
-        assert!(!is_foreign(&folder.path().join("missing")));
-    }
 
     #[test]
     fn versions_are_compared_by_number() {

@@ -1,21 +1,26 @@
-//! How full the queues are, and the spools of the ingresses.
+//! How full the queues are, which consumers are paused, and the spools of the ingresses.
 
 use std::process::ExitCode;
 
 use anyhow::{Result, bail};
+use broker::Layout;
 use serde_json::{Value, json};
 
+use super::doctor::addresses;
 use super::lists::print_json;
-use crate::api::{Api, reachable};
+use crate::api::Api;
 use crate::args::Queues;
 use crate::config::Config;
+use crate::installation;
 use crate::report;
 use crate::table::{self, Column, Form, column};
 
-const QUEUES: [Column; 4] = [
+const QUEUES: [Column; 6] = [
     column("Queue", "name", Form::Text),
     column("Ready", "ready", Form::Number),
+    column("Held", "unacked", Form::Number),
     column("Consumers", "consumers", Form::Number),
+    column("Paused", "paused", Form::Text),
     column("Carries", "purpose", Form::Text),
 ];
 
@@ -32,35 +37,35 @@ const SPOOLS: [Column; 6] = [
 const READING: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// Prints queues and spools. Status 1 if the queues cannot be read.
-pub async fn run(Queues { ingress, output }: Queues, config: &Config) -> Result<ExitCode> {
+pub async fn run(Queues { process, output }: Queues, config: &Config) -> Result<ExitCode> {
     let api = Api::new(&output.api, config)?;
-    let ingresses = match ingress.is_empty() {
-        true => {
-            let scheme = if config.ingress.tls.is_some() { "https" } else { "http" };
-            vec![format!("{scheme}://{}", reachable(config.ingress.listen))]
+    let processes = addresses(config, &process);
+    let spools = spools(&api, &processes, process.is_empty()).await;
+    let queues = match api.get("queues", &[]).await.map(|mut page| page["items"].take()) {
+        Ok(Value::Array(mut rows)) => {
+            add_pauses(&api, &processes, &installation::layout(config), &mut rows).await;
+            Ok(rows)
         }
-        false => ingress,
+        Ok(_) => bail!("{} does not answer as malote does", api.base()),
+        Err(error) => Err(error),
     };
-    let mut spools = Vec::new();
-    for ingress in &ingresses {
-        spools.extend(spool(&api, ingress).await);
-    }
-    let queues = api.get("queues", &[]).await;
     if output.json {
-        let mut queues = queues?;
-        let Value::Array(mut rows) = queues["items"].take() else {
-            bail!("{} does not answer as malote does", api.base())
-        };
+        let mut rows = queues?;
         rows.extend(spools);
         print_json(&Value::Array(rows));
         return Ok(ExitCode::SUCCESS);
     }
     let status = match queues {
-        Ok(mut page) => {
-            let Value::Array(rows) = page["items"].take() else {
-                bail!("{} does not answer as malote does", api.base())
-            };
-            report::print(&table::of_rows(&QUEUES, &rows));
+        Ok(rows) => {
+            let has_pause = rows.iter().any(|row| !row["paused"].is_null());
+            let columns: Vec<_> =
+                QUEUES.into_iter().filter(|column| has_pause || column.field != "paused").collect();
+            report::print(&table::of_rows(&columns, &rows));
+            if rows.iter().all(|row| row["unacked"].is_null()) {
+                report::line(
+                    "\nHeld: RabbitMQ does not say it over AMQP; `rabbitmqctl list_queues name messages_unacknowledged` does.",
+                );
+            }
             ExitCode::SUCCESS
         }
         Err(error) if spools.is_empty() => return Err(error),
@@ -75,6 +80,37 @@ pub async fn run(Queues { ingress, output }: Queues, config: &Config) -> Result<
         report::line(format!("\nThe spool of {} cannot be read: {}", text("ingress"), text("trouble")));
     }
     Ok(status)
+}
+
+/// The spools of these processes. At addresses that nobody named, several may be one process, and one without an answer is
+/// no news.
+async fn spools(api: &Api, processes: &[String], are_configured: bool) -> Vec<Value> {
+    let mut spools = Vec::new();
+    for process in processes {
+        spools.extend(spool(api, process).await);
+    }
+    if are_configured {
+        let read = spools.iter().position(|spool| spool["trouble"].is_null());
+        spools = read.map(|index| spools.swap_remove(index)).into_iter().collect();
+    }
+    spools
+}
+
+/// Adds to the queues which of their consumers these processes have paused, and why.
+async fn add_pauses(api: &Api, processes: &[String], layout: &Layout, rows: &mut [Value]) {
+    for process in processes {
+        let Some(ready) = api.readiness(process).await else { continue };
+        for (name, state) in ready["components"].as_object().into_iter().flatten() {
+            let Some((consumer, trouble)) = name.strip_prefix("consumer.").zip(state["trouble"].as_str())
+            else {
+                continue;
+            };
+            let queue = layout.queue(consumer);
+            for row in rows.iter_mut().filter(|row| row["name"] == queue.as_str()) {
+                row["paused"] = trouble.into();
+            }
+        }
+    }
 }
 
 /// The spool of an ingress; `None` where it has none.

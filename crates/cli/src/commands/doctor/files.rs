@@ -1,0 +1,142 @@
+//! The files of an installation: whether the user that runs malote can read and write each of them.
+//!
+//! That user is the owner of the folder. Somebody else, root above all, is refused less or more than that one: then owner and
+//! mode decide, not an attempt.
+
+use std::fs::{self, Metadata};
+use std::io::Write;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use super::Findings;
+use crate::config::Config;
+use crate::installation;
+
+/// What is written to find out whether a disk takes more: as much as a small write-ahead log.
+const PROBE_BYTES: usize = 256 * 1024;
+
+/// The databases, each with what it is, and the files that SQLite keeps beside it.
+fn databases(config: &Config) -> Vec<(&'static str, PathBuf)> {
+    let mut databases = Vec::new();
+    if config.is_embedded() {
+        databases.push(("the embedded broker", installation::broker_file(config)));
+    } else if config.spool.limit_bytes > 0 {
+        databases.push(("the spool", installation::spool_file(config)));
+    }
+    databases.extend(installation::store_file(config).map(|file| ("the store", file)));
+    databases
+}
+
+/// Looks at every file of a database and at its folder.
+pub(super) fn check(config: &Config, findings: &mut Findings) {
+    let mut folders: Vec<PathBuf> = Vec::new();
+    for (what, file) in databases(config).into_iter().filter(|(_, file)| file.exists()) {
+        let folder = match file.parent() {
+            Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
+            _ => PathBuf::from("."),
+        };
+        let Ok(metadata) = fs::metadata(&folder) else { continue };
+        let owner = metadata.uid();
+        let mut refused = Vec::new();
+        for suffix in ["", "-wal", "-shm"] {
+            let mut name = file.clone().into_os_string();
+            name.push(suffix);
+            refused.extend(refusal(Path::new(&name), owner));
+        }
+        match refused.is_empty() {
+            true => findings.good(format!("{what}'s files can be read and written: {}", file.display())),
+            false => refused.into_iter().for_each(|(text, mend)| findings.bad(text, mend)),
+        }
+        if !folders.contains(&folder) {
+            check_folder(&folder, &metadata, findings);
+            folders.push(folder);
+        }
+    }
+}
+
+/// Why the user that runs malote cannot use a file, and what to do.
+fn refusal(file: &Path, owner: u32) -> Option<(String, String)> {
+    let metadata = fs::metadata(file).ok()?;
+    let (mode, uid) = (metadata.mode() & 0o777, metadata.uid());
+    let shown = file.display();
+    let mend = format!("chown {owner} {shown} && chmod 600 {shown}");
+    if is_decided_by_mode(owner) {
+        return match (uid == owner, mode & 0o600 == 0o600) {
+            (true, true) => None,
+            (true, false) => Some((
+                format!(
+                    "{shown} has mode {mode:03o}: user {owner}, who owns its folder and runs malote, cannot write it"
+                ),
+                mend,
+            )),
+            (false, _) => Some((
+                format!(
+                    "{shown} belongs to user {uid}: user {owner}, who owns its folder and runs malote, cannot write it"
+                ),
+                mend,
+            )),
+        };
+    }
+    let error = fs::OpenOptions::new().read(true).write(true).open(file).err()?;
+    Some((format!("{shown} cannot be written by user {} (mode {mode:03o}): {error}", me()), mend))
+}
+
+/// Whether owner and mode say more about the owner of a folder than an attempt of this process.
+fn is_decided_by_mode(owner: u32) -> bool {
+    me() == 0 && owner != 0
+}
+
+fn me() -> u32 {
+    rustix::process::geteuid().as_raw()
+}
+
+/// SQLite makes and removes files beside a database, so its folder has to take new ones.
+fn check_folder(folder: &Path, metadata: &Metadata, findings: &mut Findings) {
+    let (mode, owner) = (metadata.mode() & 0o777, metadata.uid());
+    if is_decided_by_mode(owner) && mode & 0o300 != 0o300 {
+        return findings.bad(
+            format!("user {owner} can make no file in {} (mode {mode:03o})", folder.display()),
+            format!("chmod 700 {}", folder.display()),
+        );
+    }
+    let written = tempfile::tempfile_in(folder).and_then(|mut file| {
+        file.write_all(&vec![0; PROBE_BYTES])?;
+        file.sync_all()
+    });
+    if let Err(error) = written {
+        findings.bad(
+            format!("no file can be written in {}: {error}", folder.display()),
+            "make room, or give the folder to the user that runs malote",
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt, chown};
+
+    use super::*;
+
+    #[test]
+    fn a_file_that_its_user_cannot_write_is_refused_by_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("store.db-shm");
+        fs::write(&file, "x").unwrap();
+        let owner = fs::metadata(folder.path()).unwrap().uid();
+        assert_eq!(refusal(&file, owner), None);
+        assert_eq!(refusal(&folder.path().join("missing"), owner), None);
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o400)).unwrap();
+        // Root writes whatever the mode is; for the user whose folder it is the mode decides.
+        let user = if me() == 0 { 65_534 } else { owner };
+        if me() == 0 {
+            chown(&file, Some(user), None).unwrap();
+        }
+        let (text, mend) = refusal(&file, user).unwrap();
+        assert!(text.contains("store.db-shm") && text.contains("mode 400"), "{text}");
+        assert!(mend.contains("chmod 600"), "{mend}");
+        if me() == 0 {
+            let (text, _) = refusal(&file, 1).unwrap();
+            assert!(text.contains("belongs to user 65534"), "{text}");
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! The store: whether it can be reached, and whether it keeps what is written.
+
+use std::fs;
+use std::io::Read;
+use std::path::Path;
+
+use store::{ReadOnly, Store, StoreError};
+
+use super::{Findings, is_older};
+use crate::config::Config;
+use crate::installation;
+use crate::report::chain;
+
+/// The oldest PostgreSQL that its project still mends.
+pub(super) const OLDEST_POSTGRESQL: (u64, u64) = (15, 0);
+
+/// Reaches the store, and commits a write to it.
+pub(super) async fn check(config: &Config, findings: &mut Findings) {
+    let file = installation::store_file(config);
+    // Opening it would make it.
+    if file.as_ref().is_some_and(|file| !file.exists()) {
+        return findings.note("the store has no file yet: the first start makes it");
+    }
+    if let Some(file) = file.as_deref().filter(|file| is_foreign(file)) {
+        return findings.bad(
+            format!("{} is not a SQLite database", file.display()),
+            "move it away or restore it from a backup, or set store.url; without it, a new and empty one is made",
+        );
+    }
+    let store = match installation::open_store(config) {
+        Ok(store) => store,
+        Err(error) => return findings.bad(format!("{error:#}"), "set store.url"),
+    };
+    match store.check().await {
+        Err(error) => {
+            let mend = match file {
+                Some(_) => {
+                    "it has to be a SQLite database that this user can write, in a folder that this user can write: see \
+                     above; or restore it from a backup"
+                }
+                None => "start it, or set store.url; user, password and database have to exist",
+            };
+            findings.bad(format!("{} is unavailable: {}", store.address(), told(&error)), mend);
+        }
+        Ok(info) => {
+            let text = format!("the store is {} {} at {}", info.product, info.version, info.address);
+            match info.product == "PostgreSQL" && is_older(&info.version, OLDEST_POSTGRESQL) {
+                true => findings.bad(text, "PostgreSQL 15 or newer is needed"),
+                false => findings.good(text),
+            }
+            check_write(&store, file.as_deref(), findings).await;
+        }
+    }
+    store.close().await;
+}
+
+/// Readers are answered by a database that takes no writes, too: then consumers pause, and nothing is booked.
+async fn check_write(store: &Store, file: Option<&Path>, findings: &mut Findings) {
+    let error = match store.check_kept().await {
+        Ok(true) => return findings.good("the store takes writes: one was committed and read back"),
+        Ok(false) => {
+            return findings.bad(
+                format!("{} committed a write, and reads something else", store.address()),
+                "set store.url to the database itself: what lies between, such as a pooler, must not read from a replica",
+            );
+        }
+        // SQLITE_ERROR, undefined_table
+        Err(error) if is_without_tables(&error) => {
+            return findings.note("the store has no tables yet: the first start makes them");
+        }
+        Err(error) => error,
+    };
+    // What is asked for the reason may fail as well: then the first error tells more.
+    let read_only = store.read_only().await.unwrap_or(None);
+    let address = store.address();
+    let (text, mend) = match (read_only, file) {
+        (Some(ReadOnly::Recovery), _) => (
+            format!("{address} takes no writes: it is in recovery, as a standby or after a restore"),
+            "set store.url to the primary, or promote this one: SELECT pg_promote()".to_owned(),
+        ),
+        (Some(ReadOnly::Setting), _) => (
+            format!("{address} takes no writes: default_transaction_read_only is on"),
+            "turn it off where it is set: ALTER SYSTEM RESET default_transaction_read_only and SELECT pg_reload_conf(), or \
+             ALTER DATABASE or ALTER ROLE … RESET default_transaction_read_only"
+                .to_owned(),
+        ),
+        (None, Some(file)) if matches!(error, StoreError::Conflict(_)) => (
+            format!("{} takes no writes: another process has locked it for seconds", file.display()),
+            format!("find that process with `fuser -v {}`, and end what it does", file.display()),
+        ),
+        (None, file) => (
+            format!("{address} takes no writes: {}", told(&error)),
+            match file {
+                Some(_) => "see what is said above of its files and folder: all have to be writable, on a disk with room",
+                None => "the user of store.url has to own the tables; the server's log says more",
+            }
+            .to_owned(),
+        ),
+    };
+    findings.bad(text, mend);
+}
+
+fn is_without_tables(error: &StoreError) -> bool {
+    error.reason().is_some_and(|reason| {
+        reason.contains("no such table") || reason.contains("\"writable\" does not exist")
+    })
+}
+
+fn told(error: &StoreError) -> String {
+    error.reason().unwrap_or_else(|| chain(error))
+}
+
+/// Whether a file that is not empty does not begin as SQLite's do (<https://www.sqlite.org/fileformat.html>, 1.3.1).
+fn is_foreign(file: &Path) -> bool {
+    let mut head = Vec::new();
+    let read = fs::File::open(file).and_then(|file| file.take(16).read_to_end(&mut head));
+    read.is_ok() && !head.is_empty() && head != b"SQLite format 3\0"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_of_something_else_is_told_from_a_database() {
+        let folder = tempfile::tempdir().unwrap();
+        let check = |bytes: &[u8], expect: bool| {
+            let file = folder.path().join("store.db");
+            fs::write(&file, bytes).unwrap();
+            assert_eq!(is_foreign(&file), expect, "{bytes:?}");
+        };
+        check(b"", false);
+        check(b"SQLite format 3\0and more", false);
+        check(b"not a database at all", true);
+        check(b"x", true);
+        assert!(!is_foreign(&folder.path().join("missing")));
+    }
+}
