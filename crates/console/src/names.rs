@@ -59,11 +59,12 @@ pub(crate) async fn check(
 fn unknown(parameter: &str, value: &str, known: &[String]) -> String {
     let mut text = format!("{parameter}: there is no {parameter} {value:?}");
     if let Some(meant) = event::nearest(value, known.iter().map(String::as_str)) {
-        text += &format!(", did you mean {meant:?}?");
+        text += &format!("; did you mean {meant:?}?");
     }
     match known {
-        [] => text + "; none is configured or on record",
-        _ => format!("{text}; there is {}", known.join(", ")),
+        [] => format!("{text}, nor any other"),
+        _ if text.ends_with('?') => format!("{text} Known: {}", known.join(", ")),
+        _ => format!("{text}; known: {}", known.join(", ")),
     }
 }
 
@@ -76,11 +77,8 @@ mod tests {
         let known = ["go".to_owned(), "rec-1".to_owned()];
         assert_eq!(
             unknown("source", "rec-2", &known),
-            r#"source: there is no source "rec-2", did you mean "rec-1"?; there is go, rec-1"#
+            r#"source: there is no source "rec-2"; did you mean "rec-1"? Known: go, rec-1"#
         );
-        assert_eq!(
-            unknown("group", "0a", &[]),
-            r#"group: there is no group "0a"; none is configured or on record"#
-        );
+        assert_eq!(unknown("group", "0a", &[]), r#"group: there is no group "0a", nor any other"#);
     }
 }

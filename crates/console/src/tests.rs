@@ -330,18 +330,18 @@ async fn a_name_that_nothing_has_is_400_with_those_that_there_are_and_one_on_rec
         assert_eq!(console.rows(&format!("/{query}")).await, [] as [Value; 0], "{query}");
     }
     let sources =
-        r#"source: there is no source "rec-2", did you mean "rec-1"?; there is go, me-filial-sul, rec-1"#;
+        r#"source: there is no source "rec-2"; did you mean "rec-1"? Known: go, me-filial-sul, rec-1"#;
     let lists =
         ["events", "rejected", "dead", "unrouted", "invoices", "receivables", "agreements", "prescriptions"];
     let of_every_list = lists.map(|list| (format!("{list}?source=rec-2"), sources.to_owned()));
     let others = [
         (
             "events?provider=gestao-onlin",
-            r#"provider: there is no provider "gestao-onlin", did you mean "gestao-online"?"#,
+            r#"provider: there is no provider "gestao-onlin"; did you mean "gestao-online"?"#,
         ),
-        ("dead?consumer=invoice", r#"consumer: there is no consumer "invoice", did you mean "invoices"?"#),
+        ("dead?consumer=invoice", r#"consumer: there is no consumer "invoice"; did you mean "invoices"?"#),
         ("dead/groups?consumer=invoice", r#"consumer: there is no consumer "invoice""#),
-        ("dead?group=nothing", r#"group: there is no group "nothing"; there is "#),
+        ("dead?group=nothing", r#"group: there is no group "nothing"; known: "#),
         ("events?topic=order.*", r#"topic: "order.*" is a pattern"#),
         ("unrouted?topic=%23", r##"topic: "#" is a pattern"##),
     ];

@@ -199,7 +199,12 @@ impl Store {
         };
         let why = match timeout(REASON_PATIENCE, connect).await {
             Ok(Err(error)) => return StoreError::Unavailable(error),
-            Ok(Ok(())) => "every connection of this process is in use; see store.max_connections",
+            Ok(Ok(())) => match self.dialect {
+                Dialect::Sqlite => {
+                    "its writer has been busy for seconds: another process may have locked the file"
+                }
+                Dialect::Postgres => "every connection of this process is in use; see store.max_connections",
+            },
             Err(_) => "it does not answer",
         };
         StoreError::Unavailable(sqlx::Error::Io(io::Error::new(io::ErrorKind::TimedOut, why)))

@@ -59,10 +59,10 @@ pub async fn run(args: Doctor, config: &Config) -> Result<ExitCode> {
     let mut findings = Findings::default();
     findings.good("the configuration has no mistake");
     data_dir(config, &mut findings);
+    files::check(config, &mut findings);
     let is_up = api(config, &mut findings).await;
     roles(config, &args.process, &mut findings).await;
     broker(config, is_up, &mut findings).await;
-    files::check(config, &mut findings);
     store::check(config, &mut findings).await;
     sources(config, &mut findings);
     if is_up.is_none() {
@@ -101,13 +101,7 @@ fn data_dir(config: &Config, findings: &mut Findings) {
     {
         findings.bad(format!("{error:#}"), "or set console.token");
     }
-    match tempfile::tempfile_in(dir) {
-        Ok(_) => findings.good(format!("the data directory {} can be written", dir.display())),
-        Err(error) => findings.bad(
-            format!("the data directory {} cannot be written: {error}", dir.display()),
-            "give it to the user that runs malote, or set data.dir",
-        ),
-    }
+    files::check_folder(dir, findings);
     if let Some(free) = free_megabytes(dir) {
         match free {
             0..1024 => findings.bad(
@@ -193,7 +187,7 @@ async fn roles(config: &Config, processes: &[String], findings: &mut Findings) {
                 trouble_of(name, status, trouble, &base, findings);
             }
         }
-        if !is_in_trouble && told.insert((base.clone(), String::new())) {
+        if !is_in_trouble && told.insert((ready["components"].to_string(), String::new())) {
             findings.good(format!("the process at {base} is ready"));
         }
     }

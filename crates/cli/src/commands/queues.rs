@@ -15,12 +15,11 @@ use crate::installation;
 use crate::report;
 use crate::table::{self, Column, Form, column};
 
-const QUEUES: [Column; 6] = [
+const QUEUES: [Column; 5] = [
     column("Queue", "name", Form::Text),
     column("Ready", "ready", Form::Number),
     column("Held", "unacked", Form::Number),
     column("Consumers", "consumers", Form::Number),
-    column("Paused", "paused", Form::Text),
     column("Carries", "purpose", Form::Text),
 ];
 
@@ -57,10 +56,12 @@ pub async fn run(Queues { process, output }: Queues, config: &Config) -> Result<
     }
     let status = match queues {
         Ok(rows) => {
-            let has_pause = rows.iter().any(|row| !row["paused"].is_null());
-            let columns: Vec<_> =
-                QUEUES.into_iter().filter(|column| has_pause || column.field != "paused").collect();
-            report::print(&table::of_rows(&columns, &rows));
+            report::print(&table::of_rows(&QUEUES, &rows));
+            for row in &rows {
+                if let (Some(queue), Some(why)) = (row["name"].as_str(), row["paused"].as_str()) {
+                    report::line(format!("\nThe consumer of {queue} is paused: {why}"));
+                }
+            }
             if rows.iter().all(|row| row["unacked"].is_null()) {
                 report::line(
                     "\nHeld: RabbitMQ does not say it over AMQP; `rabbitmqctl list_queues name messages_unacknowledged` does.",

@@ -106,11 +106,10 @@ fn examples(args: &Simulate, config: &Config) -> Result<Vec<Example>> {
     let sources: Vec<_> = config.sources.iter().filter(wanted).collect();
     if sources.is_empty() {
         let names: Vec<_> = config.sources.iter().map(|source| source.name.as_str()).collect();
-        bail!(
-            "there is no source {}; configured: {}",
-            args.source.clone().unwrap_or_default(),
-            names.join(", ")
-        );
+        let given = args.source.as_deref().unwrap_or_default();
+        let meant =
+            event::nearest(given, names.iter().copied()).map(|meant| format!(" did you mean {meant}?"));
+        bail!("there is no source {given};{} configured: {}", meant.unwrap_or_default(), names.join(", "));
     }
     let bodies = |source: &Source| {
         let topics = config.provider(&source.provider).map(|provider| provider.topics()).unwrap_or_default();

@@ -192,8 +192,10 @@ impl NewJob {
             return wrong("again and to_consumer go with replay only".into());
         }
         if let Some(name) = self.to_consumer.as_deref().filter(|name| !consumers.contains(name)) {
+            let meant = event::nearest(name, consumers.iter().copied());
+            let meant = meant.map(|meant| format!("did you mean {meant:?}? ")).unwrap_or_default();
             return wrong(format!(
-                "to_consumer: there is no consumer {name:?}; expected one of {}",
+                "to_consumer: there is no consumer {name:?}; {meant}expected one of {}",
                 consumers.join(", ")
             ));
         }

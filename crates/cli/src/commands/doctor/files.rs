@@ -3,7 +3,7 @@
 //! That user is the owner of the folder. Somebody else, root above all, is refused less or more than that one: then owner and
 //! mode decide, not an attempt.
 
-use std::fs::{self, Metadata};
+use std::fs;
 use std::io::Write;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -27,29 +27,26 @@ fn databases(config: &Config) -> Vec<(&'static str, PathBuf)> {
     databases
 }
 
-/// Looks at every file of a database and at its folder.
+/// Looks at every file of a database, and at folders beside the data directory.
 pub(super) fn check(config: &Config, findings: &mut Findings) {
-    let mut folders: Vec<PathBuf> = Vec::new();
     for (what, file) in databases(config).into_iter().filter(|(_, file)| file.exists()) {
         let folder = match file.parent() {
-            Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
-            _ => PathBuf::from("."),
+            Some(folder) if !folder.as_os_str().is_empty() => folder,
+            _ => Path::new("."),
         };
-        let Ok(metadata) = fs::metadata(&folder) else { continue };
-        let owner = metadata.uid();
+        let Ok(metadata) = fs::metadata(folder) else { continue };
         let mut refused = Vec::new();
         for suffix in ["", "-wal", "-shm"] {
             let mut name = file.clone().into_os_string();
             name.push(suffix);
-            refused.extend(refusal(Path::new(&name), owner));
+            refused.extend(refusal(Path::new(&name), metadata.uid()));
         }
         match refused.is_empty() {
-            true => findings.good(format!("{what}'s files can be read and written: {}", file.display())),
+            true => findings.good(format!("{what} can be read and written: {}", file.display())),
             false => refused.into_iter().for_each(|(text, mend)| findings.bad(text, mend)),
         }
-        if !folders.contains(&folder) {
-            check_folder(&folder, &metadata, findings);
-            folders.push(folder);
+        if folder != config.data.dir {
+            check_folder(folder, findings);
         }
     }
 }
@@ -90,24 +87,27 @@ fn me() -> u32 {
     rustix::process::geteuid().as_raw()
 }
 
-/// SQLite makes and removes files beside a database, so its folder has to take new ones.
-fn check_folder(folder: &Path, metadata: &Metadata, findings: &mut Findings) {
+/// SQLite makes and removes files beside a database, so its folder has to take new ones, on a disk with room.
+pub(super) fn check_folder(folder: &Path, findings: &mut Findings) {
+    let Ok(metadata) = fs::metadata(folder) else { return };
     let (mode, owner) = (metadata.mode() & 0o777, metadata.uid());
+    let shown = folder.display();
     if is_decided_by_mode(owner) && mode & 0o300 != 0o300 {
-        return findings.bad(
-            format!("user {owner} can make no file in {} (mode {mode:03o})", folder.display()),
-            format!("chmod 700 {}", folder.display()),
+        let text = format!(
+            "{shown} has mode {mode:03o}: user {owner}, who owns it and runs malote, can make no file there"
         );
+        return findings.bad(text, format!("chmod 700 {shown}"));
     }
     let written = tempfile::tempfile_in(folder).and_then(|mut file| {
         file.write_all(&vec![0; PROBE_BYTES])?;
         file.sync_all()
     });
-    if let Err(error) = written {
-        findings.bad(
-            format!("no file can be written in {}: {error}", folder.display()),
-            "make room, or give the folder to the user that runs malote",
-        );
+    match written {
+        Ok(()) => findings.good(format!("{shown} takes new files")),
+        Err(error) => findings.bad(
+            format!("{shown} takes no new file: {error}"),
+            "make room, give it to the user that runs malote, or set data.dir",
+        ),
     }
 }
 
