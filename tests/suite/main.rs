@@ -10,6 +10,7 @@ mod main_job;
 mod outage;
 mod power_cut;
 mod store_laws;
+mod subscriptions;
 mod upgrade;
 
 use tests::product;

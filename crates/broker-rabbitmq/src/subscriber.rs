@@ -1,16 +1,17 @@
 //! Subscribing: one channel per consumer, deliveries handed out in order, settled singly or together.
 //!
 //! Promises that after an error, or when dropped, the channel is closed and the server gives back what was not
-//! settled. Acks of the longest prefix of what is outstanding travel as one. Knows nothing of what a message means.
+//! settled. A cancelled subscription is never used again, even where the server keeps its channel open or would
+//! reactivate it. Acks of the longest prefix of what is outstanding travel as one. Knows nothing of what a message means.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use broker::{BrokerError, Delivery, DeliveryTag, QueueName, death};
-use futures_util::StreamExt;
 use futures_util::future::try_join_all;
-use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions};
+use futures_util::{FutureExt, StreamExt};
+use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions};
 use lapin::types::{FieldTable, ShortString};
 use lapin::{Channel, Consumer};
 use tokio::runtime::Handle;
@@ -44,7 +45,9 @@ pub(crate) async fn subscribe(
         queue: queue.clone(),
         consumer,
         channel,
+        arrived: VecDeque::new(),
         outstanding: BTreeSet::new(),
+        is_over: false,
         runtime: Handle::current(),
         _link: link,
     })
@@ -55,63 +58,98 @@ pub(crate) struct Deliveries {
     queue: QueueName,
     consumer: Consumer,
     channel: Channel,
+    /// Taken from the stream and not handed out yet.
+    arrived: VecDeque<lapin::message::Delivery>,
     /// Handed out and not settled. Tags grow in the order of delivery.
     outstanding: BTreeSet<DeliveryTag>,
+    is_over: bool,
     runtime: Handle,
     /// The connection lives as long as somebody uses it.
     _link: Arc<Link>,
 }
 
+impl Deliveries {
+    /// Ends the subscription. The channel is closed here and not when the value is dropped: RabbitMQ 4.3 reactivates a
+    /// cancelled consumer whose deliveries are settled late, and would hand it messages that nobody reads.
+    fn end(&mut self) {
+        if !std::mem::replace(&mut self.is_over, true) {
+            self.arrived.clear();
+            let channel = self.channel.clone();
+            // Fails when the channel is closed already.
+            self.runtime.spawn(async move { channel.close(200, "unsubscribed".into()).await });
+        }
+    }
+
+    /// Ends the subscription with what lapin's stream gave in place of a delivery. The stream says so once, and is
+    /// pending for ever afterwards.
+    fn ended(&mut self, last: Option<lapin::Error>) -> BrokerError {
+        self.end();
+        match last {
+            Some(error) => queue_error(std::slice::from_ref(&self.queue), error),
+            None => over(),
+        }
+    }
+
+    /// Takes what has arrived off the stream, which shows whether the subscription is over.
+    fn look(&mut self) -> Result<(), BrokerError> {
+        while let Some(next) = self.consumer.next().now_or_never() {
+            match next {
+                Some(Ok(delivery)) => self.arrived.push_back(delivery),
+                Some(Err(error)) => return Err(self.ended(Some(error))),
+                None => return Err(self.ended(None)),
+            }
+        }
+        Ok(())
+    }
+}
+
 #[async_trait]
 impl broker::Deliveries for Deliveries {
     async fn next(&mut self) -> Result<Delivery, BrokerError> {
-        match self.consumer.next().await {
-            Some(Ok(delivery)) => {
-                self.outstanding.insert(delivery.delivery_tag);
-                let mut message = from_properties(delivery.properties, delivery.data);
-                death::tell(&mut message, &self.queue, delivery.routing_key.as_str());
-                Ok(Delivery {
-                    tag: delivery.delivery_tag,
-                    redelivered: delivery.redelivered,
-                    routing_key: delivery.routing_key.into(),
-                    message,
-                })
-            }
-            Some(Err(error)) => Err(queue_error(std::slice::from_ref(&self.queue), error)),
-            None => Err(BrokerError::Unavailable(Unavailable::Cancelled.into())),
+        if self.is_over {
+            return Err(over());
         }
+        let delivery = match self.arrived.pop_front() {
+            Some(delivery) => delivery,
+            None => match self.consumer.next().await {
+                Some(Ok(delivery)) => delivery,
+                Some(Err(error)) => return Err(self.ended(Some(error))),
+                None => return Err(self.ended(None)),
+            },
+        };
+        self.outstanding.insert(delivery.delivery_tag);
+        let mut message = from_properties(delivery.properties, delivery.data);
+        death::tell(&mut message, &self.queue, delivery.routing_key.as_str());
+        Ok(Delivery {
+            tag: delivery.delivery_tag,
+            redelivered: delivery.redelivered,
+            routing_key: delivery.routing_key.into(),
+            message,
+        })
     }
 
     async fn ack(&mut self, tags: &[DeliveryTag]) -> Result<(), BrokerError> {
-        if !self.channel.status().connected() {
-            return Err(BrokerError::Unavailable(Unavailable::Cancelled.into()));
+        if self.is_over || !self.channel.status().connected() {
+            self.end();
+            return Err(over());
         }
+        self.look()?;
         let acks = settle_together(&mut self.outstanding, tags);
         let ack = |(tag, multiple)| self.channel.basic_ack(tag, BasicAckOptions { multiple });
         // Each is sent when first polled, in this order; the wait is for the socket.
-        try_join_all(acks.into_iter().map(ack)).await.map_err(unavailable)?;
-        Ok(())
-    }
-
-    async fn requeue(&mut self, tags: &[DeliveryTag]) -> Result<(), BrokerError> {
-        let nacks = settle_together(&mut self.outstanding, tags);
-        let nack =
-            |(tag, multiple)| self.channel.basic_nack(tag, BasicNackOptions { multiple, requeue: true });
-        try_join_all(nacks.into_iter().map(nack)).await.map_err(unavailable)?;
-        Ok(())
+        let sent = try_join_all(acks.into_iter().map(ack)).await;
+        sent.map(drop).map_err(|error| self.ended(Some(error)))
     }
 }
 
 impl Drop for Deliveries {
     fn drop(&mut self) {
-        let channel = self.channel.clone();
-        // Fails when the channel is closed already.
-        self.runtime.spawn(async move { channel.close(200, "unsubscribed".into()).await });
+        self.end();
     }
 }
 
-fn unavailable(error: lapin::Error) -> BrokerError {
-    BrokerError::Unavailable(error.into())
+fn over() -> BrokerError {
+    BrokerError::Unavailable(Unavailable::Cancelled.into())
 }
 
 /// Takes these tags off the outstanding ones; returns what to send, as tag and `multiple`. The longest prefix of the

@@ -124,21 +124,21 @@ pub trait Subscriber: Send + Sync + 'static {
 
 /// The deliveries of one consumer on one queue.
 ///
-/// Dropping it gives back what is not settled: the queue hands it to another consumer, marked redelivered. After an
-/// error from any method the subscription is over, and what was not settled is given back by the broker; the caller
-/// subscribes again.
+/// Dropping it gives back what is not settled: the queue hands it to another consumer, marked redelivered. That is the
+/// only way to give a delivery back, and it counts towards the queue's delivery limit.
+///
+/// After an error from any method the subscription is over for good: every later call of any method returns an error at
+/// once. What was not settled is given back by the broker; the caller subscribes again. A subscription is over when the
+/// connection is lost, when the broker cancels it, and when its queue is deleted.
 #[async_trait]
 pub trait Deliveries: Send {
     /// The next delivery; waits for one without an end. Cancel safe: no delivery is lost when the future is dropped.
     async fn next(&mut self) -> Result<Delivery, BrokerError>;
 
-    /// Takes deliveries off the queue for good; with no tags, only fails where the subscription is over. `Ok` means that the broker was told; a crash right after may bring
-    /// them again, marked redelivered.
+    /// Takes deliveries off the queue for good; with no tags, only fails where the subscription is over. `Ok` means that
+    /// the broker was told; a crash right after may bring them again, marked redelivered. Notices the end of a
+    /// subscription even before every delivery in front of it was taken.
     async fn ack(&mut self, tags: &[DeliveryTag]) -> Result<(), BrokerError>;
-
-    /// Gives deliveries back to the queue, as near to its head as the broker puts them. Counts as a delivery
-    /// towards the queue's delivery limit at most.
-    async fn requeue(&mut self, tags: &[DeliveryTag]) -> Result<(), BrokerError>;
 }
 
 /// How full a queue is.

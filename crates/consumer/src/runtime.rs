@@ -351,7 +351,8 @@ impl Consumer {
             };
             match next {
                 Some(Ok(delivery)) => batch.push(Taken::from(delivery)),
-                // An error shows again when the batch is settled.
+                // The batch is still tried: its messages may be nowhere else, as after a deletion of the queue. The end of
+                // the subscription shows again when the batch is settled.
                 Some(Err(_)) | None => break,
             }
         }

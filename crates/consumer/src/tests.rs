@@ -280,10 +280,6 @@ impl Deliveries for Forgotten {
     async fn ack(&mut self, _: &[broker::DeliveryTag]) -> Result<(), BrokerError> {
         Ok(())
     }
-
-    async fn requeue(&mut self, _: &[broker::DeliveryTag]) -> Result<(), BrokerError> {
-        Ok(())
-    }
 }
 
 fn counted_down(count: &AtomicUsize) -> bool {

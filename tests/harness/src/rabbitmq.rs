@@ -410,6 +410,12 @@ pub(crate) fn create_vhost(api_port: u16, name: &str) -> Result<()> {
         .with_context(|| format!("creating the virtual host {name}"))
 }
 
+/// Deletes a queue through the HTTP API.
+pub(crate) fn delete_queue(api_port: u16, vhost: &str, name: &str) -> Result<()> {
+    let path = format!("/api/queues/{}/{}", percent_encode(vhost), percent_encode(name));
+    http::request("DELETE", api_port, &path).map(drop).with_context(|| format!("deleting the queue {name}"))
+}
+
 /// Whether the port answers the protocol header of AMQP 0-9-1 (section 4.2.2) with a method frame: Connection.Start.
 fn speaks_amqp(port: u16) -> bool {
     let attempt = || -> std::io::Result<bool> {

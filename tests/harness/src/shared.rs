@@ -111,9 +111,22 @@ impl Shared {
     /// The node does not answer.
     pub fn fresh_vhost(&self) -> Result<String> {
         let name = unique_name();
-        let port = self.amqp_admin.rsplit(':').next().and_then(|port| port.parse().ok());
-        rabbitmq::create_vhost(port.with_context(|| format!("{AMQP_ADMIN} has no port"))?, &name)?;
+        rabbitmq::create_vhost(self.api_port()?, &name)?;
         Ok(format!("{}/{name}", self.amqp))
+    }
+
+    /// Deletes a queue, whatever it holds and whoever consumes from it. `vhost` is a URL of [`Shared::fresh_vhost`].
+    ///
+    /// # Errors
+    /// The node does not answer, or there is no such queue.
+    pub fn delete_queue(&self, vhost: &str, queue: &str) -> Result<()> {
+        let vhost = vhost.rsplit('/').next().unwrap_or_default();
+        rabbitmq::delete_queue(self.api_port()?, vhost, queue)
+    }
+
+    fn api_port(&self) -> Result<u16> {
+        let port = self.amqp_admin.rsplit(':').next().and_then(|port| port.parse().ok());
+        port.with_context(|| format!("{AMQP_ADMIN} has no port"))
     }
 
     /// Makes an empty database that no other test has, and returns its URL.

@@ -272,27 +272,6 @@ struct Subscription {
 }
 
 impl Subscription {
-    /// Settles what is held; a tag that is not ends the subscription, as a channel error does.
-    fn settle(
-        &mut self,
-        tags: &[DeliveryTag],
-        command: impl FnOnce(QueueName, ConsumerId, Vec<i64>) -> Command,
-    ) -> Result<(), BrokerError> {
-        if self.deliveries.is_closed() {
-            return Err(unavailable(Ended));
-        }
-        let mut ids = Vec::with_capacity(tags.len());
-        for &tag in tags {
-            if !self.held.remove(&tag) {
-                self.end();
-                return Err(unavailable(NotHeld(tag)));
-            }
-            ids.push(tag.cast_signed());
-        }
-        let command = command(self.queue.clone(), self.id, ids);
-        self.shared.commands.send(command).map_err(|_| unavailable(Closed))
-    }
-
     fn end(&mut self) {
         self.deliveries.close();
         while self.deliveries.try_recv().is_ok() {}
@@ -321,10 +300,20 @@ impl Deliveries for Subscription {
     }
 
     async fn ack(&mut self, tags: &[DeliveryTag]) -> Result<(), BrokerError> {
-        self.settle(tags, |queue, consumer, ids| Command::Ack { queue, consumer, ids })
-    }
-
-    async fn requeue(&mut self, tags: &[DeliveryTag]) -> Result<(), BrokerError> {
-        self.settle(tags, |queue, consumer, ids| Command::Requeue { queue, consumer, ids })
+        if self.deliveries.is_closed() {
+            self.end();
+            return Err(unavailable(Ended));
+        }
+        let mut ids = Vec::with_capacity(tags.len());
+        for &tag in tags {
+            if !self.held.remove(&tag) {
+                // As a channel error does.
+                self.end();
+                return Err(unavailable(NotHeld(tag)));
+            }
+            ids.push(tag.cast_signed());
+        }
+        let command = Command::Ack { queue: self.queue.clone(), consumer: self.id, ids };
+        self.shared.commands.send(command).map_err(|_| unavailable(Closed))
     }
 }

@@ -203,7 +203,7 @@ impl State {
         Ok(())
     }
 
-    /// Removes a consumer; what it holds is ready again, or dead.
+    /// Removes a consumer. What it holds is ready again; what came back too often is dead.
     pub fn unsubscribe(
         &mut self,
         file: &File,
@@ -211,13 +211,21 @@ impl State {
         name: &QueueName,
         consumer: ConsumerId,
     ) -> rusqlite::Result<()> {
-        let Some(queue) = self.queue(name) else { return Ok(()) };
-        let Some(leaving) = queue.consumers.iter().find(|c| c.id == consumer) else { return Ok(()) };
+        let Some(index) = self.routes.queue(name) else { return Ok(()) };
+        let Some(leaving) = self.queues[index].consumers.iter().find(|c| c.id == consumer) else {
+            return Ok(());
+        };
         let held: Vec<i64> = leaving.held.keys().copied().collect();
-        self.requeue(file, now, name, consumer, &held)?;
-        if let Some(queue) = self.queue(name) {
-            queue.consumers.retain(|c| c.id != consumer);
+        for id in held {
+            let queue = &mut self.queues[index];
+            let Some(deliveries) = queue.give_back(file, consumer, id)? else { continue };
+            if deliveries > queue.queue.delivery_limit
+                && let Some(message) = file.one(&queue.table, id)?
+            {
+                self.dead_letter(file, now, index, message, Death::DeliveryLimit)?;
+            }
         }
+        self.queues[index].consumers.retain(|c| c.id != consumer);
         Ok(())
     }
 
@@ -233,28 +241,6 @@ impl State {
             Some(queue) => queue.ack(file, consumer, ids),
             None => Ok(()),
         }
-    }
-
-    /// Gives back what a consumer holds; what came back too often is dead.
-    pub fn requeue(
-        &mut self,
-        file: &File,
-        now: i64,
-        name: &QueueName,
-        consumer: ConsumerId,
-        ids: &[i64],
-    ) -> rusqlite::Result<()> {
-        let Some(index) = self.routes.queue(name) else { return Ok(()) };
-        for &id in ids {
-            let queue = &mut self.queues[index];
-            let Some(deliveries) = queue.give_back(file, consumer, id)? else { continue };
-            if deliveries > queue.queue.delivery_limit
-                && let Some(message) = file.one(&queue.table, id)?
-            {
-                self.dead_letter(file, now, index, message, Death::DeliveryLimit)?;
-            }
-        }
-        Ok(())
     }
 
     /// Moves a ready message to the dead letter exchange of its queue, in the transaction that takes it off. Gives it

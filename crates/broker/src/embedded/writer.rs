@@ -54,11 +54,6 @@ pub(super) enum Command {
         consumer: ConsumerId,
         ids: Vec<i64>,
     },
-    Requeue {
-        queue: QueueName,
-        consumer: ConsumerId,
-        ids: Vec<i64>,
-    },
     Declare {
         topology: Topology,
         reply: oneshot::Sender<Result<(), BrokerError>>,
@@ -321,7 +316,6 @@ impl Writer {
             }
             Command::Unsubscribe { queue, consumer } => state.unsubscribe(file, now, &queue, consumer)?,
             Command::Ack { queue, consumer, mut ids } => state.ack(file, &queue, consumer, &mut ids)?,
-            Command::Requeue { queue, consumer, ids } => state.requeue(file, now, &queue, consumer, &ids)?,
             Command::Declare { topology, reply } => {
                 waiting.declarers.push(reply);
                 let outcome = state.declare(file, now, &topology)?;
@@ -387,7 +381,7 @@ impl Writer {
                     let _ = reply.send(Err(BrokerError::Unavailable(cause())));
                 }
                 // The subscription is over: what it held is recovered.
-                Command::Unsubscribe { .. } | Command::Ack { .. } | Command::Requeue { .. } => {}
+                Command::Unsubscribe { .. } | Command::Ack { .. } => {}
                 Command::Close { reply } => self.end = Some(End::Close(reply)),
                 #[cfg(test)]
                 Command::Kill { reply } => self.end = Some(End::Kill(reply)),

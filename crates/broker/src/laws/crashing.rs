@@ -101,6 +101,35 @@ pub async fn what_was_unsettled_comes_back_after_a_crash(instance: &dyn Instance
     nothing_arrives(&mut deliveries).await;
 }
 
+/// Once a subscription is over, every method says so at once, as often as it is asked, whichever noticed first.
+pub async fn a_subscription_that_is_over_says_so_for_good(instance: &dyn Instance) {
+    let (broker, names) = (instance.broker().await, Names::new());
+    Declaration::new(&names).queue("work").declare(&broker).await;
+    let queue = names.queue("work");
+    put(&broker, &queue, "held").await;
+    put(&broker, &queue, "never taken").await;
+    let (mut taking, mut acking) = (subscribe(&broker, &queue, 1).await, subscribe(&broker, &queue, 1).await);
+    let tag = take(&mut taking).await.tag;
+    instance.crash().await;
+
+    let end = async {
+        while taking.next().await.is_ok() {}
+        // In front of the end is a delivery that nobody takes.
+        while acking.ack(&[]).await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, end).await.expect("both notice the crash in time");
+    for deliveries in [&mut taking, &mut acking] {
+        for _ in 0..3 {
+            let next = tokio::time::timeout(PATIENCE, deliveries.next()).await;
+            assert!(next.expect("the answer comes at once").is_err());
+            assert!(deliveries.ack(&[tag]).await.is_err());
+            assert!(deliveries.ack(&[]).await.is_err());
+        }
+    }
+}
+
 /// What was acked, and whose ack the broker has acted on, stays away after a crash.
 pub async fn what_was_acked_stays_away_after_a_crash(instance: &dyn Instance) {
     let (broker, names) = (instance.broker().await, Names::new());

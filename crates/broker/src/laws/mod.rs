@@ -63,7 +63,6 @@ macro_rules! broker_laws {
             one_publisher_and_one_consumer_keep_the_order
             an_acked_delivery_does_not_come_back
             a_dropped_consumer_gives_back_what_it_holds
-            a_requeued_delivery_comes_again
             competing_consumers_share_each_message_once
             prefetch_bounds_what_a_consumer_holds
             a_cancelled_next_loses_nothing
@@ -85,6 +84,7 @@ macro_rules! broker_laws {
         $crate::broker_laws! { @on $own =>
             what_was_confirmed_survives_a_crash
             what_was_unsettled_comes_back_after_a_crash
+            a_subscription_that_is_over_says_so_for_good
             what_was_acked_stays_away_after_a_crash
             a_delayed_message_survives_a_crash
         }
