@@ -381,6 +381,7 @@ fn sources(config: &Config) -> Result<Vec<ingress::Source>> {
                 Some(DuplicatesRule::Off) => None,
                 Some(DuplicatesRule::By(rule)) => Some(rule.clone()),
             },
+            quota: source.quota,
         })
     };
     config.sources.iter().map(source).collect()

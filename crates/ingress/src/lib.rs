@@ -12,6 +12,7 @@
 
 mod config;
 mod memory;
+mod quota;
 mod receive;
 mod recent;
 mod refusal;
@@ -22,5 +23,6 @@ mod tests;
 mod trace;
 
 pub use config::Config;
+pub use quota::Quota;
 pub use receive::Ingress;
 pub use source::Source;

@@ -208,6 +208,7 @@ fn report(route: &Route, client: IpAddr, event_id: EventId, refusal: &Refusal) {
         | Refusal::Busy
         | Refusal::ClientBusy
         | Refusal::NoMemory
+        | Refusal::OverQuota(_)
         | Refusal::Body(_) => {
             route.refused.increment(1);
             warn!(%source, %event_id, %client, "refused: {refusal}");
@@ -227,11 +228,20 @@ impl Inner {
         }
         let (parts, body) = request.into_parts();
         let (body, _share) = self.authenticated(route, &parts, body, client, time).await?;
+        if let Some(quotas) = &route.quotas {
+            quotas.request(body.len(), Instant::now())?;
+        }
         let provider = &route.source.provider;
         let inbound = Inbound { headers: &parts.headers, body: &body };
         let (reading, cause) = match provider.read(&inbound, &self.key) {
             Ok(reading) => (reading, None),
-            Err(cause) => (unread(provider.keep(&parts.headers)), Some(cause)),
+            Err(cause) => {
+                // Before it is kept, so that nothing is answered 400 that is not on record.
+                if let Some(quotas) = &route.quotas {
+                    quotas.rejected(inbound.body.len(), Instant::now())?;
+                }
+                (unread(provider.keep(&parts.headers)), Some(cause))
+            }
         };
         let key =
             route.source.duplicates.as_ref().filter(|_| cause.is_none()).and_then(|rule| {

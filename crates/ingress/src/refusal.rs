@@ -9,6 +9,7 @@ use providers::auth::Denied;
 use server::{BodyError, Problem};
 
 use crate::memory::Exhausted;
+use crate::quota::UsedUp;
 
 /// Why a request did not become an event.
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +32,8 @@ pub(crate) enum Refusal {
     ClientBusy,
     #[error("there is no memory for this body now; send it again later")]
     NoMemory,
+    #[error(transparent)]
+    OverQuota(#[from] UsedUp),
     #[error(transparent)]
     Body(BodyError),
     /// The body is kept under the id, with the reason.
@@ -69,6 +72,9 @@ impl Refusal {
             }
             Self::Busy | Self::ClientBusy => Problem::new(StatusCode::TOO_MANY_REQUESTS).retry_after(1),
             Self::NoMemory => Problem::new(StatusCode::SERVICE_UNAVAILABLE).retry_after(1),
+            Self::OverQuota(used_up) => {
+                Problem::new(StatusCode::TOO_MANY_REQUESTS).retry_after(used_up.retry_after_s)
+            }
             Self::Body(BodyError::TooLarge { .. }) => Problem::new(StatusCode::PAYLOAD_TOO_LARGE),
             Self::Body(BodyError::TimedOut { .. } | BodyError::TooSlow { .. }) => {
                 Problem::new(StatusCode::REQUEST_TIMEOUT)

@@ -1,11 +1,14 @@
 //! One configured sender, with what is counted about it.
 
+use std::time::Instant;
+
 use event::SourceName;
 use metrics::{Counter, Histogram, counter, histogram};
 use providers::auth::Auth;
 use providers::{Duplicates, Provider};
 use tokio::sync::Semaphore;
 
+use crate::quota::{Quota, Quotas};
 use crate::recent::Recent;
 use crate::tally::Tally;
 
@@ -20,6 +23,8 @@ pub struct Source {
     pub auth: Auth,
     /// How it tells that it sends a fact again, if it does.
     pub duplicates: Option<Duplicates>,
+    /// How much it may send.
+    pub quota: Quota,
 }
 
 /// A source at work.
@@ -29,6 +34,7 @@ pub(crate) struct Route {
     pub(crate) is_known_by_head: bool,
     pub(crate) event_source: event::Source,
     pub(crate) places: Semaphore,
+    pub(crate) quotas: Option<Quotas>,
     pub(crate) recent: Recent,
     pub(crate) tally: Tally,
     pub(crate) accepted: Counter,
@@ -49,6 +55,7 @@ impl Route {
             is_known_by_head: source.auth.is_in_head(),
             event_source: event::Source::new(source.provider.name().clone(), source.name.clone()),
             places: Semaphore::new(places),
+            quotas: Quotas::new(source.quota, Instant::now()),
             recent: Recent::default(),
             tally: Tally::default(),
             accepted: requests("accepted"),

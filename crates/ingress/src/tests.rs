@@ -18,7 +18,7 @@ use server::PeerAddr;
 use tokio::sync::Semaphore;
 use tower_service::Service;
 
-use crate::{Config, Ingress, Source};
+use crate::{Config, Ingress, Quota, Source};
 
 /// What the next publishes come to.
 enum Mood {
@@ -140,6 +140,12 @@ fn setup_with(mood: Mood, config: Config) -> Setup {
         duplicates: match name {
             "erp" => Some(serde_json::from_value(json!({"header": "x-request-id", "window_s": 60})).unwrap()),
             _ => None,
+        },
+        quota: match name {
+            "inside" => {
+                serde_json::from_value(json!({"requests_per_day": 3, "rejected_bytes_per_day": 1})).unwrap()
+            }
+            _ => Quota::default(),
         },
     };
     let acknowledging: generic::Config = serde_json::from_value(json!({
@@ -321,6 +327,34 @@ async fn the_requests_of_a_client_behind_a_proxy_are_counted_by_its_own_address(
     for accepted in waiting.into_iter().chain([other]) {
         assert!(accepted.await.unwrap().status().is_success());
     }
+}
+
+#[tokio::test]
+async fn a_source_over_its_quota_is_asked_to_come_again_and_nothing_of_it_is_half_taken() {
+    let setup = setup(Mood::Confirms);
+    let from = |address: &str, body| {
+        let mut request = post("/webhooks/inside", body);
+        request.extensions_mut().insert(PeerAddr(address.parse().unwrap()));
+        setup.send(request)
+    };
+    // A stranger uses nothing up.
+    for _ in 0..5 {
+        assert_eq!(from("192.0.2.1:4000", "{}").await.status(), 403);
+    }
+    let order = r#"{"event_id": "ORDER_CREATED", "data": {"code": "1"}}"#;
+    assert_eq!(from("10.0.0.1:4000", order).await.status(), 200);
+    assert_eq!(from("10.0.0.1:4000", "{}").await.status(), 400);
+    // The second rejected body is over its own quota: it is not kept, and the sender is told so.
+    let refused = from("10.0.0.1:4000", "{}").await;
+    assert_eq!(
+        (refused.status(), refused.headers().contains_key("retry-after")),
+        (429.try_into().unwrap(), true)
+    );
+    assert!(json_of(refused).await["detail"].as_str().unwrap().contains("rejected bytes per day"));
+    let refused = from("10.0.0.1:4000", order).await;
+    assert_eq!(refused.status(), 429);
+    assert_eq!(refused.headers()["retry-after"], "28800");
+    assert_eq!(setup.published().len(), 2);
 }
 
 #[tokio::test]

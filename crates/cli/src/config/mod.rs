@@ -170,6 +170,9 @@ pub struct Source {
     /// How many days its events are kept, where that is not as `[ledger]` says.
     #[serde(default)]
     pub keep_days: Option<u32>,
+    /// How much it may send.
+    #[serde(default)]
+    pub quota: ingress::Quota,
 }
 
 /// How a source tells that it sends a fact again.
