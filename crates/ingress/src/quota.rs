@@ -154,7 +154,10 @@ mod tests {
         assert_eq!(what(quotas.request(10, at(500))), Ok(()));
         assert_eq!(what(quotas.request(10, at(1_000))), Ok(()));
         let (what_for, seconds) = what(quotas.request(10, at(2_000))).unwrap_err();
-        assert!(what_for == "requests per day" && (21_598..=21_599).contains(&seconds), "{what_for} {seconds}");
+        assert!(
+            what_for == "requests per day" && (21_598..=21_599).contains(&seconds),
+            "{what_for} {seconds}"
+        );
         assert_eq!(what(quotas.request(10, at(21_601_000))), Ok(()));
     }
 
