@@ -218,9 +218,26 @@ impl Product {
 
     /// Asks a process to finish (SIGTERM) and waits until it has; its exit must be clean.
     pub async fn terminate(&mut self, name: &str) -> Result<()> {
-        let mut child = self.processes.remove(name).with_context(|| format!("{name} is running"))?;
-        let status = Command::new("kill").args(["-TERM", &child.id().to_string()]).status()?;
+        self.ask_to_finish(name)?;
+        self.finished(name).await
+    }
+
+    /// Asks a process to finish (SIGTERM), and waits for nothing.
+    pub fn ask_to_finish(&self, name: &str) -> Result<()> {
+        let status = Command::new("kill").args(["-TERM", &self.pid(name).to_string()]).status()?;
         ensure!(status.success(), "kill -TERM");
+        Ok(())
+    }
+
+    /// Whether a process has not ended yet.
+    pub fn is_running(&mut self, name: &str) -> Result<bool> {
+        let child = self.processes.get_mut(name).with_context(|| format!("{name} was started"))?;
+        Ok(child.try_wait()?.is_none())
+    }
+
+    /// Waits until a process has finished; its exit must be clean.
+    pub async fn finished(&mut self, name: &str) -> Result<()> {
+        let mut child = self.processes.remove(name).with_context(|| format!("{name} is running"))?;
         let started = Instant::now();
         loop {
             if let Some(status) = child.try_wait()? {

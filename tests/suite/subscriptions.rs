@@ -1,21 +1,29 @@
-//! Consumers whose subscription ends while a batch is in work, on RabbitMQ: they notice, say so, and subscribe anew.
+//! Consumers in trouble, on real brokers: subscriptions that end under a batch, crashes, large bodies.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use broker::{Broker, Layout, Publisher, Topology};
+use broker::embedded::Embedded;
+use broker::{DynBroker, Layout, QueueStatus, Topology};
 use broker_rabbitmq::RabbitMq;
 use consumer::{Config, Consumer, DEFAULT_RETRY, Failure, Handler, Runtime, Status, Subscription};
 use event::{Event, ProviderName, Source, SourceName, Topic};
-use store::{Store, Tx, sql};
-use tokio::sync::{Semaphore, watch};
+use ledger::{DeadFilter, DeadRow};
+use store::{Page, Store, Tx, sql};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::{JoinHandle, block_in_place};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 /// How long a test waits for what must happen.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How often a message may come back before its broker gives it up.
+const DELIVERY_LIMIT: u32 = 2;
+
+/// How many bytes of bodies a consumer holds.
+const PREFETCH_BYTES: usize = 4 << 20;
 
 static SUBSCRIPTION: Subscription = Subscription {
     consumer: "orders",
@@ -30,7 +38,7 @@ const COMPONENT: store::Component = store::Component {
     migrations: &[store::Migration::portable(
         1,
         "effects",
-        "CREATE TABLE effect (event_id TEXT NOT NULL, size INTEGER NOT NULL);",
+        "CREATE TABLE effect (event_id TEXT NOT NULL, size BIGINT NOT NULL);",
     )],
 };
 
@@ -40,6 +48,8 @@ struct Orders {
     begun: watch::Sender<usize>,
     /// A permit for each call that may go on.
     gate: Semaphore,
+    /// An event that crashes its process was here.
+    crash: Notify,
 }
 
 #[async_trait]
@@ -48,6 +58,10 @@ impl Handler for Orders {
         self.begun.send_modify(|begun| *begun += 1);
         self.gate.acquire().await.expect("the gate is never closed").forget();
         for event in events {
+            if event.topic.as_str() == "deadly" {
+                self.crash.notify_one();
+                std::future::pending::<()>().await;
+            }
             sql::query("INSERT INTO effect (event_id, size) VALUES ($1, $2)")
                 .bind(event.id.to_string())
                 .bind(i64::try_from(event.data.len()).expect("a body is no exabyte"))
@@ -58,9 +72,9 @@ impl Handler for Orders {
     }
 }
 
-/// A consumer on RabbitMQ and SQLite.
+/// A consumer and the ledger's record of dead letters, on a broker and SQLite.
 struct Setting {
-    broker: Arc<RabbitMq>,
+    broker: DynBroker,
     topology: Topology,
     layout: Layout,
     store: Store,
@@ -70,25 +84,36 @@ struct Setting {
 }
 
 impl Setting {
-    async fn new(url: &str) -> Self {
-        let _ = rustls::crypto::ring::default_provider().install_default();
+    async fn embedded() -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        let config = store::Config { url: "sqlite".into(), max_connections: 4, acquire_timeout_ms: 5_000 };
-        let store = Store::open(&config, folder.path()).expect("a store in a fresh folder");
-        store.migrate(&[COMPONENT]).await.expect("the tables are new");
+        let broker = Embedded::open(folder.path().join("broker.db")).expect("a fresh folder");
+        Self::on(Arc::new(broker), folder).await
+    }
+
+    async fn rabbitmq(url: &str) -> Self {
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let url = url.parse().expect("the harness makes a sound URL");
         let broker = Arc::new(RabbitMq::connect(broker_rabbitmq::Config::new(url)));
+        Self::on(broker, tempfile::tempdir().expect("a folder")).await
+    }
+
+    async fn on(broker: DynBroker, folder: tempfile::TempDir) -> Self {
+        let config = store::Config { url: "sqlite".into(), max_connections: 4, acquire_timeout_ms: 5_000 };
+        let store = Store::open(&config, folder.path()).expect("a store in a fresh folder");
+        store.migrate(&[COMPONENT, ledger::COMPONENT]).await.expect("the tables are new");
         let layout = Layout::new("");
-        let topology = layout.topology(&[provider()], &[SUBSCRIPTION.work_queue()]);
+        let mut topology = layout.topology(&[provider()], &[SUBSCRIPTION.work_queue()]);
+        let orders = topology.queues.iter_mut().find(|queue| queue.name.as_str() == "orders");
+        orders.expect("the consumer has a queue").delivery_limit = DELIVERY_LIMIT;
         broker.declare(&topology).await.expect("the topology is new");
-        let handler = Arc::new(Orders { begun: watch::Sender::new(0), gate: Semaphore::new(0) });
+        let handler =
+            Arc::new(Orders { begun: watch::Sender::new(0), gate: Semaphore::new(0), crash: Notify::new() });
         let stop = CancellationToken::new();
         Self { broker, topology, layout, store, handler, stop, _folder: folder }
     }
 
-    /// Starts a replica.
-    fn start(&self) -> (watch::Receiver<Status>, JoinHandle<()>) {
-        let runtime = Runtime {
+    fn runtime(&self) -> Runtime {
+        Runtime {
             broker: self.broker.clone(),
             layout: self.layout.clone(),
             store: self.store.clone(),
@@ -96,18 +121,32 @@ impl Setting {
                 batch_events: 20,
                 batch_timeout_ms: 60_000,
                 hold_ms: 1_000,
+                prefetch_bytes: PREFETCH_BYTES,
                 policies: Default::default(),
             },
-        };
-        let consumer = Consumer::new(&SUBSCRIPTION, self.handler.clone(), runtime);
+        }
+    }
+
+    /// Starts a replica of the consumer.
+    fn start(&self) -> (watch::Receiver<Status>, JoinHandle<()>) {
+        let consumer = Consumer::new(&SUBSCRIPTION, self.handler.clone(), self.runtime());
         (consumer.status(), tokio::spawn(consumer.run(self.stop.clone())))
     }
 
-    async fn publish(&self) {
+    /// Starts the ledger's record of dead letters.
+    fn start_record(&self) {
+        let mut consumers = ledger::consumers(self.runtime(), &[SUBSCRIPTION]);
+        consumers.retain(|consumer| consumer.name() == "dead");
+        for consumer in consumers {
+            tokio::spawn(consumer.run(self.stop.clone()));
+        }
+    }
+
+    async fn publish(&self, topic: &str, size: usize) {
         let source = Source::new(provider(), SourceName::new("go").expect("a name"));
-        let event = Event::new(source, Topic::new("order").expect("a topic"), "{}".into());
+        let event = Event::new(source, Topic::new(topic).expect("a topic"), vec![b' '; size].into());
         let published =
-            self.broker.publish(&self.layout.webhooks(&provider()), "order", event.to_message()).await;
+            self.broker.publish(&self.layout.webhooks(&provider()), topic, event.to_message()).await;
         published.expect("the queue is bound");
     }
 
@@ -117,24 +156,53 @@ impl Setting {
         timeout(PATIENCE, begun.wait_for(|begun| *begun >= calls)).await.expect("in time").expect("it lives");
     }
 
+    async fn effects(&self) -> i64 {
+        let mut connection = self.store.read().await.expect("the store is there");
+        let count = sql::scalar("SELECT count(*) FROM effect").fetch_one(&mut *connection).await;
+        count.expect("the table is there")
+    }
+
     async fn has_effects(&self, expected: i64) {
-        let count = async || -> i64 {
-            let mut connection = self.store.read().await.expect("the store is there");
-            let count = sql::scalar("SELECT count(*) FROM effect").fetch_one(&mut *connection).await;
-            count.expect("the table is there")
-        };
         let reached = async {
-            while count().await < expected {
+            while self.effects().await < expected {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };
         timeout(PATIENCE, reached).await.expect("every event has its effect in time");
-        assert_eq!(count().await, expected, "an effect happens once");
+        assert_eq!(self.effects().await, expected, "an effect happens once");
+    }
+
+    async fn letters(&self) -> Vec<DeadRow> {
+        let mut connection = self.store.read().await.expect("the store is there");
+        let page = Page::first(100);
+        ledger::dead(&mut connection, &DeadFilter::default(), &page)
+            .await
+            .expect("the tables are there")
+            .items
+    }
+
+    /// Waits until the consumer's queue is as asked for.
+    async fn queue_is(&self, what: &str, is: impl Fn(&QueueStatus) -> bool) {
+        let name = [self.layout.queue("orders")];
+        let reached = async {
+            while !is(&self.broker.queues(&name).await.expect("the queue is there")[0]) {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        timeout(PATIENCE, reached).await.unwrap_or_else(|_| panic!("the queue never has {what}"));
     }
 }
 
 fn provider() -> ProviderName {
     ProviderName::new("gestao-online").expect("a name")
+}
+
+fn fresh_vhost() -> (harness::Shared, String) {
+    block_in_place(|| {
+        let shared = harness::Shared::from_env().expect("the shared servers are there");
+        let url = shared.fresh_vhost().expect("the shared node answers");
+        (shared, url)
+    })
 }
 
 async fn reaches(status: &mut watch::Receiver<Status>, what: &str, is: impl Fn(&Status) -> bool) {
@@ -144,14 +212,10 @@ async fn reaches(status: &mut watch::Receiver<Status>, what: &str, is: impl Fn(&
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_consumer_whose_queue_is_deleted_under_a_batch_says_so_and_is_back_with_the_queue() {
-    let (shared, url) = block_in_place(|| {
-        let shared = harness::Shared::from_env().expect("the shared servers are there");
-        let url = shared.fresh_vhost().expect("the shared node answers");
-        (shared, url)
-    });
-    let setting = Setting::new(&url).await;
+    let (shared, url) = fresh_vhost();
+    let setting = Setting::rabbitmq(&url).await;
     let (mut status, running) = setting.start();
-    setting.publish().await;
+    setting.publish("order", 2).await;
     setting.has_begun(1).await;
     block_in_place(|| shared.delete_queue(&url, "orders")).expect("the queue is there");
     setting.handler.gate.add_permits(1_000);
@@ -161,10 +225,157 @@ async fn a_consumer_whose_queue_is_deleted_under_a_batch_says_so_and_is_back_wit
     reaches(&mut status, "paused", |status| matches!(status, Status::Paused(_))).await;
     setting.broker.declare(&setting.topology).await.expect("what is gone can be declared again");
     reaches(&mut status, "running", |status| *status == Status::Running).await;
-    setting.publish().await;
+    setting.publish("order", 2).await;
     setting.has_effects(2).await;
-    let queues = setting.broker.queues(&[setting.layout.queue("orders")]).await.expect("the queue is back");
-    assert_eq!(queues[0].consumers, 1);
+    setting.queue_is("one consumer", |queue| queue.consumers == 1).await;
     setting.stop.cancel();
     running.await.expect("the consumer ends in order");
+}
+
+/// Up to RabbitMQ 4.2 the server closes the channel of a consumer that holds a delivery for too long, from 4.3 on it
+/// cancels the consumer and gives the delivery to the next.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_consumer_that_the_server_times_out_is_back_by_itself() {
+    let options = harness::NodeOptions::configured(vec!["consumer_timeout = 5000".to_owned()]);
+    let node = block_in_place(|| {
+        let node = harness::RabbitMq::start_node(&options)?;
+        // Up to 4.2 a channel looks at its deliveries once a minute; rabbitmq.conf has no key for it.
+        node.rabbitmqctl("eval", &["application:set_env(rabbit, channel_tick_interval, 1000)."])?;
+        anyhow::Ok(node)
+    })
+    .expect("a private node starts");
+    let setting = Setting::rabbitmq(&node.url("/")).await;
+    for _ in 0..3 {
+        setting.publish("order", 2).await;
+    }
+    let (_status, running) = setting.start();
+    setting.has_begun(1).await;
+    setting.queue_is("two messages ready", |queue| queue.ready == 2).await;
+    setting.queue_is("the third back", |queue| queue.ready == 3).await;
+    setting.handler.gate.add_permits(1_000);
+
+    setting.has_effects(3).await;
+    setting.queue_is("one consumer and nothing else", |queue| (queue.consumers, queue.ready) == (1, 0)).await;
+    setting.publish("order", 2).await;
+    setting.has_effects(4).await;
+    setting.stop.cancel();
+    running.await.expect("the consumer ends in order");
+    setting.queue_is("nothing left", |queue| queue.ready == 0).await;
+}
+
+/// Four good events around one that crashes its process, again and again.
+async fn only_what_crashes_becomes_a_dead_letter(setting: Setting) {
+    setting.handler.gate.add_permits(10_000);
+    setting.start_record();
+    for topic in ["order", "order", "deadly", "order", "order"] {
+        setting.publish(topic, 2).await;
+    }
+    let mut crashes = 0;
+    let trouble = async {
+        loop {
+            let (_status, running) = setting.start();
+            let dead = async {
+                while setting.letters().await.is_empty() {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+            };
+            tokio::select! {
+                () = setting.handler.crash.notified() => crashes += 1,
+                () = dead => break,
+            }
+            // The process is gone, and with it its subscription.
+            running.abort();
+            let _ = running.await;
+        }
+    };
+    timeout(PATIENCE, trouble).await.expect("it becomes a dead letter in time");
+    setting.has_effects(4).await;
+    let letters = setting.letters().await;
+    let told: Vec<_> =
+        letters.iter().map(|letter| (letter.consumer.as_str(), letter.topic.as_str())).collect();
+    assert_eq!(told, [("orders", "deadly")]);
+    assert!(letters[0].error.contains("tried alone"), "{}", letters[0].error);
+    // As often as its queue allows, and as often again alone.
+    assert_eq!(crashes, 2 * (DELIVERY_LIMIT + 1));
+    setting.stop.cancel();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_the_event_that_crashes_its_consumer_becomes_a_dead_letter_embedded() {
+    only_what_crashes_becomes_a_dead_letter(Setting::embedded().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_the_event_that_crashes_its_consumer_becomes_a_dead_letter_on_rabbitmq() {
+    only_what_crashes_becomes_a_dead_letter(Setting::rabbitmq(&fresh_vhost().1).await).await;
+}
+
+/// Three events that were held when other processes crashed, until the broker gave them up.
+async fn what_the_broker_gave_up_is_tried_once_more(setting: Setting) {
+    for _ in 0..3 {
+        setting.publish("order", 2).await;
+    }
+    for _ in 0..=DELIVERY_LIMIT {
+        let queue = setting.layout.queue("orders");
+        let mut deliveries = setting.broker.subscribe(&queue, 10).await.expect("the queue is there");
+        for _ in 0..3 {
+            timeout(PATIENCE, deliveries.next()).await.expect("in time").expect("the subscription lives");
+        }
+    }
+    setting.handler.gate.add_permits(10_000);
+    setting.start_record();
+    let (_status, running) = setting.start();
+    setting.has_effects(3).await;
+    assert_eq!(setting.letters().await, []);
+    setting.stop.cancel();
+    running.await.expect("the consumer ends in order");
+    setting.queue_is("nothing left", |queue| queue.ready == 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_broker_gave_up_is_tried_once_more_embedded() {
+    what_the_broker_gave_up_is_tried_once_more(Setting::embedded().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_broker_gave_up_is_tried_once_more_on_rabbitmq() {
+    what_the_broker_gave_up_is_tried_once_more(Setting::rabbitmq(&fresh_vhost().1).await).await;
+}
+
+/// Bodies of 1 MiB, many more than a consumer may hold.
+async fn large_bodies_are_held_by_their_bytes(setting: Setting) {
+    const EVENTS: usize = 24;
+    const SIZE: usize = 1 << 20;
+    for _ in 0..EVENTS {
+        setting.publish("order", SIZE).await;
+    }
+    let (_status, running) = setting.start();
+    // As many as fit, and one that is left of the window before.
+    let most = PREFETCH_BYTES / SIZE + 1;
+    for call in 1..=EVENTS {
+        setting.has_begun(call).await;
+        let least = EVENTS.saturating_sub(call - 1 + most) as u64;
+        setting.queue_is("the others ready", |queue| queue.ready >= least).await;
+        setting.handler.gate.add_permits(1);
+    }
+    setting.has_effects(EVENTS as i64).await;
+    let mut connection = setting.store.read().await.expect("the store is there");
+    let whole: i64 = sql::scalar("SELECT count(*) FROM effect WHERE size = $1")
+        .bind(SIZE as i64)
+        .fetch_one(&mut *connection)
+        .await
+        .expect("the table is there");
+    assert_eq!(whole, EVENTS as i64);
+    setting.stop.cancel();
+    running.await.expect("the consumer ends in order");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn large_bodies_are_held_by_their_bytes_embedded() {
+    large_bodies_are_held_by_their_bytes(Setting::embedded().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn large_bodies_are_held_by_their_bytes_on_rabbitmq() {
+    large_bodies_are_held_by_their_bytes(Setting::rabbitmq(&fresh_vhost().1).await).await;
 }

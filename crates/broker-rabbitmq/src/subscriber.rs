@@ -5,17 +5,19 @@
 //! reactivate it. Acks of the longest prefix of what is outstanding travel as one. Knows nothing of what a message means.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use broker::{BrokerError, Delivery, DeliveryTag, QueueName, death};
 use futures_util::future::try_join_all;
 use futures_util::{FutureExt, StreamExt};
-use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions};
+use lapin::options::{BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicQosOptions};
 use lapin::types::{FieldTable, ShortString};
 use lapin::{Channel, Consumer};
 use tokio::runtime::Handle;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::Unavailable;
 use crate::connection::{Link, Supervised};
@@ -29,15 +31,9 @@ pub(crate) async fn subscribe(
     prefetch: u16,
     deadline: Instant,
 ) -> Result<Deliveries, BrokerError> {
+    let patience = deadline - Instant::now();
     let (link, channel) = connection.channel(deadline).await.map_err(BrokerError::Unavailable)?;
-    let name = short(queue.as_str()).map_err(|error| BrokerError::Unavailable(error.into()))?;
-    let consume = async {
-        // A prefetch of 0 would mean no limit at all.
-        channel.basic_qos(prefetch.max(1), BasicQosOptions { global: false }).await?;
-        let options = BasicConsumeOptions::default();
-        channel.basic_consume(name, ShortString::default(), options, FieldTable::default()).await
-    };
-    let consumer = timeout_at(deadline, consume)
+    let consumer = timeout_at(deadline, consume(&channel, queue, prefetch))
         .await
         .map_err(|_| BrokerError::Unavailable(Unavailable::Silent("basic.consume").into()))?
         .map_err(|error| queue_error(std::slice::from_ref(queue), error))?;
@@ -48,9 +44,18 @@ pub(crate) async fn subscribe(
         arrived: VecDeque::new(),
         outstanding: BTreeSet::new(),
         is_over: false,
+        patience,
         runtime: Handle::current(),
         _link: link,
     })
+}
+
+async fn consume(channel: &Channel, queue: &QueueName, prefetch: u16) -> lapin::Result<Consumer> {
+    // A prefetch of 0 would mean no limit at all.
+    channel.basic_qos(prefetch.max(1), BasicQosOptions { global: false }).await?;
+    let name = short(queue.as_str()).map_err(io::Error::other)?;
+    let options = BasicConsumeOptions::default();
+    channel.basic_consume(name, ShortString::default(), options, FieldTable::default()).await
 }
 
 /// One consumer's deliveries.
@@ -63,6 +68,8 @@ pub(crate) struct Deliveries {
     /// Handed out and not settled. Tags grow in the order of delivery.
     outstanding: BTreeSet<DeliveryTag>,
     is_over: bool,
+    /// How long the server may take to change the prefetch.
+    patience: Duration,
     runtime: Handle,
     /// The connection lives as long as somebody uses it.
     _link: Arc<Link>,
@@ -88,6 +95,19 @@ impl Deliveries {
             Some(error) => queue_error(std::slice::from_ref(&self.queue), error),
             None => over(),
         }
+    }
+
+    /// Replaces the consumer by one with another prefetch, on the same channel: RabbitMQ takes the prefetch of a consumer
+    /// from the time when it was made. What the old one holds stays outstanding.
+    async fn consume_anew(&mut self, prefetch: u16) -> lapin::Result<()> {
+        let tag = self.consumer.tag();
+        self.channel.basic_cancel(tag, BasicCancelOptions::default()).await?;
+        // The end of the stream is the cancellation.
+        while let Some(delivery) = self.consumer.next().await.transpose()? {
+            self.arrived.push_back(delivery);
+        }
+        self.consumer = consume(&self.channel, &self.queue, prefetch).await?;
+        Ok(())
     }
 
     /// Takes what has arrived off the stream, which shows whether the subscription is over.
@@ -139,6 +159,17 @@ impl broker::Deliveries for Deliveries {
         // Each is sent when first polled, in this order; the wait is for the socket.
         let sent = try_join_all(acks.into_iter().map(ack)).await;
         sent.map(drop).map_err(|error| self.ended(Some(error)))
+    }
+
+    async fn limit(&mut self, prefetch: u16) -> Result<(), BrokerError> {
+        self.ack(&[]).await?;
+        match timeout(self.patience, self.consume_anew(prefetch)).await {
+            Ok(changed) => changed.map_err(|error| self.ended(Some(error))),
+            Err(_) => {
+                self.end();
+                Err(BrokerError::Unavailable(Unavailable::Silent("basic.consume").into()))
+            }
+        }
     }
 }
 

@@ -14,6 +14,9 @@ pub const LAST_QUEUE: &str = "x-last-death-queue";
 /// Why it did: `expired`, `delivery_limit`, … RabbitMQ writes it from 3.13 on.
 pub const LAST_REASON: &str = "x-last-death-reason";
 
+/// Why a message that came back unsettled too often is a dead letter, as [`header::DEATH_REASON`] tells it.
+pub const DELIVERY_LIMIT: &str = "delivery_limit";
+
 /// Why a message that waited is a dead letter, as [`header::DEATH_REASON`] tells it.
 pub const MISSING_QUEUE: &str = "missing_queue";
 

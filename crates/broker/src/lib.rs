@@ -139,6 +139,10 @@ pub trait Deliveries: Send {
     /// the broker was told; a crash right after may bring them again, marked redelivered. Notices the end of a
     /// subscription even before every delivery in front of it was taken.
     async fn ack(&mut self, tags: &[DeliveryTag]) -> Result<(), BrokerError>;
+
+    /// Changes how many deliveries are handed out and unsettled at any time: at most `prefetch` (1 or more) of those that
+    /// arrive from now on. What has arrived before comes first, can be settled as ever, and may or may not count.
+    async fn limit(&mut self, prefetch: u16) -> Result<(), BrokerError>;
 }
 
 /// How full a queue is.

@@ -65,6 +65,7 @@ impl Console {
             batch_events: 100,
             batch_timeout_ms: 5_000,
             hold_ms: 1_000,
+            prefetch_bytes: 1 << 24,
             policies: Default::default(),
         };
         let runtime = Runtime { broker, layout, store, config };

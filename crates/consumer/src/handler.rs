@@ -1,6 +1,7 @@
 //! What a domain implements.
 
 use async_trait::async_trait;
+use broker::QueueName;
 use event::{Event, Message};
 use store::{StoreError, Tx};
 
@@ -20,6 +21,21 @@ pub trait Handler: Send + Sync + 'static {
 pub trait Recorder: Send + Sync + 'static {
     /// Writes all messages into the transaction. After an error each is tried alone.
     async fn record(&self, messages: &[&Message], tx: &mut Tx) -> Result<(), Failure>;
+
+    /// Where a message goes instead of being recorded. The runtime publishes it, waits for the confirm, and acks the
+    /// original; a crash in between sends it twice.
+    fn forward(&self, _message: &Message) -> Option<Forward> {
+        None
+    }
+}
+
+/// A message that belongs into another queue.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Forward {
+    /// The queue. If it is gone, the message is a dead letter.
+    pub queue: QueueName,
+    /// The message as it is to arrive there.
+    pub message: Message,
 }
 
 /// Why an event had no effect: what the runtime does next depends on the variant alone.

@@ -8,11 +8,12 @@
 //!                        │ one fails: roll back, then one by one
 //!                        ├── Transient ──▶ wait.<delay>, confirmed ──▶ ack
 //!                        ├── Permanent, or the last attempt ──▶ dead, confirmed ──▶ ack
-//!                        └── database away ──▶ hold, wait, try the same again; no attempt is counted
+//!                        └── database away ──▶ hold, wait, try the same again; no attempt is counted; give back in time
 //! ```
 //!
 //! This crate knows no provider and no domain table.
 
+mod aside;
 mod handler;
 pub mod laws;
 mod pause;
@@ -22,9 +23,11 @@ mod settle;
 mod subscription;
 #[cfg(test)]
 mod tests;
+mod transaction;
+mod window;
 
 pub use broker::layout::RetryDelay;
-pub use handler::{Failure, Handler, Recorder};
+pub use handler::{Failure, Forward, Handler, Recorder};
 pub use policy::{Policy, PolicyChange};
 pub use runtime::{Config, Consumer, Runtime, Status};
 pub use subscription::{DEFAULT_RETRY, Subscription};

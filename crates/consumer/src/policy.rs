@@ -102,6 +102,7 @@ mod tests {
             batch_events: 1,
             batch_timeout_ms: 1,
             hold_ms: 1,
+            prefetch_bytes: 1,
             policies: [("orders".to_owned(), change)].into(),
         };
         Policy::of(&subscription, &config)

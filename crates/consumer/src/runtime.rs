@@ -1,24 +1,25 @@
 //! The loop of one consumer: subscribe, take a batch, give it its effect, settle it; until told to stop.
 
-use std::any::Any;
-use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::panic::AssertUnwindSafe;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use broker::{BrokerError, Deliveries, Delivery, DeliveryTag, DynBroker, ExchangeName, Layout};
-use event::{Chain, Event, EventId, Message};
+use event::{Chain, Event, Message, header};
 use futures_util::FutureExt;
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 use serde::Deserialize;
-use store::{Store, StoreError, Tx, inbox, seen};
+use store::Store;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
-use tracing::{Instrument, Span, debug, debug_span, error, info, info_span, warn};
+use tracing::{Instrument, debug, info, info_span, warn};
 
+use crate::aside::{Aside, Fate};
 use crate::pause::Backoff;
-use crate::settle::{History, Sent, Settlement};
+use crate::settle::{History, Settlement};
+use crate::transaction::Stop;
+use crate::window::Window;
 use crate::{DEFAULT_RETRY, Failure, Handler, Policy, PolicyChange, Recorder, Subscription};
 
 /// How a consumer takes and tries.
@@ -29,8 +30,12 @@ pub struct Config {
     pub batch_events: usize,
     /// How long one transaction may take, in milliseconds.
     pub batch_timeout_ms: u64,
-    /// How long deliveries are held while the database is away, in milliseconds, before they go back to the queue.
+    /// How long deliveries are held that cannot be settled, in milliseconds, before they go back to the queue: while the
+    /// database is away, while a batch does not get through, while the broker takes no retries.
     pub hold_ms: u64,
+    /// How many bytes of bodies one consumer holds unsettled at a time, by the mean size of the bodies seen. A batch ends at
+    /// a quarter of it.
+    pub prefetch_bytes: usize,
     /// How single consumers try again, by name; what is missing is as the consumer declares it.
     #[serde(default)]
     pub policies: BTreeMap<String, PolicyChange>,
@@ -62,30 +67,30 @@ pub struct Runtime {
     pub config: Config,
 }
 
-enum Work {
+pub(crate) enum Work {
     Each(Arc<dyn Handler>),
     Whole(Arc<dyn Recorder>),
 }
 
 /// A consumer, ready to [`run`](Self::run). Any number of replicas of one may run, here or in other processes.
 pub struct Consumer {
-    work: Work,
+    pub(crate) work: Work,
     prefetch: u16,
-    settlement: Settlement,
-    store: Store,
-    config: Config,
+    pub(crate) settlement: Settlement,
+    pub(crate) store: Store,
+    pub(crate) config: Config,
     status: watch::Sender<Status>,
-    metrics: Metrics,
+    pub(crate) metrics: Metrics,
 }
 
-struct Metrics {
-    handled: Counter,
-    duplicate: Counter,
-    sender_duplicate: Counter,
-    retried: Counter,
-    dead: Counter,
-    batches: Counter,
-    latency: Histogram,
+pub(crate) struct Metrics {
+    pub(crate) handled: Counter,
+    pub(crate) duplicate: Counter,
+    pub(crate) sender_duplicate: Counter,
+    pub(crate) retried: Counter,
+    pub(crate) dead: Counter,
+    pub(crate) batches: Counter,
+    pub(crate) latency: Histogram,
     paused: Gauge,
 }
 
@@ -107,27 +112,25 @@ impl Metrics {
 }
 
 /// A delivery that has been read as far as this consumer needs.
-struct Taken {
-    tag: DeliveryTag,
-    message: Message,
+pub(crate) struct Taken {
+    pub(crate) tag: DeliveryTag,
+    pub(crate) redelivered: bool,
+    pub(crate) message: Message,
     /// The event, where the work wants one and the message is one.
-    event: Option<Event>,
+    pub(crate) event: Option<Event>,
+}
+
+impl Taken {
+    /// Whether it is to be tried with nothing else in hand.
+    pub(crate) fn is_alone(&self) -> bool {
+        self.message.headers.contains_key(header::ALONE)
+    }
 }
 
 impl From<Delivery> for Taken {
     fn from(delivery: Delivery) -> Self {
-        Self { tag: delivery.tag, message: delivery.message, event: None }
+        Self { tag: delivery.tag, redelivered: delivery.redelivered, message: delivery.message, event: None }
     }
-}
-
-/// Why a batch, or one of it, is not committed.
-enum Stop {
-    /// The handler, or the database about this statement, said no.
-    Failed(Failure),
-    /// Another transaction is in the way.
-    Conflict(String),
-    /// The database is away, takes no writes, or does not answer in time.
-    StoreAway(String),
 }
 
 /// Why one delivery by itself is not committed, though the database takes writes.
@@ -136,9 +139,9 @@ enum Blocked {
     Conflict(String),
 }
 
-/// How long a batch may be held, from its first outage on, and how long the next look at the database waits.
+/// How long a batch may be held, and how long the next look at the database waits.
 struct Hold {
-    until: Option<Instant>,
+    until: Instant,
     backoff: Backoff,
 }
 
@@ -155,26 +158,16 @@ const IDLE: Duration = Duration::from_millis(if cfg!(test) { 100 } else { 15_000
 /// How often an event may meet an outage that is over at the next look, before that counts as an attempt.
 const OUTAGES: usize = 3;
 
-/// Deliveries that failed and are not put aside yet.
-struct Failed {
-    events: VecDeque<(Taken, Failure)>,
-    /// When the broker is asked again.
-    again_at: Instant,
-    backoff: Backoff,
-}
-
-impl Default for Failed {
-    fn default() -> Self {
-        Self { events: VecDeque::new(), again_at: Instant::now(), backoff: Backoff::new() }
-    }
-}
-
 /// Why the subscription ends.
-enum End {
+pub(crate) enum End {
     Told,
     Lost(BrokerError),
     /// The database stayed away: what was held goes back to the queue.
     StoreAway,
+    /// What was held for too long, for another reason, goes back to the queue.
+    Held(String),
+    /// A delivery is to be tried with nothing else in hand.
+    Alone,
     /// The broker hands out nothing of what is there, as after a leader that was lost in the wrong moment.
     Forgotten,
 }
@@ -245,6 +238,8 @@ impl Consumer {
                 let started = Instant::now();
                 let pause = match self.consume(&stop).await {
                     End::Told => break,
+                    End::Alone => continue,
+                    End::Held(why) => why,
                     End::Forgotten => "its queue has messages and hands out none".to_owned(),
                     End::Lost(error) => format!("its queue is away: {}", one_line(&error)),
                     End::StoreAway => {
@@ -269,20 +264,21 @@ impl Consumer {
         .await;
     }
 
-    fn pause(&self, why: String) {
+    pub(crate) fn pause(&self, why: String) {
         self.metrics.paused.set(1.0);
         self.status.send_replace(Status::Paused(why));
     }
 
     /// Gives what the consumer was doing before.
-    fn running(&self) -> Status {
+    pub(crate) fn running(&self) -> Status {
         self.metrics.paused.set(0.0);
         self.status.send_replace(Status::Running)
     }
 
     /// One subscription, from its start to its end.
     async fn consume(&self, stop: &CancellationToken) -> End {
-        let subscribe = self.settlement.broker.subscribe(&self.settlement.queue, self.prefetch);
+        let mut window = Window::new(self.prefetch, self.config.prefetch_bytes);
+        let subscribe = self.settlement.broker.subscribe(&self.settlement.queue, window.now());
         let subscribed = tokio::select! {
             () = stop.cancelled() => return End::Told,
             subscribed = subscribe => subscribed,
@@ -295,36 +291,62 @@ impl Consumer {
             Status::Paused(_) => info!("the consumer goes on"),
             Status::Starting | Status::Running | Status::Stopped => debug!("the consumer takes deliveries"),
         }
-        let mut failed = Failed::default();
+        let mut aside = Aside::default();
         let mut begun = Instant::now() - GATHER;
         loop {
             let first = tokio::select! {
                 biased;
                 () = stop.cancelled() => return End::Told,
                 first = deliveries.next() => Some(first),
-                () = sleep_until(failed.again_at), if !failed.events.is_empty() => None,
-                () = sleep(IDLE), if failed.events.is_empty() => match self.is_forgotten().await {
+                () = sleep_until(aside.again_at), if !aside.events.is_empty() => None,
+                () = sleep(IDLE), if aside.events.is_empty() => match self.is_forgotten().await {
                     true => return End::Forgotten,
                     false => None,
                 },
             };
-            let done = match first {
-                Some(Ok(first)) => {
-                    let batch = self.fill(first, begun + GATHER, deliveries.as_mut()).await;
-                    begun = Instant::now();
-                    self.complete(batch, &mut failed, deliveries.as_mut(), stop).await
-                }
-                Some(Err(error)) => return End::Lost(error),
-                None => Ok(()),
+            let first = match first.transpose() {
+                Ok(first) => first,
+                Err(error) => return End::Lost(error),
             };
-            let done = match done {
-                Ok(()) => self.put_aside(&mut failed, deliveries.as_mut()).await,
-                Err(end) => Err(end),
+            let batch = match first {
+                Some(first) if window.now() == 1 => vec![Taken::from(first)],
+                Some(first) => self.fill(first, begun + GATHER, deliveries.as_mut()).await,
+                None => Vec::new(),
             };
-            if let Err(end) = done {
+            begun = Instant::now();
+            if let Err(end) = self.work(batch, &mut window, &mut aside, deliveries.as_mut(), stop).await {
                 return end;
             }
         }
+    }
+
+    /// One batch, from its taking to the deliveries that come next.
+    async fn work(
+        &self,
+        mut batch: Vec<Taken>,
+        window: &mut Window,
+        aside: &mut Aside,
+        deliveries: &mut dyn Deliveries,
+        stop: &CancellationToken,
+    ) -> Result<(), End> {
+        window.note(&batch);
+        let together = batch.len();
+        if window.now() > 1 {
+            batch.retain(|taken| !taken.is_alone());
+        }
+        let are_apart = batch.len() < together;
+        let completed = self.complete(batch, aside, deliveries, stop).await;
+        if matches!(completed, Ok(()) | Err(End::Held(_))) {
+            self.put_aside(aside, deliveries).await?;
+        }
+        completed?;
+        if are_apart {
+            return Err(End::Alone);
+        }
+        if let Some(prefetch) = window.next(!aside.events.is_empty()) {
+            deliveries.limit(prefetch).await?;
+        }
+        Ok(())
     }
 
     /// Whether the queue has messages and hands out none: seen twice, so that one that has just come is none of them.
@@ -343,14 +365,18 @@ impl Consumer {
     /// The first delivery and those that come until then, or are there already: after a pause nobody waits for company,
     /// and under load a transaction is worth its cost.
     async fn fill(&self, first: Delivery, until: Instant, deliveries: &mut dyn Deliveries) -> Vec<Taken> {
+        let mut bytes = first.message.body.len();
         let mut batch = vec![Taken::from(first)];
-        while batch.len() < self.config.batch_events {
+        while batch.len() < self.config.batch_events && bytes < self.config.prefetch_bytes / 4 {
             let next = match deliveries.next().now_or_never() {
                 None => timeout_at(until, deliveries.next()).await.ok(),
                 next => next,
             };
             match next {
-                Some(Ok(delivery)) => batch.push(Taken::from(delivery)),
+                Some(Ok(delivery)) => {
+                    bytes += delivery.message.body.len();
+                    batch.push(Taken::from(delivery));
+                }
                 // The batch is still tried: its messages may be nowhere else, as after a deletion of the queue. The end of
                 // the subscription shows again when the batch is settled.
                 Some(Err(_)) | None => break,
@@ -359,28 +385,41 @@ impl Consumer {
         batch
     }
 
-    /// Gives every delivery of the batch its effect, and adds those that failed to `failed`: they are put aside after the
+    /// Gives every delivery of the batch its effect, and adds those that failed to `aside`: they are put aside after the
     /// others, so that a broker which takes no retries holds up no healthy event.
     async fn complete(
         &self,
         batch: Vec<Taken>,
-        failed: &mut Failed,
+        aside: &mut Aside,
         deliveries: &mut dyn Deliveries,
         stop: &CancellationToken,
     ) -> Result<(), End> {
-        let (batch, malformed) = self.read(batch);
-        failed.events.extend(malformed);
-        let mut hold = Hold { until: None, backoff: Backoff::new() };
-        let mut alone = Vec::new();
+        let batch = self.read(batch, aside);
+        let until = Instant::now() + Duration::from_millis(self.config.hold_ms);
+        let mut hold = Hold { until, backoff: Backoff::new() };
+        let mut blocked = Vec::new();
         // What does not go through whole is tried by halves: the few that fail keep few others waiting.
-        let mut parts = vec![batch];
+        let (mut parts, mut is_progress) = (vec![batch], false);
         while let Some(mut part) = parts.pop() {
-            if part.len() == 1 {
-                alone.append(&mut part);
+            // However long it takes, every round settles something.
+            if is_progress && Instant::now() >= hold.until {
+                return Err(End::Held("a batch does not get through in time".to_owned()));
+            }
+            if let [taken] = part.as_slice() {
+                let tried = self.attempt_alone(taken, &mut hold, stop).await?;
+                is_progress |= !matches!(tried, Err(Blocked::Conflict(_)));
+                match tried {
+                    Ok(()) => self.ack(&part, deliveries).await?,
+                    Err(Blocked::Failed(failure)) => {
+                        aside.events.extend(part.pop().map(|taken| (taken, Fate::Failed(failure))));
+                    }
+                    Err(Blocked::Conflict(_)) => blocked.append(&mut part),
+                }
                 continue;
             }
             match self.attempt(&part).await {
                 Ok(()) => {
+                    is_progress = true;
                     self.ack(&part, deliveries).await?;
                     continue;
                 }
@@ -390,25 +429,31 @@ impl Consumer {
             parts.push(part.split_off(part.len() / 2));
             parts.push(part);
         }
-        // What another transaction is in the way of stands back behind the others and is tried again, for a while.
+        self.outwait(blocked, &mut hold, aside, deliveries, stop).await
+    }
+
+    /// Tries what another transaction is in the way of again, behind all the others, for a while.
+    async fn outwait(
+        &self,
+        mut blocked: Vec<Taken>,
+        hold: &mut Hold,
+        aside: &mut Aside,
+        deliveries: &mut dyn Deliveries,
+        stop: &CancellationToken,
+    ) -> Result<(), End> {
         let mut backoff = Backoff::new();
         let until = Instant::now() + CONFLICT_PATIENCE;
-        while !alone.is_empty() {
-            let mut blocked = Vec::new();
-            for taken in alone {
-                match self.attempt_alone(&taken, &mut hold, stop).await? {
+        while !blocked.is_empty() && backoff.wait(stop).await {
+            for taken in std::mem::take(&mut blocked) {
+                match self.attempt_alone(&taken, hold, stop).await? {
                     Ok(()) => self.ack(std::slice::from_ref(&taken), deliveries).await?,
-                    Err(Blocked::Failed(failure)) => failed.events.push_back((taken, failure)),
+                    Err(Blocked::Failed(failure)) => aside.events.push_back((taken, Fate::Failed(failure))),
                     Err(Blocked::Conflict(why)) if Instant::now() >= until => {
-                        failed.events.push_back((taken, Failure::Transient(why)));
+                        aside.events.push_back((taken, Fate::Failed(Failure::Transient(why))));
                     }
                     Err(Blocked::Conflict(_)) => blocked.push(taken),
                 }
-                if stop.is_cancelled() && !blocked.is_empty() {
-                    break;
-                }
             }
-            alone = if blocked.is_empty() || !backoff.wait(stop).await { Vec::new() } else { blocked };
         }
         Ok(())
     }
@@ -436,104 +481,28 @@ impl Consumer {
         Ok(Err(Blocked::Failed(Failure::Transient(last))))
     }
 
-    /// Reads the events, where the work wants events, and puts aside what is none.
-    fn read(&self, batch: Vec<Taken>) -> (Vec<Taken>, Vec<(Taken, Failure)>) {
-        if matches!(self.work, Work::Whole(_)) {
-            return (batch, Vec::new());
-        }
-        let mut events = Vec::with_capacity(batch.len());
-        let mut malformed = Vec::new();
-        for taken in batch {
-            match Event::from_message(&taken.message) {
-                Ok(event) => events.push(Taken { event: Some(event), ..taken }),
-                Err(error) => {
-                    let failure =
-                        Failure::Permanent(format!("the message is not an event of malote's: {error}"));
-                    malformed.push((taken, failure));
-                }
+    /// Reads the events, where the work wants events, and puts aside what is none and what goes elsewhere.
+    fn read(&self, batch: Vec<Taken>, aside: &mut Aside) -> Vec<Taken> {
+        let mut kept = Vec::with_capacity(batch.len());
+        for mut taken in batch {
+            let fate = match &self.work {
+                Work::Whole(recorder) => recorder.forward(&taken.message).map(Fate::Forwarded),
+                Work::Each(_) => match Event::from_message(&taken.message) {
+                    Ok(event) => {
+                        taken.event = Some(event);
+                        None
+                    }
+                    Err(error) => Some(Fate::Failed(Failure::Permanent(format!(
+                        "the message is not an event of malote's: {error}"
+                    )))),
+                },
+            };
+            match fate {
+                Some(fate) => aside.events.push_back((taken, fate)),
+                None => kept.push(taken),
             }
         }
-        (events, malformed)
-    }
-
-    /// One transaction for these deliveries: all of them have their effect, or none has.
-    async fn attempt(&self, batch: &[Taken]) -> Result<(), Stop> {
-        if batch.is_empty() {
-            return Ok(());
-        }
-        let limit = Duration::from_millis(self.config.batch_timeout_ms);
-        let tried = timeout(limit, AssertUnwindSafe(self.transact(batch)).catch_unwind()).await;
-        let failure = match tried {
-            Ok(Ok(Ok(()))) => return Ok(()),
-            Ok(Ok(Err(failure))) => failure,
-            Ok(Err(panic)) => {
-                Failure::Permanent(format!("the handler panicked: {}", panic_text(panic.as_ref())))
-            }
-            // Handlers do nothing but ask the database: it is away, or something in it is in the way.
-            Err(_) => {
-                return Err(match self.store.check_writable().await {
-                    Ok(()) => Stop::Conflict(format!("not done within {limit:?}")),
-                    Err(away) => Stop::StoreAway(one_line(&away)),
-                });
-            }
-        };
-        Err(match failure {
-            Failure::Store(away @ StoreError::Unavailable(_)) => Stop::StoreAway(one_line(&away)),
-            Failure::Store(conflict @ StoreError::Conflict(_)) => Stop::Conflict(one_line(&conflict)),
-            failure => Stop::Failed(failure),
-        })
-    }
-
-    async fn transact(&self, batch: &[Taken]) -> Result<(), Failure> {
-        let mut tx = self.store.begin().await?;
-        let mut of_sender = 0;
-        let handled = match &self.work {
-            Work::Whole(recorder) => {
-                let messages: Vec<&Message> = batch.iter().map(|taken| &taken.message).collect();
-                recorder.record(&messages, &mut tx).await?;
-                batch.len()
-            }
-            Work::Each(handler) => {
-                let duplicates = self.sender_duplicates(batch, &mut tx).await?;
-                of_sender = duplicates.len();
-                let events = || {
-                    let events = batch.iter().filter_map(|taken| taken.event.as_ref());
-                    events.filter(|event| !duplicates.contains_key(&event.id))
-                };
-                let ids: Vec<_> = events().map(|event| event.id).collect();
-                let mut new = inbox::claim(&mut tx, self.name(), &ids, event::now()).await?;
-                // Removing it keeps a message that is in the batch twice from being handled twice.
-                let events: Vec<&Event> = events().filter(|event| new.remove(&event.id)).collect();
-                if !events.is_empty() {
-                    let _spans: Vec<Span> = events.iter().map(|event| span(event)).collect();
-                    handler.handle(&events, &mut tx).await?;
-                }
-                events.len()
-            }
-        };
-        tx.commit().await.map_err(StoreError::from)?;
-        self.metrics.batches.increment(1);
-        self.metrics.handled.increment(handled as u64);
-        self.metrics.duplicate.increment((batch.len() - handled - of_sender) as u64);
-        self.metrics.sender_duplicate.increment(of_sender as u64);
-        let now = event::now();
-        for event in batch.iter().filter_map(|taken| taken.event.as_ref()) {
-            self.metrics.latency.record(now.duration_since(event.time).as_secs_f64());
-        }
-        Ok(())
-    }
-
-    /// Those of the batch whose sender has sent the same before: nobody handles them.
-    async fn sender_duplicates(
-        &self,
-        batch: &[Taken],
-        tx: &mut Tx,
-    ) -> Result<HashMap<EventId, EventId>, StoreError> {
-        let sightings: Vec<_> = batch
-            .iter()
-            .filter_map(|taken| seen::Sighting::of(taken.event.as_ref()?, &taken.message))
-            .collect();
-        seen::duplicates(tx, &sightings).await
+        kept
     }
 
     async fn ack(&self, batch: &[Taken], deliveries: &mut dyn Deliveries) -> Result<(), End> {
@@ -544,49 +513,11 @@ impl Consumer {
         Ok(deliveries.ack(&tags).await?)
     }
 
-    /// Publishes each failed message to its next place, then acks the original. What the broker does not take is kept,
-    /// held and not acked, and tried again later; others are handled meanwhile.
-    async fn put_aside(&self, failed: &mut Failed, deliveries: &mut dyn Deliveries) -> Result<(), End> {
-        if failed.events.is_empty() || Instant::now() < failed.again_at {
-            return Ok(());
-        }
-        while let Some((taken, failure)) = failed.events.front() {
-            let text = one_line(failure);
-            let permanent = matches!(failure, Failure::Permanent(_) | Failure::Store(StoreError::Unfit(_)));
-            let (event_id, topic) = (&taken.message.message_id, &taken.message.r#type);
-            match self.settlement.fail(taken.message.clone(), &text, permanent).await {
-                Ok(Sent::Retry(delay)) => {
-                    self.metrics.retried.increment(1);
-                    warn!(%event_id, topic, "tried again in {delay}: {text}");
-                }
-                Ok(Sent::Dead) => {
-                    self.metrics.dead.increment(1);
-                    error!(%event_id, topic, "now a dead letter: {text}");
-                }
-                Err(error) => {
-                    let why = format!("a failed event cannot be put aside: {}", one_line(&error));
-                    warn!("{why}");
-                    self.pause(why);
-                    failed.again_at = Instant::now() + failed.backoff.next();
-                    // With the subscription the originals are gone, too: they will fail again where they then are.
-                    return Ok(deliveries.ack(&[]).await?);
-                }
-            }
-            deliveries.ack(&[taken.tag]).await?;
-            failed.events.pop_front();
-        }
-        *failed = Failed::default();
-        self.running();
-        Ok(())
-    }
-
     /// Keeps the batch while the database is away, for a while.
     async fn hold(&self, hold: &mut Hold, why: &str, stop: &CancellationToken) -> Result<(), End> {
         warn!("the consumer pauses: {why}");
         self.pause(why.to_owned());
-        let until =
-            *hold.until.get_or_insert_with(|| Instant::now() + Duration::from_millis(self.config.hold_ms));
-        if !self.wait_for_store(&mut hold.backoff, Some(until), stop).await {
+        if !self.wait_for_store(&mut hold.backoff, Some(hold.until), stop).await {
             return Err(if stop.is_cancelled() { End::Told } else { End::StoreAway });
         }
         self.running();
@@ -613,25 +544,26 @@ impl Consumer {
     }
 }
 
-fn one_line(error: &dyn std::error::Error) -> String {
+pub(crate) fn one_line(error: &dyn std::error::Error) -> String {
     Chain(error).to_string()
 }
 
-/// Below the event's own trace. At the level of debugging, since only an exporter of spans has a use for it.
-fn span(event: &Event) -> Span {
-    debug_span!(
-        "handle",
-        event_id = %event.id,
-        source = %event.source,
-        topic = %event.topic,
-        traceparent = event.traceparent.as_deref(),
-    )
-}
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
 
-fn panic_text(panic: &(dyn Any + Send)) -> &str {
-    panic
-        .downcast_ref::<String>()
-        .map(String::as_str)
-        .or(panic.downcast_ref::<&str>().copied())
-        .unwrap_or("no text")
+    /// A delivery with a body of this size.
+    pub(crate) fn taken(size: usize, redelivered: bool) -> Taken {
+        let message = Message {
+            message_id: String::new(),
+            r#type: String::new(),
+            timestamp: 0,
+            content_type: String::new(),
+            app_id: String::new(),
+            expiration: None,
+            headers: BTreeMap::new(),
+            body: vec![0; size].into(),
+        };
+        Taken { tag: 0, redelivered, message, event: None }
+    }
 }

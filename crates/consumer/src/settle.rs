@@ -3,7 +3,7 @@
 use std::hash::{BuildHasher, RandomState};
 
 use broker::{DynBroker, ExchangeName, Layout, PublishError, QueueName};
-use event::{HeaderValue, Message, header};
+use event::{EventId, HeaderValue, Message, header};
 use serde::{Deserialize, Serialize};
 
 use crate::{Policy, RetryDelay};
@@ -61,7 +61,7 @@ fn random() -> u64 {
 
 /// The headers that tell of attempts.
 pub(crate) struct History {
-    attempt: &'static str,
+    pub(crate) attempt: &'static str,
     error: &'static str,
     /// Whether the message becomes this consumer's: the headers of its failure, as the ledger files them.
     is_own: bool,
@@ -99,11 +99,13 @@ impl Settlement {
         match self.policy.delay(before).filter(|_| !permanent) {
             Some(delay) => {
                 message.expiration = self.policy.shortened(delay, random());
+                message.headers.insert(header::RETRY_COPY.to_owned(), EventId::generate().to_string().into());
                 // The exchange `requeue` takes it back by this routing key.
                 self.broker.publish(&self.layout.retry(delay), self.queue.as_str(), message).await?;
                 Ok(Sent::Retry(delay))
             }
             None => {
+                message.headers.remove(header::RETRY_COPY);
                 if is_own {
                     message.headers.insert(header::GIVEN_UP_AT.to_owned(), now());
                 }

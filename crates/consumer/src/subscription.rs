@@ -17,7 +17,7 @@ pub struct Subscription {
     pub purpose: &'static str,
     /// For each provider, the patterns it binds to `webhooks.<provider>`.
     pub topics: &'static [(&'static str, &'static [&'static str])],
-    /// How many deliveries it holds unsettled at a time.
+    /// How many deliveries it holds unsettled at a time, at most.
     pub prefetch: u16,
     /// The waits between attempts.
     pub retry: &'static [RetryDelay],

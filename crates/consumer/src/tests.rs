@@ -21,6 +21,8 @@ use crate::{
     Config, Consumer, DEFAULT_RETRY, Failure, Handler, PolicyChange, Recorder, Runtime, Status, Subscription,
 };
 
+mod giving_up;
+
 const PATIENCE: Duration = Duration::from_secs(20);
 
 static SUBSCRIPTION: Subscription = Subscription {
@@ -116,8 +118,13 @@ async fn setup() -> Setup {
 
 impl Setup {
     fn runtime(&self) -> Runtime {
-        let config =
-            Config { batch_events: 20, batch_timeout_ms: 10_000, hold_ms: 10_000, policies: BTreeMap::new() };
+        let config = Config {
+            batch_events: 20,
+            batch_timeout_ms: 10_000,
+            hold_ms: 10_000,
+            prefetch_bytes: 1 << 20,
+            policies: BTreeMap::new(),
+        };
         let (broker, layout, store) = (self.broker.clone(), self.layout.clone(), self.store.clone());
         Runtime { broker, layout, store, config }
     }
@@ -143,6 +150,12 @@ impl Setup {
             .fetch_one(&mut *connection)
             .await
             .unwrap()
+    }
+
+    /// How many events had their effect.
+    async fn claims(&self) -> i64 {
+        let mut connection = self.store.read().await.unwrap();
+        sql::scalar("SELECT count(*) FROM inbox").fetch_one(&mut *connection).await.unwrap()
     }
 
     async fn has_effects(&self, topic: &'static str, count: i64) {
@@ -259,13 +272,59 @@ async fn while_the_database_is_away_no_attempt_is_spent() {
     assert_eq!(setup.ready("wait.1s").await + setup.ready("dead").await, 0);
 }
 
-/// The embedded broker, that takes no dead letters for a while.
+/// The embedded broker, with faults.
 struct Unwilling {
     broker: DynBroker,
     /// How many publishes it does not take.
     refusals: AtomicUsize,
     /// How many subscriptions it hands out nothing to.
     forgotten: AtomicUsize,
+    /// How many acks it loses, along with the subscription.
+    lost_acks: Arc<AtomicUsize>,
+    /// How many subscriptions there were.
+    subscriptions: AtomicUsize,
+}
+
+impl Unwilling {
+    fn new(setup: &Setup) -> Arc<Self> {
+        Arc::new(Self {
+            broker: setup.broker.clone(),
+            refusals: AtomicUsize::new(0),
+            forgotten: AtomicUsize::new(0),
+            lost_acks: Arc::default(),
+            subscriptions: AtomicUsize::new(0),
+        })
+    }
+}
+
+/// A subscription that may end in place of an ack.
+struct Lossy {
+    inner: Option<Box<dyn Deliveries>>,
+    lost: Arc<AtomicUsize>,
+}
+
+impl Lossy {
+    fn inner(&mut self) -> Result<&mut Box<dyn Deliveries>, BrokerError> {
+        self.inner.as_mut().ok_or_else(|| BrokerError::Unavailable("the subscription is over".into()))
+    }
+}
+
+#[async_trait]
+impl Deliveries for Lossy {
+    async fn next(&mut self) -> Result<broker::Delivery, BrokerError> {
+        self.inner()?.next().await
+    }
+
+    async fn ack(&mut self, tags: &[broker::DeliveryTag]) -> Result<(), BrokerError> {
+        if !tags.is_empty() && counted_down(&self.lost) {
+            self.inner = None;
+        }
+        self.inner()?.ack(tags).await
+    }
+
+    async fn limit(&mut self, prefetch: u16) -> Result<(), BrokerError> {
+        self.inner()?.limit(prefetch).await
+    }
 }
 
 /// A subscription that its queue has forgotten.
@@ -278,6 +337,10 @@ impl Deliveries for Forgotten {
     }
 
     async fn ack(&mut self, _: &[broker::DeliveryTag]) -> Result<(), BrokerError> {
+        Ok(())
+    }
+
+    async fn limit(&mut self, _: u16) -> Result<(), BrokerError> {
         Ok(())
     }
 }
@@ -304,10 +367,12 @@ impl Publisher for Unwilling {
 #[async_trait]
 impl Subscriber for Unwilling {
     async fn subscribe(&self, queue: &QueueName, prefetch: u16) -> Result<Box<dyn Deliveries>, BrokerError> {
-        match counted_down(&self.forgotten) {
-            true => Ok(Box::new(Forgotten)),
-            false => self.broker.subscribe(queue, prefetch).await,
+        self.subscriptions.fetch_add(1, Ordering::SeqCst);
+        if counted_down(&self.forgotten) {
+            return Ok(Box::new(Forgotten));
         }
+        let inner = Some(self.broker.subscribe(queue, prefetch).await?);
+        Ok(Box::new(Lossy { inner, lost: self.lost_acks.clone() }))
     }
 }
 
@@ -338,11 +403,8 @@ async fn a_broker_that_takes_no_dead_letter_holds_up_the_bad_event_and_no_good_o
     for topic in ["permanent", "good", "good"] {
         setup.publish(setup.event(topic).to_message()).await;
     }
-    let broker = Arc::new(Unwilling {
-        broker: setup.broker.clone(),
-        refusals: AtomicUsize::new(usize::MAX),
-        forgotten: AtomicUsize::new(0),
-    });
+    let broker = Unwilling::new(&setup);
+    broker.refusals.store(usize::MAX, Ordering::SeqCst);
     let runtime = Runtime { broker: broker.clone(), ..setup.runtime() };
     let consumer = Consumer::new(&SUBSCRIPTION, Arc::<Orders>::default(), runtime);
     let mut status = consumer.status();
@@ -490,6 +552,7 @@ async fn a_policy_says_how_often_and_the_history_tells_of_each_attempt_across_a_
     // As a job sends it again.
     dead.headers.remove(header::ATTEMPT);
     dead.headers.remove(header::GIVEN_UP_AT);
+    dead.headers.insert(header::JOB.to_owned(), "1".into());
     setup.publish(dead).await;
     let mut deliveries = setup.broker.subscribe(&setup.layout.queue("dead"), 10).await.unwrap();
     loop {
@@ -532,8 +595,8 @@ async fn what_its_sender_has_sent_before_is_handed_to_nobody() {
 async fn a_consumer_that_its_queue_has_forgotten_asks_again() {
     let setup = setup().await;
     setup.publish(setup.event("good").to_message()).await;
-    let (refusals, forgotten) = (AtomicUsize::new(0), AtomicUsize::new(1));
-    let broker = Arc::new(Unwilling { broker: setup.broker.clone(), refusals, forgotten });
+    let broker = Unwilling::new(&setup);
+    broker.forgotten.store(1, Ordering::SeqCst);
     let runtime = Runtime { broker, ..setup.runtime() };
     let consumer = Consumer::new(&SUBSCRIPTION, Arc::<Orders>::default(), runtime);
     let _running = tokio::spawn(consumer.run(setup.stop.clone()));

@@ -31,6 +31,11 @@ pub mod header {
     pub const RECORD_ATTEMPT: &str = "malote_record_attempt";
     /// The error of the ledger's last attempt to file the message.
     pub const RECORD_ERROR: &str = "malote_record_error";
+    /// On a retried message: the name of this copy of it, for a retry may be sent twice.
+    pub const RETRY_COPY: &str = "malote_retry_copy";
+    /// On a message that the broker gave up and the ledger sent back: when that was (RFC 3339). Its consumer tries it with
+    /// nothing else in hand, and the next time it is a dead letter.
+    pub const ALONE: &str = "malote_alone";
     /// On a rejected body: why it could not be used.
     pub const CAUSE: &str = "malote_cause";
     /// Every failed attempt, the oldest first, as a JSON array of `{"attempt", "at", "error"}`; the last 20 are kept. It

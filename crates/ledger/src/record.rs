@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use broker::death;
-use consumer::{Consumer, Failure, Recorder, Runtime, Subscription};
+use broker::{QueueName, death};
+use consumer::{Consumer, Failure, Forward, Recorder, Runtime, Subscription};
 use event::{Event, EventId, Message, SourceName, header};
 use serde::Deserialize;
 use store::seen::{self, Sighting};
@@ -225,6 +225,9 @@ impl DeadLetters {
             }
             _ => "it came back unsettled more often than the delivery limit of its queue".to_owned(),
         };
+        if message.headers.contains_key(header::ALONE) {
+            text.push_str(", and again when it was tried alone: it may crash the process");
+        }
         if let Some(error) = error {
             text.push_str("; the attempt before failed: ");
             text.push_str(error);
@@ -235,6 +238,22 @@ impl DeadLetters {
 
 #[async_trait]
 impl Recorder for DeadLetters {
+    /// What the broker gave up for the delivery limit is sent back once: a crash counts against everything that the process
+    /// held, so it says little about any one message.
+    fn forward(&self, message: &Message) -> Option<Forward> {
+        let is_known = |name| message.headers.contains_key(name);
+        if is_known(header::GIVEN_UP_AT)
+            || is_known(header::ALONE)
+            || message.text(header::DEATH_REASON) != Some(death::DELIVERY_LIMIT)
+        {
+            return None;
+        }
+        let queue = QueueName::new(message.text(header::DEATH_QUEUE)?);
+        let mut message = message.clone();
+        message.headers.insert(header::ALONE.to_owned(), event::now().to_string().into());
+        Some(Forward { queue, message })
+    }
+
     async fn record(&self, messages: &[&Message], tx: &mut Tx) -> Result<(), Failure> {
         let now = event::now();
         let mut rows = Vec::new();

@@ -83,6 +83,7 @@ async fn events(store: &Store, source: &str, until: Timestamp) -> Result<u64, St
     );
     let tables = [
         ("inbox", "event_id"),
+        ("retry", "message_id"),
         ("unsettled", "event_id"),
         ("dead_letter", "event_id"),
         ("unrouted", "event_id"),
@@ -93,7 +94,7 @@ async fn events(store: &Store, source: &str, until: Timestamp) -> Result<u64, St
 
 async fn rejected(store: &Store, source: &str, until: Timestamp) -> Result<u64, StoreError> {
     let find = "SELECT id FROM rejected WHERE source = $1 AND id > $2 AND id < $3 ORDER BY id LIMIT $4";
-    delete(store, find.to_owned(), source, until, &[("rejected", "id")]).await
+    delete(store, find.to_owned(), source, until, &[("retry", "message_id"), ("rejected", "id")]).await
 }
 
 /// Deletes what `find` finds, from each table.

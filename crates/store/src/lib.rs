@@ -14,6 +14,7 @@ pub mod many;
 mod migrate;
 mod page;
 mod pool;
+pub mod retry;
 pub mod seen;
 pub mod sql;
 

@@ -210,9 +210,9 @@ impl Store {
         StoreError::Unavailable(sqlx::Error::Io(io::Error::new(io::ErrorKind::TimedOut, why)))
     }
 
-    /// Brings the tables of each component, and the inbox, up to date. Replicas may do so at the same time.
+    /// Brings the tables of each component, and those of the runtime, up to date. Replicas may do so at the same time.
     pub async fn migrate(&self, components: &[Component]) -> Result<(), StoreError> {
-        for component in [&crate::inbox::COMPONENT].into_iter().chain(components) {
+        for component in [&crate::inbox::COMPONENT, &crate::retry::COMPONENT].into_iter().chain(components) {
             migrate::run(&self.writers, self.dialect, component).await?;
         }
         Ok(())

@@ -316,4 +316,11 @@ impl Deliveries for Subscription {
         let command = Command::Ack { queue: self.queue.clone(), consumer: self.id, ids };
         self.shared.commands.send(command).map_err(|_| unavailable(Closed))
     }
+
+    async fn limit(&mut self, prefetch: u16) -> Result<(), BrokerError> {
+        self.ack(&[]).await?;
+        let prefetch = usize::from(prefetch.max(1));
+        let command = Command::Limit { queue: self.queue.clone(), consumer: self.id, prefetch };
+        self.shared.commands.send(command).map_err(|_| unavailable(Closed))
+    }
 }

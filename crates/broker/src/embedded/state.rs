@@ -229,6 +229,14 @@ impl State {
         Ok(())
     }
 
+    /// Changes how much a consumer may hold.
+    pub fn limit(&mut self, name: &QueueName, consumer: ConsumerId, prefetch: usize) {
+        let Some(queue) = self.queue(name) else { return };
+        if let Some(consumer) = queue.consumers.iter_mut().find(|c| c.id == consumer) {
+            consumer.prefetch = prefetch;
+        }
+    }
+
     /// Takes off the queue what a consumer holds.
     pub fn ack(
         &mut self,

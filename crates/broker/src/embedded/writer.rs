@@ -49,6 +49,11 @@ pub(super) enum Command {
         queue: QueueName,
         consumer: ConsumerId,
     },
+    Limit {
+        queue: QueueName,
+        consumer: ConsumerId,
+        prefetch: usize,
+    },
     Ack {
         queue: QueueName,
         consumer: ConsumerId,
@@ -315,6 +320,7 @@ impl Writer {
                 let _ = reply.send(state.subscribe(&queue, consumer));
             }
             Command::Unsubscribe { queue, consumer } => state.unsubscribe(file, now, &queue, consumer)?,
+            Command::Limit { queue, consumer, prefetch } => state.limit(&queue, consumer, prefetch),
             Command::Ack { queue, consumer, mut ids } => state.ack(file, &queue, consumer, &mut ids)?,
             Command::Declare { topology, reply } => {
                 waiting.declarers.push(reply);
@@ -381,7 +387,7 @@ impl Writer {
                     let _ = reply.send(Err(BrokerError::Unavailable(cause())));
                 }
                 // The subscription is over: what it held is recovered.
-                Command::Unsubscribe { .. } | Command::Ack { .. } => {}
+                Command::Unsubscribe { .. } | Command::Limit { .. } | Command::Ack { .. } => {}
                 Command::Close { reply } => self.end = Some(End::Close(reply)),
                 #[cfg(test)]
                 Command::Kill { reply } => self.end = Some(End::Kill(reply)),

@@ -139,6 +139,39 @@ pub async fn prefetch_bounds_what_a_consumer_holds(instance: &dyn Instance) {
     nothing_arrives(&mut second).await;
 }
 
+/// A changed prefetch bounds what comes from then on; nothing that was handed out comes again, and it can be settled.
+pub async fn a_changed_limit_holds_from_then_on_and_gives_nothing_back(instance: &dyn Instance) {
+    let (broker, names) = (instance.broker().await, Names::new());
+    Declaration::new(&names).queue("work").declare(&broker).await;
+    let queue = names.queue("work");
+    for id in numbered(12) {
+        put(&broker, &queue, id).await;
+    }
+    let mut deliveries = subscribe(&broker, &queue, 1).await;
+    let mut taken = vec![take(&mut deliveries).await];
+    nothing_arrives(&mut deliveries).await;
+    // The first is held over the change, and settled after it.
+    deliveries.limit(4).await.expect("the subscription lives");
+    deliveries.ack(&[taken[0].tag]).await.expect("the subscription lives");
+    for _ in 0..4 {
+        taken.push(take(&mut deliveries).await);
+    }
+    nothing_arrives(&mut deliveries).await;
+    deliveries.limit(2).await.expect("the subscription lives");
+    let held: Vec<_> = taken[1..].iter().map(|delivery| delivery.tag).collect();
+    deliveries.ack(&held).await.expect("the subscription lives");
+    for _ in 0..2 {
+        taken.push(take(&mut deliveries).await);
+    }
+    nothing_arrives(&mut deliveries).await;
+    assert!(taken.iter().all(|delivery| !delivery.redelivered));
+    let ids: Vec<_> = taken.iter().map(|delivery| delivery.message.message_id.as_str()).collect();
+    assert_eq!(ids, numbered(7));
+    await_ready(&broker, &queue, 5).await;
+    drop(deliveries);
+    await_ready(&broker, &queue, 7).await;
+}
+
 /// Giving up waiting for the next delivery, again and again, loses none and changes no order.
 pub async fn a_cancelled_next_loses_nothing(instance: &dyn Instance) {
     let (broker, names) = (instance.broker().await, Names::new());

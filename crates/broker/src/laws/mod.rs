@@ -65,6 +65,7 @@ macro_rules! broker_laws {
             a_dropped_consumer_gives_back_what_it_holds
             competing_consumers_share_each_message_once
             prefetch_bounds_what_a_consumer_holds
+            a_changed_limit_holds_from_then_on_and_gives_nothing_back
             a_cancelled_next_loses_nothing
             the_delivery_limit_dead_letters
             the_delivery_limit_counts_dropped_consumers

@@ -256,6 +256,7 @@ fn checked(sections: Sections, gathered: &mut Gathered) -> Config {
         ("ingress.spool.patience_ms", ingress.spool.patience_ms),
         ("consumer.batch_events", consumer.batch_events as u64),
         ("consumer.batch_timeout_ms", consumer.batch_timeout_ms),
+        ("consumer.prefetch_bytes", consumer.prefetch_bytes as u64),
     ];
     for (path, value) in at_least_one {
         if value == 0 {

@@ -16,7 +16,9 @@ pub(crate) struct Outgoing {
 }
 
 /// Headers of the attempts so far, which begin anew; the history stays.
-const OF_ATTEMPTS: [&str; 12] = [
+const OF_ATTEMPTS: [&str; 14] = [
+    header::ALONE,
+    header::RETRY_COPY,
     header::ATTEMPT,
     header::ERROR,
     header::FIRST_FAILED_AT,

@@ -82,6 +82,7 @@ async fn setting() -> Setting {
         batch_events: 50,
         batch_timeout_ms: 10_000,
         hold_ms: 10_000,
+        prefetch_bytes: 1 << 24,
         policies: [("orders".to_owned(), policy)].into(),
     };
     let (broker, layout, store) = (setting.broker.clone(), setting.layout.clone(), setting.store.clone());

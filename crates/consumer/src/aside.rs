@@ -1,0 +1,131 @@
+//! Deliveries that leave their queue for another place: published there and confirmed, then acked.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use broker::Deliveries;
+use event::{Message, header};
+use store::{StoreError, retry};
+use tokio::time::Instant;
+use tracing::{debug, error, warn};
+
+use crate::pause::Backoff;
+use crate::runtime::{Consumer, End, Taken, one_line};
+use crate::settle::Sent;
+use crate::{Failure, Forward};
+
+/// Where a delivery goes.
+pub(crate) enum Fate {
+    /// To its next attempt, or to the dead letters.
+    Failed(Failure),
+    /// Where the recorder says.
+    Forwarded(Forward),
+}
+
+/// Deliveries on their way to another place, held until they are there.
+pub(crate) struct Aside {
+    pub(crate) events: VecDeque<(Taken, Fate)>,
+    /// When the broker is asked again.
+    pub(crate) again_at: Instant,
+    /// Since when the broker takes none of them.
+    stuck_since: Option<Instant>,
+    backoff: Backoff,
+}
+
+impl Default for Aside {
+    fn default() -> Self {
+        Self { events: VecDeque::new(), again_at: Instant::now(), stuck_since: None, backoff: Backoff::new() }
+    }
+}
+
+impl Consumer {
+    /// Publishes each message to its next place, then acks the original. What the broker does not take is kept, held
+    /// and not acked, and tried again later; others are handled meanwhile. What stays is given back to its queue: RabbitMQ
+    /// ends a subscription that holds a delivery for too long.
+    pub(crate) async fn put_aside(
+        &self,
+        aside: &mut Aside,
+        deliveries: &mut dyn Deliveries,
+    ) -> Result<(), End> {
+        if aside.events.is_empty() || Instant::now() < aside.again_at {
+            return Ok(());
+        }
+        while let Some((taken, fate)) = aside.events.front() {
+            if let Err(why) = self.move_on(taken, fate).await {
+                let why = format!("a failed event cannot be put aside: {why}");
+                let since = *aside.stuck_since.get_or_insert_with(Instant::now);
+                if since.elapsed() >= Duration::from_millis(self.config.hold_ms) {
+                    return Err(End::Held(why));
+                }
+                warn!("{why}");
+                self.pause(why);
+                aside.again_at = Instant::now() + aside.backoff.next();
+                // With the subscription the originals are gone, too: they will fail again where they then are.
+                return Ok(deliveries.ack(&[]).await?);
+            }
+            deliveries.ack(&[taken.tag]).await?;
+            aside.events.pop_front();
+        }
+        *aside = Aside::default();
+        self.running();
+        Ok(())
+    }
+
+    /// Publishes one message to its next place.
+    async fn move_on(&self, taken: &Taken, fate: &Fate) -> Result<(), String> {
+        let message = &taken.message;
+        let (event_id, topic) = (&message.message_id, &message.r#type);
+        let failure = match fate {
+            Fate::Failed(failure) => failure,
+            Fate::Forwarded(Forward { queue, message }) => {
+                let (broker, requeue) = (&self.settlement.broker, self.settlement.layout.requeue());
+                let sent = broker.publish(&requeue, queue.as_str(), message.clone()).await;
+                sent.map_err(|error| one_line(&error))?;
+                warn!(%event_id, topic, "given up by the broker: sent back to {queue}, to be tried alone");
+                return Ok(());
+            }
+        };
+        if self.is_superseded(message).await.map_err(|error| one_line(&error))? {
+            self.metrics.duplicate.increment(1);
+            debug!(%event_id, topic, "a second copy of a retry is dropped");
+            return Ok(());
+        }
+        let text = one_line(failure);
+        let permanent = matches!(failure, Failure::Permanent(_) | Failure::Store(StoreError::Unfit(_)));
+        match self.settlement.fail(message.clone(), &text, permanent).await {
+            Ok(Sent::Retry(delay)) => {
+                self.metrics.retried.increment(1);
+                warn!(%event_id, topic, "tried again in {delay}: {text}");
+            }
+            Ok(Sent::Dead) => {
+                self.metrics.dead.increment(1);
+                error!(%event_id, topic, "now a dead letter: {text}");
+            }
+            Err(error) => return Err(one_line(&error)),
+        }
+        Ok(())
+    }
+
+    /// Whether another copy of this retry goes on in its place. An original whose ack was lost is delivered again and
+    /// sends a second retry; the copy that fails first goes on, and the other ends here.
+    async fn is_superseded(&self, message: &Message) -> Result<bool, StoreError> {
+        let Some(copy) = message.text(header::RETRY_COPY) else { return Ok(false) };
+        let attempt = retry::Attempt {
+            message_id: &message.message_id,
+            consumer: self.name(),
+            job: message.text(header::JOB).unwrap_or_default(),
+            number: message.long(self.settlement.history.attempt).unwrap_or(0),
+            copy,
+        };
+        let mut tx = self.store.begin().await?;
+        match retry::claim(&mut tx, &attempt).await {
+            Ok(is_ours) => {
+                tx.commit().await?;
+                Ok(!is_ours)
+            }
+            // The id of a foreign message that no table takes.
+            Err(StoreError::Unfit(_)) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! What fails, what is held, and what goes back to its queue.
+
+use super::*;
+
+/// How long nothing has to happen after the longest wait of these tests.
+const ABSENCE: Duration = Duration::from_millis(1_500);
+
+fn tried(runtime: &mut Runtime, attempts: u32) {
+    let change = PolicyChange {
+        attempts: Some(attempts),
+        delays: Some(vec![crate::RetryDelay::S1]),
+        jitter_percent: Some(100),
+    };
+    runtime.config.policies.insert("orders".to_owned(), change);
+}
+
+async fn await_subscriptions(broker: &Unwilling, count: usize) {
+    let started = Instant::now();
+    while broker.subscriptions.load(Ordering::SeqCst) < count {
+        assert!(started.elapsed() < PATIENCE, "the consumer gives nothing back");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test]
+async fn an_event_whose_originals_come_again_takes_one_chain_of_retries() {
+    let setup = setup().await;
+    let broker = Unwilling::new(&setup);
+    // The first two acks follow the publishes of the first retry and of its second copy.
+    broker.lost_acks.store(2, Ordering::SeqCst);
+    let mut runtime = Runtime { broker: broker.clone(), ..setup.runtime() };
+    tried(&mut runtime, 3);
+    let consumer = Consumer::new(&SUBSCRIPTION, Arc::<Orders>::default(), runtime);
+    let running = tokio::spawn(consumer.run(setup.stop.clone()));
+    setup.publish(setup.event("hopeless").to_message()).await;
+
+    let mut dead = setup.broker.subscribe(&setup.layout.queue("dead"), 10).await.unwrap();
+    let letter = timeout(PATIENCE, dead.next()).await.expect("a dead letter").unwrap().message;
+    assert_eq!(letter.long(header::ATTEMPT), Some(3));
+    assert_eq!(letter.text(header::RETRY_COPY), None);
+    assert!(timeout(ABSENCE, dead.next()).await.is_err(), "the event took more than one chain of retries");
+    setup.stop.cancel();
+    running.await.unwrap();
+    assert_eq!(setup.ready("orders").await, 0);
+}
+
+#[tokio::test]
+async fn what_a_job_sends_again_has_attempts_of_its_own() {
+    let setup = setup().await;
+    let mut runtime = setup.runtime();
+    tried(&mut runtime, 3);
+    let handler = Arc::<Orders>::default();
+    let _running = tokio::spawn(Consumer::new(&SUBSCRIPTION, handler, runtime).run(setup.stop.clone()));
+    let mut message = setup.event("hopeless").to_message();
+    let mut dead = setup.broker.subscribe(&setup.layout.queue("dead"), 10).await.unwrap();
+    for job in ["1", "2"] {
+        message.headers.insert(header::JOB.to_owned(), job.into());
+        setup.publish(message.clone()).await;
+        let letter = timeout(PATIENCE, dead.next()).await.expect("a dead letter").unwrap().message;
+        assert_eq!((letter.text(header::JOB), letter.long(header::ATTEMPT)), (Some(job), Some(3)));
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_put_aside_is_given_back_in_time_and_blocks_no_other() {
+    let setup = setup().await;
+    let broker = Unwilling::new(&setup);
+    broker.refusals.store(usize::MAX, Ordering::SeqCst);
+    let mut runtime = Runtime { broker: broker.clone(), ..setup.runtime() };
+    runtime.config.hold_ms = 200;
+    let consumer = Consumer::new(&SUBSCRIPTION, Arc::<Orders>::default(), runtime);
+    let _running = tokio::spawn(consumer.run(setup.stop.clone()));
+    setup.publish(setup.event("permanent").to_message()).await;
+    await_subscriptions(&broker, 3).await;
+    setup.publish(setup.event("good").to_message()).await;
+    setup.has_effects("good", 1).await;
+    broker.refusals.store(0, Ordering::SeqCst);
+    let dead = setup.dead_letters(1).await;
+    assert_eq!(dead["permanent"].long(header::ATTEMPT), Some(1));
+}
+
+#[tokio::test]
+async fn a_batch_that_does_not_get_through_in_time_is_given_back_bit_by_bit() {
+    struct Slow;
+    #[async_trait]
+    impl Handler for Slow {
+        async fn handle(&self, events: &[&Event], _: &mut Tx) -> Result<(), Failure> {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            match events.len() {
+                1 => Ok(()),
+                _ => Err(Failure::Transient("too many".into())),
+            }
+        }
+    }
+    let setup = setup().await;
+    for n in 0..40 {
+        setup.publish(setup.event(&format!("slow-{n}")).to_message()).await;
+    }
+    let broker = Unwilling::new(&setup);
+    let mut runtime = Runtime { broker: broker.clone(), ..setup.runtime() };
+    runtime.config.hold_ms = 100;
+    let running = tokio::spawn(Consumer::new(&SUBSCRIPTION, Arc::new(Slow), runtime).run(setup.stop.clone()));
+    await_subscriptions(&broker, 2).await;
+    let started = Instant::now();
+    while setup.claims().await < 40 {
+        assert!(started.elapsed() < PATIENCE, "{} of 40 events got through", setup.claims().await);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    setup.stop.cancel();
+    running.await.unwrap();
+    assert_eq!(setup.ready("dead").await + setup.ready("orders").await, 0);
+}

@@ -1,0 +1,129 @@
+//! One transaction for many deliveries: claims, effects, commit.
+
+use std::any::Any;
+use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
+use std::time::Duration;
+
+use event::{Event, EventId, Message, header};
+use futures_util::FutureExt;
+use store::{StoreError, Tx, inbox, retry, seen};
+use tokio::time::timeout;
+use tracing::{Span, debug_span};
+
+use crate::Failure;
+use crate::runtime::{Consumer, Taken, Work, one_line};
+
+/// Why a batch, or one of it, is not committed.
+pub(crate) enum Stop {
+    /// The handler, or the database about this statement, said no.
+    Failed(Failure),
+    /// Another transaction is in the way.
+    Conflict(String),
+    /// The database is away, takes no writes, or does not answer in time.
+    StoreAway(String),
+}
+
+impl Consumer {
+    /// One transaction for these deliveries: all of them have their effect, or none has.
+    pub(crate) async fn attempt(&self, batch: &[Taken]) -> Result<(), Stop> {
+        if batch.is_empty() {
+            return Ok(());
+        }
+        let limit = Duration::from_millis(self.config.batch_timeout_ms);
+        let tried = timeout(limit, AssertUnwindSafe(self.transact(batch)).catch_unwind()).await;
+        let failure = match tried {
+            Ok(Ok(Ok(()))) => return Ok(()),
+            Ok(Ok(Err(failure))) => failure,
+            Ok(Err(panic)) => {
+                Failure::Permanent(format!("the handler panicked: {}", panic_text(panic.as_ref())))
+            }
+            // Handlers do nothing but ask the database: it is away, or something in it is in the way.
+            Err(_) => {
+                return Err(match self.store.check_writable().await {
+                    Ok(()) => Stop::Conflict(format!("not done within {limit:?}")),
+                    Err(away) => Stop::StoreAway(one_line(&away)),
+                });
+            }
+        };
+        Err(match failure {
+            Failure::Store(away @ StoreError::Unavailable(_)) => Stop::StoreAway(one_line(&away)),
+            Failure::Store(conflict @ StoreError::Conflict(_)) => Stop::Conflict(one_line(&conflict)),
+            failure => Stop::Failed(failure),
+        })
+    }
+
+    async fn transact(&self, batch: &[Taken]) -> Result<(), Failure> {
+        let mut tx = self.store.begin().await?;
+        let mut of_sender = 0;
+        let handled = match &self.work {
+            Work::Whole(recorder) => {
+                let messages: Vec<&Message> = batch.iter().map(|taken| &taken.message).collect();
+                recorder.record(&messages, &mut tx).await?;
+                batch.len()
+            }
+            Work::Each(handler) => {
+                let duplicates = self.sender_duplicates(batch, &mut tx).await?;
+                of_sender = duplicates.len();
+                let events = || {
+                    let events = batch.iter().filter_map(|taken| taken.event.as_ref());
+                    events.filter(|event| !duplicates.contains_key(&event.id))
+                };
+                let ids: Vec<_> = events().map(|event| event.id).collect();
+                let mut new = inbox::claim(&mut tx, self.name(), &ids, event::now()).await?;
+                // Removing it keeps a message that is in the batch twice from being handled twice.
+                let events: Vec<&Event> = events().filter(|event| new.remove(&event.id)).collect();
+                if !events.is_empty() {
+                    let _spans: Vec<Span> = events.iter().map(|event| span(event)).collect();
+                    handler.handle(&events, &mut tx).await?;
+                }
+                events.len()
+            }
+        };
+        let retried = batch.iter().filter(|taken| taken.message.headers.contains_key(header::RETRY_COPY));
+        let retried: Vec<&str> = retried.map(|taken| taken.message.message_id.as_str()).collect();
+        retry::forget(&mut tx, self.name(), &retried).await?;
+        tx.commit().await.map_err(StoreError::from)?;
+        self.metrics.batches.increment(1);
+        self.metrics.handled.increment(handled as u64);
+        self.metrics.duplicate.increment((batch.len() - handled - of_sender) as u64);
+        self.metrics.sender_duplicate.increment(of_sender as u64);
+        let now = event::now();
+        for event in batch.iter().filter_map(|taken| taken.event.as_ref()) {
+            self.metrics.latency.record(now.duration_since(event.time).as_secs_f64());
+        }
+        Ok(())
+    }
+
+    /// Those of the batch whose sender has sent the same before: nobody handles them.
+    async fn sender_duplicates(
+        &self,
+        batch: &[Taken],
+        tx: &mut Tx,
+    ) -> Result<HashMap<EventId, EventId>, StoreError> {
+        let sightings: Vec<_> = batch
+            .iter()
+            .filter_map(|taken| seen::Sighting::of(taken.event.as_ref()?, &taken.message))
+            .collect();
+        seen::duplicates(tx, &sightings).await
+    }
+}
+
+/// Below the event's own trace. At the level of debugging, since only an exporter of spans has a use for it.
+fn span(event: &Event) -> Span {
+    debug_span!(
+        "handle",
+        event_id = %event.id,
+        source = %event.source,
+        topic = %event.topic,
+        traceparent = event.traceparent.as_deref(),
+    )
+}
+
+fn panic_text(panic: &(dyn Any + Send)) -> &str {
+    panic
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or(panic.downcast_ref::<&str>().copied())
+        .unwrap_or("no text")
+}
