@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::builder::{OsStringValueParser, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Command as Tree, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
-use event::Timestamp;
+use event::{Day, Timestamp, Zone};
 
 use crate::commands::lists;
 use crate::domains;
@@ -216,8 +216,27 @@ fn at_least_one<N: std::str::FromStr + From<u8> + PartialOrd>(text: &str) -> Res
     number.ok_or_else(|| "expected a whole number of at least 1".to_owned())
 }
 
-/// A moment: RFC 3339, a day (its beginning, UTC), or how long ago it was.
-fn moment(text: &str) -> Result<Timestamp, String> {
+/// A point in time as it is given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Moment {
+    /// That time.
+    At(Timestamp),
+    /// The begin of this day.
+    Day(Day),
+}
+
+impl Moment {
+    /// The time that is meant, with days of this zone.
+    pub fn time(self, zone: &Zone) -> Timestamp {
+        match self {
+            Self::At(time) => time,
+            Self::Day(day) => zone.bounds(day).start,
+        }
+    }
+}
+
+/// A moment: RFC 3339, a day (its beginning), or how long ago it was.
+fn moment(text: &str) -> Result<Moment, String> {
     let ago = || {
         let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
         let seconds = match unit {
@@ -230,10 +249,10 @@ fn moment(text: &str) -> Result<Timestamp, String> {
         let ago = Duration::from_secs(number.parse::<u64>().ok()?.checked_mul(seconds)?);
         event::now().checked_sub(ago).ok()
     };
-    let day = || format!("{text}T00:00:00Z").parse().ok();
-    text.parse().ok().or_else(day).or_else(ago).ok_or_else(|| {
-        "expected a time such as 2026-11-22T16:00:00Z, a day (UTC) such as 2026-11-22, or how long ago, such as 30m, \
-         2h or 7d"
+    let day = || text.parse().map(Moment::Day).ok();
+    let at = text.parse().ok().or_else(ago).map(Moment::At);
+    at.or_else(day).ok_or_else(|| {
+        "expected a time such as 2026-11-22T16:00:00Z, a day such as 2026-11-22, or how long ago, such as 30m, 2h or 7d"
             .to_owned()
     })
 }
@@ -446,9 +465,12 @@ pub struct JobRef {
 /// `malote reconcile`
 #[derive(Clone, Debug, Args)]
 pub struct Reconcile {
-    /// The day of receipt, UTC: 2026-11-24, today or yesterday.
+    /// The day of receipt (of time.zone): 2026-11-24, today or yesterday.
     #[arg(long, value_name = "DAY", default_value = "today")]
     pub day: String,
+    /// The most differences to show.
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = at_least_one::<u32>)]
+    pub limit: u32,
     /// How it is asked and printed.
     #[command(flatten)]
     pub output: Output,
@@ -490,12 +512,12 @@ pub struct EventFilters {
     /// Only events about this subject, such as order/0000593098.
     #[arg(long, value_name = "SUBJECT")]
     pub subject: Option<String>,
-    /// Only events received at this time or later: 2026-11-22T16:00:00Z, 2026-11-22 (UTC), or 30m, 2h, 7d ago.
+    /// Only events received at this time or later: 2026-11-22T16:00:00Z, 2026-11-22 (a day of time.zone), or 30m, 2h, 7d ago.
     #[arg(long, visible_alias = "since", value_name = "TIME", value_parser = moment)]
-    pub from: Option<Timestamp>,
+    pub from: Option<Moment>,
     /// Only events received before this time.
     #[arg(long, visible_alias = "until", value_name = "TIME", value_parser = moment)]
-    pub to: Option<Timestamp>,
+    pub to: Option<Moment>,
 }
 
 /// `malote events list`
@@ -582,12 +604,15 @@ mod tests {
 
     #[test]
     fn a_moment_is_a_time_a_day_or_how_long_ago() {
-        let check = |text: &str, expect: &str| assert_eq!(moment(text).unwrap().to_string(), expect);
+        let zone = Zone::default();
+        let check = |text: &str, expect: &str| {
+            assert_eq!(moment(text).unwrap().time(&zone).to_string(), expect);
+        };
         check("2026-11-22T16:00:00Z", "2026-11-22T16:00:00Z");
         check("2026-11-22T13:00:00-03:00", "2026-11-22T16:00:00Z");
-        check("2026-11-22", "2026-11-22T00:00:00Z");
+        check("2026-11-22", "2026-11-22T03:00:00Z");
         for (text, seconds) in [("90s", 90), ("30m", 1800), ("2h", 7200), ("7d", 604_800)] {
-            let ago = event::now().as_second() - moment(text).unwrap().as_second();
+            let ago = event::now().as_second() - moment(text).unwrap().time(&zone).as_second();
             assert!((seconds..=seconds + 1).contains(&ago), "{text}: {ago}");
         }
         for text in ["", "h", "yesterday", "2h ago", "2026-13-01", "-1h", "99999999999999999999d", "é"] {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use consumer::{Handler, Subscription};
+use event::Zone;
 use store::Component;
 
 /// A domain as far as wiring is concerned.
@@ -12,7 +13,7 @@ pub struct Domain {
     /// Its tables.
     pub component: &'static Component,
     /// What it does with an event.
-    pub handler: fn() -> Arc<dyn Handler>,
+    pub handler: fn(&Zone) -> Arc<dyn Handler>,
 }
 
 impl Domain {
@@ -27,7 +28,7 @@ pub static ALL: [Domain; 3] = [
     Domain {
         subscription: &invoices::SUBSCRIPTION,
         component: &invoices::COMPONENT,
-        handler: invoices::handler,
+        handler: |_| invoices::handler(),
     },
     Domain {
         subscription: &receivables::SUBSCRIPTION,
@@ -37,7 +38,7 @@ pub static ALL: [Domain; 3] = [
     Domain {
         subscription: &prescriptions::SUBSCRIPTION,
         component: &prescriptions::COMPONENT,
-        handler: prescriptions::handler,
+        handler: |_| prescriptions::handler(),
     },
 ];
 

@@ -231,7 +231,14 @@ impl Running {
                 }
                 None => broker.clone(),
             };
-            let ingress = Ingress::new(sources, publisher, layout.clone(), key, config.ingress.clone());
+            let ingress = Ingress::new(
+                sources,
+                publisher,
+                layout.clone(),
+                key,
+                config.zone.clone(),
+                config.ingress.clone(),
+            );
             running.tasks.spawn(ingress.clone().report(running.working.clone()));
             running.ingress_tasks.spawn(port.serve(
                 ingress.router(),
@@ -244,6 +251,7 @@ impl Running {
                 broker: broker.clone(),
                 layout: layout.clone(),
                 store: store.clone(),
+                zone: config.zone.clone(),
                 subscriptions: installation::subscriptions(),
                 reread: reread(config, key),
             };
@@ -266,6 +274,7 @@ impl Running {
                 sources: config.sources.iter().map(|source| source.name.to_string()).collect(),
                 providers: config.providers.iter().map(|provider| provider.name().to_string()).collect(),
                 health: health.clone(),
+                zone: config.zone.clone(),
                 version: VERSION,
             };
             running.tasks.spawn(port.serve(
@@ -297,12 +306,9 @@ impl Running {
             true => ledger::consumers(runtime.clone(), &installation::subscriptions()),
             false => Vec::new(),
         };
-        consumers.extend(
-            roles
-                .domains
-                .iter()
-                .map(|domain| Consumer::new(domain.subscription, (domain.handler)(), runtime.clone())),
-        );
+        consumers.extend(roles.domains.iter().map(|domain| {
+            Consumer::new(domain.subscription, (domain.handler)(&retention.zone), runtime.clone())
+        }));
         for consumer in consumers {
             let name = format!("consumer.{}", consumer.name());
             let component = if roles.ingress { health.secondary(name) } else { health.component(name) };

@@ -19,15 +19,15 @@ use crate::{books, jobs, queues, record};
     ),
     tags(
         (name = "record", description = "What came in and what became of it"),
-        (name = "jobs", description = "What is sent again or discarded"),
+        (name = "jobs", description = "What is sent again, discarded or reconciled"),
         (name = "books", description = "What the consumers booked"),
         (name = "operations", description = "What runs"),
     ),
     paths(
         record::events, record::event, record::body, record::rejected, record::rejected_body, record::dead,
         record::dead_groups, record::dead_letters, record::unrouted, jobs::list, jobs::create, jobs::show,
-        jobs::outcome, jobs::cancel, jobs::reconciliation, books::invoices, books::receivables, books::agreements, books::prescriptions,
-        queues::queues, queues::version, serve,
+        jobs::outcome, jobs::cancel, jobs::reconciliation, jobs::differences, books::invoices,
+        books::receivables, books::agreements, books::prescriptions, queues::queues, queues::version, serve,
     ),
     modifiers(&Common),
 )]

@@ -1,16 +1,12 @@
 //! Jobs: asked for, looked at, ended.
 
-use std::collections::BTreeMap;
-use std::time::Duration;
-
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use broker::layout::RetryDelay;
 use http::StatusCode;
-use ledger::Reconciliation;
 use ledger::jobs::{self, Job, JobError, NewJob, Outcome};
+use ledger::{Difference, Reconciliation};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -40,7 +36,8 @@ impl From<JobError> for Refusal {
     }
 }
 
-/// Asks for a job, or with `dry_run` only how many rows it would go through.
+/// Asks for a job, or with `dry_run` only how many rows it would go through. What a reconciliation finds is at
+/// `/jobs/{id}/reconciliation` and `/jobs/{id}/differences`.
 #[utoipa::path(post, path = "/api/v1/jobs", tag = "jobs", request_body = NewJob, responses(
     (status = 201, description = "The job, which begins soon", body = Job),
     (status = 200, description = "How many rows fit", body = Counted)))]
@@ -53,10 +50,10 @@ pub(crate) async fn create(State(state): State<ConsoleState>, body: Bytes) -> Re
         fields.filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned()))).collect();
     names::check(&state, &mut *state.store.read().await?, &given).await?;
     if new.dry_run {
-        let total = jobs::count(&state.store, &new).await?;
+        let total = jobs::count(&state.store, &new, &state.zone).await?;
         return Ok(Json(Counted { total }).into_response());
     }
-    let job = jobs::create(&state.store, &new, &consumers).await?;
+    let job = jobs::create(&state.store, &new, &consumers, &state.zone).await?;
     tracing::info!(job = job.id, action = ?job.action, what = ?job.what, total = job.total, "a job is asked for");
     Ok((StatusCode::CREATED, Json(job)).into_response())
 }
@@ -98,54 +95,27 @@ pub(crate) async fn cancel(State(state): State<ConsoleState>, Id(id): Id) -> Res
     jobs::cancel(&state.store, id).await?.map(Json).ok_or(Refusal::NoSuchId)
 }
 
-/// Which day's books.
-#[derive(Debug, Default, Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
-pub(crate) struct OfDay {
-    /// The day of receipt, UTC, as YYYY-MM-DD; today without it.
-    day: Option<String>,
-}
-
-/// How often, and how long apart, the books are read while an ingress has counted more than the ledger has: the last
-/// events may be in the ledger's hands.
-const READINGS: u32 = 10;
-const READING_PAUSE: Duration = Duration::from_millis(500);
-
-/// The books of a day: what came in, what became of it, and what does not agree.
-#[utoipa::path(get, path = "/api/v1/reconciliation", tag = "operations", params(OfDay),
+/// The books of a job that reconciles: as far as they are read, and once it is done its result.
+#[utoipa::path(get, path = "/api/v1/jobs/{id}/reconciliation", tag = "jobs",
+    params(("id" = String, Path, description = "The job's id")),
     responses((status = 200, description = "The books", body = Reconciliation)))]
 pub(crate) async fn reconciliation(
     State(state): State<ConsoleState>,
-    Query { filter: OfDay { day }, .. }: Query<OfDay>,
+    Id(id): Id,
 ) -> Result<Json<Reconciliation>, Refusal> {
-    let day = day.unwrap_or_else(|| event::now().to_string().chars().take(10).collect());
-    let wrong = || Refusal::Parameter(format!("day: expected a day such as 2026-11-24, got {day:?}"));
-    let mut books = read_books(&state, &day).await?.ok_or_else(wrong)?;
-    for _ in 1..READINGS {
-        if books.balanced {
-            break;
-        }
-        tokio::time::sleep(READING_PAUSE).await;
-        books = read_books(&state, &day).await?.ok_or_else(wrong)?;
-    }
-    Ok(Json(books))
-}
-
-async fn read_books(state: &ConsoleState, day: &str) -> Result<Option<Reconciliation>, Refusal> {
-    // Before the rows: what leaves a queue in between is in the rows.
-    let waiting = waiting(state).await?;
     let mut connection = state.store.read().await?;
-    Ok(ledger::reconcile(&mut connection, day, waiting).await?)
+    ledger::reconciliation(&mut connection, id).await?.map(Json).ok_or(Refusal::NoSuchId)
 }
 
-/// The queues that are not empty, by name without prefix.
-async fn waiting(state: &ConsoleState) -> Result<BTreeMap<String, u64>, Refusal> {
-    let fixed = crate::queues::FIXED.iter().map(|(name, _)| (*name).to_owned());
-    let consumers = state.consumers.iter().map(|(name, _)| (*name).to_owned());
-    let retry = RetryDelay::ALL.into_iter().map(|delay| format!("wait.{delay}"));
-    let names: Vec<String> = fixed.chain(consumers).chain(retry).collect();
-    let queues: Vec<_> = names.iter().map(|name| state.layout.queue(name)).collect();
-    let statuses = state.broker.queues(&queues).await?;
-    let depths = names.into_iter().zip(statuses).map(|(name, status)| (name, status.ready));
-    Ok(depths.filter(|(_, ready)| *ready > 0).collect())
+/// What a job that reconciles found not to agree, event by event, and what it sent again; in the order of finding.
+#[utoipa::path(get, path = "/api/v1/jobs/{id}/differences", tag = "jobs",
+    params(("id" = String, Path, description = "The job's id"), crate::page::PageParameters),
+    responses((status = 200, description = "A page of differences", body = List<Difference>)))]
+pub(crate) async fn differences(
+    State(state): State<ConsoleState>,
+    Id(id): Id,
+    Query { filter: NoFilter {}, page, .. }: Query<NoFilter>,
+) -> Result<Json<List<Difference>>, Refusal> {
+    let mut connection = state.store.read().await?;
+    Ok(Json(ledger::differences(&mut connection, id, &page).await?.into()))
 }

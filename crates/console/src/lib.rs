@@ -26,6 +26,7 @@ use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::Response;
 use axum::routing::{get, post};
 use broker::{DynBroker, Layout};
+use event::Zone;
 use http::HeaderValue;
 use http::header::CACHE_CONTROL;
 use server::Health;
@@ -56,6 +57,8 @@ pub struct ConsoleState {
     pub providers: Vec<String>,
     /// How the parts of this process are: a consumer is `consumer.<name>`.
     pub health: Health,
+    /// Whose days are reconciled.
+    pub zone: Zone,
     /// The program's version.
     pub version: &'static str,
 }
@@ -80,7 +83,8 @@ pub fn router(state: ConsoleState) -> Router {
         .route("/api/v1/jobs/{id}", get(jobs::show))
         .route("/api/v1/jobs/{id}/outcome", get(jobs::outcome))
         .route("/api/v1/jobs/{id}/cancel", post(jobs::cancel).fallback(async || Refusal::Method("POST")))
-        .route("/api/v1/reconciliation", get(jobs::reconciliation))
+        .route("/api/v1/jobs/{id}/reconciliation", get(jobs::reconciliation))
+        .route("/api/v1/jobs/{id}/differences", get(jobs::differences))
         .route("/api/v1/invoices", get(books::invoices))
         .route("/api/v1/receivables", get(books::receivables))
         .route("/api/v1/agreements", get(books::agreements))

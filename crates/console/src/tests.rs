@@ -12,6 +12,7 @@ use consumer::{Runtime, Subscription};
 use event::{Event, EventId, Message, Source, Topic, header};
 use http::{Method, Request, StatusCode};
 use http_body_util::BodyExt;
+use ledger::jobs::Runner;
 use serde_json::{Value, json};
 use server::Health;
 use store::Store;
@@ -19,6 +20,8 @@ use tokio_util::sync::CancellationToken;
 use tower_service::Service;
 
 use crate::{ConsoleState, Token, openapi, router};
+
+const PATIENCE: Duration = Duration::from_secs(30);
 
 const SUBSCRIPTIONS: [Subscription; 3] =
     [invoices::SUBSCRIPTION, receivables::SUBSCRIPTION, prescriptions::SUBSCRIPTION];
@@ -53,6 +56,7 @@ impl Console {
             sources: vec!["go".to_owned(), "me-filial-sul".to_owned()],
             providers: vec!["gestao-online".to_owned(), "recuperador".to_owned()],
             health: Health::default(),
+            zone: event::Zone::default(),
             version: "1.2.3",
         };
         Self { router: router(state.clone()), state, _folder: folder }
@@ -86,6 +90,13 @@ impl Console {
                 consumer.await.unwrap();
             }
         }
+    }
+
+    /// Works on jobs.
+    fn runner(&self) -> Runner {
+        let ConsoleState { store, broker, layout, zone, .. } = self.state.clone();
+        let reread: ledger::jobs::Reread = Arc::new(|_| Err("it cannot be read".to_owned()));
+        Runner { broker, layout, store, zone, subscriptions: SUBSCRIPTIONS.to_vec(), reread }
     }
 
     /// Whether a queue of the ledger has messages.
@@ -407,16 +418,40 @@ async fn a_job_is_counted_made_shown_and_cancelled() {
         assert_eq!(status, 400);
         assert!(problem["detail"].as_str().unwrap().starts_with(detail), "{problem}");
     }
-    assert_eq!(console.get("/reconciliation?day=today").await.status(), StatusCode::BAD_REQUEST);
-    let books = json(console.get("/reconciliation").await).await;
+    let mut ask = json!({
+        "action": "reconcile", "what": "events", "filter": {"day": "tuesday"}, "requested_by": "maria@host",
+    });
+    let (status, problem) = post("/jobs", ask.clone()).await;
+    assert_eq!(status, 400);
+    assert!(
+        problem["detail"].as_str().unwrap().starts_with("filter.day: expected a day such as"),
+        "{problem}"
+    );
+    ask["filter"] = json!({"day": "today"});
+    let (status, job) = post("/jobs", ask).await;
+    assert_eq!((status, &job["state"]), (201, &json!("waiting")));
+    let path = format!("/jobs/{}", job["id"].as_str().unwrap());
+    assert_eq!(console.get(&format!("{path}/reconciliation")).await.status(), StatusCode::NOT_FOUND);
+    let stop = CancellationToken::new();
+    let running = tokio::spawn(console.runner().run(stop.clone()));
+    let started = Instant::now();
+    while json(console.get(&path).await).await["state"] != "done" {
+        assert!(started.elapsed() < PATIENCE, "{}", json(console.get(&path).await).await);
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    stop.cancel();
+    running.await.unwrap();
+    let books = json(console.get(&format!("{path}/reconciliation")).await).await;
     assert_eq!((&books["balanced"], &books["sources"][0]["unrouted"]), (&json!(true), &json!(1)));
+    assert_eq!((&books["day"], &books["zone"]), (&job["filter"]["day"], &json!("America/Sao_Paulo")));
+    assert!(console.rows(&format!("{path}/differences")).await.is_empty());
 }
 
 #[test]
 fn the_document_has_every_path_parameter_and_schema() {
     let document: Value = serde_json::from_str(&openapi()).unwrap();
     let paths = document["paths"].as_object().unwrap();
-    assert_eq!(paths.len(), 21);
+    assert_eq!(paths.len(), 22);
     for (path, item) in paths {
         let operation = if item["get"].is_object() { &item["get"] } else { &item["post"] };
         assert!(operation["summary"].is_string() && operation["responses"]["200"].is_object(), "{path}");

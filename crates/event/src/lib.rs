@@ -17,6 +17,7 @@
 //! ```
 
 mod chain;
+mod day;
 mod envelope;
 mod id;
 mod message;
@@ -24,6 +25,7 @@ mod name;
 mod nearest;
 
 pub use chain::Chain;
+pub use day::{Day, NoSuchZone, NotADay, UTC, Zone};
 pub use envelope::{Event, Headers, MalformedEvent};
 pub use id::{EventId, NotAnEventId};
 pub use message::{APP_ID, HeaderValue, Message, header};

@@ -12,7 +12,7 @@ use axum::routing::any;
 use axum::{Router, http};
 use broker::{ExchangeName, Layout, Publisher};
 use bytes::Bytes;
-use event::{Chain, Event, EventId, Headers, Message, Timestamp, Topic, header};
+use event::{Chain, Event, EventId, Headers, Message, Timestamp, Topic, Zone, header};
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::request::Parts;
 use http::{HeaderValue, Method, StatusCode};
@@ -44,6 +44,7 @@ struct Inner {
     publisher: Arc<dyn Publisher>,
     layout: Layout,
     key: SubjectKey,
+    zone: Zone,
     config: Config,
     memory: Memory,
     /// Of clients behind a trusted proxy.
@@ -62,21 +63,35 @@ struct Accepted<'a> {
 }
 
 impl Ingress {
-    /// An ingress for these sources. `key` hashes personal data in subjects.
+    /// An ingress for these sources. `key` hashes personal data in subjects; what is answered is counted by days of
+    /// `zone`.
     pub fn new(
         sources: Vec<Source>,
         publisher: Arc<dyn Publisher>,
         layout: Layout,
         key: SubjectKey,
+        zone: Zone,
         config: Config,
     ) -> Self {
         let places = config.source_requests;
-        let routes: HashMap<_, _> =
-            sources.into_iter().map(|source| (source.name.to_string(), Route::new(source, places))).collect();
+        let routes: HashMap<_, _> = sources
+            .into_iter()
+            .map(|source| (source.name.to_string(), Route::new(source, places, &zone)))
+            .collect();
         let unknown = counter!("ingress_unknown_sources_total");
         let memory = Memory::new(config.body_memory_bytes, config.unproved_body_memory_bytes);
         let client_requests = ClientRequests::new(config.limits.client_requests);
-        Self(Arc::new(Inner { routes, publisher, layout, key, config, memory, client_requests, unknown }))
+        Self(Arc::new(Inner {
+            routes,
+            publisher,
+            layout,
+            key,
+            zone,
+            config,
+            memory,
+            client_requests,
+            unknown,
+        }))
     }
 
     /// Tells the ledger every few seconds what was answered, and once more when `stop` is cancelled: after the last
@@ -97,7 +112,7 @@ impl Ingress {
                 .collect();
             if rows != told {
                 let exchange = inner.layout.tallies();
-                let publish = inner.publisher.publish(&exchange, "", tally::report(run, &rows));
+                let publish = inner.publisher.publish(&exchange, "", tally::report(run, &inner.zone, &rows));
                 match timeout(inner.config.answer_timeout(), publish).await {
                     Ok(Ok(())) => {
                         inner.routes.values().for_each(|route| route.tally.forget(event::now()));

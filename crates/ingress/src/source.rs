@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use event::SourceName;
+use event::{SourceName, Zone};
 use metrics::{Counter, Histogram, counter, histogram};
 use providers::auth::Auth;
 use providers::{Duplicates, Provider};
@@ -48,7 +48,7 @@ pub(crate) struct Route {
 }
 
 impl Route {
-    pub(crate) fn new(source: Source, places: usize) -> Self {
+    pub(crate) fn new(source: Source, places: usize, zone: &Zone) -> Self {
         let name = source.name.to_string();
         let requests = |outcome: &'static str| counter!("ingress_requests_total", "source" => name.clone(), "outcome" => outcome);
         Self {
@@ -57,7 +57,7 @@ impl Route {
             places: Semaphore::new(places),
             quotas: Quotas::new(source.quota, Instant::now()),
             recent: Recent::default(),
-            tally: Tally::default(),
+            tally: Tally::new(zone.clone()),
             accepted: requests("accepted"),
             duplicate: requests("duplicate"),
             rejected: requests("rejected"),

@@ -1,14 +1,15 @@
 //! What an ingress has answered, counted by source and day, and told to the ledger: the other side of the books.
 //!
-//! A tally is published like an event, after the events that it counts. Whoever reads it has been sent those before.
+//! A tally is published like an event, after the events that it counts. Whoever reads it has been sent those before. It
+//! names the time zone that its days are of, so that it stays true when another one is configured.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use event::{EventId, Message, Timestamp};
+use event::{Day, EventId, Message, Timestamp, Zone};
 use serde::Serialize;
 
-/// What was answered to one source on one day (UTC, of receipt).
+/// What was answered to one source on one day of receipt.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub(crate) struct Counts {
     /// With 2xx: the events are stored.
@@ -17,37 +18,59 @@ pub(crate) struct Counts {
     rejected: u64,
 }
 
-/// The counts of one source, by days since 1970.
-#[derive(Default)]
-pub(crate) struct Tally(Mutex<BTreeMap<i64, Counts>>);
+/// One day's counts.
+struct OfDay {
+    day: Day,
+    end: Timestamp,
+    counts: Counts,
+}
 
-const DAY_S: i64 = 24 * 60 * 60;
+/// The counts of one source, by the begin of the day.
+pub(crate) struct Tally {
+    zone: Zone,
+    days: Mutex<BTreeMap<Timestamp, OfDay>>,
+}
 
 impl Tally {
-    fn days(&self) -> MutexGuard<'_, BTreeMap<i64, Counts>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn new(zone: Zone) -> Self {
+        Self { zone, days: Mutex::default() }
+    }
+
+    fn days(&self) -> MutexGuard<'_, BTreeMap<Timestamp, OfDay>> {
+        self.days.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts at a day. Which day a time is on is looked up once a day: it is asked for each request.
+    fn count(&self, time: Timestamp, add: impl FnOnce(&mut Counts)) {
+        let mut days = self.days();
+        if let Some((_, found)) = days.range_mut(..=time).next_back()
+            && time < found.end
+        {
+            return add(&mut found.counts);
+        }
+        let day = self.zone.day(time);
+        let bounds = self.zone.bounds(day);
+        let new = OfDay { day, end: bounds.end, counts: Counts::default() };
+        add(&mut days.entry(bounds.start).or_insert(new).counts);
     }
 
     pub(crate) fn accepted(&self, time: Timestamp) {
-        self.days().entry(time.as_second().div_euclid(DAY_S)).or_default().accepted += 1;
+        self.count(time, |counts| counts.accepted += 1);
     }
 
     pub(crate) fn rejected(&self, time: Timestamp) {
-        self.days().entry(time.as_second().div_euclid(DAY_S)).or_default().rejected += 1;
+        self.count(time, |counts| counts.rejected += 1);
     }
 
-    /// The counts of each day, as `YYYY-MM-DD`.
-    pub(crate) fn counts(&self) -> Vec<(String, Counts)> {
-        let day = |day: &i64| {
-            let time = Timestamp::from_second(day * DAY_S).expect("the day of a time is in range");
-            time.to_string().chars().take(10).collect()
-        };
-        self.days().iter().map(|(number, counts)| (day(number), *counts)).collect()
+    /// The counts of each day.
+    pub(crate) fn counts(&self) -> Vec<(Day, Counts)> {
+        self.days().values().map(|found| (found.day, found.counts)).collect()
     }
 
     /// Forgets the days long before `now`: nothing is added to them, and they were told.
     pub(crate) fn forget(&self, now: Timestamp) {
-        self.days().retain(|day, _| *day >= now.as_second().div_euclid(DAY_S) - 1);
+        let yesterday = self.zone.day(now).minus(1);
+        self.days().retain(|_, found| found.day >= yesterday);
     }
 }
 
@@ -55,14 +78,14 @@ impl Tally {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Row {
     pub(crate) source: String,
-    pub(crate) day: String,
+    pub(crate) day: Day,
     #[serde(flatten)]
     pub(crate) counts: Counts,
 }
 
 /// All that one run of an ingress has counted so far.
-pub(crate) fn report(run: EventId, rows: &[Row]) -> Message {
-    let body = serde_json::json!({"ingress": run, "counts": rows}).to_string();
+pub(crate) fn report(run: EventId, zone: &Zone, rows: &[Row]) -> Message {
+    let body = serde_json::json!({"ingress": run, "zone": zone.name(), "counts": rows}).to_string();
     Message {
         message_id: EventId::generate().to_string(),
         r#type: "tally".to_owned(),
@@ -80,17 +103,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_day_is_that_of_receipt_and_the_day_before_is_kept() {
-        let tally = Tally::default();
+    fn a_day_is_that_of_receipt_in_the_zone_and_the_day_before_is_kept() {
+        let tally = Tally::new(Zone::default());
         let at = |text: &str| text.parse::<Timestamp>().unwrap();
-        tally.accepted(at("2026-11-22T23:59:59.9Z"));
-        tally.accepted(at("2026-11-23T00:00:00Z"));
-        tally.rejected(at("2026-11-23T12:00:00Z"));
-        let day = |day: &str, accepted, rejected| (day.to_owned(), Counts { accepted, rejected });
-        assert_eq!(tally.counts(), [day("2026-11-22", 1, 0), day("2026-11-23", 1, 1)]);
-        tally.forget(at("2026-11-23T12:00:00Z"));
+        tally.accepted(at("2026-11-23T12:00:00Z"));
+        tally.accepted(at("2026-11-23T02:59:59.9Z"));
+        tally.accepted(at("2026-11-23T03:00:00Z"));
+        tally.rejected(at("2026-11-24T02:59:59.9Z"));
+        let day = |day: &str, accepted, rejected| (day.parse().unwrap(), Counts { accepted, rejected });
+        assert_eq!(tally.counts(), [day("2026-11-22", 1, 0), day("2026-11-23", 2, 1)]);
+        tally.forget(at("2026-11-24T02:59:59Z"));
         assert_eq!(tally.counts().len(), 2);
-        tally.forget(at("2026-11-24T00:00:00Z"));
-        assert_eq!(tally.counts(), [day("2026-11-23", 1, 1)]);
+        tally.forget(at("2026-11-24T03:00:00Z"));
+        assert_eq!(tally.counts(), [day("2026-11-23", 2, 1)]);
+    }
+
+    #[test]
+    fn a_day_of_another_length_is_one_day() {
+        let tally = Tally::new(Zone::new("Europe/Lisbon").unwrap());
+        for hour in 0..25 {
+            let begin: Timestamp = "2026-10-24T23:00:00Z".parse().unwrap();
+            tally.accepted(begin + std::time::Duration::from_secs(hour * 3_600));
+        }
+        let counts = Counts { accepted: 25, rejected: 0 };
+        assert_eq!(tally.counts(), [("2026-10-25".parse().unwrap(), counts)]);
     }
 }

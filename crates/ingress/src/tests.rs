@@ -164,7 +164,7 @@ fn setup_with(mood: Mood, config: Config) -> Setup {
     ];
     let broker = Arc::new(Recording { mood, published: Mutex::default() });
     let key = SubjectKey::from_bytes([7; 32]);
-    let ingress = Ingress::new(sources, broker.clone(), Layout::new(""), key, config);
+    let ingress = Ingress::new(sources, broker.clone(), Layout::new(""), key, event::Zone::default(), config);
     Setup { broker, router: ingress.clone().router(), ingress }
 }
 

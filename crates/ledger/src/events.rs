@@ -115,7 +115,7 @@ pub struct Outcome {
     /// When it had its effect.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub handled_at: Option<Timestamp>,
-    /// How often the consumer had tried when it gave up.
+    /// How often the consumer had tried when it gave up, those before it was sent again included.
     pub attempts: Option<i64>,
     /// Why it gave up.
     pub error: Option<String>,

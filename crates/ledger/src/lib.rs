@@ -49,7 +49,7 @@ pub use contents::{Body, Text};
 pub use dead::{DeadFilter, DeadGroup, DeadLetter, DeadRow, dead, dead_groups, show_dead};
 pub use events::{Event, EventFilter, EventRow, Outcome, body, list, show};
 pub use names::{Name, is_on_record, on_record};
-pub use reconcile::{Difference, Reconciliation, SourceBooks, reconcile};
+pub use reconcile::{Difference, Reconciliation, SourceBooks, differences, reconciliation};
 pub use record::consumers;
 pub use rejected::{Rejected, RejectedFilter, RejectedRow, rejected, show_rejected};
 pub use retain::{Retention, retain};
@@ -67,5 +67,6 @@ pub const COMPONENT: Component = Component {
         Migration::portable(2, "resending", include_str!("../migrations/0002_resending.sql")),
         Migration::portable(3, "routed", include_str!("../migrations/0003_routed.sql")),
         Migration::portable(4, "outcome", include_str!("../migrations/0004_outcome.sql")),
+        Migration::portable(5, "reconciliation", include_str!("../migrations/0005_reconciliation.sql")),
     ],
 };

@@ -206,6 +206,15 @@ pub(crate) struct DeadLetters {
     pub(crate) prefix: String,
 }
 
+/// How often the consumer has tried in all: the count of attempts begins anew when a letter is sent again, the history
+/// goes on.
+fn tried(message: &Message) -> i64 {
+    let history: Vec<serde_json::Value> =
+        message.text(header::HISTORY).and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
+    let last = history.last().and_then(|last| last["attempt"].as_i64());
+    last.max(message.long(header::ATTEMPT)).unwrap_or(0)
+}
+
 impl DeadLetters {
     /// Who gave up and why. What the runtime did not give up, the broker did.
     fn verdict(&self, message: &Message) -> (String, String) {
@@ -269,7 +278,7 @@ impl Recorder for DeadLetters {
                 filed.source(),
                 filed.provider(),
                 text(&message.r#type),
-                Value::from(message.long(header::ATTEMPT).unwrap_or(0)),
+                Value::from(tried(message)),
                 text(&error),
                 Value::from(first_failed_at),
                 Value::from(failed_at),
@@ -316,7 +325,14 @@ struct Tallies;
 #[derive(Deserialize)]
 struct Tally {
     ingress: EventId,
+    /// Whose days they are; releases without it counted days of UTC.
+    #[serde(default = "utc")]
+    zone: String,
     counts: Vec<TallyRow>,
+}
+
+fn utc() -> String {
+    event::UTC.to_owned()
 }
 
 #[derive(Deserialize)]
@@ -335,30 +351,36 @@ impl Recorder for Tallies {
             let tally: Tally = serde_json::from_slice(&message.body)
                 .map_err(|error| Failure::Permanent(format!("the message is not a tally: {error}")))?;
             for TallyRow { source, day, accepted, rejected } in tally.counts {
-                let counts =
-                    rows.entry((tally.ingress.to_string(), source.to_string(), day)).or_insert((0, 0));
-                *counts = (accepted.max(counts.0), rejected.max(counts.1));
+                let counts = rows.entry((tally.ingress.to_string(), source.to_string(), day)).or_insert((
+                    0,
+                    0,
+                    String::new(),
+                ));
+                *counts = (accepted.max(counts.0), rejected.max(counts.1), tally.zone.clone());
             }
         }
         let now = event::now();
-        let row =
-            |((ingress, source, day), (accepted, rejected)): (&(String, String, String), &(i64, i64))| {
-                let (accepted, rejected) = (Value::from(*accepted), Value::from(*rejected));
-                vec![
-                    Value::from(ingress),
-                    Value::from(source),
-                    text(day),
-                    accepted,
-                    rejected,
-                    Value::from(now),
-                ]
-            };
+        let row = |((ingress, source, day), (accepted, rejected, zone)): (
+            &(String, String, String),
+            &(i64, i64, String),
+        )| {
+            let (accepted, rejected) = (Value::from(*accepted), Value::from(*rejected));
+            vec![
+                Value::from(ingress),
+                Value::from(source),
+                text(day),
+                text(zone),
+                accepted,
+                rejected,
+                Value::from(now),
+            ]
+        };
         let rows: Vec<_> = rows.iter().map(row).collect();
         insert(
             tx,
-            "tally (ingress, source, day, accepted, rejected, reported_at)",
-            // Counts only grow: an older message changes nothing.
-            "ON CONFLICT (ingress, source, day) DO UPDATE SET accepted = excluded.accepted, \
+            "tally (ingress, source, day, zone, accepted, rejected, reported_at)",
+            // Counts only grow: an older message changes nothing. A ledger of before wrote no zone.
+            "ON CONFLICT (ingress, source, day) DO UPDATE SET zone = excluded.zone, accepted = excluded.accepted, \
              rejected = excluded.rejected, reported_at = excluded.reported_at \
              WHERE excluded.accepted + excluded.rejected > tally.accepted + tally.rejected",
             rows,

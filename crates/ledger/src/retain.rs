@@ -3,17 +3,16 @@
 //! An event that a consumer still owes its effect, and one with an open dead letter, stays until that is done: first it is
 //! handled or discarded, then it is old. The tables of the domains are theirs and stay as they are.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use event::{SourceName, Timestamp};
+use event::{Day, EventId, SourceName, Timestamp, Zone};
 use serde::Deserialize;
-use store::many::{Value, chunks, fetch};
+use store::many::{Value, chunks, fetch, insert};
 use store::{Row, Store, StoreError};
 use tokio::time::{Instant, sleep};
 
 use crate::events::{NOT_DEAD, id_at, none_pending};
-
-const DAY_S: i64 = 24 * 60 * 60;
+use crate::statement::time;
 
 /// How many rows leave in one transaction.
 const STEP: i64 = 256;
@@ -27,41 +26,87 @@ pub struct Retention {
     /// The same for single sources.
     #[serde(skip)]
     pub sources: BTreeMap<SourceName, u32>,
+    /// Whose days they are.
+    #[serde(skip)]
+    pub zone: Zone,
 }
 
 impl Retention {
-    /// Up to when the source's events are old: the beginning of a day (UTC), so that the books of a day are there or gone
-    /// as a whole.
-    fn until(&self, source: &str, now: Timestamp) -> Option<Timestamp> {
+    /// The first day whose events are kept: the books of a day are there or gone as a whole.
+    fn first_kept(&self, source: &str, now: Timestamp) -> Option<Day> {
         let own = self.sources.iter().find(|(name, _)| name.as_str() == source);
         let days = own.map_or(self.keep_days, |(_, days)| *days);
-        let today = now.as_second().div_euclid(DAY_S);
-        (days > 0)
-            .then(|| Timestamp::from_second((today - i64::from(days)) * DAY_S).unwrap_or(Timestamp::MIN))
+        (days > 0).then(|| self.zone.day(now).minus(days))
     }
 }
 
 /// Deletes what is old and settled. Gives the number of events and rejected bodies that are gone. It takes half of the time
 /// at most, so that others write, too.
 pub async fn retain(store: &Store, retention: &Retention, now: Timestamp) -> Result<u64, StoreError> {
-    let mut gone = 0;
-    for source in sources(store, "event").await? {
-        if let Some(until) = retention.until(&source, now) {
-            gone += events(store, &source, until).await?;
-            // The books of days that are gone altogether.
-            let day: String = until.to_string().chars().take(10).collect();
-            let mut tx = store.begin().await?;
-            let text = "DELETE FROM tally WHERE source = $1 AND day < $2".to_owned();
-            fetch(&mut tx, text, [Value::from(&source), day.into()]).await?;
-            tx.commit().await.map_err(StoreError::from)?;
-        }
+    let mut names = BTreeSet::new();
+    for table in ["event", "rejected"] {
+        names.extend(sources(store, table).await?);
     }
-    for source in sources(store, "rejected").await? {
-        if let Some(until) = retention.until(&source, now) {
-            gone += rejected(store, &source, until).await?;
-        }
+    let counted =
+        fetch(&mut *store.read().await?, "SELECT DISTINCT source FROM tally".to_owned(), []).await?;
+    for row in &counted {
+        names.insert(row.try_get(0)?);
+    }
+    let mut gone = 0;
+    for source in names {
+        let Some(first_kept) = retention.first_kept(&source, now) else { continue };
+        let until = retention.zone.bounds(first_kept).start;
+        // First what was counted, then what it counts: in between, and after a kill, nothing seems to be missing.
+        forget_tallies(store, &source, first_kept, &retention.zone).await?;
+        gone += events(store, &source, until).await?;
+        gone += rejected(store, &source, until).await?;
+        tally_rest(store, &source, until, &retention.zone).await?;
     }
     Ok(gone)
+}
+
+/// Deletes what the ingresses counted on days that are gone.
+async fn forget_tallies(store: &Store, source: &str, first_kept: Day, zone: &Zone) -> Result<(), StoreError> {
+    let mut tx = store.begin().await?;
+    // A day of another zone reaches into the next.
+    for (zones, before) in [("zone = $2", first_kept), ("zone <> $2", first_kept.minus(1))] {
+        let text = format!("DELETE FROM tally WHERE source = $1 AND {zones} AND day < $3");
+        fetch(&mut tx, text, [source.into(), zone.name().into(), Value::from(&before)]).await?;
+    }
+    Ok(tx.commit().await?)
+}
+
+/// Counts what is left of days that are gone otherwise, because it is still owed or dead, in the place of what the
+/// ingresses counted: so the books of such a day balance.
+async fn tally_rest(store: &Store, source: &str, until: Timestamp, zone: &Zone) -> Result<(), StoreError> {
+    let mut days: BTreeMap<Day, i64> = BTreeMap::new();
+    let mut last = String::new();
+    loop {
+        // A replay is counted nowhere, and neither is an event that came from a rejected body.
+        let text = "SELECT e.id, e.received_at FROM event e WHERE e.source = $1 AND e.id > $2 AND e.id < $3 \
+                    AND e.replay_of IS NULL AND NOT EXISTS (SELECT 1 FROM rejected r WHERE r.id = e.id) \
+                    ORDER BY e.id LIMIT $4";
+        let values = [source.into(), (&last).into(), id_at(until, 0).into(), STEP.into()];
+        let rows = fetch(&mut *store.read().await?, text.to_owned(), values).await?;
+        for row in &rows {
+            let received_at = time(row, "received_at")?;
+            if received_at < until {
+                *days.entry(zone.day(received_at)).or_default() += 1;
+            }
+        }
+        match rows.last() {
+            Some(row) => last = row.try_get(0)?,
+            None => break,
+        }
+    }
+    let row = |(day, count): (Day, i64)| {
+        let (of, day, none) = (Value::from(&EventId::generate()), Value::from(&day), Value::from(0));
+        vec![of, source.into(), day, zone.name().into(), count.into(), none, event::now().into()]
+    };
+    let mut tx = store.begin().await?;
+    let into = "tally (ingress, source, day, zone, accepted, rejected, reported_at)";
+    insert(&mut tx, into, "", days.into_iter().map(row).collect()).await?;
+    Ok(tx.commit().await?)
 }
 
 /// The sources that a table has rows of, found in its index by one step each.
@@ -124,5 +169,95 @@ async fn delete(
         gone += ids.len() as u64;
         last.clone_from(greatest);
         sleep(begun.elapsed()).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use event::Event;
+    use store::sql;
+
+    use super::*;
+    use crate::reconcile::tests::{aged, read_in};
+    use crate::tests::{die, fresh, handle, invoice, receive};
+
+    const TEN_DAYS_S: i64 = 10 * 24 * 60 * 60;
+
+    async fn run(store: &Store, text: String) {
+        let mut tx = store.begin().await.unwrap();
+        sql::assembled(text).execute(&mut *tx).await.unwrap();
+        tx.commit().await.unwrap();
+    }
+
+    async fn counted(store: &Store, source: &str, day: Day, accepted: i64, rejected: i64) {
+        let text = format!(
+            "INSERT INTO tally (ingress, source, day, zone, accepted, rejected, reported_at) VALUES \
+             ('i', '{source}', '{day}', 'America/Sao_Paulo', {accepted}, {rejected}, 0)"
+        );
+        run(store, text).await;
+    }
+
+    #[tokio::test]
+    async fn an_old_day_with_an_open_dead_letter_or_a_pending_event_keeps_just_these_and_balances() {
+        let (store, _folder) = fresh().await;
+        let retention = Retention { keep_days: 7, ..Retention::default() };
+        // All at one time, and so on one day.
+        let first = aged(invoice(), TEN_DAYS_S);
+        let events: Vec<Event> =
+            (0..5).map(|_| Event { time: first.time, ..aged(invoice(), TEN_DAYS_S) }).collect();
+        receive(&store, &events).await;
+        let day = retention.zone.day(first.time);
+        counted(&store, "go-1", day, 5, 0).await;
+        die(&store, &events[0], "invoices").await;
+        for event in &events {
+            handle(&store, event, "receivables").await;
+        }
+        for event in &events[2..] {
+            handle(&store, event, "invoices").await;
+        }
+        let books = async || {
+            // What is pending is in its queue.
+            let (books, differences) =
+                read_in(&store, &retention.zone, &day.to_string(), &["invoices"]).await;
+            assert_eq!(differences, []);
+            books
+                .sources
+                .into_iter()
+                .map(|books| (books.counted_accepted, books.received))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(books().await, [(5, 5)]);
+        for _ in 0..2 {
+            retain(&store, &retention, event::now()).await.unwrap();
+            assert_eq!(books().await, [(2, 2)]);
+        }
+        handle(&store, &events[0], "invoices").await;
+        handle(&store, &events[1], "invoices").await;
+        assert_eq!(retain(&store, &retention, event::now()).await.unwrap(), 2);
+        assert_eq!(books().await, []);
+    }
+
+    #[tokio::test]
+    async fn rejected_bodies_leave_with_what_was_counted_of_them() {
+        let (store, _folder) = fresh().await;
+        let retention = Retention { keep_days: 7, ..Retention::default() };
+        for (name, seconds) in [("old", TEN_DAYS_S), ("new", 0)] {
+            let body = aged(invoice(), seconds);
+            let (day, id) = (retention.zone.day(body.time), body.id);
+            counted(&store, name, day, 0, 1).await;
+            let at = body.time.as_microsecond();
+            let text = format!(
+                "INSERT INTO rejected (id, source, provider, received_at, cause, content_type, size, headers, body) \
+                 VALUES ('{id}', '{name}', 'p', {at}, '', '', 0, '{{}}', '')"
+            );
+            run(&store, text).await;
+        }
+        assert_eq!(retain(&store, &retention, event::now()).await.unwrap(), 1);
+        let left = async |table: &str| {
+            let text = format!("SELECT source FROM {table}");
+            let rows = fetch(&mut store.read().await.unwrap(), text, []).await.unwrap();
+            rows.iter().map(|row| row.get(0)).collect::<Vec<String>>()
+        };
+        assert_eq!((left("rejected").await, left("tally").await), (vec!["new".into()], vec!["new".into()]));
     }
 }

@@ -47,6 +47,12 @@ pub(crate) fn time(row: &AnyRow, column: &str) -> Result<Timestamp, StoreError> 
         .map_err(|error| DriverError::ColumnDecode { index: column.to_owned(), source: error.into() }.into())
 }
 
+/// A column of microseconds that may be empty.
+pub(crate) fn optional_time(row: &AnyRow, column: &str) -> Result<Option<Timestamp>, StoreError> {
+    let microseconds: Option<i64> = row.try_get(column)?;
+    microseconds.map(|_| time(row, column)).transpose()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -4,8 +4,7 @@ use std::collections::HashSet;
 
 use async_trait::async_trait;
 use consumer::{Failure, Handler};
-use event::Event;
-use jiff::tz::TimeZone;
+use event::{Event, Zone};
 use providers::gestao_online::{self, Notification};
 use providers::recuperador::{self, Agreement, Situacao};
 use store::Tx;
@@ -15,7 +14,10 @@ use crate::sql::{self, Notice, OrderFact, Snapshot};
 use crate::{AgreementState, State};
 
 /// Books agreements and orders.
-pub(crate) struct Receivables;
+pub(crate) struct Receivables {
+    /// Whose day an order is paid on.
+    pub(crate) zone: Zone,
+}
 
 #[async_trait]
 impl Handler for Receivables {
@@ -24,7 +26,7 @@ impl Handler for Receivables {
         for event in events {
             match event.source.provider.as_str() {
                 recuperador::NAME => snapshots.push(snapshot(event)?),
-                gestao_online::NAME => notices.push(notice(event)?),
+                gestao_online::NAME => notices.push(notice(event, &self.zone)?),
                 provider => {
                     return Err(Failure::Permanent(format!(
                         "receivables: no contract with provider {provider}"
@@ -100,7 +102,7 @@ async fn agreements(snapshots: &[Snapshot<'_>], tx: &mut Tx) -> Result<(), Failu
 }
 
 /// Each topic says one thing about the order; whichever comes first makes the row.
-fn notice(event: &Event) -> Result<Notice<'_>, Failure> {
+fn notice<'a>(event: &'a Event, zone: &Zone) -> Result<Notice<'a>, Failure> {
     let order = parse::<Notification>(event)?.data;
     let key = order.key().map_err(|broken| Failure::Permanent(broken.to_string()))?.as_str().to_owned();
     let status = order.status.as_ref().map(|status| status.as_str().to_owned());
@@ -109,7 +111,7 @@ fn notice(event: &Event) -> Result<Notice<'_>, Failure> {
         // must not open what is paid.
         "ORDER_CREATED" => OrderFact::Known,
         "FINANCIAL_PAYMENT_DISCHARGE" => {
-            OrderFact::State(State::Paid, Some(event.time.to_zoned(TimeZone::UTC).date().to_string()))
+            OrderFact::State(State::Paid, Some(zone.day(event.time).to_string()))
         }
         "ORDER_CANCEL" => OrderFact::State(State::Canceled, None),
         "FINANCIAL_PAYMENT_STATUS" if status.is_some() => OrderFact::Status,

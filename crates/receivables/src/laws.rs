@@ -1,11 +1,20 @@
 //! What the books hold after which webhooks: written once, run on each database.
 
+use std::sync::Arc;
+
+use consumer::Handler;
 use consumer::laws::{Fact, events, handle, in_every_order};
+use event::Zone;
 use providers::{gestao_online, recuperador};
 use serde_json::{Value, json};
 use store::{Page, Store, sql};
 
-use crate::{AgreementFilter, Filter, Kind, State, handler, list, list_agreements};
+use crate::{AgreementFilter, Filter, Kind, State, list, list_agreements};
+
+/// The handler with the days of the default zone.
+fn handler() -> Arc<dyn Handler> {
+    crate::handler(&Zone::default())
+}
 
 /// A fact of recuperador's with the given body.
 fn agreement<'a>(topic: &'a str, data: &'a str) -> Fact<'a> {
@@ -220,13 +229,20 @@ pub async fn the_newest_payment_status_stays(store: &Store) {
 
 /// A payment told again later keeps the day on which it was told first.
 pub async fn a_payment_told_again_keeps_its_day(store: &Store) {
-    let received = events("days", &[documented("FINANCIAL_PAYMENT_DISCHARGE"); 2]);
-    let mut next_day = received[1].clone();
-    next_day.time = "2026-11-23T00:00:00Z".parse().expect("a time");
-    for order in [[&received[0], &next_day], [&next_day, &received[0]]] {
+    let mut received = events("days", &[documented("FINANCIAL_PAYMENT_DISCHARGE"); 2]);
+    // A day in Brazil ends three hours after that of UTC.
+    received[0].time = "2026-11-23T02:59:59Z".parse().expect("a time");
+    received[1].time = "2026-11-23T03:00:00Z".parse().expect("a time");
+    let [first, next_day] = received.as_slice() else { panic!("two events") };
+    for order in [[first, next_day], [next_day, first]] {
         handle(store, &*handler(), order).await.expect("handled");
         assert_eq!(receivables(store, "days").await[0]["paid_date"], "2026-11-22");
     }
+    let alone = std::slice::from_ref(next_day);
+    let elsewhere = events("elsewhere", &[documented("FINANCIAL_PAYMENT_DISCHARGE")]);
+    let elsewhere = event::Event { time: alone[0].time, ..elsewhere[0].clone() };
+    handle(store, &*handler(), [&elsewhere]).await.expect("handled");
+    assert_eq!(receivables(store, "elsewhere").await[0]["paid_date"], "2026-11-23");
 }
 
 /// A body that breaks its contract is refused for good, with the path, and leaves nothing behind.

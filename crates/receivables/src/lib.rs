@@ -58,7 +58,7 @@ pub const COMPONENT: Component = Component {
     }],
 };
 
-/// Books events.
-pub fn handler() -> Arc<dyn consumer::Handler> {
-    Arc::new(handler::Receivables)
+/// Books events. Where a provider does not tell the day of a payment, it is that of receipt in `zone`.
+pub fn handler(zone: &event::Zone) -> Arc<dyn consumer::Handler> {
+    Arc::new(handler::Receivables { zone: zone.clone() })
 }

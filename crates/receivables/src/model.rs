@@ -84,7 +84,7 @@ pub struct Receivable {
     pub due_date: Option<String>,
     /// The amount in centavos. Nothing is known of an order's.
     pub amount_centavos: Option<i64>,
-    /// The day of the payment, `YYYY-MM-DD`. For an order the provider does not tell it: it is the day (UTC) on which
+    /// The day of the payment, `YYYY-MM-DD`. For an order the provider does not tell it: it is the day on which
     /// the first notice of the payment came, and stays when a paid order is cancelled.
     pub paid_date: Option<String>,
     /// Whether it is owed.

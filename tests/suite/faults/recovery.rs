@@ -137,7 +137,7 @@ async fn faults_a_replay_keeps_its_rate_survives_its_console_and_can_be_cancelle
     let posted = load.end().await?;
     books.account(&posted).await?;
 
-    let day = event::now().to_string()[..10].to_owned();
+    let day = event::Zone::default().day(event::now()).to_string();
     let job = |product: &Product| -> Result<Value> {
         let mut jobs = product.json(&["jobs", "list", "--limit", "1"])?;
         jobs.pop().context("a job")

@@ -11,6 +11,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value;
 
 use super::lists::print_json;
+use super::reconcile;
 use crate::api::Api;
 use crate::args::{JobList, JobRef, Show};
 use crate::config::Config;
@@ -48,7 +49,7 @@ pub async fn list(list: JobList, config: &Config) -> Result<()> {
         return Ok(());
     }
     if rows.is_empty() {
-        report::line("No jobs: nothing was asked to be sent again or discarded.");
+        report::line("No jobs: nothing was asked to be sent again, discarded or reconciled.");
         return Ok(());
     }
     for row in &mut rows {
@@ -135,6 +136,9 @@ pub async fn cancel(JobRef { id, api }: JobRef, config: &Config) -> Result<()> {
 pub async fn watch(JobRef { id, api }: JobRef, config: &Config) -> Result<ExitCode> {
     let api = Api::new(&api, config)?;
     let job = find(&api, &id).await?;
+    if job["action"] == "reconcile" {
+        return reconcile::follow(&api, job, 50, false).await;
+    }
     follow(&api, vec![job]).await
 }
 
@@ -160,7 +164,7 @@ pub async fn follow(api: &Api, jobs: Vec<Value>) -> Result<ExitCode> {
 }
 
 /// The job once it has ended; `None` when interrupted. What it waits for is told as it happens.
-async fn to_its_end(
+pub async fn to_its_end(
     api: &Api,
     mut job: Value,
     mut interrupted: Pin<&mut impl Future>,

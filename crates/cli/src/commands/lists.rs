@@ -192,20 +192,20 @@ pub async fn list(view: &View, list: List, config: &Config) -> Result<()> {
 /// Prints the list of events.
 pub async fn events(list: EventList, config: &Config) -> Result<()> {
     let EventList { filter, list: mut rest } = list;
-    rest.filters.extend(fields(&filter));
+    rest.filters.extend(fields(&filter, config));
     self::list(&EVENTS, rest, config).await
 }
 
 /// The filter as the list's parameters.
-pub fn fields(filter: &EventFilters) -> Vec<(String, String)> {
+pub fn fields(filter: &EventFilters, config: &Config) -> Vec<(String, String)> {
     let EventFilters { provider, topic, state, subject, from, to } = filter;
     let given = [
         ("provider", provider.clone()),
         ("topic", topic.clone()),
         ("state", state.clone()),
         ("subject", subject.clone()),
-        ("from", from.map(|time| time.to_string())),
-        ("to", to.map(|time| time.to_string())),
+        ("from", from.map(|moment| moment.time(&config.zone).to_string())),
+        ("to", to.map(|moment| moment.time(&config.zone).to_string())),
     ];
     given.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
 }

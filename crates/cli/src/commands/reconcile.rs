@@ -2,14 +2,16 @@
 
 use std::process::ExitCode;
 
+use anyhow::{Result, bail};
+use serde_json::{Value, json};
+
 use super::lists::print_json;
+use super::{jobs, resend};
 use crate::api::Api;
 use crate::args::Reconcile;
 use crate::config::Config;
 use crate::report;
 use crate::table::{self, Column, Form, column};
-use anyhow::Result;
-use event::Timestamp;
 
 const SOURCES: [Column; 12] = [
     column("Source", "source", Form::Text),
@@ -26,6 +28,14 @@ const SOURCES: [Column; 12] = [
     column("Replayed", "replayed", Form::Number),
 ];
 
+/// What was sent again.
+const SENT: [Column; 4] = [
+    column("Sent again", "sent_at", Form::Time),
+    column("Source", "source", Form::Text),
+    column("Consumer", "consumer", Form::Text),
+    column("Event", "event_id", Form::Id),
+];
+
 const DIFFERENCES: [Column; 5] = [
     column("Difference", "kind", Form::Text),
     column("Source", "source", Form::Text),
@@ -34,26 +44,55 @@ const DIFFERENCES: [Column; 5] = [
     column("Event", "event_id", Form::Id),
 ];
 
-/// Prints the books. Status 1 if they do not balance.
-pub async fn run(Reconcile { day, output }: Reconcile, config: &Config) -> Result<ExitCode> {
-    let of = |time: Timestamp| time.to_string().chars().take(10).collect::<String>();
-    let day = match day.as_str() {
-        "today" => of(event::now()),
-        "yesterday" => of(event::now() - std::time::Duration::from_secs(24 * 60 * 60)),
-        day => day.to_owned(),
-    };
+/// Asks for a reconciliation, follows it to its end and prints the books. Status 1 if they do not balance.
+pub async fn run(Reconcile { day, limit, output }: Reconcile, config: &Config) -> Result<ExitCode> {
     let api = Api::new(&output.api, config)?;
-    let books = api.get("reconciliation", &[("day".to_owned(), day.clone())]).await?;
-    let is_balanced = books["balanced"] == true;
-    let status = if is_balanced { ExitCode::SUCCESS } else { ExitCode::FAILURE };
-    if output.json {
-        print_json(&books);
-        return Ok(status);
+    let asked = json!({
+        "action": "reconcile", "what": "events", "filter": { "day": day }, "requested_by": resend::who(),
+    });
+    let job = api.post("jobs", &asked).await?;
+    follow(&api, job, limit, output.json).await
+}
+
+/// Follows a reconciliation to its end and prints the books, with so many differences at most.
+pub async fn follow(api: &Api, job: Value, limit: u32, as_json: bool) -> Result<ExitCode> {
+    let interrupted = std::pin::pin!(tokio::signal::ctrl_c());
+    let Some(job) = jobs::to_its_end(api, job, interrupted).await? else { return Ok(ExitCode::FAILURE) };
+    let text = |name: &str| job[name].as_str().unwrap_or_default();
+    if text("state") != "done" {
+        bail!(
+            "the reconciliation is {}: {} events were gone through. {}",
+            text("state"),
+            job["progress"],
+            text("trouble")
+        );
     }
-    let rows = |name: &str| books[name].as_array().cloned().unwrap_or_default();
-    let (sources, differences) = (rows("sources"), rows("differences"));
+    let mut books = api.get(&format!("jobs/{}/reconciliation", text("id")), &[]).await?;
+    let (found, has_more) = api.newest(&format!("jobs/{}/differences", text("id")), &[], limit).await?;
+    let status = if books["balanced"] == true { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    if as_json {
+        books["job"] = job["id"].clone();
+        books["difference_count"] = books["differences"].take();
+        books["differences"] = found.into();
+        print_json(&books);
+    } else {
+        print(&books, found);
+        if has_more {
+            report::line("Only the first of them are shown; --limit shows more.");
+        }
+    }
+    Ok(status)
+}
+
+fn print(books: &Value, found: Vec<Value>) {
+    let day = format!(
+        "{} ({})",
+        books["day"].as_str().unwrap_or_default(),
+        books["zone"].as_str().unwrap_or_default()
+    );
+    let sources = books["sources"].as_array().cloned().unwrap_or_default();
     if sources.is_empty() {
-        report::line(format!("Nothing came in on {day} (UTC)."));
+        report::line(format!("Nothing came in on {day}."));
     } else {
         report::print(&table::of_rows(&SOURCES, &sources));
     }
@@ -68,37 +107,46 @@ pub async fn run(Reconcile { day, output }: Reconcile, config: &Config) -> Resul
     }
     let sum = |name: &str| sources.iter().filter_map(|source| source[name].as_i64()).sum::<i64>();
     let uncounted = sum("received") - sum("rejected_resent") - sum("counted_accepted");
+    let is_balanced = books["balanced"] == true;
     if is_balanced && uncounted > 0 {
         report::line(format!(
             "\n{uncounted} received and not counted yet: an ingress tells its counts every few seconds, and one that was \
              killed took its last ones with it."
         ));
     }
-    if differences.is_empty() {
+    let (sent, open): (Vec<_>, Vec<_>) = found.into_iter().partition(|row| !row["sent_at"].is_null());
+    if !sent.is_empty() {
         report::line(format!(
-            "\nThe books of {day} (UTC) balance: received = handled + routed + pending + dead + unrouted + discarded + duplicate."
+            "\n{}, in no queue: sent again to the consumer that owes the effect, under the same id.",
+            counted(&books["sent"], "event was pending", "events were pending")
+        ));
+        report::print(&table::of_rows(&SENT, &sent));
+    }
+    if is_balanced {
+        report::line(format!(
+            "\nThe books of {day} balance: received = handled + routed + pending + dead + unrouted + discarded + duplicate."
         ));
     } else {
-        report::print(&format!("\n{}", table::of_rows(&DIFFERENCES, &differences)));
-        let count = match differences.len() {
-            1 => "1 difference".to_owned(),
-            count => format!("{count} differences"),
-        };
-        report::line(format!("\nThe books of {day} (UTC) do not balance: {count}."));
+        report::print(&format!("\n{}", table::of_rows(&DIFFERENCES, &open)));
+        let count = counted(&books["differences"], "difference", "differences");
+        report::line(format!("\nThe books of {day} do not balance: {count}."));
     }
-    Ok(status)
+}
+
+fn counted(count: &Value, one: &str, many: &str) -> String {
+    format!("{count} {}", if *count == 1 { one } else { many })
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::Value;
-
     use super::*;
 
     #[test]
     fn every_column_is_a_field_of_the_api() {
         let document: Value = serde_json::from_str(&console::openapi()).unwrap();
-        for (schema, columns) in [("SourceBooks", &SOURCES[..]), ("Difference", &DIFFERENCES[..])] {
+        for (schema, columns) in
+            [("SourceBooks", &SOURCES[..]), ("Difference", &DIFFERENCES[..]), ("Difference", &SENT[..])]
+        {
             for column in columns {
                 let field = &document["components"]["schemas"][schema]["properties"][column.field];
                 assert!(field.is_object(), "{schema}.{}", column.field);

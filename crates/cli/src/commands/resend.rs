@@ -20,7 +20,7 @@ const ASKED_BEYOND: i64 = 1_000;
 /// `malote events replay`
 pub async fn replay(replay: Replay, config: &Config) -> Result<ExitCode> {
     let Replay { ids, source, filter, everything, to_consumer, all: _, again, job } = replay;
-    let choice = Choice { ids, filters: fields(&filter), source, everything };
+    let choice = Choice { ids, filters: fields(&filter, config), source, everything };
     let asked = json!({ "action": "replay", "to_consumer": to_consumer, "again": again });
     run(&EVENTS, choice, asked, job, config).await
 }
@@ -169,10 +169,15 @@ fn agreed(question: &str) -> Result<bool> {
 }
 
 /// Who asks, as far as the machine knows: `user@host`.
-fn who() -> String {
+pub fn who() -> String {
     let variable = |name| std::env::var(name).ok().filter(|text| !text.is_empty());
-    let user = variable("USER").or_else(|| variable("LOGNAME")).unwrap_or_else(|| "somebody".to_owned());
-    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let user = variable("USER").or_else(|| variable("LOGNAME"));
+    asker(user, &rustix::system::uname().nodename().to_string_lossy())
+}
+
+/// As much of it as a job keeps.
+fn asker(user: Option<String>, host: &str) -> String {
+    let user = user.unwrap_or_else(|| "somebody".to_owned());
     format!("{user}@{host}").chars().take(200).collect()
 }
 
@@ -207,6 +212,8 @@ mod tests {
 
     #[test]
     fn whoever_asks_has_a_name() {
-        assert!(who().contains('@'));
+        assert_eq!(asker(Some("maria".to_owned()), "loja-1"), "maria@loja-1");
+        assert_eq!(asker(None, "loja-1"), "somebody@loja-1");
+        assert_eq!(asker(Some("ã".repeat(300)), "h").chars().count(), 200);
     }
 }

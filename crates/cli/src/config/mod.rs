@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use broker_rabbitmq::AmqpUrl;
-use event::{ProviderName, SourceName};
+use event::{ProviderName, SourceName, Zone};
 use providers::auth::{Auth, Secret};
 use providers::{Duplicates, Provider, SubjectKey, generic};
 use serde::Deserialize;
@@ -29,6 +29,8 @@ pub const DEFAULT: &str = include_str!("default.toml");
 pub struct Config {
     /// `[data]`
     pub data: Data,
+    /// `time.zone`
+    pub zone: Zone,
     /// `[broker]`
     pub broker: Broker,
     /// `[store]`
@@ -65,6 +67,14 @@ pub struct Config {
 pub struct Data {
     /// The data directory.
     pub dir: PathBuf,
+}
+
+/// Whose days count.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Time {
+    /// The time zone.
+    pub zone: Zone,
 }
 
 /// Which broker, and under which names.
@@ -249,6 +259,7 @@ pub struct SpoolSection {
 #[derive(Debug)]
 pub(crate) struct Sections {
     data: Data,
+    time: Time,
     broker: Broker,
     store: store::Config,
     ingress: IngressSection,

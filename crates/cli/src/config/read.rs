@@ -106,8 +106,9 @@ fn source_name<'a>(tree: &'a Value, path: &str) -> Option<&'a str> {
     tree["sources"].get(index.parse::<usize>().ok()?)?["name"].as_str().filter(|_| !is_name)
 }
 
-const TABLES: [&str; 12] = [
+const TABLES: [&str; 13] = [
     "data",
+    "time",
     "broker",
     "store",
     "ingress",
@@ -145,7 +146,8 @@ fn sections(tree: &Value, default: &Value, gathered: &mut Gathered) -> Option<Se
         };
     }
     // All are read before any `?` ends the search.
-    let (data, broker, store) = (table!("data"), table!("broker"), table!("store"));
+    let (data, time) = (table!("data"), table!("time"));
+    let (broker, store) = (table!("broker"), table!("store"));
     let (ingress, console, operations) = (table!("ingress"), table!("console"), table!("operations"));
     let (consumer, ledger) = (table!("consumer"), table!("ledger"));
     let (log, telemetry) = (table!("log"), table!("telemetry"));
@@ -153,6 +155,7 @@ fn sections(tree: &Value, default: &Value, gathered: &mut Gathered) -> Option<Se
     let sources = list(tree, "sources", gathered);
     Some(Sections {
         data: data?,
+        time: time?,
         broker: broker?,
         store: store?,
         ingress: ingress?,
@@ -190,7 +193,7 @@ fn list<T: serde::de::DeserializeOwned>(
 
 /// What no single value shows.
 fn checked(sections: Sections, gathered: &mut Gathered) -> Config {
-    let Sections { data, broker, store, ingress, console, operations, consumer, .. } = sections;
+    let Sections { data, time, broker, store, ingress, console, operations, consumer, .. } = sections;
     let Sections { ledger: mut retention, log, telemetry, .. } = sections;
     let mut providers = Provider::builtin();
     for (index, generic) in &sections.providers {
@@ -352,8 +355,10 @@ fn checked(sections: Sections, gathered: &mut Gathered) -> Config {
     let sources: Vec<_> = sections.sources.into_iter().map(|(_, source)| source).collect();
     retention.sources =
         sources.iter().filter_map(|source| Some((source.name.clone(), source.keep_days?))).collect();
+    retention.zone = time.zone.clone();
     Config {
         data,
+        zone: time.zone,
         broker,
         store,
         ingress,

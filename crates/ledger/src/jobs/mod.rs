@@ -1,5 +1,5 @@
 //! Jobs: what an operator asks to be done to many recorded rows. Replay events; retry or discard dead letters, rejected
-//! bodies and unrouted events.
+//! bodies and unrouted events; reconcile a day.
 //!
 //! ```text
 //! ask ──▶ job (counted) ──▶ runner: choose the next rows ▸ publish, confirmed ▸ commit marks and progress ──▶ done
@@ -12,6 +12,7 @@
 //! its own, and every consumer acts once more. Nothing is promised about order among what is sent.
 
 mod outcome;
+mod reconciling;
 mod resend;
 mod runner;
 mod selection;
@@ -21,7 +22,7 @@ mod tests;
 
 use std::sync::Arc;
 
-use event::{Event, EventId, Timestamp};
+use event::{Day, Event, EventId, Timestamp, Zone};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use store::StoreError;
@@ -45,6 +46,8 @@ pub enum Action {
     Retry,
     /// What is open is let be.
     Discard,
+    /// The two sides of a day's books are compared; `filter` is `{"day": "2026-11-24"}`, `today` or `yesterday`.
+    Reconcile,
 }
 
 /// What it is done to.
@@ -135,7 +138,8 @@ pub struct Job {
     pub requested_at: Timestamp,
     /// Where it is.
     pub state: JobState,
-    /// How many rows fitted when it was made.
+    /// How many rows fitted when it was made; of a reconciliation, how many events the ingresses counted, or that many
+    /// as it went through.
     pub total: i64,
     /// How many it has gone through.
     pub progress: i64,
@@ -154,7 +158,19 @@ pub struct Job {
     resume_after: String,
 }
 
+/// The filter of a reconciliation.
+#[derive(Deserialize)]
+struct OfDay {
+    day: Option<String>,
+}
+
 impl Job {
+    /// Of a reconciliation.
+    fn day(&self) -> Day {
+        let day = self.filter["day"].as_str().map(str::parse);
+        day.and_then(Result::ok).expect("a reconciliation is made with a day")
+    }
+
     fn id(&self) -> EventId {
         self.id.parse().expect("the table holds the ids it was given")
     }
@@ -179,11 +195,12 @@ impl NewJob {
     pub fn check(&self, consumers: &[&str]) -> Result<(), JobError> {
         let wrong = |text: String| Err(JobError::Unfit(text));
         match (self.action, self.what) {
-            (Action::Replay, What::Events)
+            (Action::Replay | Action::Reconcile, What::Events)
             | (Action::Retry | Action::Discard, What::Dead | What::Rejected | What::Unrouted) => {}
             (Action::Replay, _) => {
                 return wrong("what: only events are replayed; retry takes the others".into());
             }
+            (Action::Reconcile, _) => return wrong("what: events are reconciled".into()),
             (Action::Retry | Action::Discard, What::Events) => {
                 return wrong("what: expected dead, rejected or unrouted; events are replayed".into());
             }
@@ -199,14 +216,17 @@ impl NewJob {
                 consumers.join(", ")
             ));
         }
+        if self.action == Action::Reconcile && self.rate.is_some() {
+            return wrong("rate: goes with what is sent or discarded only".into());
+        }
         if self.rate == Some(0) {
             return wrong("rate: expected a number of at least 1, of rows per second".into());
         }
         let reason = self.reason.as_deref().map_or("", str::trim);
         match (self.action, reason.is_empty()) {
             (Action::Discard, true) => return wrong("reason: say why the rows are discarded".into()),
-            (Action::Replay | Action::Retry, false) => return wrong("reason: goes with discard only".into()),
-            (Action::Discard, false) | (Action::Replay | Action::Retry, true) => {}
+            (Action::Discard, false) | (_, true) => {}
+            (_, false) => return wrong("reason: goes with discard only".into()),
         }
         for (name, text) in [("requested_by", self.requested_by.as_str()), ("reason", reason)] {
             if text.chars().count() > TEXT_LIMIT_CHARS || text.contains('\0') {
@@ -216,6 +236,24 @@ impl NewJob {
         if self.requested_by.trim().is_empty() {
             return wrong("requested_by: say who asks".into());
         }
-        selection::Selection::new(self.what, &self.filter).map(drop)
+        match self.action {
+            Action::Reconcile => self.day(&Zone::default()).map(drop),
+            Action::Replay | Action::Retry | Action::Discard => {
+                selection::Selection::new(self.what, &self.filter).map(drop)
+            }
+        }
+    }
+
+    /// The day that is reconciled: today without one.
+    fn day(&self, zone: &Zone) -> Result<Day, JobError> {
+        let OfDay { day } = selection::filter(&self.filter, &["day"])?;
+        let today = zone.day(event::now());
+        match day.as_deref() {
+            None | Some("today") => Ok(today),
+            Some("yesterday") => Ok(today.minus(1)),
+            Some(day) => day
+                .parse()
+                .map_err(|error| JobError::Unfit(format!("filter.day: {error}; or today, or yesterday"))),
+        }
     }
 }

@@ -6,9 +6,9 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use broker::{DynBroker, Layout, PublishError};
+use broker::{BrokerError, DynBroker, Layout, PublishError};
 use consumer::Subscription;
-use event::{Chain, EventId, Timestamp};
+use event::{Chain, EventId, Timestamp, Zone};
 use futures_util::future::join_all;
 use store::{Row, Store, StoreError, Tx};
 use tokio::time::{Instant, sleep, sleep_until};
@@ -17,6 +17,7 @@ use tracing::{info, warn};
 
 use super::resend::{self, Outgoing};
 use super::selection::{Letter, Marked, Recorded, RejectedBody, Rows, Selection};
+use super::table::Lane;
 use super::{Action, Job, Reread, table};
 use store::many::{Value, fetch, insert};
 
@@ -27,7 +28,7 @@ const BATCH: u32 = 100;
 const IDLE: Duration = Duration::from_millis(500);
 
 /// How long a job is its console's, from its last batch on.
-const LEASE: Duration = Duration::from_secs(15);
+pub(super) const LEASE: Duration = Duration::from_secs(15);
 
 /// The pauses while broker or database are away: doubles.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
@@ -41,6 +42,8 @@ pub struct Runner {
     pub layout: Layout,
     /// Where the jobs and the record are.
     pub store: Store,
+    /// Whose days are reconciled.
+    pub zone: Zone,
     /// What all our consumers read.
     pub subscriptions: Vec<Subscription>,
     /// Reads a rejected body once more.
@@ -48,8 +51,9 @@ pub struct Runner {
 }
 
 /// Why a step came to nothing.
-enum Trouble {
+pub(super) enum Trouble {
     Broker(PublishError),
+    Queues(BrokerError),
     Store(StoreError),
 }
 
@@ -63,13 +67,14 @@ impl std::fmt::Display for Trouble {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Broker(error) => write!(f, "the broker does not take what is sent: {}", Chain(error)),
+            Self::Queues(error) => write!(f, "the queues cannot be looked at: {}", Chain(error)),
             Self::Store(error) => Chain(error).fmt(f),
         }
     }
 }
 
 /// How a step ends.
-enum Step {
+pub(super) enum Step {
     /// So many rows were gone through, and there may be more.
     Went(u32),
     /// There are no more rows, the job was cancelled, or another console has it.
@@ -119,15 +124,19 @@ struct Plan {
 impl Runner {
     /// Works until `stop` is cancelled; what is under way goes on at the next start.
     pub async fn run(self, stop: CancellationToken) {
+        tokio::join!(self.work_on(Lane::Sending, &stop), self.work_on(Lane::Reconciling, &stop));
+    }
+
+    async fn work_on(&self, lane: Lane, stop: &CancellationToken) {
         let worker = EventId::generate().to_string();
         let mut pause = FIRST_PAUSE;
         while !stop.is_cancelled() {
             let now = event::now();
-            match table::take(&self.store, &worker, now, now + LEASE).await {
+            match table::take(&self.store, lane, &worker, now, now + LEASE).await {
                 Ok(Some(job)) => {
                     pause = FIRST_PAUSE;
                     info!(job = job.id, "works on a job");
-                    self.work(job, &worker, &stop).await;
+                    self.work(job, &worker, stop).await;
                 }
                 Ok(None) => {
                     stop.run_until_cancelled(sleep(IDLE)).await;
@@ -143,7 +152,8 @@ impl Runner {
 
     async fn work(&self, mut job: Job, worker: &str, stop: &CancellationToken) {
         let selection = match Selection::new(job.what, &job.filter) {
-            Ok(selection) => selection,
+            _ if job.action == Action::Reconcile => None,
+            Ok(selection) => Some(selection),
             Err(error) => {
                 let ended = self.end(&job, worker, "failed", &error.to_string()).await;
                 return ended.unwrap_or_else(|error| warn!("jobs wait: {}", Chain(&error)));
@@ -153,7 +163,11 @@ impl Runner {
         let mut pause = FIRST_PAUSE;
         let mut due = Instant::now();
         while !stop.is_cancelled() {
-            match self.step(&mut job, &selection, limit, worker).await {
+            let stepped = match &selection {
+                Some(selection) => self.step(&mut job, selection, limit, worker).await,
+                None => self.reconcile(&mut job, worker).await,
+            };
+            match stepped {
                 Ok(Step::Ended) => return,
                 Ok(Step::Went(rows)) => {
                     pause = FIRST_PAUSE;
@@ -212,15 +226,18 @@ impl Runner {
             Rows::Letters(rows) => rows.iter().for_each(|row| self.plan_letter(row, job, &mut plan)),
             Rows::Rejected(rows) => rows.iter().for_each(|row| self.plan_rejected(row, job, &mut plan)),
         }
-        let publish = |Outgoing { exchange, routing_key, message }: Outgoing| async move {
-            self.broker.publish(&exchange, &routing_key, message).await
-        };
-        let published = join_all(std::mem::take(&mut plan.outgoing).into_iter().map(publish)).await;
+        let outgoing = std::mem::take(&mut plan.outgoing).into_iter();
+        let published = join_all(outgoing.map(|outgoing| self.publish(outgoing))).await;
         if let Some(error) = published.into_iter().find_map(Result::err) {
             return Err(Trouble::Broker(error));
         }
         let is_mine = self.commit(job, plan, count, &last, worker).await?;
         Ok(if is_mine { Step::Went(u32::try_from(count).unwrap_or(u32::MAX)) } else { Step::Ended })
+    }
+
+    pub(super) async fn publish(&self, outgoing: Outgoing) -> Result<(), PublishError> {
+        let Outgoing { exchange, routing_key, message } = outgoing;
+        self.broker.publish(&exchange, &routing_key, message).await
     }
 
     fn plan_event(&self, row: &Recorded, job: &Job, plan: &mut Plan) {
@@ -342,7 +359,13 @@ impl Runner {
         Ok(state == "running")
     }
 
-    async fn end(&self, job: &Job, worker: &str, state: &str, trouble: &str) -> Result<(), StoreError> {
+    pub(super) async fn end(
+        &self,
+        job: &Job,
+        worker: &str,
+        state: &str,
+        trouble: &str,
+    ) -> Result<(), StoreError> {
         info!(job = job.id, state, sent = job.sent, "a job ends");
         let text = "UPDATE job SET state = $3, trouble = $4, finished_at = $5 \
                     WHERE id = $1 AND worker = $2 AND state = 'running'";
@@ -378,7 +401,12 @@ impl Runner {
 }
 
 /// Consumers owe an event its effect, since this job: also before the event is on record.
-async fn owe(tx: &mut Tx, job: &Job, event_id: &str, consumers: &[String]) -> Result<(), StoreError> {
+pub(super) async fn owe(
+    tx: &mut Tx,
+    job: &Job,
+    event_id: &str,
+    consumers: &[String],
+) -> Result<(), StoreError> {
     let row = |name: &String| vec![Value::from(event_id), Value::from(name), Value::from(&job.id)];
     let tail = "ON CONFLICT (event_id, consumer) DO UPDATE SET job = excluded.job";
     insert(tx, "unsettled (event_id, consumer, job)", tail, consumers.iter().map(row).collect()).await?;
@@ -390,7 +418,7 @@ async fn write(mark: &Mark, job: &Job, tx: &mut Tx) -> Result<(), StoreError> {
     let column = match job.action {
         // What is sent again is no longer let be.
         Action::Replay | Action::Retry => "discarded_in = NULL, resent_in",
-        Action::Discard => "discarded_in",
+        Action::Discard | Action::Reconcile => "discarded_in",
     };
     let set = |table: &str, condition: &str| format!("UPDATE {table} SET {column} = $1 WHERE {condition}");
     match mark {

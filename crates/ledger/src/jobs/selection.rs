@@ -72,7 +72,7 @@ pub(crate) enum Rows {
 }
 
 /// The filter's fields are those of the list's parameters, and each is named where it is wrong.
-fn filter<F: DeserializeOwned>(filter: &Json, known: &[&str]) -> Result<F, JobError> {
+pub(super) fn filter<F: DeserializeOwned>(filter: &Json, known: &[&str]) -> Result<F, JobError> {
     let fields = match filter {
         Json::Null => serde_json::Map::new(),
         Json::Object(fields) => fields.clone(),
@@ -199,6 +199,18 @@ impl Selection {
 }
 
 const AS_GIVEN: &str = "the record holds the ids and names it was given";
+
+/// The events of these ids, as far as they are recorded.
+pub(super) async fn recorded_events(
+    connection: &mut Connection,
+    ids: &[EventId],
+) -> Result<Vec<Recorded>, StoreError> {
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let text = format!("SELECT {EVENT} FROM event e WHERE e.id IN ({})", store::sql::list(1, ids.len()));
+    fetch(connection, text, ids.iter().map(Value::from)).await?.iter().map(recorded).collect()
+}
 
 fn recorded(row: &AnyRow) -> Result<Recorded, StoreError> {
     let text = |column| row.try_get::<String, _>(column);

@@ -1,13 +1,13 @@
 //! Jobs as rows: made, listed, cancelled, and taken by one runner at a time.
 
-use event::{EventId, Timestamp};
+use event::{Day, EventId, Timestamp, Zone};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use store::{AnyRow, Connection, Page, Paged, Row, Store, StoreError};
 
 use super::selection::Selection;
-use super::{Job, JobError, JobState, NewJob};
-use crate::statement::{Conditions, time};
+use super::{Action, Job, JobError, JobState, NewJob};
+use crate::statement::{Conditions, optional_time, time};
 use store::many::{Value, fetch};
 
 /// What is kept as one column.
@@ -39,10 +39,6 @@ fn read<T: DeserializeOwned>(row: &AnyRow, column: &str) -> Result<T, StoreError
 pub(super) fn job(row: &AnyRow) -> Result<Job, StoreError> {
     let json = |column| row.try_get::<String, _>(column);
     let options: Options = serde_json::from_str(&json("options")?).unwrap_or_default();
-    let optional = |column: &str| {
-        let microseconds: Option<i64> = row.try_get(column)?;
-        microseconds.map(|_| time(row, column)).transpose()
-    };
     Ok(Job {
         id: row.try_get("id")?,
         action: read(row, "action")?,
@@ -59,27 +55,43 @@ pub(super) fn job(row: &AnyRow) -> Result<Job, StoreError> {
         progress: row.try_get("progress")?,
         sent: row.try_get("sent")?,
         trouble: row.try_get("trouble")?,
-        started_at: optional("started_at")?,
-        finished_at: optional("finished_at")?,
+        started_at: optional_time(row, "started_at")?,
+        finished_at: optional_time(row, "finished_at")?,
         resume_after: row.try_get("resume_after")?,
     })
 }
 
-/// How many rows a job would go through.
-pub async fn count(store: &Store, new: &NewJob) -> Result<i64, JobError> {
+/// How many rows a job would go through; for a reconciliation, how many events the ingresses counted.
+pub async fn count(store: &Store, new: &NewJob, zone: &Zone) -> Result<i64, JobError> {
+    let mut connection = store.read().await?;
+    if new.action == Action::Reconcile {
+        return Ok(counted(&mut connection, new.day(zone)?).await?);
+    }
     let selection = Selection::new(new.what, &new.filter)?;
-    Ok(selection.count(&mut *store.read().await?, EventId::generate()).await?)
+    Ok(selection.count(&mut connection, EventId::generate()).await?)
+}
+
+async fn counted(connection: &mut Connection, day: Day) -> Result<i64, StoreError> {
+    let text = "SELECT CAST(coalesce(sum(accepted), 0) AS BIGINT) FROM tally WHERE day = $1".to_owned();
+    let rows = fetch(connection, text, [Value::from(&day)]).await?;
+    Ok(rows.first().map(|row| row.try_get(0)).transpose()?.unwrap_or(0))
 }
 
 /// Makes a job, which a [`super::Runner`] takes soon.
-pub async fn create(store: &Store, new: &NewJob, consumers: &[&str]) -> Result<Job, JobError> {
+pub async fn create(store: &Store, new: &NewJob, consumers: &[&str], zone: &Zone) -> Result<Job, JobError> {
     new.check(consumers)?;
     let id = EventId::generate();
-    let selection = Selection::new(new.what, &new.filter)?;
-    let total = selection.count(&mut *store.read().await?, id).await?;
-    let filter = match &new.filter {
-        serde_json::Value::Null => "{}".to_owned(),
-        filter => filter.to_string(),
+    let (total, filter) = match (new.action, &new.filter) {
+        (Action::Reconcile, _) => {
+            let day = new.day(zone)?;
+            let total = counted(&mut *store.read().await?, day).await?;
+            (total, serde_json::json!({ "day": day }).to_string())
+        }
+        (Action::Replay | Action::Retry | Action::Discard, filter) => {
+            let selection = Selection::new(new.what, filter)?;
+            let total = selection.count(&mut *store.read().await?, id).await?;
+            (total, if filter.is_null() { "{}".to_owned() } else { filter.to_string() })
+        }
     };
     let mut tx = store.begin().await?;
     let text = format!(
@@ -133,14 +145,37 @@ pub async fn cancel(store: &Store, id: EventId) -> Result<Option<Job>, StoreErro
     show(&mut *store.read().await?, id).await
 }
 
-/// Takes the oldest job that nobody works on, for a while.
+/// Jobs that are worked on one after the other. A long replay keeps no day from being reconciled.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Lane {
+    /// What is sent again or discarded.
+    Sending,
+    /// What is compared.
+    Reconciling,
+}
+
+impl Lane {
+    fn actions(self) -> &'static str {
+        match self {
+            // By name, so that a console leaves alone what a later release adds.
+            Self::Sending => "('replay', 'retry', 'discard')",
+            Self::Reconciling => "('reconcile')",
+        }
+    }
+}
+
+/// Takes the oldest job of a lane that nobody works on, for a while.
 pub(super) async fn take(
     store: &Store,
+    lane: Lane,
     worker: &str,
     now: Timestamp,
     until: Timestamp,
 ) -> Result<Option<Job>, StoreError> {
-    let free = "state IN ('waiting', 'running') AND (worker IS NULL OR worker = $1 OR lease_until < $2)";
+    let free = format!(
+        "action IN {} AND state IN ('waiting', 'running') AND (worker IS NULL OR worker = $1 OR lease_until < $2)",
+        lane.actions()
+    );
     let text = format!("SELECT id FROM job WHERE {free} ORDER BY id LIMIT 1");
     let values = vec![Value::from(&worker), Value::from(now)];
     // Looked for first, so that an idle console writes nothing.

@@ -62,12 +62,12 @@ impl Setting {
         Arc::new(Unconfirmed { broker: self.broker.clone(), permits: Semaphore::new(0) })
     }
 
-    async fn shown(&self, job: &Job) -> Job {
+    pub(super) async fn shown(&self, job: &Job) -> Job {
         show(&mut self.store.read().await.unwrap(), job.id()).await.unwrap().unwrap()
     }
 
     /// Waits until a job is as it should be.
-    async fn job_is(&self, job: &Job, is: impl Fn(&Job) -> bool) -> Job {
+    pub(super) async fn job_is(&self, job: &Job, is: impl Fn(&Job) -> bool) -> Job {
         let started = Instant::now();
         loop {
             let job = self.shown(job).await;
@@ -106,7 +106,7 @@ impl Setting {
     }
 
     /// An event on record whose provider's exchanges the broker does not know.
-    async fn record_foreign(&self) -> Event {
+    pub(super) async fn record_foreign(&self) -> Event {
         let foreign = Event { source: Source::parse("/recuperador/rec").unwrap(), ..event("acordo.quitado") };
         let mut tx = self.store.begin().await.unwrap();
         let recorder = crate::record::Events { subscriptions: vec![ORDERS] };
@@ -204,9 +204,11 @@ async fn a_second_console_leaves_a_job_alone_while_the_first_works_on_it() {
     setting.job_is(&job, |job| job.state == JobState::Running).await;
     let now = event::now();
     let soon = now + Duration::from_secs(1);
-    assert_eq!(table::take(&setting.store, "another", now, soon).await.unwrap(), None);
+    assert_eq!(table::take(&setting.store, table::Lane::Sending, "another", now, soon).await.unwrap(), None);
     let late = now + Duration::from_secs(60);
-    assert!(table::take(&setting.store, "another", late, late).await.unwrap().is_some());
+    assert!(
+        table::take(&setting.store, table::Lane::Sending, "another", late, late).await.unwrap().is_some()
+    );
     // The first finds out before it writes anything down.
     held.permits.add_permits(1);
     tokio::time::sleep(Duration::from_millis(300)).await;

@@ -1,0 +1,249 @@
+//! Works on reconciliations: one step of a walk at a time, each kept before the next.
+//!
+//! Promises that a step counts once, whoever takes the job in between; and that an event is sent again at most once for
+//! each job, unless a console is killed between the confirm and the commit: then the same event goes out once more.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use broker::layout::RetryDelay;
+use event::EventId;
+use store::many::{Value, fetch, insert};
+use store::{Row, StoreError};
+use tokio::time::sleep;
+
+use super::runner::{LEASE, Runner, Step, Trouble, owe};
+use super::{Job, resend, selection, table};
+use crate::reconcile::walk::{self, Found, IN_NO_QUEUE, Phase, Walk};
+
+/// How often, and how far apart, a small day is gone through again that does not balance: the last events may be in the
+/// ledger's hands. A large one is gone through once more.
+const PASSES: i64 = 10;
+const PASS_PAUSE: Duration = Duration::from_millis(500);
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How many events are sent again at once: each has its body.
+const REPAIRED_AT_ONCE: i64 = 16;
+
+/// How long what was sent again may take before the day is gone through once more.
+const SETTLING: Duration = Duration::from_secs(10);
+const SETTLING_PAUSE: Duration = Duration::from_millis(200);
+
+/// The queues that are there whatever consumers there are.
+const FIXED_QUEUES: [&str; 6] = ["ledger", "unrouted", "rejected", "dead", "tallies", "parked"];
+
+/// What is sent again, and for which difference.
+struct Repair {
+    id: String,
+    event_id: EventId,
+    consumer: String,
+}
+
+impl Runner {
+    /// The next step of a reconciliation.
+    pub(super) async fn reconcile(&self, job: &mut Job, worker: &str) -> Result<Step, Trouble> {
+        let mut walk = {
+            let mut connection = self.store.read().await?;
+            if !table::is_at_work(&mut connection, &job.id, worker).await? {
+                return Ok(Step::Ended);
+            }
+            match walk::load(&mut connection, &job.id).await? {
+                Some(walk) => walk,
+                None => Walk::new(&mut connection, job.day(), &self.zone).await?,
+            }
+        };
+        let (mut found, mut repaired) = (Found::default(), Vec::new());
+        match walk.phase {
+            Phase::Begin => {
+                // Before the rows: what leaves a queue in between is in the rows.
+                let waiting = self.waiting().await?;
+                let mut connection = self.store.read().await?;
+                walk.begin(&mut connection, waiting, &self.subscriptions, event::now()).await?;
+                job.progress = 0;
+            }
+            Phase::Repair => {
+                repaired = self.repair(&mut walk, job).await?;
+                if repaired.is_empty() {
+                    self.after_repair(&mut walk, job).await;
+                }
+            }
+            Phase::Settle => self.settle(&mut walk, job).await?,
+            Phase::Over => {
+                let trouble = match walk.differences() {
+                    0 => String::new(),
+                    1 => "1 difference".to_owned(),
+                    count => format!("{count} differences"),
+                };
+                self.end(job, worker, "done", &trouble).await?;
+                return Ok(Step::Ended);
+            }
+            Phase::Events
+            | Phase::Inbox
+            | Phase::Dead
+            | Phase::Unrouted
+            | Phase::Rejected
+            | Phase::Sources => {
+                found = walk.step(&mut *self.store.read().await?, event::now()).await?;
+            }
+        }
+        let events = u32::try_from(found.events).unwrap_or(u32::MAX);
+        job.progress += found.events;
+        job.sent = walk.sent;
+        let is_mine = self.keep(job, &walk, found, &repaired, worker).await?;
+        Ok(if is_mine { Step::Went(events) } else { Step::Ended })
+    }
+
+    /// Messages in each queue that is not empty, by name without prefix.
+    async fn waiting(&self) -> Result<BTreeMap<String, u64>, Trouble> {
+        let fixed = FIXED_QUEUES.map(str::to_owned).into_iter();
+        // What a consumer holds is still on its way to it; the recorders hold something whenever events come in.
+        let is_fixed = |name: &String| FIXED_QUEUES.contains(&name.as_str());
+        let consumers = self.subscriptions.iter().map(|subscription| subscription.consumer.to_owned());
+        let retry = RetryDelay::ALL.into_iter().map(|delay| format!("wait.{delay}"));
+        let names: Vec<String> = fixed.chain(consumers).chain(retry).collect();
+        let queues: Vec<_> = names.iter().map(|name| self.layout.queue(name)).collect();
+        let statuses = self.broker.queues(&queues).await.map_err(Trouble::Queues)?;
+        let depths = names.into_iter().zip(statuses).map(|(name, status)| {
+            let held = if is_fixed(&name) { 0 } else { status.unacked.unwrap_or(0) };
+            (name, status.ready + held)
+        });
+        Ok(depths.filter(|(_, depth)| *depth > 0).collect())
+    }
+
+    /// Sends the next of what is in no queue to the consumer that lacks it; in the first pass alone, so that nothing is
+    /// sent twice. Gives what was sent.
+    async fn repair(&self, walk: &mut Walk, job: &Job) -> Result<Vec<Repair>, Trouble> {
+        if walk.pass() > 1 {
+            return Ok(Vec::new());
+        }
+        let (repairs, events) = {
+            let mut connection = self.store.read().await?;
+            let repairs = self.repairable(&mut connection, walk, job).await?;
+            let ids: Vec<EventId> = repairs.iter().map(|repair| repair.event_id).collect();
+            (repairs, selection::recorded_events(&mut connection, &ids).await?)
+        };
+        for Repair { event_id, consumer, .. } in &repairs {
+            let to = Job { to_consumer: Some(consumer.clone()), ..job.clone() };
+            for recorded in events.iter().filter(|recorded| recorded.event.id == *event_id) {
+                for outgoing in resend::replay(recorded, &to, &self.layout) {
+                    self.publish(outgoing).await.map_err(Trouble::Broker)?;
+                }
+            }
+        }
+        if let Some(last) = repairs.last() {
+            walk.after.clone_from(&last.id);
+            walk.sent += i64::try_from(repairs.len()).unwrap_or(i64::MAX);
+        }
+        Ok(repairs)
+    }
+
+    async fn repairable(
+        &self,
+        connection: &mut store::Connection,
+        walk: &Walk,
+        job: &Job,
+    ) -> Result<Vec<Repair>, StoreError> {
+        let mut values = vec![Value::from(&job.id), Value::from(walk.pass()), Value::from(&walk.after)];
+        values.extend(self.subscriptions.iter().map(|subscription| Value::from(subscription.consumer)));
+        if self.subscriptions.is_empty() {
+            return Ok(Vec::new());
+        }
+        let text = format!(
+            "SELECT id, event_id, consumer FROM difference WHERE job_id = $1 AND pass = $2 AND id > $3 \
+             AND kind = '{IN_NO_QUEUE}' AND consumer IN ({}) ORDER BY id LIMIT {REPAIRED_AT_ONCE}",
+            store::sql::list(4, self.subscriptions.len())
+        );
+        let repair = |row: &store::AnyRow| {
+            let event_id: String = row.try_get("event_id")?;
+            Ok(Repair {
+                id: row.try_get("id")?,
+                event_id: event_id.parse().expect("the record holds the ids it was given"),
+                consumer: row.try_get("consumer")?,
+            })
+        };
+        fetch(connection, text, values).await?.iter().map(repair).collect()
+    }
+
+    /// Where to go when everything that can be repaired is sent.
+    async fn after_repair(&self, walk: &mut Walk, job: &Job) {
+        let age = job.started_at.map_or(Duration::MAX, |started| {
+            event::now().duration_since(started).try_into().unwrap_or(Duration::ZERO)
+        });
+        if walk.pass() == 1 && walk.sent > 0 {
+            walk.settle_until = (event::now() + SETTLING).as_microsecond();
+            walk.enter(Phase::Settle);
+        } else if walk.differences() > 0 && walk.pass() < PASSES && (walk.pass() == 1 || age < PATIENCE) {
+            sleep(PASS_PAUSE).await;
+            walk.again();
+        } else {
+            walk.enter(Phase::Over);
+        }
+    }
+
+    /// Waits a while until what was sent again is handled or given up.
+    async fn settle(&self, walk: &mut Walk, job: &Job) -> Result<(), Trouble> {
+        let text = "SELECT 1 FROM difference t WHERE t.job_id = $1 AND t.sent_at IS NOT NULL \
+                    AND NOT EXISTS (SELECT 1 FROM inbox i WHERE i.event_id = t.event_id AND i.consumer = t.consumer) \
+                    AND NOT EXISTS (SELECT 1 FROM dead_letter d WHERE d.event_id = t.event_id \
+                    AND d.consumer = t.consumer AND d.died_in = t.job_id) LIMIT 1";
+        let rows = fetch(&mut *self.store.read().await?, text.to_owned(), [Value::from(&job.id)]).await?;
+        if rows.is_empty() || event::now().as_microsecond() > walk.settle_until {
+            walk.again();
+        } else {
+            sleep(SETTLING_PAUSE).await;
+        }
+        Ok(())
+    }
+
+    /// Writes down a step. False when the job is not this worker's any more, or ended.
+    async fn keep(
+        &self,
+        job: &Job,
+        walk: &Walk,
+        found: Found,
+        repaired: &[Repair],
+        worker: &str,
+    ) -> Result<bool, StoreError> {
+        let mut tx = self.store.begin().await?;
+        let row = |difference: crate::Difference| {
+            vec![
+                Value::from(&job.id),
+                Value::from(&EventId::generate()),
+                Value::from(walk.pass()),
+                Value::from(difference.kind),
+                Value::from(difference.source),
+                Value::from(difference.event_id),
+                Value::from(difference.consumer),
+                Value::from(difference.detail),
+            ]
+        };
+        let rows = found.differences.into_iter().map(row).collect();
+        insert(&mut tx, "difference (job_id, id, pass, kind, source, event_id, consumer, detail)", "", rows)
+            .await?;
+        let now = event::now();
+        for Repair { id, event_id, consumer } in repaired {
+            let text = "UPDATE difference SET sent_at = $3 WHERE job_id = $1 AND id = $2".to_owned();
+            fetch(&mut tx, text, [Value::from(&job.id), Value::from(id), Value::from(now)]).await?;
+            owe(&mut tx, job, &event_id.to_string(), std::slice::from_ref(consumer)).await?;
+        }
+        let text = "INSERT INTO reconciliation (job_id, walk) VALUES ($1, $2) \
+                    ON CONFLICT (job_id) DO UPDATE SET walk = excluded.walk";
+        let stored = serde_json::to_string(walk).expect("a walk is JSON");
+        fetch(&mut tx, text.to_owned(), [Value::from(&job.id), Value::from(stored)]).await?;
+        let text = "UPDATE job SET progress = $3, sent = $4, lease_until = $5, trouble = '', \
+                    total = CASE WHEN total < $3 THEN $3 ELSE total END \
+                    WHERE id = $1 AND worker = $2 RETURNING state";
+        let values = vec![
+            Value::from(&job.id),
+            Value::from(worker),
+            Value::from(job.progress),
+            Value::from(job.sent),
+            Value::from(now + LEASE),
+        ];
+        let rows = fetch(&mut tx, text.to_owned(), values).await?;
+        let Some(row) = rows.first() else { return Ok(false) };
+        let state: String = row.try_get("state")?;
+        tx.commit().await?;
+        Ok(state == "running")
+    }
+}

@@ -1,0 +1,217 @@
+//! Reconciliations as jobs: large days, kills, cancellations, and events that are in no queue.
+
+use event::Day;
+
+use super::*;
+use crate::reconcile::tests::aged;
+use crate::reconcile::walk::RANGE_ROWS;
+use crate::{Difference, Reconciliation, differences, reconciliation};
+use store::many::fetch;
+
+const TEN_MINUTES_S: i64 = 600;
+
+impl Setting {
+    async fn reconcile(&self, day: Day) -> Job {
+        self.create(&ask(Action::Reconcile, What::Events, json!({ "day": day }))).await
+    }
+
+    async fn books(&self, job: &Job) -> Reconciliation {
+        reconciliation(&mut self.store.read().await.unwrap(), job.id()).await.unwrap().unwrap()
+    }
+
+    async fn differences(&self, job: &Job) -> Vec<Difference> {
+        let (mut all, mut cursor) = (Vec::new(), None);
+        loop {
+            let mut connection = self.store.read().await.unwrap();
+            let page = differences(&mut connection, job.id(), &Page { limit: 700, cursor }).await.unwrap();
+            all.extend(page.items);
+            cursor = page.next;
+            if cursor.is_none() {
+                return all;
+            }
+        }
+    }
+
+    async fn execute(&self, text: String) {
+        let mut tx = self.store.begin().await.unwrap();
+        fetch(&mut tx, text, []).await.unwrap();
+        tx.commit().await.unwrap();
+    }
+
+    /// Puts this many handled events of one day straight into the tables; every hundredth is not in the inbox. The day.
+    async fn fill(&self, rows: i64) -> Day {
+        let zone = Zone::default();
+        let day: Day = "2026-10-20".parse().unwrap();
+        let start = zone.bounds(day).start.as_millisecond();
+        // As many to the millisecond as it takes to be within the day.
+        let id = format!(
+            "substr(printf('%012x', {start} + n), 1, 8) || '-' || substr(printf('%012x', {start} + n), 9, 4) \
+             || printf('-7000-8000-%012x', n)"
+        );
+        let numbers = format!(
+            "WITH RECURSIVE numbers(n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM numbers WHERE n + 1 < {rows})"
+        );
+        self.execute(format!(
+            "INSERT INTO event (id, source, provider, topic, received_at, consumers, content_type, size, repaired, \
+             headers, body) {numbers} SELECT {id}, 'go', 'gestao-online', 'ORDER', ({start} + n) * 1000, 'orders', '', 0, \
+             0, '{{}}', '' FROM numbers"
+        ))
+        .await;
+        self.execute(format!(
+            "INSERT INTO inbox (event_id, consumer, handled_at) {numbers} SELECT {id}, 'orders', 0 FROM numbers \
+             WHERE n % 100 <> 7"
+        ))
+        .await;
+        day
+    }
+}
+
+/// Kills the console in the middle, and counts each event and lists each difference once all the same.
+#[tokio::test]
+async fn a_large_day_is_gone_through_in_ranges_also_when_its_console_is_killed() {
+    const ROWS: i64 = 100_000;
+    let setting = setting().await;
+    let day = setting.fill(ROWS).await;
+    let job = setting.reconcile(day).await;
+    let first = setting.run();
+    let progress =
+        async || show(&mut setting.store.read().await.unwrap(), job.id()).await.unwrap().unwrap().progress;
+    let started = Instant::now();
+    while progress().await < 3 * RANGE_ROWS {
+        assert!(started.elapsed() < PATIENCE);
+        tokio::task::yield_now().await;
+    }
+    first.abort();
+    let _ = first.await;
+    let before = progress().await;
+    assert!(before < ROWS && before % RANGE_ROWS == 0, "{before}");
+    setting.execute("UPDATE job SET lease_until = 0".to_owned()).await;
+    let running = setting.run();
+    let ended = setting.ended(&job).await;
+    running.abort();
+    assert_eq!((ended.state, ended.progress, ended.total, ended.sent), (JobState::Done, ROWS, ROWS, 0));
+    assert_eq!(ended.trouble, "1000 differences");
+    let books = setting.books(&job).await;
+    let [of_go] = books.sources.as_slice() else { panic!("{books:?}") };
+    assert_eq!((of_go.received, of_go.handled, of_go.unaccounted), (ROWS, ROWS - ROWS / 100, ROWS / 100));
+    assert_eq!((books.balanced, books.differences), (false, ROWS / 100));
+    let listed = setting.differences(&job).await;
+    let ids: std::collections::BTreeSet<_> =
+        listed.iter().map(|found| found.event_id.clone().unwrap()).collect();
+    assert_eq!((listed.len(), ids.len()), (1_000, 1_000));
+    assert!(listed.iter().all(|found| found.kind == "unaccounted" && found.sent_at.is_none()));
+}
+
+#[tokio::test]
+async fn a_reconciliation_ends_when_it_is_cancelled() {
+    let setting = setting().await;
+    let day = setting.fill(20 * RANGE_ROWS).await;
+    let job = setting.reconcile(day).await;
+    let running = setting.run();
+    let shown = async || show(&mut setting.store.read().await.unwrap(), job.id()).await.unwrap().unwrap();
+    let started = Instant::now();
+    while shown().await.progress == 0 {
+        assert!(started.elapsed() < PATIENCE);
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(cancel(&setting.store, job.id()).await.unwrap().unwrap().state, JobState::Cancelled);
+    // The lane is free: the next one ends.
+    let next = setting.reconcile("2026-10-01".parse().unwrap()).await;
+    assert_eq!(setting.ended(&next).await.state, JobState::Done);
+    running.abort();
+    let cancelled = shown().await;
+    assert_eq!(cancelled.state, JobState::Cancelled);
+    assert!(cancelled.progress < 20 * RANGE_ROWS, "{cancelled:?}");
+    assert!(!setting.books(&job).await.balanced);
+}
+
+#[tokio::test]
+async fn a_long_replay_keeps_no_day_from_being_reconciled() {
+    let setting = setting().await;
+    setting.record_foreign().await;
+    setting.run();
+    let stuck = setting.create(&ask(Action::Replay, What::Events, json!({"source": "rec"}))).await;
+    setting.job_is(&stuck, |job| !job.trouble.is_empty()).await;
+    let job = setting.reconcile("2026-10-01".parse().unwrap()).await;
+    assert_eq!(setting.ended(&job).await.state, JobState::Done);
+    assert_eq!(setting.shown(&stuck).await.state, JobState::Running);
+}
+
+#[tokio::test]
+async fn an_event_that_only_the_ledger_has_is_sent_to_the_consumer_that_owes_it_and_on_record() {
+    let setting = setting().await;
+    let lost = aged(event("ORDER"), TEN_MINUTES_S);
+    let ledger = setting.layout.queue("ledger");
+    setting
+        .broker
+        .publish(&broker::ExchangeName::default_exchange(), ledger.as_str(), lost.to_message())
+        .await
+        .unwrap();
+    setting.all_in_state(1, EventState::Pending).await;
+    setting.run();
+    let job = setting.ended(&setting.reconcile(Zone::default().day(lost.time)).await).await;
+    assert_eq!((job.state, job.sent, job.trouble.as_str()), (JobState::Done, 1, ""));
+    assert_eq!(setting.handled(), 1);
+    let books = setting.books(&job).await;
+    assert_eq!((books.balanced, books.sent, books.differences), (true, 1, 0));
+    assert_eq!((books.sources[0].received, books.sources[0].handled, books.sources[0].pending), (1, 1, 0));
+    let [found] = setting.differences(&job).await.try_into().unwrap();
+    assert_eq!((found.kind.as_str(), found.event_id), ("pending, in no queue", Some(lost.id.to_string())));
+    assert!(found.sent_at.is_some());
+    // Sent again though it was in its queue all the while, it has its effect once.
+    let again = setting.ended(&setting.reconcile(Zone::default().day(lost.time)).await).await;
+    assert_eq!((again.state, again.sent), (JobState::Done, 0));
+    let orders = setting.layout.queue("orders");
+    setting
+        .broker
+        .publish(&broker::ExchangeName::default_exchange(), orders.as_str(), lost.to_message())
+        .await
+        .unwrap();
+    setting.publish(&[event("ORDER")]).await;
+    setting.all_in_state(2, EventState::Handled).await;
+    assert_eq!(setting.handled(), 2);
+}
+
+#[tokio::test]
+async fn an_event_that_came_in_lately_or_waits_in_its_queue_is_left_alone() {
+    let setting = setting().await;
+    setting.stop.cancel();
+    let waiting = aged(event("ORDER"), TEN_MINUTES_S);
+    let recorder = crate::record::Events { subscriptions: vec![ORDERS] };
+    let mut tx = setting.store.begin().await.unwrap();
+    for event in [&waiting, &event("ORDER")] {
+        consumer::Recorder::record(&recorder, &[&event.to_message()], &mut tx).await.unwrap();
+    }
+    tx.commit().await.unwrap();
+    let orders = setting.layout.queue("orders");
+    setting
+        .broker
+        .publish(&broker::ExchangeName::default_exchange(), orders.as_str(), waiting.to_message())
+        .await
+        .unwrap();
+    let stop = CancellationToken::new();
+    tokio::spawn(setting.runner().run(stop.clone()));
+    for day in ["today", "yesterday"] {
+        let job = setting.create(&ask(Action::Reconcile, What::Events, json!({ "day": day }))).await;
+        let job = setting.ended(&job).await;
+        assert_eq!((job.state, job.sent, job.trouble.as_str()), (JobState::Done, 0, ""), "{day}");
+    }
+    stop.cancel();
+    let depth = setting.broker.queues(&[orders]).await.unwrap()[0].ready;
+    assert_eq!(depth, 1);
+}
+
+#[tokio::test]
+async fn a_reconciliation_tells_what_it_cannot_take() {
+    let check = |filter: serde_json::Value, expect: &str| {
+        let said = ask(Action::Reconcile, What::Events, filter).check(&["orders"]).unwrap_err().to_string();
+        assert!(said.starts_with(expect), "{said}");
+    };
+    check(json!({"source": "go"}), "filter: there is no \"source\"; expected one of day");
+    check(
+        json!({"day": "tomorrow"}),
+        "filter.day: expected a day such as 2026-11-24, got \"tomorrow\"; or today",
+    );
+    let wrong = ask(Action::Reconcile, What::Dead, json!({})).check(&["orders"]).unwrap_err().to_string();
+    assert_eq!(wrong, "what: events are reconciled");
+}

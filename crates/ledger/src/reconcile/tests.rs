@@ -1,0 +1,226 @@
+//! Walks over a database file, without a broker.
+
+use event::{Event, header};
+use store::{Store, sql};
+
+use super::walk::{IN_HAND_SECONDS, Phase};
+use super::*;
+use crate::events::id_at;
+use crate::tests::{SUBSCRIPTIONS, dead_message, die, file, fresh, handle, invoice, receive, state};
+use crate::{DeadFilter, EventState, dead};
+use event::Zone;
+
+/// The books of a day in UTC, read in one go, with what these queues hold.
+pub(crate) async fn read(store: &Store, day: &str, waiting: &[&str]) -> (Reconciliation, Vec<Difference>) {
+    read_in(store, &Zone::new("UTC").unwrap(), day, waiting).await
+}
+
+/// The same for a day of another zone.
+pub(crate) async fn read_in(
+    store: &Store,
+    zone: &Zone,
+    day: &str,
+    waiting: &[&str],
+) -> (Reconciliation, Vec<Difference>) {
+    let waiting = waiting.iter().map(|name| ((*name).to_owned(), 1)).collect();
+    let mut connection = store.read().await.unwrap();
+    let mut walk = Walk::new(&mut connection, day.parse().unwrap(), zone).await.unwrap();
+    let now = event::now();
+    walk.begin(&mut connection, waiting, &SUBSCRIPTIONS, now).await.unwrap();
+    let mut differences = Vec::new();
+    while walk.phase != Phase::Repair {
+        differences.extend(walk.step(&mut connection, now).await.unwrap().differences);
+    }
+    walk.enter(Phase::Over);
+    (walk.into_books(), differences)
+}
+
+async fn run(store: &Store, text: String) {
+    let mut tx = store.begin().await.unwrap();
+    sql::assembled(text).execute(&mut *tx).await.unwrap();
+    tx.commit().await.unwrap();
+}
+
+/// Received so many seconds ago.
+pub(crate) fn aged(event: Event, seconds: i64) -> Event {
+    let time = event::now() - std::time::Duration::from_secs(seconds.unsigned_abs());
+    let id = format!("{}{}", id_at(time, 0), &event.id.to_string()[13..]).parse().unwrap();
+    Event { id, time, ..event }
+}
+
+/// Received long enough ago to be nowhere on its way.
+fn old() -> Event {
+    aged(invoice(), 2 * IN_HAND_SECONDS)
+}
+
+async fn differences(store: &Store, event: &Event, waiting: &[&str]) -> Vec<String> {
+    let (books, differences) = read(store, &event.time.to_string()[..10], waiting).await;
+    assert_eq!(books.balanced, differences.is_empty());
+    differences.into_iter().map(|difference| difference.kind).collect()
+}
+
+async fn resend(store: &Store, job: EventId) {
+    run(store, format!("UPDATE dead_letter SET resent_in = '{job}'")).await;
+}
+
+#[tokio::test]
+async fn a_dead_letter_that_was_no_event_is_no_difference() {
+    let (store, _folder) = fresh().await;
+    let event = old();
+    let mut message = event.to_message();
+    message.headers.remove("cloudEvents_source");
+    file(&store, &[message]).await;
+    assert_eq!(differences(&store, &event, &[]).await, [""; 0]);
+    die(&store, &event, "invoices").await;
+    assert_eq!(differences(&store, &event, &[]).await, ["dead, not recorded"]);
+}
+
+#[tokio::test]
+async fn what_the_ledger_has_yet_to_read_is_no_difference() {
+    let (store, _folder) = fresh().await;
+    let event = old();
+    handle(&store, &event, "invoices").await;
+    assert_eq!(differences(&store, &event, &["ledger"]).await, [""; 0]);
+    assert_eq!(differences(&store, &event, &[]).await, ["handled, not recorded"]);
+}
+
+#[tokio::test]
+async fn a_dead_letter_that_was_sent_again_and_is_in_no_queue_is_a_difference() {
+    let (store, _folder) = fresh().await;
+    let event = old();
+    receive(&store, std::slice::from_ref(&event)).await;
+    handle(&store, &event, "receivables").await;
+    die(&store, &event, "invoices").await;
+    assert_eq!(differences(&store, &event, &[]).await, [""; 0]);
+    resend(&store, EventId::generate()).await;
+    assert_eq!(state(&store).await, EventState::Pending);
+    assert_eq!(differences(&store, &event, &["invoices"]).await, [""; 0]);
+    assert_eq!(differences(&store, &event, &[]).await, ["pending, in no queue"]);
+    run(
+        &store,
+        "INSERT INTO job (id, action, what, filter, options, requested_by, requested_at, state, total, \
+         progress, sent, resume_after, trouble) VALUES ('j', '', '', '', '', '', 0, 'running', 0, 0, 0, '', '')"
+            .to_owned(),
+    )
+    .await;
+    assert_eq!(differences(&store, &event, &[]).await, [""; 0]);
+}
+
+#[tokio::test]
+async fn a_letter_that_dies_again_is_open_whatever_the_clock_of_its_consumer_says() {
+    let (store, _folder) = fresh().await;
+    let event = invoice();
+    file(&store, &[dead_message(&event, "invoices", 9, "2026-11-22T12:00:00Z")]).await;
+    let job = EventId::generate();
+    resend(&store, job).await;
+    let mut again = dead_message(&event, "invoices", 3, "2026-11-22T11:59:00Z");
+    again.headers.insert(header::JOB.to_owned(), job.to_string().into());
+    file(&store, &[again]).await;
+    let mut connection = store.read().await.unwrap();
+    let page = store::Page::first(10);
+    let letters = dead(&mut connection, &DeadFilter::default(), &page).await.unwrap().items;
+    assert_eq!(letters.iter().map(|row| row.attempts).collect::<Vec<_>>(), [3]);
+}
+
+#[tokio::test]
+async fn a_letter_sent_again_to_a_consumer_that_takes_the_event_no_more_is_pending_there() {
+    let (store, _folder) = fresh().await;
+    let event = invoice();
+    receive(&store, std::slice::from_ref(&event)).await;
+    handle(&store, &event, "invoices").await;
+    handle(&store, &event, "receivables").await;
+    die(&store, &event, "gone").await;
+    resend(&store, EventId::generate()).await;
+    run(&store, format!("INSERT INTO unsettled (event_id, consumer) VALUES ('{}', 'gone')", event.id)).await;
+    assert_eq!(state(&store).await, EventState::Pending);
+}
+
+#[tokio::test]
+async fn a_queue_that_is_never_empty_hides_no_lost_event_once_it_has_passed_later_ones() {
+    let (store, _folder) = fresh().await;
+    let event = old();
+    receive(&store, std::slice::from_ref(&event)).await;
+    handle(&store, &event, "receivables").await;
+    assert_eq!(differences(&store, &event, &["invoices"]).await, [""; 0]);
+    handle(&store, &aged(invoice(), IN_HAND_SECONDS + 10), "invoices").await;
+    assert_eq!(differences(&store, &event, &["invoices", "ledger"]).await, [""; 0]);
+    handle(&store, &aged(invoice(), IN_HAND_SECONDS - 10), "invoices").await;
+    assert_eq!(differences(&store, &event, &["invoices", "ledger"]).await, ["pending, in no queue"]);
+}
+
+#[tokio::test]
+async fn what_may_wait_for_its_next_attempt_is_in_a_queue() {
+    let (store, _folder) = fresh().await;
+    let waits: std::time::Duration = consumer::DEFAULT_RETRY.iter().map(|delay| delay.duration()).sum();
+    let waits = i64::try_from(waits.as_secs()).unwrap();
+    let (recent, ancient) = (aged(invoice(), waits), aged(invoice(), waits + IN_HAND_SECONDS + 60));
+    receive(&store, &[recent.clone(), ancient.clone()]).await;
+    for event in [&recent, &ancient] {
+        handle(&store, event, "receivables").await;
+    }
+    let found = async |event: &Event, waiting: &[&str]| {
+        let (_, found) = read(&store, &event.time.to_string()[..10], waiting).await;
+        found.into_iter().any(|found| found.event_id == Some(event.id.to_string()))
+    };
+    assert!(found(&recent, &[]).await && found(&ancient, &[]).await);
+    assert!(!found(&recent, &["wait.6h"]).await && found(&ancient, &["wait.6h"]).await);
+}
+
+#[tokio::test]
+async fn no_statement_of_a_walk_goes_through_a_whole_table() {
+    let (store, _folder) = fresh().await;
+    let mut statements = vec![walk::count_states(), walk::find_unaccounted()];
+    for (table, id) in [("event", "id"), ("rejected", "id")] {
+        statements.push(walk::last_of_range(table, id));
+    }
+    for table in ["inbox", "dead_letter", "unrouted"] {
+        statements.push(walk::last_of_range(table, "event_id"));
+        statements.push(walk::find_unrecorded(table));
+    }
+    for text in statements {
+        let mut values = vec![Value::from("0"), Value::from("1")];
+        if text.contains("$3") {
+            values.extend([Value::from(0), Value::from(1)]);
+        }
+        let plan =
+            fetch(&mut store.read().await.unwrap(), format!("EXPLAIN QUERY PLAN {text}"), values).await;
+        let plan: Vec<String> = plan.unwrap().iter().map(|row| row.get("detail")).collect();
+        assert_eq!(plan.iter().find(|step| step.starts_with("SCAN")), None, "{text}\n{plan:#?}");
+    }
+}
+
+#[tokio::test]
+async fn a_day_that_was_counted_in_another_zone_stays_a_day_of_that_zone() {
+    let (store, _folder) = fresh().await;
+    // Ten at night in Brazil, one in the morning in UTC.
+    let at = |text: &str| {
+        let time: Timestamp = text.parse().unwrap();
+        let event = invoice();
+        let id = format!("{}{}", id_at(time, 0), &event.id.to_string()[13..]).parse().unwrap();
+        Event { id, time, ..event }
+    };
+    let events = [at("2026-10-02T01:00:00Z"), at("2026-10-03T01:00:00Z"), at("2026-10-04T01:00:00Z")];
+    receive(&store, &events).await;
+    for event in &events {
+        handle(&store, event, "invoices").await;
+        handle(&store, event, "receivables").await;
+    }
+    let tally = |ingress: &str, day: &str, zone: &str| {
+        format!(
+            "INSERT INTO tally (ingress, source, day, zone, accepted, rejected, reported_at) \
+             VALUES ('{ingress}', 'go-1', '{day}', '{zone}', 1, 0, 0)"
+        )
+    };
+    // Up to the second in UTC; from then on in the zone that is configured now. On the third both were counted.
+    run(&store, tally("old", "2026-10-02", "UTC")).await;
+    run(&store, tally("old", "2026-10-03", "UTC")).await;
+    run(&store, tally("new", "2026-10-03", "America/Sao_Paulo")).await;
+    for (day, zone) in
+        [("2026-10-01", "America/Sao_Paulo"), ("2026-10-02", "UTC"), ("2026-10-03", "America/Sao_Paulo")]
+    {
+        let (books, differences) = read_in(&store, &Zone::default(), day, &[]).await;
+        assert_eq!((books.zone.as_str(), books.balanced, differences), (zone, true, vec![]), "{day}");
+        let counted = i64::from(day != "2026-10-01");
+        assert_eq!((books.sources[0].received, books.sources[0].counted_accepted), (1, counted), "{day}");
+    }
+}

@@ -1,0 +1,562 @@
+//! The way through a day: table by table, a range of ids at a time, each range with a few statements of its own.
+//!
+//! A [`Walk`] is a value that is stored after every step, together with the differences found in it: whoever takes the
+//! job next goes on behind the last step. Memory and statements are bounded by [`RANGE_ROWS`], not by the day.
+//!
+//! When an event is in no queue: no queue tells what it holds, so it is inferred, for each consumer, up to which time
+//! of receipt a pending event cannot be on its way any more ([`Walk::begin`]). All of these have to hold:
+//!
+//! - It came in more than [`IN_HAND_SECONDS`] ago, so that it is in no consumer's hands.
+//! - The consumer's queue is empty, or the consumer has handled an event that came in [`IN_HAND_SECONDS`] later: queues
+//!   are first in, first out.
+//! - No queue of retries holds anything, or the event is older than all waits of its consumer together.
+//! - It has no dead letter there that is open or discarded, and no other job is at work or ended lately: what a job
+//!   sends is on its way, however old it is.
+//!
+//! A wrong guess is harmless: the event is sent under the same id, and the inbox gives it to its handler once.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use consumer::Subscription;
+use event::{Day, EventId, Timestamp, Zone};
+use serde::{Deserialize, Serialize};
+use store::many::{Value, fetch};
+use store::{AnyRow, Connection, Row, StoreError};
+
+use super::{Difference, Reconciliation, SourceBooks};
+use crate::events::{CLOCK_SLACK_SECONDS, NOT_HANDLED, TAKEN_BY_NONE, id_at};
+
+/// How many rows of a table a step goes through.
+pub(crate) const RANGE_ROWS: i64 = 5_000;
+
+/// How long a row may be on its way before its absence elsewhere is a difference.
+const GRACE_SECONDS: i64 = 60;
+
+/// How long an event may be in a consumer's hands.
+pub(crate) const IN_HAND_SECONDS: i64 = 300;
+
+/// How many of the newest rows of the inbox are looked at for a consumer's last.
+const LATELY_HANDLED_ROWS: i64 = 10_000;
+
+/// The kind of difference that sending again repairs: the record says that the effect is owed. One that is unaccounted
+/// for may have had it, where the inbox was lost.
+pub(crate) const IN_NO_QUEUE: &str = "pending, in no queue";
+
+/// What is gone through next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Phase {
+    /// Nothing yet: the queues are looked at first.
+    Begin,
+    /// Every event, and who owes it its effect.
+    Events,
+    /// What was handled, and is not on record.
+    Inbox,
+    /// What was given up, and is not on record.
+    Dead,
+    /// What nobody is bound to, and is not on record.
+    Unrouted,
+    /// Rejected bodies.
+    Rejected,
+    /// What the ingresses answered beside what is on record.
+    Sources,
+    /// What is in no queue is sent again.
+    Repair,
+    /// What was sent again is on its way.
+    Settle,
+    /// All is read.
+    Over,
+}
+
+/// A reconciliation under way.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Walk {
+    day: String,
+    zone: String,
+    /// The day's begin and end, in microseconds.
+    from: i64,
+    to: i64,
+    pass: i64,
+    pub(crate) phase: Phase,
+    /// The last id gone through in this phase.
+    pub(crate) after: String,
+    /// Messages in each queue that was not empty when the pass began.
+    waiting: BTreeMap<String, u64>,
+    /// For each consumer the id before which nothing that it owes is in a queue, or nothing where that cannot be told; under
+    /// the empty name for consumers that are not there any more.
+    in_no_queue_before: BTreeMap<String, String>,
+    books: BTreeMap<String, SourceBooks>,
+    differences: i64,
+    pub(crate) sent: i64,
+    /// Until when what was sent is waited for, in microseconds.
+    pub(crate) settle_until: i64,
+}
+
+/// What a step came to.
+#[derive(Default)]
+pub(crate) struct Found {
+    pub(crate) differences: Vec<Difference>,
+    /// How many events it went through.
+    pub(crate) events: i64,
+}
+
+/// What became of the event in `e`, each state on its own evidence.
+fn state() -> String {
+    format!(
+        "CASE WHEN e.duplicate_of IS NOT NULL THEN 'duplicate' \
+         WHEN EXISTS (SELECT 1 FROM unrouted u WHERE u.event_id = e.id AND u.discarded_in IS NULL \
+         AND (u.resent_in IS NULL OR u.marked_in >= u.resent_in)) THEN 'unrouted' \
+         WHEN EXISTS (SELECT 1 FROM dead_letter d WHERE d.event_id = e.id AND d.discarded_in IS NULL \
+         AND (d.resent_in IS NULL OR d.died_in >= d.resent_in) AND NOT EXISTS \
+         (SELECT 1 FROM inbox i WHERE i.event_id = d.event_id AND i.consumer = d.consumer)) THEN 'dead' \
+         WHEN EXISTS (SELECT 1 FROM unsettled s WHERE s.event_id = e.id AND {NOT_HANDLED} \
+         AND NOT EXISTS (SELECT 1 FROM dead_letter d WHERE d.event_id = s.event_id \
+         AND d.consumer = s.consumer AND d.discarded_in IS NOT NULL)) THEN 'pending' \
+         WHEN EXISTS (SELECT 1 FROM unrouted u WHERE u.event_id = e.id AND u.discarded_in IS NOT NULL) \
+         THEN 'discarded' \
+         WHEN EXISTS (SELECT 1 FROM dead_letter d WHERE d.event_id = e.id AND d.discarded_in IS NOT NULL \
+         AND NOT EXISTS (SELECT 1 FROM inbox i WHERE i.event_id = d.event_id AND i.consumer = d.consumer)) \
+         THEN 'discarded' \
+         WHEN {TAKEN_BY_NONE} THEN 'routed' \
+         WHEN (SELECT count(*) FROM inbox i WHERE i.event_id = e.id \
+         AND ' ' || e.consumers || ' ' LIKE '% ' || i.consumer || ' %') \
+         = CASE e.consumers WHEN '' THEN 0 ELSE length(e.consumers) - length(replace(e.consumers, ' ', '')) + 1 END \
+         THEN 'handled' ELSE 'unaccounted' END"
+    )
+}
+
+/// The last id of a range from behind one id to before another; no row where fewer are left.
+pub(crate) fn last_of_range(table: &str, id: &str) -> String {
+    let before = RANGE_ROWS - 1;
+    format!("SELECT {id} FROM {table} WHERE {id} > $1 AND {id} < $2 ORDER BY {id} LIMIT 1 OFFSET {before}")
+}
+
+pub(crate) fn count_states() -> String {
+    let state = state();
+    format!(
+        "SELECT source, state, count(*) AS count FROM (SELECT e.source AS source, \
+         CASE WHEN e.replay_of IS NOT NULL THEN 'replayed' ELSE {state} END AS state FROM event e \
+         WHERE {IN_RANGE}) AS states GROUP BY source, state"
+    )
+}
+
+pub(crate) fn find_unaccounted() -> String {
+    let state = state();
+    format!(
+        "SELECT e.source AS source, e.id AS event_id, e.consumers AS consumer FROM event e \
+         WHERE {IN_RANGE} AND e.replay_of IS NULL AND {state} = 'unaccounted' ORDER BY e.id"
+    )
+}
+
+/// What a table knows of events that are not on record.
+pub(crate) fn find_unrecorded(table: &str) -> String {
+    let (source, consumer, condition) = match table {
+        "inbox" => ("NULL", "t.consumer", ""),
+        // A letter without a source was no event.
+        "dead_letter" => ("t.source", "t.consumer", "AND t.source IS NOT NULL"),
+        _ => ("t.source", "NULL", ""),
+    };
+    // The bounds once more for the events: otherwise a plan may read all of them.
+    format!(
+        "SELECT CAST({source} AS TEXT) AS source, t.event_id AS event_id, CAST({consumer} AS TEXT) AS consumer \
+         FROM {table} t WHERE t.event_id > $1 AND t.event_id <= $2 {condition} AND NOT EXISTS \
+         (SELECT 1 FROM event e WHERE e.id = t.event_id AND e.id > $1 AND e.id <= $2) ORDER BY t.event_id"
+    )
+}
+
+const IN_RANGE: &str = "e.id > $1 AND e.id <= $2 AND e.received_at >= $3 AND e.received_at < $4";
+
+/// The stored walk of a job.
+pub(crate) async fn load(connection: &mut Connection, job: &str) -> Result<Option<Walk>, StoreError> {
+    let text = "SELECT walk FROM reconciliation WHERE job_id = $1".to_owned();
+    let rows = fetch(connection, text, [Value::from(job)]).await?;
+    let walk = |row: &AnyRow| {
+        let text: String = row.try_get(0)?;
+        Ok(serde_json::from_str(&text).expect("the table holds the walks it was given"))
+    };
+    rows.first().map(walk).transpose()
+}
+
+fn time(microseconds: i64) -> Timestamp {
+    Timestamp::from_microsecond(microseconds).unwrap_or(Timestamp::MAX)
+}
+
+impl Walk {
+    /// The way through a day of the configured zone. A day that the ingresses counted in another zone only is that
+    /// zone's: so are those of before the zone was changed.
+    pub(crate) async fn new(connection: &mut Connection, day: Day, zone: &Zone) -> Result<Self, StoreError> {
+        let text = "SELECT DISTINCT zone FROM tally WHERE day = $1 ORDER BY zone".to_owned();
+        let rows = fetch(connection, text, [Value::from(&day)]).await?;
+        let zones = rows.iter().map(|row| row.try_get(0)).collect::<Result<Vec<String>, _>>()?;
+        let counted = match zones.iter().any(|name| name == zone.name()) {
+            true => None,
+            false => zones.iter().find_map(|name| Zone::new(name).ok()),
+        };
+        let zone = counted.as_ref().unwrap_or(zone);
+        let bounds = zone.bounds(day);
+        Ok(Self {
+            day: day.to_string(),
+            zone: zone.name().to_owned(),
+            from: bounds.start.as_microsecond(),
+            to: bounds.end.as_microsecond(),
+            pass: 1,
+            phase: Phase::Begin,
+            after: String::new(),
+            waiting: BTreeMap::new(),
+            in_no_queue_before: BTreeMap::new(),
+            books: BTreeMap::new(),
+            differences: 0,
+            sent: 0,
+            settle_until: 0,
+        })
+    }
+
+    pub(crate) fn pass(&self) -> i64 {
+        self.pass
+    }
+
+    pub(crate) fn differences(&self) -> i64 {
+        self.differences
+    }
+
+    /// Everything once more, from the day's begin.
+    pub(crate) fn again(&mut self) {
+        self.pass += 1;
+        self.enter(Phase::Begin);
+    }
+
+    pub(crate) fn enter(&mut self, phase: Phase) {
+        self.phase = phase;
+        self.after.clear();
+    }
+
+    pub(crate) fn into_books(self) -> Reconciliation {
+        Reconciliation {
+            day: self.day,
+            zone: self.zone,
+            balanced: self.phase == Phase::Over && self.differences == 0,
+            sources: self.books.into_values().collect(),
+            differences: self.differences,
+            sent: self.sent,
+            waiting: self.waiting,
+        }
+    }
+
+    /// Begins a pass. `waiting` is how many messages each queue that is not empty had before, by its name without prefix.
+    pub(crate) async fn begin(
+        &mut self,
+        connection: &mut Connection,
+        waiting: BTreeMap<String, u64>,
+        subscriptions: &[Subscription],
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.in_no_queue_before = in_no_queue_before(connection, &waiting, subscriptions, now).await?;
+        self.waiting = waiting;
+        self.books.clear();
+        self.differences = 0;
+        // Before the events: a tally travels behind the events that it counts.
+        let text = "SELECT source, CAST(sum(accepted) AS BIGINT) AS accepted, CAST(sum(rejected) AS BIGINT) AS rejected \
+                    FROM tally WHERE day = $1 AND zone = $2 GROUP BY source";
+        let day = [Value::from(&self.day), Value::from(&self.zone)];
+        for row in fetch(connection, text.to_owned(), day).await? {
+            let books = self.books_of(row.try_get("source")?);
+            books.counted_accepted = row.try_get("accepted")?;
+            books.counted_rejected = row.try_get("rejected")?;
+        }
+        self.enter(Phase::Events);
+        Ok(())
+    }
+
+    fn books_of(&mut self, source: String) -> &mut SourceBooks {
+        self.books.entry(source.clone()).or_insert_with(|| SourceBooks { source, ..SourceBooks::default() })
+    }
+
+    /// Goes through the next range.
+    pub(crate) async fn step(
+        &mut self,
+        connection: &mut Connection,
+        now: Timestamp,
+    ) -> Result<Found, StoreError> {
+        let found = match self.phase {
+            Phase::Events => self.events(connection).await?,
+            Phase::Inbox => self.not_recorded(connection, now, "inbox", Phase::Dead).await?,
+            Phase::Dead => self.not_recorded(connection, now, "dead_letter", Phase::Unrouted).await?,
+            Phase::Unrouted => self.not_recorded(connection, now, "unrouted", Phase::Rejected).await?,
+            Phase::Rejected => self.rejected(connection).await?,
+            Phase::Sources => {
+                let missing = |books| missing(books, &self.waiting);
+                let differences = self.books.values().flat_map(missing).collect();
+                self.enter(Phase::Repair);
+                Found { differences, events: 0 }
+            }
+            Phase::Begin | Phase::Repair | Phase::Settle | Phase::Over => Found::default(),
+        };
+        self.differences += i64::try_from(found.differences.len()).unwrap_or(i64::MAX);
+        Ok(found)
+    }
+
+    /// The next range of a table, from the id `start` to before `end`: behind which id it begins, and the last in it.
+    /// Moves on behind it, at the last one into the phase `next`.
+    async fn range(
+        &mut self,
+        connection: &mut Connection,
+        (table, id): (&str, &str),
+        (start, end): (String, String),
+        next: Phase,
+    ) -> Result<[Value; 2], StoreError> {
+        let after = if self.after.is_empty() { start } else { std::mem::take(&mut self.after) };
+        let rows =
+            fetch(connection, last_of_range(table, id), [Value::from(&after), Value::from(&end)]).await?;
+        let upper = match rows.first() {
+            Some(row) => {
+                self.after = row.try_get(0)?;
+                self.after.clone()
+            }
+            None => {
+                self.enter(next);
+                end
+            }
+        };
+        Ok([Value::from(&after), Value::from(&upper)])
+    }
+
+    async fn received(
+        &mut self,
+        connection: &mut Connection,
+        table: &str,
+        next: Phase,
+    ) -> Result<Vec<Value>, StoreError> {
+        let ids = (id_at(time(self.from), -CLOCK_SLACK_SECONDS), id_at(time(self.to), CLOCK_SLACK_SECONDS));
+        let [after, upper] = self.range(connection, (table, "id"), ids, next).await?;
+        Ok(vec![after, upper, Value::from(self.from), Value::from(self.to)])
+    }
+
+    async fn events(&mut self, connection: &mut Connection) -> Result<Found, StoreError> {
+        // A ledger that has yet to read an event knows nothing of it.
+        let next = if self.waiting.contains_key("ledger") { Phase::Rejected } else { Phase::Inbox };
+        let range = self.received(connection, "event", next).await?;
+        let mut found = Found::default();
+        let mut has_unaccounted = false;
+        for row in fetch(connection, count_states(), range.clone()).await? {
+            let (state, count): (String, i64) = (row.try_get("state")?, row.try_get("count")?);
+            found.events += count;
+            let books = self.books_of(row.try_get("source")?);
+            let column = match state.as_str() {
+                "replayed" => {
+                    books.replayed += count;
+                    continue;
+                }
+                "duplicate" => &mut books.duplicate,
+                "unrouted" => &mut books.unrouted,
+                "dead" => &mut books.dead,
+                "pending" => &mut books.pending,
+                "discarded" => &mut books.discarded,
+                "handled" => &mut books.handled,
+                "routed" => &mut books.routed,
+                _ => {
+                    has_unaccounted = true;
+                    &mut books.unaccounted
+                }
+            };
+            *column += count;
+            books.received += count;
+        }
+        if has_unaccounted {
+            unaccounted(connection, &range, &mut found.differences).await?;
+        }
+        self.in_no_queue(connection, range, &mut found.differences).await?;
+        Ok(found)
+    }
+
+    /// What a consumer owes, though no queue holds anything that it could still get.
+    async fn in_no_queue(
+        &self,
+        connection: &mut Connection,
+        mut values: Vec<Value>,
+        differences: &mut Vec<Difference>,
+    ) -> Result<(), StoreError> {
+        let mut bind = |value: &String| {
+            values.push(Value::from(value));
+            format!("${}", values.len())
+        };
+        let mut known = Vec::new();
+        let mut old = Vec::new();
+        for (consumer, before) in self.in_no_queue_before.iter().filter(|(name, _)| !name.is_empty()) {
+            let consumer = bind(consumer);
+            if !before.is_empty() {
+                old.push(format!("(s.consumer = {consumer} AND s.event_id < {})", bind(before)));
+            }
+            known.push(consumer);
+        }
+        if let Some(before) = self.in_no_queue_before.get("") {
+            let is_gone = match known.is_empty() {
+                true => String::new(),
+                false => format!("s.consumer NOT IN ({}) AND ", known.join(", ")),
+            };
+            old.push(format!("({is_gone}s.event_id < {})", bind(before)));
+        }
+        if old.is_empty() {
+            return Ok(());
+        }
+        let text = format!(
+            "SELECT e.source AS source, s.event_id AS event_id, s.consumer AS consumer \
+             FROM unsettled s CROSS JOIN event e WHERE e.id = s.event_id AND s.event_id > $1 AND s.event_id <= $2 \
+             AND {IN_RANGE} AND e.duplicate_of IS NULL AND {NOT_HANDLED} \
+             AND NOT EXISTS (SELECT 1 FROM dead_letter d WHERE d.event_id = s.event_id AND d.consumer = s.consumer \
+             AND (d.discarded_in IS NOT NULL OR d.resent_in IS NULL OR d.died_in >= d.resent_in)) \
+             AND ({}) ORDER BY s.event_id, s.consumer",
+            old.join(" OR ")
+        );
+        for row in fetch(connection, text, values).await? {
+            let consumer: String = row.try_get("consumer")?;
+            let detail = match self.in_no_queue_before.contains_key(&consumer) {
+                true => "pending, and in no queue: it is sent to the consumer again".to_owned(),
+                false => format!(
+                    "there is no consumer {consumer} any more: discard the dead letter, or replay the event to another"
+                ),
+            };
+            differences.push(difference(IN_NO_QUEUE, &row, Some(consumer), detail)?);
+        }
+        Ok(())
+    }
+
+    /// What is known of an event that is not on record itself, though it had the time.
+    async fn not_recorded(
+        &mut self,
+        connection: &mut Connection,
+        now: Timestamp,
+        table: &str,
+        next: Phase,
+    ) -> Result<Found, StoreError> {
+        let kind = match table {
+            "inbox" => "handled, not recorded",
+            "dead_letter" => "dead, not recorded",
+            _ => "unrouted, not recorded",
+        };
+        let latest = time(self.to).min(now - Duration::from_secs(GRACE_SECONDS.unsigned_abs()));
+        let ids = (id_at(time(self.from), 0), id_at(latest, 0));
+        let range = self.range(connection, (table, "event_id"), ids, next).await?;
+        let rows = fetch(connection, find_unrecorded(table), range).await?;
+        let detail = "the ledger has no such event: see the queues ledger and parked";
+        let row = |row: &AnyRow| difference(kind, row, row.try_get("consumer")?, detail.to_owned());
+        Ok(Found { differences: rows.iter().map(row).collect::<Result<_, _>>()?, events: 0 })
+    }
+
+    async fn rejected(&mut self, connection: &mut Connection) -> Result<Found, StoreError> {
+        let range = self.received(connection, "rejected", Phase::Sources).await?;
+        let text = "SELECT e.source, count(*) AS count, \
+                    sum(CASE WHEN EXISTS (SELECT 1 FROM event r WHERE r.id = e.id) THEN 1 ELSE 0 END) AS resent \
+                    FROM rejected e WHERE e.id > $1 AND e.id <= $2 AND e.received_at >= $3 AND e.received_at < $4 \
+                    AND e.source IS NOT NULL GROUP BY e.source";
+        for row in fetch(connection, text.to_owned(), range).await? {
+            let (count, resent): (i64, i64) = (row.try_get("count")?, row.try_get("resent")?);
+            let books = self.books_of(row.try_get("source")?);
+            books.rejected += count;
+            books.rejected_resent += resent;
+        }
+        Ok(Found::default())
+    }
+}
+
+fn difference(
+    kind: &str,
+    row: &AnyRow,
+    consumer: Option<String>,
+    detail: String,
+) -> Result<Difference, StoreError> {
+    Ok(Difference {
+        kind: kind.to_owned(),
+        source: row.try_get("source")?,
+        event_id: row.try_get("event_id")?,
+        consumer,
+        detail,
+        sent_at: None,
+    })
+}
+
+/// What is neither settled nor owed.
+async fn unaccounted(
+    connection: &mut Connection,
+    range: &[Value],
+    differences: &mut Vec<Difference>,
+) -> Result<(), StoreError> {
+    for row in fetch(connection, find_unaccounted(), range.to_vec()).await? {
+        let detail = "neither handled by every consumer that takes it nor pending: replay it";
+        differences.push(difference("unaccounted", &row, row.try_get("consumer")?, detail.to_owned())?);
+    }
+    Ok(())
+}
+
+/// For each consumer the id before which nothing that it owes is in a queue (see the head of this file); under the empty
+/// name that for consumers that are not there any more. Empty while a job's sendings are on their way.
+async fn in_no_queue_before(
+    connection: &mut Connection,
+    waiting: &BTreeMap<String, u64>,
+    subscriptions: &[Subscription],
+    now: Timestamp,
+) -> Result<BTreeMap<String, String>, StoreError> {
+    let in_hand = Duration::from_secs(IN_HAND_SECONDS.unsigned_abs());
+    // A reconciliation that sent nothing keeps nobody from judging.
+    let text = "SELECT 1 FROM job WHERE (action <> 'reconcile' AND state IN ('waiting', 'running')) \
+                OR (finished_at > $1 AND (action <> 'reconcile' OR sent > 0)) LIMIT 1";
+    if !fetch(connection, text.to_owned(), [Value::from(now - in_hand)]).await?.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let is_retried = waiting.keys().any(|queue| queue.starts_with("wait."));
+    let waits = |subscription: Option<&Subscription>| {
+        let delays = subscription.map_or(consumer::DEFAULT_RETRY, |subscription| subscription.retry);
+        if is_retried { delays.iter().map(|delay| delay.duration()).sum() } else { Duration::ZERO }
+    };
+    let mut before = BTreeMap::from([(String::new(), id_at(now - in_hand - waits(None), 0))]);
+    for subscription in subscriptions {
+        let mut latest = Some(now - in_hand);
+        if waiting.contains_key(subscription.consumer) {
+            latest = last_handled(connection, subscription.consumer)
+                .await?
+                .map(|last| latest_of(last, now) - in_hand);
+        }
+        let id = latest.map_or_else(String::new, |latest| id_at(latest - waits(Some(subscription)), 0));
+        before.insert(subscription.consumer.to_owned(), id);
+    }
+    Ok(before)
+}
+
+fn latest_of(last: EventId, now: Timestamp) -> Timestamp {
+    let given =
+        i64::try_from(last.milliseconds()).ok().and_then(|given| Timestamp::from_millisecond(given).ok());
+    given.map_or(now, |given| given.min(now))
+}
+
+/// The event received last of those that the consumer has handled lately.
+async fn last_handled(connection: &mut Connection, consumer: &str) -> Result<Option<EventId>, StoreError> {
+    let text = format!(
+        "SELECT max(lately.event_id) FROM (SELECT event_id, consumer FROM inbox ORDER BY event_id DESC \
+         LIMIT {LATELY_HANDLED_ROWS}) AS lately WHERE lately.consumer = $1"
+    );
+    let rows = fetch(connection, text, [Value::from(consumer)]).await?;
+    let id: Option<String> = rows.first().map(|row| row.try_get(0)).transpose()?.flatten();
+    Ok(id.and_then(|id| id.parse().ok()))
+}
+
+/// What the ingresses answered and the record does not have. A tally travels behind the events that it counts; what is
+/// recorded and not counted is no difference: an ingress that is killed takes its last counts with it.
+fn missing(books: &SourceBooks, waiting: &BTreeMap<String, u64>) -> Vec<Difference> {
+    let missing = |kind: &str, queue: &str, counted: i64, recorded: i64| {
+        (counted > recorded && !waiting.contains_key(queue)).then(|| Difference {
+            kind: kind.to_owned(),
+            source: Some(books.source.clone()),
+            event_id: None,
+            consumer: None,
+            detail: format!(
+                "the ingresses answered {counted}, the ledger has {recorded}: {} are missing",
+                counted - recorded
+            ),
+            sent_at: None,
+        })
+    };
+    let accepted = books.received - books.rejected_resent;
+    let events = missing("events missing", "ledger", books.counted_accepted, accepted);
+    let rejected = missing("rejected missing", "rejected", books.counted_rejected, books.rejected);
+    events.into_iter().chain(rejected).collect()
+}

@@ -1,0 +1,258 @@
+//! A database of the first release, with rows in every table, under today's program: migrated in place, and everything
+//! that an operator does works on the rows of before.
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+use event::{Event, EventId, HeaderValue, Source, Topic};
+use serde_json::{Value, json};
+use store::many::{Value as Cell, insert};
+use store::{Component, Config, Store, Tx};
+
+use crate::product::{Product, example};
+
+/// The day of every row, as the first release counted it: of UTC. At this hour it is the day before in Brazil.
+const DAY: &str = "2026-10-20";
+const HOUR: &str = "2026-10-20T01:30:00Z";
+
+/// The tables as they were: migrations are added, never edited.
+fn first(component: Component, steps: usize) -> Component {
+    Component { migrations: &component.migrations[..steps], ..component }
+}
+
+fn id(number: u32) -> EventId {
+    let milliseconds = HOUR.parse::<event::Timestamp>().expect("a time").as_millisecond();
+    format!("{:08x}-{:04x}-7000-8000-{number:012x}", milliseconds >> 16, milliseconds & 0xffff)
+        .parse()
+        .expect("an id")
+}
+
+fn received(number: u32, source: &str, topic: &str, body: &str) -> Event {
+    let source = Source::parse(source).expect("a source");
+    let event = Event::new(source, Topic::new(topic).expect("a topic"), body.to_owned().into());
+    Event { id: id(number), time: HOUR.parse().expect("a time"), ..event }
+}
+
+fn cell(text: impl std::fmt::Display) -> Cell {
+    Cell::from(&text)
+}
+
+/// A row of `event`, with the consumers that took it.
+fn recorded(event: &Event, consumers: &str, duplicate_of: Option<EventId>) -> Vec<Cell> {
+    vec![
+        cell(event.id),
+        cell(&event.source.name),
+        cell(&event.source.provider),
+        cell(&event.topic),
+        Cell::from(event.time),
+        cell(consumers),
+        cell(&event.content_type),
+        Cell::from(event.data.len() as i64),
+        Cell::from(0),
+        cell("{}"),
+        Cell::Bytes(event.data.to_vec()),
+        Cell::from(duplicate_of.map(|id| id.to_string())),
+    ]
+}
+
+/// A row of `dead_letter`.
+fn letter(event: &Event, discarded_in: Option<EventId>) -> Vec<Cell> {
+    let message = event.to_message();
+    let mut headers: BTreeMap<String, HeaderValue> = message.headers;
+    for (name, value) in
+        [("message_id", message.message_id), ("type", message.r#type), ("app_id", message.app_id)]
+    {
+        headers.insert(name.to_owned(), value.into());
+    }
+    vec![
+        cell(event.id),
+        cell("receivables"),
+        cell(&event.source.name),
+        cell(&event.source.provider),
+        cell(&event.topic),
+        Cell::from(1),
+        cell("it could not be booked"),
+        Cell::from(event.time),
+        Cell::from(event.time),
+        cell(&event.content_type),
+        cell(serde_json::to_string(&headers).expect("JSON")),
+        Cell::Bytes(event.data.to_vec()),
+        cell("it could not be booked"),
+        cell("0a1b2c3d"),
+        Cell::from(discarded_in.map(|id| id.to_string())),
+    ]
+}
+
+/// Rows in every table of the record.
+async fn populate_record(tx: &mut Tx) -> Result<()> {
+    let go = |number, topic| received(number, "/gestao-online/go", topic, example("gestao-online", topic));
+    let (handled, dead) = (go(1, "ORDER_CREATED"), go(3, "FINANCIAL_PAYMENT_DISCHARGE"));
+    let settled = example("recuperador", "acordo.quitado");
+    let pending = received(2, "/recuperador/rec", "acordo.quitado", settled);
+    let ordered = example("mercado-eletronico", "order.created");
+    let unrouted = received(4, "/mercado-eletronico/me", "order.created", ordered);
+    let duplicate = received(5, "/recuperador/rec", "acordo.quitado", settled);
+    let discarded = go(6, "ORDER_CANCEL");
+    let foreign = received(7, "/mercado-eletronico/me", "order.approved", "{}");
+    let job = id(90);
+    let rows = vec![
+        recorded(&handled, "receivables", None),
+        recorded(&pending, "receivables", None),
+        recorded(&dead, "receivables", None),
+        recorded(&unrouted, "", None),
+        recorded(&duplicate, "", Some(pending.id)),
+        recorded(&discarded, "receivables", None),
+        recorded(&foreign, "", None),
+    ];
+    let event = "event (id, source, provider, topic, received_at, consumers, content_type, size, repaired, headers, \
+                 body, duplicate_of)";
+    insert(tx, event, "", rows).await?;
+    insert(
+        tx,
+        "inbox (event_id, consumer, handled_at)",
+        "",
+        vec![vec![cell(handled.id), cell("receivables"), Cell::from(handled.time)]],
+    )
+    .await?;
+    let owed = [&pending, &dead, &discarded].map(|event| vec![cell(event.id), cell("receivables")]);
+    insert(tx, "unsettled (event_id, consumer)", "", owed.to_vec()).await?;
+    let dead_letter = "dead_letter (event_id, consumer, source, provider, topic, attempts, error, first_failed_at, \
+                       failed_at, content_type, headers, body, error_group, group_id, discarded_in)";
+    insert(tx, dead_letter, "", vec![letter(&dead, None), letter(&discarded, Some(job))]).await?;
+    let mark = vec![
+        cell(unrouted.id),
+        cell("me"),
+        cell("mercado-eletronico"),
+        cell(&unrouted.topic),
+        Cell::from(unrouted.time),
+        Cell::from(unrouted.time),
+    ];
+    insert(tx, "unrouted (event_id, source, provider, topic, received_at, marked_at)", "", vec![mark])
+        .await?;
+    let rejected = vec![
+        cell(id(8)),
+        cell("go"),
+        cell("gestao-online"),
+        Cell::from(handled.time),
+        cell("not JSON: byte 1"),
+        cell("application/json"),
+        Cell::from(1),
+        cell("{}"),
+        Cell::Bytes(b"{".to_vec()),
+    ];
+    let into = "rejected (id, source, provider, received_at, cause, content_type, size, headers, body)";
+    insert(tx, into, "", vec![rejected]).await?;
+    let mut done =
+        vec![cell(job), cell("discard"), cell("dead"), cell("{}"), cell(json!({"reason": "known"}))];
+    done.extend([cell("maria@host"), Cell::from(handled.time), cell("done")]);
+    done.extend([Cell::from(1), Cell::from(1), Cell::from(1), cell(""), cell(""), Cell::from(handled.time)]);
+    let into = "job (id, action, what, filter, options, requested_by, requested_at, state, total, progress, sent, \
+                resume_after, trouble, finished_at)";
+    insert(tx, into, "", vec![done]).await?;
+    let tally = |source: &str, accepted: i64, rejected: i64| {
+        let (run, day, at) = (cell(id(91)), cell(DAY), Cell::from(handled.time));
+        vec![run, cell(source), day, Cell::from(accepted), Cell::from(rejected), at]
+    };
+    let rows = vec![tally("go", 3, 1), tally("rec", 2, 0), tally("me", 2, 0)];
+    insert(tx, "tally (ingress, source, day, accepted, rejected, reported_at)", "", rows).await?;
+    Ok(())
+}
+
+/// A row in each list of the domains.
+async fn populate_books(tx: &mut Tx) -> Result<()> {
+    let first = id(1).to_string();
+    for text in [
+        format!(
+            "INSERT INTO receivables (source, kind, external_id, state, state_order, state_event, status_order, \
+             status_event, first_event) VALUES ('go', 'order', 'before', 'open', 0, '', 0, '', '{first}')"
+        ),
+        format!(
+            "INSERT INTO agreements (source, external_id, agreed_centavos, original_centavos, instalments, state, \
+             webhook_id, first_event) VALUES ('rec', 'before', 100, 100, 1, 'active', 1, '{first}')"
+        ),
+        format!(
+            "INSERT INTO invoices (source, external_id, status_order, status_event, credit_memo_requested, first_event) \
+             VALUES ('me', 'before', 0, '', 0, '{first}')"
+        ),
+        format!(
+            "INSERT INTO prescriptions (source, document, partner_hash, partner_params, state, files, state_order, \
+             state_event, first_event) VALUES ('visao', 'before', '', '{{}}', 'pending', '[]', 0, '', '{first}')"
+        ),
+    ] {
+        store::many::fetch(tx, text, []).await?;
+    }
+    Ok(())
+}
+
+async fn upgrade(store_url: &str) -> Result<()> {
+    let mut product = Product::configured("embedded", store_url, "")?;
+    let folder = product.folder().join("data");
+    std::fs::create_dir(&folder)?;
+    let config = Config { url: store_url.to_owned(), max_connections: 2, acquire_timeout_ms: 10_000 };
+    let store = Store::open(&config, &folder)?;
+    let old = [
+        first(ledger::COMPONENT, 2),
+        first(invoices::COMPONENT, 1),
+        first(receivables::COMPONENT, 1),
+        first(prescriptions::COMPONENT, 1),
+    ];
+    store.migrate(&old).await?;
+    let mut tx = store.begin().await?;
+    populate_record(&mut tx).await?;
+    populate_books(&mut tx).await?;
+    tx.commit().await?;
+    store.close().await;
+    product.start("up", &["up"]).await?;
+
+    let states = |product: &Product| -> Result<Vec<Value>> {
+        Ok(product.rows(&["events", "list"])?.iter().map(|event| event["state"].clone()).collect())
+    };
+    let before = ["handled", "pending", "dead", "unrouted", "duplicate", "discarded", "routed"];
+    assert_eq!(states(&product)?, before);
+    for state in before {
+        assert_eq!(product.rows(&["events", "list", "--state", state])?.len(), 1, "{state}");
+    }
+    for list in
+        ["receivables", "agreements", "invoices", "prescriptions", "dead", "rejected", "unrouted", "jobs"]
+    {
+        assert_eq!(product.rows(&[list, "list"])?.len(), 1, "{list}");
+    }
+    assert_eq!(product.json(&["dead", "list", "--group"])?[0]["group"], "0a1b2c3d");
+    assert!(product.run(&["events", "show", &id(2).to_string()])?.contains("acordo.quitado"));
+
+    // A day of the first release stays a day of UTC. What is pending was in a broker that is no more.
+    let books: Value = serde_json::from_str(&product.run(&["reconcile", "--day", DAY, "--json"])?)?;
+    assert_eq!(
+        (&books["zone"], &books["balanced"], &books["sent"]),
+        (&json!("UTC"), &json!(true), &json!(1))
+    );
+    let of_go = &books["sources"][0];
+    assert_eq!(
+        (&of_go["received"], &of_go["counted_accepted"], &of_go["rejected"]),
+        (&json!(3), &json!(3), &json!(1))
+    );
+    assert_eq!(states(&product)?[1], "handled");
+
+    product.run(&["dead", "retry", "--everything"])?;
+    assert_eq!(states(&product)?[2], "handled");
+    assert!(!product.command(&["rejected", "retry", "--everything"])?.output()?.status.success());
+    product.run(&["rejected", "discard", "--everything", "--reason", "known"])?;
+    product.run(&["unrouted", "discard", "--everything", "--reason", "known"])?;
+    product.run(&["events", "replay", &id(6).to_string()])?;
+    assert_eq!(
+        states(&product)?,
+        ["handled", "handled", "handled", "discarded", "duplicate", "handled", "routed"]
+    );
+    product.run(&["reconcile", "--day", DAY])?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_populated_database_of_the_first_release_is_upgraded_on_sqlite() -> Result<()> {
+    upgrade("sqlite").await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_populated_database_of_the_first_release_is_upgraded_on_postgresql() -> Result<()> {
+    upgrade(&harness::Shared::from_env()?.fresh_database()?).await
+}
