@@ -2,6 +2,7 @@
 //! black box, through HTTP and the command line. Run by `cargo xtask test`, which starts the servers.
 
 mod bad_input;
+mod bodies;
 mod broker_laws;
 mod command_line;
 mod faults;
@@ -14,5 +15,6 @@ mod power_cut;
 mod store_laws;
 mod subscriptions;
 mod upgrade;
+mod views;
 
 use tests::product;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use event::{Event, SourceName, header};
+use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue};
 use ledger::jobs::{RejectedBody, Reread};
 use providers::{Inbound, SubjectKey};
@@ -30,6 +31,9 @@ fn read(rejected: &RejectedBody, config: &Config, key: &SubjectKey) -> Result<Ev
         if let (Ok(name), Ok(value)) = (http::HeaderName::try_from(name), HeaderValue::from_str(value)) {
             headers.insert(name, value);
         }
+    }
+    if let Ok(content_type) = HeaderValue::from_str(&rejected.content_type) {
+        headers.insert(CONTENT_TYPE, content_type);
     }
     let body = rejected.body.clone().into();
     let reading = provider.read(&Inbound { headers: &headers, body: &body }, key);

@@ -31,7 +31,7 @@ pub struct Event {
     pub traceparent: Option<String>,
     /// Extension `replayof`: the id of the event that this one repeats.
     pub replay_of: Option<EventId>,
-    /// Extension `repaired`: the body is not strict JSON; it was read with comments and trailing commas dropped.
+    /// Extension `repaired`: the body is not strict JSON in UTF-8, or not a form in UTF-8; it was read leniently.
     pub repaired: bool,
     /// Headers of the request that are worth keeping.
     pub headers: Headers,

@@ -10,8 +10,10 @@
 //! (RFC 9457) that says what to do. This crate is thin: it knows no table and no domain, and leaves the meaning of a
 //! body to `providers` and its storage to `broker`.
 
+mod coding;
 mod config;
 mod memory;
+mod misses;
 mod quota;
 mod receive;
 mod recent;

@@ -1,22 +1,22 @@
 //! The way of one request, from its head to the broker's confirm.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::body::Body;
-use axum::extract::{Path, Request, State};
+use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
-use axum::routing::any;
 use axum::{Router, http};
 use broker::{ExchangeName, Layout, Publisher};
 use bytes::Bytes;
 use event::{Chain, Event, EventId, Headers, Message, Timestamp, Topic, Zone, header};
-use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
+use http::header::CONTENT_TYPE;
 use http::request::Parts;
 use http::{HeaderValue, Method, StatusCode};
-use metrics::{Counter, counter};
+use percent_encoding::percent_decode_str;
 use providers::auth::{Credentials, client_ip};
 use providers::{Answer, Inbound, Reading, SubjectKey};
 use serde::Serialize;
@@ -28,7 +28,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::field::Empty;
 use tracing::{Instrument, Span, debug, debug_span, error, warn};
 
+use crate::coding::coding;
 use crate::memory::{Held, Memory, SMALL_BYTES, UnprovedBody};
+use crate::misses::Misses;
 use crate::refusal::Refusal;
 use crate::source::Route;
 use crate::tally::{self, Row};
@@ -49,8 +51,7 @@ struct Inner {
     memory: Memory,
     /// Of clients behind a trusted proxy.
     client_requests: ClientRequests,
-    /// Requests to sources that are not configured.
-    unknown: Counter,
+    misses: Misses,
 }
 
 /// What an accepted request is answered with.
@@ -78,7 +79,6 @@ impl Ingress {
             .into_iter()
             .map(|source| (source.name.to_string(), Route::new(source, places, &zone)))
             .collect();
-        let unknown = counter!("ingress_unknown_sources_total");
         let memory = Memory::new(config.body_memory_bytes, config.unproved_body_memory_bytes);
         let client_requests = ClientRequests::new(config.limits.client_requests);
         Self(Arc::new(Inner {
@@ -90,7 +90,7 @@ impl Ingress {
             config,
             memory,
             client_requests,
-            unknown,
+            misses: Misses::default(),
         }))
     }
 
@@ -100,8 +100,13 @@ impl Ingress {
         let Self(inner) = &self;
         let run = EventId::generate();
         let mut told = Vec::new();
+        let mut summarised = Instant::now();
         loop {
             let last = stop.run_until_cancelled(sleep(REPORT_PERIOD)).await.is_none();
+            if last || summarised.elapsed() >= SUMMARY_PERIOD {
+                summarised = Instant::now();
+                inner.misses.summarise();
+            }
             let rows: Vec<Row> = inner
                 .routes
                 .iter()
@@ -130,15 +135,15 @@ impl Ingress {
 
     /// The service to run on a [`server::Server`], which provides the peer's address.
     pub fn router(self) -> Router {
-        Router::new()
-            .route("/webhooks/{source}", any(receive))
-            .fallback(async || Refusal::NoSuchAddress.into_response())
-            .with_state(self)
+        Router::new().fallback(receive).with_state(self)
     }
 }
 
 /// How often the ledger is told of counts that changed.
 const REPORT_PERIOD: Duration = Duration::from_secs(5);
+
+/// How often the log is told how many requests were refused.
+const SUMMARY_PERIOD: Duration = Duration::from_secs(60);
 
 /// The longest property that AMQP 0-9-1 carries (shortstr, section 4.2.5.3). Of a longer type the parameters are dropped.
 const CONTENT_TYPE_LIMIT_BYTES: usize = 255;
@@ -151,16 +156,20 @@ struct Arrival {
     traceparent: String,
 }
 
-async fn receive(State(ingress): State<Ingress>, Path(source): Path<String>, request: Request) -> Response {
+async fn receive(State(ingress): State<Ingress>, request: Request) -> Response {
     let ingress = &ingress.0;
     let peer = request.extensions().get::<PeerAddr>().expect("the server sets the peer's address").0.ip();
     let client = client_ip(peer, request.headers(), &ingress.config.trusted_proxies);
-    let Some(route) = ingress.routes.get(&source) else {
-        ingress.unknown.increment(1);
-        // The name is the client's own: quoted, and no longer than a source's may be.
-        warn!(%client, "refused: there is no source {:?}", source.chars().take(64).collect::<String>());
-        return Refusal::UnknownSource.into_response();
+    let path = request.uri().path();
+    let name = source_name(path);
+    let Some(route) = name.as_deref().and_then(|name| ingress.routes.get(name)) else {
+        ingress.misses.count(client, path);
+        return match name {
+            Some(_) => Refusal::UnknownSource.into_response(),
+            None => Refusal::NoSuchAddress.into_response(),
+        };
     };
+    let source = &route.source.name;
     let id = EventId::generate();
     let traceparent = traceparent(request.headers(), id);
     // At the level of debugging, since only an exporter of spans has a use for it.
@@ -195,6 +204,15 @@ async fn receive(State(ingress): State<Ingress>, Path(source): Path<String>, req
     .await
 }
 
+/// The source that an address is of: `/webhooks/{source}`. Senders double slashes and add one at the end.
+fn source_name(path: &str) -> Option<Cow<'_, str>> {
+    let mut parts = path.split('/').filter(|part| !part.is_empty());
+    match (parts.next(), parts.next(), parts.next()) {
+        (Some("webhooks"), Some(name), None) => percent_decode_str(name).decode_utf8().ok(),
+        _ => None,
+    }
+}
+
 /// Counts and logs a refusal. The log names the source, the client and the reason, nothing of the request.
 fn report(route: &Route, client: IpAddr, event_id: EventId, refusal: &Refusal) {
     let source = &route.source.name;
@@ -218,7 +236,6 @@ fn report(route: &Route, client: IpAddr, event_id: EventId, refusal: &Refusal) {
         Refusal::NoSuchAddress
         | Refusal::UnknownSource
         | Refusal::Method
-        | Refusal::ContentType { .. }
         | Refusal::ContentEncoding
         | Refusal::Busy
         | Refusal::ClientBusy
@@ -310,12 +327,7 @@ impl Inner {
             Credentials { headers: &parts.headers, query: parts.uri.query(), client_ip, body: &[], now };
         let auth = &route.source.auth;
         auth.check_head(&credentials).map_err(Refusal::Denied)?;
-        if !route.source.provider.accepts(content_type(parts)) {
-            return Err(Refusal::ContentType { expected: route.source.provider.media_type() });
-        }
-        if parts.headers.get(CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity") {
-            return Err(Refusal::ContentEncoding);
-        }
+        let coding = coding(&parts.headers)?;
         let (limit, pace) = (self.config.body_limit_bytes, self.config.limits.pace());
         let mut reader = Reader::new(body, limit, pace).map_err(Refusal::Body)?;
         if !reader.is_whole() {
@@ -335,6 +347,16 @@ impl Inner {
             None => self.memory.hold(body.len()).await?,
         };
         drop(unproved);
+        let (body, memory) = match coding {
+            Some(coding) => {
+                drop(memory);
+                let mut memory = self.memory.hold(limit).await?;
+                let body = coding.decode(body, limit)?;
+                memory.shrink_to(body.len());
+                (body, memory)
+            }
+            None => (body, memory),
+        };
         // The last thing taken: neither a stranger nor a body that waits for memory holds a place.
         let place = route.places.try_acquire().map_err(|_| Refusal::Busy)?;
         Ok((body, Share { _place: place, _memory: memory }))
@@ -433,9 +455,9 @@ fn unread(headers: Headers) -> Reading {
     Reading { topic, subject: None, repaired: false, headers }
 }
 
+/// The declared content type, if it is text.
 fn content_type(parts: &Parts) -> Option<&str> {
-    // A value that is not text is no type that anyone accepts.
-    parts.headers.get(CONTENT_TYPE).map(|value| value.to_str().unwrap_or("?"))
+    parts.headers.get(CONTENT_TYPE)?.to_str().ok().filter(|value| !value.is_empty())
 }
 
 /// malote's own answer.

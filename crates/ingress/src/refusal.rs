@@ -22,9 +22,9 @@ pub(crate) enum Refusal {
     Method,
     #[error(transparent)]
     Denied(Denied),
-    #[error("this source sends {expected}; set Content-Type to it")]
-    ContentType { expected: &'static str },
-    #[error("compressed bodies are not read; send the body without Content-Encoding")]
+    #[error(
+        "this content coding is not read; send the body with gzip, with deflate, or without Content-Encoding"
+    )]
     ContentEncoding,
     #[error("too many requests of this source are being worked on; send it again later")]
     Busy,
@@ -67,9 +67,7 @@ impl Refusal {
                 Problem::new(StatusCode::UNAUTHORIZED).authenticate("Webhook realm=\"malote\"")
             }
             Self::Denied(Denied::Network) => Problem::new(StatusCode::FORBIDDEN),
-            Self::ContentType { .. } | Self::ContentEncoding => {
-                Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE)
-            }
+            Self::ContentEncoding => Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE),
             Self::Busy | Self::ClientBusy => Problem::new(StatusCode::TOO_MANY_REQUESTS).retry_after(1),
             Self::NoMemory => Problem::new(StatusCode::SERVICE_UNAVAILABLE).retry_after(1),
             Self::OverQuota(used_up) => {

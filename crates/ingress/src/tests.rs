@@ -386,8 +386,89 @@ async fn whoever_proves_nothing_leaves_nothing() {
     check(404, post("/", ORDER)).await;
     check(405, edit(|r| *r.method_mut() = http::Method::GET)).await;
     check(413, edit(|r| *r.body_mut() = Body::from(vec![b' '; 2_000]))).await;
-    check(415, edit(|r| drop(r.headers_mut().insert("content-type", "text/xml".parse().unwrap())))).await;
-    check(415, edit(|r| drop(r.headers_mut().insert("content-encoding", "gzip".parse().unwrap())))).await;
+    check(415, edit(|r| drop(r.headers_mut().insert("content-encoding", "br".parse().unwrap())))).await;
+}
+
+#[tokio::test]
+async fn the_body_decides_whatever_the_label_says() {
+    let setup = setup(Mood::Confirms);
+    let send = async |name: &'static str, value: Option<&'static str>, body: &'static [u8]| {
+        let mut request = post("/webhooks/me", "");
+        *request.body_mut() = Body::from(body);
+        request.headers_mut().remove(name);
+        if let Some(value) = value {
+            request.headers_mut().insert(name, value.parse().unwrap());
+        }
+        setup.send(request).await.status().as_u16()
+    };
+    let labels = [
+        None,
+        Some(""),
+        Some("text/plain; charset=UTF-8"),
+        Some("applications/json"),
+        Some("application/json, application/json"),
+        Some("application/x-www-form-urlencoded"),
+        Some("application/octet-stream"),
+        Some("text/xml"),
+    ];
+    for label in labels {
+        assert_eq!(send("content-type", label, ORDER.as_bytes()).await, 200, "{label:?}");
+        assert_eq!(send("content-type", label, b"<order/>").await, 400, "{label:?}");
+    }
+    for (coding, expect) in [("UTF-8", 200), ("", 200), ("Identity", 200), ("gzip", 200), ("zstd", 415)] {
+        assert_eq!(send("content-encoding", Some(coding), ORDER.as_bytes()).await, expect, "{coding:?}");
+    }
+    let published = setup.published();
+    let kept: Vec<_> = published[..4]
+        .iter()
+        .map(|(exchange, _, message)| (exchange.as_str(), message.content_type.as_str()))
+        .collect();
+    let (taken, json) = ("received.mercado-eletronico", "application/json");
+    assert_eq!(kept, [(taken, json), ("rejected", json), (taken, json), ("rejected", json)]);
+    assert_eq!(published[4].2.content_type, "text/plain; charset=UTF-8");
+}
+
+#[tokio::test]
+async fn a_compressed_body_is_kept_as_it_was_before() {
+    let setup = setup(Mood::Confirms);
+    let mut gzip = flate2::read::GzEncoder::new(ORDER.as_bytes(), flate2::Compression::fast());
+    let mut compressed = Vec::new();
+    std::io::Read::read_to_end(&mut gzip, &mut compressed).unwrap();
+    let mut request = post("/webhooks/me", "");
+    *request.body_mut() = Body::from(compressed);
+    request.headers_mut().insert("content-encoding", "gzip".parse().unwrap());
+    assert_eq!(setup.send(request).await.status(), 200);
+    assert_eq!(setup.published()[0].2.body, ORDER);
+}
+
+#[tokio::test]
+async fn an_address_is_found_with_more_slashes_than_it_needs() {
+    let setup = setup(Mood::Confirms);
+    for path in ["/webhooks/me/", "//webhooks/me", "/webhooks//me", "///webhooks///me//", "/webhooks/m%65"] {
+        let mut request = post("/", ORDER);
+        let uri = http::Uri::builder().path_and_query(path).build().unwrap();
+        *request.uri_mut() = uri;
+        assert_eq!(setup.send(request).await.status(), 200, "{path}");
+    }
+    for path in ["/webhooks", "/webhooks/me/x", "/x/webhooks/me", "/webhook/me", "/", "/webhooks/ME"] {
+        assert_eq!(setup.post(path, ORDER).await.status(), 404, "{path}");
+    }
+    assert_eq!(setup.published().len(), 5);
+}
+
+#[tokio::test]
+async fn an_id_that_is_too_long_is_rejected_with_its_place_and_the_limit() {
+    let setup = setup(Mood::Confirms);
+    let body = format!(r#"{{"topic": "order.created", "data": {{"orderId": "{}"}}}}"#, "7".repeat(600));
+    let response = setup.post("/webhooks/me", body.leak()).await;
+    assert_eq!(response.status(), 400);
+    let problem = json_of(response).await;
+    assert_eq!(
+        problem["detail"],
+        "data.orderId: expected an identifier of at most 200 bytes, got a text of 600 characters; send an \
+         identifier that keeps to this"
+    );
+    assert_eq!(setup.published()[0].0, "rejected");
 }
 
 #[tokio::test]

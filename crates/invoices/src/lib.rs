@@ -43,15 +43,18 @@ pub const SUBSCRIPTION: Subscription = Subscription {
 /// The tables.
 pub const COMPONENT: Component = Component {
     name: "invoices",
-    migrations: &[Migration {
-        version: 1,
-        description: "invoices and their attachments",
-        sqlite: include_str!("../migrations/0001_invoices.sql"),
-        postgres: concat!(
-            include_str!("../migrations/0001_invoices.sql"),
-            include_str!("../migrations/0001_invoices.postgres.sql")
-        ),
-    }],
+    migrations: &[
+        Migration {
+            version: 1,
+            description: "invoices and their attachments",
+            sqlite: include_str!("../migrations/0001_invoices.sql"),
+            postgres: concat!(
+                include_str!("../migrations/0001_invoices.sql"),
+                include_str!("../migrations/0001_invoices.postgres.sql")
+            ),
+        },
+        Migration::postgres(2, "readable views", include_str!("../migrations/0002_readable.postgres.sql")),
+    ],
 };
 
 /// Keeps invoices.

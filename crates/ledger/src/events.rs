@@ -107,6 +107,7 @@ pub struct Event {
 
 /// What became of an event at one consumer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = ConsumerOutcome)]
 pub struct Outcome {
     /// The consumer.
     pub consumer: String,
@@ -115,6 +116,8 @@ pub struct Outcome {
     /// When it had its effect.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub handled_at: Option<Timestamp>,
+    /// What the consumer could not read of the event and did not need: paths and reasons, never values.
+    pub note: Option<String>,
     /// How often the consumer had tried when it gave up, those before it was sent again included.
     pub attempts: Option<i64>,
     /// Why it gave up.
@@ -335,6 +338,7 @@ pub async fn show(connection: &mut Connection, id: EventId) -> Result<Option<Eve
                 consumer: consumer.clone(),
                 state: *state,
                 handled_at: None,
+                note: None,
                 attempts: None,
                 error: None,
                 first_failed_at: None,
@@ -343,12 +347,13 @@ pub async fn show(connection: &mut Connection, id: EventId) -> Result<Option<Eve
             (consumer.clone(), outcome)
         })
         .collect();
-    let text = "SELECT consumer, handled_at FROM inbox WHERE event_id = $1".to_owned();
+    let text = "SELECT consumer, handled_at, note FROM inbox WHERE event_id = $1".to_owned();
     for row in fetch(connection, text, vec![Value::from(&id)]).await? {
         if let Some(outcome) = outcomes.get_mut(&row.try_get::<String, _>("consumer")?)
             && outcome.state == ConsumerState::Handled
         {
             outcome.handled_at = Some(time(&row, "handled_at")?);
+            outcome.note = row.try_get("note")?;
         }
     }
     let text = "SELECT consumer, attempts, error, first_failed_at, failed_at FROM dead_letter \

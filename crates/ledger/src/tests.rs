@@ -142,6 +142,10 @@ async fn an_event_comes_back_as_it_was_recorded() {
     };
     receive(&store, std::slice::from_ref(&event)).await;
     handle(&store, &event, "invoices").await;
+    let note = inbox::Note { event_id: event.id, text: "data.date: expected a date".to_owned() };
+    let mut tx = store.begin().await.unwrap();
+    inbox::note(&mut tx, "invoices", &[note]).await.unwrap();
+    tx.commit().await.unwrap();
     die(&store, &event, "receivables").await;
     let mut connection = store.read().await.unwrap();
     let body = crate::body(&mut connection, event.id).await.unwrap().unwrap();
@@ -156,9 +160,10 @@ async fn an_event_comes_back_as_it_was_recorded() {
         "subject": "invoice/32211", "received_at": event.time, "state": "dead",
         "consumers": {"invoices": "handled", "receivables": "dead"},
         "outcomes": [
-            {"consumer": "invoices", "state": "handled", "handled_at": null, "attempts": null, "error": null,
+            {"consumer": "invoices", "state": "handled", "handled_at": null, "note": "data.date: expected a date",
+             "attempts": null, "error": null,
              "first_failed_at": null, "failed_at": null},
-            {"consumer": "receivables", "state": "dead", "handled_at": null, "attempts": 9,
+            {"consumer": "receivables", "state": "dead", "handled_at": null, "note": null, "attempts": 9,
              "error": "attempt 9 failed", "first_failed_at": "2026-11-22T12:00:00Z", "failed_at": null},
         ],
         "unrouted_at": null, "replay_of": null, "traceparent": event.traceparent, "repaired": true,

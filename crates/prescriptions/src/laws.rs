@@ -139,7 +139,7 @@ pub async fn a_broken_contract_is_permanent_and_names_the_path(store: &Store) {
     }
     check(
         &webhook("renewed", r#", "eyeMeasurements": {"right": {"spherical": "abc"}}"#),
-        "eyeMeasurements.right.spherical: expected a decimal, got a string",
+        "eyeMeasurements.right.spherical: expected a decimal, got a text of 3 characters",
     )
     .await;
     assert_eq!(prescriptions(store, "broken").await, [""; 0]);

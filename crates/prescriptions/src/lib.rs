@@ -41,15 +41,18 @@ pub const SUBSCRIPTION: Subscription = Subscription {
 /// The tables.
 pub const COMPONENT: Component = Component {
     name: "prescriptions",
-    migrations: &[Migration {
-        version: 1,
-        description: "prescriptions",
-        sqlite: include_str!("../migrations/0001_prescriptions.sql"),
-        postgres: concat!(
-            include_str!("../migrations/0001_prescriptions.sql"),
-            include_str!("../migrations/0001_prescriptions.postgres.sql")
-        ),
-    }],
+    migrations: &[
+        Migration {
+            version: 1,
+            description: "prescriptions",
+            sqlite: include_str!("../migrations/0001_prescriptions.sql"),
+            postgres: concat!(
+                include_str!("../migrations/0001_prescriptions.sql"),
+                include_str!("../migrations/0001_prescriptions.postgres.sql")
+            ),
+        },
+        Migration::postgres(2, "readable views", include_str!("../migrations/0002_readable.postgres.sql")),
+    ],
 };
 
 /// Keeps prescriptions.

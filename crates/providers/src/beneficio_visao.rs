@@ -3,16 +3,15 @@
 //! The provider gives no prescription id and no order of facts: a request is known by its source, the CPF and
 //! the `partnerParams`, and of two notices about it the one received later is the newer.
 
-use std::collections::BTreeMap;
 use std::fmt;
 
 use event::{Subject, Topic};
-use serde::Deserialize;
-use serde_json::value::RawValue;
 
+use crate::compact::compact;
+use crate::contract::{Object, Payload};
 use crate::provider::{root, topic};
-use crate::value::{Value, choice, deserialize, kind, null_is_default, optional, scalar};
-use crate::{Degrees, Dioptres, Personal, SubjectKey, TaxId, TopicInfo, Unusable};
+use crate::value::{Value, choice};
+use crate::{ContractError, Degrees, Dioptres, Personal, SubjectKey, TaxId, TopicInfo, Unusable};
 
 /// The provider's name.
 pub const NAME: &str = "beneficio-visao";
@@ -38,7 +37,7 @@ pub const TOPICS: &[TopicInfo] = &[
 pub(crate) fn read(json: &str, key: &SubjectKey) -> Result<(Topic, Option<Subject>), Unusable> {
     let [status, cpf] = root(json, ["status", "cpf"])?;
     let topic = topic("status", status)?;
-    let cpf = cpf.and_then(scalar).and_then(|text| TaxId::new(&text));
+    let cpf = cpf.and_then(|json| TaxId::read(json).ok());
     Ok((topic, cpf.map(|cpf| Subject::new("prescription", &key.hash(cpf.bare())))))
 }
 
@@ -57,76 +56,99 @@ choice! {
 }
 
 /// The body.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(expecting = "an object", rename_all = "camelCase")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Prescription {
     /// The person's e-mail address.
-    #[serde(default, deserialize_with = "optional")]
     pub email: Option<Personal>,
     /// The person.
     pub cpf: TaxId,
     /// What became of the renewal.
     pub status: Status,
     /// Why it was refused.
-    #[serde(default, deserialize_with = "optional")]
     pub reason: Option<Personal>,
     /// What was measured.
-    #[serde(default, deserialize_with = "null_is_default")]
     pub eye_measurements: EyeMeasurements,
     /// None, one or two PDF documents: for glasses, for contact lenses.
-    #[serde(default, deserialize_with = "null_is_default")]
     pub files: Vec<File>,
     /// What the partner put into the initial token.
-    #[serde(default)]
     pub partner_params: PartnerParams,
 }
 
+impl Payload for Prescription {
+    fn read(object: &Object<'_>) -> Result<Self, ContractError> {
+        Ok(Self {
+            email: object.optional("email"),
+            cpf: object.required("cpf")?,
+            status: object.required("status")?,
+            reason: object.optional("reason"),
+            // A measurement that cannot be read must not pass for one that was not taken.
+            eye_measurements: object.checked_part("eyeMeasurements")?.unwrap_or_default(),
+            files: object.optional_list("files")?,
+            partner_params: object.checked("partnerParams")?.unwrap_or_default(),
+        })
+    }
+}
+
 /// Both eyes.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(expecting = "an object")]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EyeMeasurements {
     /// The right eye.
-    #[serde(default)]
     pub right: Option<Eye>,
     /// The left eye.
-    #[serde(default)]
     pub left: Option<Eye>,
 }
 
+impl Payload for EyeMeasurements {
+    fn read(object: &Object<'_>) -> Result<Self, ContractError> {
+        Ok(Self { right: object.checked_part("right")?, left: object.checked_part("left")? })
+    }
+}
+
 /// One eye.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(expecting = "an object")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Eye {
     /// Spherical power.
-    #[serde(default, deserialize_with = "optional")]
     pub spherical: Option<Dioptres>,
     /// Cylindrical power.
-    #[serde(default, deserialize_with = "optional")]
     pub cylindrical: Option<Dioptres>,
     /// The cylinder's axis.
-    #[serde(default, deserialize_with = "optional")]
     pub axis: Option<Degrees>,
     /// Addition for reading.
-    #[serde(default, deserialize_with = "optional")]
     pub add: Option<Dioptres>,
 }
 
+impl Payload for Eye {
+    fn read(object: &Object<'_>) -> Result<Self, ContractError> {
+        Ok(Self {
+            spherical: object.checked("spherical")?,
+            cylindrical: object.checked("cylindrical")?,
+            axis: object.checked("axis")?,
+            add: object.checked("add")?,
+        })
+    }
+}
+
 /// A document.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(expecting = "an object", rename_all = "camelCase")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct File {
     /// Its title.
-    #[serde(default, deserialize_with = "optional")]
     pub file_name: Option<Personal>,
     /// Where it is.
     pub file_url: Personal,
 }
 
+impl Payload for File {
+    fn read(object: &Object<'_>) -> Result<Self, ContractError> {
+        Ok(Self { file_name: object.optional("fileName"), file_url: object.required("fileUrl")? })
+    }
+}
+
 /// What the partner put into the token that started the renewal: part of what identifies it. May hold
 /// personal data, so `Debug` does not show it.
 ///
-/// The text is canonical: keys sorted, no spaces, strings escaped in one way, numbers as written. Equal texts
-/// are the same parameters. Missing, `null` and `{}` are the same.
+/// The text is canonical: keys sorted, no spaces, strings escaped in one way and without NUL, numbers as written, but
+/// integral ones as integers. Equal texts are the same parameters. Missing, `null`, `{}` and `[]`, which is what PHP
+/// makes of `{}`, are the same.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct PartnerParams(String);
 
@@ -151,34 +173,10 @@ impl fmt::Debug for PartnerParams {
 
 impl Value for PartnerParams {
     fn read(json: &str) -> Result<Self, String> {
-        match kind(json) {
-            "null" => Ok(Self::default()),
-            _ => canonical(json).map(Self).ok_or_else(|| "expected JSON that is Unicode text".to_owned()),
-        }
-    }
-}
-
-deserialize!(PartnerParams);
-
-/// The canonical text of a JSON value. Recursion is bounded by the depth that the ingress lets through.
-fn canonical(json: &str) -> Option<String> {
-    let text = |raw: &RawValue| canonical(raw.get());
-    match kind(json) {
-        "an object" => {
-            let fields: BTreeMap<String, &RawValue> = serde_json::from_str(json).ok()?;
-            let fields: Option<Vec<String>> = fields
-                .into_iter()
-                .map(|(name, value)| Some(format!("{}:{}", serde_json::to_string(&name).ok()?, text(value)?)))
-                .collect();
-            Some(format!("{{{}}}", fields?.join(",")))
-        }
-        "an array" => {
-            let items: Vec<&RawValue> = serde_json::from_str(json).ok()?;
-            let items: Option<Vec<String>> = items.into_iter().map(text).collect();
-            Some(format!("[{}]", items?.join(",")))
-        }
-        "a string" => serde_json::to_string(&serde_json::from_str::<String>(json).ok()?).ok(),
-        _ => Some(json.to_owned()),
+        Ok(match compact(json) {
+            null if null == "null" => Self::default(),
+            text => Self(text),
+        })
     }
 }
 
@@ -188,7 +186,7 @@ mod tests {
     use crate::parse;
 
     fn prescription(body: &str) -> Result<Prescription, String> {
-        parse(body.as_bytes(), false).map_err(|error| error.to_string())
+        parse(body.as_bytes(), "").map(|parsed| parsed.payload).map_err(|error| error.to_string())
     }
 
     #[test]
@@ -232,9 +230,10 @@ mod tests {
             r#"{"a":"ç/","b":[1,{"x":null,"y":1.50}]}"#,
         );
         check("{ }", "{}");
+        check("[ ]", "{}");
         check("null", "{}");
+        check("[1]", "[1]");
         check(r#""token""#, r#""token""#);
-        assert!(PartnerParams::read(r#"{"a": "\ud800"}"#).is_err());
     }
 
     #[test]
@@ -245,12 +244,32 @@ mod tests {
         check(r#""email": """#, "status: missing");
         check(
             r#""status": "lost""#,
-            r#"status: expected "pending" or "in_analysis" or "rejected" or "renewed", got "lost""#,
+            r#"status: expected "pending" or "in_analysis" or "rejected" or "renewed", got a text of 4 characters"#,
         );
         check(
             r#""status": "renewed", "eyeMeasurements": {"left": {"axis": "12x"}}"#,
-            "eyeMeasurements.left.axis: expected a decimal, got a string",
+            "eyeMeasurements.left.axis: expected a decimal, got a text of 3 characters",
         );
+        check(
+            r#""status": "renewed", "eyeMeasurements": [{"axis": 1}, {"axis": 2}]"#,
+            "eyeMeasurements: expected an object, got an array",
+        );
+        check(r#""status": "renewed", "files": "x""#, "files: expected an array, got a text of 1 character");
         check(r#""status": "renewed", "files": [{}]"#, "files[0].fileUrl: missing");
+    }
+    #[test]
+    fn an_array_is_an_object_only_where_php_would_write_one() {
+        let read = |rest: &str| {
+            let body = format!(r#"{{"cpf": 12345678909, "status": "renewed", {rest}}}"#);
+            let parsed = parse::<Prescription>(body.as_bytes(), "").unwrap();
+            (parsed.payload, parsed.ignored.to_string())
+        };
+        let (p, ignored) = read(r#""partnerParams": [], "eyeMeasurements": [], "files": []"#);
+        assert_eq!((p.partner_params, p.eye_measurements, p.files), Default::default());
+        assert_eq!((p.cpf.bare(), ignored.as_str()), ("12345678909", ""));
+        let (p, _) = read(r#""eyeMeasurements": {"right": {"add": "1,25"}, "left": []}"#);
+        assert_eq!(p.eye_measurements.right.unwrap().add.unwrap().to_string(), "1.25");
+        let (p, _) = read(r#""files": {"fileUrl": "https://example.com/1.pdf"}"#);
+        assert_eq!(p.files.len(), 1);
     }
 }

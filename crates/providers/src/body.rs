@@ -6,10 +6,12 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use serde::Deserializer;
+use percent_encoding::percent_decode_str;
 use serde::de::{DeserializeSeed, Error, IgnoredAny, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
+use crate::charset::{Decoded, decode, decode_bytes};
 use crate::unusable::{Problem, Unusable};
 use crate::value::kind;
 
@@ -19,70 +21,129 @@ pub(crate) const DEPTH_LIMIT: usize = 128;
 /// A body that is one JSON object.
 #[derive(Debug)]
 pub(crate) struct Json<'a> {
-    /// Strict JSON: the body itself, or the body without comments and trailing commas.
+    /// Strict JSON in which every string is Unicode text: the body itself, or the body as it was repaired.
     pub text: Cow<'a, str>,
-    /// The body itself is not strict JSON.
+    /// The text is not the body itself.
     pub repaired: bool,
 }
 
-/// The body as UTF-8 text.
-pub(crate) fn text(body: &[u8]) -> Result<&str, Unusable> {
+/// The body as text. `content_type` is the declared one.
+pub(crate) fn text<'a>(body: &'a [u8], content_type: Option<&str>) -> Result<Decoded<'a>, Unusable> {
     if body.is_empty() {
         return Err(Problem::Empty.into());
     }
-    std::str::from_utf8(body).map_err(|error| Problem::NotUtf8 { offset: error.valid_up_to() }.into())
+    decode(body, content_type).map_err(|not_text| Problem::NotUtf8 { offset: not_text.offset }.into())
 }
 
-/// Reads a body as a JSON object, strictly if it can be, leniently otherwise.
-pub(crate) fn json(body: &[u8]) -> Result<Json<'_>, Unusable> {
-    let text = text(body)?;
-    let json = match strict(text) {
-        Ok(()) => Json { text: Cow::Borrowed(text), repaired: false },
-        Err(error) => {
-            let repaired = repair(text).ok_or_else(|| Unusable::from(&error))?;
-            // Repairing keeps every line and column, so this error is at its place in the body as received.
-            strict(&repaired).map_err(|error| Unusable::from(&error))?;
-            Json { text: Cow::Owned(repaired), repaired: true }
-        }
-    };
-    if depth(&json.text) > DEPTH_LIMIT {
+/// Reads a body as a JSON object, strictly if it can be, leniently otherwise. `content_type` is the declared one.
+pub(crate) fn json<'a>(body: &'a [u8], content_type: Option<&str>) -> Result<Json<'a>, Unusable> {
+    let Decoded { mut text, mut repaired } = text(body, content_type)?;
+    if let Err(error) = strict(&text) {
+        text = Cow::Owned(repair(&text).map_err(|worse| Unusable::from(&worse.unwrap_or(error)))?);
+        repaired = true;
+    }
+    let Survey { depth, has_unicode_escapes } = survey(&text);
+    if depth > DEPTH_LIMIT {
         return Err(Problem::TooDeep.into());
     }
-    match kind(&json.text) {
-        "an object" => Ok(json),
+    if has_unicode_escapes && let Some(replaced) = replace_lone_surrogates(&text) {
+        (text, repaired) = (Cow::Owned(replaced), true);
+    }
+    match kind(&text) {
+        "an object" => Ok(Json { text, repaired }),
         got => Err(Problem::NotAnObject { got }.into()),
     }
 }
 
-/// The text with comments and trailing commas replaced by spaces; `None` if it holds a broken comment.
-pub(crate) fn repair(text: &str) -> Option<String> {
+/// The text without comments and trailing commas and, where that is not enough, with control characters in strings
+/// escaped. The error is at its place in the text as it was given; `None` for a broken comment.
+fn repair(text: &str) -> Result<String, Option<serde_json::Error>> {
     let mut bytes = text.as_bytes().to_vec();
-    json_strip_comments::strip_slice(&mut bytes).ok()?;
-    String::from_utf8(bytes).ok()
+    json_strip_comments::strip_slice(&mut bytes).map_err(|_| None)?;
+    let stripped = String::from_utf8(bytes).map_err(|_| None)?;
+    let Err(error) = strict(&stripped) else { return Ok(stripped) };
+    let escaped = escape_controls(&stripped);
+    match strict(&escaped) {
+        Ok(()) => Ok(escaped),
+        Err(_) => Err(Some(error)),
+    }
+}
+
+/// The text with every control character within a string escaped: line breaks and tabs as they were typed.
+fn escape_controls(json: &str) -> String {
+    let mut escaped = String::with_capacity(json.len() + 16);
+    let mut in_string = false;
+    let mut characters = json.chars();
+    while let Some(c) = characters.next() {
+        match c {
+            c if in_string && c < ' ' => escaped.push_str(&format!("\\u{:04x}", u32::from(c))),
+            '\\' if in_string => {
+                escaped.push(c);
+                escaped.extend(characters.next());
+            }
+            c => {
+                in_string ^= c == '"';
+                escaped.push(c);
+            }
+        }
+    }
+    escaped
 }
 
 fn strict(text: &str) -> Result<(), serde_json::Error> {
     serde_json::from_str::<&RawValue>(text).map(|_| ())
 }
 
-/// How deep the objects and arrays of a JSON text are nested.
-fn depth(json: &str) -> usize {
-    let (mut depth, mut deepest) = (0_usize, 0);
-    let mut in_string = false;
+/// What one look at every byte of a JSON text tells.
+struct Survey {
+    /// How deep the objects and arrays are nested.
+    depth: usize,
+    /// A string has an escape `\u`.
+    has_unicode_escapes: bool,
+}
+
+fn survey(json: &str) -> Survey {
+    let mut survey = Survey { depth: 0, has_unicode_escapes: false };
+    let (mut depth, mut in_string) = (0_usize, false);
     let mut bytes = json.bytes();
     while let Some(byte) = bytes.next() {
         match byte {
             b'"' => in_string = !in_string,
-            b'\\' if in_string => drop(bytes.next()),
+            b'\\' if in_string => survey.has_unicode_escapes |= bytes.next() == Some(b'u'),
             b'{' | b'[' if !in_string => {
                 depth += 1;
-                deepest = deepest.max(depth);
+                survey.depth = survey.depth.max(depth);
             }
             b'}' | b']' if !in_string => depth = depth.saturating_sub(1),
             _ => {}
         }
     }
-    deepest
+    survey
+}
+
+/// A JSON text with U+FFFD for each escaped half of a surrogate pair that stands alone; `None` if there is none. Such
+/// a string is JSON (RFC 8259, section 8.2) and no Unicode text.
+fn replace_lone_surrogates(json: &str) -> Option<String> {
+    let bytes = json.as_bytes();
+    let unit = |at: usize| {
+        let digits = bytes.get(at..at + 6)?.strip_prefix(b"\\u")?;
+        u16::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
+    };
+    let mut replaced: Option<Vec<u8>> = None;
+    let mut at = 0;
+    while let Some(found) = json[at..].find('\\') {
+        at += found;
+        at += match (unit(at), unit(at + 6)) {
+            (Some(0xd800..=0xdbff), Some(0xdc00..=0xdfff)) => 12,
+            (Some(0xd800..=0xdfff), _) => {
+                let copy = replaced.get_or_insert_with(|| bytes.to_vec());
+                copy[at + 2..at + 6].copy_from_slice(b"fffd");
+                6
+            }
+            _ => 2,
+        };
+    }
+    replaced.map(|bytes| String::from_utf8(bytes).expect("hexadecimal digits took the place of others"))
 }
 
 /// The values of an object's fields, found by name.
@@ -98,8 +159,7 @@ pub(crate) struct Fields<'a> {
 pub(crate) fn fields<'a>(json: &'a str, names: &[&str]) -> Fields<'a> {
     let mut search = Search { names, seen: vec![None; names.len()], duplicate: None };
     if kind(json) == "an object" {
-        // The text is JSON already: only a name that is no Unicode text (a lone surrogate) fails here, and
-        // the fields before it stand.
+        // The text is JSON in which every name is Unicode text: nothing fails.
         let _ = serde_json::Deserializer::from_str(json).deserialize_map(&mut search);
     }
     Fields {
@@ -113,10 +173,7 @@ pub(crate) fn fields<'a>(json: &'a str, names: &[&str]) -> Fields<'a> {
 pub(crate) fn at<'a>(json: &'a str, tokens: &[String]) -> Option<&'a str> {
     tokens.iter().try_fold(json, |json, token| match kind(json) {
         "an object" => fields(json, &[token]).values[0],
-        "an array" => {
-            let items: Vec<&RawValue> = serde_json::from_str(json).ok()?;
-            items.get(token.parse::<usize>().ok()?).map(|item| item.get())
-        }
+        "an array" => items(json)?.get(token.parse::<usize>().ok()?).copied(),
         _ => None,
     })
 }
@@ -175,6 +232,67 @@ impl Visitor<'_> for Position<'_> {
     }
 }
 
+/// Every field of a JSON object, in its order: name and JSON text. Empty if the text is no object.
+pub(crate) fn entries(json: &str) -> Vec<(Cow<'_, str>, &str)> {
+    let mut entries = Entries(Vec::new());
+    if kind(json) == "an object" {
+        let _ = serde_json::Deserializer::from_str(json).deserialize_map(&mut entries);
+    }
+    entries.0
+}
+
+struct Entries<'a>(Vec<(Cow<'a, str>, &'a str)>);
+
+/// A name, borrowed where it has no escapes.
+#[derive(Deserialize)]
+#[serde(transparent)]
+struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
+
+impl<'a> Visitor<'a> for &mut Entries<'a> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'a>>(self, mut map: A) -> Result<(), A::Error> {
+        while let Some((Name(name), value)) = map.next_entry::<_, &RawValue>()? {
+            self.0.push((name, value.get()));
+        }
+        Ok(())
+    }
+}
+
+/// The JSON texts of an array's items; `None` if the text is no array.
+pub(crate) fn items(json: &str) -> Option<Vec<&str>> {
+    let items: Vec<&RawValue> = serde_json::from_str(json).ok()?;
+    Some(items.into_iter().map(RawValue::get).collect())
+}
+
+/// The fields of a form (`application/x-www-form-urlencoded`), and whether one of them is not UTF-8. Percent-encoded
+/// bytes are in the form's own character set.
+pub(crate) fn form(
+    text: &str,
+    content_type: Option<&str>,
+) -> Result<(Vec<(String, String)>, bool), Unusable> {
+    let mut repaired = false;
+    let mut decoded = |part: &str| {
+        let spaced = part.replace('+', " ");
+        let bytes: Vec<u8> = percent_decode_str(&spaced).collect();
+        let decoded = decode_bytes(&bytes, content_type)
+            .map_err(|not_text| Unusable::from(Problem::NotUtf8 { offset: not_text.offset }))?;
+        repaired |= decoded.repaired;
+        Ok::<_, Unusable>(decoded.text.into_owned())
+    };
+    let pairs = text.split('&').filter(|pair| !pair.is_empty());
+    let fields = pairs.map(|pair| {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        Ok((decoded(name)?, decoded(value)?))
+    });
+    let fields = fields.collect::<Result<Vec<_>, Unusable>>()?;
+    Ok((fields, repaired))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -182,7 +300,8 @@ mod tests {
     #[test]
     fn strict_json_is_untouched_and_the_rest_is_repaired_or_refused_with_its_place() {
         let check = |body: &str, expect: Result<bool, &str>| {
-            let got = json(body.as_bytes()).map(|json| json.repaired).map_err(|error| error.to_string());
+            let got =
+                json(body.as_bytes(), None).map(|json| json.repaired).map_err(|error| error.to_string());
             match expect {
                 Ok(repaired) => assert_eq!(got, Ok(repaired), "{body}"),
                 Err(text) => {
@@ -210,8 +329,43 @@ mod tests {
     }
 
     #[test]
+    fn what_is_typed_into_a_string_and_half_a_surrogate_pair_are_read_as_text() {
+        let check = |body: &str, expect: &str| {
+            let json = json(body.as_bytes(), None).unwrap();
+            let value: serde_json::Value = serde_json::from_str(&json.text).unwrap();
+            assert_eq!(value.to_string(), expect, "{body}");
+            assert_eq!(json.repaired, json.text != body, "{body}");
+        };
+        check("{\"a\": \"one\ntwo\tthree\r\"}", r#"{"a":"one\ntwo\tthree\r"}"#);
+        check("{\"a\tb\": \"\u{1}\", // \"c\n}", r#"{"a\tb":"\u0001"}"#);
+        check("{\"a\": \"\\\"\n\\\\\", \"b\": 1,}", r#"{"a":"\"\n\\","b":1}"#);
+        check(r#"{"a": "\ud83d", "b\ude00": "\uD83Dx"}"#, "{\"a\":\"\u{fffd}\",\"b\u{fffd}\":\"\u{fffd}x\"}");
+        check(
+            r#"{"a": "\ud83d\ude00 \\ud83d", "b": "\ud83d\ud83d\ude00"}"#,
+            "{\"a\":\"😀 \\\\ud83d\",\"b\":\"\u{fffd}😀\"}",
+        );
+        check(r#"{"a": "\u00e7\\\u0041"}"#, r#"{"a":"ç\\A"}"#);
+        let error = json(b"{\"a\": \"x\ny\", \"b\": }", None).unwrap_err().to_string();
+        assert!(error.contains("line 1, column 8") && error.contains("control character"), "{error}");
+    }
+
+    #[test]
+    fn a_form_is_read_in_its_character_set() {
+        let check = |form_text: &str, content_type: Option<&str>, expect: &[(&str, &str)], repaired: bool| {
+            let (fields, is_repaired) = form(form_text, content_type).unwrap();
+            let fields: Vec<_> = fields.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+            assert_eq!((fields.as_slice(), is_repaired), (expect, repaired), "{form_text}");
+        };
+        check("a=1&data%5Bid%5D=x+y&&b", None, &[("a", "1"), ("data[id]", "x y"), ("b", "")], false);
+        check("n=Jo%C3%A3o", None, &[("n", "João")], false);
+        check("n=Jo%E3o", None, &[("n", "João")], true);
+        check("n=Jo%E3o", Some("x; charset=iso-8859-1"), &[("n", "João")], true);
+        assert!(form("n=%E3", Some("x; charset=big5")).is_err());
+    }
+
+    #[test]
     fn the_place_of_a_byte_that_is_not_utf_8_is_named() {
-        let error = json(b"{\"a\": \"\xff\"}").unwrap_err().to_string();
+        let error = json(b"{\"a\": \"\xff\"}", Some("text/plain; charset=big5")).unwrap_err().to_string();
         assert!(error.contains("byte 7"), "{error}");
     }
 
@@ -219,14 +373,14 @@ mod tests {
     fn nesting_is_limited_outside_of_strings_and_costs_no_stack() {
         let nested =
             |levels: usize| format!(r#"{{"a": {}{}}}"#, "[".repeat(levels - 1), "]".repeat(levels - 1));
-        assert!(json(nested(DEPTH_LIMIT).as_bytes()).is_ok());
-        assert!(json(format!(r#"{{"a": "\"{}"}}"#, "[".repeat(500)).as_bytes()).is_ok());
+        assert!(json(nested(DEPTH_LIMIT).as_bytes(), None).is_ok());
+        assert!(json(format!(r#"{{"a": "\"{}"}}"#, "[".repeat(500)).as_bytes(), None).is_ok());
         for levels in [DEPTH_LIMIT + 1, 10_000, 400_000] {
-            let error = json(nested(levels).as_bytes()).unwrap_err().to_string();
+            let error = json(nested(levels).as_bytes(), None).unwrap_err().to_string();
             assert!(error.contains("deeper than 128 levels"), "{error}");
         }
-        assert!(json("[".repeat(10_000).as_bytes()).is_err());
-        assert!(json(r#"{"a":"#.repeat(100_000).as_bytes()).is_err());
+        assert!(json("[".repeat(10_000).as_bytes(), None).is_err());
+        assert!(json(r#"{"a":"#.repeat(100_000).as_bytes(), None).is_err());
     }
 
     #[test]

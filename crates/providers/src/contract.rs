@@ -1,15 +1,19 @@
 //! Reading a body as the payload that its provider documents.
+//!
+//! What a payload requires is an error with its path when it is missing or of the wrong form. What it does not require
+//! is then absent, and its path is noted.
 
 use std::borrow::Cow;
+use std::cell::RefCell;
 use std::fmt;
 
-use serde::de::DeserializeOwned;
+use crate::value::{Value, kind, shown};
+use crate::{Unusable, body};
 
-use crate::body;
-
-/// A body that breaks its provider's contract: `lista_parcelas[2].valor: expected a decimal, got "abc"`.
+/// A body that breaks its provider's contract: `lista_parcelas[2].valor: expected a decimal, got a text of 3
+/// characters`.
 ///
-/// The text names the path. It quotes a value only where the value is an amount, a date, a code or a flag.
+/// The text names the path, the kind and the length of a value. It quotes nothing of the body.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub struct ContractError {
     path: String,
@@ -28,133 +32,329 @@ impl ContractError {
     }
 }
 
+impl From<Unusable> for ContractError {
+    fn from(unusable: Unusable) -> Self {
+        Self { path: String::new(), problem: unusable.to_string() }
+    }
+}
+
 impl fmt::Display for ContractError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let path = if self.path.is_empty() { "the body" } else { &self.path };
-        write!(f, "{path}: {}", self.problem)
-    }
-}
-
-/// Reads an event's data as a payload. `repaired` is the event's attribute: with it, comments and trailing
-/// commas are dropped first. Unknown fields are passed over.
-pub fn parse<T: DeserializeOwned>(data: &[u8], repaired: bool) -> Result<T, ContractError> {
-    let text = std::str::from_utf8(data).map_err(|_| ContractError::new("", "not UTF-8"))?;
-    let text = match repaired {
-        true => body::repair(text).map_or(Cow::Borrowed(text), Cow::Owned),
-        false => Cow::Borrowed(text),
-    };
-    let mut deserializer = serde_json::Deserializer::from_str(&text);
-    let payload = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
-        let path = error.path().to_string();
-        let path = if path == "." { String::new() } else { path };
-        describe(path, error.inner())
-    })?;
-    deserializer.end().map_err(|error| describe(String::new(), &error))?;
-    Ok(payload)
-}
-
-/// What an error of serde's means, without the value that serde quotes.
-fn describe(path: String, error: &serde_json::Error) -> ContractError {
-    let text = error.to_string();
-    let text =
-        text.strip_suffix(&format!(" at line {} column {}", error.line(), error.column())).unwrap_or(&text);
-    let field = |name: &str| {
-        // serde names the object for a missing field, and sometimes the field itself for a duplicate.
-        match path.as_str() {
-            "" => name.to_owned(),
-            path if path == name || path.ends_with(&format!(".{name}")) => path.to_owned(),
-            path => format!("{path}.{name}"),
+        match self.path.is_empty() {
+            true => f.write_str(&self.problem),
+            false => write!(f, "{}: {}", self.path, self.problem),
         }
-    };
-    if let Some(name) = text.strip_prefix("missing field `").and_then(|rest| rest.strip_suffix('`')) {
-        return ContractError { path: field(name), problem: "missing".to_owned() };
     }
-    if let Some(name) = text.strip_prefix("duplicate field `").and_then(|rest| rest.strip_suffix('`')) {
-        return ContractError { path: field(name), problem: "there twice".to_owned() };
-    }
-    let mismatch = text.strip_prefix("invalid type: ").or_else(|| text.strip_prefix("invalid length "));
-    if let Some(mismatch) = mismatch {
-        // What follows the last `expected` is written by the type; what stands before it may quote the body.
-        let (got, expected) = mismatch.rsplit_once(", expected ").unwrap_or((mismatch, "another type"));
-        let expected = if expected == "a sequence" { "an array" } else { expected };
-        return ContractError { path, problem: format!("expected {expected}, got {}", json_kind(got)) };
-    }
-    ContractError { path, problem: text.to_owned() }
 }
 
-/// The JSON name of what serde calls an unexpected type or, by its number of elements, an unexpected length.
-fn json_kind(unexpected: &str) -> &'static str {
-    match unexpected.split([' ', ',']).next().unwrap_or_default() {
-        "null" | "unit" => "null",
-        "boolean" => "a boolean",
-        "integer" | "floating" => "a number",
-        "string" | "character" => "a string",
-        "map" => "an object",
-        _ => "an array",
+/// The optional fields of a body that could not be read and count as absent. Bounded, and quotes nothing of the body.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ignored {
+    first: Vec<ContractError>,
+    more: usize,
+}
+
+impl Ignored {
+    /// How many fields are named; of others only the number is kept.
+    const LIMIT: usize = 10;
+
+    /// Whether every field was read.
+    pub fn is_empty(&self) -> bool {
+        self.first.is_empty()
+    }
+
+    /// What is wrong with the field of this path, if it was ignored.
+    pub fn at(&self, path: &str) -> Option<&ContractError> {
+        self.first.iter().find(|ignored| ignored.path == path)
+    }
+
+    fn push(&mut self, ignored: ContractError) {
+        match self.first.len() < Self::LIMIT {
+            true => self.first.push(ignored),
+            false => self.more += 1,
+        }
+    }
+}
+
+impl fmt::Display for Ignored {
+    /// `data.date: expected a date …; data.user: expected an object, got an array; and 2 more`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, ignored) in self.first.iter().enumerate() {
+            write!(f, "{}{ignored}", if index == 0 { "" } else { "; " })?;
+        }
+        match self.more {
+            0 => Ok(()),
+            more => write!(f, "; and {more} more"),
+        }
+    }
+}
+
+/// A body as its payload.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Parsed<T> {
+    /// The payload.
+    pub payload: T,
+    /// What could not be read of it.
+    pub ignored: Ignored,
+}
+
+/// A value that is read from the fields of one JSON object. Fields that it does not name are passed over.
+pub trait Payload: Sized {
+    /// Reads the fields.
+    fn read(object: &Object<'_>) -> Result<Self, ContractError>;
+}
+
+/// Reads an event's data as a payload, with the content type that the event has. The same leniency as at receipt: see
+/// [`Provider::read`](crate::Provider::read).
+pub fn parse<T: Payload>(data: &[u8], content_type: &str) -> Result<Parsed<T>, ContractError> {
+    let json = body::json(data, Some(content_type))?;
+    let ignored = RefCell::default();
+    let payload =
+        T::read(&Object { fields: body::entries(&json.text), path: String::new(), ignored: &ignored })?;
+    Ok(Parsed { payload, ignored: ignored.into_inner() })
+}
+
+/// The fields of one JSON object, and where in the body it is.
+pub struct Object<'a> {
+    fields: Vec<(Cow<'a, str>, &'a str)>,
+    path: String,
+    ignored: &'a RefCell<Ignored>,
+}
+
+impl<'a> Object<'a> {
+    /// A value that must be there.
+    pub(crate) fn required<T: Value>(&self, name: &str) -> Result<T, ContractError> {
+        T::read(self.present(name)?).map_err(|problem| self.error(name, problem))
+    }
+
+    /// A value that need not be there, and has a meaning if it is: one that cannot be read is an error.
+    pub(crate) fn checked<T: Value>(&self, name: &str) -> Result<Option<T>, ContractError> {
+        match self.field(name)?.filter(|json| !T::is_absent(json)) {
+            Some(json) => T::read(json).map(Some).map_err(|problem| self.error(name, problem)),
+            None => Ok(None),
+        }
+    }
+
+    /// A value that need not be there: one that cannot be read is absent, and noted.
+    pub(crate) fn optional<T: Value>(&self, name: &str) -> Option<T> {
+        self.checked(name).unwrap_or_else(|ignored| self.ignore(ignored))
+    }
+
+    /// An object that must be there.
+    pub(crate) fn part<T: Payload>(&self, name: &str) -> Result<T, ContractError> {
+        self.read(self.path(name), self.present(name)?)
+    }
+
+    /// An object that need not be there, and has a meaning if it is: one that cannot be read is an error.
+    pub(crate) fn checked_part<T: Payload>(&self, name: &str) -> Result<Option<T>, ContractError> {
+        match self.field(name)? {
+            None | Some("null" | r#""""#) => Ok(None),
+            Some(json) => self.read(self.path(name), json).map(Some),
+        }
+    }
+
+    /// An object that need not be there: one that cannot be read is absent, and noted.
+    pub(crate) fn optional_part<T: Payload>(&self, name: &str) -> Option<T> {
+        self.checked_part(name).unwrap_or_else(|ignored| self.ignore(ignored))
+    }
+
+    /// A list of objects that must be there. A list of one may be the object itself, and a list may be an object whose
+    /// names are numbers, as PHP writes an array with a gap.
+    pub(crate) fn list<T: Payload>(&self, name: &str) -> Result<Vec<T>, ContractError> {
+        let (path, json) = (self.path(name), self.present(name)?);
+        if let Some(items) = body::items(json) {
+            let items = items.into_iter().enumerate();
+            return items.map(|(index, item)| self.read(format!("{path}[{index}]"), item)).collect();
+        }
+        if kind(json) != "an object" {
+            return Err(self.error(name, format!("expected an array, got {}", shown(json))));
+        }
+        let fields = body::entries(json);
+        let is_number = |name: &str| name.bytes().all(|byte| byte.is_ascii_digit());
+        if !fields.iter().all(|(name, _)| is_number(name)) {
+            return Ok(vec![self.read(path, json)?]);
+        }
+        fields.into_iter().map(|(number, item)| self.read(format!("{path}[{number}]"), item)).collect()
+    }
+
+    /// A list of objects that need not be there: a missing one is empty. What cannot be read of it is an error.
+    pub(crate) fn optional_list<T: Payload>(&self, name: &str) -> Result<Vec<T>, ContractError> {
+        match self.field(name)? {
+            // PHP's functions return false for nothing.
+            None | Some("null" | r#""""# | "false") => Ok(Vec::new()),
+            Some(_) => self.list(name),
+        }
+    }
+
+    /// An object's payload. PHP writes an empty object as `[]`; an array with items is none.
+    fn read<T: Payload>(&self, path: String, json: &'a str) -> Result<T, ContractError> {
+        let is_empty_array = || body::items(json).is_some_and(|items| items.is_empty());
+        if kind(json) != "an object" && !is_empty_array() {
+            return Err(ContractError { path, problem: format!("expected an object, got {}", shown(json)) });
+        }
+        T::read(&Object { fields: body::entries(json), path, ignored: self.ignored })
+    }
+
+    fn present(&self, name: &str) -> Result<&'a str, ContractError> {
+        self.field(name)?.ok_or_else(|| self.error(name, "missing".to_owned()))
+    }
+
+    fn field(&self, name: &str) -> Result<Option<&'a str>, ContractError> {
+        let mut found = self.fields.iter().filter(|(field, _)| field == name).map(|(_, json)| *json);
+        match (found.next(), found.next()) {
+            (_, Some(_)) => Err(self.error(name, "there twice".to_owned())),
+            (first, None) => Ok(first),
+        }
+    }
+
+    fn ignore<T>(&self, ignored: ContractError) -> Option<T> {
+        self.ignored.borrow_mut().push(ignored);
+        None
+    }
+
+    fn error(&self, name: &str, problem: String) -> ContractError {
+        ContractError { path: self.path(name), problem }
+    }
+
+    fn path(&self, name: &str) -> String {
+        if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use serde::Deserialize;
-
     use super::*;
-    use crate::value::{Centavos, Personal, optional};
+    use crate::value::{Centavos, Personal};
 
-    #[derive(Debug, Deserialize, PartialEq)]
-    #[serde(expecting = "an object")]
+    #[derive(Debug, PartialEq)]
     struct Account {
-        #[serde(default, deserialize_with = "optional")]
         owner: Option<Personal>,
         lines: Vec<Line>,
+        best: Option<Line>,
     }
 
-    #[derive(Debug, Deserialize, PartialEq)]
-    #[serde(expecting = "an object")]
+    impl Payload for Account {
+        fn read(object: &Object<'_>) -> Result<Self, ContractError> {
+            Ok(Self {
+                owner: object.optional("owner"),
+                lines: object.list("lines")?,
+                best: object.optional_part("best"),
+            })
+        }
+    }
+
+    #[derive(Debug, PartialEq)]
     struct Line {
         amount: Centavos,
-        #[serde(default, deserialize_with = "optional")]
         paid: Option<Centavos>,
+    }
+
+    impl Payload for Line {
+        fn read(object: &Object<'_>) -> Result<Self, ContractError> {
+            Ok(Self { amount: object.required("amount")?, paid: object.optional("paid") })
+        }
+    }
+
+    fn account(body: &str) -> Result<(Account, String), String> {
+        parse::<Account>(body.as_bytes(), "application/json")
+            .map(|parsed| (parsed.payload, parsed.ignored.to_string()))
+            .map_err(|error| error.to_string())
+    }
+
+    fn lines(amounts: &[i64]) -> Vec<Line> {
+        amounts.iter().map(|amount| Line { amount: Centavos(*amount), paid: None }).collect()
     }
 
     #[test]
     fn the_text_of_a_number_survives_and_unknown_fields_are_passed_over() {
-        let body =
-            br#"{"owner": "Maria", "new": [1], "lines": [{"amount": 460.20, "paid": null, "x": 1e999}]}"#;
-        let account: Account = parse(body, false).unwrap();
-        assert_eq!(account.lines, [Line { amount: Centavos(46020), paid: None }]);
-        assert_eq!(account.owner.unwrap().expose(), "Maria");
+        let body = r#"{"owner": "Maria", "new": [1], "lines": [{"amount": 460.20, "paid": null, "x": 1e999}],
+                       "new": 2}"#;
+        let (account, ignored) = account(body).unwrap();
+        assert_eq!(account.lines, lines(&[46020]));
+        assert_eq!((account.owner.unwrap().expose(), ignored.as_str()), ("Maria", ""));
     }
 
     #[test]
     fn a_broken_contract_is_named_by_its_path_and_quotes_nobody() {
-        let check = |body: &str, expect: &str| {
-            assert_eq!(parse::<Account>(body.as_bytes(), false).unwrap_err().to_string(), expect);
-        };
+        let check = |body: &str, expect: &str| assert_eq!(account(body).unwrap_err(), expect);
         check(
             r#"{"lines": [{"amount": 1}, {"amount": "abc"}]}"#,
-            r#"lines[1].amount: expected a decimal, got "abc""#,
+            "lines[1].amount: expected a decimal, got a text of 3 characters",
         );
-        check(r#"{"lines": [{"amount": 1, "paid": []}]}"#, "lines[0].paid: expected a decimal, got an array");
         check(r#"{"lines": [{}]}"#, "lines[0].amount: missing");
         check(r#"{"lines": [{"amount": 1, "amount": 2}]}"#, "lines[0].amount: there twice");
         check("{}", "lines: missing");
-        check(r#"{"lines": "Maria, expected a surprise"}"#, "lines: expected an array, got a string");
+        check(
+            r#"{"lines": "Maria, expected a surprise"}"#,
+            "lines: expected an array, got a text of 26 characters",
+        );
         check(r#"{"lines": null}"#, "lines: expected an array, got null");
-        check(r#"{"lines": ["Maria"]}"#, "lines[0]: expected an object, got a string");
+        check(r#"{"lines": ["Maria"]}"#, "lines[0]: expected an object, got a text of 5 characters");
         check(r#"{"lines": [true]}"#, "lines[0]: expected an object, got a boolean");
-        check(r#"{"lines": [[]]}"#, "lines[0]: expected an object, got an array");
-        check(r#"{"owner": {"name": "Maria"}}"#, "owner: expected text, got an object");
-        check(r#""Maria""#, "the body: expected an object, got a string");
-        check(r#"{"lines": []} x"#, "the body: trailing characters");
-        check(r#"{"lines": [{"amount": 1}"#, "lines: EOF while parsing a list");
-        check("", "the body: EOF while parsing a value");
+        check(r#"{"lines": [[1]]}"#, "lines[0]: expected an object, got an array");
+        check(r#"{"lines": [[]]}"#, "lines[0].amount: missing");
+        check(r#""Maria""#, "the body: expected an object, got a string; send one JSON object");
+        check(
+            r#"{"lines": []} x"#,
+            "the body is not JSON: trailing characters at line 1, column 15; send one whole JSON object",
+        );
     }
 
     #[test]
-    fn a_repaired_body_is_repaired_again() {
-        let body = b"{\"lines\": [], // none\n}";
-        assert_eq!(parse::<Account>(body, true), Ok(Account { owner: None, lines: vec![] }));
-        assert!(parse::<Account>(body, false).is_err());
+    fn an_optional_field_that_cannot_be_read_is_absent_and_noted_without_its_value() {
+        let check = |body: &str, expect: &str| {
+            let (account, ignored) = account(body).unwrap();
+            assert_eq!((account.owner, account.best, ignored.as_str()), (None, None, expect), "{body}");
+        };
+        let none = r#"{"lines": [], "owner": null, "best": null}"#;
+        check(none, "");
+        check(r#"{"lines": [], "owner": "", "best": ""}"#, "");
+        check(
+            r#"{"lines": [{"amount": 1, "paid": "Maria"}], "owner": {"name": "Maria"}}"#,
+            "owner: expected text, got an object; lines[0].paid: expected a decimal, got a text of 5 characters",
+        );
+        check(r#"{"lines": [], "owner": "a", "owner": "b"}"#, "owner: there twice");
+        check(
+            r#"{"lines": [], "best": {"amount": "Maria"}}"#,
+            "best.amount: expected a decimal, got a text of 5 characters",
+        );
+        check(r#"{"lines": [], "best": [{"amount": 1}]}"#, "best: expected an object, got an array");
+        check(r#"{"lines": [], "best": []}"#, "best.amount: missing");
+        let many = [r#"{"amount": 1, "paid": []}"#; 12].join(",");
+        let (_, ignored) = account(&format!(r#"{{"lines": [{many}]}}"#)).unwrap();
+        assert!(
+            ignored.ends_with("lines[9].paid: expected a decimal, got an array; and 2 more"),
+            "{ignored}"
+        );
+    }
+
+    #[test]
+    fn a_list_of_one_and_a_list_with_a_gap_are_lists() {
+        let check = |json: &str, expect: &[i64]| {
+            assert_eq!(account(&format!(r#"{{"lines": {json}}}"#)).unwrap().0.lines, lines(expect), "{json}");
+        };
+        check("[]", &[]);
+        check("{}", &[]);
+        check(r#"{"amount": 1}"#, &[100]);
+        check(r#"{"1": {"amount": 1}}"#, &[100]);
+        check(r#"{"0": {"amount": 1}, "12": {"amount": 2}}"#, &[100, 200]);
+        let error = account(r#"{"lines": {"7": {"amount": 1}, "9": []}}"#).unwrap_err();
+        assert_eq!(error, "lines[9].amount: missing");
+        let error = account(r#"{"lines": {"7": {"amount": 1}, "x": 1}}"#).unwrap_err();
+        assert_eq!(error, "lines.amount: missing");
+    }
+
+    #[test]
+    fn a_body_is_read_again_as_it_was_at_receipt() {
+        let check = |body: &[u8], content_type: &str, expect: &str| {
+            let owner = parse::<Account>(body, content_type).unwrap().payload.owner.unwrap();
+            assert_eq!(owner.expose(), expect, "{body:x?}");
+        };
+        check(b"{\"lines\": [], // none\n \"owner\": \"Ana\",}", "", "Ana");
+        check(b"\xef\xbb\xbf{\"lines\": [], \"owner\": \"Ana\"}", "", "Ana");
+        check(b"{\"lines\": [], \"owner\": \"Jo\xe3o\"}", "text/plain", "João");
+        check(b"{\"lines\": [], \"owner\": \"\xa4\"}", "application/json; charset=iso-8859-15", "€");
+        check(br#"{"lines": [], "owner": "Ana \ud83d", "\udc00": 1}"#, "", "Ana \u{fffd}");
+        check(br#"{"lines": [], "owner": "A\u0000na", "x\u0000": 1}"#, "", "Ana");
     }
 }

@@ -67,7 +67,7 @@ impl Duplicates {
     pub fn key(&self, inbound: &Inbound<'_>, topic: &str, key: &SubjectKey) -> Option<String> {
         let identity = match &self.by {
             By::Pointer(pointer) => {
-                let json = body::json(inbound.body).ok()?;
+                let json = body::json(inbound.body, inbound.content_type()).ok()?;
                 let text = scalar(body::at(&json.text, pointer.tokens())?)?;
                 format!("field {topic} {text}").into_bytes()
             }

@@ -5,12 +5,11 @@ use event::{ProviderName, Subject, Topic};
 use http::{HeaderMap, StatusCode};
 use serde::{Deserialize, Serialize};
 
-use crate::SubjectKey;
-use crate::body;
 use crate::header::HeaderName;
 use crate::provider::{Answer, CREDENTIAL_HEADERS, Provider, topic, topic_from};
 use crate::unusable::{Problem, Unusable};
-use crate::value::scalar;
+use crate::value::{scalar, without_nul};
+use crate::{Id, SubjectKey, body};
 
 /// A generic provider, as configuration gives it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -78,16 +77,27 @@ pub struct SubjectFrom {
 }
 
 impl SubjectFrom {
-    fn subject(&self, id: &str, key: &SubjectKey) -> Option<Subject> {
-        let subject = || match self.personal {
-            true => Subject::new(&self.entity, &key.hash(id)),
-            false => Subject::new(&self.entity, id),
-        };
-        (!id.is_empty()).then(subject)
+    /// The subject with the id of this text, which is at this place; none if it is empty.
+    fn subject(&self, place: &str, id: String, key: &SubjectKey) -> Result<Option<Subject>, Unusable> {
+        let id = without_nul(id);
+        if id.is_empty() || self.personal {
+            return Ok((!id.is_empty()).then(|| Subject::new(&self.entity, &key.hash(id))));
+        }
+        let length = id.chars().count();
+        match Id::new(id) {
+            Ok(id) => Ok(Some(Subject::new(&self.entity, id.as_str()))),
+            Err(expected) => {
+                let problem = format!("expected {expected}, got a text of {length} characters");
+                Err(Problem::Id { place: place.to_owned(), problem }.into())
+            }
+        }
     }
 
-    fn in_header(&self, headers: &HeaderMap, key: &SubjectKey) -> Option<Subject> {
-        self.subject(self.header.as_ref()?.only(headers)?, key)
+    fn in_header(&self, headers: &HeaderMap, key: &SubjectKey) -> Result<Option<Subject>, Unusable> {
+        match self.header.as_ref().and_then(|name| Some((name, name.only(headers)?))) {
+            Some((name, id)) => self.subject(&format!("header {name}"), id.to_owned(), key),
+            None => Ok(None),
+        }
     }
 }
 
@@ -244,10 +254,13 @@ impl Config {
             TopicFrom::Constant(topic) => topic.clone(),
         };
         let subject = |from: &SubjectFrom| match &from.pointer {
-            Some(pointer) => from.subject(&scalar(body::at(json, &pointer.tokens)?)?, key),
+            Some(pointer) => match body::at(json, &pointer.tokens).and_then(scalar) {
+                Some(id) => from.subject(&pointer.text, id, key),
+                None => Ok(None),
+            },
             None => from.in_header(headers, key),
         };
-        Ok((topic, self.subject.as_ref().and_then(subject)))
+        Ok((topic, self.subject.as_ref().map_or(Ok(None), subject)?))
     }
 
     /// The headers to keep: those that are asked for, and those that reading the body again would want.
@@ -264,13 +277,12 @@ impl Config {
     pub(crate) fn read_form(
         &self,
         headers: &HeaderMap,
-        form: &str,
+        fields: &[(String, String)],
         key: &SubjectKey,
     ) -> Result<(Topic, Option<Subject>), Unusable> {
-        let fields: Vec<_> = form_urlencoded::parse(form.as_bytes()).collect();
         let values = |pointer: &Pointer| -> Vec<&str> {
             let name = pointer.tokens.join("/");
-            fields.iter().filter(|(field, _)| *field == name).map(|(_, value)| value.as_ref()).collect()
+            fields.iter().filter(|(field, _)| *field == name).map(|(_, value)| value.as_str()).collect()
         };
         let topic = match &self.topic {
             TopicFrom::Pointer(pointer) => match values(pointer)[..] {
@@ -282,10 +294,13 @@ impl Config {
             TopicFrom::Constant(topic) => topic.clone(),
         };
         let subject = |from: &SubjectFrom| match &from.pointer {
-            Some(pointer) => from.subject(values(pointer).first()?, key),
+            Some(pointer) => match values(pointer).first() {
+                Some(id) => from.subject(&pointer.text, (*id).to_owned(), key),
+                None => Ok(None),
+            },
             None => from.in_header(headers, key),
         };
-        Ok((topic, self.subject.as_ref().and_then(subject)))
+        Ok((topic, self.subject.as_ref().map_or(Ok(None), subject)?))
     }
 }
 

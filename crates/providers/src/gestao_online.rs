@@ -3,10 +3,9 @@
 //! The provider gives no order of facts: of two notices about an order, the one received later is the newer.
 
 use event::{Subject, Topic};
-use serde::Deserialize;
 
+use crate::contract::{Object, Payload};
 use crate::provider::{root, subject, topic};
-use crate::value::{optional, required};
 use crate::{ContractError, Date, Id, Personal, SubjectKey, TaxId, TopicInfo, Unusable, body};
 
 /// The provider's name.
@@ -37,43 +36,58 @@ pub(crate) fn read(json: &str, _: &SubjectKey) -> Result<(Topic, Option<Subject>
     let [event_id, data] = root(json, ["event_id", "data"])?;
     let topic = topic("event_id", event_id)?;
     let data = body::fields(data.unwrap_or("null"), &["code", "id"]);
-    let subject = data.values.into_iter().find_map(|id| subject("order", id));
+    let [code, id] = [data.values[0], data.values[1]];
+    let subject = match subject("order", "data.code", code)? {
+        None => subject("order", "data.id", id)?,
+        code => code,
+    };
     Ok((topic, subject))
 }
 
 /// The body.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(expecting = "an object")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Notification {
     /// The topic: the kind of event, not a unique id.
-    #[serde(deserialize_with = "required")]
     pub event_id: String,
     /// The order that the event is about.
     pub data: Order,
 }
 
+impl Payload for Notification {
+    fn read(object: &Object<'_>) -> Result<Self, ContractError> {
+        Ok(Self { event_id: object.required("event_id")?, data: object.part("data")? })
+    }
+}
+
 /// An order.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(expecting = "an object")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Order {
     /// The order's id; older versions of the provider's system leave it out.
-    #[serde(default, deserialize_with = "optional")]
     pub id: Option<Id>,
     /// The order's code: the key that is always there.
-    #[serde(default, deserialize_with = "optional")]
     pub code: Option<Id>,
     /// A UUID.
-    #[serde(default, rename = "utmId", deserialize_with = "optional")]
     pub utm_id: Option<Id>,
     /// The day of the order, not of the event.
-    #[serde(default, deserialize_with = "optional")]
     pub date: Option<Date>,
     /// A number to which the provider documents no legend.
-    #[serde(default, deserialize_with = "optional")]
     pub status: Option<Id>,
     /// The customer.
-    #[serde(default)]
     pub user: Option<User>,
+}
+
+impl Payload for Order {
+    fn read(object: &Object<'_>) -> Result<Self, ContractError> {
+        Ok(Self {
+            // What identifies the order: another field must not take the place of one that cannot be read.
+            id: object.checked("id")?,
+            code: object.checked("code")?,
+            utm_id: object.optional("utmId"),
+            date: object.optional("date"),
+            status: object.optional("status"),
+            user: object.optional_part("user"),
+        })
+    }
 }
 
 impl Order {
@@ -87,27 +101,33 @@ impl Order {
 }
 
 /// A customer.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(expecting = "an object")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct User {
     /// The customer's id.
-    #[serde(default, deserialize_with = "optional")]
     pub id: Option<Id>,
     /// CPF or CNPJ.
-    #[serde(default, deserialize_with = "optional")]
     pub document: Option<TaxId>,
     /// The name.
-    #[serde(default, deserialize_with = "optional")]
     pub name: Option<Personal>,
     /// The e-mail address.
-    #[serde(default, deserialize_with = "optional")]
     pub email: Option<Personal>,
     /// The telephone.
-    #[serde(default, deserialize_with = "optional")]
     pub phone: Option<Personal>,
     /// The mobile telephone.
-    #[serde(default, deserialize_with = "optional")]
     pub cellphone: Option<Personal>,
+}
+
+impl Payload for User {
+    fn read(object: &Object<'_>) -> Result<Self, ContractError> {
+        Ok(Self {
+            id: object.optional("id"),
+            document: object.optional("document"),
+            name: object.optional("name"),
+            email: object.optional("email"),
+            phone: object.optional("phone"),
+            cellphone: object.optional("cellphone"),
+        })
+    }
 }
 
 #[cfg(test)]
@@ -119,7 +139,7 @@ mod tests {
     fn every_documented_body_parses_in_full() {
         for topic in TOPICS {
             let body = topic.example.unwrap();
-            let notification: Notification = parse(body.as_bytes(), false).unwrap();
+            let notification: Notification = parse(body.as_bytes(), "").unwrap().payload;
             assert_eq!(notification.event_id, topic.name);
             let order = notification.data;
             assert_eq!(order.key().unwrap().as_str(), "0000593098");
@@ -136,17 +156,37 @@ mod tests {
     fn a_broken_body_is_named_by_its_path_and_quotes_no_customer() {
         let check = |data: &str, expect: &str| {
             let body = format!(r#"{{"event_id": "ORDER_CREATED", "data": {data}}}"#);
-            let key = parse::<Notification>(body.as_bytes(), false).and_then(|n| n.data.key().cloned());
+            let key = parse::<Notification>(body.as_bytes(), "").and_then(|n| n.payload.data.key().cloned());
             assert_eq!(key.unwrap_err().to_string(), expect);
         };
         check(r#"{"status": 1}"#, "data.code: missing, and so is data.id");
         check(r#"{"code": ["x"]}"#, "data.code: expected an identifier (a string or a number), got an array");
-        check(r#"{"user": {"name": {"first": "Maria"}}}"#, "data.user.name: expected text, got an object");
+        check("[]", "data.code: missing, and so is data.id");
         check(
             r#"{"user": {"document": "Maria!?ção"}, "code": {}}"#,
             "data.code: expected an identifier (a string or a number), got an object",
         );
-        check(r#"{"user": "Maria"}"#, "data.user: expected an object, got a string");
-        check(r#""Maria""#, "data: expected an object, got a string");
+        check(
+            r#"{"code": {}, "id": 7}"#,
+            "data.code: expected an identifier (a string or a number), got an object",
+        );
+        check(r#""Maria""#, "data: expected an object, got a text of 5 characters");
+    }
+    #[test]
+    fn a_customer_that_cannot_be_read_is_absent() {
+        let check = |data: &str, expect: &str| {
+            let body = format!(r#"{{"event_id": "ORDER_CREATED", "data": {{"code": 12.0, {data}}}}}"#);
+            let parsed = parse::<Notification>(body.as_bytes(), "").unwrap();
+            assert_eq!(parsed.payload.data.key().unwrap().as_str(), "12");
+            assert_eq!(parsed.ignored.to_string(), expect);
+        };
+        check(r#""user": []"#, "");
+        check(r#""user": "Maria""#, "data.user: expected an object, got a text of 5 characters");
+        check(r#""user": ["Maria"]"#, "data.user: expected an object, got an array");
+        check(r#""user": {"name": {"first": "Maria"}}"#, "data.user.name: expected text, got an object");
+        check(
+            r#""date": {"date": "-0001-11-30 00:00:00.000000", "timezone_type": 3, "timezone": "UTC"}"#,
+            "",
+        );
     }
 }

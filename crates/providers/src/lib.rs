@@ -15,14 +15,17 @@
 //! assert_eq!(reading.topic.as_str(), "invoice.created");
 //! assert_eq!(reading.subject.expect("an invoice has an id").as_str(), "invoice/32211");
 //!
-//! let notice: mercado_eletronico::Notice<mercado_eletronico::Invoice> = providers::parse(&body, reading.repaired)?;
-//! assert_eq!(notice.data.invoice_id.as_str(), "32211");
+//! let notice: providers::Parsed<mercado_eletronico::Notice<mercado_eletronico::Invoice>> =
+//!     providers::parse(&body, "application/json")?;
+//! assert_eq!(notice.payload.data.invoice_id.as_str(), "32211");
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
 pub mod auth;
 pub mod beneficio_visao;
 mod body;
+mod charset;
+mod compact;
 mod contract;
 mod duplicates;
 pub mod generic;
@@ -35,7 +38,7 @@ mod subject_key;
 mod unusable;
 pub mod value;
 
-pub use contract::{ContractError, parse};
+pub use contract::{ContractError, Ignored, Object, Parsed, Payload, parse};
 pub use duplicates::Duplicates;
 pub use header::HeaderName;
 pub use provider::{Answer, Inbound, Provider, Reading, TopicInfo};

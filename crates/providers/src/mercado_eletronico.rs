@@ -4,11 +4,10 @@
 //! of two notices about the same thing, the one received later is the newer.
 
 use event::{Subject, Topic};
-use serde::Deserialize;
 
+use crate::contract::{Object, Payload};
 use crate::provider::{root, subject, topic};
-use crate::value::optional;
-use crate::{Id, SubjectKey, TopicInfo, Unusable, body};
+use crate::{ContractError, Id, SubjectKey, TopicInfo, Unusable, body};
 
 /// The provider's name.
 pub const NAME: &str = "mercado-eletronico";
@@ -121,36 +120,54 @@ pub(crate) fn read(json: &str, _: &SubjectKey) -> Result<(Topic, Option<Subject>
     let [name, data] = root(json, ["topic", "data"])?;
     let topic = topic("topic", name)?;
     let ids = body::fields(data.unwrap_or("null"), &IDS.map(|(field, _)| field)).values;
-    let of = |index: usize| subject(IDS[index].1, ids[index]);
-    let documented = TOPICS.iter().find(|info| info.name == topic.as_str()).and_then(|info| {
-        IDS.iter().position(|(field, _)| info.subject.strip_prefix("data.") == Some(field)).and_then(of)
-    });
-    Ok((topic, documented.or_else(|| (0..IDS.len()).find_map(of))))
+    let of = |index: usize| subject(IDS[index].1, format_args!("data.{}", IDS[index].0), ids[index]);
+    let documented = TOPICS
+        .iter()
+        .find(|info| info.name == topic.as_str())
+        .and_then(|info| IDS.iter().position(|(field, _)| info.subject.strip_prefix("data.") == Some(field)));
+    for index in documented.into_iter().chain(0..IDS.len()) {
+        if let Some(subject) = of(index)? {
+            return Ok((topic, Some(subject)));
+        }
+    }
+    Ok((topic, None))
 }
 
 /// The body. Which `data` it holds depends on the topic.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(expecting = "an object")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Notice<T> {
     /// The ids and codes.
     pub data: T,
 }
 
+impl<T: Payload> Payload for Notice<T> {
+    fn read(object: &Object<'_>) -> Result<Self, ContractError> {
+        Ok(Self { data: object.part("data")? })
+    }
+}
+
 /// The data of `invoice.*`.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(expecting = "an object", rename_all = "camelCase")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Invoice {
     /// The invoice.
     pub invoice_id: Id,
     /// On `invoice.status`: the code of the status.
-    #[serde(default, deserialize_with = "optional")]
     pub status: Option<Id>,
     /// On `invoice.status`: the code of the status before.
-    #[serde(default, deserialize_with = "optional")]
     pub previous_status: Option<Id>,
     /// On `invoice.attachment.*`: the file.
-    #[serde(default, deserialize_with = "optional")]
     pub attachment_id: Option<Id>,
+}
+
+impl Payload for Invoice {
+    fn read(object: &Object<'_>) -> Result<Self, ContractError> {
+        Ok(Self {
+            invoice_id: object.required("invoiceId")?,
+            status: object.optional("status"),
+            previous_status: object.optional("previousStatus"),
+            attachment_id: object.optional("attachmentId"),
+        })
+    }
 }
 
 #[cfg(test)]
@@ -159,8 +176,8 @@ mod tests {
     use crate::parse;
 
     fn invoice(body: &str) -> Result<Invoice, String> {
-        parse::<Notice<Invoice>>(body.as_bytes(), false)
-            .map(|notice| notice.data)
+        parse::<Notice<Invoice>>(body.as_bytes(), "")
+            .map(|parsed| parsed.payload.data)
             .map_err(|error| error.to_string())
     }
 

@@ -1,16 +1,19 @@
 //! One value per provider: its name, its topics, and how to read topic and subject from what it posts.
 
+use std::borrow::Cow;
+use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use event::{Headers, ProviderName, Subject, Topic};
+use http::header::CONTENT_TYPE;
 use http::{HeaderMap, StatusCode};
 
 use crate::generic::{self, BodyForm};
 use crate::unusable::{Problem, Unusable};
-use crate::value::{kind, scalar, string};
+use crate::value::{Value, kind};
 use crate::{
-    Duplicates, SubjectKey, beneficio_visao, body, gestao_online, header, mercado_eletronico, recuperador,
+    Duplicates, Id, SubjectKey, beneficio_visao, body, gestao_online, header, mercado_eletronico, recuperador,
 };
 
 /// A request as far as a provider's contract is about it. Authentication comes before, see [`crate::auth`].
@@ -22,6 +25,13 @@ pub struct Inbound<'a> {
     pub body: &'a Bytes,
 }
 
+impl<'a> Inbound<'a> {
+    /// The declared `Content-Type`.
+    pub(crate) fn content_type(&self) -> Option<&'a str> {
+        self.headers.get(CONTENT_TYPE)?.to_str().ok()
+    }
+}
+
 /// What a request says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reading {
@@ -29,7 +39,7 @@ pub struct Reading {
     pub topic: Topic,
     /// What it happened to, where the provider says it.
     pub subject: Option<Subject>,
-    /// The body is not strict JSON: it was read with comments and trailing commas dropped.
+    /// The body is not strict JSON in UTF-8, or not a form in UTF-8: it was read leniently.
     pub repaired: bool,
     /// The headers worth keeping, by lower-case name. Never a credential.
     pub headers: Headers,
@@ -166,23 +176,7 @@ impl Provider {
         self.0.topics
     }
 
-    /// Whether a body of this `Content-Type` can be this provider's: `application/json`, `text/json` and any
-    /// `+json` for JSON, `application/x-www-form-urlencoded` for a form; parameters do not count. Senders
-    /// that leave the header out are believed to send the right one; any other type, `text/plain` too, is
-    /// refused.
-    pub fn accepts(&self, content_type: Option<&str>) -> bool {
-        let Some(content_type) = content_type else { return true };
-        let essence = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-        match self.form() {
-            BodyForm::Json => {
-                matches!(essence.as_str(), "application/json" | "text/json")
-                    || essence.ends_with("+json") && essence.contains('/')
-            }
-            BodyForm::Form => essence == "application/x-www-form-urlencoded",
-        }
-    }
-
-    /// The `Content-Type` that a sender who got it wrong is told to set.
+    /// The `Content-Type` of an event whose sender declares none.
     pub fn media_type(&self) -> &'static str {
         match self.form() {
             BodyForm::Json => "application/json",
@@ -200,20 +194,24 @@ impl Provider {
         self.0.duplicates.as_ref()
     }
 
-    /// Reads what a request says. An unknown topic passes under its own name, and a missing subject is no
-    /// error.
+    /// Reads what a request says. The body decides, whatever the declared content type: its character set is found out
+    /// where it is not UTF-8, and what is not strict JSON is repaired where what is meant is clear. An unknown topic
+    /// passes under its own name, and a missing subject is no error.
     pub fn read(&self, inbound: &Inbound<'_>, key: &SubjectKey) -> Result<Reading, Unusable> {
+        let content_type = inbound.content_type();
         let ((topic, subject), repaired) = match (&self.0.rules, self.form()) {
             (Rules::BuiltIn(read), _) => {
-                let json = body::json(inbound.body)?;
+                let json = body::json(inbound.body, content_type)?;
                 (read(&json.text, key)?, json.repaired)
             }
             (Rules::Generic(config), BodyForm::Json) => {
-                let json = body::json(inbound.body)?;
+                let json = body::json(inbound.body, content_type)?;
                 (config.read_json(inbound.headers, &json.text, key)?, json.repaired)
             }
             (Rules::Generic(config), BodyForm::Form) => {
-                (config.read_form(inbound.headers, body::text(inbound.body)?, key)?, false)
+                let text = body::text(inbound.body, content_type)?;
+                let (fields, is_form_repaired) = body::form(&text.text, content_type)?;
+                (config.read_form(inbound.headers, &fields, key)?, text.repaired || is_form_repaired)
             }
         };
         Ok(Reading { topic, subject, repaired, headers: self.keep(inbound.headers) })
@@ -241,15 +239,18 @@ impl Provider {
 /// The topic in the JSON text of its field.
 pub(crate) fn topic(place: &str, json: Option<&str>) -> Result<Topic, Unusable> {
     let json = json.ok_or_else(|| Problem::TopicMissing { place: place.to_owned() })?;
-    let text = string(json).ok_or_else(|| Problem::TopicType {
-        place: place.to_owned(),
-        got: if kind(json) == "a string" { "one that is no Unicode text" } else { kind(json) },
-    })?;
-    topic_from(place, text)
+    match serde_json::from_str::<Cow<'_, str>>(json) {
+        Ok(text) => topic_from(place, text),
+        Err(_) => Err(Problem::TopicType { place: place.to_owned(), got: kind(json) }.into()),
+    }
 }
 
-/// The topic of a text.
+/// The topic of a text. A replacement character stands for what was lost, and is in no name that anyone meant.
 pub(crate) fn topic_from(place: &str, text: impl AsRef<str>) -> Result<Topic, Unusable> {
+    if text.as_ref().contains(char::REPLACEMENT_CHARACTER) {
+        let got = "one that is no Unicode text";
+        return Err(Problem::TopicType { place: place.to_owned(), got }.into());
+    }
     Topic::new(text).map_err(|rule| Problem::TopicName { place: place.to_owned(), rule }.into())
 }
 
@@ -265,9 +266,22 @@ pub(crate) fn root<'a, const N: usize>(
     }
 }
 
-/// The subject of an entity with the id in a JSON text: a string or a number, not empty.
-pub(crate) fn subject(entity: &str, json: Option<&str>) -> Option<Subject> {
-    scalar(json?).filter(|id| !id.is_empty()).map(|id| Subject::new(entity, &id))
+/// The subject of an entity with the id in a JSON text, which is at this place: a string or a number. Anything else, the
+/// empty text too, is no subject; a text that cannot be an identifier is an error.
+pub(crate) fn subject(
+    entity: &str,
+    place: impl fmt::Display,
+    json: Option<&str>,
+) -> Result<Option<Subject>, Unusable> {
+    let Some(json) =
+        json.filter(|json| matches!(kind(json), "a string" | "a number") && !Id::is_absent(json))
+    else {
+        return Ok(None);
+    };
+    match Id::read(json) {
+        Ok(id) => Ok(Some(Subject::new(entity, id.as_str()))),
+        Err(problem) => Err(Problem::Id { place: place.to_string(), problem }.into()),
+    }
 }
 
 #[cfg(test)]

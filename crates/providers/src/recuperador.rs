@@ -4,11 +4,13 @@
 //! the webhook code, grows with each notice and is the order of facts.
 
 use event::{Subject, Topic};
-use serde::Deserialize;
 
+use crate::contract::{Object, Payload};
 use crate::provider::{root, subject, topic_from};
-use crate::value::{choice, null_is_default, optional, string};
-use crate::{Centavos, Date, Duplicates, Id, Personal, Sequence, SubjectKey, TaxId, TopicInfo, Unusable};
+use crate::value::{choice, string};
+use crate::{
+    Centavos, ContractError, Date, Duplicates, Id, Personal, Sequence, SubjectKey, TaxId, TopicInfo, Unusable,
+};
 
 /// The provider's name.
 pub const NAME: &str = "recuperador";
@@ -64,7 +66,7 @@ pub(crate) fn read(json: &str, _: &SubjectKey) -> Result<(Topic, Option<Subject>
     } else {
         "acordo.cadastrado"
     };
-    Ok((topic_from("cancelado", topic)?, subject("agreement", id_acordo)))
+    Ok((topic_from("cancelado", topic)?, subject("agreement", "id_acordo", id_acordo)?))
 }
 
 choice! {
@@ -102,105 +104,117 @@ choice! {
 }
 
 /// An agreement, under the provider's own field names.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(expecting = "an object")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Agreement {
     /// The webhook's code: the order of facts.
     pub id: Sequence,
     /// The creditor.
-    #[serde(default, deserialize_with = "optional")]
     pub id_credor: Option<Id>,
     /// The agreement.
     pub id_acordo: Id,
     /// The client, who owes.
-    #[serde(default, deserialize_with = "optional")]
     pub id_cliente: Option<Id>,
     /// The consultant.
-    #[serde(default, deserialize_with = "optional")]
     pub id_consultor: Option<Id>,
     /// The client's name.
-    #[serde(default, deserialize_with = "optional")]
     pub nome_cliente: Option<Personal>,
     /// The client's CPF or CNPJ.
-    #[serde(default, deserialize_with = "optional")]
     pub cpf_cnpj: Option<TaxId>,
     /// The creditor's name.
-    #[serde(default, deserialize_with = "optional")]
     pub nome_credor: Option<Personal>,
     /// The consultant's name.
-    #[serde(default, deserialize_with = "optional")]
     pub nome_consultor: Option<Personal>,
     /// The day of the agreement.
-    #[serde(default, deserialize_with = "optional")]
     pub data: Option<Date>,
     /// Days for which the oldest debt is late.
-    #[serde(default, deserialize_with = "optional")]
     pub atraso: Option<Sequence>,
     /// The day on which the oldest debt fell due.
-    #[serde(default, deserialize_with = "optional")]
     pub datavencto_original: Option<Date>,
     /// The debts before any discount.
     pub valor_original: Centavos,
     /// The final value.
     pub valor_acordo: Centavos,
     /// The number of instalments, the down payment included.
-    #[serde(default, deserialize_with = "optional")]
     pub parcelas: Option<Sequence>,
     /// How often an instalment falls due.
-    #[serde(default, deserialize_with = "optional")]
     pub periodicidade: Option<Periodicidade>,
     /// The day on which the first instalment falls due.
-    #[serde(default, deserialize_with = "optional")]
     pub dataprivencto: Option<Date>,
     /// Whether there is a down payment.
-    #[serde(default, deserialize_with = "optional")]
     pub entrada: Option<bool>,
     /// The day of the down payment.
-    #[serde(default, deserialize_with = "optional")]
     pub data_entrada: Option<Date>,
     /// The down payment.
-    #[serde(default, deserialize_with = "optional")]
     pub valor_entrada: Option<Centavos>,
     /// Whether the client made the agreement on the negotiation portal.
-    #[serde(default, deserialize_with = "optional")]
     pub feito_via_portal_negociacao: Option<bool>,
     /// Discount on interest, fine and monetary correction.
-    #[serde(default, deserialize_with = "optional")]
     pub valor_desconto_juros_multa_correcao: Option<Centavos>,
     /// Discount on the debt itself.
-    #[serde(default, deserialize_with = "optional")]
     pub valor_desconto_principal: Option<Centavos>,
     /// Interest agreed on, in proportion.
-    #[serde(default, deserialize_with = "optional")]
     pub valor_juros_proporcional_acordado: Option<Centavos>,
     /// Fine agreed on, in proportion.
-    #[serde(default, deserialize_with = "optional")]
     pub valor_multa_proporcional_acordada: Option<Centavos>,
     /// Monetary correction agreed on, in proportion.
-    #[serde(default, deserialize_with = "optional")]
     pub valor_correcao_proporcional_acordada: Option<Centavos>,
     /// A note. The documentation calls it a decimal; it is text.
-    #[serde(default, deserialize_with = "optional")]
     pub obs: Option<Personal>,
     /// A note that the client may see.
-    #[serde(default, deserialize_with = "optional")]
     pub obs_publicas: Option<Personal>,
     /// Whether the agreement is cancelled; missing is no.
-    #[serde(default, deserialize_with = "optional")]
     pub cancelado: Option<bool>,
     /// The day of the cancellation.
-    #[serde(default, deserialize_with = "optional")]
     pub data_cancelamento: Option<Date>,
     /// Why it was cancelled.
-    #[serde(default, deserialize_with = "optional")]
     pub motivo_cancelamento: Option<Personal>,
     /// What became of it.
     pub situacao: Situacao,
     /// The debts that the agreement settles.
-    #[serde(default, deserialize_with = "null_is_default")]
     pub lista_dividas: Vec<Divida>,
     /// The instalments: the receivables. They must be there; without them nothing could be booked.
     pub lista_parcelas: Vec<Parcela>,
+}
+
+impl Payload for Agreement {
+    fn read(object: &Object<'_>) -> Result<Self, ContractError> {
+        Ok(Self {
+            id: object.required("id")?,
+            id_credor: object.optional("id_credor"),
+            id_acordo: object.required("id_acordo")?,
+            id_cliente: object.optional("id_cliente"),
+            id_consultor: object.optional("id_consultor"),
+            nome_cliente: object.optional("nome_cliente"),
+            cpf_cnpj: object.optional("cpf_cnpj"),
+            nome_credor: object.optional("nome_credor"),
+            nome_consultor: object.optional("nome_consultor"),
+            data: object.optional("data"),
+            atraso: object.optional("atraso"),
+            datavencto_original: object.optional("datavencto_original"),
+            valor_original: object.required("valor_original")?,
+            valor_acordo: object.required("valor_acordo")?,
+            parcelas: object.optional("parcelas"),
+            periodicidade: object.optional("periodicidade"),
+            dataprivencto: object.optional("dataprivencto"),
+            entrada: object.optional("entrada"),
+            data_entrada: object.optional("data_entrada"),
+            valor_entrada: object.optional("valor_entrada"),
+            feito_via_portal_negociacao: object.optional("feito_via_portal_negociacao"),
+            valor_desconto_juros_multa_correcao: object.optional("valor_desconto_juros_multa_correcao"),
+            valor_desconto_principal: object.optional("valor_desconto_principal"),
+            valor_juros_proporcional_acordado: object.optional("valor_juros_proporcional_acordado"),
+            valor_multa_proporcional_acordada: object.optional("valor_multa_proporcional_acordada"),
+            valor_correcao_proporcional_acordada: object.optional("valor_correcao_proporcional_acordada"),
+            obs: object.optional("obs"),
+            obs_publicas: object.optional("obs_publicas"),
+            cancelado: object.checked("cancelado")?,
+            data_cancelamento: object.optional("data_cancelamento"),
+            motivo_cancelamento: object.optional("motivo_cancelamento"),
+            situacao: object.required("situacao")?,
+            lista_dividas: object.optional_list("lista_dividas")?,
+            lista_parcelas: object.list("lista_parcelas")?,
+        })
+    }
 }
 
 impl Agreement {
@@ -211,56 +225,75 @@ impl Agreement {
 }
 
 /// A debt.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(expecting = "an object")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Divida {
     /// The debt.
     pub id: Id,
     /// The day on which it fell due.
-    #[serde(default, deserialize_with = "optional")]
     pub datavencto: Option<Date>,
     /// The day on which it was paid, once settled.
-    #[serde(default, deserialize_with = "optional")]
     pub datapagto: Option<Date>,
     /// The amount.
     pub valor: Centavos,
     /// What is owed for.
-    #[serde(default, deserialize_with = "optional")]
     pub descricao: Option<String>,
     /// A note.
-    #[serde(default, deserialize_with = "optional")]
     pub obs: Option<Personal>,
     /// The contract.
-    #[serde(default, deserialize_with = "optional")]
     pub contrato: Option<String>,
     /// The branch.
-    #[serde(default, deserialize_with = "optional")]
     pub unidade: Option<String>,
     /// The month, such as `05/2026`.
-    #[serde(default, deserialize_with = "optional")]
     pub competencia: Option<String>,
     /// The creditor's code for it.
-    #[serde(default, deserialize_with = "optional")]
     pub codigo: Option<String>,
     /// Whether it is paid.
     pub situacao: Pagamento,
 }
 
+impl Payload for Divida {
+    fn read(object: &Object<'_>) -> Result<Self, ContractError> {
+        Ok(Self {
+            id: object.required("id")?,
+            datavencto: object.optional("datavencto"),
+            datapagto: object.optional("datapagto"),
+            valor: object.required("valor")?,
+            descricao: object.optional("descricao"),
+            obs: object.optional("obs"),
+            contrato: object.optional("contrato"),
+            unidade: object.optional("unidade"),
+            competencia: object.optional("competencia"),
+            codigo: object.optional("codigo"),
+            situacao: object.required("situacao")?,
+        })
+    }
+}
+
 /// An instalment.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(expecting = "an object")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Parcela {
     /// The instalment.
     pub id: Id,
     /// The day on which it falls due.
     pub datavencto: Date,
     /// The day on which it was paid.
-    #[serde(default, deserialize_with = "optional")]
     pub datapagto: Option<Date>,
     /// The amount.
     pub valor: Centavos,
     /// Whether it is paid.
     pub situacao: Pagamento,
+}
+
+impl Payload for Parcela {
+    fn read(object: &Object<'_>) -> Result<Self, ContractError> {
+        Ok(Self {
+            id: object.required("id")?,
+            datavencto: object.required("datavencto")?,
+            datapagto: object.optional("datapagto"),
+            valor: object.required("valor")?,
+            situacao: object.required("situacao")?,
+        })
+    }
 }
 
 #[cfg(test)]
@@ -273,7 +306,7 @@ mod tests {
     }
 
     fn agreement(body: &str) -> Result<Agreement, String> {
-        parse(body.as_bytes(), false).map_err(|error| error.to_string())
+        parse(body.as_bytes(), "").map(|parsed| parsed.payload).map_err(|error| error.to_string())
     }
 
     #[test]
@@ -330,18 +363,17 @@ mod tests {
         check(
             r#""id": 910003, "datavencto": "2026-12-15", "datapagto": null, "valor": 460.20"#,
             r#""id": 910003, "datavencto": "2026-12-15", "datapagto": null, "valor": "abc""#,
-            r#"lista_parcelas[2].valor: expected a decimal, got "abc""#,
+            "lista_parcelas[2].valor: expected a decimal, got a text of 3 characters",
         );
-        check(r#""situacao": "A""#, r#""situacao": "X""#, r#"situacao: expected "A" or "I" or "Q", got "X""#);
+        check(
+            r#""situacao": "A""#,
+            r#""situacao": "X""#,
+            r#"situacao: expected "A" or "I" or "Q", got a text of 1 character"#,
+        );
         check(
             r#""cancelado": "N""#,
             r#""cancelado": "talvez""#,
-            r#"cancelado: expected "S" or "N", got "talvez""#,
-        );
-        check(
-            r#""cpf_cnpj": "529.982.247-25""#,
-            r#""cpf_cnpj": ["529"]"#,
-            "cpf_cnpj: expected a CPF or CNPJ, got an array",
+            r#"cancelado: expected "S" or "N", got a text of 6 characters"#,
         );
         check("\"lista_parcelas\"", "\"listaParcelas\"", "lista_parcelas: missing");
         check(
@@ -352,7 +384,7 @@ mod tests {
         check(
             "\"valor\": 750.00",
             "\"valor\": 750.005",
-            "lista_dividas[0].valor: expected at most two decimals, got 750.005",
+            "lista_dividas[0].valor: expected at most two decimals, got a number of 7 characters",
         );
     }
 
@@ -372,5 +404,30 @@ mod tests {
             (a.lista_dividas.len(), a.lista_parcelas[0].datavencto.to_string()),
             (0, "2026-10-05".to_owned())
         );
+    }
+    #[test]
+    fn what_the_books_do_not_need_never_fails_and_is_noted() {
+        let read = |from: &str, to: &str| {
+            let body = example("acordo.cadastrado");
+            assert!(body.contains(from), "{from}");
+            let parsed = parse::<Agreement>(body.replacen(from, to, 1).as_bytes(), "").unwrap();
+            (parsed.payload, parsed.ignored.to_string())
+        };
+        let (a, ignored) = read(r#""cpf_cnpj": "529.982.247-25""#, r#""cpf_cnpj": ["529"]"#);
+        assert_eq!((a.cpf_cnpj, a.lista_parcelas.len()), (None, 3));
+        assert_eq!(ignored, "cpf_cnpj: expected a CPF or CNPJ, got an array");
+        let (a, ignored) = read(r#""periodicidade": "M""#, r#""periodicidade": "Z""#);
+        assert_eq!((a.periodicidade, ignored.contains("periodicidade: expected")), (None, true));
+        let zero = r#"{"id": 1, "id_acordo": 2.0, "valor_original": "1.380,60", "valor_acordo": 1, "situacao": "A",
+            "data_cancelamento": "0000-00-00", "data_entrada": "-0001-11-30 00:00:00", "valor_entrada": "1.380",
+            "lista_dividas": "", "cpf_cnpj": 1234567890,
+            "lista_parcelas": {"id": 3.0, "datavencto": "2026-12-15T03:00:00Z", "valor": 1, "situacao": "N"}}"#;
+        let parsed = parse::<Agreement>(zero.as_bytes(), "").unwrap();
+        let a = parsed.payload;
+        assert_eq!((a.data_cancelamento, a.data_entrada, a.valor_entrada), (None, None, None));
+        assert_eq!((a.id_acordo.as_str(), a.valor_original), ("2", Centavos(138_060)));
+        assert_eq!((a.cpf_cnpj.unwrap().bare(), a.lista_parcelas[0].id.as_str()), ("01234567890", "3"));
+        let ignored = parsed.ignored.to_string();
+        assert!(ignored.starts_with("valor_entrada: expected an amount with its decimals"), "{ignored}");
     }
 }

@@ -14,7 +14,10 @@ pub struct Unusable(Problem);
 pub(crate) enum Problem {
     #[error("the body is empty; send the provider's notice as the body")]
     Empty,
-    #[error("the body is not UTF-8: byte {offset} is the first that is not; send the body as UTF-8")]
+    #[error(
+        "the body is not UTF-8: byte {offset} is the first that is not, and the declared charset is not read here; \
+         send the body as UTF-8"
+    )]
     NotUtf8 { offset: usize },
     #[error("the body is not JSON: {problem} at line {line}, column {column}; send one whole JSON object")]
     NotJson { problem: String, line: usize, column: usize },
@@ -30,6 +33,8 @@ pub(crate) enum Problem {
     TopicType { place: String, got: &'static str },
     #[error("{place}: {rule}; send a name that keeps to this")]
     TopicName { place: String, rule: BadName },
+    #[error("{place}: {problem}; send an identifier that keeps to this")]
+    Id { place: String, problem: String },
 }
 
 impl From<Problem> for Unusable {

@@ -7,11 +7,13 @@ use consumer::{Failure, Handler};
 use event::{Event, Zone};
 use providers::gestao_online::{self, Notification};
 use providers::recuperador::{self, Agreement, Situacao};
+use providers::{Parsed, Payload};
 use store::Tx;
+use store::inbox::{self, Note};
 use store::many::rounds;
 
 use crate::sql::{self, Notice, OrderFact, Snapshot};
-use crate::{AgreementState, State};
+use crate::{AgreementState, SUBSCRIPTION, State};
 
 /// Books agreements and orders.
 pub(crate) struct Receivables {
@@ -22,11 +24,11 @@ pub(crate) struct Receivables {
 #[async_trait]
 impl Handler for Receivables {
     async fn handle(&self, events: &[&Event], tx: &mut Tx) -> Result<(), Failure> {
-        let (mut snapshots, mut notices) = (Vec::new(), Vec::new());
+        let (mut snapshots, mut notices, mut notes) = (Vec::new(), Vec::new(), Vec::new());
         for event in events {
             match event.source.provider.as_str() {
-                recuperador::NAME => snapshots.push(snapshot(event)?),
-                gestao_online::NAME => notices.push(notice(event, &self.zone)?),
+                recuperador::NAME => snapshots.push(snapshot(event, &mut notes)?),
+                gestao_online::NAME => notices.push(notice(event, &self.zone, &mut notes)?),
                 provider => {
                     return Err(Failure::Permanent(format!(
                         "receivables: no contract with provider {provider}"
@@ -36,16 +38,22 @@ impl Handler for Receivables {
         }
         agreements(&snapshots, tx).await?;
         sql::upsert_orders(tx, &notices).await?;
-        sql::record_orders(tx, &notices).await
+        sql::record_orders(tx, &notices).await?;
+        Ok(inbox::note(tx, SUBSCRIPTION.consumer, &notes).await?)
     }
 }
 
-fn parse<T: serde::de::DeserializeOwned>(event: &Event) -> Result<T, Failure> {
-    providers::parse(&event.data, event.repaired).map_err(|broken| Failure::Permanent(broken.to_string()))
+fn parse<T: Payload>(event: &Event, notes: &mut Vec<Note>) -> Result<Parsed<T>, Failure> {
+    let parsed = providers::parse(&event.data, &event.content_type)
+        .map_err(|broken| Failure::Permanent(broken.to_string()))?;
+    if !parsed.ignored.is_empty() {
+        notes.push(Note { event_id: event.id, text: parsed.ignored.to_string() });
+    }
+    Ok(parsed)
 }
 
-fn snapshot(event: &Event) -> Result<Snapshot<'_>, Failure> {
-    let agreement: Agreement = parse(event)?;
+fn snapshot<'a>(event: &'a Event, notes: &mut Vec<Note>) -> Result<Snapshot<'a>, Failure> {
+    let agreement = parse::<Agreement>(event, notes)?.payload;
     let mut ids = HashSet::new();
     if let Some(index) = agreement.lista_parcelas.iter().position(|instalment| !ids.insert(&instalment.id)) {
         return Err(Failure::Permanent(format!("lista_parcelas[{index}].id: there twice")));
@@ -102,8 +110,9 @@ async fn agreements(snapshots: &[Snapshot<'_>], tx: &mut Tx) -> Result<(), Failu
 }
 
 /// Each topic says one thing about the order; whichever comes first makes the row.
-fn notice<'a>(event: &'a Event, zone: &Zone) -> Result<Notice<'a>, Failure> {
-    let order = parse::<Notification>(event)?.data;
+fn notice<'a>(event: &'a Event, zone: &Zone, notes: &mut Vec<Note>) -> Result<Notice<'a>, Failure> {
+    let Parsed { payload, ignored } = parse::<Notification>(event, notes)?;
+    let order = payload.data;
     let key = order.key().map_err(|broken| Failure::Permanent(broken.to_string()))?.as_str().to_owned();
     let status = order.status.as_ref().map(|status| status.as_str().to_owned());
     let fact = match event.topic.as_str() {
@@ -115,7 +124,10 @@ fn notice<'a>(event: &'a Event, zone: &Zone) -> Result<Notice<'a>, Failure> {
         }
         "ORDER_CANCEL" => OrderFact::State(State::Canceled, None),
         "FINANCIAL_PAYMENT_STATUS" if status.is_some() => OrderFact::Status,
-        "FINANCIAL_PAYMENT_STATUS" => return Err(Failure::Permanent("data.status: missing".to_owned())),
+        "FINANCIAL_PAYMENT_STATUS" => {
+            let problem = ignored.at("data.status").map(ToString::to_string);
+            return Err(Failure::Permanent(problem.unwrap_or_else(|| "data.status: missing".to_owned())));
+        }
         topic => return Err(Failure::Permanent(format!("receivables: no meaning for topic {topic}"))),
     };
     Ok(Notice { event, key, status, fact })

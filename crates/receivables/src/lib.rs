@@ -47,15 +47,18 @@ pub const SUBSCRIPTION: Subscription = Subscription {
 /// The tables.
 pub const COMPONENT: Component = Component {
     name: "receivables",
-    migrations: &[Migration {
-        version: 1,
-        description: "receivables and agreements",
-        sqlite: include_str!("../migrations/0001_receivables.sql"),
-        postgres: concat!(
-            include_str!("../migrations/0001_receivables.sql"),
-            include_str!("../migrations/0001_receivables.postgres.sql")
-        ),
-    }],
+    migrations: &[
+        Migration {
+            version: 1,
+            description: "receivables and agreements",
+            sqlite: include_str!("../migrations/0001_receivables.sql"),
+            postgres: concat!(
+                include_str!("../migrations/0001_receivables.sql"),
+                include_str!("../migrations/0001_receivables.postgres.sql")
+            ),
+        },
+        Migration::postgres(2, "readable views", include_str!("../migrations/0002_readable.postgres.sql")),
+    ],
 };
 
 /// Books events. Where a provider does not tell the day of a payment, it is that of receipt in `zone`.

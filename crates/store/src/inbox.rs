@@ -8,13 +8,15 @@ use std::collections::HashSet;
 use event::{EventId, Timestamp};
 use sqlx::Row;
 
-use crate::{Component, Migration, StoreError, Tx, many};
+use crate::{Component, Migration, StoreError, Tx, many, sql};
 
 pub(crate) const COMPONENT: Component = Component {
     name: "inbox",
     migrations: &[
         Migration::portable(1, "inbox", include_str!("../migrations/0001_inbox.sql")),
         Migration::portable(2, "seen", include_str!("../migrations/0002_seen.sql")),
+        Migration::portable(3, "notes", include_str!("../migrations/0003_notes.sql")),
+        Migration::postgres(4, "readable views", include_str!("../migrations/0004_readable.postgres.sql")),
     ],
 };
 
@@ -43,4 +45,26 @@ pub async fn claim(
         .iter()
         .map(|row| Ok(row.try_get::<String, _>(0)?.parse().expect("the inbox holds the ids it was given")))
         .collect()
+}
+
+/// What a consumer has to say about an event that it handled. Names places in the body and quotes nothing of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Note {
+    /// The event.
+    pub event_id: EventId,
+    /// What operators read.
+    pub text: String,
+}
+
+/// Writes notes beside the consumer's claims, which stand in the same transaction.
+pub async fn note(tx: &mut Tx, consumer: &str, notes: &[Note]) -> Result<(), StoreError> {
+    for Note { event_id, text } in notes {
+        sql::query("UPDATE inbox SET note = $1 WHERE event_id = $2 AND consumer = $3")
+            .bind(text.clone())
+            .bind(event_id.to_string())
+            .bind(consumer.to_owned())
+            .execute(&mut **tx)
+            .await?;
+    }
+    Ok(())
 }

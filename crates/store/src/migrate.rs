@@ -23,6 +23,11 @@ impl Migration {
     pub const fn portable(version: i64, description: &'static str, sql: &'static str) -> Self {
         Self { version, description, sqlite: sql, postgres: sql }
     }
+
+    /// A step that SQLite does not need.
+    pub const fn postgres(version: i64, description: &'static str, sql: &'static str) -> Self {
+        Self { version, description, sqlite: "SELECT 1", postgres: sql }
+    }
 }
 
 /// The tables of one crate.

@@ -257,10 +257,11 @@ const FIELDS: [&str; 15] = [
     "size",
 ];
 
-const OUTCOMES: [Column; 7] = [
+const OUTCOMES: [Column; 8] = [
     column("Consumer", "consumer", Form::Text),
     column("State", "state", Form::State),
     column("Handled", "handled_at", Form::Time),
+    column("Not read", "note", Form::Text),
     column("Attempts", "attempts", Form::Number),
     column("First failed", "first_failed_at", Form::Time),
     column("Failed", "failed_at", Form::Time),

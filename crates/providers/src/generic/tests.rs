@@ -170,11 +170,18 @@ fn a_request_without_a_usable_topic_is_refused_with_the_place() {
 }
 
 #[test]
-fn a_form_is_accepted_where_a_form_is_configured() {
-    let form = Provider::generic(&config("name = \"x\"\nbody = \"form\"\ntopic = {constant = \"t\"}"));
-    assert!(form.accepts(Some("application/x-www-form-urlencoded; charset=utf-8")) && form.accepts(None));
-    assert!(!form.accepts(Some("application/json")));
-    assert!(form.topics().is_empty());
+fn a_form_is_read_whatever_its_bytes_are() {
+    let toml = "name = \"x\"\nbody = \"form\"\ntopic = {pointer = \"/event\"}\nsubject = {entity = \"bill\", pointer = \"/data[id]\"}";
+    let check = |body: &str, expect: &str| {
+        assert_eq!(read(toml, &[], body), Ok(("paid".to_owned(), Some(expect.to_owned()))), "{body:?}");
+    };
+    check("\u{feff}event=paid&data%5Bid%5D=F1", "bill/F1");
+    check("event=paid&data[id]=a%e7%e3o", "bill/ação");
+    check("event=paid&data[id]=F%001", "bill/F1");
+    let error = read(toml, &[], &format!("event=paid&data[id]={}", "1".repeat(201))).unwrap_err();
+    assert!(error.starts_with("/data[id]: expected an identifier of at most 200 bytes"), "{error}");
+    assert!(read(toml, &[], "event=%EF%BF%BD").unwrap_err().starts_with("/event: expected a string"));
+    assert!(Provider::generic(&config(toml)).topics().is_empty());
 }
 
 #[test]

@@ -249,29 +249,73 @@ fn a_body_that_cannot_be_used_is_refused_with_the_place_and_the_remedy() {
         r#"{"cpf": "1"}"#,
         "status: missing, and it says what happened; send it as a string",
     );
-    assert_eq!(
-        read(me, b"{\"topic\": \"\xff\"}").unwrap_err().to_string(),
-        "the body is not UTF-8: byte 11 is the first that is not; send the body as UTF-8"
-    );
 }
 
 #[test]
-fn json_types_and_a_missing_type_are_accepted() {
-    let provider = Provider::named("recuperador").unwrap();
-    let check = |content_type: Option<&str>, expect: bool| {
-        assert_eq!(provider.accepts(content_type), expect, "{content_type:?}");
+fn a_body_is_read_in_the_character_set_that_it_is_written_in() {
+    let check = |content_type: &str, body: &[u8], expect: Result<(&str, Option<&str>), &str>| {
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_TYPE, content_type.parse().unwrap());
+        let inbound = Inbound { headers: &headers, body: &Bytes::copy_from_slice(body) };
+        let provider = Provider::named("mercado-eletronico").unwrap();
+        match (provider.read(&inbound, &key()), expect) {
+            (Ok(reading), Ok((topic, subject))) => {
+                assert!(reading.repaired);
+                let subject = subject.map(|id| Subject::new("order", id));
+                assert_eq!((reading.topic.as_str(), reading.subject), (topic, subject), "{body:x?}");
+            }
+            (Err(error), Err(expect)) => assert!(error.to_string().starts_with(expect), "{error}"),
+            (got, expect) => panic!("{got:?} instead of {expect:?}"),
+        }
     };
-    check(None, true);
-    check(Some("application/json"), true);
-    check(Some("Application/JSON; charset=utf-8"), true);
-    check(Some("text/json"), true);
-    check(Some("application/cloudevents+json"), true);
-    check(Some("application/vnd.x+json;v=1"), true);
-    check(Some("text/plain"), false);
-    check(Some("application/xml"), false);
-    check(Some("application/x-www-form-urlencoded"), false);
-    check(Some("application/jsonp"), false);
-    check(Some(""), false);
+    let json = "application/json";
+    let order = "{\"topic\": \"order.created\", \"data\": {\"orderId\": \"7\"}}";
+    let with_mark = ["\u{feff}", order].concat();
+    check(json, with_mark.as_bytes(), Ok(("order.created", Some("7"))));
+    let wide: Vec<u8> = with_mark.encode_utf16().flat_map(u16::to_le_bytes).collect();
+    check(json, &wide, Ok(("order.created", Some("7"))));
+    check(json, &wide[2..], Ok(("order.created", Some("7"))));
+    check(json, b"{\"topic\": \"a\xe7\xe3o\"}", Ok(("ação", None)));
+    check("application/json; charset=iso-8859-15", b"{\"topic\": \"\xa4\"}", Ok(("€", None)));
+    check(
+        "application/json; charset=gbk",
+        b"{\"topic\": \"\xa4\xa1\"}",
+        Err("the body is not UTF-8: byte 11"),
+    );
+    let half = b"{\0\"\0t\0o\0p\0i\0c\0\"\0:\0\"\0\x3d\xd8\"\0}\0";
+    check(json, half, Err("topic: expected a string, got one that is no Unicode text"));
+    check(
+        json,
+        br#"{"topic": "x", "data": {"orderId": "7\ud83d"}}"#,
+        Err("data.orderId: expected an identifier that is"),
+    );
+    check(
+        json,
+        br#"{"x\ud83d": 1, "topic": "x", "data": {"\udc00": 1, "orderId": "7"}}"#,
+        Ok(("x", Some("7"))),
+    );
+    check(json, b"{\"obs\": \"one\ntwo\", \"topic\": \"x\"}", Ok(("x", None)));
+}
+
+#[test]
+fn a_subject_has_the_id_whichever_way_it_is_written() {
+    let check = |provider: &str, body: &str, expect: Option<&str>| {
+        let subject = read_text(provider, body).unwrap().1;
+        assert_eq!(subject.as_deref(), expect, "{body}");
+    };
+    let me = |id: &str| format!(r#"{{"topic": "order.created", "data": {{"orderId": {id}}}}}"#);
+    check("mercado-eletronico", &me("123.0"), Some("order/123"));
+    check("mercado-eletronico", &me("\"123.0\""), Some("order/123.0"));
+    check("mercado-eletronico", &me(r#""12\u00003""#), Some("order/123"));
+    check("mercado-eletronico", &me("9007199254740993.0"), Some("order/9007199254740993"));
+    check("mercado-eletronico", &me("[1]"), None);
+    check("mercado-eletronico", r#"{"topic": "x", "data": []}"#, None);
+    check("recuperador", r#"{"id_acordo": 45032.0}"#, Some("agreement/45032"));
+    check("gestao-online", r#"{"event_id": "x", "data": {"code": "", "id": 1e2}}"#, Some("order/100"));
+    let person =
+        |cpf: &str| read_text("beneficio-visao", &format!(r#"{{"status": "x", "cpf": {cpf}}}"#)).unwrap().1;
+    assert_eq!(person("1234567890"), person("\"012.345.678-90\""));
+    assert_eq!(person("\"x\""), person("\"X\""));
 }
 
 #[test]

@@ -1,40 +1,31 @@
 //! The values in the providers' bodies, each read from its JSON text and kept exactly.
 //!
-//! A value of the wrong form says what it expected and, where that is neither personal nor secret, what it
-//! got. Values are read from JSON text only (`serde_json::from_str` and the like): a binary float never
-//! stands between.
+//! A value of the wrong form says what it expected, and the kind and length of what it got, never its text. Values are
+//! read from JSON text only (`serde_json::from_str` and the like): a binary float never stands between.
 
 mod date;
 mod number;
 mod tax_id;
 mod text;
 
+use std::borrow::Cow;
+
 pub use date::Date;
+pub(crate) use number::integer;
 pub use number::{Centavos, Degrees, Dioptres, Sequence};
 pub use tax_id::TaxId;
 pub use text::{Id, Personal};
-
-use serde::Deserialize;
-use serde::de::{Deserializer, Error};
-use serde_json::value::RawValue;
 
 /// A value that reads itself from the text of one JSON value.
 pub(crate) trait Value: Sized {
     /// Reads the text; an error says `expected …, got …`.
     fn read(json: &str) -> Result<Self, String>;
-}
 
-/// Implements `Deserialize` by [`Value::read`].
-macro_rules! deserialize {
-    ($($name:ty),+) => {$(
-        impl<'de> serde::Deserialize<'de> for $name {
-            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                crate::value::required(deserializer)
-            }
-        }
-    )+};
+    /// Whether an optional field with this text is the same as one that is missing.
+    fn is_absent(json: &str) -> bool {
+        matches!(json, "null" | r#""""#)
+    }
 }
-pub(crate) use deserialize;
 
 /// An enum that the provider writes as one of a few fixed texts; anything else is an error that lists them.
 macro_rules! choice {
@@ -65,8 +56,6 @@ macro_rules! choice {
                 }
             }
         }
-
-        crate::value::deserialize!($name);
     };
 }
 pub(crate) use choice;
@@ -85,32 +74,8 @@ impl Value for bool {
 impl Value for String {
     /// Text, or a number whose text is kept: codes arrive as either.
     fn read(json: &str) -> Result<Self, String> {
-        scalar(json).ok_or_else(|| format!("expected text, got {}", kind(json)))
+        written(json).ok_or_else(|| format!("expected text, got {}", shown(json)))
     }
-}
-
-/// For `deserialize_with`: a value that must be there.
-pub(crate) fn required<'de, D: Deserializer<'de>, T: Value>(deserializer: D) -> Result<T, D::Error> {
-    let raw = <&RawValue>::deserialize(deserializer)?;
-    T::read(raw.get()).map_err(D::Error::custom)
-}
-
-/// For `deserialize_with`, next to `default`: a missing field, `null` and the empty text are the same thing.
-pub(crate) fn optional<'de, D: Deserializer<'de>, T: Value>(deserializer: D) -> Result<Option<T>, D::Error> {
-    let raw = <&RawValue>::deserialize(deserializer)?;
-    match raw.get() {
-        "null" | r#""""# => Ok(None),
-        json => T::read(json).map(Some).map_err(D::Error::custom),
-    }
-}
-
-/// For `deserialize_with`, next to `default`: a missing field and `null` are the default.
-pub(crate) fn null_is_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
-where
-    D: Deserializer<'de>,
-    T: Deserialize<'de> + Default,
-{
-    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
 /// What kind of JSON value a text is, with its article.
@@ -125,31 +90,47 @@ pub(crate) fn kind(json: &str) -> &'static str {
     }
 }
 
-/// A JSON value as an error may quote it: a string or a number, cut; of anything else only its kind. Not for
-/// fields that hold personal data.
+/// A JSON value as an error may show it: its kind and length.
 pub(crate) fn shown(json: &str) -> String {
-    const LIMIT_CHARS: usize = 40;
+    let of = |what: &str, count: usize| {
+        format!("{what} of {count} character{}", if count == 1 { "" } else { "s" })
+    };
     match kind(json) {
-        "a string" | "a number" => match json.char_indices().nth(LIMIT_CHARS) {
-            Some((end, _)) => format!("{}…", &json[..end]),
-            None => json.to_owned(),
+        "a string" => match serde_json::from_str::<Cow<'_, str>>(json) {
+            Ok(text) => of("a text", text.chars().count()),
+            Err(_) => "a text".to_owned(),
         },
+        "a number" => of("a number", json.len()),
         kind => kind.to_owned(),
     }
 }
 
-/// The text of a JSON string.
+/// The text of a JSON string, without NUL.
 pub(crate) fn string(json: &str) -> Option<String> {
-    if kind(json) == "a string" { serde_json::from_str(json).ok() } else { None }
+    if kind(json) == "a string" { serde_json::from_str(json).ok().map(without_nul) } else { None }
 }
 
-/// The text of a JSON string or number, exactly.
-pub(crate) fn scalar(json: &str) -> Option<String> {
+/// The text of a JSON string, or of a number as it is written.
+pub(crate) fn written(json: &str) -> Option<String> {
     match kind(json) {
         "a string" => string(json),
         "a number" => Some(json.to_owned()),
         _ => None,
     }
+}
+
+/// What identifies something: the text of a JSON string exactly, or a number, of which `1902.0` is the same as `1902`.
+pub(crate) fn scalar(json: &str) -> Option<String> {
+    match kind(json) {
+        "a string" => string(json),
+        "a number" => Some(integer(json).into_owned()),
+        _ => None,
+    }
+}
+
+/// The text without NUL, which PostgreSQL does not store.
+pub(crate) fn without_nul(text: String) -> String {
+    if text.contains('\0') { text.replace('\0', "") } else { text }
 }
 
 #[cfg(test)]
@@ -163,13 +144,29 @@ mod tests {
         };
         check(r#""S""#, Ok(true));
         check(r#""N""#, Ok(false));
-        check(r#""s""#, Err(r#"expected "S" or "N", got "s""#));
+        check(r#""s""#, Err(r#"expected "S" or "N", got a text of 1 character"#));
         check("true", Err(r#"expected "S" or "N", got a boolean"#));
-        check("1", Err(r#"expected "S" or "N", got 1"#));
+        check("1", Err(r#"expected "S" or "N", got a number of 1 character"#));
     }
 
     #[test]
-    fn a_quoted_value_is_cut_at_a_characters_edge() {
-        assert_eq!(shown(&format!("\"{}\"", "ç".repeat(90))), format!("\"{}…", "ç".repeat(39)));
+    fn a_value_is_shown_by_its_kind_and_length() {
+        let check = |json: &str, expect: &str| assert_eq!(shown(json), expect);
+        check(&format!("\"{}\"", "ç".repeat(90)), "a text of 90 characters");
+        check(r#""\u00e7""#, "a text of 1 character");
+        check("-12.50", "a number of 6 characters");
+        check("[1]", "an array");
+        check("null", "null");
+    }
+
+    #[test]
+    fn a_text_has_no_nul_and_an_integral_number_identifies_like_the_integer() {
+        assert_eq!(string(r#""a\u0000b\u0000""#).as_deref(), Some("ab"));
+        for (json, as_written, as_identity) in
+            [("1902.0", "1902.0", "1902"), (r#""1902.0""#, "1902.0", "1902.0"), ("1.50", "1.50", "1.50")]
+        {
+            assert_eq!(written(json).as_deref(), Some(as_written));
+            assert_eq!(scalar(json).as_deref(), Some(as_identity));
+        }
     }
 }

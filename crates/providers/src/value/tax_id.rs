@@ -4,12 +4,13 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::{Value, deserialize, kind, scalar};
+use super::{Value, kind, scalar, shown};
 
 /// A CPF or CNPJ, kept bare: letters (a CNPJ may hold them) in upper case and digits, no punctuation.
 ///
-/// Check digits are not looked at: the providers send what their own users typed, and their documented
-/// examples hold numbers that are neither. `Display` formats a CPF and a CNPJ; `Debug` shows nothing.
+/// A text is kept as it is, whatever its check digits: the providers send what their own users typed, and their
+/// documented examples hold numbers that are neither. A JSON number has lost its leading zeros and gets them back, see
+/// [`TaxId::from_number`]. `Display` formats a CPF and a CNPJ; `Debug` shows nothing.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(transparent)]
 pub struct TaxId(String);
@@ -23,6 +24,19 @@ impl TaxId {
         let bare: String =
             text.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_uppercase()).collect();
         (!bare.is_empty() && bare.len() <= Self::LIMIT_CHARS).then_some(Self(bare))
+    }
+
+    /// A CPF (11 digits) or a CNPJ (14) that came as a number. Up to 11 digits may be either: the check digits tell
+    /// which and, where both fit, a CNPJ is one whose digits before them are `0001`, the head office. Where neither fits
+    /// it is a CPF. `None` for what is no positive integer of at most 14 digits.
+    fn from_number(digits: &str) -> Option<Self> {
+        if digits == "0" || digits.len() > 14 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+            return None;
+        }
+        let (cpf, cnpj) = (format!("{digits:0>11}"), format!("{digits:0>14}"));
+        let is_cpf = cpf.len() == 11 && has_check_digits(&cpf, 11);
+        let is_cnpj = has_check_digits(&cnpj, 9) && (!is_cpf || &cnpj[8..12] == "0001");
+        Some(Self(if is_cnpj || cpf.len() > 11 { cnpj } else { cpf }))
     }
 
     /// The bare text: what is stored and compared.
@@ -49,6 +63,18 @@ impl TaxId {
     }
 }
 
+/// Whether the last two digits are the check digits of those before: weights from 2 upwards, from right to left,
+/// beginning anew after `greatest`; modulo 11.
+fn has_check_digits(text: &str, greatest: u32) -> bool {
+    let digits: Vec<u32> = text.bytes().map(|byte| u32::from(byte - b'0')).collect();
+    (1..=2).rev().all(|back| {
+        let (before, check) = digits.split_at(digits.len() - back);
+        let weights = (2..=greatest).cycle();
+        let sum: u32 = before.iter().rev().zip(weights).map(|(digit, weight)| digit * weight).sum();
+        check[0] == if sum % 11 < 2 { 0 } else { 11 - sum % 11 }
+    })
+}
+
 enum Parts<'a> {
     Cpf([&'a str; 4]),
     Cnpj([&'a str; 5]),
@@ -73,13 +99,13 @@ impl fmt::Debug for TaxId {
 
 impl Value for TaxId {
     fn read(json: &str) -> Result<Self, String> {
-        let expected = |got: &str| format!("expected a CPF or CNPJ, got {got}");
-        let text = scalar(json).ok_or_else(|| expected(kind(json)))?;
-        Self::new(&text).ok_or_else(|| expected("text that holds none"))
+        let id = match kind(json) {
+            "a number" => scalar(json).and_then(|digits| Self::from_number(&digits)),
+            _ => scalar(json).and_then(|text| Self::new(&text)),
+        };
+        id.ok_or_else(|| format!("expected a CPF or CNPJ, got {}", shown(json)))
     }
 }
-
-deserialize!(TaxId);
 
 #[cfg(test)]
 mod tests {
@@ -101,8 +127,38 @@ mod tests {
     #[test]
     fn what_holds_no_tax_id_is_refused_without_being_quoted() {
         let check = |json: &str, expect: &str| assert_eq!(TaxId::read(json).unwrap_err(), expect);
-        check(r#"" - ""#, "expected a CPF or CNPJ, got text that holds none");
+        check(r#"" - ""#, "expected a CPF or CNPJ, got a text of 3 characters");
         check(r#"{"cpf": "52998224725"}"#, "expected a CPF or CNPJ, got an object");
-        check(&format!("\"{}\"", "1".repeat(33)), "expected a CPF or CNPJ, got text that holds none");
+        check(&format!("\"{}\"", "1".repeat(33)), "expected a CPF or CNPJ, got a text of 33 characters");
+        for (number, length) in [("0", 1), ("-52998224725", 12), ("5.5", 3), ("123456789012345", 15)] {
+            check(
+                number,
+                &format!(
+                    "expected a CPF or CNPJ, got a number of {length} character{}",
+                    if length == 1 { "" } else { "s" }
+                ),
+            );
+        }
+    }
+
+    #[test]
+    fn a_number_is_the_same_person_or_company_as_the_text_with_its_zeros() {
+        let check = |number: &str, text: &str| {
+            let (number, text) = (TaxId::read(number).unwrap(), TaxId::new(text).unwrap());
+            assert_eq!(number, text);
+        };
+        check("52998224725", "529.982.247-25");
+        check("1234567890", "012.345.678-90");
+        check("1234567890.0", "012.345.678-90");
+        check("1234567.97e2", "001.234.567-97");
+        check("191", "00.000.000/0001-91");
+        check("208000100", "00.000.208/0001-00");
+        check("7504505000132", "07.504.505/0001-32");
+        check("11222333000181", "11.222.333/0001-81");
+        // A branch of a company, which no CPF has the digits of.
+        check("11222333000262", "11.222.333/0002-62");
+        // Neither fits: by length.
+        check("1234567899", "01234567899");
+        check("123421341234", "00123421341234");
     }
 }

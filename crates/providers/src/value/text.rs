@@ -4,17 +4,36 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::{Value, deserialize, kind, scalar, shown};
+use super::{Value, scalar, shown, written};
 
 /// An identifier or a code of the provider's: its text exactly, whether it arrived as a string or as a
-/// number.
+/// number. The number `1902.0` is the identifier `1902`.
 ///
-/// Leading zeros count: `"0000593098"` and `593098` are different identifiers.
+/// Leading zeros count: `"0000593098"` and `593098` are different identifiers. A text with a replacement character is
+/// none: what stood in its place is lost, and two identifiers would be one.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(transparent)]
 pub struct Id(String);
 
 impl Id {
+    /// The longest identifier, in bytes: longer than any seen, short enough for the indexes of every database and for a
+    /// subject.
+    pub const LIMIT_BYTES: usize = 200;
+
+    /// An identifier from its text; an error says what was expected.
+    pub(crate) fn new(text: String) -> Result<Self, String> {
+        if text.is_empty() {
+            return Err("an identifier (a string or a number)".to_owned());
+        }
+        if text.len() > Self::LIMIT_BYTES {
+            return Err(format!("an identifier of at most {} bytes", Self::LIMIT_BYTES));
+        }
+        if text.contains(char::REPLACEMENT_CHARACTER) {
+            return Err("an identifier that is Unicode text".to_owned());
+        }
+        Ok(Self(text))
+    }
+
     /// The identifier's text.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -35,10 +54,8 @@ impl From<Id> for String {
 
 impl Value for Id {
     fn read(json: &str) -> Result<Self, String> {
-        match scalar(json) {
-            Some(text) if !text.is_empty() => Ok(Self(text)),
-            _ => Err(format!("expected an identifier (a string or a number), got {}", shown(json))),
-        }
+        Self::new(scalar(json).unwrap_or_default())
+            .map_err(|expected| format!("expected {expected}, got {}", shown(json)))
     }
 }
 
@@ -68,11 +85,9 @@ impl From<Personal> for String {
 
 impl Value for Personal {
     fn read(json: &str) -> Result<Self, String> {
-        scalar(json).map(Self).ok_or_else(|| format!("expected text, got {}", kind(json)))
+        written(json).map(Self).ok_or_else(|| format!("expected text, got {}", shown(json)))
     }
 }
-
-deserialize!(Id, Personal);
 
 #[cfg(test)]
 mod tests {
@@ -86,7 +101,20 @@ mod tests {
         check(r#""0004970001""#, Ok("0004970001"));
         check("45031", Ok("45031"));
         check("12345678901234567890123", Ok("12345678901234567890123"));
-        check(r#""""#, Err(r#"expected an identifier (a string or a number), got """#));
+        check("45031.0", Ok("45031"));
+        check(r#""45031.0""#, Ok("45031.0"));
+        check(r#""10b\u0000""#, Ok("10b"));
+        check(
+            &format!("\"{}\"", "ç".repeat(101)),
+            Err("expected an identifier of at most 200 bytes, got a text of 101 characters"),
+        );
+        check(&"1".repeat(200), Ok(&"1".repeat(200)));
+        check(
+            "\"a\u{fffd}\"",
+            Err("expected an identifier that is Unicode text, got a text of 2 characters"),
+        );
+        check(r#""\u0000""#, Err("expected an identifier (a string or a number), got a text of 1 character"));
+        check(r#""""#, Err("expected an identifier (a string or a number), got a text of 0 characters"));
         check("null", Err("expected an identifier (a string or a number), got null"));
         check("{}", Err("expected an identifier (a string or a number), got an object"));
     }
