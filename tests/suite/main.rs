@@ -14,6 +14,7 @@ mod outage;
 mod power_cut;
 mod store_laws;
 mod subscriptions;
+mod topology;
 mod upgrade;
 mod views;
 

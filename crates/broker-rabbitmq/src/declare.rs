@@ -40,7 +40,10 @@ pub(crate) async fn declare(
     loop {
         let (link, _channel) = connection.channel(deadline).await.map_err(BrokerError::Unavailable)?;
         match on_link(&link, topology.clone()).await {
-            Err(BrokerError::Unavailable(cause)) if attempt < DECLARE_ATTEMPTS => {
+            // Past the deadline the caller is told: without a majority every attempt takes its whole time.
+            Err(BrokerError::Unavailable(cause))
+                if attempt < DECLARE_ATTEMPTS && Instant::now() < deadline =>
+            {
                 debug!(error = &*cause, attempt, "declaring the topology failed, trying again");
             }
             result => return result,
@@ -199,11 +202,17 @@ pub(crate) fn queue_error(queues: &[QueueName], error: lapin::Error) -> BrokerEr
 
 fn declare_error(error: lapin::Error) -> BrokerError {
     match soft_error(&error) {
-        Some((AMQPSoftError::PRECONDITIONFAILED, message)) => {
+        Some((AMQPSoftError::PRECONDITIONFAILED, message)) if is_conflict(message) => {
             BrokerError::Conflict { what: inequivalent(message), cause: error.into() }
         }
         Some(_) | None => BrokerError::Unavailable(error.into()),
     }
+}
+
+/// Whether a failed precondition is one that no waiting mends: what exists is otherwise, or an argument is not taken.
+/// RabbitMQ also says PRECONDITION_FAILED where a queue or its metadata has no majority now.
+fn is_conflict(message: &str) -> bool {
+    ["inequivalent arg", "invalid arg"].iter().any(|words| message.contains(words))
 }
 
 /// The delivery limit of a queue that exists with another one than was asked for, in RabbitMQ's words: `… inequivalent
@@ -266,5 +275,14 @@ mod tests {
             "exchange a.domain",
         );
         check("PRECONDITION_FAILED - something else", "an exchange or a queue");
+    }
+
+    #[test]
+    fn only_what_no_waiting_mends_is_a_conflict() {
+        let check = |message, expect| assert_eq!(is_conflict(message), expect, "{message}");
+        check("PRECONDITION_FAILED - inequivalent arg 'type' for exchange 'a' in vhost '/'", true);
+        check("PRECONDITION_FAILED - invalid arg 'x-message-ttl' for queue 'a' in vhost '/'", true);
+        check("PRECONDITION_FAILED - could not perform the operation: no majority", false);
+        check("PRECONDITION_FAILED - queue 'a' in vhost '/' process is stopped by supervisor", false);
     }
 }

@@ -28,6 +28,7 @@ mod connection;
 mod declare;
 mod identity;
 mod message;
+mod migration;
 mod publisher;
 mod subscriber;
 mod url;
@@ -38,7 +39,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use broker::{
-    Broker, BrokerError, BrokerInfo, Deliveries, ExchangeName, PublishError, QueueName, QueueStatus, Topology,
+    Broker, BrokerError, BrokerInfo, Deliveries, ExchangeName, PublishError, Queue, QueueName, QueueStatus,
+    Topology,
 };
 use event::Message;
 use tokio::sync::watch;
@@ -46,6 +48,7 @@ use tokio::time::{Instant, sleep};
 use tracing::warn;
 
 use crate::connection::Supervised;
+pub use crate::migration::{Inspect, Inspection, MigrationError, Obstacle, Step};
 use crate::publisher::Publisher;
 pub use crate::url::{AmqpUrl, AmqpUrlError};
 
@@ -150,6 +153,20 @@ impl RabbitMq {
     /// `amqp_blocked` shows the same.
     pub fn is_blocked(&self) -> bool {
         self.publishing.blocked()
+    }
+
+    /// How a queue that exists differs from this declaration, in words; `None` if it does not. One that does not exist is
+    /// declared.
+    pub async fn difference(&self, queue: &Queue) -> Result<Option<String>, BrokerError> {
+        let topology = Topology { queues: vec![queue.clone()], ..Topology::default() };
+        match declare::declare(&self.consuming, &topology, self.deadline()).await {
+            Ok(in_force) => {
+                let (limit, wanted) = (in_force.queues[0].delivery_limit, queue.delivery_limit);
+                Ok((limit != wanted).then(|| format!("x-delivery-limit is {limit}, not {wanted}")))
+            }
+            Err(BrokerError::Conflict { cause, .. }) => Ok(Some(cause.to_string())),
+            Err(error) => Err(error),
+        }
     }
 
     fn deadline(&self) -> Instant {

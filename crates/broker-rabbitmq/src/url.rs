@@ -147,6 +147,16 @@ fn parse_host(text: &str, default_port: u16) -> Result<Host, AmqpUrlError> {
 }
 
 impl AmqpUrl {
+    /// User and password.
+    pub fn credentials(&self) -> (&str, &str) {
+        (&self.user, &self.password)
+    }
+
+    /// The virtual host.
+    pub fn vhost(&self) -> &str {
+        &self.vhost
+    }
+
     /// The address without user and password, for one of the hosts or for all.
     pub(crate) fn address(&self, hosts: &[Host]) -> String {
         let scheme = if self.tls { "amqps" } else { "amqp" };

@@ -563,7 +563,14 @@ pub enum Topology {
         #[arg(long, value_enum, default_value_t = TopologyFormat::Table)]
         format: TopologyFormat,
     },
-    /// Declare it on the configured broker; what exists stays as it is.
+    /// Declare it on the configured broker, and bring up to date what an earlier release declared.
+    ///
+    /// On RabbitMQ, the arguments of a queue cannot change. What waits in retry queues of an earlier release is moved to
+    /// those of today, and the emptied ones are deleted. A queue with another delivery limit, and no consumer, is emptied
+    /// into a temporary queue, deleted, declared anew and filled again. Nothing is lost if this is interrupted: run it
+    /// again. Whether a queue is empty is asked of RabbitMQ's management API (broker.management_url); without it, no
+    /// queue is deleted. Roles of this release and of the one before work on either topology, so upgrade every process
+    /// first.
     Apply,
 }
 

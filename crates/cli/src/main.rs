@@ -10,6 +10,7 @@ mod config;
 mod data_dir;
 mod domains;
 mod installation;
+mod management;
 mod report;
 mod reread;
 mod roles;

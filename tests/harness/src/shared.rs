@@ -105,6 +105,11 @@ impl Shared {
         Ok(Self { amqp: variable(AMQP)?, amqp_admin: variable(AMQP_ADMIN)?, postgres: variable(POSTGRES)? })
     }
 
+    /// The address of the shared node's HTTP API.
+    pub fn admin_url(&self) -> &str {
+        &self.amqp_admin
+    }
+
     /// Makes a virtual host that no other test has, and returns its URL.
     ///
     /// # Errors

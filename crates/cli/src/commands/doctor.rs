@@ -1,5 +1,6 @@
 //! `malote doctor`: looks at everything that an installation needs, and says how to mend what is wrong.
 
+mod broker;
 mod files;
 mod store;
 
@@ -10,20 +11,14 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use broker::embedded::OpenError;
-use broker::{BrokerError, DynBroker};
 use providers::auth::Auth;
 
 use crate::api::{Api, reachable};
 use crate::args::{ApiArgs, Doctor};
 use crate::config::{self, Config};
 use crate::data_dir::{self, existing_token, open_mode};
-use crate::installation;
-use crate::report::{self, chain};
+use crate::report;
 use crate::table::coloured;
-
-/// The oldest RabbitMQ whose quorum queues keep what we declare (at-least-once dead-lettering, message TTL).
-const OLDEST_RABBITMQ: (u64, u64) = (3, 10);
 
 #[derive(Default)]
 struct Findings {
@@ -62,7 +57,7 @@ pub async fn run(args: Doctor, config: &Config) -> Result<ExitCode> {
     files::check(config, &mut findings);
     let is_up = api(config, &mut findings).await;
     roles(config, &args.process, &mut findings).await;
-    broker(config, is_up, &mut findings).await;
+    broker::look(config, is_up, &mut findings).await;
     store::check(config, &mut findings).await;
     sources(config, &mut findings);
     if is_up.is_none() {
@@ -237,88 +232,6 @@ fn trouble_of(name: &str, status: &str, trouble: &str, base: &str, findings: &mu
     }
 }
 
-async fn broker(config: &Config, is_up: Option<bool>, findings: &mut Findings) {
-    if config.is_embedded() {
-        if is_up == Some(true) {
-            return findings.good("the embedded broker is in use by the malote that answers");
-        }
-        if !installation::broker_file(config).exists() {
-            return findings.note("the embedded broker has no file yet: the first start makes it");
-        }
-    }
-    let broker = match installation::open_broker(config) {
-        Ok(broker) => broker,
-        Err(error) => {
-            let mend = match error.downcast_ref::<OpenError>() {
-                Some(OpenError::InUse { .. }) => "stop that process, or set data.dir to a folder of this one",
-                Some(OpenError::Version { .. }) => "start that malote, or set data.dir to another folder",
-                Some(OpenError::Foreign { .. }) => {
-                    "move it away or restore it from a backup; without it, a new and empty one is made"
-                }
-                Some(OpenError::File { .. }) => "give the file to the user that runs malote, or set data.dir",
-                Some(OpenError::Sqlite { .. }) | None => {
-                    "check the disk and the file's owner; a damaged file has to come from a backup"
-                }
-            };
-            return findings.bad(format!("{error:#}"), mend);
-        }
-    };
-    match broker.check().await {
-        Err(error) => findings
-            .bad(chain(&error), "start it, or set broker.url; user, password and virtual host have to exist"),
-        Ok(info) => {
-            let text = format!("the broker is {} {} at {}", info.product, info.version, info.address);
-            match is_older(&info.version, OLDEST_RABBITMQ) && !config.is_embedded() {
-                true => findings.bad(text, "RabbitMQ 3.10 or newer is needed"),
-                false => findings.good(text),
-            }
-            topology(config, &broker, is_up, findings).await;
-        }
-    }
-    broker.close().await;
-}
-
-async fn topology(config: &Config, broker: &DynBroker, is_up: Option<bool>, findings: &mut Findings) {
-    let (mut missing, mut unread, mut waiting) = (Vec::new(), Vec::new(), Vec::new());
-    let topology = installation::topology(config);
-    for queue in &topology.queues {
-        match broker.queues(std::slice::from_ref(&queue.name)).await {
-            Ok(status) => {
-                let waits =
-                    queue.message_ttl.is_some() || queue.name == installation::layout(config).queue("parked");
-                for status in status.iter().filter(|status| !waits && status.consumers == 0) {
-                    match status.ready {
-                        0 => unread.push(queue.name.to_string()),
-                        ready => waiting.push(format!("{} ({ready})", queue.name)),
-                    }
-                }
-            }
-            Err(BrokerError::MissingQueue { queue }) => missing.push(queue.to_string()),
-            Err(error) => return findings.bad(chain(&error), "see the broker's own log"),
-        }
-    }
-    match missing.is_empty() {
-        true => findings.good(format!("all {} queues are declared", topology.queues.len())),
-        false => findings.bad(
-            format!("not declared: {}", missing.join(", ")),
-            "run `malote topology apply`, or start a role",
-        ),
-    }
-    if !config.is_embedded() && !unread.is_empty() {
-        findings.note(format!("no consumer takes from: {}", unread.join(", ")));
-    }
-    if !waiting.is_empty() {
-        let text = format!("messages wait, and no consumer takes them: {}", waiting.join(", "));
-        match is_up {
-            None => findings.note(text),
-            Some(_) => findings.bad(
-                text,
-                "start the role of that name; one that runs is paused, and its /readyz says why (doctor --process URL)",
-            ),
-        }
-    }
-}
-
 fn sources(config: &Config, findings: &mut Findings) {
     if config.sources.is_empty() {
         findings.note(
@@ -359,7 +272,7 @@ fn ports(config: &Config, findings: &mut Findings) {
     }
 }
 
-/// Whether a version such as `3.9.27` or `14.2 (Debian 14.2-1)` is older.
+/// Whether a version such as `14.2 (Debian 14.2-1)` is older.
 fn is_older(version: &str, oldest: (u64, u64)) -> bool {
     let mut numbers = version.split(|c: char| !c.is_ascii_digit()).map(|number| number.parse().unwrap_or(0));
     (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) < oldest
@@ -372,9 +285,6 @@ mod tests {
 
     #[test]
     fn versions_are_compared_by_number() {
-        assert!(is_older("3.9.27", OLDEST_RABBITMQ));
-        assert!(!is_older("3.10.8", OLDEST_RABBITMQ));
-        assert!(!is_older("4.0", OLDEST_RABBITMQ));
         assert!(is_older("14.2 (Debian 14.2-1)", OLDEST_POSTGRESQL));
         assert!(!is_older("15.14 (Debian 15.14-0+deb12u1)", OLDEST_POSTGRESQL));
     }

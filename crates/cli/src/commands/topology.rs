@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use broker::{Destination, Topology};
-use broker_rabbitmq::AmqpUrl;
+use broker::{Broker, Destination, Topology};
+use broker_rabbitmq::{Inspect, Obstacle, RabbitMq, Step};
 use event::Topic;
 use serde_json::{Value, json};
 
@@ -12,6 +12,7 @@ use crate::args::TopologyFormat;
 use crate::config::{BrokerUrl, Config};
 use crate::domains::{self, Domain};
 use crate::installation;
+use crate::management::{Management, Unseeing};
 use crate::report;
 use crate::table::Lines;
 
@@ -22,7 +23,7 @@ pub fn show(format: TopologyFormat, config: &Config) {
         TopologyFormat::Table => tables(&topology),
         TopologyFormat::Definitions => {
             let vhost = match &config.broker.url {
-                BrokerUrl::Amqp(url) => vhost(url),
+                BrokerUrl::Amqp(url) => url.vhost().to_owned(),
                 BrokerUrl::Embedded => "/".to_owned(),
             };
             format!("{:#}\n", definitions(&topology, &vhost))
@@ -33,16 +34,31 @@ pub fn show(format: TopologyFormat, config: &Config) {
     report::print(&text);
 }
 
-/// Declares everything on the configured broker.
+/// Declares everything on the configured broker, and brings what an earlier release declared up to date.
 pub async fn apply(config: &Config) -> Result<()> {
-    if config.is_embedded() {
-        crate::data_dir::DataDir::open(&config.data.dir)?;
-    }
-    let broker = installation::open_broker(config)?;
     let topology = installation::topology(config);
-    let declared = broker.declare(&topology).await;
-    broker.close().await;
-    declared.context("the topology is not declared")?;
+    let steps = match &config.broker.url {
+        BrokerUrl::Embedded => {
+            crate::data_dir::DataDir::open(&config.data.dir)?;
+            let broker = installation::open_broker(config)?;
+            let declared = broker.declare(&topology).await;
+            broker.close().await;
+            declared.context("the topology is not declared")?;
+            Vec::new()
+        }
+        BrokerUrl::Amqp(url) => {
+            let inspect: Box<dyn Inspect> = match Management::of(config)? {
+                Some(management) => Box::new(management),
+                None => Box::new(Unseeing),
+            };
+            let broker = RabbitMq::connect(config.broker.rabbitmq(url.clone()));
+            let steps = broker.migrate(&installation::layout(config), &topology, &*inspect).await;
+            broker.close().await;
+            steps.context(
+                "the topology is not applied: what was done stays, and running this again goes on from there",
+            )?
+        }
+    };
     let Topology { exchanges, queues, bindings } = &topology;
     report::line(format!(
         "Declared {} exchanges, {} queues and {} bindings.",
@@ -50,13 +66,44 @@ pub async fn apply(config: &Config) -> Result<()> {
         queues.len(),
         bindings.len()
     ));
+    steps.iter().for_each(|step| report::line(explained(step)));
     Ok(())
 }
 
-fn vhost(url: &AmqpUrl) -> String {
-    // The address is written with the virtual host last and its slashes escaped.
-    let address = url.to_string();
-    address.rsplit('/').next().unwrap_or_default().replace("%2F", "/")
+fn explained(step: &Step) -> String {
+    match step {
+        Step::Moved { queue, messages } => {
+            format!(
+                "Moved {messages} messages from {queue}, of an earlier release, to the retry queue of today."
+            )
+        }
+        Step::Deleted { queue } => format!("Deleted the empty retry queue {queue} of an earlier release."),
+        Step::Renewed { queue, messages } => format!(
+            "Declared queue {queue} anew, with the delivery limit of today; its {messages} messages are in it again."
+        ),
+        Step::Kept { queue, obstacle } => {
+            let why = match obstacle {
+                Obstacle::Unseen => {
+                    "AMQP does not show whether it is empty. Set broker.management_url and run this \
+                                     again"
+                        .to_owned()
+                }
+                Obstacle::Stuck(messages) => format!(
+                    "it holds {messages} messages for a queue that does not exist. Declare a queue of that name and run \
+                     this again, or delete {queue} with what it holds"
+                ),
+                Obstacle::Consumed(consumers) => format!(
+                    "{consumers} consumers take from it. Stop the role that does, run this again, and start the role"
+                ),
+                Obstacle::ForeignBindings => {
+                    "it has bindings that malote does not declare, which would be lost. Remove \
+                                              them, run this again, and bind it again"
+                        .to_owned()
+                }
+            };
+            format!("Kept queue {queue} as it is, which works: {why}.")
+        }
+    }
 }
 
 fn tables(topology: &Topology) -> String {
@@ -172,7 +219,7 @@ mod tests {
         let config = config("broker.url = \"amqp://u:p@host/orders%2Feu\"\nbroker.prefix = \"t.\"");
         let topology = installation::topology(&config);
         let BrokerUrl::Amqp(url) = &config.broker.url else { panic!("it is an AMQP URL") };
-        let definitions = definitions(&topology, &vhost(url));
+        let definitions = definitions(&topology, url.vhost());
         let queue = |name: &str| {
             let queues = definitions["queues"].as_array().unwrap();
             queues.iter().find(|queue| queue["name"] == name).unwrap().clone()

@@ -17,6 +17,8 @@ use providers::auth::{Auth, Secret};
 use providers::{Duplicates, Provider, SubjectKey, generic};
 use serde::Deserialize;
 
+use crate::management::ManagementUrl;
+
 pub use check::{Mistake, Mistakes};
 pub use read::{DEFAULT_FILE, Loaded, load, load_parts, shown, warnings};
 pub(crate) use read::{is_token, parse_subject_key};
@@ -85,6 +87,8 @@ pub struct Broker {
     pub url: BrokerUrl,
     /// Stands before every name.
     pub prefix: String,
+    /// Where RabbitMQ's management API is, if it may be asked.
+    pub management_url: ManagementUrl,
     /// How long a host may take to be connected to.
     pub connection_timeout_ms: u64,
     /// How long a publish may take.

@@ -1,0 +1,421 @@
+//! Brings what an earlier release declared to the topology of today, without losing what waits in it.
+//!
+//! The arguments of a queue cannot change. Two things are therefore done over, and each may be interrupted anywhere and
+//! done again: the retry queues that dead-letter to the default exchange are emptied into those of today and deleted;
+//! and a queue with another delivery limit is emptied into a temporary one that is bound as it is, deleted, declared anew
+//! and filled again. A message is acked where it was once it is confirmed where it goes.
+//!
+//! A queue is deleted only when it is certainly empty, which AMQP cannot tell: a message whose dead-lettering is under
+//! way is counted nowhere. [`Inspect`] is what can tell, and without it such queues stay.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use broker::layout::RetryDelay;
+use broker::{
+    Binding, Broker, BrokerError, Delivery, Destination, ExchangeName, Layout, PublishError, Publisher,
+    Queue, QueueName, QueueStatus, Subscriber, Topology,
+};
+use event::{Message, Timestamp, header};
+use futures_util::future::try_join_all;
+use lapin::options::{ExchangeDeleteOptions, QueueDeleteOptions};
+use lapin::types::FieldTable;
+use serde_json::Value;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+
+use crate::RabbitMq;
+use crate::declare::{self, soft_error};
+use crate::message::short;
+
+/// Messages moved at a time.
+const BATCH: u16 = 256;
+
+/// How long messages are gathered that are moved together, and how often something is looked at that takes a moment.
+const QUIET: Duration = Duration::from_millis(300);
+
+/// How long no dead-lettering is said to be under way before it is believed: RabbitMQ counts every 5 s and collects the counts every
+/// 5 s.
+const CERTAIN: Duration = Duration::from_secs(11);
+
+/// How long a queue may take to be certainly empty.
+const PATIENCE: Duration = Duration::from_secs(25);
+
+/// What a queue has that AMQP does not show.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Inspection {
+    /// Messages whose dead-lettering is under way.
+    pub dying: u64,
+    /// Bindings, that of the default exchange not counted.
+    pub bindings: usize,
+}
+
+/// Sees what AMQP does not show.
+#[async_trait]
+pub trait Inspect: Send + Sync {
+    /// What a queue has now, or had up to 10 s ago; `None` where nobody can tell.
+    async fn inspect(&self, queue: &QueueName) -> Option<Inspection>;
+}
+
+/// Why a queue stays as it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Obstacle {
+    /// Nobody can tell whether it is empty.
+    Unseen,
+    /// It holds what cannot be moved: messages whose queue is gone, held by their dead-lettering.
+    Stuck(u64),
+    /// Consumers take from it.
+    Consumed(u64),
+    /// Somebody else bound it, too.
+    ForeignBindings,
+}
+
+/// Something that was done, or why it was not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// So many messages went from an old retry queue to that of today.
+    Moved {
+        /// The old queue.
+        queue: QueueName,
+        /// How many.
+        messages: u64,
+    },
+    /// An old retry queue is deleted.
+    Deleted {
+        /// The queue.
+        queue: QueueName,
+    },
+    /// A queue has its new delivery limit, and every message that it had.
+    Renewed {
+        /// The queue.
+        queue: QueueName,
+        /// How many messages it had.
+        messages: u64,
+    },
+    /// A queue stays as it is. It goes on working.
+    Kept {
+        /// The queue.
+        queue: QueueName,
+        /// Why.
+        obstacle: Obstacle,
+    },
+}
+
+/// Why a migration stopped. It can be run again.
+#[derive(Debug, thiserror::Error)]
+pub enum MigrationError {
+    /// What was asked of the broker failed.
+    #[error(transparent)]
+    Broker(#[from] BrokerError),
+    /// A message that was to be moved stays where it is.
+    #[error("a message of queue {queue} cannot be moved: it stays there")]
+    Publish {
+        /// The queue.
+        queue: QueueName,
+        /// Why.
+        #[source]
+        source: PublishError,
+    },
+}
+
+/// Where the messages of a queue go.
+#[derive(Clone)]
+enum Way {
+    /// To the retry queue of today, for the rest of the wait.
+    Wait(ExchangeName, RetryDelay),
+    /// To another queue.
+    Queue(QueueName),
+}
+
+/// A queue that is emptied to be deleted.
+struct Emptied {
+    queue: QueueName,
+    way: Way,
+    /// Whether it is declared anew afterwards.
+    is_renewed: bool,
+    moved: u64,
+    empty_since: Option<Instant>,
+}
+
+impl Emptied {
+    fn new(queue: QueueName, way: Way, is_renewed: bool) -> Self {
+        Self { queue, way, is_renewed, moved: 0, empty_since: None }
+    }
+}
+
+impl RabbitMq {
+    /// Declares the topology and does what the module describes.
+    pub async fn migrate(
+        &self,
+        layout: &Layout,
+        topology: &Topology,
+        inspect: &dyn Inspect,
+    ) -> Result<Vec<Step>, MigrationError> {
+        self.declare(topology).await?;
+        let mut steps = Vec::new();
+        let mut emptied = self.former_waits(layout).await?;
+        emptied.extend(self.outdated(topology, inspect, &mut steps).await?);
+        for one in &mut emptied {
+            one.moved = self.drain(&one.queue, &one.way).await?;
+        }
+        self.await_certainly_empty(&mut emptied, inspect).await;
+        for one in &mut emptied {
+            self.finish(one, inspect, &mut steps).await?;
+        }
+        // Whatever was deleted to be renewed, here or in a run that was interrupted.
+        self.declare(topology).await?;
+        for queue in &topology.queues {
+            if let Some(messages) = self.take_back(queue, topology).await? {
+                let queue = queue.name.clone();
+                let is_kept = |step: &Step| matches!(step, Step::Kept { queue: kept, .. } if *kept == queue);
+                if !steps.iter().any(is_kept) {
+                    steps.push(Step::Renewed { queue, messages });
+                }
+            }
+        }
+        Ok(steps)
+    }
+
+    /// The retry queues of an earlier release. They stay bound until they are deleted: an older malote may still run.
+    async fn former_waits(&self, layout: &Layout) -> Result<Vec<Emptied>, BrokerError> {
+        let mut found = Vec::new();
+        for delay in RetryDelay::ALL {
+            let (_, queue) = layout.former_wait(delay);
+            if self.find(&queue).await?.is_some() {
+                found.push(Emptied::new(queue, Way::Wait(layout.retry(delay), delay), false));
+            }
+        }
+        Ok(found)
+    }
+
+    /// The queues with another delivery limit that can be renewed; a stand-in gets what is new from now on.
+    async fn outdated(
+        &self,
+        topology: &Topology,
+        inspect: &dyn Inspect,
+        steps: &mut Vec<Step>,
+    ) -> Result<Vec<Emptied>, BrokerError> {
+        let mut found = Vec::new();
+        for queue in &topology.queues {
+            if self.existing_limit(queue).await? == queue.delivery_limit {
+                continue;
+            }
+            if let Some(obstacle) = self.obstacle(queue, topology, inspect).await? {
+                steps.push(Step::Kept { queue: queue.name.clone(), obstacle });
+                continue;
+            }
+            let stand_in = stand_in(queue, topology);
+            self.declare(&stand_in).await?;
+            self.unbind(&bindings_of(queue, topology)).await?;
+            found.push(Emptied::new(queue.name.clone(), Way::Queue(stand_in.queues[0].name.clone()), true));
+        }
+        Ok(found)
+    }
+
+    /// Deletes a queue that is certainly empty, and tells what was done.
+    async fn finish(
+        &self,
+        one: &mut Emptied,
+        inspect: &dyn Inspect,
+        steps: &mut Vec<Step>,
+    ) -> Result<(), MigrationError> {
+        let queue = one.queue.clone();
+        let is_certain = one.empty_since.is_some_and(|since| since.elapsed() >= CERTAIN);
+        let is_deleted = is_certain && self.delete(one).await?;
+        if one.moved > 0 && !one.is_renewed {
+            steps.push(Step::Moved { queue: queue.clone(), messages: one.moved });
+        }
+        match is_deleted {
+            true if one.is_renewed => {}
+            true => steps.push(Step::Deleted { queue }),
+            false => {
+                let obstacle = match inspect.inspect(&queue).await {
+                    None => Obstacle::Unseen,
+                    Some(Inspection { dying, .. }) => Obstacle::Stuck(dying),
+                };
+                steps.push(Step::Kept { queue, obstacle });
+            }
+        }
+        Ok(())
+    }
+
+    /// The status of a queue that need not exist.
+    async fn find(&self, queue: &QueueName) -> Result<Option<QueueStatus>, BrokerError> {
+        match self.queues(std::slice::from_ref(queue)).await {
+            Ok(mut statuses) => Ok(statuses.pop()),
+            Err(BrokerError::MissingQueue { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn existing_limit(&self, queue: &Queue) -> Result<u32, BrokerError> {
+        let topology = Topology { queues: vec![queue.clone()], ..Topology::default() };
+        let in_force = declare::declare(&self.consuming, &topology, self.deadline()).await?;
+        Ok(in_force.queues[0].delivery_limit)
+    }
+
+    /// What keeps a queue from being deleted and declared anew, before anything is touched.
+    async fn obstacle(
+        &self,
+        queue: &Queue,
+        topology: &Topology,
+        inspect: &dyn Inspect,
+    ) -> Result<Option<Obstacle>, BrokerError> {
+        let consumers = self.find(&queue.name).await?.map_or(0, |status| status.consumers);
+        Ok(match inspect.inspect(&queue.name).await {
+            _ if consumers > 0 => Some(Obstacle::Consumed(consumers)),
+            None => Some(Obstacle::Unseen),
+            Some(seen) if seen.bindings > bindings_of(queue, topology).len() => {
+                Some(Obstacle::ForeignBindings)
+            }
+            Some(_) => None,
+        })
+    }
+
+    async fn unbind(&self, bindings: &[Binding]) -> Result<(), BrokerError> {
+        let (_link, channel) =
+            self.consuming.channel(self.deadline()).await.map_err(BrokerError::Unavailable)?;
+        for binding in bindings {
+            let Destination::Queue(queue) = &binding.destination else { continue };
+            let names =
+                (short(queue.as_str()), short(binding.exchange.as_str()), short(&binding.routing_key));
+            let (Ok(queue), Ok(exchange), Ok(key)) = names else { continue };
+            let unbound = channel.queue_unbind(queue, exchange, key, FieldTable::default()).await;
+            unbound.map_err(|error| BrokerError::Unavailable(error.into()))?;
+        }
+        Ok(())
+    }
+
+    /// Moves what a queue hands out, until it is empty for a moment; returns how many messages that were. What it holds
+    /// back stays.
+    async fn drain(&self, queue: &QueueName, way: &Way) -> Result<u64, MigrationError> {
+        let mut deliveries = self.subscribe(queue, BATCH).await?;
+        let mut moved = 0;
+        loop {
+            let mut batch = Vec::new();
+            let gathered = Instant::now() + QUIET;
+            while batch.len() < usize::from(BATCH)
+                && let Ok(delivery) = timeout_at(gathered, deliveries.next()).await
+            {
+                batch.push(delivery?);
+            }
+            let tags: Vec<_> = batch.iter().map(|delivery| delivery.tag).collect();
+            try_join_all(batch.into_iter().map(|delivery| self.send_on(queue, way, delivery))).await?;
+            deliveries.ack(&tags).await?;
+            moved += tags.len() as u64;
+            let is_over = tags.len() < usize::from(BATCH)
+                && self.find(queue).await?.is_none_or(|status| status.ready == 0);
+            if is_over {
+                return Ok(moved);
+            }
+        }
+    }
+
+    async fn send_on(&self, from: &QueueName, way: &Way, delivery: Delivery) -> Result<(), MigrationError> {
+        let Delivery { routing_key, mut message, .. } = delivery;
+        let (exchange, key) = match way {
+            Way::Wait(exchange, delay) => {
+                message.expiration = Some(rest(&message, *delay, event::now()));
+                (exchange.clone(), routing_key)
+            }
+            Way::Queue(queue) => (ExchangeName::default_exchange(), queue.to_string()),
+        };
+        let published = self.publish(&exchange, &key, message).await;
+        published.map_err(|source| MigrationError::Publish { queue: from.clone(), source })
+    }
+
+    /// Waits until certainly no queue holds back anything, or until that is not going to be.
+    async fn await_certainly_empty(&self, emptied: &mut [Emptied], inspect: &dyn Inspect) {
+        let start = Instant::now();
+        while start.elapsed() < PATIENCE {
+            let mut is_waiting = false;
+            for one in &mut *emptied {
+                let Some(seen) = inspect.inspect(&one.queue).await else { continue };
+                match seen.dying {
+                    0 => _ = one.empty_since.get_or_insert_with(Instant::now),
+                    _ => one.empty_since = None,
+                }
+                is_waiting |= one.empty_since.is_none_or(|since| since.elapsed() < CERTAIN);
+            }
+            if !is_waiting {
+                break;
+            }
+            sleep(Duration::from_secs(1)).await;
+        }
+    }
+
+    /// Deletes a queue that holds back nothing. What is in it is moved before; what comes in at that moment is handed out
+    /// to us, and moved after. False if others take from it.
+    async fn delete(&self, one: &mut Emptied) -> Result<bool, MigrationError> {
+        // Our own consumer that emptied it may be counted for a moment.
+        let start = Instant::now();
+        loop {
+            match self.find(&one.queue).await? {
+                None => return Ok(true),
+                Some(status) if status.consumers == 0 => break,
+                Some(_) if start.elapsed() > CERTAIN => return Ok(false),
+                Some(_) => sleep(QUIET).await,
+            }
+        }
+        one.moved += self.drain(&one.queue, &one.way).await?;
+        let mut deliveries = self.subscribe(&one.queue, u16::MAX).await?;
+        let (_link, channel) =
+            self.consuming.channel(self.deadline()).await.map_err(BrokerError::Unavailable)?;
+        let unavailable = |error: lapin::Error| BrokerError::Unavailable(error.into());
+        let name = short(one.queue.as_str()).map_err(|error| BrokerError::Unavailable(error.into()))?;
+        channel.queue_delete(name.clone(), QueueDeleteOptions::default()).await.map_err(unavailable)?;
+        while let Ok(Ok(delivery)) = timeout(QUIET, deliveries.next()).await {
+            self.send_on(&one.queue, &one.way, delivery).await?;
+            one.moved += 1;
+        }
+        if !one.is_renewed {
+            // The exchange of an old retry queue has its name. An older malote that still runs may have bound it again.
+            let options = ExchangeDeleteOptions { if_unused: true, ..ExchangeDeleteOptions::default() };
+            match channel.exchange_delete(name, options).await {
+                Err(error) if soft_error(&error).is_none() => return Err(unavailable(error).into()),
+                Ok(()) | Err(_) => {}
+            }
+        }
+        Ok(true)
+    }
+
+    /// Moves back what the stand-in of a queue holds, if there is one, and deletes it.
+    async fn take_back(&self, queue: &Queue, topology: &Topology) -> Result<Option<u64>, MigrationError> {
+        let stand_in = stand_in(queue, topology);
+        let name = &stand_in.queues[0].name;
+        if self.find(name).await?.is_none() {
+            return Ok(None);
+        }
+        self.unbind(&stand_in.bindings).await?;
+        let way = Way::Queue(queue.name.clone());
+        let mut one = Emptied::new(name.clone(), way, true);
+        self.delete(&mut one).await?;
+        Ok(Some(one.moved))
+    }
+}
+
+fn bindings_of(queue: &Queue, topology: &Topology) -> Vec<Binding> {
+    let is_its = |binding: &&Binding| binding.destination == Destination::Queue(queue.name.clone());
+    topology.bindings.iter().filter(is_its).cloned().collect()
+}
+
+/// The queue that stands in for another while that is declared anew, bound as it is.
+fn stand_in(queue: &Queue, topology: &Topology) -> Topology {
+    let name = QueueName::new(format!("{}.moving", queue.name));
+    let bind = |binding| Binding { destination: Destination::Queue(name.clone()), ..binding };
+    Topology {
+        exchanges: Vec::new(),
+        bindings: bindings_of(queue, topology).into_iter().map(bind).collect(),
+        queues: vec![Queue { name, ..queue.clone() }],
+    }
+}
+
+/// How long a message still has to wait that has waited since its last attempt failed.
+fn rest(message: &Message, delay: RetryDelay, now: Timestamp) -> Duration {
+    let whole = message.expiration.unwrap_or(delay.duration()).min(delay.duration());
+    let history = message.text(header::HISTORY).and_then(|text| serde_json::from_str::<Value>(text).ok());
+    let failed_at =
+        history.as_ref().and_then(|history| history.as_array()?.last()?["at"].as_str()?.parse().ok());
+    let waited = failed_at
+        .map_or(Duration::ZERO, |at: Timestamp| now.duration_since(at).try_into().unwrap_or(Duration::ZERO));
+    whole.saturating_sub(waited)
+}

@@ -1,0 +1,360 @@
+//! What `malote doctor` says of the broker: whether it is there, holds what is declared as it was declared, and has
+//! faults that are known.
+
+use broker::embedded::OpenError;
+use broker::layout::RetryDelay;
+use broker::{Broker, BrokerError, QueueName, QueueStatus, Topology};
+use broker_rabbitmq::RabbitMq;
+use serde_json::Value;
+
+use super::Findings;
+use crate::config::{BrokerUrl, Config};
+use crate::installation;
+use crate::management::Management;
+use crate::report::chain;
+
+/// The oldest RabbitMQ whose quorum queues keep what we declare (at-least-once dead-lettering, message TTL).
+const OLDEST: Version = Version(3, 10, 0);
+
+/// Versions with faults that lose or withhold messages: from, up to but not including, what happens, and what helps.
+const FAULTS: [(Version, Version, &str, &str); 3] = [
+    (
+        Version(0, 0, 0),
+        Version(4, 2, 7),
+        "a retry or a dead letter may stand still or be lost when the members of its queue change",
+        "4.2.7 or 4.3.3",
+    ),
+    (
+        Version(4, 3, 0),
+        Version(4, 3, 3),
+        "a retry or a dead letter may stand still or be lost when the members of its queue change",
+        "4.3.3",
+    ),
+    (
+        Version(4, 3, 0),
+        Version(4, 3, 1),
+        "asking for the length of a queue needs the permission to configure it",
+        "4.3.3",
+    ),
+];
+
+/// What a policy may set without harm: everything else of a queue is declared, and a policy may make it stricter.
+const HARMLESS_IN_A_POLICY: [&str; 4] =
+    ["queue-leader-locator", "target-group-size", "queue-master-locator", "ha-mode"];
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Version(u32, u32, u32);
+
+impl Version {
+    fn parse(text: &str) -> Self {
+        let mut numbers = text.split(|c: char| !c.is_ascii_digit()).map(|number| number.parse().unwrap_or(0));
+        let mut next = || numbers.next().unwrap_or(0);
+        Self(next(), next(), next())
+    }
+}
+
+/// Looks at the configured broker. `is_up` tells whether a process of this installation answers.
+pub(super) async fn look(config: &Config, is_up: Option<bool>, findings: &mut Findings) {
+    match &config.broker.url {
+        BrokerUrl::Embedded => embedded(config, is_up, findings).await,
+        BrokerUrl::Amqp(url) => {
+            let broker = RabbitMq::connect(config.broker.rabbitmq(url.clone()));
+            match broker.check().await {
+                Err(error) => findings.bad(
+                    chain(&error),
+                    "start it, or set broker.url; user, password and virtual host have to exist",
+                ),
+                Ok(info) => {
+                    let text = format!("the broker is {} {} at {}", info.product, info.version, info.address);
+                    version(&text, &info.version, findings);
+                    let existing = declared(config, &broker, is_up, findings).await;
+                    as_declared(config, &broker, &existing, findings).await;
+                    managed(config, &existing, findings).await;
+                }
+            }
+            broker.close().await;
+        }
+    }
+}
+
+async fn embedded(config: &Config, is_up: Option<bool>, findings: &mut Findings) {
+    if is_up == Some(true) {
+        return findings.good("the embedded broker is in use by the malote that answers");
+    }
+    if !installation::broker_file(config).exists() {
+        return findings.note("the embedded broker has no file yet: the first start makes it");
+    }
+    let broker = match installation::open_broker(config) {
+        Ok(broker) => broker,
+        Err(error) => {
+            let mend = match error.downcast_ref::<OpenError>() {
+                Some(OpenError::InUse { .. }) => "stop that process, or set data.dir to a folder of this one",
+                Some(OpenError::Version { .. }) => "start that malote, or set data.dir to another folder",
+                Some(OpenError::Foreign { .. }) => {
+                    "move it away or restore it from a backup; without it, a new and empty one is made"
+                }
+                Some(OpenError::File { .. }) => "give the file to the user that runs malote, or set data.dir",
+                Some(OpenError::Sqlite { .. }) | None => {
+                    "check the disk and the file's owner; a damaged file has to come from a backup"
+                }
+            };
+            return findings.bad(format!("{error:#}"), mend);
+        }
+    };
+    match broker.check().await {
+        Err(error) => findings.bad(chain(&error), "check the disk"),
+        Ok(info) => {
+            findings.good(format!("the broker is {} {} at {}", info.product, info.version, info.address));
+            declared(config, &*broker, is_up, findings).await;
+        }
+    }
+    broker.close().await;
+}
+
+fn version(text: &str, version: &str, findings: &mut Findings) {
+    let version = Version::parse(version);
+    if version < OLDEST {
+        return findings.bad(text, "RabbitMQ 3.10 or newer is needed");
+    }
+    findings.good(text);
+    for (what, helps) in known_faults(version) {
+        findings.note(format!("this version has a known fault: {what}; {helps} has it fixed"));
+    }
+}
+
+fn known_faults(version: Version) -> Vec<(&'static str, &'static str)> {
+    let applies = |(from, before, ..): &&(Version, Version, _, _)| (*from..*before).contains(&version);
+    FAULTS.iter().filter(applies).map(|(_, _, what, helps)| (*what, *helps)).collect()
+}
+
+/// Says which queues are missing and which nobody reads; gives those that are there.
+async fn declared(
+    config: &Config,
+    broker: &dyn Broker,
+    is_up: Option<bool>,
+    findings: &mut Findings,
+) -> Topology {
+    let (mut missing, mut unread, mut waiting) = (Vec::new(), Vec::new(), Vec::new());
+    let mut topology = installation::topology(config);
+    let parked = installation::layout(config).queue("parked");
+    for queue in &topology.queues {
+        match find(broker, &queue.name).await {
+            Ok(Some(status)) => {
+                let waits = queue.message_ttl.is_some() || queue.name == parked;
+                match status.ready {
+                    _ if waits || status.consumers > 0 => {}
+                    0 => unread.push(queue.name.to_string()),
+                    ready => waiting.push(format!("{} ({ready})", queue.name)),
+                }
+            }
+            Ok(None) => missing.push(queue.name.clone()),
+            Err(error) => {
+                findings.bad(chain(&error), "see the broker's own log");
+                return Topology::default();
+            }
+        }
+    }
+    match missing.is_empty() {
+        true => findings.good(format!("all {} queues are declared", topology.queues.len())),
+        false => {
+            let names: Vec<_> = missing.iter().map(QueueName::as_str).collect();
+            findings.bad(
+                format!("not declared: {}", names.join(", ")),
+                "run `malote topology apply`, or start a role",
+            );
+        }
+    }
+    if !config.is_embedded() && !unread.is_empty() {
+        findings.note(format!("no consumer takes from: {}", unread.join(", ")));
+    }
+    if !waiting.is_empty() {
+        let text = format!("messages wait, and no consumer takes them: {}", waiting.join(", "));
+        match is_up {
+            None => findings.note(text),
+            Some(_) => findings.bad(
+                text,
+                "start the role of that name; one that runs is paused, and its /readyz says why (doctor --process URL)",
+            ),
+        }
+    }
+    topology.queues.retain(|queue| !missing.contains(&queue.name));
+    topology
+}
+
+async fn find(broker: &dyn Broker, queue: &QueueName) -> Result<Option<QueueStatus>, BrokerError> {
+    match broker.queues(std::slice::from_ref(queue)).await {
+        Ok(mut statuses) => Ok(statuses.pop()),
+        Err(BrokerError::MissingQueue { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// What AMQP tells of the arguments that queues were declared with, and what an earlier release left.
+async fn as_declared(config: &Config, broker: &RabbitMq, existing: &Topology, findings: &mut Findings) {
+    let mut is_as_declared = true;
+    for queue in &existing.queues {
+        match broker.difference(queue).await {
+            Ok(None) => {}
+            Ok(Some(text)) => {
+                is_as_declared = false;
+                let mend = "run `malote topology apply` once no older malote runs; the queue works as it is meanwhile";
+                findings.bad(format!("queue {} was declared otherwise: {text}", queue.name), mend);
+            }
+            Err(error) => return findings.bad(chain(&error), "see the broker's own log"),
+        }
+    }
+    if is_as_declared && !existing.queues.is_empty() {
+        findings.good("every queue has the arguments that malote declares");
+    }
+    let layout = installation::layout(config);
+    let mut left = Vec::new();
+    for delay in RetryDelay::ALL {
+        let (_, queue) = layout.former_wait(delay);
+        if let Ok(Some(_)) = find(broker, &queue).await {
+            left.push(queue.to_string());
+        }
+    }
+    if !left.is_empty() {
+        findings.note(format!(
+            "an earlier release left {}: run `malote topology apply` once no older malote runs",
+            left.join(", ")
+        ));
+    }
+}
+
+/// What the management API alone shows: the cluster, feature flags, policies.
+async fn managed(config: &Config, existing: &Topology, findings: &mut Findings) {
+    let asked = match Management::of(config) {
+        Ok(None) => {
+            return findings.note(
+                "not checked: cluster, feature flags and policies; to have them checked, set broker.management_url to \
+                 the address of RabbitMQ's management API, and give the user of broker.url the tag `monitoring`",
+            );
+        }
+        Ok(Some(management)) => ask(&management).await.map_err(|error| format!("{management}: {error:#}")),
+        Err(error) => Err(format!("{error:#}")),
+    };
+    match asked {
+        Ok(Answers { nodes, flags, queues }) => {
+            cluster(&nodes, findings);
+            feature_flags(&flags, findings);
+            policies(&queues, existing, findings);
+        }
+        Err(error) => findings.bad(
+            format!("not checked: cluster, feature flags and policies: {error}"),
+            "enable the plug-in rabbitmq_management, set broker.management_url to it, and give the user of broker.url \
+             the tag `monitoring`",
+        ),
+    }
+}
+
+struct Answers {
+    nodes: Value,
+    flags: Value,
+    queues: Value,
+}
+
+async fn ask(management: &Management) -> anyhow::Result<Answers> {
+    Ok(Answers {
+        nodes: management.get(&["nodes"]).await?,
+        flags: management.get(&["feature-flags"]).await?,
+        queues: management.of_vhost("queues", &[]).await?,
+    })
+}
+
+fn rows(value: &Value) -> impl Iterator<Item = &Value> {
+    value.as_array().into_iter().flatten()
+}
+
+fn cluster(nodes: &Value, findings: &mut Findings) {
+    let count = rows(nodes).count();
+    let down: Vec<_> = rows(nodes)
+        .filter(|node| node["running"] == false)
+        .filter_map(|node| node["name"].as_str())
+        .collect();
+    if count == 2 {
+        findings.bad(
+            "the cluster has two nodes: when either is down, nothing can be confirmed",
+            "add a third node, or remove one",
+        );
+    }
+    match down.is_empty() {
+        true => findings.good(format!("{count} of {count} nodes run")),
+        false => findings.bad(format!("nodes that do not run: {}", down.join(", ")), "start them"),
+    }
+}
+
+fn feature_flags(flags: &Value, findings: &mut Findings) {
+    let off: Vec<_> = rows(flags)
+        .filter(|flag| flag["state"] != "enabled" && flag["stability"] != "experimental")
+        .filter_map(|flag| flag["name"].as_str())
+        .collect();
+    let mend = "run `rabbitmqctl enable_feature_flag all` once every node has the same version";
+    if off.contains(&"stream_queue") {
+        // Without it RabbitMQ 3.x takes at-least-once dead-lettering for at-most-once.
+        findings.bad("the feature flag stream_queue is off: a retry or a dead letter may be lost", mend);
+    }
+    match off.is_empty() {
+        true => findings.good("every feature flag is on"),
+        false => findings.note(format!("feature flags are off: {}; {mend}", off.join(", "))),
+    }
+}
+
+fn policies(queues: &Value, existing: &Topology, findings: &mut Findings) {
+    let mut is_changed = false;
+    for row in rows(queues) {
+        let Some(queue) = existing.queues.iter().find(|queue| row["name"] == queue.name.as_str()) else {
+            continue;
+        };
+        let set: Vec<_> = row["effective_policy_definition"]
+            .as_object()
+            .into_iter()
+            .flatten()
+            .filter(|(name, _)| !HARMLESS_IN_A_POLICY.contains(&name.as_str()))
+            .map(|(name, value)| format!("{name} = {value}"))
+            .collect();
+        if !set.is_empty() {
+            is_changed = true;
+            findings.bad(
+                format!("a policy changes queue {}: {}", queue.name, set.join(", ")),
+                "exclude malote's queues from it",
+            );
+        }
+    }
+    if !is_changed {
+        findings.good("no policy changes a queue");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_compared_by_number() {
+        assert!(Version::parse("3.9.27") < OLDEST);
+        for version in ["3.10.8", "4.0", "4.3.6+deb1"] {
+            assert!(Version::parse(version) >= OLDEST, "{version}");
+        }
+    }
+
+    #[test]
+    fn a_version_with_a_known_fault_is_told_with_the_one_that_has_it_fixed() {
+        let check = |version: &str, expect: &[&str]| {
+            let helps: Vec<_> =
+                known_faults(Version::parse(version)).into_iter().map(|(_, helps)| helps).collect();
+            assert_eq!(helps, expect, "{version}");
+        };
+        check("3.10.8", &["4.2.7 or 4.3.3"]);
+        check("3.13.7", &["4.2.7 or 4.3.3"]);
+        check("4.0.5", &["4.2.7 or 4.3.3"]);
+        check("4.2.6", &["4.2.7 or 4.3.3"]);
+        check("4.2.7", &[]);
+        check("4.2.10", &[]);
+        check("4.3.0", &["4.3.3", "4.3.3"]);
+        check("4.3.2", &["4.3.3"]);
+        check("4.3.3", &[]);
+        check("4.3.6", &[]);
+        check("5.0.0", &[]);
+    }
+}

@@ -1,0 +1,157 @@
+//! RabbitMQ's management API: what AMQP does not show.
+//!
+//! It is read and never written to. It serves `malote doctor` and `malote topology apply`; no role needs it.
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow};
+use async_trait::async_trait;
+use broker::QueueName;
+use broker_rabbitmq::{AmqpUrl, Inspect, Inspection};
+use providers::auth::Secret;
+use reqwest::{Client, Url};
+use serde::Deserialize;
+use serde_json::Value;
+use tokio::time::sleep;
+
+use crate::config::{BrokerUrl, Config};
+use crate::report::chain;
+
+/// How long an answer may take, and the first count of a new queue, which comes within 10 s.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// Where the management API is: `http://host:15672`, or nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct ManagementUrl(Option<Url>);
+
+impl TryFrom<String> for ManagementUrl {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        if text.is_empty() {
+            return Ok(Self(None));
+        }
+        let url =
+            Url::parse(&text).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
+        match url {
+            Some(url) if url.username().is_empty() && url.password().is_none() => Ok(Self(Some(url))),
+            Some(_) => Err("holds a user or a password: those of broker.url are used".to_owned()),
+            None => Err("expected an address such as http://rabbitmq:15672, or nothing".to_owned()),
+        }
+    }
+}
+
+/// Asks the management API as the user of `broker.url`.
+pub struct Management {
+    client: Client,
+    base: Url,
+    user: String,
+    password: Secret,
+    vhost: String,
+}
+
+impl fmt::Display for Management {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.base.as_str())
+    }
+}
+
+impl Management {
+    /// The API that is configured, if one is.
+    pub fn of(config: &Config) -> Result<Option<Self>> {
+        let (BrokerUrl::Amqp(amqp), ManagementUrl(Some(base))) =
+            (&config.broker.url, &config.broker.management_url)
+        else {
+            return Ok(None);
+        };
+        Self::new(base.clone(), amqp).map(Some)
+    }
+
+    fn new(base: Url, amqp: &AmqpUrl) -> Result<Self> {
+        let client = Client::builder().timeout(PATIENCE).build().context("cannot make an HTTP client")?;
+        let (user, password) = amqp.credentials();
+        Ok(Self {
+            client,
+            base,
+            user: user.to_owned(),
+            password: Secret::from(password),
+            vhost: amqp.vhost().to_owned(),
+        })
+    }
+
+    /// The resource at `/api/<segments>`.
+    pub async fn get(&self, segments: &[&str]) -> Result<Value> {
+        let mut url = self.base.clone();
+        url.path_segments_mut()
+            .map_err(|()| anyhow!("{self} is not an address of HTTP"))?
+            .pop_if_empty()
+            .push("api")
+            .extend(segments);
+        let asked = self.client.get(url).basic_auth(&self.user, Some(self.password.expose())).send().await;
+        let answered = asked.and_then(reqwest::Response::error_for_status);
+        let text = async { answered?.bytes().await };
+        let bytes = text.await.map_err(|error| anyhow!(chain(&error.without_url())))?;
+        serde_json::from_slice(&bytes).with_context(|| format!("{self} does not answer as RabbitMQ does"))
+    }
+
+    /// A resource of the virtual host: `/api/<kind>/<virtual host>/<segments>`.
+    pub async fn of_vhost(&self, kind: &str, segments: &[&str]) -> Result<Value> {
+        self.get(&[&[kind, self.vhost.as_str()], segments].concat()).await
+    }
+}
+
+#[async_trait]
+impl Inspect for Management {
+    async fn inspect(&self, queue: &QueueName) -> Option<Inspection> {
+        let start = Instant::now();
+        let dying = loop {
+            let found = self.of_vhost("queues", &[queue.as_str()]).await.ok()?;
+            match found["messages_dlx"].as_u64() {
+                Some(dying) => break dying,
+                // RabbitMQ has not counted a new queue yet.
+                None if start.elapsed() < PATIENCE => sleep(Duration::from_millis(500)).await,
+                None => return None,
+            }
+        };
+        let bindings = self.of_vhost("queues", &[queue.as_str(), "bindings"]).await.ok()?;
+        let is_own = |binding: &&Value| binding["source"].as_str() != Some("");
+        Some(Inspection { dying, bindings: bindings.as_array()?.iter().filter(is_own).count() })
+    }
+}
+
+/// Sees nothing: no management API is configured.
+pub struct Unseeing;
+
+#[async_trait]
+impl Inspect for Unseeing {
+    async fn inspect(&self, _: &QueueName) -> Option<Inspection> {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_without_credentials_is_taken() {
+        let check = |text: &str, expect: Result<bool, &str>| {
+            let parsed = ManagementUrl::try_from(text.to_owned());
+            match (parsed, expect) {
+                (Ok(ManagementUrl(url)), Ok(is_given)) => assert_eq!(url.is_some(), is_given, "{text}"),
+                (Err(said), Err(expect)) => {
+                    assert!(said.contains(expect) && !said.contains("s3cret"), "{said}")
+                }
+                (parsed, _) => panic!("{text}: {parsed:?}"),
+            }
+        };
+        check("", Ok(false));
+        check("http://rabbitmq:15672", Ok(true));
+        check("https://rabbitmq/management/", Ok(true));
+        check("http://malote:s3cret@rabbitmq:15672", Err("those of broker.url"));
+        check("amqp://rabbitmq", Err("http://rabbitmq:15672"));
+        check("rabbitmq:15672", Err("http://rabbitmq:15672"));
+    }
+}

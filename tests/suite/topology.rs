@@ -1,0 +1,309 @@
+//! The topology on RabbitMQ: that of an earlier release is migrated without loss, declarations wait for a majority, and
+//! `malote doctor` tells what is not as it should be.
+
+use std::collections::BTreeSet;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use broker::layout::{RetryDelay, WorkQueue};
+use broker::{
+    Binding, Broker, Destination, ExchangeName, Layout, Publisher, QueueName, Subscriber, Topology,
+};
+use broker_rabbitmq::{Config, RabbitMq};
+use event::{Event, EventId, Message, ProviderName, header};
+use tokio::time::{sleep, timeout};
+
+use crate::product::{PATIENCE, Product};
+
+/// What the consumers read.
+fn work() -> Vec<WorkQueue> {
+    [invoices::SUBSCRIPTION, receivables::SUBSCRIPTION, prescriptions::SUBSCRIPTION]
+        .map(|subscription| subscription.work_queue())
+        .into()
+}
+
+fn providers() -> [ProviderName; 4] {
+    ["mercado-eletronico", "gestao-online", "recuperador", "beneficio-visao"]
+        .map(|name| ProviderName::new(name).expect("a name"))
+}
+
+/// What an earlier release declared: retry queues that dead-letter to the default exchange, and low delivery limits.
+fn earlier_topology() -> Topology {
+    let layout = Layout::new("");
+    let mut topology = layout.topology(&providers(), &work());
+    let requeue = layout.requeue();
+    topology.exchanges.retain(|exchange| exchange.name != requeue);
+    topology.bindings.retain(|binding| binding.exchange != requeue);
+    for queue in &mut topology.queues {
+        let is_record =
+            ["ledger", "unrouted", "rejected", "dead", "tallies", "parked"].contains(&queue.name.as_str());
+        queue.delivery_limit = if is_record { 1_000 } else { 20 };
+    }
+    for delay in RetryDelay::ALL {
+        let (exchange, queue) = layout.former_wait(delay);
+        let (new_exchange, new_queue) = (layout.retry(delay), layout.wait_queue(delay));
+        for declared in topology.exchanges.iter_mut().filter(|declared| declared.name == new_exchange) {
+            declared.name = exchange.clone();
+        }
+        for declared in topology.queues.iter_mut().filter(|declared| declared.name == new_queue) {
+            declared.name = queue.clone();
+            declared.dead_letter_exchange = Some(ExchangeName::default_exchange());
+        }
+        for binding in topology.bindings.iter_mut().filter(|binding| binding.exchange == new_exchange) {
+            let destination = Destination::Queue(queue.clone());
+            *binding = Binding { exchange: exchange.clone(), destination, routing_key: String::new() };
+        }
+    }
+    topology
+}
+
+fn connect(url: &str) -> RabbitMq {
+    RabbitMq::connect(Config { confirm_timeout_ms: 20_000, ..Config::new(url.parse().expect("a URL")) })
+}
+
+/// An event that failed once, a while ago.
+fn failed_event(topic: &str) -> Message {
+    let mut message = event(topic).to_message();
+    let at = event::now() - Duration::from_secs(60);
+    let history = format!(r#"[{{"attempt":1,"at":"{at}","error":"the first attempt failed"}}]"#);
+    message.headers.insert(header::HISTORY.to_owned(), history.into());
+    message.headers.insert(header::ATTEMPT.to_owned(), 1.into());
+    message
+}
+
+fn event(topic: &str) -> Event {
+    Event {
+        id: EventId::generate(),
+        source: event::Source::parse("/gestao-online/go").expect("a source"),
+        topic: event::Topic::new(topic).expect("a topic"),
+        subject: None,
+        time: event::now(),
+        content_type: "application/json".to_owned(),
+        data: "{}".into(),
+        traceparent: None,
+        replay_of: None,
+        repaired: false,
+        headers: Default::default(),
+    }
+}
+
+async fn ready(broker: &RabbitMq, queue: &str) -> Option<u64> {
+    broker.queues(&[QueueName::new(queue)]).await.ok().map(|status| status[0].ready)
+}
+
+async fn await_that(what: &str, mut condition: impl AsyncFnMut() -> bool) -> Result<()> {
+    let started = Instant::now();
+    while !condition().await {
+        ensure!(started.elapsed() < PATIENCE, "{what} does not come about");
+        sleep(Duration::from_millis(50)).await;
+    }
+    Ok(())
+}
+
+/// Takes everything from a queue; the ids, each once.
+async fn ids(broker: &RabbitMq, queue: &str, expected: usize) -> Result<BTreeSet<String>> {
+    let mut deliveries = broker.subscribe(&QueueName::new(queue), 500).await?;
+    let mut ids = BTreeSet::new();
+    while ids.len() < expected {
+        let delivery = timeout(PATIENCE, deliveries.next()).await;
+        let delivery = delivery.with_context(|| format!("{queue} has {} of {expected}", ids.len()))??;
+        deliveries.ack(&[delivery.tag]).await?;
+        ids.insert(delivery.message.message_id);
+    }
+    Ok(ids)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_earlier_topology_serves_until_it_is_migrated_and_loses_nothing_by_it() -> Result<()> {
+    let shared = harness::Shared::from_env()?;
+    let (url, store) = (shared.fresh_vhost()?, shared.fresh_database()?);
+    let mut product = Product::configured(&url, &store, "")?;
+    let broker = Arc::new(connect(&url));
+    broker.declare(&earlier_topology()).await?;
+
+    // What is due for a queue that is gone stands still there, and AMQP does not show it.
+    let (exchange, _) = Layout::new("").former_wait(RetryDelay::S1);
+    for _ in 0..3 {
+        broker.publish(&exchange, "gone", failed_event("ORDER_CREATED")).await?;
+    }
+    let mut waiting = BTreeSet::new();
+    let (exchange, _) = Layout::new("").former_wait(RetryDelay::H1);
+    for n in 0..300 {
+        let message = failed_event("ORDER_CREATED");
+        waiting.insert(message.message_id.clone());
+        let queue = if n % 100 == 0 { "gone" } else { "receivables" };
+        broker.publish(&exchange, queue, message).await?;
+    }
+
+    // A role of today and one of before run side by side on it.
+    product.start("invoices", &["consume", "invoices"]).await?;
+    ensure!(product.output("invoices").contains("malote topology apply"), "{}", product.output("invoices"));
+    broker.declare(&earlier_topology()).await?;
+    product.terminate("invoices").await?;
+
+    // Without the management API nothing is deleted that may not be empty.
+    let said = product.run(&["topology", "apply"])?;
+    for expect in ["Moved 300 messages from retry.1h", "broker.management_url"] {
+        ensure!(said.contains(expect), "{expect}: {said}");
+    }
+    assert_eq!(ready(&broker, "retry.1h").await, Some(0));
+    assert_eq!(ready(&broker, "wait.1h").await, Some(300));
+
+    // Whatever is confirmed to a queue while that is declared anew is there afterwards.
+    let stop = Arc::new(AtomicBool::new(false));
+    let publishing = {
+        let (broker, stop) = (broker.clone(), stop.clone());
+        tokio::spawn(async move {
+            let mut confirmed = BTreeSet::new();
+            while !stop.load(Ordering::Relaxed) {
+                let message = event("ORDER_CREATED").to_message();
+                let id = message.message_id.clone();
+                let exchange = ExchangeName::new(["webhooks.gestao-online", ""][confirmed.len() % 2]);
+                let key = if exchange.as_str().is_empty() { "receivables" } else { "ORDER_CREATED" };
+                if broker.publish(&exchange, key, message).await.is_ok() {
+                    confirmed.insert(id);
+                }
+                sleep(Duration::from_millis(20)).await;
+            }
+            confirmed
+        })
+    };
+    let mut apply = product.command(&["topology", "apply"])?;
+    apply
+        .env("MALOTE__BROKER__MANAGEMENT_URL", shared.admin_url())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    // Killed in its midst, it is run again.
+    let mut killed = apply.spawn()?;
+    await_that("a stand-in", async || {
+        ready(&broker, "receivables.moving").await.is_some_and(|ready| ready > 0)
+    })
+    .await?;
+    killed.kill()?;
+    killed.wait()?;
+    let output = tokio::task::block_in_place(|| apply.output())?;
+    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    ensure!(output.status.success(), "{said}");
+    stop.store(true, Ordering::Relaxed);
+    let confirmed = publishing.await?;
+    for expect in ["queue receivables", "queue ledger", "retry.24h"] {
+        ensure!(said.contains(expect), "{expect}: {said}");
+    }
+    assert_eq!(ids(&broker, "receivables", confirmed.len()).await?, confirmed);
+    for gone in ["retry.1h", "retry.24h", "receivables.moving", "ledger.moving"] {
+        assert_eq!(ready(&broker, gone).await, None, "{gone}\n{said}");
+    }
+    // What stands still stays, and is told.
+    assert!(ready(&broker, "retry.1s").await.is_some(), "{said}");
+    ensure!(said.contains("retry.1s") && said.contains("3 messages"), "{said}");
+
+    // Queues have the limits of today, and what waited waits for the rest of its time.
+    for queue in &Layout::new("").topology(&providers(), &work()).queues {
+        assert_eq!(broker.difference(queue).await?, None, "{}", queue.name);
+    }
+    let mut deliveries = broker.subscribe(&QueueName::new("wait.1h"), 500).await?;
+    for _ in 0..300 {
+        let message = timeout(PATIENCE, deliveries.next()).await??.message;
+        let rest = message.expiration.context("the rest of the wait")?;
+        ensure!(rest < Duration::from_secs(3_541), "{rest:?}");
+        ensure!(rest > Duration::from_secs(3_000), "{rest:?}");
+        ensure!(waiting.remove(&message.message_id), "twice");
+    }
+    // Once more changes nothing.
+    let again = product.run(&["topology", "apply"])?;
+    ensure!(!again.contains("Moved") && !again.contains("anew"), "{again}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_role_that_starts_without_a_majority_waits_and_declares_once_there_is_one() -> Result<()> {
+    let nodes = tokio::task::block_in_place(harness::RabbitMq::start_cluster)?;
+    let store = harness::Shared::from_env()?.fresh_database()?;
+    nodes[0].create_vhost("malote")?;
+    let hosts: Vec<_> = nodes.iter().map(|node| format!("127.0.0.1:{}", node.amqp_port())).collect();
+    let mut product =
+        Product::configured(&format!("amqp://guest:guest@{}/malote", hosts.join(",")), &store, "")?;
+    for node in &nodes[1..] {
+        node.kill9()?;
+    }
+    product.launch("invoices", &["consume", "invoices"])?;
+    let ready_at = format!("{}/readyz", product.address("invoices"));
+    let client = reqwest::Client::new();
+    let readiness = async || {
+        let answer = client.get(&ready_at).timeout(Duration::from_secs(5)).send().await.ok()?;
+        let status = answer.status();
+        Some((status, answer.text().await.ok()?))
+    };
+    await_that("readiness that says what is missing", async || {
+        readiness()
+            .await
+            .is_some_and(|(status, text)| status == 503 && text.contains("the broker is unavailable"))
+    })
+    .await?;
+    for node in &nodes[1..] {
+        node.restart()?;
+    }
+    await_that("readiness", async || readiness().await.is_some_and(|(status, _)| status == 200))
+        .await
+        .with_context(|| product.output("invoices"))?;
+    let broker = connect(&nodes[0].url("malote"));
+    assert_eq!(ready(&broker, "invoices").await, Some(0));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn doctor_tells_what_a_broker_does_otherwise_than_asked() -> Result<()> {
+    let node = tokio::task::block_in_place(harness::RabbitMq::start)?;
+    let store = harness::Shared::from_env()?.fresh_database()?;
+    let product = Product::configured(&node.url("/"), &store, "")?;
+    product.run(&["topology", "apply"])?;
+    let doctor = |management: &str| -> Result<String> {
+        let mut command = product.command(&["doctor"])?;
+        command.env("MALOTE__BROKER__MANAGEMENT_URL", management);
+        Ok(String::from_utf8(command.output()?.stdout)?)
+    };
+    let check = |said: &str, expect: &[&str]| -> Result<()> {
+        for expect in expect {
+            ensure!(said.contains(expect), "{expect:?} is missing:\n{said}");
+        }
+        Ok(())
+    };
+    let sound = doctor(&node.admin_url())?;
+    check(
+        &sound,
+        &[
+            "every queue has the arguments",
+            "every feature flag is on",
+            "1 of 1 nodes run",
+            "no policy changes",
+        ],
+    )?;
+    check(&doctor("")?, &["not checked", "set broker.management_url"])?;
+
+    node.rabbitmqctl("set_policy", &["short", "^ledger$", r#"{"message-ttl":60000}"#])?;
+    node.rabbitmqctl("delete_queue", &["invoices"])?;
+    node.rabbitmqctl("delete_queue", &["receivables"])?;
+    let broker = connect(&node.url("/"));
+    let mut earlier = earlier_topology();
+    earlier.queues.retain(|queue| ["invoices", "retry.5s"].contains(&queue.name.as_str()));
+    earlier.exchanges.clear();
+    earlier.bindings.clear();
+    broker.declare(&earlier).await?;
+    // The policy shows once RabbitMQ has looked at the queue again.
+    await_that("what is wrong", async || {
+        doctor(&node.admin_url())
+            .is_ok_and(|said| said.contains("a policy changes queue ledger: message-ttl = 60000"))
+    })
+    .await?;
+    check(
+        &doctor(&node.admin_url())?,
+        &[
+            "queue invoices was declared otherwise: x-delivery-limit is 20, not 50000",
+            "not declared: receivables",
+            "an earlier release left retry.5s",
+        ],
+    )
+}
