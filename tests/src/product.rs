@@ -284,6 +284,12 @@ impl Product {
         self.folder.path()
     }
 
+    /// The status of a running process's `/readyz`.
+    pub async fn readiness(&self, name: &str) -> Result<u16> {
+        let url = format!("http://127.0.0.1:{}/readyz", self.ports[name]);
+        Ok(self.client.get(url).send().await?.status().as_u16())
+    }
+
     /// The text of a running process's `/metrics`.
     pub async fn metrics(&self, name: &str) -> Result<String> {
         let url = format!("http://127.0.0.1:{}/metrics", self.ports[name]);

@@ -36,7 +36,16 @@ pub fn cpu_of_family(pid: u32) -> Result<Duration> {
 
 /// Resident memory of a process, in MB.
 pub fn rss_mb(pid: u32) -> Result<f64> {
+    status_mb(pid, "VmRSS:")
+}
+
+/// The most resident memory that a process ever had, in MB.
+pub fn peak_rss_mb(pid: u32) -> Result<f64> {
+    status_mb(pid, "VmHWM:")
+}
+
+fn status_mb(pid: u32, field: &str) -> Result<f64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).context("VmRSS")?;
+    let line = status.lines().find(|line| line.starts_with(field)).context(field.to_owned())?;
     Ok(line.split_whitespace().nth(1).context("a number")?.parse::<f64>()? * 1024.0 / 1e6)
 }

@@ -188,3 +188,39 @@ async fn every_role_finishes_what_it_has_in_hand_and_its_successor_goes_on() -> 
     assert_eq!(product.rows(&["receivables", "list"])?.len(), ORDERS);
     Ok(())
 }
+
+#[tokio::test]
+async fn a_consumer_whose_queue_is_deleted_under_a_batch_is_not_ready_until_it_is_back() -> Result<()> {
+    let shared = harness::Shared::from_env()?;
+    let (broker, database) = (shared.fresh_vhost()?, shared.fresh_database()?);
+    let mut product = Product::configured(&broker, &database, "")?;
+    for (name, arguments) in [
+        ("console", ["console"].as_slice()),
+        ("ingress", &["ingress"]),
+        ("ledger", &["ledger"]),
+        ("receivables", &["consume", "receivables"]),
+    ] {
+        product.start(name, arguments).await?;
+    }
+    let folder = tempfile::tempdir()?;
+    let config = store::Config { url: database, max_connections: 2, acquire_timeout_ms: 5_000 };
+    let store = Store::open(&config, folder.path())?;
+    let lock = locked(&store, "LOCK TABLE inbox IN ACCESS EXCLUSIVE MODE").await?;
+    product.post("go", order(0)).await?;
+    waiting(&store, 1).await?;
+    shared.delete_queue(&broker, "receivables")?;
+    until("it is not ready", async || Ok(product.readiness("receivables").await? != 200)).await?;
+
+    lock.rollback().await?;
+    until("it is ready again", async || Ok(product.readiness("receivables").await? == 200)).await?;
+    let queues = RabbitMq::connect(broker_rabbitmq::Config::new(broker.parse()?));
+    let status = queues.queues(&[QueueName::new("receivables")]).await?;
+    assert_eq!(status[0].consumers, 1);
+    for n in 1..20 {
+        product.post("go", order(n)).await?;
+    }
+    let events = product.settled(20).await?;
+    assert!(events.iter().all(|event| event["state"] == "handled"), "{events:#?}");
+    assert_eq!(product.rows(&["receivables", "list"])?.len(), 20);
+    Ok(())
+}

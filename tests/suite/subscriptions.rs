@@ -218,11 +218,11 @@ async fn a_consumer_whose_queue_is_deleted_under_a_batch_says_so_and_is_back_wit
     setting.publish("order", 2).await;
     setting.has_begun(1).await;
     block_in_place(|| shared.delete_queue(&url, "orders")).expect("the queue is there");
-    setting.handler.gate.add_permits(1_000);
+    reaches(&mut status, "paused", |status| matches!(status, Status::Paused(_))).await;
 
     // Its batch was the last copy of what the queue held, and has its effect.
+    setting.handler.gate.add_permits(1_000);
     setting.has_effects(1).await;
-    reaches(&mut status, "paused", |status| matches!(status, Status::Paused(_))).await;
     setting.broker.declare(&setting.topology).await.expect("what is gone can be declared again");
     reaches(&mut status, "running", |status| *status == Status::Running).await;
     setting.publish("order", 2).await;

@@ -155,6 +155,9 @@ const GATHER: Duration = Duration::from_millis(20);
 /// How long nothing may come before the consumer asks whether anything is there.
 const IDLE: Duration = Duration::from_millis(if cfg!(test) { 100 } else { 15_000 });
 
+/// How often the consumer looks whether its subscription lives while a batch is in work.
+const LOOK: Duration = Duration::from_secs(1);
+
 /// How often an event may meet an outage that is over at the next look, before that counts as an attempt.
 const OUTAGES: usize = 3;
 
@@ -406,7 +409,7 @@ impl Consumer {
                 return Err(End::Held("a batch does not get through in time".to_owned()));
             }
             if let [taken] = part.as_slice() {
-                let tried = self.attempt_alone(taken, &mut hold, stop).await?;
+                let tried = self.attempt_alone(taken, &mut hold, deliveries, stop).await?;
                 is_progress |= !matches!(tried, Err(Blocked::Conflict(_)));
                 match tried {
                     Ok(()) => self.ack(&part, deliveries).await?,
@@ -417,7 +420,7 @@ impl Consumer {
                 }
                 continue;
             }
-            match self.attempt(&part).await {
+            match self.watched(self.attempt(&part), deliveries).await {
                 Ok(()) => {
                     is_progress = true;
                     self.ack(&part, deliveries).await?;
@@ -445,7 +448,7 @@ impl Consumer {
         let until = Instant::now() + CONFLICT_PATIENCE;
         while !blocked.is_empty() && backoff.wait(stop).await {
             for taken in std::mem::take(&mut blocked) {
-                match self.attempt_alone(&taken, hold, stop).await? {
+                match self.attempt_alone(&taken, hold, deliveries, stop).await? {
                     Ok(()) => self.ack(std::slice::from_ref(&taken), deliveries).await?,
                     Err(Blocked::Failed(failure)) => aside.events.push_back((taken, Fate::Failed(failure))),
                     Err(Blocked::Conflict(why)) if Instant::now() >= until => {
@@ -464,11 +467,12 @@ impl Consumer {
         &self,
         taken: &Taken,
         hold: &mut Hold,
+        deliveries: &mut dyn Deliveries,
         stop: &CancellationToken,
     ) -> Result<Result<(), Blocked>, End> {
         let mut last = String::new();
         for _ in 0..OUTAGES {
-            match self.attempt(std::slice::from_ref(taken)).await {
+            match self.watched(self.attempt(std::slice::from_ref(taken)), deliveries).await {
                 Ok(()) => return Ok(Ok(())),
                 Err(Stop::Failed(failure)) => return Ok(Err(Blocked::Failed(failure))),
                 Err(Stop::Conflict(why)) => return Ok(Err(Blocked::Conflict(why))),
@@ -479,6 +483,23 @@ impl Consumer {
             }
         }
         Ok(Err(Blocked::Failed(Failure::Transient(last))))
+    }
+
+    /// Waits for work that may take long, and says so where the subscription ends meanwhile. The work is still done: its
+    /// messages may be nowhere else.
+    async fn watched<T>(&self, work: impl Future<Output = T>, deliveries: &mut dyn Deliveries) -> T {
+        let mut work = std::pin::pin!(work);
+        loop {
+            tokio::select! {
+                biased;
+                done = &mut work => return done,
+                () = sleep(LOOK) => {}
+            }
+            if let Err(error) = deliveries.ack(&[]).await {
+                self.pause(format!("its queue is away: {}", one_line(&error)));
+                return work.await;
+            }
+        }
     }
 
     /// Reads the events, where the work wants events, and puts aside what is none and what goes elsewhere.

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use event::{EventId, SourceName, Timestamp};
 
+use crate::retry::{self, Attempt};
 use crate::seen::{self, Sighting};
 use crate::{Component, Migration, Row, Store, StoreError, inbox, sql};
 
@@ -93,6 +94,34 @@ pub async fn an_event_is_claimed_once_per_consumer(store: &Store) {
     assert_eq!(claim("invoices", &ids, true).await, 1);
     assert_eq!(claim("receivables", &ids, true).await, 2);
     assert_eq!(claim("receivables", &[], true).await, 0);
+}
+
+/// Of the copies of a retry the first that claims an attempt goes on, however often it comes; the others end there. A
+/// sending by another job has attempts of its own.
+pub async fn one_copy_of_a_retry_goes_on(store: &Store) {
+    prepared(store).await;
+    let claim = async |job, number, copy| {
+        let attempt = Attempt { message_id: "m", consumer: "invoices", job, number, copy };
+        let mut tx = store.begin().await.expect("a transaction");
+        let claimed = retry::claim(&mut tx, &attempt).await.expect("a claim");
+        tx.commit().await.expect("a commit");
+        claimed
+    };
+    for (job, number, copy, expected) in [
+        ("", 1, "a", true),
+        ("", 1, "a", true),
+        ("", 1, "b", false),
+        ("", 2, "c", true),
+        ("", 1, "a", false),
+        ("", 2, "d", false),
+        ("job", 1, "e", true),
+    ] {
+        assert_eq!(claim(job, number, copy).await, expected, "{job:?} {number} {copy}");
+    }
+    let mut tx = store.begin().await.expect("a transaction");
+    retry::forget(&mut tx, "invoices", &["another", "m"]).await.expect("a deletion");
+    tx.commit().await.expect("a commit");
+    assert!(claim("", 1, "f").await, "what is done with is forgotten");
 }
 
 /// Two transactions that claim the same events at the same time never both get one.
@@ -193,6 +222,7 @@ macro_rules! store_laws {
             values_survive
             a_dropped_transaction_rolls_back
             an_event_is_claimed_once_per_consumer
+            one_copy_of_a_retry_goes_on
             competing_claims_never_overlap
             the_first_event_with_a_key_is_the_fact
             of_two_with_a_key_at_once_one_is_the_fact
