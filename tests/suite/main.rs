@@ -10,6 +10,7 @@ mod footprint;
 mod jobs;
 mod main_job;
 mod old_database;
+mod operators;
 mod outage;
 mod power_cut;
 mod store_laws;

@@ -1,0 +1,335 @@
+//! What operators are told, and that it is true: `doctor`, `queues`, lists and jobs while something is broken.
+
+use std::fs::{self, Permissions};
+use std::io::{BufRead, BufReader};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use harness::{Proxy, SmallDisk, Way};
+use serde_json::Value;
+
+use crate::product::{PATIENCE, Product, example};
+
+/// A user that runs nothing.
+const NOBODY: u32 = 65_534;
+
+/// What a command said, and how it ended.
+struct Said {
+    status: Option<i32>,
+    text: String,
+}
+
+fn ask(product: &Product, arguments: &[&str]) -> Result<Said> {
+    let output = product.command(arguments)?.stdin(Stdio::null()).output()?;
+    let text =
+        [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
+    Ok(Said { status: output.status.code(), text })
+}
+
+#[track_caller]
+fn assert_said(said: &Said, status: i32, parts: &[&str]) {
+    assert_eq!(said.status, Some(status), "{}", said.text);
+    for part in parts {
+        assert!(said.text.contains(part), "{part:?} is missing in\n{}", said.text);
+    }
+}
+
+/// Asks until it is said.
+async fn until_said(product: &Product, arguments: &[&str], part: &str) -> Result<Said> {
+    let started = Instant::now();
+    loop {
+        let said = ask(product, arguments)?;
+        if said.text.contains(part) {
+            return Ok(said);
+        }
+        ensure!(started.elapsed() < PATIENCE, "{part:?} is never said:\n{}", said.text);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+fn order(n: usize) -> String {
+    format!(r#"{{"event_id": "ORDER_CREATED", "data": {{"id": "{n}", "code": "{n:010}", "status": 1}}}}"#)
+}
+
+/// A body that its consumer gives up at once, with an id of its own.
+fn hopeless(webhook: usize) -> String {
+    let body = example("recuperador", "acordo.cadastrado").replace("460.20", "\"abc\"");
+    body.replacen("88120", &format!("{}", 88_120 + webhook), 1)
+}
+
+fn queue<'a>(queues: &'a [Value], name: &str) -> Result<&'a Value> {
+    queues.iter().find(|queue| queue["name"] == name).with_context(|| format!("no queue {name}"))
+}
+
+#[tokio::test]
+async fn doctor_names_the_file_that_the_user_of_malote_cannot_write() -> Result<()> {
+    let product = Product::embedded().await?;
+    assert_said(&ask(&product, &["doctor"])?, 0, &["one was committed and read back"]);
+    let data = product.folder().join("data");
+    // Root writes whatever the mode is, so the folder becomes somebody else's.
+    if fs::metadata(&data)?.uid() == 0 {
+        chown(&data, Some(NOBODY), Some(NOBODY))?;
+        for entry in fs::read_dir(&data)? {
+            chown(entry?.path(), Some(NOBODY), Some(NOBODY))?;
+        }
+    }
+    let check = |path: &Path, mode: u32| -> Result<()> {
+        let before = fs::metadata(path)?.permissions();
+        fs::set_permissions(path, Permissions::from_mode(mode))?;
+        let said = ask(&product, &["doctor"]);
+        fs::set_permissions(path, before)?;
+        let name = path.file_name().context("a name")?.to_string_lossy().into_owned();
+        assert_said(&said?, 1, &["✗", &name, "chmod"]);
+        Ok(())
+    };
+    for name in ["store.db-shm", "store.db", "broker.db"] {
+        check(&data.join(name), 0o400)?;
+    }
+    check(&data, 0o500)?;
+    assert_said(&ask(&product, &["doctor"])?, 0, &[]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn doctor_tells_a_locked_store_and_a_full_disk() -> Result<()> {
+    let disk = SmallDisk::mount(64 << 20)?;
+    let store = format!("sqlite:{}", disk.path().join("store.db").display());
+    let mut product = Product::configured("embedded", &store, "")?;
+    product.start("up", &["up"]).await?;
+    {
+        let config = store::Config { url: store, max_connections: 1, acquire_timeout_ms: 5_000 };
+        let locker = store::Store::open(&config, product.folder())?;
+        let lock = locker.begin().await?;
+        assert_said(
+            &ask(&product, &["doctor"])?,
+            1,
+            &["store.db takes no writes: another process has locked it"],
+        );
+        drop(lock);
+        locker.close().await;
+    }
+    disk.fill()?;
+    assert_said(&ask(&product, &["doctor"])?, 1, &["takes no new file: No space left on device"]);
+    disk.empty()?;
+    // The pauses of the outage end by themselves.
+    until_said(&product, &["doctor"], "is ready").await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_store_that_takes_no_writes_is_told_with_its_reason_everywhere() -> Result<()> {
+    let postgres = harness::Postgres::start()?;
+    postgres.create_database("malote")?;
+    let mut product = Product::configured("embedded", &postgres.url("malote"), "")?;
+    product.start("up", &["up"]).await?;
+    product.post("go", order(0)).await?;
+    product.settled(1).await?;
+
+    let set = "ALTER SYSTEM SET default_transaction_read_only";
+    postgres.query("malote", &format!("{set} = on"))?;
+    postgres.query("malote", "SELECT pg_reload_conf()")?;
+    for n in 1..=51 {
+        product.post("go", order(n)).await?;
+    }
+    until_said(&product, &["queues"], "The consumer of ledger is paused: ").await?;
+    let queues = product.json(&["queues"])?;
+    let ledger = queue(&queues, "ledger")?;
+    assert_eq!(
+        ledger["ready"].as_u64().context("ready")? + ledger["unacked"].as_u64().context("unacked")?,
+        51,
+        "{ledger}"
+    );
+    assert!(ledger["unacked"].as_u64() > Some(0), "{ledger}");
+    assert!(ledger["paused"].as_str().is_some_and(|why| why.contains("read-only transaction")), "{ledger}");
+    let address = format!("PostgreSQL at 127.0.0.1:{}/malote", postgres.port());
+    let doctor = ask(&product, &["doctor"])?;
+    assert_said(
+        &doctor,
+        1,
+        &[
+            "the consumer ledger",
+            "is paused",
+            &address,
+            "default_transaction_read_only is on",
+            "ALTER SYSTEM RESET",
+        ],
+    );
+    assert!(!doctor.text.contains("read back"), "{}", doctor.text);
+    let replay = ask(&product, &["events", "replay", "--everything"])?;
+    assert_said(&replay, 1, &["Service Unavailable", &address, "read-only transaction"]);
+
+    // A standby answers every question, too.
+    postgres.query("malote", &format!("{set} = off"))?;
+    postgres.stop()?;
+    let signal = postgres.folder().join("data/standby.signal");
+    fs::write(&signal, "")?;
+    fs::set_permissions(&signal, Permissions::from_mode(0o666))?;
+    postgres.restart()?;
+    assert_said(&ask(&product, &["doctor"])?, 1, &["is in recovery", "set store.url to the primary"]);
+
+    postgres.kill9()?;
+    for command in [&["events", "list"][..], &["dead", "list", "--group"], &["jobs", "list"]] {
+        assert_said(
+            &ask(&product, command)?,
+            1,
+            &["Service Unavailable", &address, "refused", "malote doctor"],
+        );
+    }
+    assert_said(&ask(&product, &["doctor"])?, 1, &[&address, "refused"]);
+
+    fs::remove_file(&signal)?;
+    postgres.restart()?;
+    product.settled(52).await?;
+    let queues = product.json(&["queues"])?;
+    assert!(queues.iter().all(|queue| queue["paused"].is_null()), "{queues:?}");
+    Ok(())
+}
+
+/// Sends again and discards what nobody handled, and is told what came of it.
+async fn resend_and_discard(product: &Product) -> Result<()> {
+    for webhook in 0..2 {
+        product.post("rec", hopeless(webhook)).await?;
+    }
+    product.post("me", example("mercado-eletronico", "order.created")).await?;
+    product.settled(3).await?;
+    let refused = product.request("go", "[]").send().await?;
+    ensure!(
+        refused.status() == 422 || refused.status() == 400 || refused.status() == 200,
+        "{}",
+        refused.status()
+    );
+    until_said(product, &["rejected", "list", "--json"], "\"id\"").await?;
+
+    let dead = product.rows(&["dead", "list"])?;
+    assert_eq!(dead.len(), 2, "{dead:?}");
+    let first = dead[0]["event_id"].as_str().context("an id")?;
+    let retry = ask(product, &["dead", "retry", first])?;
+    assert_said(&retry, 1, &["1 sent again.", "1 died again", "malote dead list"]);
+    let group = dead[0]["group"].as_str().context("a group")?;
+    assert_said(&ask(product, &["dead", "retry", "--group", group])?, 1, &["2 sent again.", "2 died again"]);
+    let replay = ["events", "replay", "--state", "dead", "--again"];
+    assert_said(&ask(product, &replay)?, 1, &["2 sent again.", "2 died again"]);
+    assert_said(
+        &ask(product, &["unrouted", "retry", "--everything"])?,
+        1,
+        &["1 sent again.", "1 came back, since no queue is bound"],
+    );
+    assert_said(&ask(product, &["rejected", "retry", "--everything"])?, 1, &["0 sent again.", "1 not sent"]);
+
+    for list in ["dead", "rejected", "unrouted"] {
+        let said = ask(product, &[list, "discard", "--everything", "--reason", "known"])?;
+        assert_said(&said, 0, &[" discarded."]);
+        assert_eq!(product.rows(&[list, "list"])?, [] as [Value; 0], "{list}");
+        assert_said(
+            &ask(product, &[list, "discard", "--everything", "--reason", "known"])?,
+            0,
+            &["Nothing to discard"],
+        );
+    }
+    let jobs = product.rows(&["jobs", "list"])?;
+    assert!(jobs.iter().all(|job| job["state"] == "done"), "{jobs:?}");
+    assert!(jobs.iter().any(|job| job["action"] == "discard" && job["reason"] == "known"), "{jobs:?}");
+    let handled =
+        ask(product, &["events", "replay", "--source", "me", "--to-consumer", "invoices", "--again"])?;
+    assert_said(&handled, 0, &["1 sent again.", "1 handled"]);
+
+    let unknown = |list: &str, name: &str| ask(product, &[list, "list", "--where", name]);
+    assert_said(
+        &unknown("events", "source=recc")?,
+        1,
+        &["no source \"recc\"", "did you mean \"rec\"?", "go, me, rec"],
+    );
+    assert_said(&unknown("invoices", "source=typo")?, 1, &["no source \"typo\"", "go, me, rec, visao"]);
+    assert_said(&unknown("dead", "consumer=invoice")?, 1, &["did you mean \"invoices\"?"]);
+    assert_said(&unknown("dead", "group=nothing")?, 1, &["no group \"nothing\"", group]);
+    assert_said(&unknown("events", "source=visao")?, 0, &["Nothing fits"]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_died_again_is_told_and_what_is_discarded_is_gone_embedded() -> Result<()> {
+    resend_and_discard(&Product::embedded().await?).await
+}
+
+#[tokio::test]
+async fn what_died_again_is_told_and_what_is_discarded_is_gone_scaled() -> Result<()> {
+    let shared = harness::Shared::from_env()?;
+    resend_and_discard(&Product::scaled(&shared.fresh_vhost()?, &shared.fresh_database()?).await?).await
+}
+
+/// A command that waits.
+fn begin(product: &Product, arguments: &[&str]) -> Result<Child> {
+    let mut command = product.command(arguments)?;
+    Ok(command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?)
+}
+
+/// Reads standard error up to a line with this text.
+fn read_to(child: &mut Child, text: &str) -> Result<()> {
+    let mut seen = String::new();
+    for line in BufReader::new(child.stderr.as_mut().context("standard error")?).lines() {
+        let line = line?;
+        if line.contains(text) {
+            return Ok(());
+        }
+        seen += &line;
+    }
+    anyhow::bail!("{text:?} is not said:\n{seen}")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_waiting_command_tells_what_its_job_waits_for() -> Result<()> {
+    let shared = harness::Shared::from_env()?;
+    let broker = shared.fresh_vhost()?;
+    let address = broker.rsplit_once('@').map_or("", |(_, rest)| rest).split('/').next().unwrap_or_default();
+    let port = address.rsplit(':').next().context("a port")?;
+    let proxy = Proxy::start(port.parse()?).await?;
+    let through = broker.replace(&format!(":{port}/"), &format!(":{}/", proxy.port()));
+    let mut product = Product::configured(&through, &shared.fresh_database()?, "")?;
+    product.start("up", &["up"]).await?;
+    product.post("rec", hopeless(0)).await?;
+    product.settled(1).await?;
+
+    proxy.set(Way::Cut);
+    let mut waiting = begin(&product, &["dead", "retry", "--everything"])?;
+    read_to(&mut waiting, "the broker does not take what is sent: ")?;
+    // An interruption ends the command, not the job.
+    ensure!(Command::new("kill").args(["-INT", &waiting.id().to_string()]).status()?.success());
+    let ended = waiting.wait_with_output()?;
+    let text = String::from_utf8_lossy(&ended.stdout).into_owned();
+    assert!(ended.status.success() && text.contains("The job goes on. `malote jobs watch "), "{text}");
+    let jobs = product.rows(&["jobs", "list"])?;
+    let id = jobs[0]["id"].as_str().context("an id")?;
+
+    // A console that starts without the broker goes on, and says what is missing.
+    product.kill9("up")?;
+    product.launch("up", &["up"])?;
+    until_said(&product, &["jobs", "show", id, "--json"], "\"state\": \"running\"").await?;
+    let mut watching = begin(&product, &["jobs", "watch", id])?;
+    read_to(&mut watching, "the broker does not take what is sent: ")?;
+    proxy.set(Way::Open);
+    let ended = watching.wait_with_output()?;
+    let text = String::from_utf8_lossy(&ended.stdout).into_owned();
+    assert!(ended.status.code() == Some(1) && text.contains("1 died again"), "{text}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_console_without_the_key_of_its_ingress_refuses_to_start() -> Result<()> {
+    let shared = harness::Shared::from_env()?;
+    let product = Product::configured(&shared.fresh_vhost()?, &shared.fresh_database()?, "")?;
+    for role in ["console", "ingress"] {
+        let mut command = product.command(&[role])?;
+        let output = command.env("MALOTE__INGRESS__SUBJECT_KEY", "").stdin(Stdio::null()).output()?;
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{role}: {text}");
+        assert!(
+            text.contains("ingress.subject_key") && text.contains("openssl rand -hex 32"),
+            "{role}: {text}"
+        );
+    }
+    assert!(!product.folder().join("data/subject-key").exists(), "a key was made");
+    Ok(())
+}
