@@ -12,6 +12,10 @@ async fn fresh() -> (Store, ()) {
 
 store::store_laws!(fresh());
 
+mod ledger {
+    ledger::ledger_laws!(super::fresh());
+}
+
 mod receivables {
     receivables::receivables_laws!(super::fresh());
 }

@@ -38,6 +38,20 @@ impl EventId {
         Self(uuid::Builder::from_unix_timestamp_millis(job.milliseconds(), &random).into_uuid())
     }
 
+    /// The id of a message that came without one, made of what it consists of: the same parts give the same id.
+    pub fn of_parts<'a>(milliseconds: u64, parts: impl IntoIterator<Item = &'a [u8]>) -> Self {
+        // FNV-1a (Noll; 128 bit). Each part ends with its length, so that parts do not run into each other.
+        let mut hash = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d_u128;
+        for part in parts {
+            for byte in part.iter().chain(&(part.len() as u64).to_be_bytes()) {
+                hash = (hash ^ u128::from(*byte)).wrapping_mul(0x0100_0000_0000_0000_0000_013b);
+            }
+        }
+        let mut random = [0; 10];
+        random.copy_from_slice(&hash.to_be_bytes()[6..]);
+        Self(uuid::Builder::from_unix_timestamp_millis(milliseconds, &random).into_uuid())
+    }
+
     /// When it was given, in milliseconds since 1970 UTC: the first 48 bits (RFC 9562, section 5.7).
     pub fn milliseconds(self) -> u64 {
         self.0.as_bytes()[..6].iter().fold(0, |number, byte| number << 8 | u64::from(*byte))
@@ -95,6 +109,16 @@ mod tests {
         assert_eq!(derived.0.get_version_num(), 7);
         let now = u64::try_from(crate::now().as_millisecond()).unwrap();
         assert!(now.abs_diff(job.milliseconds()) < 60_000);
+    }
+
+    #[test]
+    fn the_same_parts_have_one_id() {
+        let id = |parts: &[&str]| EventId::of_parts(7, parts.iter().map(|part| part.as_bytes()));
+        assert_eq!(id(&["a", "bc"]), id(&["a", "bc"]));
+        assert_eq!((id(&["a"]).milliseconds(), id(&["a"]).0.get_version_num()), (7, 7));
+        for other in [&["ab", "c"][..], &["abc"], &["a", "bc", ""], &["a", "bd"], &[]] {
+            assert_ne!(id(&["a", "bc"]), id(other), "{other:?}");
+        }
     }
 
     #[test]

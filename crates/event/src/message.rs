@@ -51,6 +51,9 @@ pub mod header {
     pub const TO_CONSUMER: &str = "malote_to_consumer";
     /// Two events of a source with the same key within the window are the same fact, sent twice.
     pub const DUPLICATE_KEY: &str = "malote_duplicate_key";
+    /// On an event that the ingress recognised as a repetition: the id of the event that it repeats. It is recorded as a
+    /// duplicate, in whatever order the two arrive.
+    pub const DUPLICATE_OF: &str = "malote_duplicate_of";
     /// How long after the first event with a key the others are its duplicates, in seconds, as a long.
     pub const DUPLICATE_WINDOW_S: &str = "malote_duplicate_window_s";
 }

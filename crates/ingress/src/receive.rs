@@ -300,7 +300,7 @@ impl Inner {
         let topic = reading.topic;
         match cause {
             None => {
-                let is_duplicate = self.publish_event(route, message, &topic, key, time).await?;
+                let is_duplicate = self.publish_event(route, (id, time), message, &topic, key).await?;
                 route.tally.accepted(time);
                 Ok(Accepted { id, topic, is_duplicate, answer: provider.answer() })
             }
@@ -400,10 +400,10 @@ impl Inner {
     async fn publish_event(
         &self,
         route: &Route,
+        (id, time): (EventId, Timestamp),
         mut message: Message,
         topic: &Topic,
         key: Option<(String, i64)>,
-        time: Timestamp,
     ) -> Result<bool, Refusal> {
         let received = self.layout.received(route.source.provider.name());
         let Some((key, window_s)) = key else {
@@ -412,13 +412,14 @@ impl Inner {
         };
         message.headers.insert(header::DUPLICATE_KEY.to_owned(), key.as_str().into());
         message.headers.insert(header::DUPLICATE_WINDOW_S.to_owned(), window_s.into());
-        if route.recent.has(&key, time, window_s) {
+        if let Some(first) = route.recent.first(&key, time, window_s) {
+            message.headers.insert(header::DUPLICATE_OF.to_owned(), first.to_string().into());
             let ledger = self.layout.queue("ledger");
             self.publish(route, &ExchangeName::default_exchange(), ledger.as_str(), message).await?;
             return Ok(true);
         }
         self.publish(route, &received, topic.as_str(), message).await?;
-        route.recent.remember(key, time);
+        route.recent.remember(key, id, time);
         Ok(false)
     }
 

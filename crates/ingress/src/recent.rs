@@ -7,7 +7,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use event::Timestamp;
+use event::{EventId, Timestamp};
 
 /// How many keys of one source are remembered.
 const LIMIT: usize = 20_000;
@@ -17,7 +17,7 @@ pub(crate) struct Recent(Mutex<Keys>);
 
 #[derive(Default)]
 struct Keys {
-    times: HashMap<String, Timestamp>,
+    first: HashMap<String, (EventId, Timestamp)>,
     /// Oldest first.
     order: VecDeque<String>,
 }
@@ -28,20 +28,21 @@ impl Recent {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether a fact with this key was accepted within the window before `time`.
-    pub(crate) fn has(&self, key: &str, time: Timestamp, window_s: i64) -> bool {
-        self.keys().times.get(key).is_some_and(|first| time.duration_since(*first).as_secs() <= window_s)
+    /// The fact with this key that was accepted within the window before `time`.
+    pub(crate) fn first(&self, key: &str, time: Timestamp, window_s: i64) -> Option<EventId> {
+        let (id, first) = *self.keys().first.get(key)?;
+        (time.duration_since(first).as_secs() <= window_s).then_some(id)
     }
 
     /// Remembers a fact that was accepted, or accepted anew after its window.
-    pub(crate) fn remember(&self, key: String, time: Timestamp) {
+    pub(crate) fn remember(&self, key: String, id: EventId, time: Timestamp) {
         let mut keys = self.keys();
-        if keys.times.insert(key.clone(), time).is_none() {
+        if keys.first.insert(key.clone(), (id, time)).is_none() {
             keys.order.push_back(key);
         }
         while keys.order.len() > LIMIT {
             let Some(oldest) = keys.order.pop_front() else { break };
-            keys.times.remove(&oldest);
+            keys.first.remove(&oldest);
         }
     }
 }
@@ -54,14 +55,18 @@ mod tests {
     fn a_key_is_known_within_its_window_and_the_oldest_is_forgotten() {
         let recent = Recent::default();
         let at = |second| Timestamp::from_second(second).unwrap();
-        recent.remember("a".to_owned(), at(100));
-        assert!(recent.has("a", at(160), 60) && recent.has("a", at(90), 60));
-        assert!(!recent.has("a", at(161), 60) && !recent.has("b", at(100), 60));
-        for n in 0..LIMIT {
-            recent.remember(n.to_string(), at(100));
+        let id = EventId::generate();
+        recent.remember("a".to_owned(), id, at(100));
+        for (key, time, expect) in
+            [("a", 160, Some(id)), ("a", 90, Some(id)), ("a", 161, None), ("b", 100, None)]
+        {
+            assert_eq!(recent.first(key, at(time), 60), expect, "{key} {time}");
         }
-        assert!(!recent.has("a", at(100), 60) && recent.has("0", at(100), 60));
+        for n in 0..LIMIT {
+            recent.remember(n.to_string(), id, at(100));
+        }
+        assert_eq!((recent.first("a", at(100), 60), recent.first("0", at(100), 60)), (None, Some(id)));
         let keys = recent.keys();
-        assert_eq!((keys.times.len(), keys.order.len()), (LIMIT, LIMIT));
+        assert_eq!((keys.first.len(), keys.order.len()), (LIMIT, LIMIT));
     }
 }

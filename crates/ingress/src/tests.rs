@@ -493,6 +493,8 @@ async fn a_fact_sent_again_gets_its_200_and_goes_to_the_record_alone() {
     assert!(keys[0].is_some() && keys[0] == keys[1] && keys[1] != keys[2] && keys[3].is_none());
     assert_ne!(published[0].2.message_id, published[1].2.message_id);
     assert_eq!(published[1].2.long(header::DUPLICATE_WINDOW_S), Some(60));
+    let firsts: Vec<_> = published.iter().map(|(.., message)| message.text(header::DUPLICATE_OF)).collect();
+    assert_eq!(firsts, [None, Some(published[0].2.message_id.as_str()), None, None, None]);
 }
 
 #[tokio::test]

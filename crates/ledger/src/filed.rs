@@ -8,7 +8,7 @@ use store::many::Value;
 
 /// What could be read of a message.
 pub(crate) struct Filed<'a> {
-    /// Its event id, or one made here where it has none.
+    /// Its event id, or one made of the message where it has none: each attempt to file it then is the same row.
     pub(crate) id: EventId,
     source: Option<Source>,
     /// Receipt, or else publication, or else now.
@@ -17,19 +17,18 @@ pub(crate) struct Filed<'a> {
 }
 
 impl<'a> Filed<'a> {
-    pub(crate) fn new(message: &'a Message) -> Self {
+    /// What can be read of a message from this queue.
+    pub(crate) fn new(message: &'a Message, queue: &str) -> Self {
         let attribute = |name: &str| message.text(&format!("{}{name}", header::CLOUD_EVENTS));
         let published = || {
             let seconds = i64::try_from(message.timestamp).ok().filter(|seconds| *seconds > 0)?;
             Timestamp::from_second(seconds).ok()
         };
+        let time = attribute("time").and_then(|text| text.parse().ok()).or_else(published);
         Self {
-            id: message.message_id.parse().unwrap_or_else(|_| EventId::generate()),
+            id: message.message_id.parse().unwrap_or_else(|_| id_of(message, queue, time)),
             source: attribute("source").and_then(|text| Source::parse(text).ok()),
-            received_at: attribute("time")
-                .and_then(|text| text.parse().ok())
-                .or_else(published)
-                .unwrap_or_else(event::now),
+            received_at: time.unwrap_or_else(event::now),
             message,
         }
     }
@@ -56,6 +55,24 @@ impl<'a> Filed<'a> {
         headers.insert("app_id", self.message.app_id.as_str().into());
         json(&headers)
     }
+}
+
+/// The id of a message that has none. What brokers and malote's own attempts write on it plays no part.
+fn id_of(message: &Message, queue: &str, time: Option<Timestamp>) -> EventId {
+    let Message { message_id, r#type, content_type, app_id, headers, body, .. } = message;
+    let texts = [queue, message_id, r#type, content_type, app_id].map(str::as_bytes);
+    let is_own = |name: &str| !name.starts_with("x-") && !name.starts_with("malote_");
+    let headers: Vec<_> = headers
+        .iter()
+        .filter(|(name, _)| is_own(name))
+        .map(|(name, value)| match value {
+            HeaderValue::Text(text) => (name, text.clone()),
+            HeaderValue::Long(number) => (name, number.to_string()),
+        })
+        .collect();
+    let headers = headers.iter().flat_map(|(name, value)| [name.as_bytes(), value.as_bytes()]);
+    let milliseconds = time.and_then(|time| u64::try_from(time.as_millisecond()).ok()).unwrap_or(0);
+    EventId::of_parts(milliseconds, texts.into_iter().chain([body.as_ref()]).chain(headers))
 }
 
 /// Headers as a JSON object.

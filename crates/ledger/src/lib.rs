@@ -33,6 +33,7 @@ mod dead;
 mod events;
 mod filed;
 pub mod jobs;
+pub mod laws;
 mod names;
 mod reconcile;
 mod record;

@@ -173,7 +173,8 @@ pub(crate) struct Rejected;
 #[async_trait]
 impl Recorder for Rejected {
     async fn record(&self, messages: &[&Message], tx: &mut Tx) -> Result<(), Failure> {
-        let mut filed: Vec<_> = messages.iter().map(|message| (Filed::new(message), *message)).collect();
+        let mut filed: Vec<_> =
+            messages.iter().map(|message| (Filed::new(message, "rejected"), *message)).collect();
         filed.sort_by_key(|(filed, _)| filed.id);
         let row = |(filed, message): &(Filed<'_>, &Message)| {
             vec![
@@ -267,7 +268,7 @@ impl Recorder for DeadLetters {
         let now = event::now();
         let mut rows = Vec::new();
         for &message in messages {
-            let filed = Filed::new(message);
+            let filed = Filed::new(message, "dead");
             let (consumer, error) = self.verdict(message);
             let time = |name| message.text(name).and_then(|text| text.parse::<event::Timestamp>().ok());
             let first_failed_at = time(header::FIRST_FAILED_AT).unwrap_or(filed.received_at);

@@ -404,7 +404,12 @@ async fn what_is_no_event_is_refused_as_an_event_and_filed_as_a_dead_letter() {
         let refused = record(&store, recorder, &[invoice().to_message(), foreign.clone()]).await;
         assert!(matches!(refused, Err(Failure::Permanent(text)) if text.contains("message_id")));
     }
-    file(&store, &[foreign]).await;
+    file(&store, std::slice::from_ref(&foreign)).await;
+    // Filed again, as after a crash before the ack or a retry of the ledger's.
+    let mut again = foreign.clone();
+    again.headers.insert(header::RECORD_ATTEMPT.to_owned(), 1.into());
+    again.headers.insert("x-delivery-count".to_owned(), 1.into());
+    file(&store, &[again]).await;
     let mut connection = store.read().await.unwrap();
     let letters = dead(&mut connection, &DeadFilter::default(), &Page::first(10)).await.unwrap().items;
     assert_eq!(letters.len(), 1);
@@ -417,6 +422,26 @@ async fn what_is_no_event_is_refused_as_an_event_and_filed_as_a_dead_letter() {
         fetch(&mut connection, "SELECT headers, body FROM dead_letter".to_owned(), vec![]).await.unwrap();
     assert_eq!(kept[0].get::<Vec<u8>, _>(1), b"{\"a\":1}");
     assert!(kept[0].get::<String, _>(0).contains(r#""message_id":"7""#));
+    drop(connection);
+    file(&store, &[Message { body: Bytes::from_static(b"other"), ..foreign }]).await;
+    assert_eq!(count(&store, "dead_letter").await, 2);
+}
+
+#[tokio::test]
+async fn a_rejected_body_without_an_id_is_one_row_however_often_it_is_recorded() {
+    let (store, _folder) = fresh().await;
+    let message = |body: &'static [u8], attempt: i64| Message {
+        message_id: String::new(),
+        timestamp: 0,
+        headers: [("tenant".to_owned(), 7.into()), (header::RECORD_ATTEMPT.to_owned(), attempt.into())]
+            .into(),
+        body: Bytes::from_static(body),
+        ..invoice().to_message()
+    };
+    for attempt in 0..3 {
+        record(&store, &Rejected, &[message(b"one", attempt), message(b"other", attempt)]).await.unwrap();
+    }
+    assert_eq!(count(&store, "rejected").await, 2);
 }
 
 #[tokio::test]

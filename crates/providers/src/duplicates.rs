@@ -1,10 +1,12 @@
 //! How a source tells that it sends a fact again: by a field, by a header, or by the whole body.
 //!
-//! What comes of it is a key: the same for the same fact, and nothing that names a person.
+//! What comes of it is a key: the same for the same fact, and nothing that names a person. The same id with other content
+//! is another fact: a sender corrects what it sent before.
 
 use serde::de::Error;
 use serde::{Deserialize, Deserializer};
 
+use crate::canonical::canonical;
 use crate::generic::Pointer;
 use crate::provider::Inbound;
 use crate::value::scalar;
@@ -44,6 +46,14 @@ impl<'de> Deserialize<'de> for Duplicates {
             (None, None, true) => By::Body,
             _ => return Err(D::Error::custom("expected exactly one of pointer, header and body = true")),
         };
+        if let By::Pointer(pointer) = &by
+            && pointer.tokens().iter().any(|token| is_array_index(token))
+        {
+            return Err(D::Error::custom(
+                "pointer: leads to one element of an array, which does not identify a body with several; give a field \
+                 outside of arrays, a header, or body = true",
+            ));
+        }
         if window_s == 0 {
             return Err(D::Error::custom("window_s: expected a number of at least 1"));
         }
@@ -62,20 +72,34 @@ impl Duplicates {
         self.window_s
     }
 
-    /// What tells the fact of this request, with this topic, from the source's other facts: 32 hexadecimal digits.
-    /// `None` where the field or the header is missing: such a request repeats nothing. A field is one of a JSON body.
+    /// What tells the fact of this request, with this topic, from the source's other facts. By field or header: 64
+    /// hexadecimal digits, 32 of the field or header and 32 of the content; two bodies that say the same have the same
+    /// content, however they are written. By the whole body: 32 digits, of its bytes. `None` where the field or the header
+    /// is missing: such a request repeats nothing. A field is one of a JSON body.
     pub fn key(&self, inbound: &Inbound<'_>, topic: &str, key: &SubjectKey) -> Option<String> {
         let identity = match &self.by {
             By::Pointer(pointer) => {
                 let json = body::json(inbound.body, inbound.content_type()).ok()?;
-                let text = scalar(body::at(&json.text, pointer.tokens())?)?;
-                format!("field {topic} {text}").into_bytes()
+                let identity = format!("field {topic} {}", scalar(body::at(&json.text, pointer.tokens())?)?);
+                return Some(with_content(&identity, canonical(&json.text), key));
             }
-            By::Header(name) => format!("header {topic} {}", name.only(inbound.headers)?).into_bytes(),
-            By::Body => [b"body ", inbound.body.as_ref()].concat(),
+            By::Header(name) => format!("header {topic} {}", name.only(inbound.headers)?),
+            By::Body => return Some(key.hash([b"body ", inbound.body.as_ref()].concat())),
         };
-        Some(key.hash(&identity))
+        Some(match body::json(inbound.body, inbound.content_type()) {
+            Ok(json) => with_content(&identity, canonical(&json.text), key),
+            Err(_) => with_content(&identity, inbound.body, key),
+        })
     }
+}
+
+fn with_content(identity: &str, content: impl AsRef<[u8]>, key: &SubjectKey) -> String {
+    key.hash(identity) + &key.hash(content)
+}
+
+/// Whether a pointer's token names an element of an array (RFC 6901, section 4).
+fn is_array_index(token: &str) -> bool {
+    token == "-" || !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 #[cfg(test)]
@@ -103,17 +127,27 @@ mod tests {
         let by_field = rule(serde_json::json!({"pointer": "/data/id", "window_s": 60})).unwrap();
         let by_header = rule(serde_json::json!({"header": "X-Request-Id", "window_s": 60})).unwrap();
         let by_body = rule(serde_json::json!({"body": true, "window_s": 60})).unwrap();
-        let one = key(&by_field, &none, "paid", r#"{"data": {"id": "529.982.247-25"}}"#).unwrap();
-        assert_eq!((one.len(), one.contains("529")), (32, false));
-        assert_eq!(
-            key(&by_field, &none, "paid", r#"{"data": {"id": "529.982.247-25"}, "at": 2}"#),
-            Some(one.clone())
-        );
-        assert_ne!(key(&by_field, &none, "due", r#"{"data": {"id": "529.982.247-25"}}"#), Some(one));
-        assert_eq!(key(&by_field, &none, "paid", r#"{"data": {}}"#), None);
+        let check = |rule: &Duplicates, topic: &str, body: &str| key(rule, &headers, topic, body);
+        let first = r#"{"data": {"id": "529.982.247-25", "value": 120.0}, "at": 2}"#;
+        let one = check(&by_field, "paid", first).unwrap();
+        assert_eq!((one.len(), one.contains("529")), (64, false));
+        // Serialised anew.
+        let again = r#"{"at":2.0,"data":{"value":1.2e2,"id":"529.982.247-25"}}"#;
+        assert_eq!(check(&by_field, "paid", again), Some(one.clone()));
+        // Corrected: the same id, as the keys of before have it, and other content.
+        let corrected = check(&by_field, "paid", &first.replace("120.0", "130.0")).unwrap();
+        assert_eq!((corrected[..32] == one[..32], corrected == one), (true, false));
+        assert_ne!(check(&by_field, "due", first), Some(one));
+        assert_eq!(check(&by_field, "paid", r#"{"data": {}}"#), None);
+        let number = |id: &str| check(&by_field, "paid", &format!(r#"{{"data": {{"id": {id}}}}}"#));
+        assert_eq!(number("7.0"), number("7"));
+        assert_ne!(number("7.5"), number("7"));
         assert_eq!(key(&by_header, &none, "paid", "{}"), None);
-        assert_eq!(key(&by_header, &headers, "paid", "{}"), key(&by_header, &headers, "paid", "[]"));
-        assert_ne!(key(&by_header, &headers, "paid", "{}"), key(&by_header, &headers, "due", "{}"));
+        assert_eq!(check(&by_header, "paid", "{}"), check(&by_header, "paid", "{ }"));
+        assert_ne!(check(&by_header, "paid", "{}"), check(&by_header, "paid", r#"{"a": 1}"#));
+        assert_ne!(check(&by_header, "paid", "{}"), check(&by_header, "due", "{}"));
+        assert_eq!(check(&by_header, "paid", "a=1"), check(&by_header, "paid", "a=1"));
+        assert_ne!(check(&by_header, "paid", "a=1"), check(&by_header, "paid", "a=2"));
         assert_eq!(key(&by_body, &headers, "paid", "{}"), key(&by_body, &none, "paid", "{}"));
         assert_ne!(key(&by_body, &none, "paid", "{}"), key(&by_body, &none, "paid", "{ }"));
     }
@@ -129,6 +163,8 @@ mod tests {
                 "window_s: expected a number of at least 1",
             ),
             (serde_json::json!({"pointer": "id", "window_s": 1}), "expected a JSON pointer"),
+            (serde_json::json!({"pointer": "/pix/0/endToEndId", "window_s": 1}), "one element of an array"),
+            (serde_json::json!({"pointer": "/pix/-", "window_s": 1}), "one element of an array"),
         ] {
             let said = rule(json).unwrap_err();
             assert!(said.contains(expect), "{said}");

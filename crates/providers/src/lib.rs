@@ -24,6 +24,7 @@
 pub mod auth;
 pub mod beneficio_visao;
 mod body;
+mod canonical;
 mod charset;
 mod compact;
 mod contract;

@@ -68,7 +68,8 @@ fn snapshot<'a>(event: &'a Event, notes: &mut Vec<Note>) -> Result<Snapshot<'a>,
 }
 
 /// The body is a snapshot: what it says about the agreement holds until a newer one comes, and about an instalment
-/// until a newer one mentions it. An instalment that the newest snapshot does not mention is no longer owed.
+/// until a newer one mentions it. Of two with the same webhook id, which a sender corrects that way, the one received
+/// later is newer. An instalment that the newest snapshot does not mention is no longer owed.
 ///
 /// That an older snapshot still counts for what newer ones do not mention makes the rows the same in whatever order
 /// snapshots arrive.
@@ -92,11 +93,7 @@ async fn agreements(snapshots: &[Snapshot<'_>], tx: &mut Tx) -> Result<(), Failu
                         replacing.push(snapshot);
                     }
                 }
-                None if sql::newest_webhook_id(tx, snapshot).await? != snapshot.agreement.id.0 => {
-                    instalments.push((snapshot, State::Canceled));
-                }
-                // The same webhook again.
-                None => {}
+                None => instalments.push((snapshot, State::Canceled)),
             }
         }
         sql::upsert_instalments(tx, &instalments).await?;

@@ -151,16 +151,30 @@ pub async fn an_instalment_left_out_is_canceled_unless_it_is_paid(store: &Store)
     check_states(store, &facts, &["1 canceled", "2 paid", "3 paid", "4 paid", "5 open", "active"]).await;
 }
 
-/// The same webhook again, as the sender's retry is: a new event with the same id in its body.
+/// The same webhook again, as the sender's retry is: a new event with the same body.
 pub async fn the_same_webhook_again_changes_nothing(store: &Store) {
-    let first = snapshot(5, r#""situacao": "A""#, &[("1", "N")]);
-    let (source, again) = ("webhook-again", snapshot(5, r#""situacao": "Q""#, &[("1", "P"), ("2", "N")]));
-    for data in [&first, &again, &again] {
-        let events = events(source, &[agreement("acordo.cadastrado", data)]);
+    let (source, data) = ("webhook-again", snapshot(5, r#""situacao": "A""#, &[("1", "N")]));
+    for _ in 0..3 {
+        let events = events(source, &[agreement("acordo.cadastrado", &data)]);
         handle(store, &*handler(), &events).await.expect("handled");
     }
     assert_eq!(states(store, source).await, ["1 open", "active"]);
     assert_eq!(count(store, "SELECT count(*) FROM agreement_history WHERE source = $1", source).await, 3);
+}
+
+/// Of two contents with one webhook id, the one received later holds, whichever is handled first.
+pub async fn of_two_contents_with_one_webhook_id_the_later_holds(store: &Store) {
+    let contents = [
+        snapshot(5, r#""situacao": "A""#, &[("1", "N"), ("2", "N")]),
+        snapshot(5, r#""situacao": "Q""#, &[("2", "P"), ("3", "N")]),
+    ];
+    let facts = contents.each_ref().map(|data| agreement("acordo.cadastrado", data));
+    check_states(store, &facts, &["1 canceled", "2 paid", "3 open", "settled"]).await;
+    let newer = snapshot(6, r#""situacao": "A""#, &[("3", "P")]);
+    let facts = [facts[0], facts[1], agreement("acordo.cadastrado", &newer), facts[0]];
+    check_states(store, &facts[..3], &["1 canceled", "2 paid", "3 paid", "active"]).await;
+    // The first content once more, received last of its id, before the newer webhook.
+    check_states(store, &[facts[1], facts[3]], &["1 open", "2 open", "3 canceled", "active"]).await;
 }
 
 /// The debts are those of the newest snapshot.
@@ -316,6 +330,7 @@ macro_rules! receivables_laws {
             an_inactive_agreement_keeps_its_instalments
             an_instalment_left_out_is_canceled_unless_it_is_paid
             the_same_webhook_again_changes_nothing
+            of_two_contents_with_one_webhook_id_the_later_holds
             debts_are_replaced_by_a_newer_snapshot
             an_agreement_may_have_thousands_of_instalments
             an_order_follows_its_events

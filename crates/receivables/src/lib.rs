@@ -5,7 +5,7 @@
 //! tables of [`COMPONENT`]; no other crate writes them.
 //!
 //! An agreement's body is a snapshot of it with its debts and instalments, and the webhook's `id` tells which
-//! snapshot is newer. An order's events say one thing each, and the one received later is newer; what an event says
+//! snapshot is newer; of two with the same `id`, the one received later is. An order's events say one thing each, and the one received later is newer; what an event says
 //! nothing about, it leaves alone.
 //!
 //! ```
@@ -58,6 +58,7 @@ pub const COMPONENT: Component = Component {
             ),
         },
         Migration::postgres(2, "readable views", include_str!("../migrations/0002_readable.postgres.sql")),
+        Migration::portable(3, "webhook receipt", include_str!("../migrations/0003_webhook_receipt.sql")),
     ],
 };
 

@@ -8,7 +8,7 @@ use event::Event;
 use providers::recuperador::{Agreement, Pagamento};
 use providers::{Date, Personal};
 use store::many::{Value, insert, rounds};
-use store::sql::{query, scalar};
+use store::sql::query;
 use store::{Row, Tx};
 
 use crate::{AgreementState, Kind, State};
@@ -51,6 +51,13 @@ fn source(event: &Event) -> String {
     event.source.name.as_str().to_owned()
 }
 
+/// The order of snapshots with one webhook id: microseconds of receipt, then id. Of a fixed width, so that texts compare
+/// as numbers do.
+fn receipt(event: &Event) -> String {
+    let (microseconds, id) = event.receipt();
+    format!("{microseconds:020} {id}")
+}
+
 fn personal(text: &Option<Personal>) -> Value {
     text.as_ref().map(|text| text.expose().to_owned()).into()
 }
@@ -88,6 +95,7 @@ pub(crate) async fn upsert_agreements(
             instalments(agreement).into(),
             state.as_str().into(),
             agreement.id.0.into(),
+            receipt(event).into(),
             (&event.id).into(),
         ]
     };
@@ -95,30 +103,22 @@ pub(crate) async fn upsert_agreements(
         tx,
         "agreements (source, external_id, client_id, client_name, document, creditor_id, creditor_name, \
              agreed_date, canceled_date, cancel_reason, agreed_centavos, original_centavos, instalments, state, \
-             webhook_id, first_event)",
+             webhook_id, webhook_receipt, first_event)",
         "ON CONFLICT (source, external_id) DO UPDATE SET client_id = excluded.client_id, \
              client_name = excluded.client_name, document = excluded.document, creditor_id = excluded.creditor_id, \
              creditor_name = excluded.creditor_name, agreed_date = excluded.agreed_date, \
              canceled_date = excluded.canceled_date, cancel_reason = excluded.cancel_reason, \
              agreed_centavos = excluded.agreed_centavos, original_centavos = excluded.original_centavos, \
-             instalments = excluded.instalments, state = excluded.state, webhook_id = excluded.webhook_id \
-         WHERE excluded.webhook_id > agreements.webhook_id \
+             instalments = excluded.instalments, state = excluded.state, webhook_id = excluded.webhook_id, \
+             webhook_receipt = excluded.webhook_receipt \
+         WHERE (excluded.webhook_id, excluded.webhook_receipt) > \
+             (agreements.webhook_id, agreements.webhook_receipt) \
          RETURNING source, external_id, first_event",
         snapshots.iter().map(row).collect(),
     )
     .await?;
     let written = written.iter().map(|row| Ok(((row.try_get(0)?, row.try_get(1)?), row.try_get(2)?)));
     Ok(written.collect::<Result<_, store::DriverError>>()?)
-}
-
-/// The webhook id of the newest snapshot of an agreement that is there.
-pub(crate) async fn newest_webhook_id(tx: &mut Tx, snapshot: &Snapshot<'_>) -> Result<i64, Failure> {
-    let (source, agreement) = snapshot.key();
-    Ok(scalar("SELECT webhook_id FROM agreements WHERE source = $1 AND external_id = $2")
-        .bind(source)
-        .bind(agreement)
-        .fetch_one(&mut **tx)
-        .await?)
 }
 
 /// Writes those instalments that no newer snapshot mentions. The unpaid ones get the state beside their snapshot.
@@ -143,7 +143,7 @@ pub(crate) async fn upsert_instalments(
                 date(instalment.datapagto),
                 state.as_str().into(),
                 agreement.id.0.into(),
-                (&event.id).into(),
+                receipt(event).into(),
                 0.into(),
                 "".into(),
                 (&event.id).into(),
@@ -160,7 +160,8 @@ pub(crate) async fn upsert_instalments(
                  due_date = excluded.due_date, amount_centavos = excluded.amount_centavos, \
                  paid_date = excluded.paid_date, state = excluded.state, state_order = excluded.state_order, \
                  state_event = excluded.state_event \
-             WHERE excluded.state_order > receivables.state_order",
+             WHERE (excluded.state_order, excluded.state_event) > \
+                 (receivables.state_order, receivables.state_event)",
             round,
         )
         .await?;
@@ -173,7 +174,8 @@ pub(crate) async fn cancel_unmentioned(tx: &mut Tx, snapshot: &Snapshot<'_>) -> 
     let (source, agreement) = snapshot.key();
     query(
         "UPDATE receivables SET state = $1 \
-         WHERE source = $2 AND kind = $3 AND agreement_id = $4 AND state = $5 AND state_order < $6",
+         WHERE source = $2 AND kind = $3 AND agreement_id = $4 AND state = $5 \
+         AND (state_order, state_event) < ($6, $7)",
     )
     .bind(State::Canceled.as_str())
     .bind(source)
@@ -181,6 +183,7 @@ pub(crate) async fn cancel_unmentioned(tx: &mut Tx, snapshot: &Snapshot<'_>) -> 
     .bind(agreement)
     .bind(State::Open.as_str())
     .bind(snapshot.agreement.id.0)
+    .bind(receipt(snapshot.event))
     .execute(&mut **tx)
     .await?;
     Ok(())

@@ -161,6 +161,7 @@ fn sighting(source: &str, key: &str, second: i64) -> Sighting {
         time: Timestamp::from_second(second).expect("a time"),
         event_id: EventId::generate(),
         window_s: 60,
+        repeats: None,
     }
 }
 
@@ -198,6 +199,45 @@ pub async fn the_first_event_with_a_key_is_the_fact(store: &Store) {
     assert!(noted(store, &[late]).await.is_empty());
 }
 
+/// A sighting that repeats a known event claims nothing: it is that event's duplicate before the event is noted, and the
+/// event is the first whenever it comes. Where another event was noted first, both are that one's.
+pub async fn a_known_repetition_claims_nothing(store: &Store) {
+    prepared(store).await;
+    let first = sighting("rec", "a", 1_000);
+    let known = Sighting { repeats: Some(first.event_id), ..sighting("rec", "a", 1_010) };
+    let expect = HashMap::from([(known.event_id, first.event_id)]);
+    let both = [known.clone(), first];
+    for batch in [&both[..1], &both, &both[..1]] {
+        assert_eq!(noted(store, batch).await, expect);
+    }
+    let taken = sighting("rec", "b", 990);
+    assert!(noted(store, std::slice::from_ref(&taken)).await.is_empty());
+    let first = sighting("rec", "b", 1_000);
+    let known = Sighting { repeats: Some(first.event_id), ..sighting("rec", "b", 1_010) };
+    let expect = [&known, &first].map(|sighting| (sighting.event_id, taken.event_id));
+    assert_eq!(noted(store, &[known, first]).await, HashMap::from(expect));
+}
+
+/// A key with content repeats one with the same content, and one that was noted without it by a version before.
+pub async fn a_key_of_before_holds_whatever_the_content(store: &Store) {
+    prepared(store).await;
+    let (id, content) = ("0123456789abcdef".repeat(2), |digit: &str| digit.repeat(32));
+    let [one, again] = [1_000, 1_010].map(|second| sighting("rec", &(id.clone() + &content("1")), second));
+    let other = sighting("rec", &(id.clone() + &content("2")), 1_020);
+    let batch = [one.clone(), again.clone(), other];
+    assert_eq!(noted(store, &batch).await, HashMap::from([(again.event_id, one.event_id)]));
+
+    let id = "f".repeat(32);
+    let of_before = sighting("rec", &id, 1_000);
+    assert!(noted(store, std::slice::from_ref(&of_before)).await.is_empty());
+    let [near, far] = [1_060, 1_061].map(|second| sighting("rec", &(id.clone() + &content("1")), second));
+    let far = Sighting { key: id.clone() + &content("2"), ..far };
+    for _ in 0..2 {
+        let expect = HashMap::from([(near.event_id, of_before.event_id)]);
+        assert_eq!(noted(store, &[near.clone(), far.clone()]).await, expect);
+    }
+}
+
 /// Two transactions that bring the same key at once agree on the first.
 pub async fn of_two_with_a_key_at_once_one_is_the_fact(store: &Store) {
     prepared(store).await;
@@ -226,6 +266,8 @@ macro_rules! store_laws {
             competing_claims_never_overlap
             the_first_event_with_a_key_is_the_fact
             of_two_with_a_key_at_once_one_is_the_fact
+            a_known_repetition_claims_nothing
+            a_key_of_before_holds_whatever_the_content
             a_refused_statement_is_told_from_an_outage
         }
     };

@@ -23,7 +23,13 @@ pub struct Sighting {
     pub event_id: EventId,
     /// How long after the first event another with the same key repeats it, in seconds.
     pub window_s: i64,
+    /// The event that the ingress knows this one to repeat: then it never is the first.
+    pub repeats: Option<EventId>,
 }
+
+/// A key has 64 hexadecimal digits: 32 of what the sender names, and 32 of the content. Keys of before, and those that
+/// are the content alone, have the first 32.
+const KEY_CHARS: usize = 64;
 
 impl Sighting {
     /// What the message says of its event; `None` where the sender's facts cannot be told apart.
@@ -34,63 +40,94 @@ impl Sighting {
             time: event.time,
             event_id: event.id,
             window_s: message.long(header::DUPLICATE_WINDOW_S)?,
+            repeats: message.text(header::DUPLICATE_OF).and_then(|text| text.parse().ok()),
         })
+    }
+
+    /// The key by which versions before this one noted the same fact, whatever its content.
+    fn key_of_before(&self) -> Option<&str> {
+        self.key.get(..KEY_CHARS / 2).filter(|_| self.key.len() == KEY_CHARS)
     }
 }
 
 /// Notes the sightings, and gives those that repeat an earlier event: each with the first event's id.
 ///
 /// A claim by another transaction that is still open is waited for. After the window the next event is a first one again;
-/// an event of before never takes the place of a later one.
+/// an event of before never takes the place of a later one. A repetition that the ingress recognised claims nothing, so
+/// that the first stays the first when it is recorded later.
 pub async fn duplicates(
     tx: &mut Tx,
     sightings: &[Sighting],
 ) -> Result<HashMap<EventId, EventId>, StoreError> {
-    let mut sorted: Vec<&Sighting> = sightings.iter().collect();
-    sorted.sort_unstable();
+    let (known, mut open): (Vec<&Sighting>, Vec<&Sighting>) =
+        sightings.iter().partition(|sighting| sighting.repeats.is_some());
+    open.sort_unstable();
     let mut duplicates = HashMap::new();
-    for round in
-        many::rounds(sorted.into_iter().map(|sighting| ((&sighting.source, &sighting.key), sighting)))
+    for round in many::rounds(open.into_iter().map(|sighting| ((&sighting.source, &sighting.key), sighting)))
     {
-        let row = |Sighting { source, key, time, event_id, window_s }: &&Sighting| {
-            let until = time.as_microsecond().saturating_add(window_s.saturating_mul(1_000_000));
-            vec![source.into(), key.into(), event_id.into(), (*time).into(), until.into()]
-        };
-        let claimed = many::insert(
-            tx,
-            "seen (source, duplicate_key, event_id, seen_at, until)",
-            "ON CONFLICT (source, duplicate_key) DO UPDATE SET event_id = excluded.event_id, \
-             seen_at = excluded.seen_at, until = excluded.until WHERE seen.until < excluded.seen_at \
-             RETURNING event_id",
-            round.iter().map(row).collect(),
-        )
-        .await?;
-        let claimed: HashSet<String> = claimed.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
-        let not_first: Vec<_> =
-            round.into_iter().filter(|sighting| !claimed.contains(&sighting.event_id.to_string())).collect();
-        for chunk in many::chunks(&not_first) {
-            let text = format!(
-                "SELECT source, duplicate_key, event_id, seen_at FROM seen \
-                 WHERE (source, duplicate_key) IN (VALUES {})",
-                sql::rows(chunk.len(), 2)
-            );
-            let keys = chunk.iter().flat_map(|sighting| [(&sighting.source).into(), (&sighting.key).into()]);
-            // One that is not there was forgotten just now.
-            for first in many::fetch(tx, text, keys).await? {
-                let (source, key): (String, String) = (first.try_get(0)?, first.try_get(1)?);
-                let (first_id, seen_at): (String, i64) = (first.try_get(2)?, first.try_get(3)?);
-                let first_id = first_id.parse().expect("the table holds the ids it was given");
-                for sighting in chunk.iter().filter(|one| one.source.as_str() == source && one.key == key) {
-                    let window = sighting.window_s.saturating_mul(1_000_000).unsigned_abs();
-                    let is_near = sighting.time.as_microsecond().abs_diff(seen_at) <= window;
-                    if first_id != sighting.event_id && is_near {
-                        duplicates.insert(sighting.event_id, first_id);
-                    }
+        let claimed = claim(tx, &round).await?;
+        let not_first = round.iter().filter(|sighting| !claimed.contains(&sighting.event_id.to_string()));
+        let wanted = not_first.map(|sighting| (*sighting, sighting.key.as_str()));
+        let of_before = round.iter().filter_map(|sighting| Some((*sighting, sighting.key_of_before()?)));
+        look_up(tx, &wanted.chain(of_before).collect::<Vec<_>>(), &mut duplicates).await?;
+    }
+    let wanted: Vec<_> = known.iter().map(|sighting| (*sighting, sighting.key.as_str())).collect();
+    look_up(tx, &wanted, &mut duplicates).await?;
+    for sighting in known {
+        if let Some(first) = sighting.repeats {
+            duplicates.entry(sighting.event_id).or_insert(first);
+        }
+    }
+    Ok(duplicates)
+}
+
+/// Claims each key that nobody holds for its window. Gives the events that hold theirs now. No key is there twice.
+async fn claim(tx: &mut Tx, sightings: &[&Sighting]) -> Result<HashSet<String>, StoreError> {
+    let row = |Sighting { source, key, time, event_id, window_s, .. }: &&Sighting| {
+        let until = time.as_microsecond().saturating_add(window_s.saturating_mul(1_000_000));
+        vec![source.into(), key.into(), event_id.into(), (*time).into(), until.into()]
+    };
+    let claimed = many::insert(
+        tx,
+        "seen (source, duplicate_key, event_id, seen_at, until)",
+        "ON CONFLICT (source, duplicate_key) DO UPDATE SET event_id = excluded.event_id, \
+         seen_at = excluded.seen_at, until = excluded.until WHERE seen.until < excluded.seen_at \
+         RETURNING event_id",
+        sightings.iter().map(row).collect(),
+    )
+    .await?;
+    Ok(claimed.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?)
+}
+
+/// Adds to `duplicates` those whose key beside them is another event's, within the window.
+async fn look_up(
+    tx: &mut Tx,
+    wanted: &[(&Sighting, &str)],
+    duplicates: &mut HashMap<EventId, EventId>,
+) -> Result<(), StoreError> {
+    for chunk in many::chunks(wanted) {
+        let text = format!(
+            "SELECT source, duplicate_key, event_id, seen_at FROM seen \
+             WHERE (source, duplicate_key) IN (VALUES {})",
+            sql::rows(chunk.len(), 2)
+        );
+        let keys = chunk.iter().flat_map(|(sighting, key)| [(&sighting.source).into(), (*key).into()]);
+        // One that is not there was forgotten just now.
+        for first in many::fetch(tx, text, keys).await? {
+            let (source, key): (String, String) = (first.try_get(0)?, first.try_get(1)?);
+            let (first_id, seen_at): (String, i64) = (first.try_get(2)?, first.try_get(3)?);
+            let first_id = first_id.parse().expect("the table holds the ids it was given");
+            let same = chunk.iter().filter(|(one, wanted)| one.source.as_str() == source && *wanted == key);
+            for (sighting, _) in same {
+                let window = sighting.window_s.saturating_mul(1_000_000).unsigned_abs();
+                let is_near = sighting.time.as_microsecond().abs_diff(seen_at) <= window;
+                if first_id != sighting.event_id && is_near {
+                    duplicates.insert(sighting.event_id, first_id);
                 }
             }
         }
     }
-    Ok(duplicates)
+    Ok(())
 }
 
 /// Deletes the keys whose window ended before a time. Gives their number.

@@ -324,6 +324,10 @@ fn a_rule_of_a_source_or_a_consumer_that_cannot_be_kept_is_told_with_its_path() 
         &format!("{source}duplicates = {{ pointer = \"/id\" }}"),
         "sources[0].duplicates.window_s: is missing",
     );
+    check(
+        &format!("{source}duplicates = {{ pointer = \"/pix/0/endToEndId\", window_s = 60 }}"),
+        "sources[0].duplicates: pointer: leads to one element of an array",
+    );
     load(&format!("{source}duplicates = \"none\"")).unwrap();
     check("consumer.policies.invoice.attempts = 3", "did you mean invoices?");
     check(

@@ -16,7 +16,7 @@ pub(crate) struct Outgoing {
 }
 
 /// Headers of the attempts so far, which begin anew; the history stays.
-const OF_ATTEMPTS: [&str; 14] = [
+const OF_ATTEMPTS: &[&str] = &[
     header::ALONE,
     header::RETRY_COPY,
     header::ATTEMPT,
@@ -31,6 +31,7 @@ const OF_ATTEMPTS: [&str; 14] = [
     header::TO_CONSUMER,
     // Whoever sends something again wants it handled.
     header::DUPLICATE_KEY,
+    header::DUPLICATE_OF,
     header::DUPLICATE_WINDOW_S,
 ];
 

@@ -8,7 +8,9 @@ use store::{AnyRow, Connection, Row, StoreError};
 use super::{JobError, What};
 use crate::events::Chosen;
 use crate::statement::{Conditions, time};
-use crate::{DeadFilter, EventFilter, RejectedFilter, UnroutedFilter, dead, events, rejected, unrouted};
+use crate::{
+    DeadFilter, EventFilter, EventState, RejectedFilter, UnroutedFilter, dead, events, rejected, unrouted,
+};
 use store::many::{Value, fetch};
 
 /// A job's filter, by what it is about.
@@ -104,7 +106,7 @@ const MILLISECOND_CHARS: usize = 13;
 
 impl Selection {
     pub(crate) fn new(what: What, json: &Json) -> Result<Self, JobError> {
-        Ok(match what {
+        let selection = match what {
             What::Events => Self::Events(filter(
                 json,
                 &["id", "source", "provider", "topic", "state", "subject", "from", "to"],
@@ -112,7 +114,12 @@ impl Selection {
             What::Dead => Self::Dead(filter(json, &["id", "consumer", "source", "provider", "group"])?),
             What::Rejected => Self::Rejected(filter(json, &["id", "source", "provider"])?),
             What::Unrouted => Self::Unrouted(filter(json, &["id", "source", "provider", "topic"])?),
-        })
+        };
+        if let Self::Events(EventFilter { state: Some(EventState::Duplicate), id: None, .. }) = &selection {
+            let text = "filter.state: a replay leaves duplicates out; replay one by its id";
+            return Err(JobError::Unfit(text.to_owned()));
+        }
+        Ok(selection)
     }
 
     /// Table, key column and conditions of the rows that were there before a job. Those of its own millisecond are
@@ -120,7 +127,11 @@ impl Selection {
     fn chosen(&self, job: EventId) -> (&'static str, &'static str, &'static str, Conditions) {
         let (from, key, group, mut conditions) = match self {
             Self::Events(filter) => {
-                let Chosen { from, id, group, conditions } = events::chosen(filter);
+                let Chosen { from, id, group, mut conditions } = events::chosen(filter);
+                // What was delivered to nobody stays so, unless it is asked for by its id.
+                if filter.id.is_none() {
+                    conditions.add("e.duplicate_of IS NULL");
+                }
                 (from, id, group, conditions)
             }
             Self::Dead(filter) => ("dead_letter s", "s.event_id", "", dead::chosen(filter)),

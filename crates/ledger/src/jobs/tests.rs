@@ -215,6 +215,41 @@ async fn a_replay_reaches_only_who_still_owes_the_event_its_effect_unless_it_is_
 }
 
 #[tokio::test]
+async fn a_replay_leaves_duplicates_out_unless_one_is_asked_for_by_its_id() {
+    let setting = setting().await;
+    let keyed = |event: &Event| {
+        let mut message = event.to_message();
+        message.headers.insert(header::DUPLICATE_KEY.to_owned(), "a".into());
+        message.headers.insert(header::DUPLICATE_WINDOW_S.to_owned(), 3_600.into());
+        message
+    };
+    let (first, second) = (event("ORDER"), event("ORDER"));
+    let received = setting.layout.received(&first.source.provider);
+    setting.broker.publish(&received, "ORDER", keyed(&first)).await.unwrap();
+    setting.all_in_state(1, EventState::Handled).await;
+    setting.broker.publish(&received, "ORDER", keyed(&second)).await.unwrap();
+    setting.all_in_state(1, EventState::Duplicate).await;
+    setting.run();
+    for (again, handled) in [(false, 1), (true, 2)] {
+        let replay = NewJob { again, ..ask(Action::Replay, What::Events, json!({"source": "go"})) };
+        let job = setting.ended(&setting.create(&replay).await).await;
+        assert_eq!((job.total, job.sent, job.trouble.as_str()), (1, 1, ""), "again: {again}");
+        setting.all_in_state(handled, EventState::Handled).await;
+        assert_eq!(setting.handled(), handled, "again: {again}");
+    }
+    assert_eq!(setting.in_state(EventState::Duplicate).await, 1);
+    let by_state = ask(Action::Replay, What::Events, json!({"state": "duplicate"}));
+    let refused = create(&setting.store, &by_state, &["orders"], &Zone::default()).await.unwrap_err();
+    assert!(refused.to_string().contains("replay one by its id"), "{refused}");
+
+    let by_id = ask(Action::Replay, What::Events, json!({"id": second.id}));
+    let job = setting.ended(&setting.create(&by_id).await).await;
+    assert_eq!((job.total, job.sent), (1, 1));
+    setting.all_in_state(3, EventState::Handled).await;
+    assert_eq!(setting.orders.handled.lock().unwrap().last(), Some(&second.id));
+}
+
+#[tokio::test]
 async fn a_replayed_event_is_the_recorded_one_to_the_last_byte() {
     let setting = setting().await;
     setting.stop.cancel();

@@ -1,0 +1,98 @@
+//! What the record holds whatever the order of messages and batches: written once, run on each database.
+
+use consumer::{Failure, Recorder};
+use event::{Event, Message, Source, Topic, header};
+use store::Store;
+use store::seen::{self, Sighting};
+
+use crate::record::Events;
+use crate::{EventState, show};
+
+const SUBSCRIPTION: consumer::Subscription = consumer::Subscription {
+    consumer: "receivables",
+    purpose: "",
+    topics: &[("recuperador", &["acordo.#"])],
+    prefetch: 1,
+    retry: consumer::DEFAULT_RETRY,
+};
+
+/// The message of an event that has this key; a repetition names the event that it repeats.
+fn message(key: &str, repeats: Option<&Event>) -> (Event, Message) {
+    let source = Source::parse("/recuperador/rec-1").expect("a source");
+    let event = Event::new(source, Topic::new("acordo.quitado").expect("a topic"), "{}".into());
+    let mut message = event.to_message();
+    message.headers.insert(header::DUPLICATE_KEY.to_owned(), key.into());
+    message.headers.insert(header::DUPLICATE_WINDOW_S.to_owned(), 60.into());
+    if let Some(first) = repeats {
+        message.headers.insert(header::DUPLICATE_OF.to_owned(), first.id.to_string().into());
+    }
+    (event, message)
+}
+
+/// One batch of one ledger.
+async fn record(store: &Store, batch: &[&Message]) -> Result<(), Failure> {
+    let recorder = Events { subscriptions: vec![SUBSCRIPTION] };
+    let mut tx = store.begin().await?;
+    recorder.record(batch, &mut tx).await?;
+    Ok(tx.commit().await?)
+}
+
+/// What an ingress sent as a repetition is recorded as one, and the event that it repeats stays the first for the ledger
+/// and for every consumer: in every order, in whichever batches, by two ledgers one after the other or at once.
+pub async fn a_repetition_never_becomes_the_first(store: &Store) {
+    const ORDERS: [[usize; 3]; 6] = [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]];
+    for (number, order) in ORDERS.into_iter().enumerate() {
+        for split in 0..=3 {
+            for at_once in [false, true] {
+                let key = format!("{number} {split} {at_once}");
+                let first = message(&key, None);
+                let again = [message(&key, Some(&first.0)), message(&key, Some(&first.0))];
+                let messages = [&first.1, &again[0].1, &again[1].1];
+                let (one, other) = (order.map(|index| messages[index]), split);
+                let (one, other) = one.split_at(other);
+                if at_once {
+                    let (one, other) = tokio::join!(record(store, one), record(store, other));
+                    one.and(other).expect("both are recorded");
+                } else {
+                    record(store, one).await.expect("it is recorded");
+                    record(store, other).await.expect("it is recorded");
+                }
+                let mut connection = store.read().await.expect("a connection");
+                let shown = show(&mut connection, first.0.id).await.expect("a row").expect("it is there");
+                assert_eq!(
+                    (shown.row.state, shown.row.duplicate_of),
+                    (EventState::Pending, None),
+                    "{key} {order:?}"
+                );
+                for (event, _) in &again {
+                    let shown = show(&mut connection, event.id).await.expect("a row").expect("it is there");
+                    assert_eq!(shown.row.duplicate_of, Some(first.0.id.to_string()), "{key} {order:?}");
+                }
+                drop(connection);
+                let sighting = Sighting::of(&first.0, &first.1).expect("it has a key");
+                let mut tx = store.begin().await.expect("a transaction");
+                let duplicates = seen::duplicates(&mut tx, &[sighting]).await.expect("it is noted");
+                assert!(duplicates.is_empty(), "a consumer handles the first: {key} {order:?}");
+            }
+        }
+    }
+}
+
+/// Instantiates every law as a test. `$store` is an async expression that gives a [`Store`] on an empty database, and
+/// anything that must live as long.
+#[macro_export]
+macro_rules! ledger_laws {
+    ($store:expr) => {
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn a_repetition_never_becomes_the_first() {
+            let (store, _kept) = $store.await;
+            store.migrate(&[$crate::COMPONENT]).await.expect("migrations run");
+            $crate::laws::a_repetition_never_becomes_the_first(&store).await;
+        }
+    };
+}
+
+#[cfg(test)]
+mod sqlite {
+    ledger_laws!(crate::tests::fresh());
+}
