@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use broker::spool::Standing;
+use broker::spool::{Spool, Standing};
 use broker::{BrokerError, DynBroker, Publisher, Topology};
 use console::{ConsoleState, Token};
 use consumer::{Consumer, Runtime, Status};
@@ -196,6 +196,7 @@ impl Running {
             broker: broker.clone(),
             topology: installation::topology(config),
             broker_health: component("broker", spool.is_some()),
+            spool: spool.as_ref().map(|(spool, _)| spool.clone()),
             store: store.clone().map(|store| (store, component("store", roles.ingress))),
             migrated: migrated.clone(),
         };
@@ -224,6 +225,9 @@ impl Running {
             let publisher: Arc<dyn Publisher> = match spool {
                 Some((spool, drain)) => {
                     running.tasks.spawn(follow_spool(spool.standing(), health.component("spool")));
+                    running
+                        .tasks
+                        .spawn(follow_set_aside(spool.set_aside(), health.component("spool.set_aside")));
                     let (topology, stop, publisher) =
                         (installation::topology(config), running.working.clone(), spool.clone());
                     running.tasks.spawn(async move { spool.run(drain, topology, stop).await });
@@ -422,11 +426,26 @@ async fn follow_spool(mut standing: tokio::sync::watch::Receiver<Standing>, comp
     }
 }
 
+/// Shows what the spool has set aside as health.
+async fn follow_set_aside(mut set_aside: tokio::sync::watch::Receiver<Option<String>>, component: Component) {
+    loop {
+        match &*set_aside.borrow_and_update() {
+            None => component.up(),
+            Some(text) => component.degraded(text.clone()),
+        }
+        if set_aside.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
 /// What has to be there before anything can be handled.
 struct Preparation {
     broker: DynBroker,
     topology: Topology,
     broker_health: Component,
+    /// What waits in it may get through once the topology is whole.
+    spool: Option<Spool>,
     store: Option<(Store, Component)>,
     migrated: CancellationToken,
 }
@@ -481,7 +500,9 @@ impl Preparation {
         match self.broker.queues(&queues).await {
             Err(BrokerError::MissingQueue { queue }) => {
                 warn!(%queue, "a queue is gone: the topology is declared again");
-                self.broker.declare(&self.topology).await
+                self.broker.declare(&self.topology).await?;
+                self.spool.iter().for_each(Spool::try_again);
+                Ok(())
             }
             other => other.map(drop),
         }

@@ -1,43 +1,84 @@
-//! Takes what is spooled to the broker: in its order, so many at a time, for as long as it takes.
+//! Takes what is spooled to the broker: each lane in its order, so many at a time, for as long as it takes.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::future::{Future, poll_fn};
 use std::hash::{BuildHasher, RandomState};
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::Duration;
 
-use event::{Chain, Message};
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use event::Chain;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use super::{ASIDE, Gate, Inner, OVERHEAD_BYTES, PROBE, QUEUE, Spool, Standing, probe, size, unwrapped};
+use super::lanes::{self, Gate, Trouble};
+use super::{Inner, OVERHEAD_BYTES, PROBE, READ_PATIENCE, Spool, probe, size, unwrapped};
 use crate::embedded::Embedded;
 use crate::{
-    Broker, Deliveries, Delivery, DynBroker, ExchangeName, PublishError, Publisher, QueueName, Subscriber,
-    Topology,
+    Broker, BrokerError, Deliveries, Delivery, DeliveryTag, DynBroker, ExchangeName, PublishError, Publisher,
+    Subscriber, Topology,
 };
 
-/// How many are on their way to the broker at once. New publishes wait once no more than this are left.
-const WINDOW: u16 = 256;
+/// How many of a lane are on their way to the broker at once. New publishes wait once no more than this are left.
+const WINDOW: u16 = 128;
 
-/// How many after a round in which nothing got through: few, but not one, which may be the trouble itself.
+/// How many lanes are drained with the whole window at once: so much is in memory.
+const TURNS: usize = 8;
+
+/// How many are looked at after a round in which nothing got through. Two of them are published at most: the first, and
+/// where that is refused one of the others, since the first may be the trouble itself.
 const PROBED: u16 = 8;
 
-/// How often a message may fail in the company of others that get through before it is set aside.
+/// How many are published at once after one was refused: doubles with each round in which all get through.
+const FEW: usize = 2;
+
+/// How often a message may fail while a later one of its lane gets through before it is set aside.
 const TRIES: u32 = 8;
 
-/// The pause after a round in which nothing got through: doubles.
+/// The pause after a round in which nothing got through: doubles, up to the first while the broker does not answer, and up
+/// to the second where it refuses, since then each try is another copy for the queues that do take it.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+const LONGEST_REFUSAL: Duration = Duration::from_secs(60);
 
 /// How long a stop goes on draining.
 const LAST_ROUNDS: Duration = Duration::from_secs(5);
 
-/// A message that was taken from the file and is still in it.
-struct Taken {
-    delivery: Delivery,
-    tries: u32,
+/// How often the broker is looked for while it is away.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// What the drains of a run share.
+#[derive(Clone)]
+struct Drains {
+    inner: Arc<Inner>,
+    broker: DynBroker,
+    topology: Arc<Topology>,
+    stop: CancellationToken,
+    turns: Arc<Semaphore>,
+}
+
+/// How a subscription of a lane's queue ends.
+enum End {
+    /// Everything is through.
+    Drained,
+    /// A probe got through: the rest may follow.
+    Recovered,
+    /// Nothing got through.
+    Nothing(Trouble),
+    /// The file refused a write, or is not open.
+    Lost,
+    /// Told to stop, and the time for the last rounds is over.
+    Stopped,
+}
+
+impl From<BrokerError> for End {
+    fn from(_: BrokerError) -> Self {
+        Self::Lost
+    }
 }
 
 /// What a round came to.
@@ -46,42 +87,34 @@ enum Round {
     Through,
     /// Some are through.
     Part,
-    /// Nothing is: the broker's trouble.
-    Nothing(String),
+    Nothing(Trouble),
 }
 
 impl Spool {
     /// Drains the file until `stop` is cancelled; then for a few seconds more, while that gets on. `broker` publishes in
     /// the order it is asked, and is closed at the end; `topology` is declared again where it is gone.
     pub async fn run(&self, broker: DynBroker, topology: Topology, stop: CancellationToken) {
-        let inner = &*self.0;
-        let gauges = async {
+        let inner = &self.0;
+        let shown = async {
             loop {
                 inner.show();
-                inner.look_again().await;
                 sleep(Duration::from_secs(1)).await;
             }
         };
-        let drain = async {
+        let looked = async {
             loop {
-                let file = inner.state().file.clone();
-                match file {
-                    Ok(file) => inner.drain(&file, &broker, &topology, &stop).await,
-                    Err(_) => {
-                        stop.run_until_cancelled(sleep(LONGEST_PAUSE)).await;
-                        if inner.open().await.is_ok() {
-                            tracing::info!("the spool's file is open");
-                        }
-                    }
-                }
-                if stop.is_cancelled() {
-                    break;
-                }
+                inner.look_again().await;
+                sleep(LOOK).await;
             }
         };
+        let turns = Arc::new(Semaphore::new(TURNS));
+        let drains =
+            Drains { inner: inner.clone(), broker: broker.clone(), topology: topology.into(), stop, turns };
         tokio::select! {
-            () = drain => {}
-            () = gauges => {}
+            () = drains.run() => {}
+            () = inner.try_aside(&broker) => {}
+            () = shown => {}
+            () = looked => {}
         }
         inner.show();
         let file = std::mem::replace(&mut inner.state().file, Err("it is closed".to_owned()));
@@ -92,222 +125,455 @@ impl Spool {
     }
 }
 
-impl Inner {
-    /// One subscription of the file's queue, to its end: told to stop, or the file refused a write.
-    async fn drain(
-        &self,
-        file: &Embedded,
-        broker: &DynBroker,
-        topology: &Topology,
-        stop: &CancellationToken,
-    ) {
-        let subscribed = file.subscribe(&QueueName::new(QUEUE), WINDOW).await;
-        let Ok(mut deliveries) = subscribed else {
-            stop.run_until_cancelled(sleep(Duration::from_secs(1))).await;
-            return;
-        };
-        let mut held: VecDeque<Taken> = VecDeque::new();
-        let mut pause = FIRST_PAUSE;
-        let mut probing = false;
-        let mut end = None::<Instant>;
+impl Drains {
+    /// A drain for each closed lane, until told to stop.
+    async fn run(self) {
+        // A run before this one that was dropped took its drains with it.
+        self.inner.state().lanes.open.values_mut().for_each(|lane| lane.has_drain = false);
+        let mut drains = JoinSet::new();
         loop {
-            if held.is_empty() {
-                self.open_the_way();
-                let next = match stop.run_until_cancelled(deliveries.next()).await {
-                    Some(next) => next,
-                    // Told to stop: what is left gets a few seconds.
-                    None if self.state().messages == 0 => return,
-                    None => {
-                        let until = *end.get_or_insert_with(|| Instant::now() + LAST_ROUNDS);
-                        let Ok(next) = timeout_at(until, deliveries.next()).await else { return };
-                        next
-                    }
-                };
-                let Ok(delivery) = next else { return };
-                held.push_back(Taken { delivery, tries: 0 });
-            }
-            let limit = usize::from(if probing { PROBED } else { WINDOW });
-            while held.len() < limit
-                && let Ok(Ok(delivery)) = timeout(Duration::ZERO, deliveries.next()).await
-            {
-                held.push_back(Taken { delivery, tries: 0 });
-            }
-            self.state().oldest = held.front().map(|taken| taken.delivery.message.timestamp);
-            let round = self.round(&mut held, limit, file, broker, topology, deliveries.as_mut()).await;
-            let Ok(round) = round else { return };
-            match round {
-                Round::Through => (probing, pause) = (false, FIRST_PAUSE),
-                // What failed in company is tried again, but not in a hot loop.
-                Round::Part => {
-                    probing = false;
-                    sleep(FIRST_PAUSE).await;
-                }
-                Round::Nothing(why) => {
-                    if stop.is_cancelled() {
-                        return;
-                    }
-                    self.keep_spooling(&why);
-                    probing = true;
-                    stop.run_until_cancelled(sleep(jittered(pause))).await;
-                    pause = (pause * 2).min(LONGEST_PAUSE);
-                    continue;
+            let is_open = self.inner.state().file.is_ok();
+            for (name, lane) in &mut self.inner.state().lanes.open {
+                if !std::mem::replace(&mut lane.has_drain, true) {
+                    drains.spawn(self.clone().drain(name.clone()));
                 }
             }
-            self.near_the_end();
-            if stop.is_cancelled()
-                && Instant::now() >= *end.get_or_insert_with(|| Instant::now() + LAST_ROUNDS)
-            {
+            if self.stop.is_cancelled() && drains.is_empty() {
                 return;
+            }
+            tokio::select! {
+                () = self.inner.closed.notified() => {}
+                Some(ended) = drains.join_next() => {
+                    if let Err(error) = ended && let Ok(panic) = error.try_into_panic() {
+                        std::panic::resume_unwind(panic);
+                    }
+                }
+                () = self.stop.cancelled(), if !self.stop.is_cancelled() => {}
+                () = sleep(LONGEST_PAUSE), if !is_open => {
+                    if self.inner.open().await.is_ok() {
+                        tracing::info!("the spool's file is open");
+                    }
+                }
             }
         }
     }
 
-    /// Publishes the first `limit` of what is held, in order, waits for every confirm, and takes off the file what is
-    /// through. An error means that the file's subscription is over.
-    async fn round(
-        &self,
-        held: &mut VecDeque<Taken>,
-        limit: usize,
+    /// Drains one lane until it is empty.
+    async fn drain(self, name: String) {
+        let mut pause = FIRST_PAUSE;
+        let mut lane = Draining { drains: &self, name: &name, tries: HashMap::new(), failures: 0, end: None };
+        let mut is_probing = true;
+        loop {
+            let end = match lane.session(is_probing).await {
+                Ok(end) | Err(end) => end,
+            };
+            match end {
+                End::Drained => {
+                    if self.inner.open_way(&name).await {
+                        return;
+                    }
+                }
+                End::Stopped => return,
+                End::Recovered => (is_probing, pause) = (false, FIRST_PAUSE),
+                End::Lost => {
+                    sleep(FIRST_PAUSE).await;
+                    if self.stop.is_cancelled() || self.inner.state().file.is_err() {
+                        // The next file has its lanes anew.
+                        self.inner.lost(&name);
+                        return;
+                    }
+                }
+                End::Nothing(trouble) => {
+                    if self.stop.is_cancelled() {
+                        return;
+                    }
+                    self.inner.keep_spooling(&name, &trouble);
+                    is_probing = true;
+                    let longest = if trouble.is_answer() { LONGEST_REFUSAL } else { LONGEST_PAUSE };
+                    pause = pause.min(longest);
+                    tokio::select! {
+                        () = sleep(jittered(pause)) => pause *= 2,
+                        () = self.inner.again.notified() => pause = FIRST_PAUSE,
+                        () = self.stop.cancelled() => {}
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// One lane at work.
+struct Draining<'a> {
+    drains: &'a Drains,
+    name: &'a str,
+    /// How often a message has failed while a later one got through, by its place in the file.
+    tries: HashMap<DeliveryTag, u32>,
+    /// Rounds in which nothing got through.
+    failures: usize,
+    /// When the last rounds end, once told to stop.
+    end: Option<Instant>,
+}
+
+impl Draining<'_> {
+    /// One subscription of the lane's queue, to its end.
+    async fn session(&mut self, is_probing: bool) -> Result<End, End> {
+        let Drains { inner, turns, .. } = self.drains;
+        let _turn = match is_probing {
+            true => None,
+            false => turns.acquire().await.ok(),
+        };
+        let (file, queue) = {
+            let state = inner.state();
+            let lane = state.lanes.open.get(self.name).ok_or(End::Drained)?;
+            (state.file.clone().map_err(|_| End::Lost)?, lane.queue.clone())
+        };
+        let limit = if is_probing { PROBED } else { WINDOW };
+        let mut deliveries = file.subscribe(&queue, limit).await?;
+        let mut held = VecDeque::new();
+        let mut window = if is_probing { 1 } else { usize::from(WINDOW) };
+        loop {
+            self.gather(&mut held, usize::from(limit), deliveries.as_mut()).await?;
+            let batch = held.drain(..held.len().min(window)).collect();
+            match self.round(batch, &mut held, &file, deliveries.as_mut()).await? {
+                Round::Through if is_probing => return Ok(End::Recovered),
+                Round::Through => {
+                    window = (window * 2).min(usize::from(WINDOW));
+                    inner.near_the_end(self.name);
+                }
+                // What failed in company is tried again, but not in a hot loop, and not with many behind it.
+                Round::Part => {
+                    window = FEW;
+                    inner.go_on_spooling(self.name);
+                    sleep(FIRST_PAUSE).await;
+                }
+                Round::Nothing(trouble) => {
+                    let is_refused = is_probing && trouble.is_answer();
+                    if !is_refused
+                        || !self
+                            .does_another_get_through(&trouble, &mut held, &file, deliveries.as_mut())
+                            .await?
+                    {
+                        self.failures += 1;
+                        return Ok(End::Nothing(trouble));
+                    }
+                    sleep(FIRST_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    /// Tries one of those behind the first, which was refused: another one each time. Where it gets through, the first has
+    /// failed in company.
+    async fn does_another_get_through(
+        &mut self,
+        trouble: &Trouble,
+        held: &mut VecDeque<Delivery>,
         file: &Embedded,
-        broker: &DynBroker,
-        topology: &Topology,
         deliveries: &mut dyn Deliveries,
-    ) -> Result<Round, crate::BrokerError> {
-        let batch: Vec<Taken> = held.drain(..held.len().min(limit)).collect();
-        let routed: Vec<_> = batch.iter().map(|taken| unwrapped(taken.delivery.message.clone())).collect();
+    ) -> Result<bool, BrokerError> {
+        let Some(others) = held.len().checked_sub(1).filter(|others| *others > 0) else { return Ok(false) };
+        let Some(other) = held.remove(1 + self.failures % others) else { return Ok(false) };
+        let Some(first) = held.pop_front() else { return Ok(false) };
+        let is_through = matches!(self.round(vec![other], held, file, deliveries).await?, Round::Through);
+        match is_through {
+            true => self.failed_in_company(first, trouble, held, file, deliveries).await?,
+            false => held.push_front(first),
+        }
+        Ok(is_through)
+    }
+
+    /// Holds the message in front again, or sets it aside after so many times.
+    async fn failed_in_company(
+        &mut self,
+        taken: Delivery,
+        trouble: &Trouble,
+        held: &mut VecDeque<Delivery>,
+        file: &Embedded,
+        deliveries: &mut dyn Deliveries,
+    ) -> Result<(), BrokerError> {
+        let tries = self.tries.entry(taken.tag).or_default();
+        *tries += 1;
+        if *tries < TRIES {
+            held.push_front(taken);
+            return Ok(());
+        }
+        self.tries.remove(&taken.tag);
+        self.drains.inner.set_aside(self.name, file, &taken, trouble, deliveries).await
+    }
+
+    /// Waits for a delivery, and takes those that are there with it. An error ends the session.
+    async fn gather(
+        &mut self,
+        held: &mut VecDeque<Delivery>,
+        limit: usize,
+        deliveries: &mut dyn Deliveries,
+    ) -> Result<(), End> {
+        /// How long those are waited for that the file has not handed out yet.
+        const COMPANY: Duration = Duration::from_millis(20);
+        let company_until = Instant::now() + COMPANY;
+        let Drains { inner, stop, .. } = self.drains;
+        let waiting = || inner.state().lanes.open.get(self.name).map_or(0, |lane| lane.messages);
+        loop {
+            if stop.is_cancelled()
+                && Instant::now() >= *self.end.get_or_insert_with(|| Instant::now() + LAST_ROUNDS)
+            {
+                return Err(End::Stopped);
+            }
+            let waiting = waiting();
+            if held.is_empty() && waiting == 0 {
+                return Err(End::Drained);
+            }
+            if held.len() >= limit.min(usize::try_from(waiting).unwrap_or(usize::MAX)) && !held.is_empty() {
+                break;
+            }
+            // One that is being stored comes soon, or is given up.
+            let until = if held.is_empty() { Instant::now() + READ_PATIENCE } else { company_until };
+            match timeout_at(until, deliveries.next()).await {
+                Ok(delivery) => held.push_back(delivery?),
+                Err(_) if held.is_empty() => {}
+                Err(_) => break,
+            }
+        }
+        if let Some(lane) = inner.state().lanes.open.get_mut(self.name) {
+            lane.oldest = held.front().map(|delivery| delivery.message.timestamp);
+        }
+        Ok(())
+    }
+
+    /// Publishes these in order, waits for every confirm, and takes off the file what is through. The others are held in
+    /// front again, or set aside. An error means that the file's subscription is over.
+    async fn round(
+        &mut self,
+        batch: Vec<Delivery>,
+        held: &mut VecDeque<Delivery>,
+        file: &Embedded,
+        deliveries: &mut dyn Deliveries,
+    ) -> Result<Round, BrokerError> {
+        let Drains { inner, broker, topology, .. } = self.drains;
+        let routed: Vec<_> = batch.iter().map(|delivery| unwrapped(delivery.message.clone())).collect();
         let publishes = routed
             .iter()
             .map(|(exchange, key, message)| broker.publish(exchange, key, message.clone()))
             .collect();
-        let outcomes = in_order(publishes).await;
-        let (mut through, mut failed, mut trouble) = (Vec::new(), Vec::new(), None);
-        let mut is_topology_gone = false;
-        for (taken, outcome) in batch.into_iter().zip(outcomes) {
-            match outcome {
-                Ok(()) => through.push(taken),
+        let outcomes: Vec<Option<PublishError>> =
+            in_order(publishes).await.into_iter().map(Result::err).collect();
+        if outcomes.iter().any(|error| error.as_ref().is_none_or(|error| Trouble::new(error).is_answer())) {
+            inner.broker_is_back();
+        }
+        let last_through = outcomes.iter().rposition(Option::is_none);
+        let through: Vec<_> = batch
+            .iter()
+            .zip(&outcomes)
+            .filter(|(_, error)| error.is_none())
+            .map(|(taken, _)| taken)
+            .collect();
+        deliveries.ack(&through.iter().map(|taken| taken.tag).collect::<Vec<_>>()).await?;
+        inner.took_off(self.name, &through);
+        for taken in through {
+            self.tries.remove(&taken.tag);
+        }
+        let is_gone = |error: &PublishError| {
+            matches!(error, PublishError::MissingExchange { .. } | PublishError::Unroutable { .. })
+        };
+        if outcomes.iter().flatten().any(is_gone) {
+            match broker.declare(topology).await {
+                Ok(()) => inner.again.notify_waiters(),
                 Err(error) => {
-                    is_topology_gone |= matches!(
-                        error,
-                        PublishError::MissingExchange { .. } | PublishError::Unroutable { .. }
-                    );
-                    trouble.get_or_insert_with(|| Chain(&error).to_string());
-                    failed.push((taken, error));
+                    tracing::warn!("the topology is gone and cannot be declared: {}", Chain(&error))
                 }
             }
         }
-        let tags: Vec<_> = through.iter().map(|taken| taken.delivery.tag).collect();
-        deliveries.ack(&tags).await?;
-        self.took_off(through.iter().map(|taken| &taken.delivery.message));
-        if is_topology_gone && let Err(error) = broker.declare(topology).await {
-            tracing::warn!("the topology is gone and cannot be declared: {}", Chain(&error));
-        }
-        let Some(trouble) = trouble else { return Ok(Round::Through) };
-        let alone = through.is_empty();
-        for (mut taken, error) in failed.into_iter().rev() {
-            taken.tries += u32::from(!alone);
-            if taken.tries >= TRIES {
-                self.set_aside(file, &taken, &error, deliveries).await?;
+        let Some(trouble) = outcomes.iter().flatten().next().map(Trouble::new) else {
+            return Ok(Round::Through);
+        };
+        for (index, (taken, error)) in batch.into_iter().zip(outcomes).enumerate().rev() {
+            let Some(trouble) = error.as_ref().map(Trouble::new) else { continue };
+            inner.metrics.refused_tries.increment(u64::from(trouble.is_answer()));
+            if self.name == lanes::SHARED && trouble.is_answer() {
+                inner.separate(file, &taken, &trouble, deliveries).await?;
+            } else if trouble.is_answer() && last_through.is_some_and(|last| last > index) {
+                self.failed_in_company(taken, &trouble, held, file, deliveries).await?;
             } else {
                 held.push_front(taken);
             }
         }
-        Ok(if alone { Round::Nothing(trouble) } else { Round::Part })
+        // What left the shared lane is out of the way, too.
+        let is_separated = self.name == lanes::SHARED && trouble.is_answer();
+        Ok(if last_through.is_some() || is_separated { Round::Part } else { Round::Nothing(trouble) })
     }
+}
 
-    /// Keeps what the broker never takes out of the others' way.
-    async fn set_aside(
-        &self,
-        file: &Embedded,
-        taken: &Taken,
-        error: &PublishError,
-        deliveries: &mut dyn Deliveries,
-    ) -> Result<(), crate::BrokerError> {
-        let message = taken.delivery.message.clone();
-        let event_id = message.message_id.clone();
-        let kept = file.publish(&ExchangeName::default_exchange(), ASIDE, message).await;
-        kept.map_err(|error| crate::BrokerError::Unavailable(error.into()))?;
-        deliveries.ack(&[taken.delivery.tag]).await?;
-        tracing::error!(
-            event_id,
-            "the broker does not take this event, the spool keeps it aside: {}",
-            Chain(error)
-        );
-        self.metrics.set_aside.increment(1.0);
+impl Inner {
+    fn took_off(&self, name: &str, through: &[&Delivery]) {
         let mut state = self.state();
-        state.release(size(&taken.delivery.message));
-        Ok(())
-    }
-
-    fn took_off<'a>(&self, through: impl Iterator<Item = &'a Message>) {
-        let mut state = self.state();
-        for message in through {
-            state.release(size(message));
-            state.drained += 1;
+        for delivery in through {
+            state.release(name, size(&delivery.message));
             self.metrics.drained.increment(1);
         }
+        if let Some(lane) = state.lanes.open.get_mut(name) {
+            lane.drained += through.len() as u64;
+        }
+    }
+
+    /// Moves a refused message from the shared lane to its own, so that it holds up none that go elsewhere; aside where
+    /// there is none left.
+    async fn separate(
+        &self,
+        file: &Embedded,
+        delivery: &Delivery,
+        trouble: &Trouble,
+        deliveries: &mut dyn Deliveries,
+    ) -> Result<(), BrokerError> {
+        let message = delivery.message.clone();
+        let (exchange, routing_key, _) = unwrapped(message.clone());
+        let name = lanes::name(&exchange, &routing_key);
+        let queue = {
+            let mut state = self.state();
+            let own = state.lanes.own(&name, trouble).map(|lane| {
+                lane.messages += 1;
+                lane.queue.clone()
+            });
+            state.messages += u64::from(own.is_some());
+            own
+        };
+        let Some(queue) = queue else {
+            return self.set_aside(lanes::SHARED, file, delivery, trouble, deliveries).await;
+        };
+        let stored = file.publish(&ExchangeName::default_exchange(), queue.as_str(), message).await;
+        let left = if stored.is_ok() { lanes::SHARED } else { &name };
+        {
+            let mut state = self.state();
+            state.release(left, 0);
+            self.show_change(&state);
+        }
+        self.closed.notify_one();
+        stored.map_err(|error| BrokerError::Unavailable(error.into()))?;
+        deliveries.ack(&[delivery.tag]).await
     }
 
     /// With few left, new publishes wait for the last of them.
-    fn near_the_end(&self) {
-        let mut state = self.state();
-        if state.gate == Gate::Spooling && state.messages <= u64::from(WINDOW) {
-            state.gate = Gate::HandingOver;
+    fn near_the_end(&self, name: &str) {
+        if let Some(lane) = self.state().lanes.open.get_mut(name)
+            && lane.messages <= u64::from(WINDOW)
+        {
+            lane.gate = Gate::HandingOver;
         }
     }
 
-    /// With nothing left, publishes go to the broker again.
-    fn open_the_way(&self) {
+    /// With nothing left, publishes of this lane go to the broker again. False where something is left.
+    async fn open_way(&self, name: &str) -> bool {
+        let (file, queue) = {
+            let state = self.state();
+            let Some(lane) = state.lanes.open.get(name) else { return true };
+            (state.file.clone(), lane.queue.clone())
+        };
+        // What was acked when the file refused a write is there again.
+        let left = match file {
+            Ok(file) => file.queues(&[queue]).await.map_or(0, |status| status[0].ready),
+            Err(_) => 0,
+        };
         let mut state = self.state();
-        if state.messages > 0 || state.gate == Gate::Direct {
-            return;
+        match state.lanes.open.get_mut(name) {
+            Some(lane) if lane.messages == 0 && left == 0 => {}
+            Some(lane) => {
+                if lane.messages == 0 {
+                    lane.messages = left;
+                    state.messages += left;
+                }
+                return false;
+            }
+            None => return true,
         }
-        state.gate = Gate::Direct;
-        state.oldest = None;
-        state.refusing_until = None;
-        let after = state.since.take().map(|since| since.elapsed()).unwrap_or_default();
-        tracing::info!(events = state.drained, ?after, "the spool is drained, events go to the broker");
+        let Some(lane) = state.lanes.open_way(name) else { return true };
+        self.show_change(&state);
         drop(state);
+        let (events, after) = (lane.drained, lane.since.elapsed());
+        tracing::info!(
+            lane = lanes::shown(name),
+            events,
+            ?after,
+            "the spool is drained, events go to the broker"
+        );
         self.changed.send_replace(());
-        self.standing.send_replace(Standing::Direct);
+        // What let these through may let others through.
+        if lane.trouble.is_answer() {
+            self.again.notify_waiters();
+        }
+        true
     }
 
-    /// The broker is away again: whoever waits is stored.
-    fn keep_spooling(&self, why: &str) {
-        let mut state = self.state();
-        why.clone_into(&mut state.trouble);
-        if state.gate == Gate::HandingOver {
-            state.gate = Gate::Spooling;
-            drop(state);
+    /// A drain has ended before its lane was empty: the next one begins where it was.
+    fn lost(&self, name: &str) {
+        if let Some(lane) = self.state().lanes.open.get_mut(name) {
+            lane.has_drain = false;
+        }
+    }
+
+    /// The end is not near after all: whoever waits for it is stored.
+    fn go_on_spooling(&self, name: &str) {
+        if let Some(lane) = self.state().lanes.open.get_mut(name)
+            && std::mem::replace(&mut lane.gate, Gate::Spooling) == Gate::HandingOver
+        {
             self.changed.send_replace(());
         }
     }
 
-    /// Whether what was refused would be taken now: by a broker that is back, or a file that takes a write.
-    async fn look_again(&self) {
-        if !matches!(*self.standing.borrow(), Standing::Refusing(_)) {
-            return;
+    /// Nothing of a lane gets through, because of this.
+    fn keep_spooling(&self, name: &str, trouble: &Trouble) {
+        self.go_on_spooling(name);
+        let mut state = self.state();
+        state.trouble.clone_from(&trouble.text);
+        let Some(lane) = state.lanes.open.get_mut(name) else { return };
+        if lane.trouble != *trouble {
+            tracing::warn!(
+                lane = lanes::shown(name),
+                "the broker still does not take these: {}",
+                trouble.text
+            );
+            lane.trouble = trouble.clone();
+            self.show_change(&state);
         }
-        let (gate, file, has_room) = {
+    }
+
+    /// Whether the broker is there, where it is in doubt, and whether what was refused would be taken now.
+    async fn look_again(&self) {
+        let (is_away, is_refusing, is_empty, file, has_room) = {
             let state = self.state();
-            (state.gate, state.file.clone(), state.bytes + OVERHEAD_BYTES <= self.config.limit_bytes)
+            (
+                state.outage.is_some(),
+                state.refusal.is_some(),
+                state.lanes.open.is_empty(),
+                state.file.clone(),
+                state.bytes + OVERHEAD_BYTES <= self.config.limit_bytes,
+            )
         };
-        let is_written = async {
-            let Ok(file) = &file else { return false };
-            has_room && file.publish(&ExchangeName::default_exchange(), PROBE, probe()).await.is_ok()
-        };
-        if is_written.await || gate == Gate::Direct && self.broker.check().await.is_ok() {
+        if self.doubted.swap(false, Ordering::AcqRel) || is_away || is_refusing && is_empty {
+            match self.broker.check().await {
+                Ok(_) if is_refusing && is_empty => {
+                    self.broker_is_back();
+                    self.takes_again();
+                }
+                Ok(_) => self.broker_is_back(),
+                Err(error) => self.broker_is_away(&error),
+            }
+        }
+        if is_refusing
+            && has_room
+            && let Ok(file) = file
+            && file.publish(&ExchangeName::default_exchange(), PROBE, probe()).await.is_ok()
+        {
             self.takes_again();
         }
     }
 
-    /// Shows how full the spool is.
-    fn show(&self) {
-        let state = self.state();
-        self.metrics.events.set(state.messages as f64);
-        self.metrics.bytes.set(state.bytes as f64);
-        let now = u64::try_from(event::now().as_second()).unwrap_or_default();
-        let age = state.oldest.filter(|_| state.messages > 0).map_or(0, |oldest| now.saturating_sub(oldest));
-        self.metrics.oldest.set(age as f64);
+    fn broker_is_away(&self, error: &BrokerError) {
+        let trouble = Trouble::away(Chain(error).to_string());
+        let mut state = self.state();
+        if state.outage.is_none() {
+            tracing::warn!("the broker is away, events go to the spool: {}", trouble.text);
+        }
+        state.outage = Some(trouble);
+        self.show_change(&state);
     }
 }
 

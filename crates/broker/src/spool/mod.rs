@@ -3,44 +3,57 @@
 //! ```text
 //! publish ──▶ broker ──confirm──▶ Ok
 //!    │  (away, blocked, refusing, slow)
-//!    └──▶ file, fsynced ──▶ Ok          drain ──in order──▶ broker ──confirm──▶ off the file
+//!    └──▶ lane in the file, fsynced ──▶ Ok        drain ──in order──▶ broker ──confirm──▶ off the file
+//!                                                   └─(alone refused)──▶ aside ──now and then──▶ broker
 //! ```
 //!
-//! The file is an embedded broker with one queue, so what it promises is what the broker laws prove: a publish that
-//! returned survives a crash. While the file holds anything, what is new goes behind it. It is drained in its order, a
-//! bounded number at a time; when few are left, new publishes wait for a moment until the last one is through, so that
-//! under a steady load, too, the way to the broker opens again.
+//! There is a lane for each exchange and routing key: a queue that refuses blocks only what goes to it. While a lane holds
+//! anything, what is new for it goes behind. A lane is drained in its order, a bounded number at a time; when few are left,
+//! its new publishes wait for a moment until the last one is through, so that under a steady load, too, the way to the
+//! broker opens again. While the broker itself is away, every publish goes to its lane without trying.
 //!
-//! What was sent and not confirmed in time is stored and published again under the same id: consumers meet it twice.
-//! This module knows messages and where they go; it does not know what they say.
+//! The file is an embedded broker with a queue for each lane, so what it promises is what the broker laws prove: a publish
+//! that returned survives a crash.
+//!
+//! What was sent and not confirmed in time, and what one queue of several refused, is published again under the same id:
+//! consumers meet it twice. How often is bounded: a refusing lane is probed by two messages at a time, after pauses that
+//! double from 0.1 s to a minute. This module knows messages and where they go; it does not know what they say.
 
+mod aside;
 mod drain;
+mod lanes;
+mod report;
 #[cfg(test)]
 mod tests;
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use event::{Chain, Message};
-use metrics::{Counter, Gauge, counter, gauge};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, timeout, timeout_at};
 
+use self::aside::Aside;
+use self::lanes::{Gate, Lanes, Trouble, UNCONFIRMED};
+use self::report::Metrics;
 use crate::embedded::{Embedded, OpenError};
-use crate::{Broker, DynBroker, ExchangeName, PublishError, Publisher, Queue, QueueName, Topology};
+use crate::{
+    Broker, DynBroker, ExchangeName, PublishError, Publisher, Queue, QueueName, Subscriber, Topology,
+};
 
-/// The queue of what waits, and the one of what the broker never takes.
-const QUEUE: &str = "spool";
+/// The queue of what the broker does not take though it takes others of the same lane.
 const ASIDE: &str = "aside";
 
 /// A queue that keeps nothing: written to find out whether the file takes writes.
 const PROBE: &str = "probe";
 
-/// Where a spooled message goes, on the message while it is in the file.
+/// Where a spooled message goes, on the message while it is in the file; and why it was set aside.
 const EXCHANGE: &str = "malote_spool_exchange";
 const ROUTING_KEY: &str = "malote_spool_routing_key";
+const REASON: &str = "malote_spool_reason";
 
 /// What a message counts for beside its body: properties and headers.
 const OVERHEAD_BYTES: u64 = 1_024;
@@ -50,6 +63,9 @@ const HANDOVER_PATIENCE: Duration = Duration::from_secs(1);
 
 /// How long nothing is stored after the file refused a write: every refused write ends the drain's subscription.
 const REFUSAL_PAUSE: Duration = Duration::from_secs(1);
+
+/// How long the file may take to hand out what it holds.
+const READ_PATIENCE: Duration = Duration::from_secs(1);
 
 /// How much is stored, and when.
 #[derive(Clone, Debug)]
@@ -67,7 +83,7 @@ pub struct Config {
 pub enum Standing {
     /// Nothing waits: publishes go to the broker.
     Direct,
-    /// Publishes are stored, because of this.
+    /// Publishes are stored, all or those of single exchanges and routing keys, because of this.
     Spooling(String),
     /// Publishes are refused, because of this.
     Refusing(String),
@@ -94,55 +110,23 @@ enum Refusal {
     Failed(#[source] PublishError),
 }
 
-/// Which way a publish goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Gate {
-    Direct,
-    Spooling,
-    /// Few are left: new publishes wait.
-    HandingOver,
-}
-
 /// What changes together.
 struct State {
-    gate: Gate,
-    /// Stored messages and those that are being stored, and their bytes.
+    lanes: Lanes,
+    aside: Aside,
+    /// Messages in lanes, those that are being stored included.
     messages: u64,
+    /// Their bytes, and those of what is aside.
     bytes: u64,
-    /// Why the broker takes nothing.
+    /// The broker is away, and why: no publish tries it.
+    outage: Option<Trouble>,
+    /// Why the broker took nothing last.
     trouble: String,
+    /// Why publishes are refused.
+    refusal: Option<String>,
     /// Until when nothing is stored.
     refusing_until: Option<Instant>,
     file: Result<Embedded, String>,
-    since: Option<Instant>,
-    /// Seconds since 1970 at which the oldest waiting message was made, as far as the drain has seen it.
-    oldest: Option<u64>,
-    drained: u64,
-}
-
-struct Metrics {
-    events: Gauge,
-    bytes: Gauge,
-    oldest: Gauge,
-    set_aside: Gauge,
-    stored: Counter,
-    drained: Counter,
-    refused: Counter,
-}
-
-impl Metrics {
-    fn new(limit_bytes: u64) -> Self {
-        gauge!("spool_limit_bytes").set(limit_bytes as f64);
-        Self {
-            events: gauge!("spool_events"),
-            bytes: gauge!("spool_bytes"),
-            oldest: gauge!("spool_oldest_seconds"),
-            set_aside: gauge!("spool_set_aside_events"),
-            stored: counter!("spool_stored_total"),
-            drained: counter!("spool_drained_total"),
-            refused: counter!("spool_refused_total"),
-        }
-    }
 }
 
 /// A publisher that stores what the broker does not take. Clones share it. [`Spool::run`] has to run beside it.
@@ -153,42 +137,85 @@ struct Inner {
     config: Config,
     broker: DynBroker,
     state: Mutex<State>,
-    /// Changes with the gate.
+    /// Nothing waits and nothing is refused: a publish looks at nothing else.
+    is_direct: AtomicBool,
+    /// Changes when a lane is handed over or opened.
     changed: watch::Sender<()>,
+    /// A lane was closed, and needs a drain.
+    closed: Notify,
+    /// Something may have become possible: whoever waits to try again does so now.
+    again: Notify,
+    /// The broker did not answer: whether it is there has to be found out.
+    doubted: AtomicBool,
     standing: watch::Sender<Standing>,
+    set_aside: watch::Sender<Option<String>>,
     metrics: Metrics,
 }
 
 /// How a publish goes on.
 enum Way {
     Broker,
-    /// Its bytes are counted already.
-    File(Embedded),
+    File(Reservation),
 }
+
+/// Room in the file for one message of a lane. Given back when it is dropped before the message is stored.
+struct Reservation {
+    inner: Arc<Inner>,
+    lane: String,
+    queue: QueueName,
+    file: Embedded,
+    bytes: u64,
+    is_kept: bool,
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        if !self.is_kept {
+            self.inner.state().release(&self.lane, self.bytes);
+        }
+    }
+}
+
+impl Reservation {
+    /// Stores the message.
+    async fn store(mut self, message: Message) -> Result<(), PublishError> {
+        self.file.publish(&ExchangeName::default_exchange(), self.queue.as_str(), message).await?;
+        self.is_kept = true;
+        Ok(())
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("writing it was broken off")]
+struct BrokenOff;
 
 impl Spool {
     /// Opens the file and counts what waits in it. A file that the disk does not give is opened later, by
     /// [`Self::run`]; one that is in use or is something else is an error.
     pub async fn open(config: Config, broker: DynBroker) -> Result<Self, OpenError> {
-        let (standing, _) = watch::channel(Standing::Direct);
         let state = State {
-            gate: Gate::Direct,
+            lanes: Lanes::default(),
+            aside: Aside::default(),
             messages: 0,
             bytes: 0,
+            outage: None,
             trouble: "it was away when this process ended last".to_owned(),
+            refusal: None,
             refusing_until: None,
             file: Err("it was not opened yet".to_owned()),
-            since: None,
-            oldest: None,
-            drained: 0,
         };
         let metrics = Metrics::new(config.limit_bytes);
         let spool = Self(Arc::new(Inner {
             config,
             broker,
             state: Mutex::new(state),
+            is_direct: AtomicBool::new(true),
             changed: watch::Sender::new(()),
-            standing,
+            closed: Notify::new(),
+            again: Notify::new(),
+            doubted: AtomicBool::new(false),
+            standing: watch::Sender::new(Standing::Direct),
+            set_aside: watch::Sender::new(None),
             metrics,
         }));
         match spool.0.open().await {
@@ -209,6 +236,16 @@ impl Spool {
     pub fn standing(&self) -> watch::Receiver<Standing> {
         self.0.standing.subscribe()
     }
+
+    /// What is set aside, and why, now and whenever it changes; `None` while nothing is.
+    pub fn set_aside(&self) -> watch::Receiver<Option<String>> {
+        self.0.set_aside.subscribe()
+    }
+
+    /// Tries at once what waits to be tried again: the topology has changed.
+    pub fn try_again(&self) {
+        self.0.again.notify_waiters();
+    }
 }
 
 #[async_trait]
@@ -219,41 +256,42 @@ impl Publisher for Spool {
         routing_key: &str,
         message: Message,
     ) -> Result<(), PublishError> {
-        let inner = &*self.0;
+        let inner = &self.0;
         let bytes = size(&message);
-        let file = match inner.way(bytes).await {
-            Ok(Way::File(file)) => file,
-            Err(refusal) => return Err(inner.refuse(&refusal)),
+        let way = match inner.is_direct.load(Ordering::Acquire) {
+            true => Ok(Way::Broker),
+            false => inner.way(exchange, routing_key, bytes).await,
+        };
+        let way = match way {
             Ok(Way::Broker) => {
                 let publish = inner.broker.publish(exchange, routing_key, message.clone());
-                let why = match timeout(inner.config.patience, publish).await {
+                let trouble = match timeout(inner.config.patience, publish).await {
                     Ok(Ok(())) => {
-                        inner.takes_again();
+                        inner.direct_works();
                         return Ok(());
                     }
-                    Ok(Err(error)) => Chain(&error).to_string(),
-                    Err(_) => format!("it did not confirm within {:?}", inner.config.patience),
+                    Ok(Err(error)) => Trouble::new(&error),
+                    Err(_) => {
+                        let text = format!("it did not confirm within {:?}", inner.config.patience);
+                        Trouble { kind: UNCONFIRMED, text }
+                    }
                 };
-                match inner.turn_to_file(bytes, &why) {
-                    Ok(file) => file,
-                    Err(refusal) => return Err(inner.refuse(&refusal)),
-                }
+                inner.turn_to_file(exchange, routing_key, bytes, &trouble)
             }
+            Ok(Way::File(reservation)) => Ok(reservation),
+            Err(refusal) => Err(refusal),
         };
-        match file
-            .publish(&ExchangeName::default_exchange(), QUEUE, wrapped(message, exchange, routing_key))
-            .await
-        {
+        let reservation = way.map_err(|refusal| inner.refuse(&refusal))?;
+        // A task of its own: a caller that goes away leaves no message in the file that is not counted.
+        let stored = tokio::spawn(reservation.store(wrapped(message, exchange, routing_key))).await;
+        match stored.unwrap_or_else(|_| Err(PublishError::Unavailable(BrokenOff.into()))) {
             Ok(()) => {
                 inner.metrics.stored.increment(1);
                 inner.takes_again();
                 Ok(())
             }
             Err(error) => {
-                let mut state = inner.state();
-                state.release(bytes);
-                state.refusing_until = Some(Instant::now() + REFUSAL_PAUSE);
-                drop(state);
+                inner.state().refusing_until = Some(Instant::now() + REFUSAL_PAUSE);
                 Err(inner.refuse(&Refusal::Failed(error)))
             }
         }
@@ -261,23 +299,50 @@ impl Publisher for Spool {
 }
 
 impl State {
-    fn reserve(&mut self, bytes: u64, limit: u64) -> Result<Embedded, Refusal> {
+    /// Room for a message of this name, whose way is closed from now on.
+    fn reserve(
+        &mut self,
+        inner: &Arc<Inner>,
+        name: &str,
+        trouble: &Trouble,
+        bytes: u64,
+    ) -> Result<Reservation, Refusal> {
         if self.refusing_until.is_some_and(|until| Instant::now() < until) {
             return Err(Refusal::Pausing);
         }
         let file = self.file.clone().map_err(Refusal::NotOpen)?;
+        let limit = inner.config.limit_bytes;
         if self.bytes + bytes > limit {
             return Err(Refusal::Full { bytes: self.bytes, limit });
         }
+        let name = self.lanes.close_way(name, trouble);
+        let lane = self.lanes.open.get_mut(name).expect("it was closed just now");
+        lane.messages += 1;
         self.messages += 1;
         self.bytes += bytes;
-        Ok(file)
+        let queue = lane.queue.clone();
+        Ok(Reservation { inner: inner.clone(), lane: name.to_owned(), queue, file, bytes, is_kept: false })
     }
 
-    /// An acked message may come again after the file refused a write: it was counted then.
-    fn release(&mut self, bytes: u64) {
+    /// A message has left its lane. An acked message may come again after the file refused a write: it was counted then.
+    fn release(&mut self, lane: &str, bytes: u64) {
+        if let Some(lane) = self.lanes.open.get_mut(lane) {
+            lane.messages = lane.messages.saturating_sub(1);
+        }
         self.messages = self.messages.saturating_sub(1);
-        self.bytes = if self.messages == 0 { 0 } else { self.bytes.saturating_sub(bytes) };
+        self.bytes = self.bytes.saturating_sub(bytes);
+        if self.messages == 0 && self.aside.is_empty() {
+            self.bytes = 0;
+        }
+    }
+
+    fn standing(&self) -> Standing {
+        let waiting =
+            || self.outage.as_ref().map(|trouble| trouble.text.clone()).or_else(|| self.lanes.summary());
+        match &self.refusal {
+            Some(why) => Standing::Refusing(why.clone()),
+            None => waiting().map_or(Standing::Direct, Standing::Spooling),
+        }
     }
 }
 
@@ -287,19 +352,45 @@ impl Inner {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn way(&self, bytes: u64) -> Result<Way, Refusal> {
+    /// Shows what has changed: everything that others see of the state is derived here.
+    fn show_change(&self, state: &State) {
+        let standing = state.standing();
+        self.is_direct.store(standing == Standing::Direct, Ordering::Release);
+        self.standing.send_if_modified(|shown| {
+            let is_new = *shown != standing;
+            *shown = standing;
+            is_new
+        });
+        let set_aside = state.aside.summary();
+        self.set_aside.send_if_modified(|shown| {
+            let is_new = *shown != set_aside;
+            *shown = set_aside;
+            is_new
+        });
+    }
+
+    async fn way(
+        self: &Arc<Self>,
+        exchange: &ExchangeName,
+        routing_key: &str,
+        bytes: u64,
+    ) -> Result<Way, Refusal> {
+        let name = lanes::name(exchange, routing_key);
         let mut changed = self.changed.subscribe();
         let until = Instant::now() + HANDOVER_PATIENCE;
         let mut waited = false;
         loop {
             {
                 let mut state = self.state();
-                match state.gate {
-                    Gate::Direct => return Ok(Way::Broker),
-                    Gate::HandingOver if !waited => {}
-                    Gate::Spooling | Gate::HandingOver => {
-                        return state.reserve(bytes, self.config.limit_bytes).map(Way::File);
-                    }
+                let lane = state.lanes.find(&name).and_then(|name| state.lanes.open.get(name));
+                let trouble = match lane {
+                    Some(lane) if lane.gate == Gate::HandingOver && !waited => None,
+                    Some(lane) => Some(lane.trouble.clone()),
+                    None if state.outage.is_some() => state.outage.clone(),
+                    None => return Ok(Way::Broker),
+                };
+                if let Some(trouble) = trouble {
+                    return self.reserve(&mut state, &name, bytes, &trouble).map(Way::File);
                 }
             }
             // An error is as good as a time-out: then nobody hands over any more.
@@ -307,58 +398,90 @@ impl Inner {
         }
     }
 
-    /// From now on publishes are stored.
-    fn turn_to_file(&self, bytes: u64, why: &str) -> Result<Embedded, Refusal> {
-        let mut state = self.state();
-        let file = state.reserve(bytes, self.config.limit_bytes)?;
-        if state.gate == Gate::Direct {
-            state.gate = Gate::Spooling;
-            state.since = Some(Instant::now());
-            state.drained = 0;
-            tracing::warn!("the broker takes nothing, events go to the spool: {why}");
+    fn reserve(
+        self: &Arc<Self>,
+        state: &mut State,
+        name: &str,
+        bytes: u64,
+        trouble: &Trouble,
+    ) -> Result<Reservation, Refusal> {
+        let open = state.lanes.open.len();
+        let reservation = state.reserve(self, name, trouble, bytes)?;
+        if state.lanes.open.len() > open {
+            self.closed.notify_one();
+            self.show_change(state);
         }
-        why.clone_into(&mut state.trouble);
-        drop(state);
-        self.standing.send_if_modified(|standing| match standing {
-            Standing::Direct | Standing::Refusing(_) => {
-                *standing = Standing::Spooling(why.to_owned());
-                true
-            }
-            Standing::Spooling(_) => false,
-        });
-        Ok(file)
+        Ok(reservation)
+    }
+
+    /// From now on publishes of this name are stored; where the broker is away, all are.
+    fn turn_to_file(
+        self: &Arc<Self>,
+        exchange: &ExchangeName,
+        routing_key: &str,
+        bytes: u64,
+        trouble: &Trouble,
+    ) -> Result<Reservation, Refusal> {
+        let name = lanes::name(exchange, routing_key);
+        let mut state = self.state();
+        if !trouble.is_answer() {
+            self.doubted.store(true, Ordering::Release);
+        }
+        if trouble.is_outage() && state.outage.is_none() {
+            tracing::warn!("the broker is away, events go to the spool: {}", trouble.text);
+            state.outage = Some(trouble.clone());
+            self.show_change(&state);
+        } else if state.lanes.find(&name).is_none() {
+            let lane = lanes::shown(&name);
+            tracing::warn!(lane, "the broker does not take these, they go to the spool: {}", trouble.text);
+        }
+        state.trouble.clone_from(&trouble.text);
+        self.reserve(&mut state, &name, bytes, trouble)
     }
 
     /// The error of a publish that nobody takes.
     fn refuse(&self, refusal: &Refusal) -> PublishError {
         self.metrics.refused.increment(1);
-        let (broker, spool) = (self.state().trouble.clone(), Chain(refusal).to_string());
-        let error = NeitherTakes { broker, spool };
-        self.standing.send_if_modified(|standing| match standing {
-            Standing::Refusing(_) => false,
-            Standing::Direct | Standing::Spooling(_) => {
-                tracing::error!("events are refused: {error}");
-                *standing = Standing::Refusing(error.to_string());
-                true
-            }
-        });
+        let mut state = self.state();
+        let error = NeitherTakes { broker: state.trouble.clone(), spool: Chain(refusal).to_string() };
+        if state.refusal.is_none() {
+            tracing::error!("events are refused: {error}");
+            state.refusal = Some(error.to_string());
+            self.show_change(&state);
+        }
         PublishError::Unavailable(error.into())
+    }
+
+    /// A publish went to the broker and was confirmed: where nothing waits, nothing is refused any more.
+    fn direct_works(&self) {
+        if !self.is_direct.load(Ordering::Acquire) {
+            let state = self.state();
+            let is_free = state.lanes.open.is_empty() && state.outage.is_none();
+            drop(state);
+            if is_free {
+                self.takes_again();
+            }
+        }
     }
 
     /// Ends a refusal.
     fn takes_again(&self) {
-        if !matches!(*self.standing.borrow(), Standing::Refusing(_)) {
-            return;
+        let mut state = self.state();
+        if state.refusal.take().is_some() {
+            tracing::info!("events are taken again");
+            self.show_change(&state);
         }
-        let (gate, trouble) = {
-            let state = self.state();
-            (state.gate, state.trouble.clone())
-        };
-        tracing::info!("events are taken again");
-        self.standing.send_replace(match gate {
-            Gate::Direct => Standing::Direct,
-            Gate::Spooling | Gate::HandingOver => Standing::Spooling(trouble),
-        });
+    }
+
+    /// Ends an outage: the broker has answered.
+    fn broker_is_back(&self) {
+        let mut state = self.state();
+        if state.outage.take().is_some() {
+            tracing::info!("the broker is back");
+            self.show_change(&state);
+            drop(state);
+            self.again.notify_waiters();
+        }
     }
 
     /// Opens the file, and counts what it holds.
@@ -374,33 +497,59 @@ impl Inner {
         };
         // A file that cannot be declared on or read fails later, where it is tried again.
         let _ = file.declare(&topology()).await;
-        let aside = file.contents(&QueueName::new(ASIDE)).await.unwrap_or_default();
-        let waiting = file.contents(&QueueName::new(QUEUE)).await.unwrap_or_default();
-        self.metrics.set_aside.set(aside.messages as f64);
-        let mut state = self.state();
-        state.messages = waiting.messages;
-        state.bytes = waiting.body_bytes + waiting.messages * OVERHEAD_BYTES;
-        state.file = Ok(file);
-        if waiting.messages > 0 {
-            state.gate = Gate::Spooling;
-            state.since = Some(Instant::now());
-            self.standing.send_replace(Standing::Spooling(state.trouble.clone()));
+        let mut found = Vec::new();
+        for queue in lanes::queues() {
+            let waiting = file.contents(&queue).await.unwrap_or_default();
+            if waiting.messages > 0 {
+                let head = peek(&file, &queue, 1).await.pop().map(unwrapped);
+                let name = head.map_or_else(String::new, |(exchange, key, _)| lanes::name(&exchange, &key));
+                found.push((name, queue, waiting));
+            }
         }
+        let aside = Aside::read(&file).await;
+        let mut state = self.state();
+        let trouble = Trouble { kind: UNCONFIRMED, text: state.trouble.clone() };
+        state.bytes = aside.bytes();
+        state.aside = aside;
+        for (name, queue, waiting) in found {
+            state.messages += waiting.messages;
+            state.bytes += waiting.body_bytes + waiting.messages * OVERHEAD_BYTES;
+            let is_shared = lanes::queues().next().as_ref() == Some(&queue);
+            let name = match state.lanes.open.contains_key(&name) {
+                _ if is_shared => lanes::SHARED.to_owned(),
+                // Two lanes of one name: what is new goes behind the first.
+                true => format!("{name} ({queue})"),
+                false => name,
+            };
+            state.lanes.recover(name, queue, waiting.messages, trouble.clone());
+        }
+        state.file = Ok(file);
+        self.show_change(&state);
+        self.closed.notify_one();
         Ok(())
     }
 }
 
+/// The first messages of a queue, which keeps them.
+async fn peek(file: &Embedded, queue: &QueueName, count: u16) -> Vec<Message> {
+    let mut messages = Vec::new();
+    if let Ok(mut deliveries) = file.subscribe(queue, count).await {
+        while messages.len() < usize::from(count)
+            && let Ok(Ok(delivery)) = timeout(READ_PATIENCE, deliveries.next()).await
+        {
+            messages.push(delivery.message);
+        }
+    }
+    messages
+}
+
 /// What the file declares. No message is ever dropped: there is no limit to deliveries.
 fn topology() -> Topology {
-    let queue = |name, message_ttl| Queue {
-        name: QueueName::new(name),
-        delivery_limit: u32::MAX,
-        message_ttl,
-        dead_letter_exchange: None,
-    };
-    let probe = Some(Duration::from_millis(1));
-    let queues = vec![queue(QUEUE, None), queue(ASIDE, None), queue(PROBE, probe)];
-    Topology { queues, ..Topology::default() }
+    let queue =
+        |name, message_ttl| Queue { name, delivery_limit: u32::MAX, message_ttl, dead_letter_exchange: None };
+    let probe = queue(QueueName::new(PROBE), Some(Duration::from_millis(1)));
+    let lanes = lanes::queues().chain([QueueName::new(ASIDE)]).map(|name| queue(name, None));
+    Topology { queues: lanes.chain([probe]).collect(), ..Topology::default() }
 }
 
 fn probe() -> Message {
@@ -433,6 +582,6 @@ fn unwrapped(mut message: Message) -> (ExchangeName, String, Message) {
         Some(event::HeaderValue::Text(text)) => text,
         Some(event::HeaderValue::Long(_)) | None => String::new(),
     };
-    let (exchange, routing_key) = (take(EXCHANGE), take(ROUTING_KEY));
+    let (exchange, routing_key, _) = (take(EXCHANGE), take(ROUTING_KEY), take(REASON));
     (ExchangeName::new(exchange), routing_key, message)
 }

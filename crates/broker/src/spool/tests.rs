@@ -1,14 +1,15 @@
 //! The spool in front of a broker that is away, slow or refusing when it is told to.
 
+use std::collections::BTreeSet;
 use std::path::Path;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::AtomicU8;
 
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
-use crate::{BrokerError, BrokerInfo, Deliveries, QueueStatus, Subscriber};
+use crate::{BrokerError, BrokerInfo, Deliveries, QueueStatus};
 
 const WORKS: u8 = 0;
 const AWAY: u8 = 1;
@@ -18,6 +19,27 @@ const SILENT: u8 = 2;
 struct Moody {
     real: Embedded,
     mood: AtomicU8,
+    /// Routing keys and types that it refuses.
+    refused: Mutex<BTreeSet<&'static str>>,
+    /// The routing keys and ids of everything that was published, taken or not.
+    tried: Mutex<Vec<(String, String)>>,
+}
+
+impl Moody {
+    fn new(file: &Path) -> Arc<Self> {
+        let real = Embedded::open(file).unwrap();
+        let (refused, tried) = (Mutex::new(["poison"].into()), Mutex::default());
+        Arc::new(Self { real, mood: AtomicU8::new(WORKS), refused, tried })
+    }
+
+    fn refuses(&self, key: &str) -> bool {
+        self.refused.lock().unwrap().contains(key)
+    }
+
+    /// How often messages with this routing key were published.
+    fn tries(&self, key: &str) -> usize {
+        self.tried.lock().unwrap().iter().filter(|(tried, _)| tried == key).count()
+    }
 }
 
 #[async_trait]
@@ -28,10 +50,11 @@ impl Publisher for Moody {
         key: &str,
         message: Message,
     ) -> Result<(), PublishError> {
+        self.tried.lock().unwrap().push((key.to_owned(), message.message_id.clone()));
         match self.mood.load(Ordering::SeqCst) {
             AWAY => Err(PublishError::Unavailable("connection refused".into())),
             SILENT => std::future::pending().await,
-            _ if message.r#type == "poison" => Err(PublishError::Refused),
+            _ if self.refuses(&message.r#type) || self.refuses(key) => Err(PublishError::Refused),
             _ => self.real.publish(exchange, key, message).await,
         }
     }
@@ -70,13 +93,13 @@ struct Setting {
 }
 
 fn work() -> Topology {
-    let queue = Queue {
-        name: QueueName::new("work"),
+    let queue = |name| Queue {
+        name: QueueName::new(name),
         delivery_limit: 20,
         message_ttl: None,
         dead_letter_exchange: None,
     };
-    Topology { queues: vec![queue], ..Topology::default() }
+    Topology { queues: vec![queue("work"), queue("full")], ..Topology::default() }
 }
 
 fn message(id: usize) -> Message {
@@ -92,9 +115,9 @@ fn message(id: usize) -> Message {
 impl Setting {
     async fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let real = Embedded::open(folder.path().join("broker.db")).unwrap();
-        real.declare(&work()).await.unwrap();
-        Self { folder, broker: Arc::new(Moody { real, mood: AtomicU8::new(WORKS) }) }
+        let broker = Moody::new(&folder.path().join("broker.db"));
+        broker.declare(&work()).await.unwrap();
+        Self { folder, broker }
     }
 
     fn mood(&self, mood: u8) {
@@ -119,7 +142,11 @@ impl Setting {
 
     /// Takes `count` messages from the queue and gives their ids.
     async fn arrived(&self, count: usize) -> Vec<usize> {
-        let mut deliveries = self.broker.subscribe(&QueueName::new("work"), 1_000).await.unwrap();
+        self.arrived_at("work", count).await
+    }
+
+    async fn arrived_at(&self, queue: &str, count: usize) -> Vec<usize> {
+        let mut deliveries = self.broker.subscribe(&QueueName::new(queue), 1_000).await.unwrap();
         let mut ids = Vec::new();
         while ids.len() < count {
             let delivery = timeout(Duration::from_secs(30), deliveries.next()).await;
@@ -133,7 +160,17 @@ impl Setting {
 }
 
 async fn publish(spool: &Spool, id: usize) -> Result<(), PublishError> {
-    spool.publish(&ExchangeName::default_exchange(), "work", message(id)).await
+    publish_to(spool, "work", id).await
+}
+
+async fn publish_to(spool: &Spool, key: &str, id: usize) -> Result<(), PublishError> {
+    spool.publish(&ExchangeName::default_exchange(), key, message(id)).await
+}
+
+/// Messages that wait, and bytes in the file.
+fn counted(spool: &Spool) -> (u64, u64) {
+    let state = spool.0.state();
+    (state.messages, state.bytes)
 }
 
 async fn until(spool: &Spool, fits: impl Fn(&Standing) -> bool) {
@@ -277,8 +314,7 @@ async fn what_the_broker_never_takes_is_set_aside_and_the_others_get_through() {
 async fn a_topology_that_is_gone_is_declared_again() {
     let setting = Setting::new().await;
     let folder = setting.file().join("other.db");
-    let empty = Arc::new(Moody { real: Embedded::open(folder).unwrap(), mood: AtomicU8::new(WORKS) });
-    let setting = Setting { broker: empty, ..setting };
+    let setting = Setting { broker: Moody::new(&folder), ..setting };
     let spool = setting.spool(1 << 20).await;
     let (_stop, _drain) = setting.run(&spool);
     publish(&spool, 0).await.unwrap();
@@ -315,4 +351,199 @@ async fn a_file_of_something_else_or_in_use_is_an_error() {
     )
     .unwrap();
     assert!(matches!(Spool::open(config, setting.broker.clone()).await, Err(OpenError::Foreign { .. })));
+}
+
+#[tokio::test]
+async fn a_refused_lane_blocks_no_other_and_its_copies_are_few() {
+    let setting = Setting::new().await;
+    let spool = setting.spool(1 << 22).await;
+    let (_stop, _drain) = setting.run(&spool);
+    setting.broker.refused.lock().unwrap().insert("full");
+    let started = Instant::now();
+    for id in 0..100 {
+        publish_to(&spool, "full", id).await.unwrap();
+        publish(&spool, id).await.unwrap();
+    }
+    // The others went to the broker at once, each once.
+    assert_eq!(setting.broker.tries("work"), 100);
+    assert_eq!(setting.arrived(100).await, (0..100).collect::<Vec<_>>());
+    let standing = spool.standing().borrow().clone();
+    assert_eq!(standing, Standing::Spooling("queue full: the broker refused the message".to_owned()));
+    // Several probes: pauses of 0.1, 0.2, 0.4 s and so on, less up to a half.
+    while setting.broker.tries("full") < 7 {
+        assert!(started.elapsed() < Duration::from_secs(30), "it is probed no more");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let probes =
+        |elapsed: Duration| (0..).take_while(|n| Duration::from_millis(50 << n) < elapsed).count() + 1;
+    assert!(setting.broker.tries("full") <= 1 + 2 * probes(started.elapsed()), "each probe is of two");
+    let before = setting.broker.tries("full");
+    setting.broker.refused.lock().unwrap().remove("full");
+    assert_eq!(setting.arrived_at("full", 100).await, (0..100).collect::<Vec<_>>());
+    until(&spool, |standing| *standing == Standing::Direct).await;
+    // At most one probe was refused in between.
+    assert!((before..=before + 102).contains(&setting.broker.tries("full")));
+    let drained = setting.broker.tries("full");
+    publish_to(&spool, "full", 100).await.unwrap();
+    assert_eq!(setting.broker.tries("full"), drained + 1);
+}
+
+#[tokio::test]
+async fn while_the_broker_is_away_no_lane_tries_it_and_each_keeps_its_order() {
+    let setting = Setting::new().await;
+    let spool = setting.spool(1 << 22).await;
+    setting.mood(AWAY);
+    for id in 0..50 {
+        publish(&spool, id).await.unwrap();
+        publish_to(&spool, "full", id).await.unwrap();
+    }
+    assert_eq!(setting.broker.tried.lock().unwrap().len(), 1);
+    setting.mood(WORKS);
+    let (_stop, _drain) = setting.run(&spool);
+    assert_eq!(setting.arrived(50).await, (0..50).collect::<Vec<_>>());
+    assert_eq!(setting.arrived_at("full", 50).await, (0..50).collect::<Vec<_>>());
+    until(&spool, |standing| *standing == Standing::Direct).await;
+}
+
+#[tokio::test]
+async fn an_outage_with_an_empty_file_ends_with_the_outage() {
+    let setting = Setting::new().await;
+    let spool = setting.spool(0).await;
+    let (_stop, _drain) = setting.run(&spool);
+    setting.mood(AWAY);
+    publish(&spool, 0).await.unwrap_err();
+    assert!(matches!(*spool.standing().borrow(), Standing::Refusing(_)));
+    setting.mood(WORKS);
+    until(&spool, |standing| *standing == Standing::Direct).await;
+    publish(&spool, 1).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_is_set_aside_is_shown_and_gets_through_once_the_broker_takes_it() {
+    let setting = Setting::new().await;
+    let spool = setting.spool(1 << 22).await;
+    setting.mood(AWAY);
+    let poison = |id| Message { r#type: "poison".to_owned(), ..message(id) };
+    for id in 0..20 {
+        let sent = if id % 10 == 3 { poison(id) } else { message(id) };
+        spool.publish(&ExchangeName::default_exchange(), "work", sent).await.unwrap();
+    }
+    setting.mood(WORKS);
+    let (stop, drain) = setting.run(&spool);
+    let set_aside = spool.set_aside();
+    let patience = Duration::from_secs(30);
+    let both = |text: &Option<String>| text.as_ref().is_some_and(|text| text.starts_with("2 set aside"));
+    // Others beside them, in whose company they fail.
+    let mut sent = 20;
+    while !both(&set_aside.borrow()) {
+        assert!(sent < 100_000, "they are never set aside: {:?}", set_aside.borrow());
+        publish(&spool, sent).await.unwrap();
+        sent += 1;
+    }
+    let text = set_aside.borrow().clone().unwrap();
+    assert!(text.contains("queue work: the broker refused the message"), "{text}");
+    let mut arrived = setting.arrived(sent - 2).await;
+    arrived.sort_unstable();
+    assert_eq!(arrived, (0..sent).filter(|id| ![3, 13].contains(id)).collect::<Vec<_>>());
+    // They are in the file, which the next process takes over.
+    stop.cancel();
+    timeout(patience, drain).await.unwrap().unwrap();
+    drop((spool, set_aside));
+    let spool = setting.spool(1 << 22).await;
+    let mut set_aside = spool.set_aside();
+    assert!(both(&set_aside.borrow()));
+    assert_eq!(counted(&spool), (0, 2 * size(&message(0))));
+    assert_eq!(*spool.standing().borrow(), Standing::Direct);
+    setting.broker.refused.lock().unwrap().clear();
+    let (_stop, _drain) = setting.run(&spool);
+    timeout(patience, set_aside.wait_for(Option::is_none)).await.unwrap().unwrap();
+    let mut arrived = setting.arrived(2).await;
+    arrived.sort_unstable();
+    assert_eq!(arrived, [3, 13]);
+    assert_eq!(spool.0.state().bytes, 0);
+}
+
+#[tokio::test]
+async fn a_publish_that_is_given_up_and_one_that_is_not_written_leave_no_reservation() {
+    let setting = Setting::new().await;
+    let spool = setting.spool(1 << 22).await;
+    setting.mood(AWAY);
+    publish(&spool, 0).await.unwrap();
+    // Given up at once: whether it is stored or not, the count is that of the file.
+    for id in 1..20 {
+        drop(timeout(Duration::ZERO, publish(&spool, id)).await);
+    }
+    let file = spool.0.state().file.clone().unwrap();
+    let stored = async || file.contents(&QueueName::new("lane.0")).await.unwrap().messages;
+    let started = Instant::now();
+    while stored().await != counted(&spool).0 || stored().await < 2 {
+        assert!(started.elapsed() < Duration::from_secs(10), "{:?} are counted", counted(&spool));
+        tokio::task::yield_now().await;
+    }
+    let (messages, bytes) = counted(&spool);
+    file.close().await;
+    publish(&spool, 20).await.unwrap_err();
+    assert_eq!(counted(&spool), (messages, bytes));
+}
+
+#[tokio::test]
+async fn a_file_of_the_form_before_is_taken_over_whole() {
+    let setting = Setting::new().await;
+    let file = Embedded::open(setting.file().join("spool.db")).unwrap();
+    let queue = |name| Queue {
+        name: QueueName::new(name),
+        delivery_limit: u32::MAX,
+        message_ttl: None,
+        dead_letter_exchange: None,
+    };
+    let topology = Topology { queues: vec![queue("spool"), queue("aside")], ..Topology::default() };
+    file.declare(&topology).await.unwrap();
+    for id in 0..60 {
+        let (place, key) = match id {
+            0..5 => ("aside", "work"),
+            _ if id % 2 == 0 => ("spool", "full"),
+            _ => ("spool", "work"),
+        };
+        let stored = wrapped(message(id), &ExchangeName::default_exchange(), key);
+        file.publish(&ExchangeName::default_exchange(), place, stored).await.unwrap();
+    }
+    file.close().await;
+    drop(file);
+    setting.broker.refused.lock().unwrap().insert("full");
+    let spool = setting.spool(1 << 22).await;
+    assert_eq!(counted(&spool), (55, 60 * size(&message(0))));
+    let (_stop, _drain) = setting.run(&spool);
+    // What is new for either goes behind what is there.
+    publish(&spool, 61).await.unwrap();
+    publish_to(&spool, "full", 60).await.unwrap();
+    let mut arrived = setting.arrived(5 + 28 + 1).await;
+    arrived.sort_unstable();
+    assert_eq!(arrived, (0..5).chain((5..62).filter(|id| id % 2 == 1)).collect::<Vec<_>>());
+    setting.broker.refused.lock().unwrap().clear();
+    let mut arrived = setting.arrived_at("full", 28).await;
+    arrived.sort_unstable();
+    assert_eq!(arrived, (6..=60).filter(|id| id % 2 == 0).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn more_ways_than_there_are_lanes_share_one() {
+    let setting = Setting::new().await;
+    let spool = setting.spool(1 << 24).await;
+    let names: Vec<String> = (0..lanes::LANES + 20).map(|number| format!("way.{number}")).collect();
+    let queues = names.iter().map(|name| Queue { name: QueueName::new(name), ..work().queues[0].clone() });
+    let topology = Topology { queues: queues.collect(), ..Topology::default() };
+    setting.broker.declare(&topology).await.unwrap();
+    setting.mood(AWAY);
+    for id in 0..2 {
+        for name in &names {
+            publish_to(&spool, name, id).await.unwrap();
+        }
+    }
+    assert_eq!(spool.0.state().lanes.open.len(), lanes::LANES + 1);
+    setting.mood(WORKS);
+    let (_stop, _drain) = setting.run(&spool);
+    for name in &names {
+        assert_eq!(setting.arrived_at(name, 2).await, [0, 1], "{name}");
+    }
+    until(&spool, |standing| *standing == Standing::Direct).await;
 }

@@ -1,5 +1,6 @@
 //! How full the queues are, which consumers are paused, and the spools of the ingresses.
 
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use anyhow::{Result, bail};
@@ -30,6 +31,14 @@ const SPOOLS: [Column; 6] = [
     column("Oldest", "oldest", Form::Text),
     column("Drained", "rate", Form::Text),
     column("Set aside", "set_aside", Form::Number),
+];
+
+const LANES: [Column; 5] = [
+    column("Waits at", "ingress", Form::Text),
+    column("For", "lane", Form::Text),
+    column("Events", "events", Form::Number),
+    column("Oldest", "oldest", Form::Text),
+    column("Because", "because", Form::Text),
 ];
 
 /// How far apart the two readings are that a rate is made of.
@@ -73,8 +82,11 @@ pub async fn run(Queues { process, output }: Queues, config: &Config) -> Result<
         Err(error) => report::failed(&error),
     };
     let (read, unread): (Vec<_>, Vec<_>) = spools.into_iter().partition(|spool| spool["trouble"].is_null());
-    if !read.is_empty() {
-        report::print(&format!("\n{}", table::of_rows(&SPOOLS, &read)));
+    let (lanes, read): (Vec<_>, Vec<_>) = read.into_iter().partition(|row| !row["lane"].is_null());
+    for (columns, rows) in [(&SPOOLS[..], read), (&LANES, lanes)] {
+        if !rows.is_empty() {
+            report::print(&format!("\n{}", table::of_rows(columns, &rows)));
+        }
     }
     for spool in unread {
         let text = |name: &str| spool[name].as_str().unwrap_or_default().to_owned();
@@ -88,11 +100,13 @@ pub async fn run(Queues { process, output }: Queues, config: &Config) -> Result<
 async fn spools(api: &Api, processes: &[String], are_configured: bool) -> Vec<Value> {
     let mut spools = Vec::new();
     for process in processes {
-        spools.extend(spool(api, process).await);
-    }
-    if are_configured {
-        let read = spools.iter().position(|spool| spool["trouble"].is_null());
-        spools = read.map(|index| spools.swap_remove(index)).into_iter().collect();
+        let rows = spool(api, process).await;
+        let is_read = rows.first().is_some_and(|row| row["trouble"].is_null());
+        match are_configured {
+            true if is_read => return rows,
+            true => {}
+            false => spools.extend(rows),
+        }
     }
     spools
 }
@@ -114,12 +128,12 @@ async fn add_pauses(api: &Api, processes: &[String], layout: &Layout, rows: &mut
     }
 }
 
-/// The spool of an ingress; `None` where it has none.
-async fn spool(api: &Api, ingress: &str) -> Option<Value> {
+/// The spool of an ingress, and what waits in it by where it goes; nothing where it has none.
+async fn spool(api: &Api, ingress: &str) -> Vec<Value> {
     let url = format!("{}/metrics", ingress.trim_end_matches('/'));
     let read = async || api.text(&url).await;
     let (before, after) = match read().await {
-        Ok(before) if value(&before, "spool_limit_bytes").is_none() => return None,
+        Ok(before) if value(&before, "spool_limit_bytes").is_none() => return Vec::new(),
         Ok(before) if value(&before, "spool_events") == Some(0.0) => (before.clone(), before),
         Ok(before) => {
             tokio::time::sleep(READING).await;
@@ -128,12 +142,12 @@ async fn spool(api: &Api, ingress: &str) -> Option<Value> {
                 Err(_) => (before.clone(), before),
             }
         }
-        Err(error) => return Some(json!({ "ingress": ingress, "trouble": format!("{error:#}") })),
+        Err(error) => return vec![json!({ "ingress": ingress, "trouble": format!("{error:#}") })],
     };
     let of = |name: &str| value(&after, name).unwrap_or(0.0);
     let drained = of("spool_drained_total") - value(&before, "spool_drained_total").unwrap_or(0.0);
     let (bytes, limit) = (of("spool_bytes"), of("spool_limit_bytes"));
-    Some(json!({
+    let whole = json!({
         "ingress": ingress,
         "events": of("spool_events") as u64,
         "bytes": bytes as u64,
@@ -144,7 +158,34 @@ async fn spool(api: &Api, ingress: &str) -> Option<Value> {
         "drained_per_second": drained as u64,
         "rate": if drained > 0.0 { format!("{drained}/s") } else { String::new() },
         "set_aside": of("spool_set_aside_events") as u64,
-    }))
+    });
+    [whole].into_iter().chain(lanes(ingress, &after)).collect()
+}
+
+/// What waits for the broker or is set aside, by where it goes and why.
+fn lanes(ingress: &str, text: &str) -> Vec<Value> {
+    let oldest = series(text, "spool_lane_oldest_seconds");
+    let waiting = series(text, "spool_lane_events").into_iter().map(|lane| (lane, false));
+    let set_aside = series(text, "spool_set_aside_lane_events").into_iter().map(|lane| (lane, true));
+    let row = |((labels, events), is_aside): ((BTreeMap<String, String>, f64), bool)| {
+        let label = |name: &str| labels.get(name).cloned().unwrap_or_default();
+        let (exchange, routing_key, why) = (label("exchange"), label("routing_key"), label("why"));
+        let oldest =
+            oldest.iter().find(|(other, _)| !is_aside && *other == labels).map(|(_, seconds)| *seconds);
+        json!({
+            "ingress": ingress,
+            "lane": format!("{exchange} {routing_key}").trim(),
+            "exchange": exchange,
+            "routing_key": routing_key,
+            "events": events as u64,
+            "oldest_seconds": oldest.map(|seconds| seconds as u64),
+            "oldest": oldest.map_or_else(String::new, |seconds| format!("{seconds} s")),
+            "set_aside": is_aside,
+            "because": if is_aside { format!("set aside: {why}") } else { why.replace('_', " ") },
+            "why": why,
+        })
+    };
+    waiting.chain(set_aside).filter(|((_, events), _)| *events > 0.0).map(row).collect()
 }
 
 /// The value of a metric without labels, in Prometheus' text format.
@@ -152,9 +193,61 @@ fn value(text: &str, name: &str) -> Option<f64> {
     text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok())
 }
 
+/// The labels and values of a metric, in Prometheus' text format.
+fn series(text: &str, name: &str) -> Vec<(BTreeMap<String, String>, f64)> {
+    let line = |line: &str| {
+        let (labels, value) = line.strip_prefix(name)?.strip_prefix('{')?.rsplit_once("} ")?;
+        Some((self::labels(labels), value.trim().parse().ok()?))
+    };
+    text.lines().filter_map(line).collect()
+}
+
+/// Labels such as `exchange="a",why="b"`. In a value, `\\`, `\"` and `\n` stand for backslash, quote and line feed.
+fn labels(text: &str) -> BTreeMap<String, String> {
+    let (mut labels, mut rest) = (BTreeMap::new(), text);
+    while let Some((name, quoted)) = rest.split_once("=\"") {
+        let (mut value, mut characters) = (String::new(), quoted.chars());
+        loop {
+            match characters.next() {
+                Some('\\') => match characters.next() {
+                    Some('n') => value.push('\n'),
+                    escaped => value.extend(escaped),
+                },
+                Some('"') | None => break,
+                Some(character) => value.push(character),
+            }
+        }
+        labels.insert(name.trim_start_matches(',').to_owned(), value);
+        rest = characters.as_str();
+    }
+    labels
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn lanes_are_read_with_their_labels() {
+        let text = concat!(
+            "spool_lane_events{exchange=\"received.a\",routing_key=\"x \\\"y\\\", {z}\",why=\"refused\"} 3\n",
+            "spool_lane_events{exchange=\"received.b\",routing_key=\"x\",why=\"refused\"} 0\n",
+            "spool_lane_oldest_seconds{exchange=\"received.a\",routing_key=\"x \\\"y\\\", {z}\",why=\"refused\"} 7\n",
+            "spool_set_aside_lane_events{exchange=\"\",routing_key=\"ledger\",why=\"the broker refused the message\"} 1\n",
+        );
+        let rows = lanes("http://i", text);
+        let of = |row: &Value| {
+            [row["lane"].clone(), row["events"].clone(), row["oldest"].clone(), row["because"].clone()]
+        };
+        assert_eq!(
+            rows.iter().map(of).collect::<Vec<_>>(),
+            [
+                [json!("received.a x \"y\", {z}"), json!(3), json!("7 s"), json!("refused")],
+                [json!("ledger"), json!(1), json!(""), json!("set aside: the broker refused the message")],
+            ]
+        );
+        assert_eq!((&rows[0]["set_aside"], &rows[1]["set_aside"]), (&json!(false), &json!(true)));
+    }
 
     #[test]
     fn a_metric_is_read_by_its_whole_name() {
