@@ -16,6 +16,7 @@ use consumer::{Consumer, Runtime, Status};
 use ingress::Ingress;
 use ledger::Retention;
 use ledger::jobs::Runner;
+use ledger::witness::{self, Kept, Witness};
 use providers::auth::Secret;
 use server::{BindError, Component, Health, Operations, Server};
 use store::{Store, StoreError};
@@ -310,9 +311,15 @@ impl Running {
             true => ledger::consumers(runtime.clone(), &installation::subscriptions()),
             false => Vec::new(),
         };
+        let kept = Kept::default();
         consumers.extend(roles.domains.iter().map(|domain| {
-            Consumer::new(domain.subscription, (domain.handler)(&retention.zone), runtime.clone())
+            let witness = Witness::new((domain.handler)(&retention.zone), kept.clone());
+            Consumer::new(domain.subscription, Arc::new(witness), runtime.clone())
         }));
+        if !roles.domains.is_empty() {
+            let Runtime { broker, layout, store, .. } = runtime.clone();
+            self.tasks.spawn(witness::report(kept, store, broker, layout, self.working.clone()));
+        }
         for consumer in consumers {
             let name = format!("consumer.{}", consumer.name());
             let component = if roles.ingress { health.secondary(name) } else { health.component(name) };

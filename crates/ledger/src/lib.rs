@@ -45,6 +45,7 @@ mod sweep;
 #[cfg(test)]
 mod tests;
 mod unrouted;
+pub mod witness;
 
 pub use contents::{Body, Text};
 pub use dead::{DeadFilter, DeadGroup, DeadLetter, DeadRow, dead, dead_groups, show_dead};

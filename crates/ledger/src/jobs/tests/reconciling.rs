@@ -5,6 +5,7 @@ use event::Day;
 use super::*;
 use crate::reconcile::tests::aged;
 use crate::reconcile::walk::RANGE_ROWS;
+use crate::witness::{self, Kept, Witness};
 use crate::{Difference, Reconciliation, differences, reconciliation};
 use store::many::fetch;
 
@@ -170,6 +171,28 @@ async fn an_event_that_only_the_ledger_has_is_sent_to_the_consumer_that_owes_it_
     setting.publish(&[event("ORDER")]).await;
     setting.all_in_state(2, EventState::Handled).await;
     assert_eq!(setting.handled(), 2);
+}
+
+#[tokio::test]
+async fn an_event_that_only_a_consumer_has_is_told_and_reaches_the_ledger_from_there() {
+    let setting = setting().await;
+    let lost = aged(event("ORDER"), TEN_MINUTES_S);
+    let kept = Kept::default();
+    let witness = Witness::new(setting.orders.clone(), kept.clone());
+    let mut tx = setting.store.begin().await.unwrap();
+    store::inbox::claim(&mut tx, "orders", &[lost.id], event::now()).await.unwrap();
+    witness.handle(&[&lost], &mut tx).await.unwrap();
+    tx.commit().await.unwrap();
+    setting.run();
+    let day = Zone::default().day(lost.time);
+    let job = setting.ended(&setting.reconcile(day).await).await;
+    assert_eq!(setting.differences(&job).await[0].kind, "handled, not recorded");
+    let (store, broker) = (&setting.store, &setting.broker);
+    witness::tell(&kept.older(Duration::ZERO), store, broker, &setting.layout).await.unwrap();
+    setting.all_in_state(1, EventState::Handled).await;
+    let job = setting.ended(&setting.reconcile(day).await).await;
+    let books = setting.books(&job).await;
+    assert_eq!((books.balanced, books.sources[0].handled, setting.handled()), (true, 1, 1));
 }
 
 #[tokio::test]

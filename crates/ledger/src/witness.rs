@@ -1,0 +1,221 @@
+//! Tells the ledger of events that a consumer has and the ledger has not.
+//!
+//! A broker that is killed may keep a message that it never confirmed in one queue of several. Where that is a
+//! consumer's, the event has its effect there and is missing in the record, and only this consumer has its content. A
+//! [`Witness`] stands around its handler and keeps, for a while and in little memory, the events that were on record
+//! neither when they were handled nor after a time in which the ledger reads everything; these it sends to the ledger's
+//! queue, under their own id. Recording an event again changes nothing, so a wrong guess is harmless.
+//!
+//! What comes in time is not looked at: only an event that is handled late can have outlived its broker. A consumer that
+//! is killed itself forgets what it kept; then the reconciliation still tells the difference.
+
+use std::collections::{HashSet, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use broker::{BrokerError, DynBroker, ExchangeName, Layout, PublishError};
+use consumer::{Failure, Handler};
+use event::{Chain, Event, EventId};
+use store::many::{Value, chunks, fetch};
+use store::{Connection, Row, Store, StoreError, Tx};
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+/// What is handled sooner after its receipt came straight from its publisher.
+const LATE: Duration = Duration::from_secs(2);
+
+/// How long the ledger may take for what was handled elsewhere.
+const GRACE: Duration = Duration::from_secs(60);
+
+/// How often what is kept is looked at.
+const PERIOD: Duration = Duration::from_secs(5);
+
+/// The most bodies that are kept; of more the newest are dropped, which the ledger most likely has yet to read.
+const LIMIT_BYTES: usize = 16 * 1024 * 1024;
+
+/// A handler whose events are compared with the record.
+pub struct Witness {
+    handler: Arc<dyn Handler>,
+    kept: Kept,
+}
+
+/// The events that were not on record when they were handled.
+#[derive(Clone, Default)]
+pub struct Kept(Arc<Mutex<Queue>>);
+
+#[derive(Default)]
+struct Queue {
+    events: VecDeque<(Instant, Event)>,
+    bytes: usize,
+}
+
+impl Kept {
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn push(&self, event: &Event) {
+        let mut queue = self.queue();
+        if queue.bytes + event.data.len() <= LIMIT_BYTES {
+            queue.bytes += event.data.len();
+            queue.events.push_back((Instant::now(), event.clone()));
+        }
+    }
+
+    /// Takes out those that were kept so long ago.
+    pub(crate) fn older(&self, than: Duration) -> Vec<Event> {
+        let mut queue = self.queue();
+        let count = queue.events.iter().take_while(|(kept_at, _)| kept_at.elapsed() >= than).count();
+        let events: Vec<Event> = queue.events.drain(..count).map(|(_, event)| event).collect();
+        queue.bytes -= events.iter().map(|event| event.data.len()).sum::<usize>();
+        events
+    }
+}
+
+impl Witness {
+    /// Around a handler. What is kept is for [`report`].
+    pub fn new(handler: Arc<dyn Handler>, kept: Kept) -> Self {
+        Self { handler, kept }
+    }
+}
+
+#[async_trait]
+impl Handler for Witness {
+    async fn handle(&self, events: &[&Event], tx: &mut Tx) -> Result<(), Failure> {
+        self.handler.handle(events, tx).await?;
+        let now = event::now();
+        let late: Vec<&Event> = events
+            .iter()
+            .copied()
+            .filter(|event| now.duration_since(event.time).unsigned_abs() >= LATE)
+            .collect();
+        if !late.is_empty() {
+            let recorded = recorded(tx, late.iter().map(|event| event.id)).await?;
+            late.into_iter()
+                .filter(|event| !recorded.contains(&event.id))
+                .for_each(|event| self.kept.push(event));
+        }
+        Ok(())
+    }
+}
+
+/// Those of these events that are on record.
+async fn recorded(
+    connection: &mut Connection,
+    ids: impl Iterator<Item = EventId>,
+) -> Result<HashSet<EventId>, StoreError> {
+    let mut found = HashSet::new();
+    for chunk in chunks(&ids.collect::<Vec<_>>()) {
+        let text = format!("SELECT id FROM event WHERE id IN ({})", store::sql::list(1, chunk.len()));
+        for row in fetch(connection, text, chunk.iter().map(Value::from)).await? {
+            let id: String = row.try_get(0)?;
+            found.extend(id.parse::<EventId>());
+        }
+    }
+    Ok(found)
+}
+
+/// Why the ledger is not told.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Untold {
+    #[error("the broker does not take it")]
+    Publish(#[from] PublishError),
+    #[error("the ledger's queue cannot be looked at")]
+    Queue(#[from] BrokerError),
+    #[error("the ledger has yet to read what is in its queue")]
+    Behind,
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Sends what the ledger lacks to its queue, until `stop` is cancelled: a part of every process with a [`Witness`].
+pub async fn report(kept: Kept, store: Store, broker: DynBroker, layout: Layout, stop: CancellationToken) {
+    while stop.run_until_cancelled(sleep(PERIOD)).await.is_some() {
+        let events = kept.older(GRACE);
+        if events.is_empty() {
+            continue;
+        }
+        if let Err(error) = tell(&events, &store, &broker, &layout).await {
+            warn!("events that may be missing in the record are looked at again later: {}", Chain(&error));
+            events.iter().for_each(|event| kept.push(event));
+        }
+    }
+}
+
+/// Sends those of these events that are not on record to the ledger's queue.
+pub(crate) async fn tell(
+    events: &[Event],
+    store: &Store,
+    broker: &DynBroker,
+    layout: &Layout,
+) -> Result<(), Untold> {
+    let ledger = layout.queue("ledger");
+    // What it has yet to read is on its way.
+    if broker.queues(std::slice::from_ref(&ledger)).await?.iter().any(|queue| queue.ready > 0) {
+        return Err(Untold::Behind);
+    }
+    let recorded = recorded(&mut *store.read().await?, events.iter().map(|event| event.id)).await?;
+    for event in events.iter().filter(|event| !recorded.contains(&event.id)) {
+        info!(event_id = %event.id, "handled, and not on record: sent to the ledger");
+        broker.publish(&ExchangeName::default_exchange(), ledger.as_str(), event.to_message()).await?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reconcile::tests::aged;
+    use crate::tests::{fresh, invoice, receive};
+
+    struct Nothing;
+
+    #[async_trait]
+    impl Handler for Nothing {
+        async fn handle(&self, _: &[&Event], _: &mut Tx) -> Result<(), Failure> {
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn only_what_is_late_and_not_on_record_is_kept_and_no_more_than_fits() {
+        let (store, _folder) = fresh().await;
+        let kept = Kept::default();
+        let witness = Witness::new(Arc::new(Nothing), kept.clone());
+        let handle = async |events: &[&Event]| {
+            let mut tx = store.begin().await.unwrap();
+            witness.handle(events, &mut tx).await.unwrap();
+            tx.commit().await.unwrap();
+        };
+        let (recorded, lost) = (aged(invoice(), 60), aged(invoice(), 60));
+        receive(&store, std::slice::from_ref(&recorded)).await;
+        handle(&[&invoice(), &recorded, &lost]).await;
+        assert!(kept.older(Duration::from_secs(30)).is_empty());
+        let ids = |events: Vec<Event>| events.into_iter().map(|event| event.id).collect::<Vec<_>>();
+        assert_eq!(ids(kept.older(Duration::ZERO)), [lost.id]);
+        let large = || Event { data: vec![0; LIMIT_BYTES / 2].into(), ..aged(invoice(), 60) };
+        let three = [large(), large(), large()];
+        for _ in 0..2 {
+            handle(&three.each_ref()).await;
+            assert_eq!(ids(kept.older(Duration::ZERO)), [three[0].id, three[1].id]);
+        }
+    }
+
+    #[tokio::test]
+    async fn the_ledger_is_told_of_what_it_lacks_and_not_while_it_is_behind() {
+        let (store, folder) = fresh().await;
+        let broker: DynBroker =
+            Arc::new(broker::embedded::Embedded::open(folder.path().join("broker.db")).unwrap());
+        let layout = Layout::new("");
+        broker.declare(&layout.topology(&[], &[])).await.unwrap();
+        let depth = async || broker.queues(&[layout.queue("ledger")]).await.unwrap()[0].ready;
+        let events = [invoice(), invoice()];
+        receive(&store, &events[..1]).await;
+        tell(&events, &store, &broker, &layout).await.unwrap();
+        assert_eq!(depth().await, 1);
+        assert!(matches!(tell(&events, &store, &broker, &layout).await, Err(Untold::Behind)));
+        assert_eq!(depth().await, 1);
+    }
+}
