@@ -14,7 +14,7 @@ use tokio::time::sleep;
 
 use super::runner::{LEASE, Runner, Step, Trouble, owe};
 use super::{Job, resend, selection, table};
-use crate::reconcile::walk::{self, Found, IN_NO_QUEUE, Phase, Walk};
+use crate::reconcile::walk::{self, Found, IN_NO_QUEUE, Phase, RANGE_ROWS, Walk};
 
 /// How often, and how far apart, a small day is gone through again that does not balance: the last events may be in the
 /// ledger's hands. A large one is gone through once more.
@@ -68,6 +68,11 @@ impl Runner {
                 }
             }
             Phase::Settle => self.settle(&mut walk, job).await?,
+            Phase::Tidy => {
+                if !self.tidy(&walk, job).await? {
+                    walk.enter(Phase::Over);
+                }
+            }
             Phase::Over => {
                 let trouble = match walk.differences() {
                     0 => String::new(),
@@ -176,8 +181,20 @@ impl Runner {
             sleep(PASS_PAUSE).await;
             walk.again();
         } else {
-            walk.enter(Phase::Over);
+            walk.enter(Phase::Tidy);
         }
+    }
+
+    /// Deletes some of what earlier passes found. Whether there may be more.
+    async fn tidy(&self, walk: &Walk, job: &Job) -> Result<bool, StoreError> {
+        let text = format!(
+            "DELETE FROM difference WHERE job_id = $1 AND id IN (SELECT id FROM difference WHERE job_id = $1 \
+             AND pass < $2 AND sent_at IS NULL ORDER BY id LIMIT {RANGE_ROWS}) RETURNING id"
+        );
+        let mut tx = self.store.begin().await?;
+        let gone = fetch(&mut tx, text, [Value::from(&job.id), Value::from(walk.pass())]).await?;
+        tx.commit().await?;
+        Ok(!gone.is_empty())
     }
 
     /// Waits a while until what was sent again is handled or given up.

@@ -65,6 +65,8 @@ pub(crate) enum Phase {
     Repair,
     /// What was sent again is on its way.
     Settle,
+    /// What earlier passes found goes.
+    Tidy,
     /// All is read.
     Over,
 }
@@ -290,7 +292,7 @@ impl Walk {
                 self.enter(Phase::Repair);
                 Found { differences, events: 0 }
             }
-            Phase::Begin | Phase::Repair | Phase::Settle | Phase::Over => Found::default(),
+            Phase::Begin | Phase::Repair | Phase::Settle | Phase::Tidy | Phase::Over => Found::default(),
         };
         self.differences += i64::try_from(found.differences.len()).unwrap_or(i64::MAX);
         Ok(found)

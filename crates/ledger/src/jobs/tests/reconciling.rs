@@ -101,6 +101,10 @@ async fn a_large_day_is_gone_through_in_ranges_also_when_its_console_is_killed()
         listed.iter().map(|found| found.event_id.clone().unwrap()).collect();
     assert_eq!((listed.len(), ids.len()), (1_000, 1_000));
     assert!(listed.iter().all(|found| found.kind == "unaccounted" && found.sent_at.is_none()));
+    // Earlier passes leave nothing behind.
+    let count = "SELECT count(*) FROM difference".to_owned();
+    let kept = fetch(&mut setting.store.read().await.unwrap(), count, []).await.unwrap();
+    assert_eq!(kept[0].get::<i64, _>(0), 1_000);
 }
 
 #[tokio::test]
