@@ -13,7 +13,7 @@ type Sent<'a> = (&'a str, Option<&'a str>, Vec<u8>, u16);
 
 const JSON: Option<&str> = Some("application/json");
 
-/// An agreement of recuperador's with these fields, of which each replaces the usual one.
+/// An agreement of recuperador's with these fields, each in place of the usual one.
 fn agreement(id: &str, fields: &str) -> Vec<u8> {
     let usual = [
         ("id_acordo", format!("\"{id}\"")),
@@ -21,10 +21,9 @@ fn agreement(id: &str, fields: &str) -> Vec<u8> {
         ("cpf_cnpj", "\"529.982.247-25\"".to_owned()),
         ("valor_original", "20".to_owned()),
         ("valor_acordo", "10.00".to_owned()),
-        ("situacao", "\"A\"".to_owned()),
         ("lista_parcelas", parcela(&format!("\"{id}1\""), "\"2026-12-15\"")),
     ];
-    let mut body = format!(r#"{{"id": {id}"#);
+    let mut body = format!(r#"{{"id": {id}, "situacao": "A""#);
     if !fields.is_empty() {
         body += &format!(", {fields}");
     }
