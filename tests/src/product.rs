@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -48,6 +48,8 @@ pub struct Product {
     environment: BTreeMap<String, Vec<(String, String)>>,
     /// What the processes run that are started from here on.
     binary: PathBuf,
+    /// The limit of file descriptors of every process, soft and hard; `None` leaves the machine's.
+    descriptors: Option<u64>,
     client: reqwest::Client,
     auth: BTreeMap<&'static str, Auth>,
 }
@@ -131,6 +133,7 @@ impl Product {
             ports: BTreeMap::new(),
             environment: BTreeMap::new(),
             binary: harness::malote_binary()?,
+            descriptors: None,
             client: reqwest::Client::builder().timeout(PATIENCE).build()?,
             auth,
         })
@@ -138,7 +141,14 @@ impl Product {
 
     /// A command of this installation, not started.
     pub fn command(&self, arguments: &[&str]) -> Result<Command> {
-        let mut command = Command::new(&self.binary);
+        let mut command = match self.descriptors {
+            None => Command::new(&self.binary),
+            Some(limit) => {
+                let mut command = Command::new("prlimit");
+                command.arg(format!("--nofile={limit}:{limit}")).arg(&self.binary);
+                command
+            }
+        };
         command.current_dir(self.folder.path()).args(["--config", "malote.toml"]).args(arguments);
         Ok(command)
     }
@@ -146,6 +156,30 @@ impl Product {
     /// From here on processes and commands are of this binary.
     pub fn set_binary(&mut self, binary: PathBuf) {
         self.binary = binary;
+    }
+
+    /// Limits the file descriptors of every process that is started from now on.
+    pub fn limit_descriptors(&mut self, limit: Option<u64>) {
+        self.descriptors = limit;
+    }
+
+    /// What a source requires, as the configuration file has it.
+    pub fn auth(&self, source: &str) -> Result<Auth> {
+        let text = fs::read_to_string(self.folder.path().join("malote.toml"))?;
+        let file: toml::Table = text.parse()?;
+        let sources = file["sources"].as_array().context("sources")?;
+        let named = sources.iter().find(|entry| entry["name"].as_str() == Some(source));
+        Ok(named.context("no such source")?["auth"].clone().try_into()?)
+    }
+
+    /// The socket address of the ingress.
+    pub fn ingress_address(&self) -> Result<SocketAddr> {
+        Ok(self.ingress.trim_start_matches("http://").parse()?)
+    }
+
+    /// The socket address of the console.
+    pub fn console_address(&self) -> Result<SocketAddr> {
+        Ok(self.console.trim_start_matches("http://").parse()?)
     }
 
     fn log(&self, name: &str) -> PathBuf {

@@ -4,15 +4,15 @@
 //!
 //! | budget | bodies | when it is exhausted |
 //! | --- | --- | --- |
-//! | unproved | whose sender has proved nothing yet | the body that has occupied the most memory for the longest time is dropped, of the client that has occupied the most |
+//! | unproved | whose sender has proved nothing yet | the slowest body is dropped, of the client that has occupied the most memory for the longest time |
 //! | small | proved, up to 64 KiB | refused |
 //! | large | proved, longer | waits a moment, then refused |
 //!
 //! A body that arrives whole with its first bytes is proved or refused at once and is never part of the unproved ones.
-//! Proved bodies hold their memory until they are published. Few large ones are published at a time: a small one would
-//! wait behind them.
+//! Proved bodies hold their memory until they are published. Few large ones are checked and published at a time: a small
+//! one would wait behind them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, hash_map};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -36,6 +36,7 @@ pub(crate) struct Memory {
     pub(crate) unproved: Unproved,
     small: Budget,
     large: Semaphore,
+    checking: Semaphore,
     publishing: Semaphore,
     large_limit: usize,
 }
@@ -57,6 +58,7 @@ impl Memory {
             unproved: Unproved::new(unproved),
             small: Budget { limit: each, used: AtomicUsize::new(0) },
             large: Semaphore::new(kib(each) as usize),
+            checking: Semaphore::new(checks()),
             publishing: Semaphore::new(kib(PUBLISHING_BYTES) as usize),
             large_limit: each,
         }
@@ -72,11 +74,28 @@ impl Memory {
         Ok(Held::Large(permit.expect("the semaphore is never closed")))
     }
 
-    /// Waits until a large body may be published, which then counts for as long as the returned value lives.
-    pub(crate) async fn publishing(&self, bytes: usize) -> SemaphorePermit<'_> {
-        let permits = self.publishing.acquire_many(kib(bytes.min(PUBLISHING_BYTES)));
-        permits.await.expect("the semaphore is never closed")
+    /// Waits until a large body may be checked, which then counts for as long as the returned value lives. To check it
+    /// occupies a processor for milliseconds.
+    pub(crate) async fn checking(&self, bytes: usize) -> Option<SemaphorePermit<'_>> {
+        match bytes {
+            0..=SMALL_BYTES => None,
+            _ => Some(self.checking.acquire().await.expect("the semaphore is never closed")),
+        }
     }
+
+    /// Waits until a large body may be published, which then counts for as long as the returned value lives.
+    pub(crate) async fn publishing(&self, bytes: usize) -> Option<SemaphorePermit<'_>> {
+        if bytes <= SMALL_BYTES {
+            return None;
+        }
+        let permits = self.publishing.acquire_many(kib(bytes.min(PUBLISHING_BYTES)));
+        Some(permits.await.expect("the semaphore is never closed"))
+    }
+}
+
+/// How many large bodies are checked at a time: one processor is left for the rest.
+fn checks() -> usize {
+    std::thread::available_parallelism().map_or(1, |processors| (processors.get() - 1).max(1))
 }
 
 fn kib(bytes: usize) -> u32 {
@@ -124,7 +143,8 @@ impl Drop for Small<'_> {
 /// The bodies that are being read and whose sender has proved nothing.
 ///
 /// The measure is memory times time. By it, a body that arrives at the speed of the network is never dropped for the sake
-/// of slow ones, however many there are; and whoever sends many shares the loss among its own.
+/// of slow ones, however many there are; and whoever sends many shares the loss among its own. When half of the budget is
+/// used, the bodies of clients that use their share of it are read slowly, which leaves the processor to others.
 pub(crate) struct Unproved {
     limit: usize,
     bodies: Mutex<Bodies>,
@@ -136,14 +156,34 @@ struct Bodies {
     used: usize,
     next: u64,
     held: HashMap<u64, Entry>,
+    clients: HashMap<Client, Usage>,
+}
+
+/// What one client holds.
+#[derive(Default)]
+struct Usage {
+    bodies: usize,
+    bytes: usize,
 }
 
 struct Entry {
     client: Client,
     bytes: usize,
     since: Instant,
+    /// It waits only to be checked, and is not dropped any more.
+    is_whole: bool,
     dropped: Arc<Notify>,
 }
+
+/// By how much a body waits for its next bytes for every other one that is being read. One read yields up to 64 KiB, so
+/// all together come to 64 MiB per second.
+const PAUSE_PER_BODY: Duration = Duration::from_millis(1);
+
+/// So many of the bodies that have been read the longest do not wait, so that some come to their end.
+const UNPAUSED: usize = 16;
+
+/// The longest such wait.
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// Memory is taken in steps, so that a body of many small pieces seldom takes the lock.
 const STEP_BYTES: usize = 16 * 1024;
@@ -160,31 +200,31 @@ impl Unproved {
         let mut bodies = self.lock();
         let id = bodies.next;
         bodies.next += 1;
-        let entry = Entry { client, bytes: 0, since: Instant::now(), dropped: Arc::clone(&dropped) };
+        let entry =
+            Entry { client, bytes: 0, since: Instant::now(), is_whole: false, dropped: Arc::clone(&dropped) };
         bodies.held.insert(id, entry);
-        UnprovedBody { unproved: self, id, taken: 0, dropped }
+        bodies.clients.entry(client).or_default().bodies += 1;
+        UnprovedBody { unproved: self, id, client, taken: 0, dropped }
     }
 
     /// Drops bodies until an eighth of the budget is free, since each search costs a look at all.
     fn make_room(&self, bodies: &mut Bodies) {
         let now = Instant::now();
-        let mut clients: HashMap<Client, (u128, Vec<(u128, u64)>)> = HashMap::new();
-        for (id, body) in &bodies.held {
-            // At least one, so that of equally young bodies the larger one goes.
-            let cost = body.bytes as u128 * (now - body.since).as_micros().max(1);
-            let (sum, costs) = clients.entry(body.client).or_default();
-            *sum += cost;
-            costs.push((cost, *id));
+        let mut clients: HashMap<Client, Costs> = HashMap::new();
+        for (id, body) in bodies.held.iter().filter(|(_, body)| !body.is_whole) {
+            let age = (now - body.since).as_micros().max(1);
+            let (cost, rate) = (body.bytes as u128 * age, body.bytes as u128 * 1_000_000 / age);
+            let costs = clients.entry(body.client).or_default();
+            costs.sum += cost;
+            costs.bodies.push((rate, cost, *id));
         }
-        clients.values_mut().for_each(|(_, costs)| costs.sort_unstable());
+        // The slowest last, where it is taken from.
+        clients.values_mut().for_each(|costs| costs.bodies.sort_unstable_by(|a, b| b.cmp(a)));
         while bodies.used > self.limit - self.limit / 8 {
-            let greediest = clients.values_mut().max_by_key(|(sum, _)| *sum);
-            let Some((sum, (cost, id))) = greediest.and_then(|(sum, costs)| Some((sum, costs.pop()?))) else {
-                return;
-            };
-            *sum -= cost;
-            if let Some(body) = bodies.held.remove(&id) {
-                bodies.used -= body.bytes;
+            let Some(greediest) = clients.values_mut().max_by_key(|costs| costs.sum) else { return };
+            let Some((_, cost, id)) = greediest.bodies.pop() else { return };
+            greediest.sum -= cost;
+            if let Some(body) = bodies.remove(id) {
                 body.dropped.notify_one();
                 self.dropped.increment(1);
             }
@@ -196,10 +236,34 @@ impl Unproved {
     }
 }
 
+/// What the unfinished bodies of a client have cost, in bytes times microseconds.
+#[derive(Default)]
+struct Costs {
+    sum: u128,
+    /// Rate, cost and id of each.
+    bodies: Vec<(u128, u128, u64)>,
+}
+
+impl Bodies {
+    fn remove(&mut self, id: u64) -> Option<Entry> {
+        let body = self.held.remove(&id)?;
+        self.used -= body.bytes;
+        if let hash_map::Entry::Occupied(mut usage) = self.clients.entry(body.client) {
+            usage.get_mut().bodies -= 1;
+            usage.get_mut().bytes -= body.bytes;
+            if usage.get().bodies == 0 {
+                usage.remove();
+            }
+        }
+        Some(body)
+    }
+}
+
 /// An unproved body that is being read.
 pub(crate) struct UnprovedBody<'a> {
     unproved: &'a Unproved,
     id: u64,
+    client: Client,
     taken: usize,
     dropped: Arc<Notify>,
 }
@@ -217,8 +281,29 @@ impl UnprovedBody<'_> {
         body.bytes += more;
         self.taken += more;
         bodies.used += more;
+        bodies.clients.entry(self.client).or_default().bytes += more;
         if bodies.used > self.unproved.limit {
             self.unproved.make_room(&mut bodies);
+        }
+    }
+
+    /// How long to wait before the body is read on.
+    pub(crate) fn pause(&self) -> Option<Duration> {
+        let bodies = self.unproved.lock();
+        if bodies.used <= self.unproved.limit / 2 {
+            return None;
+        }
+        let own = bodies.clients.get(&self.client).map_or(0, |usage| usage.bytes);
+        let share = bodies.used / bodies.clients.len().max(1);
+        let others = u32::try_from(bodies.held.len()).unwrap_or(u32::MAX);
+        let is_early = || bodies.held.keys().filter(|id| **id < self.id).count() < UNPAUSED;
+        (own > share / 2 && !is_early()).then(|| (PAUSE_PER_BODY * others).min(LONGEST_PAUSE))
+    }
+
+    /// The body has ended.
+    pub(crate) fn complete(&self) {
+        if let Some(body) = self.unproved.lock().held.get_mut(&self.id) {
+            body.is_whole = true;
         }
     }
 
@@ -230,10 +315,7 @@ impl UnprovedBody<'_> {
 
 impl Drop for UnprovedBody<'_> {
     fn drop(&mut self) {
-        let mut bodies = self.unproved.lock();
-        if let Some(body) = bodies.held.remove(&self.id) {
-            bodies.used -= body.bytes;
-        }
+        self.unproved.lock().remove(self.id);
     }
 }
 
@@ -249,6 +331,11 @@ mod tests {
         Client::new([192, 0, 2, last].into())
     }
 
+    /// Makes the bodies ten seconds older.
+    fn age(unproved: &Unproved) {
+        unproved.lock().held.values_mut().for_each(|body| body.since -= Duration::from_secs(10));
+    }
+
     fn is_dropped(body: &UnprovedBody<'_>) -> bool {
         body.dropped().now_or_never().is_some()
     }
@@ -258,7 +345,7 @@ mod tests {
         let unproved = Unproved::new(MIB);
         let mut slow: Vec<_> = (0..64).map(|n| unproved.open(client(n))).collect();
         slow.iter_mut().for_each(|body| body.grow_to(1));
-        std::thread::sleep(Duration::from_millis(20));
+        age(&unproved);
         let mut fast = unproved.open(client(200));
         for length in (1..=7).map(|part| part * MIB / 8) {
             fast.grow_to(length);
@@ -267,19 +354,49 @@ mod tests {
         }
         assert!(slow.iter().any(is_dropped));
         drop((slow, fast));
-        assert_eq!(unproved.lock().used, 0);
+        let bodies = unproved.lock();
+        assert!(bodies.used == 0 && bodies.held.is_empty() && bodies.clients.is_empty());
+    }
+
+    #[test]
+    fn only_clients_that_use_their_share_are_read_slowly() {
+        let unproved = Unproved::new(MIB);
+        let mut many: Vec<_> = (0..32).map(|n| unproved.open(client(n % 4))).collect();
+        many.iter_mut().for_each(|body| body.grow_to(MIB / 64));
+        assert!(many.iter().all(|body| body.pause().is_none()), "there is enough for all");
+        many.iter_mut().take(16).for_each(|body| body.grow_to(MIB / 32));
+        let mut modest = unproved.open(client(200));
+        modest.grow_to(MIB / 64);
+        assert_eq!(modest.pause(), None);
+        assert!(many.iter().take(UNPAUSED).all(|body| body.pause().is_none()), "some come to their end");
+        assert!(many.iter().skip(UNPAUSED).all(|body| body.pause() == Some(PAUSE_PER_BODY * 33)));
     }
 
     #[test]
     fn who_sends_many_bodies_loses_its_own() {
         let unproved = Unproved::new(MIB);
         let mut modest = unproved.open(client(1));
-        modest.grow_to(MIB / 8);
         let mut many: Vec<_> = (0..32).map(|_| unproved.open(client(2))).collect();
+        age(&unproved);
+        modest.grow_to(MIB / 8);
         many.iter_mut().for_each(|body| body.grow_to(MIB / 16));
         assert!(!is_dropped(&modest));
         assert!(many.iter().filter(|body| is_dropped(body)).count() > 10);
         assert!(unproved.lock().used <= MIB);
+    }
+
+    #[test]
+    fn a_body_that_waits_to_be_checked_is_kept_and_so_are_the_fast_ones() {
+        let unproved = Unproved::new(MIB);
+        let mut bodies: Vec<_> = (0..4).map(|_| unproved.open(client(1))).collect();
+        let (slow, rest) = bodies.split_first_mut().unwrap();
+        slow.grow_to(MIB / 8);
+        age(&unproved);
+        rest[0].grow_to(MIB / 4);
+        rest[0].complete();
+        rest[1].grow_to(MIB / 2);
+        rest[2].grow_to(MIB / 4);
+        assert_eq!(bodies.iter().map(is_dropped).collect::<Vec<_>>(), [true, false, false, true]);
     }
 
     #[tokio::test]

@@ -265,6 +265,7 @@ impl Inner {
         }
         let provider = &route.source.provider;
         let inbound = Inbound { headers: &parts.headers, body: &body };
+        let turn = self.memory.checking(body.len()).await;
         let (reading, cause) = match provider.read(&inbound, &self.key) {
             Ok(reading) => (reading, None),
             Err(cause) => {
@@ -279,6 +280,7 @@ impl Inner {
             route.source.duplicates.as_ref().filter(|_| cause.is_none()).and_then(|rule| {
                 Some((rule.key(&inbound, reading.topic.as_str(), &self.key)?, rule.window_s()))
             });
+        drop(turn);
         Span::current().record("topic", reading.topic.as_str());
         let mut message = Event {
             id,
@@ -330,7 +332,8 @@ impl Inner {
         let coding = coding(&parts.headers)?;
         let (limit, pace) = (self.config.body_limit_bytes, self.config.limits.pace());
         let mut reader = Reader::new(body, limit, pace).map_err(Refusal::Body)?;
-        if !reader.is_whole() {
+        // Most bodies are whole with their first bytes, and need no memory before they are checked.
+        if !reader.is_whole() && reader.declared_len().is_none_or(|length| length <= SMALL_BYTES) {
             reader.more().await.map_err(Refusal::Body)?;
         }
         let (mut unproved, mut proved) = (None, None);
@@ -341,7 +344,9 @@ impl Inner {
             }
         }
         let body = reader.into_bytes();
+        let turn = self.memory.checking(body.len()).await;
         auth.check_body(&Credentials { body: &body, ..credentials }).map_err(Refusal::Denied)?;
+        drop(turn);
         let memory = match proved {
             Some(memory) => memory,
             None => self.memory.hold(body.len()).await?,
@@ -371,12 +376,19 @@ impl Inner {
         let mut unproved = self.memory.unproved.open(Client::new(client));
         while !reader.is_whole() {
             unproved.grow_to(reader.len());
+            let more = async {
+                if let Some(pause) = unproved.pause() {
+                    sleep(pause).await;
+                }
+                reader.more().await
+            };
             tokio::select! {
                 biased;
                 () = unproved.dropped() => return Err(Refusal::NoMemory),
-                more = reader.more() => more.map_err(Refusal::Body)?,
+                more = more => more.map_err(Refusal::Body)?,
             }
         }
+        unproved.complete();
         Ok(unproved)
     }
 
@@ -432,10 +444,7 @@ impl Inner {
     ) -> Result<(), Refusal> {
         let started = Instant::now();
         let published = timeout(self.config.answer_timeout(), async {
-            let _turn = match message.body.len() {
-                0..=SMALL_BYTES => None,
-                bytes => Some(self.memory.publishing(bytes).await),
-            };
+            let _turn = self.memory.publishing(message.body.len()).await;
             self.publisher.publish(exchange, routing_key, message).await
         });
         let published = published.await;

@@ -8,7 +8,7 @@
 use std::io;
 use std::mem::MaybeUninit;
 use std::pin::{Pin, pin};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -17,7 +17,7 @@ use http::StatusCode;
 use http_body_util::BodyExt;
 use hyper_util::server::graceful::GracefulConnection;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Limits;
@@ -27,13 +27,27 @@ use crate::problem::Problem;
 /// How long the 408 of a stalled head may take to be written.
 const FAREWELL: Duration = Duration::from_secs(1);
 
-/// How long a new connection has for its first request before it gives way to another one.
-const SETTLING: Duration = Duration::from_secs(1);
+/// How many connections of the process read the rest of a refused body at a time. It is a courtesy, so that the peer sees the
+/// answer; a flood of bodies gets a reset instead.
+const MAX_LINGERING: usize = 16;
+
+/// How fast such a connection reads: so many bytes, then a pause.
+const LINGERING_BYTES: usize = 64 * 1024;
+const LINGERING_PAUSE: Duration = Duration::from_millis(10);
+
+/// How long a new connection has for its first byte before it gives way to another one. The first byte of a client that
+/// means to send a request follows the last packet of the TCP handshake at once.
+const SETTLING: Duration = Duration::from_millis(30);
+
+/// How long a TLS handshake or the head of a request has: some round trips.
+const PROCEEDING: Duration = Duration::from_secs(1);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     /// Nothing has come yet.
     Silent,
+    /// The TLS handshake is under way.
+    Handshake,
     /// The head of a request has begun and not ended.
     Head,
     /// At least one request runs.
@@ -104,10 +118,15 @@ impl Activity {
         Arc::new(Self { limits, state: Mutex::new(state), client_requests })
     }
 
+    /// The TLS handshake begins. The server limits its time.
+    pub(crate) fn begin_handshake(&self) {
+        self.lock().enter(Phase::Handshake);
+    }
+
     /// The TLS handshake is done: from here on the peer has the whole time for its first byte.
-    pub(crate) fn secured(&self) {
+    pub(crate) fn end_handshake(&self) {
         let mut state = self.lock();
-        if state.phase == Phase::Silent {
+        if state.phase == Phase::Handshake {
             state.enter(Phase::Silent);
         }
     }
@@ -117,8 +136,10 @@ impl Activity {
         let state = self.lock();
         match state.phase {
             Phase::Idle | Phase::Lingering => Some(state.since),
-            Phase::Silent | Phase::Head if now >= state.since + SETTLING => Some(state.since),
+            Phase::Silent if now >= state.since + SETTLING => Some(state.since),
+            Phase::Handshake | Phase::Head if now >= state.since + PROCEEDING => Some(state.since),
             Phase::Silent
+            | Phase::Handshake
             | Phase::Head
             | Phase::Running
             | Phase::Expired
@@ -174,7 +195,7 @@ impl Activity {
             return Verdict::Abandon(Stall::Write);
         }
         let (allowed, verdict) = match state.phase {
-            Phase::Running | Phase::GivenWay => return Verdict::LookAgain(now + shortest),
+            Phase::Running | Phase::Handshake | Phase::GivenWay => return Verdict::LookAgain(now + shortest),
             Phase::Silent => (limits.first_byte_timeout(), Verdict::Abandon(Stall::FirstByte)),
             Phase::Head => (limits.header_timeout(), Verdict::Expire),
             Phase::Idle => (limits.idle_timeout(), Verdict::Close),
@@ -207,19 +228,60 @@ impl Activity {
         state.phase == Phase::GivenWay
     }
 
-    /// Whether the peer may still be sending what nobody reads: closing then would reset the connection, and the
-    /// reset would overtake the answer (RFC 9112, section 9.6).
-    fn linger(&self) -> bool {
+    /// Begins to read the rest where the peer may still be sending what nobody reads: closing then would reset the
+    /// connection, and the reset would overtake the answer (RFC 9112, section 9.6).
+    fn linger(&self) -> Option<Linger> {
         let mut state = self.lock();
-        let lingers = !state.http2 && (state.has_body || state.phase == Phase::Head);
-        if lingers {
-            state.enter(Phase::Lingering);
+        if state.http2 || !state.has_body && state.phase != Phase::Head {
+            return None;
         }
-        lingers
+        let linger = Linger::begin()?;
+        state.enter(Phase::Lingering);
+        Some(linger)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The reading of what a peer still sends after its answer, slowly.
+struct Linger {
+    pause: Pin<Box<Sleep>>,
+    since_pause_bytes: usize,
+}
+
+static LINGERING: AtomicUsize = AtomicUsize::new(0);
+
+impl Linger {
+    /// `None` while as many as may do so already.
+    fn begin() -> Option<Self> {
+        let linger = Self { pause: Box::pin(sleep_until(Instant::now())), since_pause_bytes: 0 };
+        (LINGERING.fetch_add(1, Ordering::Relaxed) < MAX_LINGERING).then_some(linger)
+    }
+
+    /// Reads to the end.
+    fn poll<T: AsyncRead + Unpin>(&mut self, socket: &mut T, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            ready!(self.pause.as_mut().poll(cx));
+            let mut scratch = [MaybeUninit::uninit(); 8192];
+            let mut scratch = ReadBuf::uninit(&mut scratch);
+            let read = ready!(Pin::new(&mut *socket).poll_read(cx, &mut scratch));
+            if read.is_err() || scratch.filled().is_empty() {
+                return Poll::Ready(());
+            }
+            self.since_pause_bytes += scratch.filled().len();
+            if self.since_pause_bytes >= LINGERING_BYTES {
+                self.since_pause_bytes = 0;
+                self.pause.as_mut().reset(Instant::now() + LINGERING_PAUSE);
+            }
+        }
+    }
+}
+
+impl Drop for Linger {
+    fn drop(&mut self) {
+        LINGERING.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -291,12 +353,12 @@ pub(crate) struct Watched<T> {
     activity: Arc<Activity>,
     stalled: bool,
     shut: bool,
-    lingering: bool,
+    linger: Option<Linger>,
 }
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Watched<T> {
     pub(crate) fn new(socket: T, activity: Arc<Activity>) -> Self {
-        Self { socket, activity, stalled: false, shut: false, lingering: false }
+        Self { socket, activity, stalled: false, shut: false, linger: None }
     }
 
     fn wrote<R>(&mut self, polled: Poll<io::Result<R>>) -> Poll<io::Result<R>> {
@@ -367,13 +429,11 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Watched<T> {
         if !this.shut {
             ready!(Pin::new(&mut this.socket).poll_shutdown(cx))?;
             this.shut = true;
-            this.lingering = this.activity.linger();
+            this.linger = this.activity.linger();
         }
-        while this.lingering {
-            let mut scratch = [MaybeUninit::uninit(); 8192];
-            let mut scratch = ReadBuf::uninit(&mut scratch);
-            let read = ready!(Pin::new(&mut this.socket).poll_read(cx, &mut scratch));
-            this.lingering = read.is_ok() && !scratch.filled().is_empty();
+        if let Some(linger) = &mut this.linger {
+            ready!(linger.poll(&mut this.socket, cx));
+            this.linger = None;
         }
         Poll::Ready(Ok(()))
     }

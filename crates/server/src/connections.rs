@@ -20,7 +20,7 @@ use crate::config::Limits;
 use crate::connection::Activity;
 
 /// How often a full port looks for connections that have become unused.
-const LOOK_PERIOD: Duration = Duration::from_millis(50);
+const LOOK_PERIOD: Duration = Duration::from_millis(10);
 
 /// How many unused connections of a full port are closed at a time: finding them costs a look at all.
 const CLOSED_AT_ONCE: usize = 16;

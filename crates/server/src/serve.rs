@@ -20,7 +20,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
@@ -49,6 +49,10 @@ const HTTP2_STREAMS: u32 = 128;
 
 /// How long a client that has too many requests in work is asked to wait, in seconds.
 const RETRY_AFTER_S: u32 = 1;
+
+/// How many connections the system holds until they are accepted, as far as it allows (`net.core.somaxconn`): a burst of
+/// strangers must not cost a known sender its first packet, which is sent again only after a second.
+const BACKLOG: u32 = 4096;
 
 /// How long to wait after an accept that failed for want of a resource (file descriptors, memory).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
@@ -100,12 +104,11 @@ impl Server {
                 Some(TlsAcceptor::from(tls.load().map_err(|source| BindError::Tls { address, source })?))
             }
         };
-        let opened = match TcpListener::bind(address).await {
-            Ok(listener) => listener.local_addr().map(|local_addr| (listener, local_addr)),
-            Err(error) => Err(error),
-        };
-        let (listener, local_addr) =
-            opened.map_err(|source| BindError::Address { address, remedy: remedy(source.kind()), source })?;
+        let (listener, local_addr) = open(address).map_err(|source| BindError::Address {
+            address,
+            remedy: remedy(source.kind()),
+            source,
+        })?;
         let limits = config.limits;
         let max = descriptors::max_connections(limits.max_connections);
         let connections = Connections::new(limits, max, config.trusted_proxies.clone());
@@ -183,6 +186,16 @@ impl Server {
     }
 }
 
+fn open(address: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // As `TcpListener::bind` does: a restart need not wait for the connections of the process before.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    let listener = socket.listen(BACKLOG)?;
+    let local_addr = listener.local_addr()?;
+    Ok((listener, local_addr))
+}
+
 fn remedy(kind: io::ErrorKind) -> &'static str {
     match kind {
         io::ErrorKind::AddrInUse => {
@@ -255,10 +268,11 @@ where
         // Fails only if the peer is gone already, which the first read finds out.
         let _ = stream.set_nodelay(true);
         let Some(tls) = tls else { return self.speak(stream).await };
+        self.place.activity.begin_handshake();
         let handshake = tokio::time::timeout(self.shared.limits.first_byte_timeout(), tls.accept(stream));
         match self.stop.run_until_cancelled(handshake).await {
             Some(Ok(Ok(stream))) => {
-                self.place.activity.secured();
+                self.place.activity.end_handshake();
                 self.speak(stream).await;
             }
             Some(Ok(Err(error))) => tracing::debug!(peer = %self.peer, %error, "TLS handshake failed"),

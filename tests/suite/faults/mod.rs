@@ -4,6 +4,7 @@
 //! in each and writes the table of `docs/reliability.md`.
 
 mod books;
+mod floods;
 mod load;
 mod recovery;
 mod rows;

@@ -1,0 +1,58 @@
+//! HTTP/2 by hand (RFC 9113): as many posts on one connection as it allows, whose bodies begin and do not end.
+
+use anyhow::Result;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::strangers::Counts;
+
+/// How many streams the server allows.
+const STREAMS: u32 = 128;
+
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const SETTINGS: u8 = 4;
+const ACK: u8 = 1;
+const END_HEADERS: u8 = 4;
+
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).expect("a frame is short").to_be_bytes();
+    let mut frame = vec![length[1], length[2], length[3], kind, flags];
+    frame.extend(stream.to_be_bytes());
+    frame.extend(payload);
+    frame
+}
+
+/// The head of a post as literals (RFC 7541): POST, http, and the rest by name or by index of the static table.
+fn head() -> Vec<u8> {
+    let mut head = vec![0x83, 0x86];
+    let mut literal = |name: &[u8], value: &str| {
+        head.extend(name);
+        head.push(u8::try_from(value.len()).expect("shorter than 127"));
+        head.extend(value.as_bytes());
+    };
+    literal(&[0x04], "/webhooks/signed");
+    literal(&[0x01], "localhost");
+    literal(&[0x0f, 0x10], "application/json");
+    literal(b"\x00\x0bx-signature", &"0".repeat(64));
+    head
+}
+
+/// Opens the streams, sends a part of each body, and waits for the end of the connection.
+pub async fn flood(mut stream: TcpStream, counts: &Counts) -> Result<()> {
+    let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+    bytes.extend(frame(SETTINGS, 0, 0, &[]));
+    bytes.extend(frame(SETTINGS, ACK, 0, &[]));
+    for stream in (0..STREAMS).map(|n| 2 * n + 1) {
+        bytes.extend(frame(HEADERS, END_HEADERS, stream, &head()));
+    }
+    // What every connection may send before the server has read anything (section 6.9.2).
+    for stream in (0..STREAMS).map(|n| 2 * n + 1) {
+        bytes.extend(frame(DATA, 0, stream, &[b'x'; 511]));
+    }
+    stream.write_all(&bytes).await?;
+    let mut answer = [0; 4096];
+    while stream.read(&mut answer).await? > 0 {}
+    counts.answered(&[]);
+    Ok(())
+}

@@ -1,0 +1,170 @@
+//! Floods: strangers and a misbehaving sender do their worst while a true sender posts at a steady rate from an address of
+//! its own. All of its events must be answered 200 and in time, and the process must stay small.
+//!
+//! Every flood is bounded in time and in what it has open. The goal of time holds for an optimised binary; a debug binary,
+//! which the suite usually runs, is compared with [`DEBUG_P99`].
+
+mod http2;
+mod sender;
+mod strangers;
+
+use std::io::Write;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use tests::usage::rss_mb;
+
+use self::sender::{Sender, Times};
+use self::strangers::Flood;
+use super::is_full;
+use crate::product::Product;
+
+/// The goal: 99 of 100 posts of the true sender are answered within this.
+const P99: Duration = Duration::from_millis(50);
+/// The same for a debug binary, where signatures and JSON take twenty times as long: within this, or twenty times what the
+/// true sender waits without a flood.
+const DEBUG_P99: Duration = Duration::from_millis(1000);
+/// 256 MiB.
+const RSS_LIMIT_MB: f64 = 256.0 * 1024.0 * 1024.0 / 1e6;
+
+/// A source whose proof is in the body alone.
+const SIGNED: &str = r#"
+[[sources]]
+name = "signed"
+provider = "mercado-eletronico"
+auth.hmac = { header = "x-signature", algorithm = "sha256", encoding = "hex", secrets = ["a-secret-of-the-flooded-source-0123456789"] }
+"#;
+
+struct Row {
+    name: &'static str,
+    flood: Option<Flood>,
+    /// The limit of file descriptors of the process, soft and hard.
+    descriptors: Option<u64>,
+}
+
+const ROWS: [Row; 9] = [
+    Row { name: "no flood", flood: None, descriptors: None },
+    Row {
+        name: "1,200 slow unproved bodies, 250 clients",
+        flood: Some(Flood::Slow { clients: 250 }),
+        descriptors: None,
+    },
+    Row {
+        name: "1,200 slow unproved bodies, one client",
+        flood: Some(Flood::Slow { clients: 1 }),
+        descriptors: None,
+    },
+    Row {
+        name: "1,000 unproved bodies of 1 MiB, 250 clients",
+        flood: Some(Flood::Fast { clients: 250 }),
+        descriptors: None,
+    },
+    Row {
+        name: "1,000 unproved bodies of 1 MiB, one client",
+        flood: Some(Flood::Fast { clients: 1 }),
+        descriptors: None,
+    },
+    Row { name: "300 proved bodies of 1 MiB, one client", flood: Some(Flood::Proved), descriptors: None },
+    Row {
+        name: "300 idle connections, one client",
+        flood: Some(Flood::Idle { clients: 1, connections: 300 }),
+        descriptors: Some(1024),
+    },
+    Row {
+        name: "1,500 idle connections, 250 clients, 1,024 descriptors",
+        flood: Some(Flood::Idle { clients: 250, connections: 1500 }),
+        descriptors: Some(1024),
+    },
+    Row {
+        name: "HTTP/2: 128 bodies on each of 20 connections",
+        flood: Some(Flood::Streams),
+        descriptors: None,
+    },
+];
+
+struct Line {
+    name: &'static str,
+    times: Times,
+    rss_mb: f64,
+    flood: String,
+}
+
+async fn run(row: &Row) -> Result<Line> {
+    let mut product = Product::configured("embedded", "sqlite", SIGNED)?;
+    product.limit_descriptors(row.descriptors);
+    product.start("up", &["up"]).await?;
+    let pid = product.pid("up");
+    let sender = Sender::new(&product)?;
+    // The first requests open files and fill caches, and are no part of the measurement.
+    sender.post(20).await?;
+    let flood = row.flood.map(|flood| flood.start(&product)).transpose()?;
+    let posting = tokio::task::spawn_blocking(move || sender.run());
+    let mut rss: f64 = 0.0;
+    while !posting.is_finished() {
+        rss = rss.max(rss_mb(pid)?);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let mut times = posting.await??;
+    if row.flood.is_some_and(Flood::holds_connections)
+        && let Err(error) = console_answers(&product)
+    {
+        times.refused.push(format!("the console: {error:#}"));
+    }
+    let flood = match flood {
+        Some(flood) => flood.end()?,
+        None => String::new(),
+    };
+    Ok(Line { name: row.name, times, rss_mb: rss, flood })
+}
+
+/// The console has descriptors of its own.
+fn console_answers(product: &Product) -> Result<()> {
+    let listed = product.command(&["events", "list", "--limit", "1"])?.output()?;
+    ensure!(listed.status.success(), "{}", String::from_utf8_lossy(&listed.stderr));
+    Ok(())
+}
+
+fn table(lines: &[Line]) -> String {
+    let mut text = String::from(
+        "| flood | true sender: posted | answered 200 | median | p99 | memory | what the flood came to |\n\
+         | --- | --- | --- | --- | --- | --- | --- |\n",
+    );
+    text.extend(lines.iter().map(row_of));
+    text
+}
+
+fn row_of(Line { name, times, rss_mb, flood }: &Line) -> String {
+    format!(
+        "| {name} | {} | {} | {:.1} ms | {:.1} ms | {rss_mb:.0} MB | {flood} |\n",
+        times.posted,
+        times.accepted.len(),
+        times.quantile(0.5).as_secs_f64() * 1e3,
+        times.quantile(0.99).as_secs_f64() * 1e3,
+    )
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn floods_keep_no_known_sender_waiting_and_take_little_memory() -> Result<()> {
+    let mut lines: Vec<Line> = Vec::new();
+    for row in ROWS {
+        let line = run(&row).await.with_context(|| row.name)?;
+        eprint!("{}", row_of(&line));
+        lines.push(line);
+    }
+    let table = table(&lines);
+    println!("{table}");
+    if let Some(file) = std::env::var_os("MALOTE_TEST_FAULTS_TABLE") {
+        // Behind the table of the faults, which is written first: tests run in the order of their names.
+        let mut file = std::fs::File::options().append(true).create(true).open(file)?;
+        write!(file, "\n{}\n{table}", include_str!("head.md"))?;
+    }
+    let calm = lines[0].times.quantile(0.99);
+    let is_debug = harness::malote_binary()?.components().any(|part| part.as_os_str() == "debug");
+    let limit = if is_debug { DEBUG_P99.max(20 * calm) } else { P99 };
+    for Line { name, times, rss_mb, .. } in &lines {
+        ensure!(times.refused.is_empty(), "{name}: {:?}\n{table}", times.refused);
+        ensure!(times.quantile(0.99) < limit, "{name}: more than {limit:?}\n{table}");
+        ensure!(*rss_mb < RSS_LIMIT_MB, "{name}: more than {RSS_LIMIT_MB:.0} MB\n{table}");
+    }
+    Ok(())
+}
