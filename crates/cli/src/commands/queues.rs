@@ -13,6 +13,7 @@ use crate::api::Api;
 use crate::args::Queues;
 use crate::config::Config;
 use crate::installation;
+use crate::management::Management;
 use crate::report;
 use crate::table::{self, Column, Form, column};
 
@@ -52,6 +53,9 @@ pub async fn run(Queues { process, output }: Queues, config: &Config) -> Result<
     let queues = match api.get("queues", &[]).await.map(|mut page| page["items"].take()) {
         Ok(Value::Array(mut rows)) => {
             add_pauses(&api, &processes, &installation::layout(config), &mut rows).await;
+            if let Err(error) = add_held(config, &mut rows).await {
+                report::note(format!("what consumers hold cannot be read: {error:#}"));
+            }
             Ok(rows)
         }
         Ok(_) => bail!("{} does not answer as malote does", api.base()),
@@ -68,12 +72,17 @@ pub async fn run(Queues { process, output }: Queues, config: &Config) -> Result<
             report::print(&table::of_rows(&QUEUES, &rows));
             for row in &rows {
                 if let (Some(queue), Some(why)) = (row["name"].as_str(), row["paused"].as_str()) {
-                    report::line(format!("\nThe consumer of {queue} is paused: {why}"));
+                    report::line(match why {
+                        "starting" => format!(
+                            "\nThe consumer of {queue} has not started: its process waits for the broker or the store."
+                        ),
+                        why => format!("\nThe consumer of {queue} is paused: {why}"),
+                    });
                 }
             }
             if rows.iter().all(|row| row["unacked"].is_null()) {
                 report::line(
-                    "\nHeld: RabbitMQ does not say it over AMQP; `rabbitmqctl list_queues name messages_unacknowledged` does.",
+                    "\nHeld: AMQP does not tell what consumers hold; RabbitMQ's management API does (broker.management_url).",
                 );
             }
             ExitCode::SUCCESS
@@ -126,6 +135,21 @@ async fn add_pauses(api: &Api, processes: &[String], layout: &Layout, rows: &mut
             }
         }
     }
+}
+
+/// Adds what consumers hold, where AMQP does not tell it and the management API is configured.
+async fn add_held(config: &Config, rows: &mut [Value]) -> Result<()> {
+    if rows.iter().all(|row| !row["unacked"].is_null()) {
+        return Ok(());
+    }
+    let Some(management) = Management::of(config)? else { return Ok(()) };
+    let queues = management.of_vhost("queues", &[]).await?;
+    for queue in queues.as_array().into_iter().flatten() {
+        for row in rows.iter_mut().filter(|row| row["name"] == queue["name"]) {
+            row["unacked"] = queue["messages_unacknowledged"].clone();
+        }
+    }
+    Ok(())
 }
 
 /// The spool of an ingress, and what waits in it by where it goes; nothing where it has none.
