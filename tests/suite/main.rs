@@ -14,6 +14,7 @@ mod old_database;
 mod operators;
 mod outage;
 mod power_cut;
+mod spool;
 mod store_laws;
 mod subscriptions;
 mod topology;

@@ -210,6 +210,10 @@ fn trouble_of(name: &str, status: &str, trouble: &str, base: &str, findings: &mu
         ("spool", "degraded") => {
             findings.note(format!("the ingress at {base} goes on with its spool: {trouble}"))
         }
+        ("spool.set_aside", "degraded") => findings.bad(
+            format!("the spool of the ingress at {base} has events that the broker does not take: {trouble}"),
+            "`malote queues` shows where they go; they get through once the broker takes them",
+        ),
         ("broker", "degraded") => findings.note(format!(
             "the ingress at {base} goes on without the broker, and stores events in its spool: {trouble}"
         )),
