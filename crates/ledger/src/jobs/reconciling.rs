@@ -59,7 +59,6 @@ impl Runner {
                 let waiting = self.waiting().await?;
                 let mut connection = self.store.read().await?;
                 walk.begin(&mut connection, waiting, &self.subscriptions, event::now()).await?;
-                job.progress = 0;
             }
             Phase::Repair => {
                 repaired = self.repair(&mut walk, job).await?;
@@ -92,8 +91,8 @@ impl Runner {
             }
         }
         let events = u32::try_from(found.events).unwrap_or(u32::MAX);
-        job.progress += found.events;
-        job.sent = walk.sent;
+        // Of the walk, which a step that is not kept leaves as it was.
+        (job.progress, job.sent) = (walk.events, walk.sent);
         let is_mine = self.keep(job, &walk, found, &repaired, worker).await?;
         Ok(if is_mine { Step::Went(events) } else { Step::Ended })
     }

@@ -89,6 +89,8 @@ pub(crate) struct Walk {
     /// the empty name for consumers that are not there any more.
     in_no_queue_before: BTreeMap<String, String>,
     books: BTreeMap<String, SourceBooks>,
+    /// How many events this pass has gone through.
+    pub(crate) events: i64,
     differences: i64,
     pub(crate) sent: i64,
     /// Until when what was sent is waited for, in microseconds.
@@ -208,6 +210,7 @@ impl Walk {
             waiting: BTreeMap::new(),
             in_no_queue_before: BTreeMap::new(),
             books: BTreeMap::new(),
+            events: 0,
             differences: 0,
             sent: 0,
             settle_until: 0,
@@ -256,7 +259,7 @@ impl Walk {
         self.in_no_queue_before = in_no_queue_before(connection, &waiting, subscriptions, now).await?;
         self.waiting = waiting;
         self.books.clear();
-        self.differences = 0;
+        (self.events, self.differences) = (0, 0);
         // Before the events: a tally travels behind the events that it counts.
         let text = "SELECT source, CAST(sum(accepted) AS BIGINT) AS accepted, CAST(sum(rejected) AS BIGINT) AS rejected \
                     FROM tally WHERE day = $1 AND zone = $2 GROUP BY source";
@@ -294,6 +297,7 @@ impl Walk {
             }
             Phase::Begin | Phase::Repair | Phase::Settle | Phase::Tidy | Phase::Over => Found::default(),
         };
+        self.events += found.events;
         self.differences += i64::try_from(found.differences.len()).unwrap_or(i64::MAX);
         Ok(found)
     }
