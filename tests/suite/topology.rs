@@ -184,6 +184,8 @@ async fn an_earlier_topology_serves_until_it_is_migrated_and_loses_nothing_by_it
     .await?;
     killed.kill()?;
     killed.wait()?;
+    let said = String::from_utf8(product.command(&["doctor"])?.output()?.stdout)?;
+    ensure!(said.contains("was interrupted and left") && said.contains("receivables.moving"), "{said}");
     let output = tokio::task::block_in_place(|| apply.output())?;
     let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
     ensure!(output.status.success(), "{said}");

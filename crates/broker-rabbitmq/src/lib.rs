@@ -48,7 +48,7 @@ use tokio::time::{Instant, sleep};
 use tracing::warn;
 
 use crate::connection::Supervised;
-pub use crate::migration::{Inspect, Inspection, MigrationError, Obstacle, Step};
+pub use crate::migration::{Inspect, Inspection, MigrationError, Obstacle, Step, stand_in_of};
 use crate::publisher::Publisher;
 pub use crate::url::{AmqpUrl, AmqpUrlError};
 

@@ -23,9 +23,9 @@ use lapin::types::FieldTable;
 use serde_json::Value;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use crate::RabbitMq;
 use crate::declare::{self, soft_error};
 use crate::message::short;
+use crate::{NEW_QUEUE_SETTLES, RabbitMq};
 
 /// Messages moved at a time.
 const BATCH: u16 = 256;
@@ -203,10 +203,16 @@ impl RabbitMq {
                 steps.push(Step::Kept { queue: queue.name.clone(), obstacle });
                 continue;
             }
+            // Not through `self.declare`, which would declare it again after a reconnection.
             let stand_in = stand_in(queue, topology);
-            self.declare(&stand_in).await?;
+            declare::declare(&self.consuming, &stand_in, self.deadline()).await?;
+            found.push(Emptied::new(queue.name.clone(), Way::Queue(stand_in_of(&queue.name)), true));
+        }
+        if !found.is_empty() {
+            sleep(NEW_QUEUE_SETTLES).await;
+        }
+        for queue in topology.queues.iter().filter(|queue| found.iter().any(|one| one.queue == queue.name)) {
             self.unbind(&bindings_of(queue, topology)).await?;
-            found.push(Emptied::new(queue.name.clone(), Way::Queue(stand_in.queues[0].name.clone()), true));
         }
         Ok(found)
     }
@@ -230,6 +236,9 @@ impl RabbitMq {
             false => {
                 let obstacle = match inspect.inspect(&queue).await {
                     None => Obstacle::Unseen,
+                    Some(Inspection { dying: 0, .. }) => {
+                        Obstacle::Consumed(self.find(&queue).await?.map_or(0, |status| status.consumers))
+                    }
                     Some(Inspection { dying, .. }) => Obstacle::Stuck(dying),
                 };
                 steps.push(Step::Kept { queue, obstacle });
@@ -398,9 +407,14 @@ fn bindings_of(queue: &Queue, topology: &Topology) -> Vec<Binding> {
     topology.bindings.iter().filter(is_its).cloned().collect()
 }
 
-/// The queue that stands in for another while that is declared anew, bound as it is.
+/// The name of the queue that stands in for another while that is declared anew.
+pub fn stand_in_of(queue: &QueueName) -> QueueName {
+    QueueName::new(format!("{queue}.moving"))
+}
+
+/// The queue that stands in for another, bound as it is.
 fn stand_in(queue: &Queue, topology: &Topology) -> Topology {
-    let name = QueueName::new(format!("{}.moving", queue.name));
+    let name = stand_in_of(&queue.name);
     let bind = |binding| Binding { destination: Destination::Queue(name.clone()), ..binding };
     Topology {
         exchanges: Vec::new(),

@@ -569,8 +569,8 @@ pub enum Topology {
     /// those of today, and the emptied ones are deleted. A queue with another delivery limit, and no consumer, is emptied
     /// into a temporary queue, deleted, declared anew and filled again. Nothing is lost if this is interrupted: run it
     /// again. Whether a queue is empty is asked of RabbitMQ's management API (broker.management_url); without it, no
-    /// queue is deleted. Roles of this release and of the one before work on either topology, so upgrade every process
-    /// first.
+    /// queue is deleted. Roles of this release work on either topology. One of an earlier release does not start on a
+    /// queue that was declared anew: upgrade every process first.
     Apply,
 }
 

@@ -4,7 +4,7 @@
 use broker::embedded::OpenError;
 use broker::layout::RetryDelay;
 use broker::{Broker, BrokerError, QueueName, QueueStatus, Topology};
-use broker_rabbitmq::RabbitMq;
+use broker_rabbitmq::{RabbitMq, stand_in_of};
 use serde_json::Value;
 
 use super::Findings;
@@ -207,19 +207,30 @@ async fn as_declared(config: &Config, broker: &RabbitMq, existing: &Topology, fi
         findings.good("every queue has the arguments that malote declares");
     }
     let layout = installation::layout(config);
-    let mut left = Vec::new();
-    for delay in RetryDelay::ALL {
-        let (_, queue) = layout.former_wait(delay);
-        if let Ok(Some(_)) = find(broker, &queue).await {
-            left.push(queue.to_string());
-        }
-    }
+    let former = RetryDelay::ALL.map(|delay| layout.former_wait(delay).1);
+    let left = present(broker, former).await;
     if !left.is_empty() {
         findings.note(format!(
             "an earlier release left {}: run `malote topology apply` once no older malote runs",
             left.join(", ")
         ));
     }
+    let moving = present(broker, existing.queues.iter().map(|queue| stand_in_of(&queue.name))).await;
+    if !moving.is_empty() {
+        let mend = "run it again: it goes on from there";
+        findings.bad(format!("`malote topology apply` was interrupted and left {}", moving.join(", ")), mend);
+    }
+}
+
+/// Those of these queues that exist.
+async fn present(broker: &RabbitMq, queues: impl IntoIterator<Item = QueueName>) -> Vec<String> {
+    let mut found = Vec::new();
+    for queue in queues {
+        if let Ok(Some(_)) = find(broker, &queue).await {
+            found.push(queue.to_string());
+        }
+    }
+    found
 }
 
 /// What the management API alone shows: the cluster, feature flags, policies.
