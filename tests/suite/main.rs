@@ -5,6 +5,7 @@ mod bad_input;
 mod bodies;
 mod broker_laws;
 mod command_line;
+mod disk;
 mod duplicates;
 mod faults;
 mod footprint;

@@ -8,6 +8,7 @@
 //! This crate knows exchanges, queues and messages. It does not know providers, tables or HTTP.
 
 pub mod death;
+mod disk;
 pub mod embedded;
 pub mod laws;
 pub mod layout;
@@ -19,6 +20,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use event::Message;
 
+pub use disk::DiskAlarm;
 pub use layout::Layout;
 pub use topology::{Binding, Destination, Exchange, ExchangeKind, ExchangeName, Queue, QueueName, Topology};
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use broker::embedded::Embedded;
 use broker::spool::{self, Spool};
-use broker::{DynBroker, Layout, Topology};
+use broker::{DiskAlarm, DynBroker, Layout, Topology};
 use broker_rabbitmq::RabbitMq;
 use consumer::Subscription;
 use event::ProviderName;
@@ -27,7 +27,11 @@ pub fn open_broker(config: &Config) -> Result<DynBroker> {
 }
 
 /// The spool in front of the broker, where there is one, and the handle that it is drained through.
-pub async fn open_spool(config: &Config, broker: &DynBroker) -> Result<Option<(Spool, DynBroker)>> {
+pub async fn open_spool(
+    config: &Config,
+    broker: &DynBroker,
+    disk: &DiskAlarm,
+) -> Result<Option<(Spool, DynBroker)>> {
     let BrokerUrl::Amqp(url) = &config.broker.url else { return Ok(None) };
     if config.spool.limit_bytes == 0 {
         return Ok(None);
@@ -36,6 +40,7 @@ pub async fn open_spool(config: &Config, broker: &DynBroker) -> Result<Option<(S
         file: spool_file(config),
         limit_bytes: config.spool.limit_bytes,
         patience: Duration::from_millis(config.spool.patience_ms),
+        disk: disk.clone(),
     };
     let spool = Spool::open(settings, broker.clone()).await.context(
         "the spool does not open; ingresses on one machine each need their own ingress.spool.file",
@@ -73,6 +78,15 @@ pub fn store_file(config: &Config) -> Option<PathBuf> {
         "sqlite" => Some(config.data.dir.join("store.db")),
         url => url.strip_prefix("sqlite:").map(PathBuf::from),
     }
+}
+
+/// The folders of the files that an ingress stores events in, and that fill up with them.
+pub fn folders(config: &Config) -> Vec<PathBuf> {
+    let file = if config.is_embedded() { broker_file(config) } else { spool_file(config) };
+    let files = [Some(file), store_file(config)].into_iter().flatten();
+    let mut folders: Vec<_> = files.filter_map(|file| Some(file.parent()?.to_owned())).collect();
+    folders.dedup();
+    folders
 }
 
 /// Whether the store is a file, which serves one process.

@@ -8,6 +8,7 @@ mod args;
 mod commands;
 mod config;
 mod data_dir;
+mod disk;
 mod domains;
 mod installation;
 mod management;

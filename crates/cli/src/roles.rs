@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use broker::spool::{Spool, Standing};
-use broker::{BrokerError, DynBroker, Publisher, Topology};
+use broker::{BrokerError, DiskAlarm, DynBroker, Publisher, Topology};
 use console::{ConsoleState, Token};
 use consumer::{Consumer, Runtime, Status};
 use ingress::Ingress;
@@ -28,6 +28,7 @@ use tracing::{info, warn};
 
 use crate::config::{Config, DuplicatesRule};
 use crate::data_dir::{self, DataDir};
+use crate::disk;
 use crate::domains::{self, Domain};
 use crate::installation;
 use crate::report::chain;
@@ -168,7 +169,9 @@ impl Running {
         let broker = installation::open_broker(config)?;
         let store = if roles.has_store() { Some(installation::open_store(config)?) } else { None };
         let layout = installation::layout(config);
-        let spool = if roles.ingress { installation::open_spool(config, &broker).await? } else { None };
+        let disk = DiskAlarm::default();
+        let spool =
+            if roles.ingress { installation::open_spool(config, &broker, &disk).await? } else { None };
         let health = Health::default();
         // An ingress that can store what comes is ready, whatever else of its process has to wait.
         let component = |name: &'static str, is_secondary| match is_secondary {
@@ -236,6 +239,18 @@ impl Running {
                 }
                 None => broker.clone(),
             };
+            if config.data.disk_free_limit_bytes > 0 {
+                let (folders, limit) = (installation::folders(config), config.data.disk_free_limit_bytes);
+                // With RabbitMQ the disk is needed only while events are spooled.
+                let health = component("disk", !config.is_embedded());
+                let (watch, stop) =
+                    (disk::watch(folders, limit, disk.clone(), health), running.working.clone());
+                running.tasks.spawn(async move {
+                    stop.run_until_cancelled(watch).await;
+                });
+            }
+            // A spool asks the alarm itself.
+            let disk = if config.is_embedded() { disk } else { DiskAlarm::default() };
             let ingress = Ingress::new(
                 sources,
                 publisher,
@@ -243,6 +258,7 @@ impl Running {
                 key,
                 config.zone.clone(),
                 config.ingress.clone(),
+                disk,
             );
             running.tasks.spawn(ingress.clone().report(running.working.clone()));
             running.ingress_tasks.spawn(port.serve(

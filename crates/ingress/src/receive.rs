@@ -10,7 +10,7 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::{Router, http};
-use broker::{ExchangeName, Layout, Publisher};
+use broker::{DiskAlarm, ExchangeName, Layout, Publisher};
 use bytes::Bytes;
 use event::{Chain, Event, EventId, Headers, Message, Timestamp, Topic, Zone, header};
 use http::header::CONTENT_TYPE;
@@ -49,6 +49,8 @@ struct Inner {
     zone: Zone,
     config: Config,
     memory: Memory,
+    /// Of the disk that events are stored on, where that is ours.
+    disk: DiskAlarm,
     /// Of clients behind a trusted proxy.
     client_requests: ClientRequests,
     misses: Misses,
@@ -65,7 +67,7 @@ struct Accepted<'a> {
 
 impl Ingress {
     /// An ingress for these sources. `key` hashes personal data in subjects; what is answered is counted by days of
-    /// `zone`.
+    /// `zone`; while the alarm of `disk` is raised, no event is taken.
     pub fn new(
         sources: Vec<Source>,
         publisher: Arc<dyn Publisher>,
@@ -73,6 +75,7 @@ impl Ingress {
         key: SubjectKey,
         zone: Zone,
         config: Config,
+        disk: DiskAlarm,
     ) -> Self {
         let places = config.source_requests;
         let routes: HashMap<_, _> = sources
@@ -89,6 +92,7 @@ impl Ingress {
             zone,
             config,
             memory,
+            disk,
             client_requests,
             misses: Misses::default(),
         }))
@@ -229,7 +233,7 @@ fn report(route: &Route, client: IpAddr, event_id: EventId, refusal: &Refusal) {
             route.unavailable.increment(1);
             error!(%source, %event_id, "{refusal}: {}", Chain(cause));
         }
-        Refusal::NotInTime => {
+        Refusal::NotInTime | Refusal::DiskFull => {
             route.unavailable.increment(1);
             error!(%source, %event_id, "{refusal}");
         }
@@ -260,6 +264,9 @@ impl Inner {
         }
         let (parts, body) = request.into_parts();
         let (body, _share) = self.authenticated(route, &parts, body, client, time).await?;
+        if self.disk.is_raised() {
+            return Err(Refusal::DiskFull);
+        }
         if let Some(quotas) = &route.quotas {
             quotas.request(body.len(), Instant::now())?;
         }

@@ -32,6 +32,8 @@ pub(crate) enum Refusal {
     ClientBusy,
     #[error("there is no memory for this body now; send it again later")]
     NoMemory,
+    #[error("the disk is nearly full, and nothing was stored; send it again later")]
+    DiskFull,
     #[error(transparent)]
     OverQuota(#[from] UsedUp),
     #[error(transparent)]
@@ -70,6 +72,7 @@ impl Refusal {
             Self::ContentEncoding => Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE),
             Self::Busy | Self::ClientBusy => Problem::new(StatusCode::TOO_MANY_REQUESTS).retry_after(1),
             Self::NoMemory => Problem::new(StatusCode::SERVICE_UNAVAILABLE).retry_after(1),
+            Self::DiskFull => Problem::new(StatusCode::INSUFFICIENT_STORAGE).retry_after(RETRY_AFTER_S),
             Self::OverQuota(used_up) => {
                 Problem::new(StatusCode::TOO_MANY_REQUESTS).retry_after(used_up.retry_after_s)
             }

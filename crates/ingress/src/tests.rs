@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use axum::body::{Body, to_bytes};
 use broker::{
-    Broker, BrokerError, BrokerInfo, Deliveries, ExchangeName, Layout, PublishError, Publisher, QueueName,
-    QueueStatus, Subscriber, Topology,
+    Broker, BrokerError, BrokerInfo, Deliveries, DiskAlarm, ExchangeName, Layout, PublishError, Publisher,
+    QueueName, QueueStatus, Subscriber, Topology,
 };
 use event::{Event, Message, SourceName, header};
 use futures_util::{StreamExt, stream};
@@ -164,7 +164,8 @@ fn setup_with(mood: Mood, config: Config) -> Setup {
     ];
     let broker = Arc::new(Recording { mood, published: Mutex::default() });
     let key = SubjectKey::from_bytes([7; 32]);
-    let ingress = Ingress::new(sources, broker.clone(), Layout::new(""), key, event::Zone::default(), config);
+    let (zone, disk) = (event::Zone::default(), DiskAlarm::default());
+    let ingress = Ingress::new(sources, broker.clone(), Layout::new(""), key, zone, config, disk);
     Setup { broker, router: ingress.clone().router(), ingress }
 }
 

@@ -294,6 +294,9 @@ async fn store_network(servers: &Servers) -> Result<Trial> {
     Ok(Trial { kept: Some(Box::new(proxy)), ..trial })
 }
 
+/// Lets a disk run full, instead of refusing events before.
+const NO_DISK_LIMIT: [&str; 2] = ["MALOTE__DATA__DISK_FREE_LIMIT_BYTES", "0"];
+
 async fn spool_disk_full(servers: &Servers) -> Result<Trial> {
     // Room for what waits and for a write-ahead log beside it.
     let disk = SmallDisk::mount(128 << 20)?;
@@ -301,6 +304,7 @@ async fn spool_disk_full(servers: &Servers) -> Result<Trial> {
     let mut product = Product::configured(&broker, &store, QUICK)?;
     let file = disk.path().join("spool.db").display().to_string();
     product.set_environment("ingress", [("MALOTE__INGRESS__SPOOL__FILE".to_owned(), file)]);
+    product.set_environment("ingress", [NO_DISK_LIMIT.map(str::to_owned).into()]);
     start(&mut product).await?;
     servers.rabbitmq.sync_declarations()?;
     let trial = Trial::start(product, &store).await?;
@@ -326,6 +330,7 @@ async fn embedded_disk_full(_: &Servers) -> Result<Trial> {
     let folder = product.folder().join("data");
     std::fs::create_dir(&data)?;
     std::os::unix::fs::symlink(&data, &folder)?;
+    product.set_environment("up", [NO_DISK_LIMIT.map(str::to_owned).into()]);
     product.start("up", &["up"]).await?;
     let trial = Trial::start(product, "sqlite").await?;
     trial.load.reached(0.3).await;

@@ -41,7 +41,8 @@ use self::lanes::{Gate, Lanes, Trouble, UNCONFIRMED};
 use self::report::Metrics;
 use crate::embedded::{Embedded, OpenError};
 use crate::{
-    Broker, DynBroker, ExchangeName, PublishError, Publisher, Queue, QueueName, Subscriber, Topology,
+    Broker, DiskAlarm, DynBroker, ExchangeName, PublishError, Publisher, Queue, QueueName, Subscriber,
+    Topology,
 };
 
 /// The queue of what the broker does not take though it takes others of the same lane.
@@ -76,6 +77,8 @@ pub struct Config {
     pub limit_bytes: u64,
     /// How long the broker may take to confirm before the message is stored here.
     pub patience: Duration,
+    /// While it is raised, nothing is stored here.
+    pub disk: DiskAlarm,
 }
 
 /// What the spool is doing.
@@ -102,6 +105,8 @@ struct NeitherTakes {
 enum Refusal {
     #[error("it is full: {bytes} of {limit} bytes wait; raise ingress.spool.limit_bytes")]
     Full { bytes: u64, limit: u64 },
+    #[error("the disk of its file is nearly full: make room, or lower data.disk_free_limit_bytes")]
+    DiskFull,
     #[error("its file is not open: {0}")]
     NotOpen(String),
     #[error("its file was not written a moment ago")]
@@ -309,6 +314,9 @@ impl State {
     ) -> Result<Reservation, Refusal> {
         if self.refusing_until.is_some_and(|until| Instant::now() < until) {
             return Err(Refusal::Pausing);
+        }
+        if inner.config.disk.is_raised() {
+            return Err(Refusal::DiskFull);
         }
         let file = self.file.clone().map_err(Refusal::NotOpen)?;
         let limit = inner.config.limit_bytes;

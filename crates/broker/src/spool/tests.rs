@@ -90,6 +90,7 @@ impl Broker for Moody {
 struct Setting {
     folder: TempDir,
     broker: Arc<Moody>,
+    disk: DiskAlarm,
 }
 
 fn work() -> Topology {
@@ -117,7 +118,7 @@ impl Setting {
         let folder = tempfile::tempdir().unwrap();
         let broker = Moody::new(&folder.path().join("broker.db"));
         broker.declare(&work()).await.unwrap();
-        Self { folder, broker }
+        Self { folder, broker, disk: DiskAlarm::default() }
     }
 
     fn mood(&self, mood: u8) {
@@ -129,8 +130,12 @@ impl Setting {
     }
 
     async fn spool(&self, limit_bytes: u64) -> Spool {
-        let config =
-            Config { file: self.file().join("spool.db"), limit_bytes, patience: Duration::from_millis(50) };
+        let config = Config {
+            file: self.file().join("spool.db"),
+            limit_bytes,
+            patience: Duration::from_millis(50),
+            disk: self.disk.clone(),
+        };
         Spool::open(config, self.broker.clone()).await.unwrap()
     }
 
@@ -283,6 +288,23 @@ async fn a_full_spool_refuses_with_the_reason_and_takes_again_once_there_is_room
     until(&spool, |standing| *standing == Standing::Direct).await;
     publish(&spool, 10).await.unwrap();
     assert_eq!(setting.arrived(11).await, (0..11).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_nearly_full_disk_refuses_to_spool_with_the_reason_and_stops_no_direct_publish() {
+    let setting = Setting::new().await;
+    let spool = setting.spool(1 << 20).await;
+    let (_stop, _drain) = setting.run(&spool);
+    setting.disk.set(true);
+    publish(&spool, 0).await.unwrap();
+    setting.mood(AWAY);
+    let said = Chain(&publish(&spool, 1).await.unwrap_err()).to_string();
+    assert!(said.contains("data.disk_free_limit_bytes"), "{said}");
+    setting.disk.set(false);
+    publish(&spool, 1).await.unwrap();
+    setting.mood(WORKS);
+    until(&spool, |standing| *standing == Standing::Direct).await;
+    assert_eq!(setting.arrived(2).await, [0, 1]);
 }
 
 #[tokio::test]

@@ -123,8 +123,7 @@ fn missing_data_dir(dir: &Path, findings: &mut Findings) {
 }
 
 fn free_megabytes(dir: &Path) -> Option<u64> {
-    let status = rustix::fs::statvfs(dir).ok()?;
-    Some(status.f_bavail * status.f_frsize / (1024 * 1024))
+    Some(crate::disk::free_bytes(dir)? / (1024 * 1024))
 }
 
 /// Whether the API answers: `None` when nobody listens.

@@ -69,6 +69,8 @@ pub struct Config {
 pub struct Data {
     /// The data directory.
     pub dir: PathBuf,
+    /// How many bytes have to stay free on the disk of the files that events are stored in.
+    pub disk_free_limit_bytes: u64,
 }
 
 /// Whose days count.
