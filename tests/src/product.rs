@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStderr, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -44,6 +44,8 @@ pub struct Product {
     pub console: String,
     processes: BTreeMap<String, Child>,
     ports: BTreeMap<String, u16>,
+    /// Where the processes answer to their operators.
+    operations: BTreeMap<String, u16>,
     /// What a process of this name has in its environment.
     environment: BTreeMap<String, Vec<(String, String)>>,
     /// What the processes run that are started from here on.
@@ -107,12 +109,13 @@ impl Product {
     /// A configuration with the four sources, and nothing started. `extra` is appended to the file.
     pub fn configured(broker_url: &str, store_url: &str, extra: &str) -> Result<Self> {
         let folder = tempfile::tempdir()?;
-        let (ingress, console) = (free_port()?, free_port()?);
+        let (ingress, console, operations) = (free_port()?, free_port()?, free_port()?);
         // Ingress and console make none of their own.
         let subject_key = if broker_url == "embedded" { String::new() } else { "0a".repeat(32) };
         let mut text = format!(
             "[data]\ndir = {:?}\n[broker]\nurl = {broker_url:?}\n[store]\nurl = {store_url:?}\n\
              [ingress]\nlisten = \"127.0.0.1:{ingress}\"\nsubject_key = {subject_key:?}\n[console]\nlisten = \"127.0.0.1:{console}\"\n\
+             [operations]\nlisten = \"127.0.0.1:{operations}\"\n\
              [ingress.limits]\nbody_timeout_ms = 1000\nheader_timeout_ms = 1000\n",
             folder.path().join("data")
         );
@@ -131,6 +134,8 @@ impl Product {
             console: format!("http://127.0.0.1:{console}"),
             processes: BTreeMap::new(),
             ports: BTreeMap::new(),
+            // Commands ask the ingress for its spool.
+            operations: ["up", "ingress"].map(|name| (name.to_owned(), operations)).into(),
             environment: BTreeMap::new(),
             binary: harness::malote_binary()?,
             descriptors: None,
@@ -193,23 +198,38 @@ impl Product {
 
     /// Starts a role, and waits for nothing.
     pub fn launch(&mut self, name: &str, arguments: &[&str]) -> Result<()> {
-        let fixed = self.ports.get(name).copied();
+        let log = File::options().create(true).append(true).open(self.log(name))?;
+        self.spawn(name, arguments, log.try_clone()?.into(), log.into())
+    }
+
+    /// Starts a role whose log is a pipe, which nobody reads until the caller does.
+    pub fn launch_unread(&mut self, name: &str, arguments: &[&str]) -> Result<ChildStderr> {
+        self.spawn(name, arguments, Stdio::null(), Stdio::piped())?;
+        self.processes.get_mut(name).and_then(|child| child.stderr.take()).context("just started")
+    }
+
+    fn spawn(&mut self, name: &str, arguments: &[&str], stdout: Stdio, stderr: Stdio) -> Result<()> {
+        let fixed = |ports: &BTreeMap<String, u16>| ports.get(name).copied().map_or_else(free_port, Ok);
+        let operations = fixed(&self.operations)?;
+        let has_port = matches!(arguments, ["up" | "ingress" | "console", ..]);
         let port = match name {
             "up" | "ingress" => self.ingress.rsplit(':').next().context("a port")?.parse()?,
             "console" => self.console.rsplit(':').next().context("a port")?.parse()?,
-            _ => fixed.map_or_else(free_port, Ok)?,
+            _ if has_port => fixed(&self.ports)?,
+            _ => operations,
         };
         self.ports.insert(name.to_owned(), port);
+        self.operations.insert(name.to_owned(), operations);
         let mut command = self.command(arguments)?;
+        command.env("MALOTE__OPERATIONS__LISTEN", format!("127.0.0.1:{operations}"));
         command.envs(self.environment.get(name).into_iter().flatten().map(|(name, value)| (name, value)));
         if !matches!(name, "up" | "ingress" | "console") {
             command.args(["--listen", &format!("127.0.0.1:{port}")]);
         }
-        let log = File::options().create(true).append(true).open(self.log(name))?;
         let child = command
             .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log)
+            .stdout(stdout)
+            .stderr(stderr)
             .spawn()
             .context("the binary starts")?;
         self.processes.insert(name.to_owned(), child);
@@ -219,8 +239,12 @@ impl Product {
     /// Starts a role and waits until it says that it is ready.
     pub async fn start(&mut self, name: &str, arguments: &[&str]) -> Result<()> {
         self.launch(name, arguments)?;
-        let port = self.ports[name];
-        let ready = format!("http://127.0.0.1:{port}/readyz");
+        self.ready(name).await
+    }
+
+    /// Waits until a launched role says that it is ready.
+    pub async fn ready(&mut self, name: &str) -> Result<()> {
+        let ready = format!("{}/readyz", self.operations(name));
         let started = Instant::now();
         loop {
             let answer = self.client.get(&ready).send().await;
@@ -313,6 +337,11 @@ impl Product {
         format!("http://127.0.0.1:{}", self.ports[name])
     }
 
+    /// Where a process of this name answers to its operators.
+    pub fn operations(&self, name: &str) -> String {
+        format!("http://127.0.0.1:{}", self.operations[name])
+    }
+
     /// Where the files are.
     pub fn folder(&self) -> &std::path::Path {
         self.folder.path()
@@ -326,7 +355,7 @@ impl Product {
 
     /// The text of a running process's `/metrics`.
     pub async fn metrics(&self, name: &str) -> Result<String> {
-        let url = format!("http://127.0.0.1:{}/metrics", self.ports[name]);
+        let url = format!("{}/metrics", self.operations(name));
         Ok(self.client.get(url).send().await?.text().await?)
     }
 

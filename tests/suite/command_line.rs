@@ -54,7 +54,12 @@ async fn a_second_process_on_the_same_data_is_refused_and_harms_nothing() -> Res
     let product = Product::embedded().await?;
     let mut second = product.command(&["up"])?;
     second.env("MALOTE__INGRESS__LISTEN", "127.0.0.1:0").env("MALOTE__CONSOLE__LISTEN", "127.0.0.1:0");
-    let second = second.stdin(Stdio::null()).output()?;
+    // Its operations port is taken too, which it says with what to set.
+    let first = second.stdin(Stdio::null()).output()?;
+    let complaint = String::from_utf8_lossy(&first.stderr).into_owned();
+    assert_eq!(first.status.code(), Some(1));
+    assert!(complaint.contains("set another operations.listen (MALOTE__OPERATIONS__LISTEN)"), "{complaint}");
+    let second = second.env("MALOTE__OPERATIONS__LISTEN", "127.0.0.1:0").output()?;
     assert_eq!(second.status.code(), Some(1));
     let complaint = String::from_utf8_lossy(&second.stderr).into_owned();
     assert!(complaint.contains("in use by another malote process"), "{complaint}");

@@ -16,6 +16,7 @@ mod operators;
 mod outage;
 mod power_cut;
 mod spool;
+mod stalled_log;
 mod store_laws;
 mod subscriptions;
 mod topology;

@@ -487,8 +487,8 @@ pub struct Doctor {
 /// `malote queues`
 #[derive(Clone, Debug, Args)]
 pub struct Queues {
-    /// The operations address of a process whose spool and consumers are shown; can be repeated [default: the configured
-    /// addresses].
+    /// The operations address of a process whose spool and consumers are shown; can be repeated [default:
+    /// operations.listen].
     #[arg(long, value_name = "URL", alias = "ingress")]
     pub process: Vec<String>,
     /// How it is asked and printed.

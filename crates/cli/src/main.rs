@@ -11,6 +11,7 @@ mod data_dir;
 mod disk;
 mod domains;
 mod installation;
+mod log_queue;
 mod management;
 mod report;
 mod reread;
@@ -44,6 +45,7 @@ fn main() -> ExitCode {
         .build()
         .context("cannot start the runtime")
         .and_then(|runtime| runtime.block_on(run(cli)));
+    log_queue::flush();
     ended.map_or_else(|error| report::failed(&error), report::ended)
 }
 

@@ -118,8 +118,8 @@ pub struct Running {
     pub ingress: Option<SocketAddr>,
     /// Where the administration API is.
     pub console: Option<SocketAddr>,
-    /// Where health and metrics are, for roles without a port of their own.
-    pub operations: Option<SocketAddr>,
+    /// Where readiness and metrics are.
+    pub operations: SocketAddr,
     /// The token of the administration API.
     pub token: Option<Secret>,
     broker: DynBroker,
@@ -138,9 +138,10 @@ impl Running {
         server::raise_descriptor_limit();
         // Ports first: a start that cannot have its port touches nothing else.
         let ingress_port = port(roles.ingress, &config.ingress.server(), "ingress").await?;
+        // A provider may post under any name that leads here: what it proves is no browser's.
+        let ingress_port = ingress_port.map(Server::under_any_host);
         let console_port = port(roles.console, &config.console, "console").await?;
-        let has_port = roles.ingress || roles.console;
-        let operations_port = port(!has_port, &config.operations, "operations").await?;
+        let operations_port = bound(&config.operations, "operations").await?;
 
         let data_dir = match roles.needs_data_dir(config) {
             true => Some(DataDir::open(&config.data.dir)?),
@@ -183,7 +184,7 @@ impl Running {
         let mut running = Self {
             ingress: ingress_port.as_ref().map(Server::local_addr),
             console: console_port.as_ref().map(Server::local_addr),
-            operations: operations_port.as_ref().map(Server::local_addr),
+            operations: operations_port.local_addr(),
             token: token.clone(),
             broker: broker.clone(),
             store: store.clone(),
@@ -263,7 +264,7 @@ impl Running {
             running.tasks.spawn(ingress.clone().report(running.working.clone()));
             running.ingress_tasks.spawn(port.serve(
                 ingress.router(),
-                operations.clone(),
+                operations.public(),
                 running.accepting.clone(),
             ));
         }
@@ -300,13 +301,11 @@ impl Running {
             };
             running.tasks.spawn(port.serve(
                 console::router(state),
-                operations.clone(),
+                operations.public(),
                 running.working.clone(),
             ));
         }
-        if let Some(port) = operations_port {
-            running.tasks.spawn(port.serve_operations(operations, running.working.clone()));
-        }
+        running.tasks.spawn(operations_port.serve_operations(operations, running.working.clone()));
         if let Some(store) = store {
             let runtime = Runtime { broker, layout, store, config: config.consumer.clone() };
             running.consume(roles, &runtime, &config.retention, &health, &prepared);
@@ -387,15 +386,17 @@ impl Running {
     }
 }
 
-async fn port(is_wanted: bool, config: &server::Config, section: &str) -> Result<Option<Server>> {
-    if !is_wanted {
-        return Ok(None);
-    }
+async fn port(is_wanted: bool, config: &server::Config, section: &'static str) -> Result<Option<Server>> {
+    if is_wanted { bound(config, section).await.map(Some) } else { Ok(None) }
+}
+
+async fn bound(config: &server::Config, section: &'static str) -> Result<Server> {
     match Server::bind(config).await {
-        Ok(port) => Ok(Some(port)),
+        Ok(port) => Ok(port.section(section)),
         // It says what to do, and the setting that it means is known here.
         Err(error @ BindError::Address { .. }) => {
-            bail!("{}", error.to_string().replace("`listen`", &format!("{section}.listen")))
+            let setting = format!("{section}.listen (MALOTE__{}__LISTEN)", section.to_ascii_uppercase());
+            bail!("{}", error.to_string().replace("`listen`", &setting))
         }
         Err(error @ BindError::Tls { .. }) => Err(error).context(format!("{section}.tls")),
     }

@@ -1,7 +1,8 @@
 //! Log, metrics and spans of a process.
 //!
-//! Promises one log line per event of interest in the configured form, on standard error; metrics as Prometheus text;
-//! spans to an OTLP receiver where one is configured. Writes no body and no secret: the targets that would are off.
+//! Promises one log line per event of interest in the configured form, on standard error through a
+//! [queue](crate::log_queue); metrics as Prometheus text; spans to an OTLP receiver where one is configured. Writes no
+//! body and no secret: the targets that would are off.
 
 use std::fmt::Write as _;
 use std::io::IsTerminal;
@@ -27,6 +28,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, fmt};
 
 use crate::config::{Config, LogFormat};
+use crate::log_queue::{self, LogQueue};
 use crate::table::is_colour_unwanted;
 
 /// The version of this program.
@@ -46,6 +48,7 @@ const SILENT: &str =
 /// What a process tells about itself; dropped last, so that what is on its way still leaves.
 pub struct Telemetry {
     metrics: PrometheusHandle,
+    log: LogQueue,
     spans: Option<SdkTracerProvider>,
 }
 
@@ -62,10 +65,10 @@ impl Telemetry {
             LogFormat::Json => false,
             LogFormat::Auto => std::io::stderr().is_terminal(),
         };
+        let queue = LogQueue::install().context("cannot write the log")?;
         let log = if text {
             let ansi = std::io::stderr().is_terminal() && !is_colour_unwanted();
-            let layer =
-                fmt::layer().with_writer(std::io::stderr).with_ansi(ansi).with_target(false).compact();
+            let layer = fmt::layer().with_writer(queue.clone()).with_ansi(ansi).with_target(false).compact();
             layer.with_filter(filter).boxed()
         } else {
             fmt::layer()
@@ -73,7 +76,7 @@ impl Telemetry {
                 .flatten_event(true)
                 .with_current_span(true)
                 .with_span_list(false)
-                .with_writer(std::io::stderr)
+                .with_writer(queue.clone())
                 .with_filter(filter)
                 .boxed()
         };
@@ -87,18 +90,24 @@ impl Telemetry {
             .with(exported)
             .try_init()
             .context("the log is set up once")?;
+        std::panic::set_hook(Box::new(panicked));
 
         let metrics = PrometheusBuilder::new()
             .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS)
             .and_then(PrometheusBuilder::install_recorder)
             .context("cannot set up metrics")?;
-        Ok(Self { metrics, spans })
+        Ok(Self { metrics, log: queue, spans })
     }
 
     /// Renders the metrics of this moment as Prometheus text.
     pub fn render(&self) -> impl Fn() -> String + Send + Sync + 'static {
-        let metrics = self.metrics.clone();
-        move || metrics.render() + &process()
+        let (metrics, log) = (self.metrics.clone(), self.log.clone());
+        move || {
+            let dropped = log.dropped();
+            let lines =
+                format!("# TYPE log_lines_dropped_total counter\nlog_lines_dropped_total {dropped}\n");
+            metrics.render() + &process() + &lines
+        }
     }
 
     /// Keeps histograms from growing until `stop`.
@@ -115,6 +124,16 @@ impl Telemetry {
         {
             tracing::warn!(%error, "the last spans were not sent");
         }
+    }
+}
+
+/// Logs a panic instead of writing to standard error, where a reader that stalls would stop the thread.
+fn panicked(panic: &std::panic::PanicHookInfo<'_>) {
+    let location = panic.location().map(ToString::to_string).unwrap_or_default();
+    tracing::error!("panicked at {location}: {}", panic.payload_as_str().unwrap_or("no text"));
+    // The process ends with its main thread.
+    if std::thread::current().name() == Some("main") {
+        log_queue::flush();
     }
 }
 

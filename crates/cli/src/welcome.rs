@@ -15,7 +15,7 @@ pub fn tell(config: &Config, roles: Roles, running: &Running) {
     info!(
         ingress = text(running.ingress),
         console = text(running.console),
-        operations = text(running.operations),
+        operations = %running.operations,
         sources = config.sources.len(),
         "started"
     );
@@ -42,9 +42,8 @@ fn welcome(config: &Config, roles: Roles, running: &Running) -> String {
         let scheme = if config.console.tls.is_some() { "https" } else { "http" };
         line("api", format!("{scheme}://{address}/api/v1  (its token: {})", token_place(config)));
     }
-    if let Some(address) = running.ingress.or(running.console).or(running.operations) {
-        line("health", format!("http://{address}/readyz, metrics at /metrics"));
-    }
+    let scheme = if config.operations.tls.is_some() { "https" } else { "http" };
+    line("health", format!("{scheme}://{}/readyz, metrics at /metrics", running.operations));
     let broker = if config.is_embedded() { "embedded" } else { "RabbitMQ" };
     let store = if installation::is_store_a_file(config) { "SQLite" } else { "PostgreSQL" };
     line("broker", format!("{broker}, store {store}"));

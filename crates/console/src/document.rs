@@ -1,7 +1,12 @@
-//! The OpenAPI document: a projection of the handlers, and of what all of them have in common.
+//! The OpenAPI document: a projection of the handlers, and of what all of them have in common. Made once.
 
-use axum::response::IntoResponse;
-use http::header::CONTENT_TYPE;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::LazyLock;
+
+use axum::body::Bytes;
+use axum::response::{IntoResponse, Response};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH};
+use http::{HeaderMap, StatusCode};
 use utoipa::openapi::content::ContentBuilder;
 use utoipa::openapi::schema::{ObjectBuilder, Ref, Type};
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
@@ -82,9 +87,26 @@ pub fn openapi() -> String {
     Document::openapi().to_pretty_json().expect("the document is plain JSON")
 }
 
+/// The document and its entity tag, which changes with it.
+static SERVED: LazyLock<(Bytes, String)> = LazyLock::new(|| {
+    let text = openapi();
+    let mut hasher = DefaultHasher::new();
+    text.hash(&mut hasher);
+    (text.into(), format!("\"{:016x}\"", hasher.finish()))
+});
+
 /// This document.
 #[utoipa::path(get, path = "/api/v1/openapi.json", tag = "operations", security(()),
-    responses((status = 200, description = "The OpenAPI document", body = Object)))]
-pub(crate) async fn serve() -> impl IntoResponse {
-    ([(CONTENT_TYPE, "application/json")], openapi())
+    responses((status = 200, description = "The OpenAPI document", body = Object),
+        (status = 304, description = "It is the one that If-None-Match names")))]
+pub(crate) async fn serve(headers: HeaderMap) -> Response {
+    let (text, tag) = &*SERVED;
+    // Kept, and asked for again: a new version of malote has another.
+    let caching = [(CACHE_CONTROL, "no-cache"), (ETAG, tag.as_str())];
+    let known = headers.get_all(IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
+    let is_known = |value: &str| value.split(',').any(|one| one.trim().trim_start_matches("W/") == tag);
+    if known.into_iter().any(is_known) {
+        return (StatusCode::NOT_MODIFIED, caching).into_response();
+    }
+    (caching, [(CONTENT_TYPE, "application/json")], text.clone()).into_response()
 }

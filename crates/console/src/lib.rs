@@ -103,9 +103,9 @@ pub fn router(state: ConsoleState) -> Router {
         .layer(from_fn(no_store))
 }
 
-/// Keeps every answer out of caches.
+/// Keeps every answer out of caches that does not say otherwise.
 async fn no_store(request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
-    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response.headers_mut().entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     response
 }

@@ -168,7 +168,14 @@ async fn nothing_but_the_document_is_shown_without_the_token() {
     }
     let response = console.ask(Method::GET, "/api/v1/openapi.json", None).await;
     assert_eq!(response.status(), StatusCode::OK);
+    assert_eq!(response.headers()["cache-control"], "no-cache");
+    let tag = response.headers()["etag"].clone();
     assert_eq!(json(response).await, serde_json::from_str::<Value>(&openapi()).unwrap());
+    let again =
+        Request::get("/api/v1/openapi.json").header("if-none-match", tag).body(Body::empty()).unwrap();
+    let unchanged = console.router.clone().call(again).await.unwrap();
+    assert_eq!(unchanged.status(), StatusCode::NOT_MODIFIED);
+    assert!(unchanged.into_body().collect().await.unwrap().to_bytes().is_empty());
     let response = console.ask(Method::GET, "/api/v1/version", Some("bearer let-me-in")).await;
     assert_eq!(json(response).await, json!({"name": "malote", "version": "1.2.3"}));
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use serde::Deserialize;
-use server::{Limits, Tls};
+use server::{HostName, Limits, Tls};
 
 /// The ingress's port, limits and deadlines.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -13,6 +13,9 @@ use server::{Limits, Tls};
 pub struct Config {
     /// Address and port; port 0 takes a free one.
     pub listen: SocketAddr,
+    /// The hosts under which the operations endpoints answer, besides the port's own.
+    #[serde(default)]
+    pub hosts: Vec<HostName>,
     /// The longest body, in bytes.
     pub body_limit_bytes: usize,
     /// The memory of all request bodies, in bytes; a body holds it until it is published.
@@ -39,6 +42,7 @@ impl Config {
     /// The port by itself.
     pub fn server(&self) -> server::Config {
         server::Config {
+            hosts: self.hosts.clone(),
             limits: self.limits,
             tls: self.tls.clone(),
             trusted_proxies: self.trusted_proxies.clone(),

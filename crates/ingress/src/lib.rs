@@ -18,6 +18,7 @@ mod quota;
 mod receive;
 mod recent;
 mod refusal;
+mod refusal_log;
 mod source;
 mod tally;
 #[cfg(test)]

@@ -98,8 +98,8 @@ impl Ingress {
         }))
     }
 
-    /// Tells the ledger every few seconds what was answered, and once more when `stop` is cancelled: after the last
-    /// request, and before the broker closes.
+    /// Tells the ledger every few seconds what was answered, and the log every minute what was refused; both once more
+    /// when `stop` is cancelled: after the last request, and before the broker closes.
     pub async fn report(self, stop: CancellationToken) {
         let Self(inner) = &self;
         let run = EventId::generate();
@@ -110,6 +110,7 @@ impl Ingress {
             if last || summarised.elapsed() >= SUMMARY_PERIOD {
                 summarised = Instant::now();
                 inner.misses.summarise();
+                inner.routes.iter().for_each(|(source, route)| route.refusals.summarise(source));
             }
             let rows: Vec<Row> = inner
                 .routes
@@ -217,26 +218,14 @@ fn source_name(path: &str) -> Option<Cow<'_, str>> {
     }
 }
 
-/// Counts and logs a refusal. The log names the source, the client and the reason, nothing of the request.
+/// Counts a refusal, and logs it where it is the first of its client. The log names the source, the client and the
+/// reason, nothing of the request.
 fn report(route: &Route, client: IpAddr, event_id: EventId, refusal: &Refusal) {
     let source = &route.source.name;
-    match refusal {
-        Refusal::Unusable { .. } => {
-            route.rejected.increment(1);
-            warn!(%source, %event_id, %client, "rejected, and kept: {refusal}");
-        }
-        Refusal::Denied(_) => {
-            route.denied.increment(1);
-            warn!(%source, %event_id, %client, "denied: {refusal}");
-        }
-        Refusal::NotStored(cause) => {
-            route.unavailable.increment(1);
-            error!(%source, %event_id, "{refusal}: {}", Chain(cause));
-        }
-        Refusal::NotInTime | Refusal::DiskFull => {
-            route.unavailable.increment(1);
-            error!(%source, %event_id, "{refusal}");
-        }
+    let count = match refusal {
+        Refusal::Unusable { .. } => &route.rejected,
+        Refusal::Denied(_) => &route.denied,
+        Refusal::NotStored(_) | Refusal::NotInTime | Refusal::DiskFull => &route.unavailable,
         Refusal::NoSuchAddress
         | Refusal::UnknownSource
         | Refusal::Method
@@ -245,10 +234,18 @@ fn report(route: &Route, client: IpAddr, event_id: EventId, refusal: &Refusal) {
         | Refusal::ClientBusy
         | Refusal::NoMemory
         | Refusal::OverQuota(_)
-        | Refusal::Body(_) => {
-            route.refused.increment(1);
-            warn!(%source, %event_id, %client, "refused: {refusal}");
-        }
+        | Refusal::Body(_) => &route.refused,
+    };
+    count.increment(1);
+    if !route.refusals.is_first(client, refusal.reason()) {
+        return;
+    }
+    match refusal {
+        Refusal::Unusable { .. } => warn!(%source, %event_id, %client, "rejected, and kept: {refusal}"),
+        Refusal::Denied(_) => warn!(%source, %event_id, %client, "denied: {refusal}"),
+        Refusal::NotStored(cause) => error!(%source, %event_id, "{refusal}: {}", Chain(cause)),
+        Refusal::NotInTime | Refusal::DiskFull => error!(%source, %event_id, "{refusal}"),
+        _ => warn!(%source, %event_id, %client, "refused: {refusal}"),
     }
 }
 

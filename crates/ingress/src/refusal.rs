@@ -57,6 +57,29 @@ impl From<Exhausted> for Refusal {
 const RETRY_AFTER_S: u32 = 5;
 
 impl Refusal {
+    /// The kind of refusal in few words, for what is counted by it.
+    pub(crate) fn reason(&self) -> &'static str {
+        match self {
+            Self::NoSuchAddress => "no such address",
+            Self::UnknownSource => "no such source",
+            Self::Method => "not a POST",
+            Self::Denied(Denied::Credentials) => "not authenticated",
+            Self::Denied(Denied::Network) => "network not allowed",
+            Self::ContentEncoding => "compressed body",
+            Self::Busy => "too many requests at once",
+            Self::ClientBusy => "too many requests of this client at once",
+            Self::NoMemory => "no memory for its body",
+            Self::OverQuota(_) => "over its quota",
+            Self::Body(BodyError::TooLarge { .. }) => "body too long",
+            Self::Body(BodyError::TimedOut { .. } | BodyError::TooSlow { .. }) => "body too slow",
+            Self::Body(BodyError::Broken(_)) => "body broken off",
+            Self::Unusable { .. } => "unusable body",
+            Self::NotStored(_) => "not stored",
+            Self::NotInTime => "not confirmed in time",
+            Self::DiskFull => "the disk is full",
+        }
+    }
+
     fn problem(&self) -> Problem {
         let problem = match self {
             Self::NoSuchAddress => Problem::new(StatusCode::NOT_FOUND),

@@ -10,6 +10,7 @@ use tokio::sync::Semaphore;
 
 use crate::quota::{Quota, Quotas};
 use crate::recent::Recent;
+use crate::refusal_log::RefusalLog;
 use crate::tally::Tally;
 
 /// A configured sender: `POST /webhooks/{name}`.
@@ -37,6 +38,7 @@ pub(crate) struct Route {
     pub(crate) quotas: Option<Quotas>,
     pub(crate) recent: Recent,
     pub(crate) tally: Tally,
+    pub(crate) refusals: RefusalLog,
     pub(crate) accepted: Counter,
     pub(crate) duplicate: Counter,
     pub(crate) rejected: Counter,
@@ -58,6 +60,7 @@ impl Route {
             quotas: Quotas::new(source.quota, Instant::now()),
             recent: Recent::default(),
             tally: Tally::new(zone.clone()),
+            refusals: RefusalLog::default(),
             accepted: requests("accepted"),
             duplicate: requests("duplicate"),
             rejected: requests("rejected"),

@@ -107,6 +107,7 @@ struct Setup {
 
 const CONFIG: Config = Config {
     listen: SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0),
+    hosts: Vec::new(),
     body_limit_bytes: 1024,
     body_memory_bytes: 1024 * 1024,
     unproved_body_memory_bytes: 16 * 1024,

@@ -7,6 +7,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, de};
 
 use crate::body::Pace;
+use crate::hosts::HostName;
 use crate::tls::Tls;
 
 /// One listening port.
@@ -15,6 +16,9 @@ use crate::tls::Tls;
 pub struct Config {
     /// Address and port; port 0 takes a free one.
     pub listen: SocketAddr,
+    /// The hosts that the port answers under besides its own address, localhost and the loopback addresses.
+    #[serde(default)]
+    pub hosts: Vec<HostName>,
     /// Time-outs and limits.
     #[serde(default)]
     pub limits: Limits,
@@ -29,7 +33,7 @@ pub struct Config {
 impl Config {
     /// Plain HTTP on an address, with the default limits.
     pub fn new(listen: SocketAddr) -> Self {
-        Self { listen, limits: Limits::default(), tls: None, trusted_proxies: Vec::new() }
+        Self { listen, hosts: Vec::new(), limits: Limits::default(), tls: None, trusted_proxies: Vec::new() }
     }
 }
 

@@ -1,7 +1,8 @@
 //! The HTTP server of every role: the accept loop with its limits, the operations endpoints, problem details.
 //!
-//! A request meets, in this order: the limits of connections and of its client's share, the TLS handshake (if configured), the time-outs of
-//! [`Limits`], the operations endpoints ([`Operations`]), and then the role's own service. What is promised: a peer
+//! A request meets, in this order: the limits of connections and of its client's share, the TLS handshake (if configured),
+//! the time-outs of [`Limits`], the hosts that the port answers under ([`HostName`]), the operations endpoints
+//! ([`Operations`]), and then the role's own service. What is promised: a peer
 //! that stalls is cut off whatever it stalls in, a panic in a handler fails one request, and a stop lets the running
 //! requests finish. It knows no route, no credential and no domain; the service is any tower `Service`, so an
 //! `axum::Router` fits without this crate naming axum.
@@ -41,6 +42,7 @@ mod config;
 mod connection;
 mod connections;
 mod descriptors;
+mod hosts;
 mod metrics;
 mod operations;
 mod problem;
@@ -51,6 +53,7 @@ pub use body::BodyError;
 pub use client::{Client, ClientRequests, Turn};
 pub use config::{Config, Limits};
 pub use descriptors::raise_descriptor_limit;
+pub use hosts::{HostName, NotAHostName};
 pub use operations::{Component, Health, Operations};
 pub use problem::Problem;
 pub use serve::{BindError, PeerAddr, Server};

@@ -1,7 +1,8 @@
-//! The three endpoints that operate a role: `/healthz`, `/readyz` and `/metrics`.
+//! The endpoints that operate a role: `/healthz`, `/readyz`, `/metrics` and `/version`.
 //!
 //! The server answers them before the role's service sees the request, without a credential: what they tell is
-//! the names of components and counters, so a component's trouble must hold no secret and no personal data.
+//! the names of components and counters, so a component's trouble must hold no secret and no personal data. A port that
+//! strangers reach serves the [public](Operations::public) ones, which say no more than up or down.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -21,6 +22,7 @@ pub struct Operations {
     health: Health,
     metrics: Arc<dyn Fn() -> String + Send + Sync>,
     version: &'static str,
+    is_public: bool,
 }
 
 impl Operations {
@@ -30,15 +32,26 @@ impl Operations {
         metrics: impl Fn() -> String + Send + Sync + 'static,
         version: &'static str,
     ) -> Self {
-        Self { health, metrics: Arc::new(metrics), version }
+        Self { health, metrics: Arc::new(metrics), version, is_public: false }
     }
 
-    /// The answer, if the path is one of the three. HEAD gets the headers of GET, and any other method 405.
+    /// What strangers may ask as well: `/healthz`, and a `/readyz` without a body.
+    pub fn public(&self) -> Self {
+        Self { is_public: true, ..self.clone() }
+    }
+
+    /// Whether the path is one of ours.
+    pub(crate) fn has(path: &str) -> bool {
+        matches!(path, "/healthz" | "/readyz" | "/metrics" | "/version")
+    }
+
+    /// The answer, if the path is one that is served. HEAD gets the headers of GET, and any other method 405.
     pub(crate) fn answer(&self, method: &Method, path: &str) -> Option<Response<Full<Bytes>>> {
         let endpoint = match path {
             "/healthz" => Self::healthz,
             "/readyz" => Self::readyz,
-            "/metrics" => Self::metrics,
+            "/metrics" if !self.is_public => Self::metrics,
+            "/version" if !self.is_public => Self::version,
             _ => return None,
         };
         if method != Method::GET && method != Method::HEAD {
@@ -50,7 +63,9 @@ impl Operations {
         let mut response = Response::new(Full::new(body));
         *response.status_mut() = status;
         let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+        if length != "0" {
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+        }
         headers.insert(CONTENT_LENGTH, length);
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         Some(response)
@@ -58,13 +73,25 @@ impl Operations {
 
     /// Up for as long as the process can answer at all: a broken dependency is no reason to be restarted.
     fn healthz(&self) -> (StatusCode, &'static str, String) {
-        (StatusCode::OK, JSON, json!({"status": "up", "version": self.version}).to_string())
+        let text = match self.is_public {
+            true => json!({"status": "up"}),
+            false => json!({"status": "up", "version": self.version}),
+        };
+        (StatusCode::OK, JSON, text.to_string())
+    }
+
+    fn version(&self) -> (StatusCode, &'static str, String) {
+        (StatusCode::OK, JSON, json!({"version": self.version}).to_string())
     }
 
     fn readyz(&self) -> (StatusCode, &'static str, String) {
         let states = self.health.states();
         let is_down = states.values().any(|state| matches!(state, State::Down(_)));
         let is_up = states.values().all(|state| matches!(state, State::Up));
+        if self.is_public {
+            let status = if is_down { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
+            return (status, JSON, String::new());
+        }
         let components: serde_json::Map<String, Value> = states
             .into_iter()
             .map(|(name, state)| match state {
@@ -244,5 +271,29 @@ mod tests {
         spool.up();
         store.up();
         assert_eq!((readyz().0, &readyz().1["status"]), (200, &json!("up")));
+    }
+
+    #[tokio::test]
+    async fn strangers_learn_whether_a_role_is_up_and_nothing_else() {
+        use http_body_util::BodyExt;
+
+        let operations = Operations::new(Health::default(), || "metric 1".to_owned(), "1.2.3");
+        let broker = operations.health.component("broker");
+        let ask = async |operations: &Operations, path: &str| {
+            let answer = operations.answer(&Method::GET, path)?;
+            let status = answer.status().as_u16();
+            let body = answer.into_body().collect().await.unwrap().to_bytes();
+            Some((status, String::from_utf8(body.to_vec()).unwrap()))
+        };
+        let public = operations.public();
+        let up = |text: &str| Some((200, text.to_owned()));
+        assert_eq!(ask(&public, "/healthz").await, up(r#"{"status":"up"}"#));
+        assert_eq!(ask(&public, "/readyz").await, Some((503, String::new())));
+        broker.up();
+        assert_eq!(ask(&public, "/readyz").await, up(""));
+        assert_eq!(ask(&public, "/metrics").await, None);
+        assert_eq!(ask(&public, "/version").await, None);
+        assert_eq!(ask(&operations, "/metrics").await, up("metric 1"));
+        assert_eq!(ask(&operations, "/version").await, up(r#"{"version":"1.2.3"}"#));
     }
 }

@@ -30,6 +30,7 @@ use crate::config::{Config, Limits};
 use crate::connection::{Running, Watched, drive};
 use crate::connections::{Connections, Place};
 use crate::descriptors;
+use crate::hosts::Hosts;
 use crate::metrics::{Metrics, Stall};
 use crate::operations::Operations;
 use crate::problem::Problem;
@@ -89,6 +90,7 @@ pub struct Server {
     listener: TcpListener,
     local_addr: SocketAddr,
     tls: Option<TlsAcceptor>,
+    hosts: Hosts,
     limits: Limits,
     connections: Arc<Connections>,
     metrics: Metrics,
@@ -109,10 +111,26 @@ impl Server {
             remedy: remedy(source.kind()),
             source,
         })?;
+        let hosts =
+            Hosts { names: config.hosts.clone(), listen: local_addr, section: None, any_for_service: false };
         let limits = config.limits;
         let max = descriptors::max_connections(limits.max_connections);
         let connections = Connections::new(limits, max, config.trusted_proxies.clone());
-        Ok(Self { listener, local_addr, tls, limits, connections, metrics: Metrics::new() })
+        Ok(Self { listener, local_addr, tls, hosts, limits, connections, metrics: Metrics::new() })
+    }
+
+    /// Names the section of the configuration that the port is set in, for clients that are told what to change.
+    #[must_use]
+    pub fn section(mut self, name: &'static str) -> Self {
+        self.hosts.section = Some(name);
+        self
+    }
+
+    /// Lets the service answer under any host; the operations endpoints still do not.
+    #[must_use]
+    pub fn under_any_host(mut self) -> Self {
+        self.hosts.any_for_service = true;
+        self
     }
 
     /// The address that is listened on; with port 0 configured, the port that was taken.
@@ -132,7 +150,7 @@ impl Server {
         B: Body<Data = Bytes> + Unpin + Send + 'static,
         B::Error: Into<Box<dyn Error + Send + Sync>>,
     {
-        let Self { listener, local_addr, tls, limits, connections: open, metrics } = self;
+        let Self { listener, local_addr, tls, hosts, limits, connections: open, metrics } = self;
         let mut http = auto::Builder::new(TokioExecutor::new());
         // hyper's own timer would be set anew for every request; `connection` keeps the time of heads.
         http.http1().max_buf_size(HEAD_LIMIT_BYTES).header_read_timeout(None);
@@ -140,7 +158,7 @@ impl Server {
             .initial_connection_window_size(HTTP2_CONNECTION_WINDOW_BYTES)
             .initial_stream_window_size(HTTP2_STREAM_WINDOW_BYTES)
             .max_concurrent_streams(HTTP2_STREAMS);
-        let shared = Arc::new(Shared { http, limits, metrics, operations });
+        let shared = Arc::new(Shared { http, hosts, limits, metrics, operations });
         let mut connections = JoinSet::new();
         tracing::info!(address = %local_addr, tls = tls.is_some(), "listening");
 
@@ -243,6 +261,7 @@ fn report(ended: Result<(), tokio::task::JoinError>) {
 /// What all connections of a server use.
 struct Shared {
     http: auto::Builder<TokioExecutor>,
+    hosts: Hosts,
     limits: Limits,
     metrics: Metrics,
     operations: Operations,
@@ -305,9 +324,10 @@ async fn answer<S, B>(
 where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
 {
-    let ours = match running.is_beyond_share {
-        true => Some(too_many_requests()),
-        false => shared.operations.answer(request.method(), request.uri().path()),
+    let ours = match (running.is_beyond_share, shared.hosts.refusal(&request)) {
+        (true, _) => Some(too_many_requests()),
+        (false, Some(problem)) => Some(problem.into_response()),
+        (false, None) => shared.operations.answer(request.method(), request.uri().path()),
     };
     let response = match ours {
         Some(response) => response.map(Content::Ours),

@@ -101,6 +101,8 @@ async fn start(limits: Limits) -> Running {
 }
 
 async fn start_with(config: Config) -> Running {
+    // What the tests here name in their requests.
+    let config = Config { hosts: vec!["x".to_owned().try_into().unwrap()], ..config };
     let recorder = PrometheusBuilder::new().build_recorder();
     let rendered = recorder.handle();
     // Each test runs on one thread of its own, where its server takes its metrics from its own recorder.
@@ -371,15 +373,24 @@ async fn the_operations_endpoints_tell_health_readiness_and_metrics() {
 
 #[tokio::test]
 async fn a_role_without_a_service_answers_404_to_all_else() {
-    let server = Server::bind(&Config::new("127.0.0.1:0".parse().unwrap())).await.unwrap();
+    let server =
+        Server::bind(&Config::new("127.0.0.1:0".parse().unwrap())).await.unwrap().section("operations");
     let addr = server.local_addr();
     let operations = Operations::new(Health::default(), String::new, "1.2.3");
     let served = tokio::spawn(server.serve_operations(operations, CancellationToken::new()));
     for (path, status) in [("/healthz", "200"), ("/readyz", "200"), ("/", "404")] {
         let mut stream = TcpStream::connect(addr).await.unwrap();
-        let text = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+        let text = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
         stream.write_all(text.as_bytes()).await.unwrap();
         assert!(rest(&mut stream).await.starts_with(&format!("HTTP/1.1 {status} ")));
+    }
+    for (hosts, status) in [("host: rebound.example.net\r\n", "421"), ("", "400")] {
+        let mut stream = TcpStream::connect(addr).await.unwrap();
+        let text = format!("GET /metrics HTTP/1.1\r\n{hosts}connection: close\r\n\r\n");
+        stream.write_all(text.as_bytes()).await.unwrap();
+        let answer = rest(&mut stream).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
+        assert_eq!(answer.contains("operations.hosts in the configuration"), status == "421", "{answer}");
     }
     served.abort();
 }

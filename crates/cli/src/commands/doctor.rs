@@ -187,18 +187,13 @@ async fn roles(config: &Config, processes: &[String], findings: &mut Findings) {
     }
 }
 
-/// Where the processes answer that a command asks: those that it is told, else the configured ones.
+/// Where the processes answer that a command asks: those that it is told, else the configured one.
 pub(super) fn addresses(config: &Config, processes: &[String]) -> Vec<String> {
     if !processes.is_empty() {
         return processes.iter().map(|base| base.trim_end_matches('/').to_owned()).collect();
     }
-    let configured = [
-        (config.ingress.listen, config.ingress.tls.is_some()),
-        (config.console.listen, config.console.tls.is_some()),
-        (config.operations.listen, config.operations.tls.is_some()),
-    ];
-    let address = |(listen, tls)| format!("{}://{}", if tls { "https" } else { "http" }, reachable(listen));
-    configured.map(address).into()
+    let scheme = if config.operations.tls.is_some() { "https" } else { "http" };
+    vec![format!("{scheme}://{}", reachable(config.operations.listen))]
 }
 
 /// What the trouble of one part means: whether work goes on, and where it waits.
@@ -263,9 +258,11 @@ fn sources(config: &Config, findings: &mut Findings) {
 }
 
 fn ports(config: &Config, findings: &mut Findings) {
-    for (name, listen) in
-        [("ingress.listen", config.ingress.listen), ("console.listen", config.console.listen)]
-    {
+    for (name, listen) in [
+        ("ingress.listen", config.ingress.listen),
+        ("console.listen", config.console.listen),
+        ("operations.listen", config.operations.listen),
+    ] {
         match TcpListener::bind(listen) {
             Ok(_) => findings.good(format!("{name} {listen} is free")),
             Err(error) => {

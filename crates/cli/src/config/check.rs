@@ -156,6 +156,9 @@ fn explained(path: &str, keys: &[String], message: &str) -> String {
     let is_element = keys.last().is_some_and(|key| key.parse::<usize>().is_ok());
     match keys.iter().rev().find(|key| key.parse::<usize>().is_err()).map(String::as_str) {
         Some("listen") => return "expected an address and a port such as 127.0.0.1:8080".to_owned(),
+        Some("hosts") if is_element => {
+            return "expected a host name without scheme and port, such as malote.example.com".to_owned();
+        }
         Some("trusted_proxies") if is_element => {
             return "expected a network such as 10.0.0.0/8, or 10.0.0.1/32 for one address".to_owned();
         }
@@ -206,6 +209,7 @@ fn allowed(keys: &[String]) -> Option<Value> {
         "auth" => ("none", false),
         "secrets" | "passwords" => ("whsec_c2VjcmV0", true),
         "networks" | "trusted_proxies" => ("127.0.0.0/8", true),
+        "hosts" => ("localhost", true),
         "keep_headers" => ("x-allowed", true),
         "name" | "provider" | "username" | "header" | "entity" | "constant" | "certificate" | "key" => {
             ("allowed", false)

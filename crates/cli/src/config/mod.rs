@@ -223,6 +223,7 @@ impl TryFrom<serde_json::Value> for DuplicatesRule {
 #[serde(deny_unknown_fields)]
 pub(crate) struct ConsoleSection {
     listen: std::net::SocketAddr,
+    hosts: Vec<server::HostName>,
     token: Secret,
     #[serde(default)]
     limits: server::Limits,
@@ -235,6 +236,7 @@ pub(crate) struct ConsoleSection {
 #[serde(deny_unknown_fields)]
 pub(crate) struct IngressSection {
     listen: std::net::SocketAddr,
+    hosts: Vec<server::HostName>,
     body_limit_bytes: usize,
     body_memory_bytes: usize,
     unproved_body_memory_bytes: usize,

@@ -1,6 +1,7 @@
 //! Brings defaults, file and environment together, and checks what no single value shows.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use event::nearest;
@@ -291,6 +292,7 @@ fn checked(sections: Sections, gathered: &mut Gathered) -> Config {
 
     let IngressSection {
         listen,
+        hosts,
         body_limit_bytes,
         body_memory_bytes,
         unproved_body_memory_bytes,
@@ -312,6 +314,7 @@ fn checked(sections: Sections, gathered: &mut Gathered) -> Config {
     }
     let ingress = ingress::Config {
         listen,
+        hosts,
         body_limit_bytes,
         body_memory_bytes,
         unproved_body_memory_bytes,
@@ -324,14 +327,22 @@ fn checked(sections: Sections, gathered: &mut Gathered) -> Config {
     if let Some((setting, message)) = ingress.memory_mistake() {
         gathered.add(format!("ingress.{setting}"), message);
     }
-    let (ours, theirs) = (console.listen, ingress.listen);
-    // Containers of one role each may share a port on every address.
-    if ours == theirs && ours.port() != 0 && !ours.ip().is_unspecified() {
-        gathered
-            .add("console.listen", format!("has the address of ingress.listen, {theirs}: give each its own"));
+    let listens = [
+        ("ingress.listen", ingress.listen),
+        ("console.listen", console.listen),
+        ("operations.listen", operations.listen),
+    ];
+    for (index, (path, ours)) in listens.iter().enumerate() {
+        // Containers of one role each may share a port on every address.
+        let is_taken = |(_, theirs): &&(_, SocketAddr)| {
+            theirs == ours && ours.port() != 0 && !ours.ip().is_unspecified()
+        };
+        if let Some((earlier, _)) = listens[..index].iter().find(is_taken) {
+            gathered.add(*path, format!("has the address of {earlier}, {ours}: give each its own"));
+        }
     }
-    let ConsoleSection { listen, token, limits, tls } = console;
-    let console = server::Config { limits, tls, ..server::Config::new(listen) };
+    let ConsoleSection { listen, hosts, token, limits, tls } = console;
+    let console = server::Config { hosts, limits, tls, ..server::Config::new(listen) };
     let console_token = Some(token).filter(|token| !token.expose().is_empty());
     if console_token.as_ref().is_some_and(|token| !is_token(token)) {
         gathered.add(

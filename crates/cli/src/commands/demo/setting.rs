@@ -59,9 +59,9 @@ impl Setting {
         }
         DataDir::open(&path)?;
         let token = random_hex();
-        let (ingress, console) = (port(INGRESS)?, port(CONSOLE)?);
-        let text = configuration(&path, &token, ingress, console);
-        let taken = [(INGRESS, ingress), (CONSOLE, console)].into_iter();
+        let (ingress, console, operations) = (port(INGRESS)?, port(CONSOLE)?, port(OPERATIONS)?);
+        let text = configuration(&path, &token, [ingress, console, operations]);
+        let taken = [(INGRESS, ingress), (CONSOLE, console), (OPERATIONS, operations)].into_iter();
         let taken = taken.filter(|(wanted, found)| *wanted != found.to_string());
         let ports = taken
             .map(|(wanted, found)| format!("{wanted} is taken: this demo uses {found} instead.\n"))
@@ -103,7 +103,7 @@ It keeps running; Ctrl-C ends it.
 
   webhooks  http://{ingress}/webhooks/<source>
   api       http://{console}/api/v1  (its token: {})
-  metrics   http://{ingress}/metrics
+  metrics   http://{}/metrics
 
 Post an order yourself:
 
@@ -117,6 +117,7 @@ Then, in another terminal:
   {program} --config {file} simulate --count 1000
 ",
             self.file.with_file_name("data").join("token").display(),
+            running.operations,
             self.token,
         )
     }
@@ -128,7 +129,11 @@ const INGRESS: &str = "127.0.0.1:8080";
 /// Where its administration API is, where it can be.
 const CONSOLE: &str = "127.0.0.1:8081";
 
-fn configuration(path: &Path, token: &str, ingress: SocketAddr, console: SocketAddr) -> String {
+/// Where its metrics are, where they can be.
+const OPERATIONS: &str = "127.0.0.1:8082";
+
+fn configuration(path: &Path, token: &str, ports: [SocketAddr; 3]) -> String {
+    let [ingress, console, operations] = ports;
     let mut secrets = std::iter::repeat_with(random_hex);
     let mut secret = || secrets.next().unwrap_or_default();
     let data = toml::Value::from(path.join("data").display().to_string());
@@ -137,6 +142,7 @@ fn configuration(path: &Path, token: &str, ingress: SocketAddr, console: SocketA
 data.dir = {data}
 ingress.listen = "{ingress}"
 console.listen = "{console}"
+operations.listen = "{operations}"
 log.filter = "warn"
 log.format = "text"
 

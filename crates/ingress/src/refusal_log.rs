@@ -1,0 +1,146 @@
+//! The log of refused requests: the first of a client in full, the others as a count each minute.
+//!
+//! Promises that neither the log nor the memory grows with the number of refused requests or of clients: a stranger
+//! chooses both. Clients beyond the bound are counted together.
+
+use std::collections::HashMap;
+use std::mem;
+use std::net::IpAddr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use server::Client;
+use tracing::warn;
+
+/// How many clients and reasons are told apart within a period.
+const CLIENTS: usize = 128;
+
+/// The refusals of one source.
+#[derive(Default)]
+pub(crate) struct RefusalLog(Mutex<Table>);
+
+#[derive(Default)]
+struct Table {
+    /// How many came after the first.
+    repeated: HashMap<(Client, &'static str), u64>,
+    others: u64,
+}
+
+impl RefusalLog {
+    /// Counts a refusal. True if it is the first of this client for this reason, after a period without: log it.
+    pub(crate) fn is_first(&self, client: IpAddr, reason: &'static str) -> bool {
+        let mut table = self.lock();
+        let is_full = table.repeated.len() >= CLIENTS;
+        match table.repeated.get_mut(&(Client::new(client), reason)) {
+            Some(count) => *count += 1,
+            None if is_full => table.others += 1,
+            None => {
+                table.repeated.insert((Client::new(client), reason), 0);
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Logs what came after the first of each client since the last summary, and begins a new period.
+    pub(crate) fn summarise(&self, source: &str) {
+        let (mut repeated, others) = {
+            let mut table = self.lock();
+            // Who goes on is known in the next period, and who was quiet is new again.
+            table.repeated.retain(|_, count| *count > 0);
+            let repeated: Vec<_> =
+                table.repeated.iter_mut().map(|(key, count)| (*key, mem::take(count))).collect();
+            (repeated, mem::take(&mut table.others))
+        };
+        repeated.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+        for ((client, reason), requests) in repeated {
+            warn!(%source, %client, requests, "refused more requests of this client in the last minute: {reason}");
+        }
+        if others > 0 {
+            warn!(%source, requests = others, "refused requests of other clients in the last minute");
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Table> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{self, Write};
+    use std::sync::Arc;
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Lines {
+        fn write(&mut self, text: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(text)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// What a summary logs.
+    fn summary(log: &RefusalLog) -> Vec<String> {
+        let lines = Lines::default();
+        let writer = lines.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_ansi(false)
+            .without_time()
+            .with_target(false)
+            .with_writer(move || writer.clone())
+            .finish();
+        tracing::subscriber::with_default(subscriber, || log.summarise("go"));
+        let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+        text.lines().map(|line| line.trim().to_owned()).collect()
+    }
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn the_first_refusal_of_a_client_is_logged_and_the_others_are_counted() {
+        let log = RefusalLog::default();
+        assert!(log.is_first(ip("203.0.113.9"), "not authenticated"));
+        for _ in 0..1234 {
+            assert!(!log.is_first(ip("::ffff:203.0.113.9"), "not authenticated"));
+        }
+        assert!(log.is_first(ip("203.0.113.9"), "not a POST"));
+        assert!(log.is_first(ip("2001:db8::1"), "not authenticated"));
+        assert!(!log.is_first(ip("2001:db8::2:1"), "not authenticated"));
+        assert!(log.is_first(ip("2001:db8:0:1::1"), "not authenticated"));
+        let line = |client: &str, requests: u64| {
+            format!(
+                "WARN refused more requests of this client in the last minute: not authenticated source=go \
+                 client={client} requests={requests}"
+            )
+        };
+        assert_eq!(summary(&log), [line("203.0.113.9", 1234), line("2001:db8::/64", 1)]);
+        // Who was quiet is new, and who went on is not.
+        assert!(!log.is_first(ip("203.0.113.9"), "not authenticated"));
+        assert!(log.is_first(ip("203.0.113.9"), "not a POST"));
+        assert_eq!(summary(&log), [line("203.0.113.9", 1)]);
+        assert!(summary(&log).is_empty());
+        assert!(log.is_first(ip("203.0.113.9"), "not authenticated"));
+    }
+
+    #[test]
+    fn clients_without_number_take_no_more_memory_than_the_bound() {
+        let log = RefusalLog::default();
+        let clients = (0..10_000u32).map(|number| IpAddr::from(number.to_be_bytes()));
+        assert_eq!(clients.filter(|client| log.is_first(*client, "not authenticated")).count(), CLIENTS);
+        assert_eq!(log.lock().repeated.len(), CLIENTS);
+        let expect = format!(
+            "WARN refused requests of other clients in the last minute source=go requests={}",
+            10_000 - CLIENTS
+        );
+        assert_eq!(summary(&log), [expect]);
+        assert!(log.lock().repeated.is_empty());
+    }
+}
