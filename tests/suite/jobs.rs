@@ -147,7 +147,7 @@ async fn every_difference_is_listed(product: &Product, store: &Store) -> Result<
 }
 
 fn open(url: &str, product: &Product) -> Result<Store> {
-    let config = Config { url: url.to_owned(), max_connections: 2, acquire_timeout_ms: 10_000 };
+    let config = Config { max_connections: 2, acquire_timeout_ms: 10_000, ..Config::new(url) };
     Ok(Store::open(&config, &product.folder().join("data"))?)
 }
 

@@ -188,7 +188,7 @@ async fn upgrade(store_url: &str) -> Result<()> {
     let mut product = Product::configured("embedded", store_url, "")?;
     let folder = product.folder().join("data");
     std::fs::create_dir(&folder)?;
-    let config = Config { url: store_url.to_owned(), max_connections: 2, acquire_timeout_ms: 10_000 };
+    let config = Config { max_connections: 2, acquire_timeout_ms: 10_000, ..Config::new(store_url) };
     let store = Store::open(&config, &folder)?;
     let old = [
         first(ledger::COMPONENT, 2),

@@ -113,7 +113,8 @@ async fn doctor_tells_a_locked_store_and_a_full_disk() -> Result<()> {
     let mut product = Product::configured("embedded", &store, "")?;
     product.start("up", &["up"]).await?;
     {
-        let config = store::Config { url: store, max_connections: 1, acquire_timeout_ms: 5_000 };
+        let config =
+            store::Config { max_connections: 1, acquire_timeout_ms: 5_000, ..store::Config::new(store) };
         let locker = store::Store::open(&config, product.folder())?;
         let lock = locker.begin().await?;
         assert_said(
@@ -344,9 +345,9 @@ async fn what_a_consumer_of_rabbitmq_holds_is_counted_by_its_management_api() ->
     assert_said(&ask(&product, &["queues"])?, 0, &["broker.management_url"]);
 
     let config = store::Config {
-        url: format!("sqlite:{}", product.folder().join("data/store.db").display()),
         max_connections: 1,
         acquire_timeout_ms: 5_000,
+        ..store::Config::new(format!("sqlite:{}", product.folder().join("data/store.db").display()))
     };
     let locker = store::Store::open(&config, product.folder())?;
     let lock = locker.begin().await?;

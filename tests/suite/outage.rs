@@ -129,7 +129,8 @@ async fn every_role_finishes_what_it_has_in_hand_and_its_successor_goes_on() -> 
     let database = shared.fresh_database()?;
     let mut product = Product::scaled(&shared.fresh_vhost()?, &database).await?;
     let folder = tempfile::tempdir()?;
-    let config = store::Config { url: database, max_connections: 2, acquire_timeout_ms: 5_000 };
+    let config =
+        store::Config { max_connections: 2, acquire_timeout_ms: 5_000, ..store::Config::new(database) };
     let store = Store::open(&config, folder.path())?;
     for n in 0..50 {
         product.post("go", order(n)).await?;
@@ -203,7 +204,8 @@ async fn a_consumer_whose_queue_is_deleted_under_a_batch_is_not_ready_until_it_i
         product.start(name, arguments).await?;
     }
     let folder = tempfile::tempdir()?;
-    let config = store::Config { url: database, max_connections: 2, acquire_timeout_ms: 5_000 };
+    let config =
+        store::Config { max_connections: 2, acquire_timeout_ms: 5_000, ..store::Config::new(database) };
     let store = Store::open(&config, folder.path())?;
     let lock = locked(&store, "LOCK TABLE inbox IN ACCESS EXCLUSIVE MODE").await?;
     product.post("go", order(0)).await?;

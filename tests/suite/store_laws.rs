@@ -6,7 +6,7 @@ async fn fresh() -> (Store, ()) {
     let url = harness::Shared::from_env()
         .and_then(|shared| shared.fresh_database())
         .expect("a database of its own");
-    let config = Config { url, max_connections: 8, acquire_timeout_ms: 5_000 };
+    let config = Config { max_connections: 8, acquire_timeout_ms: 5_000, ..Config::new(url) };
     (Store::open(&config, std::path::Path::new(".")).expect("the address is fine"), ())
 }
 

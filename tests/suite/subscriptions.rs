@@ -98,7 +98,8 @@ impl Setting {
     }
 
     async fn on(broker: DynBroker, folder: tempfile::TempDir) -> Self {
-        let config = store::Config { url: "sqlite".into(), max_connections: 4, acquire_timeout_ms: 5_000 };
+        let config =
+            store::Config { max_connections: 4, acquire_timeout_ms: 5_000, ..store::Config::new("sqlite") };
         let store = Store::open(&config, folder.path()).expect("a store in a fresh folder");
         store.migrate(&[COMPONENT, ledger::COMPONENT]).await.expect("the tables are new");
         let layout = Layout::new("");

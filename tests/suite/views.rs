@@ -28,7 +28,7 @@ const NUMBERS: [i64; 6] =
 
 async fn database() -> Result<Store> {
     let url = harness::Shared::from_env()?.fresh_database()?;
-    let config = Config { url, max_connections: 2, acquire_timeout_ms: 5_000 };
+    let config = Config { max_connections: 2, acquire_timeout_ms: 5_000, ..Config::new(url) };
     let store = Store::open(&config, std::path::Path::new("."))?;
     store.migrate(&[receivables::COMPONENT, invoices::COMPONENT, prescriptions::COMPONENT]).await?;
     Ok(store)

@@ -14,6 +14,7 @@ use crate::workspace::Workspace;
 
 mod architecture;
 mod dependencies;
+mod deploy;
 mod manifests;
 mod sources;
 
@@ -64,6 +65,8 @@ pub fn check(workspace: &Workspace) -> Result<()> {
     let mut findings = dependencies::check(&packages);
     findings.extend(manifests::check(&manifests));
     findings.extend(sources::check(&sources));
+    let read = |path: &str| fs::read_to_string(root.join(path)).with_context(|| format!("reading {path}"));
+    findings.extend(deploy::check(&read(deploy::COMPOSE)?, &read(deploy::CONTAINERFILE)?));
     let crates: Vec<_> =
         packages.iter().map(|package| (package.name.as_str(), package.folder.as_str())).collect();
     match fs::read_to_string(root.join("ARCHITECTURE.md")) {

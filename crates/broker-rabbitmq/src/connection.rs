@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use broker::{Cause, Topology};
 use futures_util::StreamExt;
-use lapin::tcp::{AsyncTcpStream, TLSConfig};
+use lapin::tcp::AsyncTcpStream;
 use lapin::uri::{AMQPAuthority, AMQPQueryString, AMQPScheme, AMQPUri, AMQPUserInfo};
 use lapin::{Channel, Connection, ConnectionProperties, ErrorKind, Event};
 use metrics::{Counter, Gauge};
@@ -80,7 +80,7 @@ impl Link {
     pub(crate) async fn identity(&self, config: &Config) -> Result<&Identity, Cause> {
         let ask = || async {
             let patience = config.connection_timeout();
-            timeout(patience, identity::ask(&self.host, config.url.tls))
+            timeout(patience, identity::ask(&self.host, config.url.tls.then_some(&config.tls)))
                 .await
                 .map_err(|_| Cause::from(Unavailable::Silent("connection.start")))?
                 .map_err(Cause::from)
@@ -348,7 +348,8 @@ async fn establish(config: &Config, role: &str, host: &Host) -> lapin::Result<Li
     let mut attempt = Attempt(Some(socket.clone()));
     let patience = config.connection_timeout();
     let runtime = lapin::runtime::default_runtime()?;
-    let (name, port, tls, dialled) = (host.name.clone(), host.port, url.tls, socket.clone());
+    let (name, port, tls, dialled) =
+        (host.name.clone(), host.port, url.tls.then(|| config.tls.clone()), socket.clone());
     // Runs on lapin's own thread, which has to end too when nobody waits any more.
     let dial = Connection::connector(
         uri,
@@ -361,7 +362,10 @@ async fn establish(config: &Config, role: &str, host: &Host) -> lapin::Result<Li
                     plain.get_ref().set_nodelay(true)?;
                     dialled.set(plain.get_ref())?;
                 }
-                if tls { stream.into_tls(&name, TLSConfig::default()).await } else { Ok(stream) }
+                match &tls {
+                    Some(tls) => stream.into_tls(&name, tls.read()?.as_ref()).await,
+                    None => Ok(stream),
+                }
             });
             let stream = dial.await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
             Ok(stream)

@@ -6,8 +6,9 @@
 use std::io;
 
 use futures_util::{AsyncReadExt, AsyncWriteExt};
-use lapin::tcp::{AsyncTcpStream, TLSConfig};
+use lapin::tcp::AsyncTcpStream;
 
+use crate::ClientTls;
 use crate::url::Host;
 
 /// Product and version of a server.
@@ -21,12 +22,12 @@ pub(crate) struct Identity {
 const LARGEST_START: u32 = 128 * 1024;
 
 /// Asks the server at this address.
-pub(crate) async fn ask(host: &Host, tls: bool) -> io::Result<Identity> {
+pub(crate) async fn ask(host: &Host, tls: Option<&ClientTls>) -> io::Result<Identity> {
     let runtime = lapin::runtime::default_runtime().map_err(io::Error::other)?;
     let addresses: Vec<_> = tokio::net::lookup_host((host.name.as_str(), host.port)).await?.collect();
     let mut stream = AsyncTcpStream::connect(&runtime, addresses).await?;
-    if tls {
-        stream = stream.into_tls(&host.name, TLSConfig::default()).await?;
+    if let Some(tls) = tls {
+        stream = stream.into_tls(&host.name, tls.read()?.as_ref()).await?;
     }
     stream.write_all(b"AMQP\x00\x00\x09\x01").await?;
     // Frame type 1 (method), channel 0, length of the payload.

@@ -31,6 +31,7 @@ mod message;
 mod migration;
 mod publisher;
 mod subscriber;
+mod tls;
 mod url;
 mod window;
 
@@ -50,6 +51,7 @@ use tracing::warn;
 use crate::connection::Supervised;
 pub use crate::migration::{Inspect, Inspection, MigrationError, Obstacle, Step, stand_in_of};
 use crate::publisher::Publisher;
+pub use crate::tls::ClientTls;
 pub use crate::url::{AmqpUrl, AmqpUrlError};
 
 /// How to reach RabbitMQ and how patient to be.
@@ -70,6 +72,8 @@ pub struct Config {
     pub heartbeat_s: u16,
     /// What RabbitMQ shows as the connection's name, with `publish` or `consume` added.
     pub connection_name: String,
+    /// What `amqps://` is spoken with.
+    pub tls: ClientTls,
 }
 
 impl Config {
@@ -83,6 +87,7 @@ impl Config {
             window: 256,
             heartbeat_s: 10,
             connection_name: "malote".to_owned(),
+            tls: ClientTls::default(),
         }
     }
 

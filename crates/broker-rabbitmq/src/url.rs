@@ -157,6 +157,15 @@ impl AmqpUrl {
         &self.vhost
     }
 
+    /// Whether it leads over the network without TLS: whoever is on the way reads the password and every event.
+    pub fn is_exposed(&self) -> bool {
+        let is_local = |host: &Host| match host.name.parse::<std::net::IpAddr>() {
+            Ok(ip) => ip.to_canonical().is_loopback(),
+            Err(_) => host.name.eq_ignore_ascii_case("localhost"),
+        };
+        !self.tls && !self.hosts.iter().all(is_local)
+    }
+
     /// The address without user and password, for one of the hosts or for all.
     pub(crate) fn address(&self, hosts: &[Host]) -> String {
         let scheme = if self.tls { "amqps" } else { "amqp" };

@@ -76,7 +76,7 @@ impl DataDir {
 
 /// The administration token that another process made; empty, which no installation takes, where none has yet.
 pub fn existing_token(data_dir: &Path) -> Result<Secret> {
-    let file = data_dir.join(TOKEN);
+    let file = token_file(data_dir);
     if file.exists() { check_token(&file, read(&file)?) } else { Ok(Secret::from("")) }
 }
 
@@ -99,6 +99,11 @@ pub fn missing_subject_key(data_dir: &Path) -> String {
          data directory",
         subject_key_file(data_dir).display()
     )
+}
+
+/// Where the administration token is.
+pub fn token_file(data_dir: &Path) -> PathBuf {
+    data_dir.join(TOKEN)
 }
 
 fn check_token(file: &Path, token: Secret) -> Result<Secret> {

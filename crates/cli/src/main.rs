@@ -16,6 +16,7 @@ mod management;
 mod report;
 mod reread;
 mod roles;
+mod rotation;
 mod sender;
 mod signals;
 mod table;
@@ -23,6 +24,7 @@ mod telemetry;
 mod welcome;
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
@@ -33,7 +35,7 @@ use crate::commands::{
 };
 use crate::config::Config;
 use crate::roles::{Roles, Running};
-use crate::signals::Signals;
+use crate::signals::{Hangup, Signals};
 use crate::telemetry::Telemetry;
 
 fn main() -> ExitCode {
@@ -69,22 +71,23 @@ async fn run(cli: Cli) -> Result<ExitCode> {
     let loaded = config::load(cli.config.as_deref())?;
     let mut config = loaded.config.clone();
     let config = &mut config;
+    let file = loaded.file.clone();
     match cli.command {
-        Command::Up => role(config, Roles::all(), None).await?,
+        Command::Up => role(config, file, Roles::all(), None).await?,
         Command::Ingress(args) => {
-            role(config, Roles { ingress: true, ..Roles::default() }, args.listen).await?
+            role(config, file, Roles { ingress: true, ..Roles::default() }, args.listen).await?
         }
         Command::Ledger(args) => {
-            role(config, Roles { ledger: true, ..Roles::default() }, args.listen).await?
+            role(config, file, Roles { ledger: true, ..Roles::default() }, args.listen).await?
         }
         Command::Console(args) => {
-            role(config, Roles { console: true, ..Roles::default() }, args.listen).await?
+            role(config, file, Roles { console: true, ..Roles::default() }, args.listen).await?
         }
         Command::Consume(args) => {
             let domain =
                 domains::named(&args.consumer).context("the command line takes known consumers only")?;
             let roles = Roles { domains: std::slice::from_ref(domain), ..Roles::default() };
-            role(config, roles, args.role.listen).await?;
+            role(config, file, roles, args.role.listen).await?;
         }
         Command::Simulate(args) => return simulate::run(args, config).await,
         Command::Events(Events::List(list)) => lists::events(list, config).await?,
@@ -135,7 +138,12 @@ async fn run(cli: Cli) -> Result<ExitCode> {
 }
 
 /// Runs roles until a signal or an error ends them.
-async fn role(config: &mut Config, roles: Roles, listen: Option<SocketAddr>) -> Result<()> {
+async fn role(
+    config: &mut Config,
+    file: Option<PathBuf>,
+    roles: Roles,
+    listen: Option<SocketAddr>,
+) -> Result<()> {
     if let Some(listen) = listen {
         let port = match (roles.ingress, roles.console) {
             (true, _) => &mut config.ingress.listen,
@@ -145,7 +153,11 @@ async fn role(config: &mut Config, roles: Roles, listen: Option<SocketAddr>) -> 
         *port = listen;
     }
     let mut signals = Signals::take().context("cannot take signals")?;
+    let hangup = Hangup::take().context("cannot take signals")?;
     let telemetry = Telemetry::install(config)?;
+    for warning in config::warnings(config) {
+        tracing::warn!("{warning}");
+    }
     let stop = tokio_util::sync::CancellationToken::new();
     let started = tokio::select! {
         started = Running::start(config, roles, &telemetry) => Some(started?),
@@ -153,10 +165,12 @@ async fn role(config: &mut Config, roles: Roles, listen: Option<SocketAddr>) -> 
     };
     let Some(mut running) = started else { return Ok(()) };
     welcome::tell(config, roles, &running);
+    let rotation = std::mem::take(&mut running.rotation);
     let failed = tokio::select! {
         () = signals.next() => None,
         error = running.failed() => Some(error),
         () = telemetry.upkeep(stop.clone()) => None,
+        () = rotation.run(file, config, hangup) => None,
     };
     tracing::info!("stopping");
     signals.end_on_next();

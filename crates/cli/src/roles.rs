@@ -33,6 +33,7 @@ use crate::domains::{self, Domain};
 use crate::installation;
 use crate::report::chain;
 use crate::reread::reread;
+use crate::rotation::Rotation;
 use crate::telemetry::{Telemetry, VERSION};
 
 /// Which roles a process has.
@@ -122,6 +123,8 @@ pub struct Running {
     pub operations: SocketAddr,
     /// The token of the administration API.
     pub token: Option<Secret>,
+    /// What can be replaced at runtime.
+    pub rotation: Rotation,
     broker: DynBroker,
     store: Option<Store>,
     accepting: CancellationToken,
@@ -180,12 +183,20 @@ impl Running {
             false => health.component(name),
         };
         let operations = Operations::new(health.clone(), telemetry.render(), VERSION);
+        let ports = [
+            ("ingress", ingress_port.as_ref()),
+            ("console", console_port.as_ref()),
+            ("operations", Some(&operations_port)),
+        ];
+        let certificates =
+            ports.into_iter().filter_map(|(section, port)| Some((section, port?.certificate()?))).collect();
         let (report_fatal, fatal) = mpsc::channel(1);
         let mut running = Self {
             ingress: ingress_port.as_ref().map(Server::local_addr),
             console: console_port.as_ref().map(Server::local_addr),
             operations: operations_port.local_addr(),
             token: token.clone(),
+            rotation: Rotation { certificates, ..Rotation::default() },
             broker: broker.clone(),
             store: store.clone(),
             accepting: CancellationToken::new(),
@@ -261,6 +272,7 @@ impl Running {
                 config.ingress.clone(),
                 disk,
             );
+            running.rotation.ingress = Some(ingress.clone());
             running.tasks.spawn(ingress.clone().report(running.working.clone()));
             running.ingress_tasks.spawn(port.serve(
                 ingress.router(),
@@ -284,11 +296,13 @@ impl Running {
                     runner.run(stop).await;
                 }
             });
+            let token = Token::new(token.expose());
+            running.rotation.token = Some(token.clone());
             let state = ConsoleState {
                 store,
                 broker: broker.clone(),
                 layout: layout.clone(),
-                token: Token::new(token.expose()),
+                token,
                 consumers: domains::ALL
                     .iter()
                     .map(|domain| (domain.name(), domain.subscription.purpose))
@@ -411,7 +425,7 @@ fn sources(config: &Config) -> Result<Vec<ingress::Source>> {
             provider: provider.clone(),
             auth: source.auth.clone(),
             duplicates: match &source.duplicates {
-                None => provider.duplicates().cloned(),
+                None => provider.duplicates().cloned().or_else(|| source.auth.duplicates()),
                 Some(DuplicatesRule::Off) => None,
                 Some(DuplicatesRule::By(rule)) => Some(rule.clone()),
             },
@@ -572,7 +586,7 @@ mod tests {
         };
         let ingress = Roles { ingress: true, ..Roles::default() };
         let ledger = Roles { ledger: true, ..Roles::default() };
-        let rabbitmq = "broker.url = \"amqp://rabbit\"\n";
+        let rabbitmq = "broker.url = \"amqps://rabbit\"\n";
         let key = format!("ingress.subject_key = \"{}\"\n", "0a".repeat(32));
         let both = format!("{rabbitmq}store.url = \"postgres://db/malote\"");
         check("", Roles::all(), None);
@@ -586,7 +600,7 @@ mod tests {
     fn a_role_that_needs_the_same_key_as_others_makes_none_of_its_own() {
         let folder = tempfile::tempdir().unwrap();
         let text = format!(
-            "data.dir = {:?}\nbroker.url = \"amqp://rabbit\"\nstore.url = \"postgres://db/malote\"\n",
+            "data.dir = {:?}\nbroker.url = \"amqps://rabbit\"\nstore.url = \"postgres://db/malote\"\n",
             folder.path()
         );
         let check = |text: &str, roles: Roles| {

@@ -1,4 +1,5 @@
-//! The signals that end a process: the first asks it to stop, the second ends it at once.
+//! The signals that end a process: the first asks it to stop, the second ends it at once. SIGHUP has it read its secrets
+//! again.
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -29,5 +30,20 @@ impl Signals {
             crate::log_queue::flush();
             std::process::exit(130);
         });
+    }
+}
+
+/// SIGHUP, which ends no process that takes it.
+pub struct Hangup(Signal);
+
+impl Hangup {
+    /// Takes the signal from its default.
+    pub fn take() -> std::io::Result<Self> {
+        signal(SignalKind::hangup()).map(Self)
+    }
+
+    /// Waits for one.
+    pub async fn next(&mut self) {
+        self.0.recv().await;
     }
 }

@@ -66,7 +66,9 @@ fn token_place(config: &Config) -> String {
 const ADD_A_SOURCE: &str = "    [[sources]]
     name = \"me-filial-sul\"
     provider = \"mercado-eletronico\"
-    auth.header = { name = \"x-api-key\", secrets = [\"a long random text\"] }
+    auth.header = { name = \"x-api-key\", secrets_file = \"me-filial-sul.secret\" }
+
+The secret: `(umask 077; openssl rand -hex 32 > me-filial-sul.secret)`.
 
 Every setting: `malote config show --default`. Everything at work, with examples: `malote demo`.
 ";

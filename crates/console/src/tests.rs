@@ -36,7 +36,8 @@ struct Console {
 impl Console {
     async fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let config = store::Config { url: "sqlite".into(), max_connections: 4, acquire_timeout_ms: 1_000 };
+        let config =
+            store::Config { max_connections: 4, acquire_timeout_ms: 1_000, ..store::Config::new("sqlite") };
         let store = Store::open(&config, folder.path()).unwrap();
         let components =
             [ledger::COMPONENT, invoices::COMPONENT, receivables::COMPONENT, prescriptions::COMPONENT];

@@ -1,7 +1,7 @@
 //! The bearer token (RFC 6750), and how long a request with it may take.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use axum::extract::{Request, State};
@@ -13,19 +13,25 @@ use subtle::ConstantTimeEq;
 use crate::ConsoleState;
 use crate::refusal::{self, Refusal};
 
-/// A secret that every client shares. It cannot be printed.
+/// A secret that every client shares. It cannot be printed. A clone is the same token.
 #[derive(Clone)]
-pub struct Token(Arc<str>);
+pub struct Token(Arc<RwLock<Box<str>>>);
 
 impl Token {
     /// The token with this text.
-    pub fn new(text: impl Into<Arc<str>>) -> Self {
-        Self(text.into())
+    pub fn new(text: impl Into<Box<str>>) -> Self {
+        Self(Arc::new(RwLock::new(text.into())))
+    }
+
+    /// Puts another text in the place of this one: requests from now on need it.
+    pub fn replace(&self, text: impl Into<Box<str>>) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = text.into();
     }
 
     /// Compares in a time that depends on the lengths alone. An empty token fits nothing.
     fn fits(&self, presented: &[u8]) -> bool {
-        !self.0.is_empty() && bool::from(self.0.as_bytes().ct_eq(presented))
+        let text = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        !text.is_empty() && bool::from(text.as_bytes().ct_eq(presented))
     }
 }
 
@@ -71,6 +77,9 @@ mod tests {
         }
         assert!(!Token::new("").fits(b""));
         assert!(!format!("{token:?}").contains("s3"));
+        let shared = token.clone();
+        token.replace("0ther");
+        assert!(shared.fits(b"0ther") && !shared.fits(b"s3cret"));
     }
 
     #[test]

@@ -12,12 +12,12 @@ use axum::response::{IntoResponse, Response};
 use axum::{Router, http};
 use broker::{DiskAlarm, ExchangeName, Layout, Publisher};
 use bytes::Bytes;
-use event::{Chain, Event, EventId, Headers, Message, Timestamp, Topic, Zone, header};
+use event::{Chain, Event, EventId, Headers, Message, SourceName, Timestamp, Topic, Zone, header};
 use http::header::CONTENT_TYPE;
 use http::request::Parts;
 use http::{HeaderValue, Method, StatusCode};
 use percent_encoding::percent_decode_str;
-use providers::auth::{Credentials, client_ip};
+use providers::auth::{Auth, Credentials, client_ip};
 use providers::{Answer, Inbound, Reading, SubjectKey};
 use serde::Serialize;
 use server::body::Reader;
@@ -135,6 +135,14 @@ impl Ingress {
             if last {
                 return;
             }
+        }
+    }
+
+    /// Has a source prove this from now on; requests under way are checked against what they began with. A source that
+    /// is not here stays unknown.
+    pub fn set_auth(&self, source: &SourceName, auth: Auth) {
+        if let Some(route) = self.0.routes.get(source.as_str()) {
+            route.set_auth(auth);
         }
     }
 
@@ -331,7 +339,7 @@ impl Inner {
     ) -> Result<(Bytes, Share<'a>), Refusal> {
         let credentials =
             Credentials { headers: &parts.headers, query: parts.uri.query(), client_ip, body: &[], now };
-        let auth = &route.source.auth;
+        let auth = route.auth();
         auth.check_head(&credentials).map_err(Refusal::Denied)?;
         let coding = coding(&parts.headers)?;
         let (limit, pace) = (self.config.body_limit_bytes, self.config.limits.pace());
@@ -342,7 +350,7 @@ impl Inner {
         }
         let (mut unproved, mut proved) = (None, None);
         if !reader.is_whole() {
-            match route.is_known_by_head {
+            match auth.is_in_head() {
                 true => proved = Some(self.read_proved(&mut reader).await?),
                 false => unproved = Some(self.read_unproved(&mut reader, client_ip).await?),
             }

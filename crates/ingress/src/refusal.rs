@@ -65,6 +65,7 @@ impl Refusal {
             Self::Method => "not a POST",
             Self::Denied(Denied::Credentials) => "not authenticated",
             Self::Denied(Denied::Network) => "network not allowed",
+            Self::Denied(Denied::Browser) => "sent by a web page",
             Self::ContentEncoding => "compressed body",
             Self::Busy => "too many requests at once",
             Self::ClientBusy => "too many requests of this client at once",
@@ -91,7 +92,7 @@ impl Refusal {
             Self::Denied(Denied::Credentials) => {
                 Problem::new(StatusCode::UNAUTHORIZED).authenticate("Webhook realm=\"malote\"")
             }
-            Self::Denied(Denied::Network) => Problem::new(StatusCode::FORBIDDEN),
+            Self::Denied(Denied::Network | Denied::Browser) => Problem::new(StatusCode::FORBIDDEN),
             Self::ContentEncoding => Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE),
             Self::Busy | Self::ClientBusy => Problem::new(StatusCode::TOO_MANY_REQUESTS).retry_after(1),
             Self::NoMemory => Problem::new(StatusCode::SERVICE_UNAVAILABLE).retry_after(1),

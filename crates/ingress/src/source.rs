@@ -1,5 +1,6 @@
 //! One configured sender, with what is counted about it.
 
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Instant;
 
 use event::{SourceName, Zone};
@@ -31,8 +32,8 @@ pub struct Source {
 /// A source at work.
 pub(crate) struct Route {
     pub(crate) source: Source,
-    /// Whether the head of a request already tells its sender from strangers.
-    pub(crate) is_known_by_head: bool,
+    /// What the source has to prove now.
+    auth: RwLock<Arc<Auth>>,
     pub(crate) event_source: event::Source,
     pub(crate) places: Semaphore,
     pub(crate) quotas: Option<Quotas>,
@@ -54,7 +55,6 @@ impl Route {
         let name = source.name.to_string();
         let requests = |outcome: &'static str| counter!("ingress_requests_total", "source" => name.clone(), "outcome" => outcome);
         Self {
-            is_known_by_head: source.auth.is_in_head(),
             event_source: event::Source::new(source.provider.name().clone(), source.name.clone()),
             places: Semaphore::new(places),
             quotas: Quotas::new(source.quota, Instant::now()),
@@ -68,7 +68,17 @@ impl Route {
             refused: requests("refused"),
             unavailable: requests("unavailable"),
             publish_seconds: histogram!("ingress_publish_seconds", "source" => name.clone()),
+            auth: RwLock::new(Arc::new(source.auth.clone())),
             source,
         }
+    }
+
+    /// What the source has to prove: one request is checked against one answer.
+    pub(crate) fn auth(&self) -> Arc<Auth> {
+        Arc::clone(&self.auth.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(crate) fn set_auth(&self, auth: Auth) {
+        *self.auth.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(auth);
     }
 }

@@ -196,7 +196,7 @@ mod sqlite {
 
     async fn fresh() -> (Store, tempfile::TempDir) {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let config = Config { url: "sqlite".into(), max_connections: 4, acquire_timeout_ms: 5_000 };
+        let config = Config { max_connections: 4, acquire_timeout_ms: 5_000, ..Config::new("sqlite") };
         (Store::open(&config, folder.path()).expect("the address is fine"), folder)
     }
 

@@ -67,6 +67,19 @@ impl Duplicates {
         Self { by: By::Pointer(pointer), window_s }
     }
 
+    /// By a header, for as long as senders try again at most: a week.
+    pub fn by_header(name: HeaderName) -> Self {
+        Self { by: By::Header(name), window_s: 7 * 24 * 3600 }
+    }
+
+    /// The header that tells facts apart, if it is one.
+    pub fn header(&self) -> Option<&HeaderName> {
+        match &self.by {
+            By::Header(name) => Some(name),
+            By::Pointer(_) | By::Body => None,
+        }
+    }
+
     /// How long after the first request others with its key repeat it, in seconds.
     pub fn window_s(&self) -> i64 {
         self.window_s

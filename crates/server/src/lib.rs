@@ -57,4 +57,4 @@ pub use hosts::{HostName, NotAHostName};
 pub use operations::{Component, Health, Operations};
 pub use problem::Problem;
 pub use serve::{BindError, PeerAddr, Server};
-pub use tls::{Tls, TlsError};
+pub use tls::{Certificate, Tls, TlsError};

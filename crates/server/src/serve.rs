@@ -34,7 +34,7 @@ use crate::hosts::Hosts;
 use crate::metrics::{Metrics, Stall};
 use crate::operations::Operations;
 use crate::problem::Problem;
-use crate::tls::TlsError;
+use crate::tls::{Certificate, TlsError};
 
 /// The longest head of a request, and the read buffer of a connection. Longer heads get 431.
 const HEAD_LIMIT_BYTES: usize = 64 * 1024;
@@ -89,7 +89,7 @@ pub enum BindError {
 pub struct Server {
     listener: TcpListener,
     local_addr: SocketAddr,
-    tls: Option<TlsAcceptor>,
+    tls: Option<(TlsAcceptor, Certificate)>,
     hosts: Hosts,
     limits: Limits,
     connections: Arc<Connections>,
@@ -103,7 +103,9 @@ impl Server {
         let tls = match &config.tls {
             None => None,
             Some(tls) => {
-                Some(TlsAcceptor::from(tls.load().map_err(|source| BindError::Tls { address, source })?))
+                let (config, certificate) =
+                    tls.load().map_err(|source| BindError::Tls { address, source })?;
+                Some((TlsAcceptor::from(config), certificate))
             }
         };
         let (listener, local_addr) = open(address).map_err(|source| BindError::Address {
@@ -117,6 +119,11 @@ impl Server {
         let max = descriptors::max_connections(limits.max_connections);
         let connections = Connections::new(limits, max, config.trusted_proxies.clone());
         Ok(Self { listener, local_addr, tls, hosts, limits, connections, metrics: Metrics::new() })
+    }
+
+    /// The certificate, where the port has one: for reading it again while the port serves.
+    pub fn certificate(&self) -> Option<Certificate> {
+        self.tls.as_ref().map(|(_, certificate)| certificate.clone())
     }
 
     /// Names the section of the configuration that the port is set in, for clients that are told what to change.
@@ -180,7 +187,7 @@ impl Server {
             };
             let connection =
                 Connection { shared: Arc::clone(&shared), service: service.clone(), peer, place, stop: end };
-            let tls = tls.clone();
+            let tls = tls.as_ref().map(|(acceptor, _)| acceptor.clone());
             connections.spawn(connection.run(stream, tls));
         }
 

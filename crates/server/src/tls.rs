@@ -1,15 +1,19 @@
-//! TLS for a listening port: two PEM files become a rustls configuration, or an error that names the file.
+//! TLS for a listening port: two PEM files become a rustls configuration, or an error that names the file. They can be
+//! read again while the port serves.
 //!
 //! The provider of the cryptography is ring, TLS 1.2 and 1.3, ALPN `h2` and `http/1.1`. Client certificates are
 //! not asked for: providers authenticate by what they send.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::{fs, io};
 
 use rustls::ServerConfig;
+use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
 use serde::Deserialize;
 
 /// Where the certificate and its key are.
@@ -57,27 +61,67 @@ pub enum TlsError {
 
 impl Tls {
     /// Reads both files and checks that they belong together.
-    pub fn load(&self) -> Result<Arc<ServerConfig>, TlsError> {
+    pub fn load(&self) -> Result<(Arc<ServerConfig>, Certificate), TlsError> {
+        let certificate = Certificate {
+            files: self.clone(),
+            in_force: Arc::new(InForce(RwLock::new(Arc::new(self.pair()?)))),
+        };
+        let mut config = ServerConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .expect("ring supports the default protocol versions")
+            .with_no_client_auth()
+            .with_cert_resolver(certificate.in_force.clone());
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        Ok((Arc::new(config), certificate))
+    }
+
+    fn pair(&self) -> Result<CertifiedKey, TlsError> {
         let certificates = CertificateDer::pem_slice_iter(&read(&self.certificate)?)
             .collect::<Result<Vec<_>, _>>()
             .and_then(|all| if all.is_empty() { Err(pem::Error::NoItemsFound) } else { Ok(all) })
             .map_err(|error| malformed(&self.certificate, "certificate", &error))?;
         let key = PrivateKeyDer::from_pem_slice(&read(&self.key)?)
             .map_err(|error| malformed(&self.key, "private key", &error))?;
+        CertifiedKey::from_der(certificates, key, &provider()).map_err(|source| TlsError::Pair {
+            certificate: self.certificate.clone(),
+            key: self.key.clone(),
+            source,
+        })
+    }
+}
 
-        let mut config =
-            ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-                .with_safe_default_protocol_versions()
-                .expect("ring supports the default protocol versions")
-                .with_no_client_auth()
-                .with_single_cert(certificates, key)
-                .map_err(|source| TlsError::Pair {
-                    certificate: self.certificate.clone(),
-                    key: self.key.clone(),
-                    source,
-                })?;
-        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        Ok(Arc::new(config))
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::ring::default_provider())
+}
+
+/// The certificate of a port that serves. A clone is the same one.
+#[derive(Clone, Debug)]
+pub struct Certificate {
+    files: Tls,
+    in_force: Arc<InForce>,
+}
+
+impl Certificate {
+    /// The files that it is read from.
+    pub fn files(&self) -> [&Path; 2] {
+        [&self.files.certificate, &self.files.key]
+    }
+
+    /// Reads the files again, for handshakes from now on; open connections go on. After an error, what was in force
+    /// stays so.
+    pub fn reload(&self) -> Result<(), TlsError> {
+        let pair = Arc::new(self.files.pair()?);
+        *self.in_force.0.write().unwrap_or_else(PoisonError::into_inner) = pair;
+        Ok(())
+    }
+}
+
+#[derive(Debug)]
+struct InForce(RwLock<Arc<CertifiedKey>>);
+
+impl ResolvesServerCert for InForce {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner)))
     }
 }
 

@@ -21,7 +21,7 @@ pub mod sql;
 pub use list::List;
 pub use migrate::{Component, Migration};
 pub use page::{Page, Paged};
-pub use pool::{Config, Dialect, ReadOnly, Store, StoreInfo, Tx};
+pub use pool::{ClientTls, Config, Dialect, ReadOnly, Store, StoreInfo, Tx};
 /// The parts of sqlx that queries are written with.
 pub use sqlx::{Error as DriverError, Row, any::AnyRow};
 

@@ -3,13 +3,15 @@
 use std::fs;
 use std::future::Future;
 use std::io;
+use std::net::IpAddr;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Once;
 use std::time::Duration;
 
 use serde::Deserialize;
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
+use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use sqlx::{Any, AnyConnection, AnyPool, ConnectOptions, Connection, Executor};
 use tokio::time::timeout;
 
@@ -55,6 +57,88 @@ pub struct Config {
     pub max_connections: u32,
     /// How long to wait for a connection before the database counts as unavailable, in milliseconds.
     pub acquire_timeout_ms: u64,
+    /// Allows a PostgreSQL over the network whose certificate is not verified.
+    #[serde(default)]
+    pub insecure: bool,
+    /// What TLS to PostgreSQL is spoken with.
+    #[serde(default)]
+    pub tls: ClientTls,
+}
+
+/// PEM files of the client of PostgreSQL.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClientTls {
+    /// Certificates of authorities that are trusted besides those of the system.
+    pub ca: Option<PathBuf>,
+    /// The certificate that shows who this client is.
+    pub certificate: Option<PathBuf>,
+    /// Its key.
+    pub key: Option<PathBuf>,
+}
+
+impl Config {
+    /// SQLite in the data directory, or what a URL names, with few connections and a short time-out.
+    pub fn new(url: impl Into<String>) -> Self {
+        Self {
+            url: url.into(),
+            max_connections: 8,
+            acquire_timeout_ms: 5_000,
+            insecure: false,
+            tls: ClientTls::default(),
+        }
+    }
+
+    /// Whether the URL asks for a connection over the network that does not verify who answers: whoever is on the way
+    /// reads the password and every row.
+    pub fn is_exposed(&self) -> bool {
+        let verifies = |mode: PgSslMode| matches!(mode, PgSslMode::VerifyCa | PgSslMode::VerifyFull);
+        match self.url.parse::<PgConnectOptions>() {
+            Ok(options) => states_mode(&self.url) && !is_local(&options) && !verifies(options.get_ssl_mode()),
+            Err(_) => false,
+        }
+    }
+
+    /// The URL with what [`ClientTls`] says. Over the network, the certificate and the host name are verified unless
+    /// the URL says otherwise or `insecure` allows that they are not.
+    fn postgres_url(&self) -> String {
+        let is_remote = self.url.parse::<PgConnectOptions>().is_ok_and(|options| !is_local(&options));
+        let mut url = self.url.clone();
+        let mut add = |name: &str, value: &str| {
+            let separator = if url.contains('?') { '&' } else { '?' };
+            url += &format!("{separator}{name}={value}");
+        };
+        if !states_mode(&self.url) && (is_remote && !self.insecure || self.tls.ca.is_some()) {
+            add("sslmode", "verify-full");
+        }
+        let ClientTls { ca, certificate, key } = &self.tls;
+        for (name, file) in [("sslrootcert", ca), ("sslcert", certificate), ("sslkey", key)] {
+            if let Some(file) = file {
+                // What is not plain in a path must be escaped in a URL.
+                let escape = |byte: u8| match byte {
+                    b'/' | b'.' | b'-' | b'_' => char::from(byte).to_string(),
+                    _ if byte.is_ascii_alphanumeric() => char::from(byte).to_string(),
+                    _ => format!("%{byte:02X}"),
+                };
+                add(name, &file.display().to_string().bytes().map(escape).collect::<String>());
+            }
+        }
+        url
+    }
+}
+
+fn states_mode(url: &str) -> bool {
+    let query = url.split_once('?').map_or("", |(_, query)| query);
+    query.split('&').any(|one| one.starts_with("sslmode=") || one.starts_with("ssl-mode="))
+}
+
+fn is_local(options: &PgConnectOptions) -> bool {
+    let host = options.get_host().trim_matches(['[', ']']);
+    let is_loopback = || match host.parse::<IpAddr>() {
+        Ok(ip) => ip.to_canonical().is_loopback(),
+        Err(_) => host.eq_ignore_ascii_case("localhost"),
+    };
+    options.get_socket().is_some() || host.starts_with('/') || is_loopback()
 }
 
 /// Which database this is.
@@ -112,7 +196,7 @@ impl Store {
                 (Dialect::Sqlite, format!("sqlite://{escaped}?mode=rwc"), file)
             }
             None if config.url.starts_with("postgres://") || config.url.starts_with("postgresql://") => {
-                (Dialect::Postgres, config.url.clone(), address_of(&config.url))
+                (Dialect::Postgres, config.postgres_url(), address_of(&config.url))
             }
             None => return Err(StoreError::Address),
         };
@@ -315,8 +399,39 @@ mod tests {
     }
 
     #[test]
+    fn over_the_network_the_server_is_verified_unless_it_is_said_otherwise() {
+        let check = |url: &str, exposed: bool, expect: &str| {
+            let config = Config::new(url);
+            assert_eq!((config.is_exposed(), config.postgres_url().as_str()), (exposed, expect), "{url}");
+        };
+        let unchanged = |url: &str, exposed: bool| check(url, exposed, url);
+        unchanged("postgres://u@127.0.0.1/malote", false);
+        unchanged("postgres://u@localhost/malote?x=y", false);
+        unchanged("postgres://u@[::1]/malote", false);
+        unchanged("postgres:///malote?host=/var/run/postgresql", false);
+        check("postgres://u:p@db/malote", false, "postgres://u:p@db/malote?sslmode=verify-full");
+        // The host of the parameters is the one that counts.
+        let detour = "postgres://u@localhost/malote?host=db.example";
+        check(detour, false, &format!("{detour}&sslmode=verify-full"));
+        for mode in ["disable", "allow", "prefer", "require"] {
+            unchanged(&format!("postgres://u@db/malote?sslmode={mode}"), true);
+            unchanged(&format!("postgres://u@127.0.0.1/malote?sslmode={mode}"), false);
+        }
+        unchanged("postgres://u@db/malote?sslmode=verify-ca", false);
+        let insecure = Config { insecure: true, ..Config::new("postgres://u@db/malote") };
+        assert_eq!(insecure.postgres_url(), "postgres://u@db/malote");
+        let tls =
+            ClientTls { ca: Some("/etc/a b/ca.pem".into()), certificate: None, key: Some("k.pem".into()) };
+        let with_ca = Config { tls, ..Config::new("postgres://u@127.0.0.1/malote") };
+        assert_eq!(
+            with_ca.postgres_url(),
+            "postgres://u@127.0.0.1/malote?sslmode=verify-full&sslrootcert=/etc/a%20b/ca.pem&sslkey=k.pem"
+        );
+    }
+
+    #[test]
     fn an_unknown_kind_of_address_is_refused() {
-        let config = Config { url: "mysql://x".into(), max_connections: 1, acquire_timeout_ms: 1000 };
+        let config = Config::new("mysql://x");
         assert!(matches!(Store::open(&config, Path::new(".")), Err(StoreError::Address)));
     }
 }

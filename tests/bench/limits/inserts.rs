@@ -40,7 +40,7 @@ pub struct Copy {
 
 /// Opens a store by its address, as malote does.
 pub fn open(url: &str) -> Result<Store> {
-    let config = store::Config { url: url.to_owned(), max_connections: 8, acquire_timeout_ms: 30_000 };
+    let config = store::Config { max_connections: 8, acquire_timeout_ms: 30_000, ..store::Config::new(url) };
     Ok(Store::open(&config, Path::new("."))?)
 }
 

@@ -41,7 +41,8 @@ const EFFECTS: [(&str, &str); 4] = [
 impl Books {
     /// Opens the database of a product whose tables are there.
     pub fn open(url: &str, folder: &Path) -> Result<Self> {
-        let config = store::Config { url: url.to_owned(), max_connections: 2, acquire_timeout_ms: 10_000 };
+        let config =
+            store::Config { max_connections: 2, acquire_timeout_ms: 10_000, ..store::Config::new(url) };
         Ok(Self(Store::open(&config, folder)?))
     }
 

@@ -64,7 +64,8 @@ async fn faults_one_poison_event_ends_in_the_dead_letters_and_delays_no_other() 
     let policy = "[consumer.policies.receivables]\nattempts = 3\ndelays = [\"1s\"]\njitter_percent = 0\n";
     let mut product = Product::configured("embedded", "sqlite", policy)?;
     product.start("up", &["up"]).await?;
-    let config = store::Config { url: "sqlite".to_owned(), max_connections: 2, acquire_timeout_ms: 10_000 };
+    let config =
+        store::Config { max_connections: 2, acquire_timeout_ms: 10_000, ..store::Config::new("sqlite") };
     let store = Store::open(&config, &product.folder().join("data"))?;
     let mut tx = store.begin().await?;
     let poison = "CREATE TRIGGER poison BEFORE INSERT ON receivables WHEN NEW.external_id = 'poison' \
@@ -217,7 +218,8 @@ async fn an_event_that_the_record_lost_is_told_by_the_reconciliation() -> Result
         ensure!(started.elapsed() < PATIENCE, "{books}");
         sleep(Duration::from_millis(200)).await;
     }
-    let config = store::Config { url: "sqlite".to_owned(), max_connections: 2, acquire_timeout_ms: 10_000 };
+    let config =
+        store::Config { max_connections: 2, acquire_timeout_ms: 10_000, ..store::Config::new("sqlite") };
     let store = Store::open(&config, &product.folder().join("data"))?;
     let mut tx = store.begin().await?;
     sql::query("DELETE FROM event WHERE id = $1").bind(ids[1].clone()).execute(&mut *tx).await?;

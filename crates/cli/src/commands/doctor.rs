@@ -239,11 +239,9 @@ fn sources(config: &Config, findings: &mut Findings) {
     }
     config::warnings(config).iter().for_each(|warning| findings.note(warning));
     for source in &config.sources {
-        match source.auth {
-            Auth::None => {
-                findings.note(format!("the source {} believes everyone (auth = \"none\")", source.name))
-            }
-            Auth::All(_) => findings.good(format!("the source {} asks for credentials", source.name)),
+        // Of the others, the warnings tell.
+        if matches!(source.auth, Auth::All(_)) {
+            findings.good(format!("the source {} asks for credentials", source.name));
         }
     }
     let dir = &config.data.dir;

@@ -216,7 +216,7 @@ mod tests {
 
     #[test]
     fn the_definitions_hold_every_value_with_the_arguments_of_a_quorum_queue() {
-        let config = config("broker.url = \"amqp://u:p@host/orders%2Feu\"\nbroker.prefix = \"t.\"");
+        let config = config("broker.url = \"amqps://u:p@host/orders%2Feu\"\nbroker.prefix = \"t.\"");
         let topology = installation::topology(&config);
         let BrokerUrl::Amqp(url) = &config.broker.url else { panic!("it is an AMQP URL") };
         let definitions = definitions(&topology, url.vhost());

@@ -6,7 +6,9 @@
 
 mod check;
 mod environment;
+mod files;
 mod read;
+mod warnings;
 
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -20,8 +22,9 @@ use serde::Deserialize;
 use crate::management::ManagementUrl;
 
 pub use check::{Mistake, Mistakes};
-pub use read::{DEFAULT_FILE, Loaded, load, load_parts, shown, warnings};
+pub use read::{DEFAULT_FILE, Loaded, load, load_parts, shown};
 pub(crate) use read::{is_token, parse_subject_key};
+pub use warnings::warnings;
 
 /// The commented defaults: also the reference of every setting.
 pub const DEFAULT: &str = include_str!("default.toml");
@@ -61,6 +64,8 @@ pub struct Config {
     pub providers: Vec<Provider>,
     /// `[[sources]]`
     pub sources: Vec<Source>,
+    /// The files that secrets were read from.
+    pub secret_files: Vec<PathBuf>,
 }
 
 /// Where malote keeps its files.
@@ -87,6 +92,11 @@ pub struct Time {
 pub struct Broker {
     /// Where it is.
     pub url: BrokerUrl,
+    /// Allows RabbitMQ over the network without TLS.
+    pub insecure: bool,
+    /// What TLS to RabbitMQ is spoken with.
+    #[serde(default)]
+    pub tls: broker_rabbitmq::ClientTls,
     /// Stands before every name.
     pub prefix: String,
     /// Where RabbitMQ's management API is, if it may be asked.
@@ -112,6 +122,7 @@ impl Broker {
             channels: self.channels,
             window: self.window,
             heartbeat_s: self.heartbeat_s,
+            tls: self.tls.clone(),
             ..broker_rabbitmq::Config::new(url)
         }
     }

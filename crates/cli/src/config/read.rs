@@ -5,15 +5,19 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use event::nearest;
-use providers::auth::{Auth, Secret};
-use providers::{Provider, SubjectKey, generic};
+use providers::auth::{PLACEHOLDER, Secret};
+use providers::generic::TopicFrom;
+use providers::{HeaderName, Provider, SubjectKey, generic};
 use serde_json::Value;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
 use super::check::Gathered;
 use super::environment::Setting;
-use super::{Config, ConsoleSection, DEFAULT, IngressSection, Mistake, Mistakes, Sections, environment};
+use super::{
+    BrokerUrl, Config, ConsoleSection, DEFAULT, DuplicatesRule, IngressSection, Mistake, Mistakes, Sections,
+    Source, environment, files,
+};
 use crate::domains;
 
 /// The file that is read when none is named, if it is there.
@@ -46,7 +50,8 @@ pub fn load(file: Option<&Path>) -> Result<Loaded, Mistakes> {
     // A variable that is no text is none of ours.
     let variables = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-    let (config, tree) = load_parts(&name, &text, variables)?;
+    let (mut config, tree) = load_parts(&name, &text, variables)?;
+    config.secret_files.extend(path.iter().filter(|_| holds_secret(&text)).cloned());
     Ok(Loaded { config, tree, file: path })
 }
 
@@ -76,14 +81,20 @@ pub fn load_parts(
         let first_line = |text: String| text.lines().next().unwrap_or_default().to_owned();
         tree.map_err(|error| one(name.to_owned(), first_line(error.to_string())))
     };
-    let default = merged("", &[])?;
+    let mut default = merged("", &[])?;
     let (settings, unread) = environment::settings(variables, &default);
     let tree = merged(text, &settings)?;
-    let mut mistakes = match read(&tree, &default) {
-        Ok(config) if unread.is_empty() => return Ok((config, tree)),
+    let mut resolved = tree.clone();
+    let secrets = files::read_into(&mut resolved);
+    files::read_into(&mut default);
+    let mut mistakes = match read(&resolved, &default) {
+        Ok(config) if unread.is_empty() && secrets.mistakes.is_empty() => {
+            return Ok((Config { secret_files: secrets.files, ..config }, tree));
+        }
         Ok(_) => Vec::new(),
         Err(Mistakes(mistakes)) => mistakes,
     };
+    mistakes.extend(secrets.mistakes);
     for Mistake { path, message } in &mut mistakes {
         // The last is the one that counts: a longer path comes after a shorter one.
         let is_here = |set: &&Setting| {
@@ -224,6 +235,16 @@ fn checked(sections: Sections, gathered: &mut Gathered) -> Config {
             let path = if path.is_empty() { at("auth") } else { at(&format!("auth.{path}")) };
             gathered.add(path, message);
         }
+        for (what, header) in unproved(source, &sections.providers) {
+            gathered.add(
+                at("auth"),
+                format!(
+                    "the {what} is read from the header {header}, which the signature does not cover: a request that \
+                     is overheard can be sent again with another; read it from the body, or require a secret in the \
+                     head or a network besides"
+                ),
+            );
+        }
         for (index, provider) in sections.providers.iter().filter(|(_, p)| p.name == source.provider) {
             for header in provider.keep_headers.iter().filter(|name| source.auth.is_credential(name.as_str()))
             {
@@ -241,6 +262,29 @@ fn checked(sections: Sections, gathered: &mut Gathered) -> Config {
 
     if let Some(message) = store_mistake(&store.url) {
         gathered.add("store.url", message);
+    }
+    if store.is_exposed() && !store.insecure {
+        gathered.add(
+            "store.url",
+            "its sslmode lets anybody on the way pass for the database; leave it out, which is verify-full, or allow it \
+             with store.insecure = true",
+        );
+    }
+    if matches!(&broker.url, BrokerUrl::Amqp(url) if url.is_exposed()) && !broker.insecure {
+        gathered.add(
+            "broker.url",
+            "leads over the network without TLS, which shows the password and every event; use amqps://, or allow it \
+             with broker.insecure = true",
+        );
+    }
+    let pairs = [
+        ("broker.tls", broker.tls.certificate.is_some(), broker.tls.key.is_some()),
+        ("store.tls", store.tls.certificate.is_some(), store.tls.key.is_some()),
+    ];
+    for (path, has_certificate, has_key) in pairs {
+        if has_certificate != has_key {
+            gathered.add(path, "certificate and key belong together: give both or neither");
+        }
     }
     if broker.prefix.len() > 64
         || broker.prefix.chars().any(|c| !(c.is_ascii_alphanumeric() || "-_.".contains(c)))
@@ -344,6 +388,9 @@ fn checked(sections: Sections, gathered: &mut Gathered) -> Config {
     let ConsoleSection { listen, hosts, token, limits, tls } = console;
     let console = server::Config { hosts, limits, tls, ..server::Config::new(listen) };
     let console_token = Some(token).filter(|token| !token.expose().is_empty());
+    if console_token.as_ref().is_some_and(Secret::is_placeholder) {
+        gathered.add("console.token", PLACEHOLDER);
+    }
     if console_token.as_ref().is_some_and(|token| !is_token(token)) {
         gathered.add(
             "console.token",
@@ -384,7 +431,29 @@ fn checked(sections: Sections, gathered: &mut Gathered) -> Config {
         telemetry,
         providers,
         sources,
+        secret_files: Vec::new(),
     }
+}
+
+/// What is read of a source's headers although nothing proves that its sender wrote them.
+fn unproved<'a>(
+    source: &'a Source,
+    providers: &'a [(usize, generic::Config)],
+) -> Vec<(&'static str, &'a HeaderName)> {
+    let mut read = Vec::new();
+    if let Some((_, provider)) = providers.iter().find(|(_, provider)| provider.name == source.provider) {
+        if let TopicFrom::Header(header) = &provider.topic {
+            read.push(("topic", header));
+        }
+        read.extend(
+            provider.subject.iter().filter_map(|subject| Some(("subject", subject.header.as_ref()?))),
+        );
+    }
+    if let Some(DuplicatesRule::By(rule)) = &source.duplicates {
+        read.extend(rule.header().map(|header| ("key of duplicates", header)));
+    }
+    read.retain(|(_, header)| !source.auth.proves_header(header.as_str()));
+    read
 }
 
 fn add_provider(
@@ -441,33 +510,8 @@ pub(crate) fn is_token(token: &Secret) -> bool {
     token.expose().len() >= SHORTEST_SECRET && !token.expose().contains(char::is_whitespace)
 }
 
-/// The fewest characters of a secret that is not guessed soon.
+/// The fewest characters of a token that is not guessed soon.
 const SHORTEST_SECRET: usize = 16;
-
-/// What works, and should be mended before providers post: one line for each.
-pub fn warnings(config: &Config) -> Vec<String> {
-    let mut warnings = Vec::new();
-    for (index, source) in config.sources.iter().enumerate() {
-        let Auth::All(mechanisms) = &source.auth else { continue };
-        let lists = [
-            ("header.secrets", mechanisms.header.as_ref().map(|header| &header.secrets)),
-            ("query.secrets", mechanisms.query.as_ref().map(|query| &query.secrets)),
-            ("basic.passwords", mechanisms.basic.as_ref().map(|basic| &basic.passwords)),
-            ("bearer.secrets", mechanisms.bearer.as_ref().map(|bearer| &bearer.secrets)),
-            ("hmac.secrets", mechanisms.hmac.as_ref().map(|hmac| &hmac.secrets)),
-        ];
-        for (path, secrets) in lists {
-            if secrets.is_some_and(|list| list.iter().any(|one| one.expose().len() < SHORTEST_SECRET)) {
-                warnings.push(format!(
-                    "sources[{index}].auth.{path}: the source {} has a secret of less than {SHORTEST_SECRET} \
-                     characters, which can be guessed",
-                    source.name
-                ));
-            }
-        }
-    }
-    warnings
-}
 
 /// The key in 64 hexadecimal digits.
 pub(crate) fn parse_subject_key(text: &Secret) -> Option<SubjectKey> {
@@ -488,6 +532,14 @@ pub fn shown(tree: &Value) -> String {
     let mut tree = tree.clone();
     hide(&mut tree);
     toml::to_string_pretty(&tree).expect("a configuration holds what TOML can say")
+}
+
+/// Whether something of a configuration file is not shown.
+fn holds_secret(text: &str) -> bool {
+    let tree = toml::from_str::<Value>(text).unwrap_or_default();
+    let mut shown = tree.clone();
+    hide(&mut shown);
+    shown != tree
 }
 
 fn hide(value: &mut Value) {
@@ -521,9 +573,10 @@ pub(crate) fn without_password(url: &str) -> String {
     }
     // The last @ before the hosts: a password may hold one that is not encoded.
     let authority = match authority.rsplit_once('@') {
-        Some((credentials, hosts)) => {
-            format!("{}:[secret]@{hosts}", credentials.split(':').next().unwrap_or_default())
-        }
+        Some((credentials, hosts)) => match credentials.split_once(':') {
+            Some((user, _)) => format!("{user}:[secret]@{hosts}"),
+            None => format!("{credentials}@{hosts}"),
+        },
         None => authority.to_owned(),
     };
     let rest = rest.split('#').next().unwrap_or_default();

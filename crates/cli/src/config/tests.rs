@@ -138,7 +138,7 @@ fn every_mistake_is_reported_at_once_with_its_path_and_what_is_allowed() {
     check("brokers", "did you mean broker?");
     check("broker.url", "amqp://");
     check("store.max_connections", "expected a whole number, got \"many\"");
-    check("store.pool", "allowed: url, max_connections, acquire_timeout_ms");
+    check("store.pool", "allowed: url, max_connections, acquire_timeout_ms, insecure, tls");
     check("ingress.listen", "such as 127.0.0.1:8080");
     check("ingress.body_limit_byte", "did you mean body_limit_bytes?");
     check("ingress.limits.idle_timeout_ms", "at least 1");
@@ -270,16 +270,6 @@ fn the_address_of_the_store_has_to_be_one() {
 }
 
 #[test]
-fn a_secret_that_can_be_guessed_is_warned_of() {
-    let source = |secret: &str| {
-        format!("[[sources]]\nname = \"a\"\nprovider = \"recuperador\"\nauth.bearer.secrets = [\"{secret}\"]")
-    };
-    let warned = warnings(&load(&source("hunter2")).unwrap());
-    assert!(matches!(&warned[..], [warning] if warning.contains("source a") && !warning.contains("hunter2")));
-    assert!(warnings(&load(&source("a long random text")).unwrap()).is_empty());
-}
-
-#[test]
 fn the_parameters_of_an_address_are_hidden() {
     let check = |url: &str, expect: &str| assert_eq!(read::without_password(url), expect);
     check(
@@ -298,6 +288,7 @@ fn the_parameters_of_an_address_are_hidden() {
 fn secrets_are_hidden_and_what_is_shown_is_a_configuration() {
     let text = r#"
         broker.url = "amqp://malote:hunter2@one:5672,two:5672/v"
+        broker.insecure = true
         store.url = "postgres://malote:hunt@er2@db/malote"
         console.token = "hunter2hunter2hunter2"
         [[sources]]
@@ -341,4 +332,69 @@ fn a_rule_of_a_source_or_a_consumer_that_cannot_be_kept_is_told_with_its_path() 
         "ingress.unproved_body_memory_bytes = 2000000",
         "ingress.unproved_body_memory_bytes: expected at least twice body_limit_bytes",
     );
+}
+
+#[test]
+fn what_a_signature_does_not_cover_is_not_read_from_a_header() {
+    let said = |topic: &str, auth: &str, duplicates: &str| {
+        let text = format!(
+            "[[providers]]\nname = \"erp\"\ntopic = {topic}\n[[sources]]\nname = \"erp-1\"\nprovider = \"erp\"\n\
+             {auth}\n{duplicates}\n"
+        );
+        match load(&text) {
+            Ok(_) => None,
+            Err(Mistakes(mistakes)) => mistakes.into_iter().next().map(|one| (one.path, one.message)),
+        }
+    };
+    let (header, pointer) = ("{ header = \"x-event\" }", "{ pointer = \"/event\" }");
+    let signed = "auth.hmac = { header = \"x-s\", secrets = [\"a\"] }";
+    let check = |said: Option<(String, String)>, expect: &str| {
+        let (path, message) = said.expect("a mistake");
+        assert!(path == "sources[0].auth" && message.contains(expect), "{path}: {message}");
+    };
+    check(
+        said(header, signed, ""),
+        "the topic is read from the header x-event, which the signature does not cover",
+    );
+    let by_header = "duplicates = { header = \"x-request-id\", window_s = 60 }";
+    check(said(pointer, signed, by_header), "the key of duplicates is read from the header x-request-id");
+    assert_eq!(said(pointer, signed, ""), None);
+    for proved in [
+        "auth = { hmac = { header = \"x-s\", secrets = [\"a\"] }, bearer = { secrets = [\"b\"] } }",
+        "auth = { hmac = { header = \"x-s\", secrets = [\"a\"] }, networks = [\"203.0.113.0/24\"] }",
+        "auth.bearer = { secrets = [\"b\"] }",
+    ] {
+        assert_eq!(said(header, proved, by_header), None, "{proved}");
+    }
+}
+
+#[test]
+fn the_placeholder_of_an_example_does_not_start() {
+    let text = "console.token = \"replace-me-0123456789\"\n[[sources]]\nname = \"one\"\nprovider = \"recuperador\"\n\
+                auth.bearer = { secrets = [\"replace-me\"] }";
+    let found = mistakes(text);
+    for path in ["console.token", "sources[0].auth.bearer.secrets[0]"] {
+        assert!(
+            found.iter().any(|(at, message)| at == path && message.contains("placeholder")),
+            "{path} in {found:#?}"
+        );
+    }
+}
+
+#[test]
+fn an_unprotected_way_over_the_network_has_to_be_allowed() {
+    let check = |text: &str, expect: Option<&str>| {
+        let found = load(text).err().map(|Mistakes(mistakes)| mistakes[0].path.clone());
+        assert_eq!(found.as_deref(), expect, "{text}");
+    };
+    check("broker.url = \"amqp://u:p@rabbit/v\"", Some("broker.url"));
+    check("broker.url = \"amqp://u:p@127.0.0.1,rabbit/v\"", Some("broker.url"));
+    check("broker.url = \"amqps://u:p@rabbit/v\"", None);
+    check("broker.url = \"amqp://u:p@127.0.0.1,localhost,[::1]/v\"", None);
+    check("broker = { url = \"amqp://u:p@rabbit/v\", insecure = true }", None);
+    check("store.url = \"postgres://u:p@db/malote\"", None);
+    check("store.url = \"postgres://u:p@db/malote?sslmode=require\"", Some("store.url"));
+    check("store = { url = \"postgres://u:p@db/malote?sslmode=disable\", insecure = true }", None);
+    check("broker.tls.certificate = \"client.crt\"", Some("broker.tls"));
+    check("store.tls.key = \"client.key\"", Some("store.tls"));
 }

@@ -63,7 +63,8 @@ struct Setting {
 
 async fn setting() -> Setting {
     let folder = tempfile::tempdir().unwrap();
-    let config = store::Config { url: "sqlite".into(), max_connections: 4, acquire_timeout_ms: 5_000 };
+    let config =
+        store::Config { max_connections: 4, acquire_timeout_ms: 5_000, ..store::Config::new("sqlite") };
     let store = Store::open(&config, folder.path()).unwrap();
     store.migrate(&[crate::COMPONENT]).await.unwrap();
     let broker: DynBroker = Arc::new(Embedded::open(folder.path().join("broker.db")).unwrap());

@@ -84,8 +84,38 @@ pub struct Hmac {
     /// What stands before it, such as `sha256=`.
     #[serde(default)]
     pub prefix: String,
+    /// The time of the request, where the sender signs it together with the body: a request that was overheard is then
+    /// of no use later.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timestamp: Option<SignedTime>,
     /// The live secrets.
     pub secrets: Vec<Secret>,
+}
+
+/// A time in a header, in seconds since 1970 (UTC). The signature is then over `<the header's text>.<body>`.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct SignedTime {
+    /// The header.
+    pub header: HeaderName,
+    /// How far it may be from ours, in seconds.
+    #[serde(default = "tolerance")]
+    pub tolerance_s: u64,
+}
+
+fn tolerance() -> u64 {
+    TOLERANCE_SECONDS
+}
+
+impl SignedTime {
+    /// The header's text, if its time is close enough to ours.
+    fn fresh<'a>(&self, headers: &'a HeaderMap, now: Timestamp) -> Option<&'a str> {
+        self.header.only(headers).filter(|text| is_fresh(text, now, self.tolerance_s))
+    }
+}
+
+fn is_fresh(text: &str, now: Timestamp, tolerance_s: u64) -> bool {
+    text.parse::<i64>().is_ok_and(|seconds| seconds.abs_diff(now.as_second()) <= tolerance_s)
 }
 
 /// The hash function of a signature.
@@ -180,31 +210,42 @@ impl Bearer {
 }
 
 impl Hmac {
-    pub(super) fn check(&self, headers: &HeaderMap, body: &[u8]) -> bool {
+    pub(super) fn check(&self, headers: &HeaderMap, body: &[u8], now: Timestamp) -> bool {
         let given = self.header.only(headers).and_then(|value| value.strip_prefix(self.prefix.as_str()));
         let given = given.and_then(|text| match self.encoding {
             Encoding::Hex => from_hex(text),
             Encoding::Base64 => LENIENT.decode(text).ok(),
         });
-        given
-            .is_some_and(|given| any(&self.secrets, |secret| self.mac(secret, body).as_slice().ct_eq(&given)))
+        let time = match &self.timestamp {
+            None => None,
+            Some(time) => match time.fresh(headers, now) {
+                Some(text) => Some(text),
+                None => return false,
+            },
+        };
+        given.is_some_and(|given| {
+            any(&self.secrets, |secret| self.mac(secret, time, body).as_slice().ct_eq(&given))
+        })
     }
 
-    pub(super) fn sign(&self, body: &[u8], signed: &mut Signed) {
+    pub(super) fn sign(&self, body: &[u8], now: Timestamp, signed: &mut Signed) {
         if let Some(secret) = self.secrets.first() {
-            let mac = self.mac(secret, body);
+            let time = self.timestamp.as_ref().map(|time| (&time.header, now.as_second().to_string()));
+            let mac = self.mac(secret, time.as_ref().map(|(_, text)| text.as_str()), body);
             let text = match self.encoding {
                 Encoding::Hex => to_hex(&mac),
                 Encoding::Base64 => STANDARD.encode(mac),
             };
             signed.headers.push((self.header.to_string(), format!("{}{text}", self.prefix)));
+            signed.headers.extend(time.map(|(header, text)| (header.to_string(), text)));
         }
     }
 
-    fn mac(&self, secret: &Secret, body: &[u8]) -> Vec<u8> {
+    fn mac(&self, secret: &Secret, time: Option<&str>, body: &[u8]) -> Vec<u8> {
+        let parts = [time.unwrap_or_default().as_bytes(), if time.is_some() { b"." } else { b"" }, body];
         match self.algorithm {
-            Algorithm::Sha256 => mac::<::hmac::Hmac<Sha256>>(secret.expose().as_bytes(), &[body]),
-            Algorithm::Sha1 => mac::<::hmac::Hmac<Sha1>>(secret.expose().as_bytes(), &[body]),
+            Algorithm::Sha256 => mac::<::hmac::Hmac<Sha256>>(secret.expose().as_bytes(), &parts),
+            Algorithm::Sha1 => mac::<::hmac::Hmac<Sha1>>(secret.expose().as_bytes(), &parts),
         }
     }
 }
@@ -217,9 +258,7 @@ impl StandardWebhooks {
         else {
             return false;
         };
-        let is_fresh = timestamp
-            .parse::<i64>()
-            .is_ok_and(|seconds| seconds.abs_diff(now.as_second()) <= TOLERANCE_SECONDS);
+        let is_fresh = is_fresh(timestamp, now, TOLERANCE_SECONDS);
         let given: Vec<Vec<u8>> = signatures
             .split(' ')
             .filter_map(|signature| LENIENT.decode(signature.strip_prefix("v1,")?).ok())

@@ -8,7 +8,7 @@ mod mechanism;
 mod secret;
 
 pub use client_ip::{NotANetwork, client_ip, parse_network};
-pub use mechanism::{Algorithm, Basic, Bearer, Encoding, Header, Hmac, Query, StandardWebhooks};
+pub use mechanism::{Algorithm, Basic, Bearer, Encoding, Header, Hmac, Query, SignedTime, StandardWebhooks};
 pub use secret::Secret;
 
 use std::fmt;
@@ -20,6 +20,8 @@ use ipnet::IpNet;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Error, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::{Duplicates, HeaderName};
 
 /// What a source requires: `"none"`, which has to be written out, or a table of mechanisms.
 #[derive(Clone, Debug)]
@@ -81,6 +83,12 @@ pub enum Denied {
     /// Answered with 403.
     #[error("the request is not allowed for this source")]
     Network,
+    /// Answered with 403.
+    #[error(
+        "the request comes from a web page (Origin or Sec-Fetch-Site), and this source has no secret that would prove \
+         its sender"
+    )]
+    Browser,
 }
 
 /// What a sender adds to a request to be believed.
@@ -100,13 +108,19 @@ impl Auth {
     }
 
     /// Checks what needs no body: network, header, query, Basic and bearer. The network comes first, so that
-    /// from outside of it nothing can be learned about the rest.
+    /// from outside of it nothing can be learned about the rest. Where nothing but the network is asked for, a browser
+    /// inside of it would be believed whatever page it shows: what a page sends is refused.
     pub fn check_head(&self, credentials: &Credentials<'_>) -> Result<(), Denied> {
-        let Self::All(required) = self else { return Ok(()) };
-        if !required.networks.iter().all(|networks| mechanism::is_within(networks, credentials.client_ip)) {
+        let headers = credentials.headers;
+        if let Self::All(required) = self
+            && !required.networks.iter().all(|networks| mechanism::is_within(networks, credentials.client_ip))
+        {
             return Err(Denied::Network);
         }
-        let headers = credentials.headers;
+        if !self.has_secret() && is_from_a_page(headers) {
+            return Err(Denied::Browser);
+        }
+        let Self::All(required) = self else { return Ok(()) };
         // `&`, not `&&`: the time to a refusal does not tell which one failed.
         let passes = required.header.iter().all(|header| header.check(headers))
             & required.query.iter().all(|query| query.check(credentials.query))
@@ -130,7 +144,7 @@ impl Auth {
     pub fn check_body(&self, credentials: &Credentials<'_>) -> Result<(), Denied> {
         let Self::All(required) = self else { return Ok(()) };
         let Credentials { headers, body, now, .. } = *credentials;
-        let passes = required.hmac.iter().all(|hmac| hmac.check(headers, body))
+        let passes = required.hmac.iter().all(|hmac| hmac.check(headers, body, now))
             & required.standard_webhooks.iter().all(|signature| signature.check(headers, body, now));
         if passes { Ok(()) } else { Err(Denied::Credentials) }
     }
@@ -144,7 +158,7 @@ impl Auth {
             required.query.iter().for_each(|query| query.sign(&mut signed));
             required.basic.iter().for_each(|basic| basic.sign(&mut signed));
             required.bearer.iter().for_each(|bearer| bearer.sign(&mut signed));
-            required.hmac.iter().for_each(|hmac| hmac.sign(body, &mut signed));
+            required.hmac.iter().for_each(|hmac| hmac.sign(body, now, &mut signed));
             required.standard_webhooks.iter().for_each(|signature| signature.sign(body, now, &mut signed));
         }
         signed
@@ -159,6 +173,41 @@ impl Auth {
         }
     }
 
+    /// Whether a sender has to know a secret.
+    pub fn has_secret(&self) -> bool {
+        match self {
+            Self::None => false,
+            Self::All(required) => required.secrets().iter().any(|(_, secrets)| secrets.is_some()),
+        }
+    }
+
+    /// The secrets of each mechanism, after the path of the setting.
+    pub fn secrets(&self) -> Vec<(&'static str, &[Secret])> {
+        let Self::All(required) = self else { return Vec::new() };
+        required.secrets().into_iter().filter_map(|(path, list)| Some((path, list?.as_slice()))).collect()
+    }
+
+    /// How the mechanisms themselves tell that a request is sent again: Standard Webhooks by its signed `webhook-id`.
+    pub fn duplicates(&self) -> Option<Duplicates> {
+        let Self::All(required) = self else { return None };
+        required.standard_webhooks.as_ref()?;
+        let id = HeaderName::try_from("webhook-id".to_owned()).expect("a literal that keeps the rule");
+        Some(Duplicates::by_header(id))
+    }
+
+    /// Whether a header, by its lower-case name, is what the sender wrote: a signature covers it, or something else
+    /// proves the whole request. Where nothing is proved at all, no header is worse than another.
+    pub fn proves_header(&self, name: &str) -> bool {
+        let Self::All(required) = self else { return true };
+        let Mechanisms { hmac, standard_webhooks, .. } = &**required;
+        let is_signed_time =
+            |hmac: &Hmac| hmac.timestamp.as_ref().is_some_and(|time| time.header.as_str() == name);
+        self.is_in_head()
+            || hmac.is_none() && standard_webhooks.is_none()
+            || hmac.as_ref().is_some_and(is_signed_time)
+            || standard_webhooks.is_some() && ["webhook-id", "webhook-timestamp"].contains(&name)
+    }
+
     /// Every mistake in the configuration, as (path, message). One with a mistake may let nobody in, or
     /// everybody.
     pub fn mistakes(&self) -> Vec<(String, String)> {
@@ -167,6 +216,14 @@ impl Auth {
             Self::All(required) => required.mistakes(),
         }
     }
+}
+
+/// What is said of a secret that an example has in the place of one.
+pub const PLACEHOLDER: &str = "is the placeholder of an example, which everybody knows; make a secret of your own, such as with openssl rand -hex 32";
+
+/// Whether a browser sent this for a web page (Fetch Standard, "HTTP extensions"; Fetch Metadata).
+fn is_from_a_page(headers: &HeaderMap) -> bool {
+    headers.contains_key("origin") || headers.get("sec-fetch-site").is_some_and(|site| site != "none")
 }
 
 impl Mechanisms {
@@ -184,11 +241,8 @@ impl Mechanisms {
         .collect()
     }
 
-    fn mistakes(&self) -> Vec<(String, String)> {
-        let mut mistakes = Vec::new();
-        let mut mistake = |path: &str, message: &str| mistakes.push((path.to_owned(), message.to_owned()));
-
-        let lists = [
+    fn secrets(&self) -> [(&'static str, Option<&Vec<Secret>>); 6] {
+        [
             ("header.secrets", self.header.as_ref().map(|header| &header.secrets)),
             ("query.secrets", self.query.as_ref().map(|query| &query.secrets)),
             ("basic.passwords", self.basic.as_ref().map(|basic| &basic.passwords)),
@@ -198,7 +252,14 @@ impl Mechanisms {
                 "standard_webhooks.secrets",
                 self.standard_webhooks.as_ref().map(|signature| &signature.secrets),
             ),
-        ];
+        ]
+    }
+
+    fn mistakes(&self) -> Vec<(String, String)> {
+        let mut mistakes = Vec::new();
+        let mut mistake = |path: &str, message: &str| mistakes.push((path.to_owned(), message.to_owned()));
+
+        let lists = self.secrets();
         if lists.iter().all(|(_, list)| list.is_none()) && self.networks.is_none() {
             mistake(
                 "",
@@ -213,6 +274,8 @@ impl Mechanisms {
             for (index, secret) in list.iter().enumerate() {
                 if secret.expose().is_empty() {
                     mistake(&format!("{path}[{index}]"), "must not be empty");
+                } else if secret.is_placeholder() {
+                    mistake(&format!("{path}[{index}]"), PLACEHOLDER);
                 } else if *path == "standard_webhooks.secrets" && StandardWebhooks::key(secret).is_none() {
                     mistake(&format!("{path}[{index}]"), "expected whsec_ and base64");
                 }
@@ -220,6 +283,14 @@ impl Mechanisms {
         }
         if self.networks.as_ref().is_some_and(Vec::is_empty) {
             mistake("networks", "must not be empty; give at least one network such as 203.0.113.0/24");
+        }
+        if let Some(Hmac { header, timestamp: Some(time), .. }) = &self.hmac {
+            if time.header == *header {
+                mistake("hmac.timestamp.header", "is the header of the signature; give that of the time");
+            }
+            if time.tolerance_s == 0 {
+                mistake("hmac.timestamp.tolerance_s", "expected a number of at least 1");
+            }
         }
         if self.query.as_ref().is_some_and(|query| query.name.is_empty()) {
             mistake("query.name", "must not be empty");

@@ -14,6 +14,35 @@ impl Secret {
     pub fn expose(&self) -> &str {
         &self.0
     }
+
+    /// Whether it is what examples have in the place of a secret.
+    pub fn is_placeholder(&self) -> bool {
+        let letters: String =
+            self.0.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase()).collect();
+        ["replaceme", "changeme", "changethis", "placeholder", "alongrandomtext"]
+            .iter()
+            .any(|word| letters.contains(word))
+    }
+
+    /// The entropy of a text of this length, were it drawn at random from the kinds of characters that it has, in bits. No
+    /// text has more; one that a person thought up has far less.
+    pub fn most_bits(&self) -> u32 {
+        let has = |is_one: fn(char) -> bool| self.0.contains(is_one);
+        let is_hex = self.0.chars().all(|c| matches!(c, '0'..='9' | 'a'..='f'))
+            || self.0.chars().all(|c| matches!(c, '0'..='9' | 'A'..='F'));
+        let kinds = [
+            (has(|c| c.is_ascii_digit()), 10),
+            (has(|c| c.is_ascii_lowercase()), 26),
+            (has(|c| c.is_ascii_uppercase()), 26),
+            (has(|c| !c.is_ascii_alphanumeric()), 32),
+        ];
+        let letters: u32 = kinds.iter().filter(|(is_there, _)| *is_there).map(|(_, count)| count).sum();
+        let letters = if is_hex { letters.min(16) } else { letters };
+        let length = u32::try_from(self.0.chars().count()).unwrap_or(u32::MAX);
+        // Hundredths of a bit, so that whole numbers do.
+        let bits = (f64::from(letters.max(1)).log2() * 100.0) as u32;
+        length.saturating_mul(bits) / 100
+    }
 }
 
 impl From<&str> for Secret {
@@ -43,5 +72,27 @@ impl fmt::Debug for Secret {
 impl Serialize for Secret {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str("[secret]")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_is_worth_what_its_length_and_its_letters_allow() {
+        for (text, bits) in
+            [("", 0), ("0000", 13), ("0123456789abcdef0123456789abcdef", 128), ("aB3-aB3-", 52)]
+        {
+            assert_eq!(Secret::from(text).most_bits(), bits, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_examples_have_in_the_place_of_a_secret_is_told_from_one() {
+        for text in ["replace-me-1", "CHANGE_ME", "please change this", "a long random text"] {
+            assert!(Secret::from(text).is_placeholder(), "{text}");
+        }
+        assert!(!Secret::from("9f86d081884c7d659a2feaa0c55ad015").is_placeholder());
     }
 }

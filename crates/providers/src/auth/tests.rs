@@ -363,7 +363,7 @@ fn every_mistake_is_reported_with_its_path() {
            query = {name = "", secrets = ["a", ""]}
            basic = {username = "a:b", passwords = []}
            bearer = {secrets = []}
-           hmac = {header = "x", secrets = []}
+           hmac = {header = "x", secrets = ["replace-me"], timestamp = {header = "X", tolerance_s = 0}}
            standard_webhooks = {secrets = ["whsec_?"]}
            networks = []"#,
         &[
@@ -371,9 +371,11 @@ fn every_mistake_is_reported_with_its_path() {
             "query.secrets[1]",
             "basic.passwords",
             "bearer.secrets",
-            "hmac.secrets",
+            "hmac.secrets[0]",
             "standard_webhooks.secrets[0]",
             "networks",
+            "hmac.timestamp.header",
+            "hmac.timestamp.tolerance_s",
             "query.name",
             "basic.username",
             "basic",
@@ -396,4 +398,75 @@ fn a_secret_is_never_shown() {
         !shown.contains("hunter2") && shown.contains("[secret]") && shown.contains("10.0.0.0/8"),
         "{shown}"
     );
+}
+
+#[test]
+fn a_signed_time_makes_a_request_useless_later() {
+    let auth = auth(
+        r#"[auth]
+           hmac = {header = "x-signature", secrets = ["a"], timestamp = {header = "x-time", tolerance_s = 60}}"#,
+    );
+    let right = || Request::signed_by(&auth);
+    let check = |request: Request, expect| assert_eq!(request.check(&auth), expect);
+    check(right(), Ok(()));
+    check(right().after_seconds(60), Ok(()));
+    check(right().after_seconds(-60), Ok(()));
+    check(right().after_seconds(61), WRONG);
+    check(right().after_seconds(-61), WRONG);
+    check(right().without("x-time"), WRONG);
+    check(right().with("x-time", "later"), WRONG);
+    // The time is part of what is signed: "<time>.<body>".
+    check(right().with("x-time", "1700000001"), WRONG);
+    let Auth::All(all) = &auth else { panic!() };
+    let plain = Hmac { timestamp: None, ..all.hmac.clone().unwrap() };
+    let mut signed = Signed::default();
+    plain.sign(&[b"1700000000.", BODY].concat(), now(), &mut signed);
+    assert_eq!(signed.headers[0].1, right().headers["x-signature"].to_str().unwrap());
+}
+
+#[test]
+fn without_a_secret_what_a_web_page_sends_is_refused() {
+    let open = [auth(r#"auth = "none""#), auth(&format!("auth.networks = [\"{INSIDE}\"]"))];
+    for auth in &open {
+        assert!(!auth.has_secret());
+        assert_eq!(Request::bare().check(auth), Ok(()));
+        for (header, value) in
+            [("origin", "https://a.example"), ("origin", "null"), ("sec-fetch-site", "cross-site")]
+        {
+            assert_eq!(
+                Request::bare().with(header, value).check(auth),
+                Err(Denied::Browser),
+                "{header}: {value}"
+            );
+        }
+        assert_eq!(Request::bare().with("sec-fetch-site", "none").check(auth), Ok(()));
+    }
+    // Outside of the network nothing else is learned.
+    assert_eq!(
+        Request::bare().with("origin", "null").from("127.0.0.1").check(&open[1]),
+        Err(Denied::Network)
+    );
+    let secret = auth(r#"auth.bearer = {secrets = ["a"]}"#);
+    assert_eq!(Request::signed_by(&secret).with("origin", "https://a.example").check(&secret), Ok(()));
+}
+
+#[test]
+fn a_header_is_proved_by_its_signature_or_with_the_whole_request() {
+    let check = |toml: &str, proved: &[&str]| {
+        let auth = auth(toml);
+        for header in ["x-topic", "webhook-id", "x-time"] {
+            assert_eq!(auth.proves_header(header), proved.contains(&header), "{toml}: {header}");
+        }
+    };
+    let all = ["x-topic", "webhook-id", "x-time"];
+    check(r#"auth = "none""#, &all);
+    check(r#"auth.bearer = {secrets = ["a"]}"#, &all);
+    check(r#"auth.networks = ["10.0.0.0/8"]"#, &all);
+    check(r#"auth.hmac = {header = "x-s", secrets = ["a"]}"#, &[]);
+    check(r#"auth.hmac = {header = "x-s", secrets = ["a"], timestamp = {header = "x-time"}}"#, &["x-time"]);
+    let standard = r#"auth.standard_webhooks = {secrets = ["whsec_c2VjcmV0"]}"#;
+    check(standard, &["webhook-id"]);
+    // The signed id tells a request that is sent again.
+    assert_eq!(auth(standard).duplicates().unwrap().header().unwrap().as_str(), "webhook-id");
+    assert_eq!(auth(r#"auth = "none""#).duplicates(), None);
 }

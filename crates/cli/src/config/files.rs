@@ -1,0 +1,204 @@
+//! Secrets that are kept in files of their own: `token_file` beside `token`, `secrets_file` beside `secrets`.
+//!
+//! What a file holds takes the place of the setting before anything is parsed, so that nothing else knows files. A line
+//! break at the end is no part of a secret; where a setting is a list, each line is one. No message quotes a file.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Value, json};
+
+use super::Mistake;
+
+/// The files that were read, and what is wrong with others.
+#[derive(Default)]
+pub(crate) struct SecretFiles {
+    /// Every file that a setting names.
+    pub(crate) files: Vec<PathBuf>,
+    /// What keeps a setting from being used.
+    pub(crate) mistakes: Vec<Mistake>,
+}
+
+/// Replaces the `*_file` settings of a configuration tree by what the files hold.
+pub(crate) fn read_into(tree: &mut Value) -> SecretFiles {
+    let mut found = SecretFiles::default();
+    for (section, name) in [("console", "token"), ("ingress", "subject_key")] {
+        let Some(table) = tree.get_mut(section).and_then(Value::as_object_mut) else { continue };
+        let Some(secret) = found.take(table, section, name) else { continue };
+        if table.get(name).and_then(Value::as_str).is_some_and(|text| !text.is_empty()) {
+            found.mistake(section, name, format!("is set beside {name}: remove one of them"));
+        }
+        table.insert(name.to_owned(), secret.into());
+    }
+    for section in ["broker", "store"] {
+        let Some(table) = tree.get_mut(section).and_then(Value::as_object_mut) else { continue };
+        let Some(password) = found.take(table, section, "password") else { continue };
+        match table.get("url").and_then(Value::as_str).map(|url| with_password(url, &password)) {
+            Some(Ok(url)) => drop(table.insert("url".to_owned(), url.into())),
+            Some(Err(message)) => found.mistake(section, "password", message),
+            // What is no text is a mistake of its own.
+            None => {}
+        }
+    }
+    let sources = tree.get_mut("sources").and_then(Value::as_array_mut);
+    for (index, source) in sources.into_iter().flatten().enumerate() {
+        let Some(mechanisms) = source.get_mut("auth").and_then(Value::as_object_mut) else { continue };
+        for (mechanism, table) in mechanisms {
+            let Some(table) = table.as_object_mut() else { continue };
+            let name = if mechanism == "basic" { "passwords" } else { "secrets" };
+            let path = format!("sources[{index}].auth.{mechanism}");
+            let Some(text) = found.take(table, &path, name) else { continue };
+            let secrets = text.lines().filter(|line| !line.is_empty()).map(Value::from);
+            match table.entry(name).or_insert_with(|| json!([])) {
+                Value::Array(list) => list.extend(secrets),
+                _ => found.mistake(&path, name, format!("is set beside {name}, which is no list")),
+            }
+        }
+    }
+    found
+}
+
+impl SecretFiles {
+    /// Takes `<name>_file` out of a table, and gives what the file holds.
+    fn take(&mut self, table: &mut Map<String, Value>, path: &str, name: &str) -> Option<String> {
+        let file = match table.remove(&format!("{name}_file"))? {
+            Value::String(file) if file.is_empty() => return None,
+            Value::String(file) => PathBuf::from(file),
+            _ => {
+                self.mistake(path, name, "expected the path of a file".to_owned());
+                return Some(UNREAD.to_owned());
+            }
+        };
+        let text = read(&file);
+        self.files.push(file);
+        Some(text.unwrap_or_else(|message| {
+            self.mistake(path, name, message);
+            UNREAD.to_owned()
+        }))
+    }
+
+    fn mistake(&mut self, path: &str, name: &str, message: String) {
+        self.mistakes.push(Mistake { path: format!("{path}.{name}_file"), message });
+    }
+}
+
+/// Stands for what could not be read, so that its absence is no second mistake. It keeps the rule of every secret.
+const UNREAD: &str = "0000000000000000000000000000000000000000000000000000000000000000";
+
+fn read(file: &Path) -> Result<String, String> {
+    let text =
+        fs::read_to_string(file).map_err(|error| format!("cannot read {}: {error}", file.display()))?;
+    match text.trim_end_matches(['\r', '\n']) {
+        "" => Err(format!("{} is empty", file.display())),
+        text => Ok(text.to_owned()),
+    }
+}
+
+/// A URL with this password for the user that it names.
+fn with_password(url: &str, password: &str) -> Result<String, String> {
+    let no_user =
+        || "needs a URL that names the user, such as amqp://user@host or postgres://user@host".to_owned();
+    let (scheme, rest) = url.split_once("://").ok_or_else(no_user)?;
+    let (authority, rest) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    let (user, hosts) =
+        authority.rsplit_once('@').filter(|(user, _)| !user.is_empty()).ok_or_else(no_user)?;
+    if user.contains(':') {
+        return Err("is set beside a URL with a password: remove one of them".to_owned());
+    }
+    let encoded: String = password
+        .bytes()
+        .map(|byte| match byte.is_ascii_alphanumeric() {
+            true => char::from(byte).to_string(),
+            false => format!("%{byte:02X}"),
+        })
+        .collect();
+    Ok(format!("{scheme}://{user}:{encoded}@{hosts}{rest}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::{Mistakes, load_parts};
+
+    #[test]
+    fn every_secret_can_come_from_a_file_without_its_line_break() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            path.display().to_string()
+        };
+        let key = "5".repeat(64);
+        let text = format!(
+            r#"
+            broker.url = "amqp://malote@10.0.0.1,10.0.0.2/vhost"
+            broker.password_file = {:?}
+            broker.insecure = true
+            store.url = "postgres://malote@127.0.0.1/malote"
+            store.password_file = {:?}
+            console.token_file = {:?}
+            ingress.subject_key_file = {:?}
+            [[sources]]
+            name = "one"
+            provider = "recuperador"
+            auth.bearer = {{ secrets = ["inline"], secrets_file = {:?} }}
+            [[sources]]
+            name = "two"
+            provider = "recuperador"
+            auth.basic = {{ username = "me", passwords_file = {:?} }}
+            "#,
+            file("broker", "a/b@c\n"),
+            file("store", "d:e\r\n"),
+            file("token", "0123456789abcdef\n"),
+            file("key", &key),
+            file("bearer", "next\n\nlast\n"),
+            file("basic", "password 1"),
+        );
+        let (config, tree) = load_parts("", &text, []).unwrap();
+        assert_eq!(config.store.url, "postgres://malote:d%3Ae@127.0.0.1/malote");
+        assert!(!config.is_embedded() && config.subject_key.is_some());
+        assert_eq!(config.console_token.unwrap().expose(), "0123456789abcdef");
+        let signed = |index: usize| {
+            let providers::auth::Auth::All(all) = config.sources[index].auth.clone() else { panic!() };
+            let lists = [all.bearer.map(|bearer| bearer.secrets), all.basic.map(|basic| basic.passwords)];
+            let secrets = lists.into_iter().flatten().flatten();
+            secrets.map(|secret| secret.expose().to_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            (signed(0), signed(1)),
+            (vec!["inline".into(), "next".into(), "last".into()], vec!["password 1".into()])
+        );
+        assert_eq!(config.secret_files.len(), 6);
+        // What is shown names the files and nothing of them.
+        let shown = crate::config::shown(&tree);
+        assert!(shown.contains("token_file = ") && !shown.contains("0123456789abcdef"), "{shown}");
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_used_is_named_and_not_quoted() {
+        let folder = tempfile::tempdir().unwrap();
+        let empty = folder.path().join("empty");
+        std::fs::write(&empty, "\n").unwrap();
+        let text = format!(
+            r#"
+            broker.url = "amqp://malote:hunter2@127.0.0.1"
+            broker.password_file = "/dev/null"
+            console.token = "0123456789abcdef"
+            console.token_file = {:?}
+            [[sources]]
+            name = "one"
+            provider = "recuperador"
+            auth.bearer = {{ secrets_file = "/nowhere/secret" }}
+            "#,
+            empty.display().to_string(),
+        );
+        let Mistakes(mistakes) = load_parts("", &text, []).unwrap_err();
+        let said: Vec<_> = mistakes.iter().map(|one| format!("{}: {}", one.path, one.message)).collect();
+        let check =
+            |expect: &str| assert!(said.iter().any(|said| said.contains(expect)), "{expect}: {said:#?}");
+        check("broker.password_file: /dev/null is empty");
+        check("console.token_file: is set beside token");
+        check(&format!("console.token_file: {} is empty", empty.display()));
+        check("sources[0].auth.bearer.secrets_file: cannot read /nowhere/secret: No such file");
+        assert!(!said.iter().any(|said| said.contains("hunter2")), "{said:#?}");
+    }
+}

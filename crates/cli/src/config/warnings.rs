@@ -1,0 +1,165 @@
+//! What works and should be fixed before strangers can reach it.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use ipnet::IpNet;
+use providers::auth::{Algorithm, Auth, Secret};
+
+use super::{Config, Source};
+
+/// The entropy that a secret should have: that of the key of a cipher.
+const ENOUGH_BITS: u32 = 128;
+
+const MAKE_ONE: &str = "make one with `openssl rand -hex 32`";
+
+/// One line for each: its path, what is wrong, and what to do. No line quotes a secret.
+pub fn warnings(config: &Config) -> Vec<String> {
+    let mut warnings = Vec::new();
+    let mut seen = BTreeMap::new();
+    for (index, source) in config.sources.iter().enumerate() {
+        of_source(index, source, &mut seen, &mut warnings);
+    }
+    if let Some(token) = &config.console_token {
+        of_secret("console.token".to_owned(), token, &mut seen, &mut warnings);
+    }
+    if config.ingress.trusted_proxies.iter().any(is_open) {
+        warnings.push(
+            "ingress.trusted_proxies: holds every address, so that every client chooses its own; list the proxies"
+                .to_owned(),
+        );
+    }
+    let keys = [&config.ingress.tls, &config.console.tls, &config.operations.tls];
+    let keys = keys.into_iter().flatten().map(|tls| &tls.key);
+    for file in config.secret_files.iter().chain(keys).filter(|file| is_readable_by_all(file)) {
+        let file = file.display();
+        warnings.push(format!(
+            "{file}: holds a secret and can be read by every user of this machine; chmod 600 {file}"
+        ));
+    }
+    warnings
+}
+
+fn of_source(index: usize, source: &Source, seen: &mut BTreeMap<String, String>, warnings: &mut Vec<String>) {
+    let at = |rest: &str| format!("sources[{index}].auth{rest}");
+    let name = &source.name;
+    for (path, secrets) in source.auth.secrets() {
+        for secret in secrets {
+            of_secret(at(&format!(".{path}")), secret, seen, warnings);
+        }
+    }
+    let Auth::All(mechanisms) = &source.auth else {
+        let path = at("");
+        return warnings.push(format!(
+            "{path}: \"none\" believes everyone who knows the address of {name}; require a secret"
+        ));
+    };
+    if mechanisms.hmac.as_ref().is_some_and(|hmac| hmac.algorithm == Algorithm::Sha1) {
+        let path = at(".hmac.algorithm");
+        warnings.push(format!(
+            "{path}: {name} signs with SHA-1, which is outdated; use sha256 where the sender can"
+        ));
+    }
+    if mechanisms.networks.iter().flatten().any(is_open) {
+        let path = at(".networks");
+        warnings.push(format!(
+            "{path}: holds every address, which proves nothing of {name}; list the sender's networks"
+        ));
+    }
+}
+
+fn of_secret(path: String, secret: &Secret, seen: &mut BTreeMap<String, String>, warnings: &mut Vec<String>) {
+    let text = secret.expose();
+    if Secret::from(text.strip_prefix("whsec_").unwrap_or(text)).most_bits() < ENOUGH_BITS {
+        warnings.push(format!(
+            "{path}: a secret has less than {ENOUGH_BITS} bits and can be guessed; {MAKE_ONE}"
+        ));
+    }
+    match seen.get(text).filter(|earlier| **earlier != path) {
+        Some(earlier) => warnings.push(format!(
+            "{path}: a secret is that of {earlier} too, so that who has one can pass for the other; {MAKE_ONE}"
+        )),
+        None => drop(seen.insert(text.to_owned(), path)),
+    }
+}
+
+fn is_open(network: &IpNet) -> bool {
+    network.prefix_len() == 0
+}
+
+/// What a container runtime mounts there is for this container alone, whatever its mode.
+const MOUNTED_SECRETS: &str = "/run/secrets";
+
+fn is_readable_by_all(file: &Path) -> bool {
+    let mode = fs::metadata(file).map_or(0, |metadata| metadata.permissions().mode());
+    mode & 0o004 != 0 && !file.starts_with(MOUNTED_SECRETS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::load_parts;
+
+    fn warned(text: &str) -> Vec<String> {
+        warnings(&load_parts("", text, []).unwrap().0)
+    }
+
+    fn source(name: &str, auth: &str) -> String {
+        format!("[[sources]]\nname = {name:?}\nprovider = \"recuperador\"\nauth{auth}\n")
+    }
+
+    const STRONG: &str = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
+
+    #[test]
+    fn each_weakness_is_a_warning_with_its_path_and_what_to_do() {
+        let check = |auth: &str, expect: &str| {
+            let warned = warned(&source("one", auth));
+            assert!(warned.len() == 1 && warned[0].starts_with(expect), "{auth}: {warned:#?}");
+        };
+        check(" = \"none\"", "sources[0].auth: \"none\" believes everyone");
+        check(
+            ".bearer = { secrets = [\"hunter2\"] }",
+            "sources[0].auth.bearer.secrets: a secret has less than 128 bits",
+        );
+        check(".networks = [\"0.0.0.0/0\"]", "sources[0].auth.networks: holds every address");
+        check(".networks = [\"::/0\"]", "sources[0].auth.networks: holds every address");
+        let sha1 = format!(".hmac = {{ header = \"x\", algorithm = \"sha1\", secrets = [{STRONG:?}] }}");
+        check(&sha1, "sources[0].auth.hmac.algorithm: one signs with SHA-1");
+        let proxies = warned("ingress.trusted_proxies = [\"0.0.0.0/0\"]");
+        assert!(proxies[0].starts_with("ingress.trusted_proxies: holds every address"), "{proxies:#?}");
+        let token = warned("console.token = \"0123456789abcdef\"");
+        assert!(token[0].starts_with("console.token: a secret has less than"), "{token:#?}");
+        let strong = format!(".bearer = {{ secrets = [{STRONG:?}] }}");
+        assert!(warned(&source("one", &strong)).is_empty());
+    }
+
+    #[test]
+    fn one_secret_for_two_senders_is_a_warning_that_does_not_quote_it() {
+        let auth = format!(".bearer = {{ secrets = [{STRONG:?}, {STRONG:?}] }}");
+        let warned = warned(
+            &(source("one", &auth)
+                + &source("two", &auth.replace("bearer", "query").replace("{ s", "{ name = \"t\", s"))),
+        );
+        assert_eq!(warned.len(), 2, "{warned:#?}");
+        let expect = "sources[1].auth.query.secrets: a secret is that of sources[0].auth.bearer.secrets too";
+        assert!(warned.iter().all(|line| line.starts_with(expect) && !line.contains(STRONG)), "{warned:#?}");
+    }
+
+    #[test]
+    fn a_secret_that_every_user_can_read_is_a_warning() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("secret");
+        fs::write(&file, STRONG).unwrap();
+        let auth = format!(".bearer = {{ secrets_file = {:?} }}", file.display().to_string());
+        let check = |mode: u32, expect: usize| {
+            fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
+            let warned = warned(&source("one", &auth));
+            assert_eq!(warned.len(), expect, "{warned:#?}");
+            assert!(warned.iter().all(|line| line.contains(&format!("chmod 600 {}", file.display()))));
+        };
+        check(0o644, 1);
+        check(0o640, 0);
+    }
+}

@@ -1,0 +1,108 @@
+//! Secrets change while requests come in: each is answered by the old or the new one, and none is lost.
+
+use std::fs;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+
+use crate::product::{PATIENCE, Product};
+
+const SOURCE: &str = r#"
+[[sources]]
+name = "rotating"
+provider = "gestao-online"
+auth.query = { name = "token", secrets_file = "rotating.secret" }
+"#;
+
+/// Writes the file as a secret store does: beside it, and then in its place.
+fn write(product: &Product, text: &str) -> Result<()> {
+    let (draft, file) = (product.folder().join("draft"), product.folder().join("rotating.secret"));
+    fs::write(&draft, text)?;
+    Ok(fs::rename(draft, file)?)
+}
+
+fn hang_up(product: &Product) -> Result<()> {
+    let status = Command::new("kill").args(["-HUP", &product.pid("up").to_string()]).status()?;
+    ensure!(status.success(), "kill -HUP");
+    Ok(())
+}
+
+/// Whether a request with this secret is accepted. Anything but yes or no is an error.
+async fn accepts(product: &Product, secret: &str) -> Result<bool> {
+    let (client, _) = product.target("go");
+    let url = format!("{}/webhooks/rotating?token={secret}", product.ingress);
+    let request = client.post(url).header("content-type", "application/json");
+    let answer = request.body(r#"{"event_id": "ORDER_CREATED", "data": {"code": "1"}}"#).send().await?;
+    match answer.status().as_u16() {
+        200 => Ok(true),
+        401 => Ok(false),
+        status => anyhow::bail!("{status}: {}", answer.text().await?),
+    }
+}
+
+/// Posts with both secrets until only the new one is accepted; from then on each stays what it is.
+async fn rotates(product: &Product, old: &str, new: &str) -> Result<()> {
+    let started = Instant::now();
+    let mut seen = (true, false);
+    while seen != (false, true) {
+        ensure!(started.elapsed() < PATIENCE, "{seen:?}:\n{}", product.output("up"));
+        let now = tokio::try_join!(accepts(product, old), accepts(product, new))?;
+        ensure!((seen.0 || !now.0) && (!seen.1 || now.1), "{seen:?}, then {now:?}");
+        seen = now;
+    }
+    Ok(())
+}
+
+async fn says(product: &Product, text: &str, count: usize) -> Result<()> {
+    let started = Instant::now();
+    while product.output("up").matches(text).count() < count {
+        ensure!(started.elapsed() < PATIENCE, "no {text:?}:\n{}", product.output("up"));
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_secret_rotates_under_load_and_a_broken_file_keeps_the_old_one() -> Result<()> {
+    let mut product = Product::configured("embedded", "sqlite", SOURCE)?;
+    write(&product, "secret-1\n")?;
+    product.start("up", &["up"]).await?;
+    assert_eq!((accepts(&product, "secret-1").await?, accepts(&product, "secret-2").await?), (true, false));
+
+    write(&product, "secret-2\n")?;
+    rotates(&product, "secret-1", "secret-2").await?;
+
+    // Nothing in it: the old one stays, and the log names the file.
+    write(&product, "\n")?;
+    hang_up(&product)?;
+    says(&product, "the secrets in force stay", 1).await?;
+    assert!(product.output("up").contains("rotating.secret is empty"));
+    assert!(accepts(&product, "secret-2").await?);
+
+    // The process lives on, and reads again when it is told to.
+    write(&product, "secret-3\nsecret-4\n")?;
+    hang_up(&product)?;
+    rotates(&product, "secret-2", "secret-4").await?;
+    assert!(accepts(&product, "secret-3").await?);
+
+    // The token of the API, too.
+    let token = fs::read_to_string(product.folder().join("data/token"))?;
+    let (client, _) = product.target("go");
+    let status = async |token: &str| {
+        let request = client.get(format!("{}/api/v1/version", product.console)).bearer_auth(token.trim());
+        anyhow::Ok(request.send().await?.status().as_u16())
+    };
+    assert_eq!(status(&token).await?, 200);
+    let next = "0123456789abcdef0123456789abcdef";
+    fs::write(product.folder().join("data/token"), next).context("the token")?;
+    hang_up(&product)?;
+    let started = Instant::now();
+    while status(next).await? != 200 {
+        ensure!(started.elapsed() < PATIENCE, "{}", product.output("up"));
+    }
+    assert_eq!(status(&token).await?, 401);
+    let log = product.output("up");
+    assert!(!log.contains("secret-") && !log.contains(next), "a secret is in the log");
+    product.terminate("up").await
+}
