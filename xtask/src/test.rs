@@ -13,7 +13,7 @@ use crate::{bench, docs, reliability, tidy};
 
 /// What runs on the servers of every release, beside the machine's own: the tests whose names contain one of these. The
 /// other black-box tests depend on the servers far less than they take time.
-const ON_EVERY_RELEASE: [&str; 3] = ["laws", "faults", "servers"];
+const ON_EVERY_RELEASE: [&str; 5] = ["laws", "faults", "topology", "subscriptions", "spool"];
 
 /// Every check and every test.
 pub fn all(workspace: &Workspace, report: &mut Report) {
@@ -100,7 +100,7 @@ pub fn faults(workspace: &Workspace, report: &mut Report, release: Option<Releas
     });
 }
 
-/// Builds the version before this one, then this one: both leave their binary in the same place.
+/// Builds the version before this one, for the tests of an upgrade, and this one.
 fn build(workspace: &Workspace, report: &mut Report) -> bool {
     report.step_with("build the previous version", || workspace.build_previous()).is_some()
         && report.step("build", || workspace.build())

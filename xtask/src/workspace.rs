@@ -81,10 +81,13 @@ impl Workspace {
                 format!("the history has to reach commit {PREVIOUS}: fetch it with `git fetch --unshallow`")
             })?;
         run(Command::new("tar").arg("-xf").arg(&archive).arg("-C").arg(&sources))?;
-        // In the same folder of everything built, so that the libraries that both use are compiled once.
+        // In a folder of its own: cargo takes two checkouts of one workspace for the same packages.
+        let built = folder.join("target");
         let mut build = self.cargo(&["build", "--locked", "--package", "cli", "--target-dir"]);
-        run(build.arg(self.target()).arg("--manifest-path").arg(sources.join("Cargo.toml")))?;
-        std::fs::copy(self.binary(), &binary).context("keeping the previous binary")?;
+        run(build.arg(&built).arg("--manifest-path").arg(sources.join("Cargo.toml")))?;
+        std::fs::rename(built.join("debug").join("malote"), &binary)
+            .context("keeping the previous binary")?;
+        std::fs::remove_dir_all(&built).context("removing what was built beside the previous binary")?;
         Ok(binary)
     }
 
