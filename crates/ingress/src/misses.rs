@@ -1,14 +1,15 @@
 //! Requests to addresses that no source has: counted per address, and the first to each logged.
 //!
 //! Promises that neither the log, the metrics nor the memory grows with the number of addresses, which a stranger
-//! chooses: those beyond the bounds are counted together.
+//! chooses: those beyond the bounds are counted together. Of an address only the beginning is kept: a sender that
+//! mistypes it may have put a secret into the rest.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
 use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use metrics::{Counter, counter};
+use metrics::counter;
 use tracing::warn;
 
 /// How many addresses below `/webhooks` are told apart: there a sender's mistake is most likely.
@@ -17,62 +18,97 @@ const BELOW_WEBHOOKS: usize = 48;
 /// How many other addresses are told apart: most of them are a scanner's.
 const ELSEWHERE: usize = 16;
 
-/// The longest part of an address that is kept, in characters.
-const ADDRESS_CHARS: usize = 100;
+/// The longest part of a segment that is kept, in characters.
+const SEGMENT_CHARS: usize = 40;
 
 /// The name that the addresses beyond the bounds have in common.
 const OTHERS: &str = "other";
 
-/// What was asked for in vain since the start.
+/// What was asked for in vain.
 #[derive(Default)]
-pub(crate) struct Misses(Mutex<BTreeMap<String, Missed>>);
+pub(crate) struct Misses(Mutex<Table>);
 
-struct Missed {
-    counter: Counter,
-    /// Requests since the last summary, without the one that was logged at once.
-    repeated: u64,
+#[derive(Default)]
+struct Table {
+    /// The requests to each address since the last summary, without the one that was logged at once.
+    repeated: BTreeMap<String, u64>,
+    /// The addresses that the metric has, since the start: a metric never loses a label.
+    labels: BTreeSet<String>,
 }
 
 impl Misses {
     /// Counts a request to this path, and logs it if it is the first.
     pub(crate) fn count(&self, client: IpAddr, path: &str) {
-        // The path is the client's own. A query is never kept: it may hold a secret.
-        let address: String =
-            path.chars().take(ADDRESS_CHARS).map(|c| if c.is_ascii_graphic() { c } else { '?' }).collect();
-        let mut missed = self.lock();
-        let is_below = |address: &str| address.trim_start_matches('/').starts_with("webhooks/");
-        let is_webhook = is_below(&address);
-        let bound = if is_webhook { BELOW_WEBHOOKS } else { ELSEWHERE };
-        let known = missed.keys().filter(|known| is_below(known) == is_webhook && *known != OTHERS).count();
-        let address =
-            if missed.contains_key(&address) || known < bound { address } else { OTHERS.to_owned() };
-        if let Some(missed) = missed.get_mut(&address) {
-            missed.counter.increment(1);
-            missed.repeated += 1;
+        let address = beginning(path);
+        let mut table = self.lock();
+        let label = if has_room(&table.labels, &address) { address.clone() } else { OTHERS.to_owned() };
+        table.labels.insert(label.clone());
+        counter!("ingress_missed_addresses_total", "address" => label).increment(1);
+        let address = if has_room(table.repeated.keys(), &address) { address } else { OTHERS.to_owned() };
+        if let Some(repeated) = table.repeated.get_mut(&address) {
+            *repeated += 1;
             return;
         }
         warn!(%client, %address, "refused: no source has this address");
-        let counter = counter!("ingress_missed_addresses_total", "address" => address.clone());
-        counter.increment(1);
-        missed.insert(address, Missed { counter, repeated: 0 });
+        table.repeated.insert(address, 0);
     }
 
-    /// Logs what came after the first request to each address since the last summary.
+    /// Logs what came after the first request to each address since the last summary, and begins a new period.
     pub(crate) fn summarise(&self) {
-        let repeated: Vec<(String, u64)> = self
-            .lock()
+        let mut table = self.lock();
+        // An address that nobody asks for any more leaves its place to another one.
+        table.repeated.retain(|_, requests| *requests > 0);
+        let repeated: Vec<_> = table
+            .repeated
             .iter_mut()
-            .map(|(address, missed)| (address.clone(), mem::take(&mut missed.repeated)))
-            .filter(|(_, requests)| *requests > 0)
+            .map(|(address, requests)| (address.clone(), mem::take(requests)))
             .collect();
+        drop(table);
         for (address, requests) in repeated {
             warn!(%address, requests, "refused more requests to an address that no source has");
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Missed>> {
+    fn lock(&self) -> MutexGuard<'_, Table> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The first two segments of a path, up to the first character that no name of a source has. What is left out is `…`.
+fn beginning(path: &str) -> String {
+    let mut address = String::new();
+    let mut segments = path.split('/').filter(|segment| !segment.is_empty());
+    for segment in segments.by_ref().take(2) {
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+        let end = segment.find(|c| !is_plain(c)).unwrap_or(segment.len()).min(SEGMENT_CHARS);
+        address.push('/');
+        address.push_str(&segment[..end]);
+        if end < segment.len() {
+            address.push('…');
+            return address;
+        }
+    }
+    match segments.next() {
+        Some(_) => address.push_str("/…"),
+        None if address.is_empty() => address.push('/'),
+        None => {}
+    }
+    address
+}
+
+/// Whether an address is one of the known ones or may become one.
+fn has_room<'a>(known: impl IntoIterator<Item = &'a String>, address: &str) -> bool {
+    let is_below = |address: &str| address.starts_with("/webhooks/");
+    let is_webhook = is_below(address);
+    let bound = if is_webhook { BELOW_WEBHOOKS } else { ELSEWHERE };
+    let mut count = 0;
+    for known in known {
+        if known == address {
+            return true;
+        }
+        count += usize::from(is_below(known) == is_webhook && known != OTHERS);
+    }
+    count < bound
 }
 
 #[cfg(test)]
@@ -80,7 +116,7 @@ mod tests {
     use super::*;
 
     fn repeated(misses: &Misses) -> Vec<(String, u64)> {
-        misses.lock().iter().map(|(address, missed)| (address.clone(), missed.repeated)).collect()
+        misses.lock().repeated.iter().map(|(address, repeated)| (address.clone(), *repeated)).collect()
     }
 
     #[test]
@@ -91,10 +127,41 @@ mod tests {
         {
             misses.count(client, path);
         }
-        let expect = [("/a?b?", 0), ("/webhook/loja", 0), ("/webhooks/nobody", 2)];
+        let expect = [("/a…", 0), ("/webhook/loja", 0), ("/webhooks/nobody", 2)];
         assert_eq!(repeated(&misses), expect.map(|(address, requests)| (address.to_owned(), requests)));
         misses.summarise();
-        assert!(repeated(&misses).iter().all(|(_, requests)| *requests == 0));
+        assert_eq!(repeated(&misses), [("/webhooks/nobody".to_owned(), 0)], "the others were quiet");
+        misses.summarise();
+        assert!(repeated(&misses).is_empty());
+    }
+
+    #[test]
+    fn nothing_of_an_address_is_kept_but_its_beginning() {
+        for (path, expect) in [
+            ("/webhooks/go&token=SECRET", "/webhooks/go…"),
+            ("/webhooks/go/SECRET", "/webhooks/go/…"),
+            ("//webhooks//go;SECRET/x", "/webhooks/go…"),
+            ("/webhooks/go%3Ftoken=SECRET", "/webhooks/go…"),
+            ("/webhooks=SECRET/go", "/webhooks…"),
+            ("/webhooks/goé", "/webhooks/go…"),
+            ("/webhooks/go-1_x.y/", "/webhooks/go-1_x.y"),
+            ("/", "/"),
+        ] {
+            assert_eq!(beginning(path), expect);
+        }
+    }
+
+    #[test]
+    fn an_address_has_its_place_again_after_a_scan() {
+        let misses = Misses::default();
+        let client = IpAddr::from([192, 0, 2, 1]);
+        for number in 0..1_000 {
+            misses.count(client, &format!("/webhooks/{number}"));
+        }
+        misses.summarise();
+        misses.count(client, "/webhooks/nobody");
+        assert!(misses.lock().repeated.contains_key("/webhooks/nobody"));
+        assert_eq!(misses.lock().labels.len(), BELOW_WEBHOOKS + 1);
     }
 
     #[test]
@@ -110,7 +177,7 @@ mod tests {
         }
         let repeated = repeated(&misses);
         assert_eq!(repeated.len(), BELOW_WEBHOOKS + ELSEWHERE + 1);
-        assert!(repeated.iter().all(|(address, _)| address.len() <= ADDRESS_CHARS));
+        assert!(repeated.iter().all(|(address, _)| address.chars().count() <= 2 * SEGMENT_CHARS + 3));
         let others = repeated.iter().find(|(address, _)| address == OTHERS).unwrap();
         assert_eq!(others.1 as usize, 2_001 - BELOW_WEBHOOKS - ELSEWHERE - 1);
     }

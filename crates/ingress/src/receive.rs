@@ -171,7 +171,8 @@ struct Arrival {
 
 async fn receive(State(ingress): State<Ingress>, request: Request) -> Response {
     let ingress = &ingress.0;
-    let peer = request.extensions().get::<PeerAddr>().expect("the server sets the peer's address").0.ip();
+    let PeerAddr(peer) = request.extensions().get().expect("the server sets the peer's address");
+    let peer = peer.ip().to_canonical();
     let client = client_ip(peer, request.headers(), &ingress.config.trusted_proxies);
     let path = request.uri().path();
     let name = source_name(path);
@@ -245,7 +246,11 @@ fn report(route: &Route, client: IpAddr, event_id: EventId, refusal: &Refusal) {
         | Refusal::Body(_) => &route.refused,
     };
     count.increment(1);
-    if !route.refusals.is_first(client, refusal.reason()) {
+    let is_first = match refusal.is_failure() {
+        true => route.refusals.is_first_failure(refusal.reason()),
+        false => route.refusals.is_first(client, refusal.reason()),
+    };
+    if !is_first {
         return;
     }
     match refusal {
@@ -343,6 +348,8 @@ impl Inner {
         auth.check_head(&credentials).map_err(Refusal::Denied)?;
         let coding = coding(&parts.headers)?;
         let (limit, pace) = (self.config.body_limit_bytes, self.config.limits.pace());
+        // How long the body without its coding may be, which is in memory at the same time.
+        let decoded = if coding.is_some() { limit } else { 0 };
         let mut reader = Reader::new(body, limit, pace).map_err(Refusal::Body)?;
         // Most bodies are whole with their first bytes, and need no memory before they are checked.
         if !reader.is_whole() && reader.declared_len().is_none_or(|length| length <= SMALL_BYTES) {
@@ -351,7 +358,7 @@ impl Inner {
         let (mut unproved, mut proved) = (None, None);
         if !reader.is_whole() {
             match auth.is_in_head() {
-                true => proved = Some(self.read_proved(&mut reader).await?),
+                true => proved = Some(self.read_proved(&mut reader, decoded).await?),
                 false => unproved = Some(self.read_unproved(&mut reader, client_ip).await?),
             }
         }
@@ -359,20 +366,26 @@ impl Inner {
         let turn = self.memory.checking(body.len()).await;
         auth.check_body(&Credentials { body: &body, ..credentials }).map_err(Refusal::Denied)?;
         drop(turn);
-        let memory = match proved {
+        let mut memory = match proved {
             Some(memory) => memory,
-            None => self.memory.hold(body.len()).await?,
+            None => {
+                // A body waits for the memory of another size only while it is counted itself.
+                let _waiting = match coding.is_some() && unproved.is_none() {
+                    true => Some(self.memory.hold(body.len().min(SMALL_BYTES)).await?),
+                    false => None,
+                };
+                self.memory.hold(body.len() + decoded).await?
+            }
         };
         drop(unproved);
-        let (body, memory) = match coding {
+        let body = match coding {
             Some(coding) => {
-                drop(memory);
-                let mut memory = self.memory.hold(limit).await?;
+                let _turn = self.memory.checking(limit).await;
                 let body = coding.decode(body, limit)?;
                 memory.shrink_to(body.len());
-                (body, memory)
+                body
             }
-            None => (body, memory),
+            None => body,
         };
         // The last thing taken: neither a stranger nor a body that waits for memory holds a place.
         let place = route.places.try_acquire().map_err(|_| Refusal::Busy)?;
@@ -405,18 +418,19 @@ impl Inner {
     }
 
     /// Reads the rest of a body whose sender is known. Memory is taken for all of it beforehand: bodies that are read half
-    /// would wait for each other's.
-    async fn read_proved(&self, reader: &mut Reader<Body>) -> Result<Held<'_>, Refusal> {
-        let mut room = reader.declared_len().unwrap_or(SMALL_BYTES);
-        let mut memory = self.memory.hold(room).await?;
+    /// would wait for each other's. So is the memory for `decoded` more bytes, which the body becomes.
+    async fn read_proved(&self, reader: &mut Reader<Body>, decoded: usize) -> Result<Held<'_>, Refusal> {
+        let undeclared = if decoded > 0 { self.config.body_limit_bytes } else { SMALL_BYTES };
+        let mut room = reader.declared_len().unwrap_or(undeclared);
+        let mut memory = self.memory.hold(room + decoded).await?;
         while !reader.is_whole() {
             reader.more().await.map_err(Refusal::Body)?;
             if reader.len() > room {
                 room = self.config.body_limit_bytes;
-                memory = self.memory.hold(room).await?;
+                memory = self.memory.hold(room + decoded).await?;
             }
         }
-        memory.shrink_to(reader.len());
+        memory.shrink_to(reader.len() + decoded);
         Ok(memory)
     }
 

@@ -81,6 +81,11 @@ impl Refusal {
         }
     }
 
+    /// Whether the event is lost on this side, through no fault of its sender.
+    pub(crate) fn is_failure(&self) -> bool {
+        matches!(self, Self::NotStored(_) | Self::NotInTime | Self::DiskFull)
+    }
+
     fn problem(&self) -> Problem {
         let problem = match self {
             Self::NoSuchAddress => Problem::new(StatusCode::NOT_FOUND),

@@ -1,7 +1,8 @@
 //! The log of refused requests: the first of a client in full, the others as a count each minute.
 //!
 //! Promises that neither the log nor the memory grows with the number of refused requests or of clients: a stranger
-//! chooses both. Clients beyond the bound are counted together.
+//! chooses both. Clients beyond the bound are counted together. No client can hide a failure to store events, which is
+//! logged whoever sent them.
 
 use std::collections::HashMap;
 use std::mem;
@@ -9,7 +10,7 @@ use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use server::Client;
-use tracing::warn;
+use tracing::{error, warn};
 
 /// How many clients and reasons are told apart within a period.
 const CLIENTS: usize = 128;
@@ -23,6 +24,8 @@ struct Table {
     /// How many came after the first.
     repeated: HashMap<(Client, &'static str), u64>,
     others: u64,
+    /// How many failures of each reason came after the first.
+    failures: HashMap<&'static str, u64>,
 }
 
 impl RefusalLog {
@@ -41,16 +44,32 @@ impl RefusalLog {
         false
     }
 
+    /// Counts an event that was not stored. True if it is the first for this reason, after a period without: log it.
+    pub(crate) fn is_first_failure(&self, reason: &'static str) -> bool {
+        let mut table = self.lock();
+        match table.failures.get_mut(reason) {
+            Some(count) => *count += 1,
+            None => return table.failures.insert(reason, 0).is_none(),
+        }
+        false
+    }
+
     /// Logs what came after the first of each client since the last summary, and begins a new period.
     pub(crate) fn summarise(&self, source: &str) {
-        let (mut repeated, others) = {
+        let (mut repeated, others, failures) = {
             let mut table = self.lock();
             // Who goes on is known in the next period, and who was quiet is new again.
             table.repeated.retain(|_, count| *count > 0);
             let repeated: Vec<_> =
                 table.repeated.iter_mut().map(|(key, count)| (*key, mem::take(count))).collect();
-            (repeated, mem::take(&mut table.others))
+            table.failures.retain(|_, count| *count > 0);
+            let failures: Vec<_> =
+                table.failures.iter_mut().map(|(reason, count)| (*reason, mem::take(count))).collect();
+            (repeated, mem::take(&mut table.others), failures)
         };
+        for (reason, requests) in failures {
+            error!(%source, requests, "more events could not be stored in the last minute: {reason}");
+        }
         repeated.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
         for ((client, reason), requests) in repeated {
             warn!(%source, %client, requests, "refused more requests of this client in the last minute: {reason}");
@@ -128,6 +147,22 @@ mod tests {
         assert_eq!(summary(&log), [line("203.0.113.9", 1)]);
         assert!(summary(&log).is_empty());
         assert!(log.is_first(ip("203.0.113.9"), "not authenticated"));
+    }
+
+    #[test]
+    fn no_number_of_clients_hides_that_events_are_not_stored() {
+        let log = RefusalLog::default();
+        for number in 0..1_000u32 {
+            log.is_first(IpAddr::from(number.to_be_bytes()), "not authenticated");
+        }
+        assert!(log.is_first_failure("not stored"));
+        assert!(!log.is_first_failure("not stored"));
+        assert!(log.is_first_failure("the disk is full"));
+        let expect =
+            "ERROR more events could not be stored in the last minute: not stored source=go requests=1";
+        assert_eq!(summary(&log)[0], expect);
+        assert!(!log.is_first_failure("not stored"));
+        assert!(log.is_first_failure("the disk is full"));
     }
 
     #[test]

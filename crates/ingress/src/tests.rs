@@ -1,6 +1,7 @@
 //! The ingress in front of a broker that answers as it is told to.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
@@ -360,6 +361,26 @@ async fn a_source_over_its_quota_is_asked_to_come_again_and_nothing_of_it_is_hal
 }
 
 #[tokio::test]
+async fn a_client_over_ipv4_is_not_counted_again_on_a_port_that_takes_ipv6() {
+    let gate = Gate::closed();
+    let setup = Arc::new(setup_with(Mood::Waits(gate.clone()), Config { source_requests: 8, ..CONFIG }));
+    let send = || {
+        let setup = setup.clone();
+        let mut request = post("/webhooks/me", ORDER);
+        request.extensions_mut().insert(PeerAddr("[::ffff:192.0.2.1]:4000".parse().unwrap()));
+        tokio::spawn(async move { setup.send(request).await.status() })
+    };
+    // The server counts them; here more are in work than one client may have behind a proxy.
+    let waiting = [(); 3].map(|()| send());
+    let come = tokio::time::timeout(std::time::Duration::from_secs(10), gate.come.acquire_many(3));
+    come.await.expect("all three are published").expect("open").forget();
+    gate.permits.add_permits(3);
+    for waiting in waiting {
+        assert_eq!(waiting.await.unwrap(), 200);
+    }
+}
+
+#[tokio::test]
 async fn a_provider_that_insists_on_an_answer_gets_it() {
     let response = setup(Mood::Confirms).post("/webhooks/erp", r#"{"event": "paid"}"#).await;
     assert_eq!(response.status(), 202);
@@ -441,6 +462,46 @@ async fn a_compressed_body_is_kept_as_it_was_before() {
     request.headers_mut().insert("content-encoding", "gzip".parse().unwrap());
     assert_eq!(setup.send(request).await.status(), 200);
     assert_eq!(setup.published()[0].2.body, ORDER);
+}
+
+#[tokio::test]
+async fn a_compressed_body_is_read_on_only_with_memory_for_what_it_becomes() {
+    const KIB: usize = 1024;
+    let config = Config {
+        body_limit_bytes: 128 * KIB,
+        body_memory_bytes: 768 * KIB,
+        unproved_body_memory_bytes: 256 * KIB,
+        source_requests: 8,
+        ..CONFIG
+    };
+    let gate = Gate::closed();
+    let setup = Arc::new(setup_with(Mood::Waits(gate.clone()), config));
+    let send = |body: Body, coding: &'static str| {
+        let setup = setup.clone();
+        let mut request = post("/webhooks/me", "");
+        *request.body_mut() = body;
+        request.headers_mut().insert("content-encoding", coding.parse().unwrap());
+        tokio::spawn(async move { setup.send(request).await.status().as_u16() })
+    };
+    // Of the 256 KiB for large bodies, these hold 200.
+    let large = [(); 2].map(|()| send(Body::from(vec![b' '; 100 * KIB]), "identity"));
+    gate.come.acquire_many(2).await.expect("open").forget();
+    let is_read_on = Arc::new(AtomicBool::new(false));
+    let begin = stream::once(async { Ok::<_, std::io::Error>(bytes::Bytes::from_static(&[0x1f])) });
+    let rest = stream::once({
+        let is_read_on = is_read_on.clone();
+        async move {
+            is_read_on.store(true, Ordering::Relaxed);
+            Ok(bytes::Bytes::from_static(&[0x8b]))
+        }
+    });
+    let compressed = send(Body::from_stream(begin.chain(rest)), "gzip");
+    assert_eq!(compressed.await.unwrap(), 503);
+    assert!(!is_read_on.load(Ordering::Relaxed));
+    gate.permits.add_permits(2);
+    for large in large {
+        assert_eq!(large.await.unwrap(), 400);
+    }
 }
 
 #[tokio::test]

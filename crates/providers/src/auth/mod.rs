@@ -129,15 +129,12 @@ impl Auth {
         if passes { Ok(()) } else { Err(Denied::Credentials) }
     }
 
-    /// Whether [`Self::check_head`] tells strangers apart: a secret is in the head, or not every address will do.
+    /// Whether [`Self::check_head`] proves the sender: a secret is in the head, or the address is all that is asked for
+    /// and not every one will do. Where a signature is asked for as well, others send from the same networks.
     pub fn is_in_head(&self) -> bool {
         let Self::All(required) = self else { return false };
-        let restricts = |networks: &Vec<IpNet>| networks.iter().all(|network| network.prefix_len() > 0);
-        required.header.is_some()
-            || required.query.is_some()
-            || required.basic.is_some()
-            || required.bearer.is_some()
-            || required.networks.as_ref().is_some_and(restricts)
+        let is_signed = required.hmac.is_some() || required.standard_webhooks.is_some();
+        required.has_secret_in_head() || required.restricts_networks() && !is_signed
     }
 
     /// Checks what covers the body: HMAC and Standard Webhooks signatures.
@@ -202,7 +199,8 @@ impl Auth {
         let Mechanisms { hmac, standard_webhooks, .. } = &**required;
         let is_signed_time =
             |hmac: &Hmac| hmac.timestamp.as_ref().is_some_and(|time| time.header.as_str() == name);
-        self.is_in_head()
+        required.has_secret_in_head()
+            || required.restricts_networks()
             || hmac.is_none() && standard_webhooks.is_none()
             || hmac.as_ref().is_some_and(is_signed_time)
             || standard_webhooks.is_some() && ["webhook-id", "webhook-timestamp"].contains(&name)
@@ -227,6 +225,16 @@ fn is_from_a_page(headers: &HeaderMap) -> bool {
 }
 
 impl Mechanisms {
+    fn has_secret_in_head(&self) -> bool {
+        self.header.is_some() || self.query.is_some() || self.basic.is_some() || self.bearer.is_some()
+    }
+
+    /// Whether some addresses are refused.
+    fn restricts_networks(&self) -> bool {
+        let restricts = |networks: &Vec<IpNet>| networks.iter().all(|network| network.prefix_len() > 0);
+        self.networks.as_ref().is_some_and(restricts)
+    }
+
     /// The headers that carry credentials, each after the path of what names it.
     fn headers(&self) -> Vec<(&'static str, &str)> {
         [

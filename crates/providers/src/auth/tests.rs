@@ -323,6 +323,8 @@ fn what_tells_strangers_apart_by_the_head() {
     check("auth = \"none\"", false);
     check("auth.networks = [\"0.0.0.0/0\", \"203.0.113.0/24\"]", false);
     check("auth.networks = [\"203.0.113.0/24\"]", true);
+    // The signature is what proves the sender.
+    check(&format!("{hmac}\nauth.networks = [\"203.0.113.0/24\"]"), false);
     check(&format!("{hmac}\nauth.query = {{ name = \"token\", secrets = [\"s\"] }}"), true);
     check("auth.bearer = { secrets = [\"s\"] }", true);
 }
