@@ -44,7 +44,7 @@ pub struct SourceBooks {
     pub dead: i64,
     /// No queue is bound to its topic.
     pub unrouted: i64,
-    /// An operator let it be.
+    /// An operator closed it.
     pub discarded: i64,
     /// Its sender had sent the same before.
     pub duplicate: i64,

@@ -5,17 +5,21 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use event::{Day, EventId, SourceName, Timestamp, Zone};
+use event::{Day, SourceName, Timestamp, Zone};
 use serde::Deserialize;
 use store::many::{Value, chunks, fetch, insert};
 use store::{Row, Store, StoreError};
 use tokio::time::{Instant, sleep};
 
-use crate::events::{NOT_DEAD, id_at, none_pending};
+use crate::events::{CLOCK_SLACK_SECONDS, NOT_DEAD, id_at, none_pending};
 use crate::statement::time;
 
 /// How many rows leave in one transaction.
 const STEP: i64 = 256;
+
+/// What stands for the ingresses in the counts of days that are gone otherwise: one for all, so that two replicas which
+/// retain at once count a day once.
+const REST: &str = "retention";
 
 /// How long what came in is kept.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -86,7 +90,7 @@ async fn tally_rest(store: &Store, source: &str, until: Timestamp, zone: &Zone) 
         let text = "SELECT e.id, e.received_at FROM event e WHERE e.source = $1 AND e.id > $2 AND e.id < $3 \
                     AND e.replay_of IS NULL AND NOT EXISTS (SELECT 1 FROM rejected r WHERE r.id = e.id) \
                     ORDER BY e.id LIMIT $4";
-        let values = [source.into(), (&last).into(), id_at(until, 0).into(), STEP.into()];
+        let values = [source.into(), (&last).into(), id_at(until, CLOCK_SLACK_SECONDS).into(), STEP.into()];
         let rows = fetch(&mut *store.read().await?, text.to_owned(), values).await?;
         for row in &rows {
             let received_at = time(row, "received_at")?;
@@ -100,12 +104,14 @@ async fn tally_rest(store: &Store, source: &str, until: Timestamp, zone: &Zone) 
         }
     }
     let row = |(day, count): (Day, i64)| {
-        let (of, day, none) = (Value::from(&EventId::generate()), Value::from(&day), Value::from(0));
-        vec![of, source.into(), day, zone.name().into(), count.into(), none, event::now().into()]
+        let (day, none) = (Value::from(&day), Value::from(0));
+        vec![REST.into(), source.into(), day, zone.name().into(), count.into(), none, event::now().into()]
     };
     let mut tx = store.begin().await?;
     let into = "tally (ingress, source, day, zone, accepted, rejected, reported_at)";
-    insert(&mut tx, into, "", days.into_iter().map(row).collect()).await?;
+    let tail = "ON CONFLICT (ingress, source, day) DO UPDATE SET zone = excluded.zone, \
+                accepted = excluded.accepted, reported_at = excluded.reported_at";
+    insert(&mut tx, into, tail, days.into_iter().map(row).collect()).await?;
     Ok(tx.commit().await?)
 }
 
@@ -121,55 +127,82 @@ async fn sources(store: &Store, table: &str) -> Result<Vec<String>, StoreError> 
 }
 
 async fn events(store: &Store, source: &str, until: Timestamp) -> Result<u64, StoreError> {
-    let find = format!(
-        "SELECT e.id FROM event e WHERE e.source = $1 AND e.id > $2 AND e.id < $3 AND {} AND {NOT_DEAD} \
-         ORDER BY e.id LIMIT $4",
-        none_pending()
-    );
-    let tables = [
-        ("inbox", "event_id"),
-        ("retry", "message_id"),
-        ("unsettled", "event_id"),
-        ("dead_letter", "event_id"),
-        ("unrouted", "event_id"),
-        ("event", "id"),
-    ];
-    delete(store, find, source, until, &tables).await
+    delete(store, &settled_events(), source, until).await
 }
 
 async fn rejected(store: &Store, source: &str, until: Timestamp) -> Result<u64, StoreError> {
-    let find = "SELECT id FROM rejected WHERE source = $1 AND id > $2 AND id < $3 ORDER BY id LIMIT $4";
-    delete(store, find.to_owned(), source, until, &[("retry", "message_id"), ("rejected", "id")]).await
+    let bodies =
+        Leaving { table: "rejected", condition: "1 = 1".to_owned(), others: &[("retry", "message_id")] };
+    delete(store, &bodies, source, until).await
 }
 
-/// Deletes what `find` finds, from each table.
-async fn delete(
-    store: &Store,
-    find: String,
-    source: &str,
-    until: Timestamp,
-    tables: &[(&str, &str)],
-) -> Result<u64, StoreError> {
+/// What leaves the record.
+struct Leaving {
+    table: &'static str,
+    /// Of a row `e`.
+    condition: String,
+    /// The tables that have rows about it, and their columns with its id.
+    others: &'static [(&'static str, &'static str)],
+}
+
+fn settled_events() -> Leaving {
+    Leaving {
+        table: "event",
+        condition: format!("{} AND {NOT_DEAD}", none_pending()),
+        others: &[
+            ("inbox", "event_id"),
+            ("retry", "message_id"),
+            ("unsettled", "event_id"),
+            ("dead_letter", "event_id"),
+            ("unrouted", "event_id"),
+        ],
+    }
+}
+
+/// Deletes what is from before then, step by step. Gives how many are gone.
+async fn delete(store: &Store, leaving: &Leaving, source: &str, until: Timestamp) -> Result<u64, StoreError> {
+    let Leaving { table, condition, .. } = leaving;
+    let find = format!(
+        "SELECT e.id FROM {table} e WHERE e.source = $1 AND e.id > $2 AND e.id < $3 AND e.received_at < $4 \
+         AND {condition} ORDER BY e.id LIMIT $5"
+    );
     let (mut gone, mut last) = (0, String::new());
     loop {
         let begun = Instant::now();
-        let values = [source.into(), (&last).into(), id_at(until, 0).into(), STEP.into()];
+        // The id is given before the receipt is told, and by another clock.
+        let before = id_at(until, CLOCK_SLACK_SECONDS);
+        let values = [source.into(), (&last).into(), before.into(), until.into(), STEP.into()];
         let rows = fetch(&mut *store.read().await?, find.clone(), values).await?;
         let ids = rows.iter().map(|row| row.try_get(0)).collect::<Result<Vec<String>, _>>()?;
         let Some(greatest) = ids.last() else { return Ok(gone) };
-        let mut tx = store.begin().await?;
-        for (table, id) in tables {
-            for chunk in chunks(&ids) {
-                let list = store::sql::list(1, chunk.len());
-                let text = format!("DELETE FROM {table} WHERE {id} IN ({list})");
-                fetch(&mut tx, text, chunk.iter().map(Value::from)).await?;
-            }
-        }
-        tx.commit().await.map_err(StoreError::from)?;
-        gone += ids.len() as u64;
+        gone += delete_step(store, leaving, &ids).await?;
         last.clone_from(greatest);
         sleep(begun.elapsed()).await;
     }
+}
+
+/// Deletes those of the rows that still fulfil the condition, with what there is about them: since they were found, a job
+/// may have sent one of them again.
+async fn delete_step(store: &Store, leaving: &Leaving, ids: &[String]) -> Result<u64, StoreError> {
+    let Leaving { table, condition, others } = leaving;
+    let mut tx = store.begin().await?;
+    let mut gone: Vec<String> = Vec::with_capacity(ids.len());
+    for chunk in chunks(ids) {
+        let list = store::sql::list(1, chunk.len());
+        let text = format!("DELETE FROM {table} AS e WHERE e.id IN ({list}) AND {condition} RETURNING id");
+        for row in &fetch(&mut tx, text, chunk.iter().map(Value::from)).await? {
+            gone.push(row.try_get(0)?);
+        }
+    }
+    for (table, id) in *others {
+        for chunk in chunks(&gone) {
+            let list = store::sql::list(1, chunk.len());
+            let text = format!("DELETE FROM {table} WHERE {id} IN ({list})");
+            fetch(&mut tx, text, chunk.iter().map(Value::from)).await?;
+        }
+    }
+    tx.commit().await.map_err(StoreError::from)?;
+    Ok(gone.len() as u64)
 }
 
 #[cfg(test)]
@@ -235,6 +268,64 @@ mod tests {
         handle(&store, &events[1], "invoices").await;
         assert_eq!(retain(&store, &retention, event::now()).await.unwrap(), 2);
         assert_eq!(books().await, []);
+    }
+
+    #[tokio::test]
+    async fn what_is_sent_again_since_it_was_found_stays() {
+        let (store, _folder) = fresh().await;
+        let events = [invoice(), invoice()];
+        receive(&store, &events).await;
+        for event in &events {
+            handle(&store, event, "invoices").await;
+            handle(&store, event, "receivables").await;
+        }
+        let again = events[0].id;
+        run(&store, format!("DELETE FROM inbox WHERE event_id = '{again}' AND consumer = 'invoices'")).await;
+        let found = events.each_ref().map(|event| event.id.to_string());
+        assert_eq!(delete_step(&store, &settled_events(), &found).await.unwrap(), 1);
+        for (table, id, rows) in [("event", "id", 1), ("unsettled", "event_id", 2), ("inbox", "event_id", 1)]
+        {
+            let text = format!("SELECT {id} FROM {table}");
+            let left = fetch(&mut store.read().await.unwrap(), text, []).await.unwrap();
+            let left: Vec<String> = left.iter().map(|row| row.get(0)).collect();
+            assert_eq!(left, vec![again.to_string(); rows], "{table}");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_day_of_an_event_is_that_of_its_receipt_whatever_its_id_tells() {
+        let (store, _folder) = fresh().await;
+        let retention = Retention { keep_days: 7, ..Retention::default() };
+        let now = event::now();
+        let until = retention.zone.bounds(retention.first_kept("go-1", now).unwrap()).start;
+        let second = std::time::Duration::from_secs(1);
+        let before = aged(invoice(), now.duration_since(until).as_secs() + 2);
+        let after = aged(invoice(), now.duration_since(until).as_secs() - 2);
+        let kept = Event { time: until + second, ..before };
+        let gone = Event { time: until - second, ..after };
+        receive(&store, &[kept.clone(), gone.clone()]).await;
+        for event in [&kept, &gone] {
+            handle(&store, event, "invoices").await;
+            handle(&store, event, "receivables").await;
+        }
+        assert_eq!(retain(&store, &retention, now).await.unwrap(), 1);
+        let rows =
+            fetch(&mut store.read().await.unwrap(), "SELECT id FROM event".to_owned(), []).await.unwrap();
+        assert_eq!(rows.iter().map(|row| row.get(0)).collect::<Vec<String>>(), [kept.id.to_string()]);
+    }
+
+    #[tokio::test]
+    async fn two_replicas_that_retain_at_once_count_what_is_left_once() {
+        let (store, _folder) = fresh().await;
+        let zone = Zone::default();
+        let event = aged(invoice(), TEN_DAYS_S);
+        receive(&store, std::slice::from_ref(&event)).await;
+        for _ in 0..2 {
+            tally_rest(&store, "go-1", event::now(), &zone).await.unwrap();
+        }
+        let text = "SELECT CAST(sum(accepted) AS BIGINT) FROM tally".to_owned();
+        let counted = fetch(&mut store.read().await.unwrap(), text, []).await.unwrap();
+        assert_eq!(counted[0].get::<i64, _>(0), 1);
     }
 
     #[tokio::test]

@@ -15,7 +15,7 @@ pub enum ConsumerState {
     Handled,
     /// The consumer gave up.
     Dead,
-    /// The consumer gave up, and an operator let it be.
+    /// The consumer gave up, and an operator closed the dead letter.
     Discarded,
 }
 
@@ -33,9 +33,9 @@ pub enum EventState {
     Dead,
     /// No queue is bound to its topic.
     Unrouted,
-    /// An operator let it be: a dead letter of it, or that nobody takes it.
+    /// An operator closed it.
     Discarded,
-    /// Its sender had sent the same before: it is handed to nobody.
+    /// A duplicate of an earlier event; it is not delivered.
     Duplicate,
 }
 

@@ -6,8 +6,8 @@
 //! neither when they were handled nor after a time in which the ledger reads everything; these it sends to the ledger's
 //! queue, under their own id. Recording an event again changes nothing, so a wrong guess is harmless.
 //!
-//! What comes in time is not looked at: only an event that is handled late can have outlived its broker. A consumer that
-//! is killed itself forgets what it kept; then the reconciliation still tells the difference.
+//! Events handled within 2 s of their receipt are not checked: only a late one can have outlived a crash of its broker. A
+//! consumer that is killed itself forgets what it kept; then the reconciliation still tells the difference.
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -177,6 +177,29 @@ pub async fn of_two_contents_with_one_webhook_id_the_later_holds(store: &Store) 
     check_states(store, &[facts[1], facts[3]], &["1 open", "2 open", "3 canceled", "active"]).await;
 }
 
+/// The row of an instalment from a version before receipts, which has the event's id in place of one, is older than every
+/// receipt: a correction with the same webhook id holds as a whole.
+pub async fn a_correction_holds_over_instalments_of_a_version_before_receipts(store: &Store) {
+    let (source, active) = ("before-receipts", r#""situacao": "A""#);
+    let contents = [
+        snapshot(5, active, &[("1", "N"), ("2", "N")]),
+        snapshot(5, r#""situacao": "Q""#, &[("2", "P"), ("3", "N")]),
+    ];
+    let facts = contents.each_ref().map(|data| agreement("acordo.cadastrado", data));
+    let events = events(source, &facts);
+    handle(store, &*handler(), &events[..1]).await.expect("handled");
+    let mut tx = store.begin().await.expect("a transaction");
+    for text in
+        ["UPDATE receivables SET state_event = first_event", "UPDATE agreements SET webhook_receipt = ''"]
+    {
+        let text = format!("{text} WHERE source = '{source}'");
+        sql::assembled(text).execute(&mut *tx).await.expect("an update");
+    }
+    tx.commit().await.expect("a commit");
+    handle(store, &*handler(), &events[1..]).await.expect("handled");
+    assert_eq!(states(store, source).await, ["1 canceled", "2 paid", "3 open", "settled"]);
+}
+
 /// The debts are those of the newest snapshot.
 pub async fn debts_are_replaced_by_a_newer_snapshot(store: &Store) {
     let two = r#""situacao": "A", "lista_dividas": [{"id": 1, "valor": 1, "situacao": "N"}, {"id": 1, "valor": 2, "situacao": "N"}]"#;
@@ -331,6 +354,7 @@ macro_rules! receivables_laws {
             an_instalment_left_out_is_canceled_unless_it_is_paid
             the_same_webhook_again_changes_nothing
             of_two_contents_with_one_webhook_id_the_later_holds
+            a_correction_holds_over_instalments_of_a_version_before_receipts
             debts_are_replaced_by_a_newer_snapshot
             an_agreement_may_have_thousands_of_instalments
             an_order_follows_its_events

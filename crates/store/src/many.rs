@@ -80,7 +80,7 @@ pub async fn fetch(
 pub async fn insert(
     connection: &mut Connection,
     into: &'static str,
-    tail: &'static str,
+    tail: &str,
     rows: Vec<Values>,
 ) -> Result<Vec<AnyRow>, StoreError> {
     let columns = rows.first().map_or(0, Vec::len);

@@ -56,6 +56,8 @@ pub(crate) async fn run(pool: &AnyPool, dialect: Dialect, component: &Component)
     });
     let mut migrator = Migrator::with_migrations(steps.collect());
     migrator.dangerous_set_table_name(format!("migrations_{}", component.name));
+    // A newer version may have gone further: the version before it still starts, beside it or in its place.
+    migrator.set_ignore_missing(true);
     migrator.run(pool).await.map_err(|cause| match cause {
         sqlx::migrate::MigrateError::Execute(error) => match StoreError::from(error) {
             StoreError::Query(error) => StoreError::Migration {
@@ -66,4 +68,26 @@ pub(crate) async fn run(pool: &AnyPool, dialect: Dialect, component: &Component)
         },
         cause => StoreError::Migration { component: component.name, cause },
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Config, Store};
+
+    static STEPS: [Migration; 2] = [
+        Migration::portable(1, "a table", "CREATE TABLE thing (id TEXT NOT NULL PRIMARY KEY)"),
+        Migration::portable(2, "a column", "ALTER TABLE thing ADD COLUMN name TEXT"),
+    ];
+
+    #[tokio::test]
+    async fn a_version_with_fewer_steps_starts_on_the_tables_of_a_later_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = Config { max_connections: 2, acquire_timeout_ms: 5_000, ..Config::new("sqlite") };
+        let store = Store::open(&config, folder.path()).unwrap();
+        for steps in [&STEPS[..], &STEPS[..1], &STEPS[..]] {
+            let component = Component { name: "things", migrations: steps };
+            store.migrate(&[component]).await.unwrap();
+        }
+    }
 }
