@@ -27,6 +27,7 @@ mod backoff;
 mod connection;
 mod declare;
 mod identity;
+mod in_hand;
 mod message;
 mod migration;
 mod publisher;

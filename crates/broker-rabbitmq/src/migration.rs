@@ -24,6 +24,7 @@ use serde_json::Value;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::declare::{self, soft_error};
+use crate::in_hand::InHand;
 use crate::message::short;
 use crate::{NEW_QUEUE_SETTLES, RabbitMq};
 
@@ -320,14 +321,7 @@ impl RabbitMq {
     }
 
     async fn send_on(&self, from: &QueueName, way: &Way, delivery: Delivery) -> Result<(), MigrationError> {
-        let Delivery { routing_key, mut message, .. } = delivery;
-        let (exchange, key) = match way {
-            Way::Wait(exchange, delay) => {
-                message.expiration = Some(rest(&message, *delay, event::now()));
-                (exchange.clone(), routing_key)
-            }
-            Way::Queue(queue) => (ExchangeName::default_exchange(), queue.to_string()),
-        };
+        let (exchange, key, message) = onward(way, delivery);
         let published = self.publish(&exchange, &key, message).await;
         published.map_err(|source| MigrationError::Publish { queue: from.clone(), source })
     }
@@ -371,11 +365,18 @@ impl RabbitMq {
             self.consuming.channel(self.deadline()).await.map_err(BrokerError::Unavailable)?;
         let unavailable = |error: lapin::Error| BrokerError::Unavailable(error.into());
         let name = short(one.queue.as_str()).map_err(|error| BrokerError::Unavailable(error.into()))?;
-        channel.queue_delete(name.clone(), QueueDeleteOptions::default()).await.map_err(unavailable)?;
+        let deleted = channel.queue_delete(name.clone(), QueueDeleteOptions::default()).await;
+        // A queue that the broker said no about keeps what it has. Without an answer it may be gone.
+        let deleted = match deleted {
+            Err(error) if soft_error(&error).is_some() => return Err(unavailable(error).into()),
+            deleted => deleted,
+        };
+        let mut in_hand = InHand::new(one.queue.clone());
         while let Ok(Ok(delivery)) = timeout(QUIET, deliveries.next()).await {
-            self.send_on(&one.queue, &one.way, delivery).await?;
-            one.moved += 1;
+            in_hand.push(onward(&one.way, delivery));
         }
+        one.moved += in_hand.publish(self).await;
+        deleted.map_err(unavailable)?;
         if !one.is_renewed {
             // The exchange of an old retry queue has its name. An older malote that still runs may have bound it again.
             let options = ExchangeDeleteOptions { if_unused: true, ..ExchangeDeleteOptions::default() };
@@ -399,6 +400,18 @@ impl RabbitMq {
         let mut one = Emptied::new(name.clone(), way, true);
         self.delete(&mut one).await?;
         Ok(Some(one.moved))
+    }
+}
+
+/// Where a message goes on, and the message as it goes there.
+fn onward(way: &Way, delivery: Delivery) -> (ExchangeName, String, Message) {
+    let Delivery { routing_key, mut message, .. } = delivery;
+    match way {
+        Way::Wait(exchange, delay) => {
+            message.expiration = Some(rest(&message, *delay, event::now()));
+            (exchange.clone(), routing_key, message)
+        }
+        Way::Queue(queue) => (ExchangeName::default_exchange(), queue.to_string(), message),
     }
 }
 

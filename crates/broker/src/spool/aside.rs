@@ -7,8 +7,10 @@ use event::Message;
 use tokio::time::{sleep, timeout};
 
 use super::lanes::{self, Trouble};
-use super::{ASIDE, EXCHANGE, Inner, READ_PATIENCE, REASON, ROUTING_KEY, peek, size, unwrapped};
-use crate::embedded::Embedded;
+use super::{
+    ASIDE, EXCHANGE, Inner, OVERHEAD_BYTES, READ_PATIENCE, REASON, ROUTING_KEY, peek, size, unwrapped,
+};
+use crate::embedded::{Contents, Embedded};
 use crate::{BrokerError, Deliveries, Delivery, DynBroker, ExchangeName, Publisher, QueueName, Subscriber};
 
 /// The pauses between two rounds through what is aside: doubles.
@@ -17,7 +19,7 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(if cfg!(test) { 100 } else
 
 /// How many are read at once; and at a start, to be listed: what is beyond is listed once it was tried.
 const PREFETCH: u16 = 64;
-const LISTED: u16 = 1_024;
+pub(super) const LISTED: u16 = if cfg!(test) { 8 } else { 1_024 };
 
 /// A message that is aside.
 struct Kept {
@@ -26,12 +28,16 @@ struct Kept {
     reason: String,
     /// Seconds since 1970 at which it was made.
     time: u64,
-    bytes: u64,
 }
 
-/// What is aside, by event.
+/// What is aside.
 #[derive(Default)]
-pub(super) struct Aside(BTreeMap<String, Kept>);
+pub(super) struct Aside {
+    /// How many the file holds. Copies of an event count each, and so do those that are not listed.
+    events: u64,
+    /// What is known of them, by event.
+    listed: BTreeMap<String, Kept>,
+}
 
 /// What is aside of one lane.
 pub(super) struct Group<'a> {
@@ -41,51 +47,46 @@ pub(super) struct Group<'a> {
 }
 
 impl Aside {
-    /// What the file holds.
-    pub(super) async fn read(file: &Embedded) -> Self {
+    /// What the file holds, and its bytes.
+    pub(super) async fn read(file: &Embedded) -> (Self, u64) {
         let queue = QueueName::new(ASIDE);
-        let count = file.contents(&queue).await.unwrap_or_default().messages;
-        let mut aside = Self::default();
-        if count > 0 {
-            for message in peek(file, &queue, u16::try_from(count).unwrap_or(LISTED).min(LISTED)).await {
-                aside.insert(&message);
+        let Contents { messages: events, body_bytes } = file.contents(&queue).await.unwrap_or_default();
+        let mut aside = Self { events, ..Self::default() };
+        if events > 0 {
+            for message in peek(file, &queue, u16::try_from(events).unwrap_or(LISTED).min(LISTED)).await {
+                aside.list(&message);
             }
         }
-        aside
+        (aside, body_bytes + events * OVERHEAD_BYTES)
     }
 
-    fn insert(&mut self, message: &Message) {
+    fn list(&mut self, message: &Message) {
         let text = |name| message.text(name).unwrap_or_default().to_owned();
         let kept = Kept {
             lane: lanes::name(&ExchangeName::new(text(EXCHANGE)), &text(ROUTING_KEY)),
             reason: text(REASON),
             time: message.timestamp,
-            bytes: size(message),
         };
-        self.0.insert(message.message_id.clone(), kept);
+        self.listed.insert(message.message_id.clone(), kept);
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.events == 0
     }
 
     pub(super) fn events(&self) -> u64 {
-        self.0.len() as u64
+        self.events
     }
 
-    pub(super) fn bytes(&self) -> u64 {
-        self.0.values().map(|kept| kept.bytes).sum()
-    }
-
-    /// Seconds since 1970 at which the oldest was made.
+    /// Seconds since 1970 at which the oldest of those listed was made.
     pub(super) fn oldest(&self) -> Option<u64> {
-        self.0.values().map(|kept| kept.time).min()
+        self.listed.values().map(|kept| kept.time).min()
     }
 
-    /// By lane and reason.
+    /// Those listed, by lane and reason.
     pub(super) fn groups(&self) -> Vec<Group<'_>> {
         let mut groups = BTreeMap::<_, u64>::new();
-        for kept in self.0.values() {
+        for kept in self.listed.values() {
             *groups.entry((kept.lane.as_str(), kept.reason.as_str())).or_default() += 1;
         }
         groups.into_iter().map(|((lane, reason), events)| Group { lane, reason, events }).collect()
@@ -100,8 +101,8 @@ impl Aside {
             .map(|group| format!("{}: {}", lanes::shown(group.lane), group.reason))
             .collect();
         let named: Vec<_> = lanes.into_iter().take(NAMED).collect();
-        (!named.is_empty())
-            .then(|| format!("{} set aside, tried again now and then ({})", self.0.len(), named.join("; ")))
+        (!self.is_empty())
+            .then(|| format!("{} set aside, tried again now and then ({})", self.events, named.join("; ")))
     }
 }
 
@@ -126,7 +127,8 @@ impl Inner {
             trouble.text
         );
         let mut state = self.state();
-        state.aside.insert(&message);
+        state.aside.events += 1;
+        state.aside.list(&message);
         // It leaves its lane; the file still holds it.
         state.release(lane, 0);
         self.show_change(&state);
@@ -137,13 +139,10 @@ impl Inner {
     pub(super) async fn try_aside(&self, broker: &DynBroker) {
         let mut pause = FIRST_PAUSE;
         loop {
-            let (file, count) = {
-                let state = self.state();
-                (state.file.clone(), state.aside.events())
-            };
-            if let (Ok(file), true) = (file, count > 0) {
+            let file = self.state().file.clone();
+            if let Ok(file) = file {
                 // An error is the file's: the next round finds what it holds.
-                let _ = self.round_aside(&file, broker, count).await;
+                let _ = self.round_aside(&file, broker).await;
             }
             let again = tokio::select! {
                 () = sleep(pause) => false,
@@ -153,8 +152,19 @@ impl Inner {
         }
     }
 
-    async fn round_aside(&self, file: &Embedded, broker: &DynBroker, count: u64) -> Result<(), BrokerError> {
-        let mut deliveries = file.subscribe(&QueueName::new(ASIDE), PREFETCH).await?;
+    async fn round_aside(&self, file: &Embedded, broker: &DynBroker) -> Result<(), BrokerError> {
+        let queue = QueueName::new(ASIDE);
+        let count = file.contents(&queue).await?.messages;
+        {
+            // A write that the file refused half-way was not counted.
+            let mut state = self.state();
+            state.aside.events = count;
+            self.show_change(&state);
+        }
+        if count == 0 {
+            return Ok(());
+        }
+        let mut deliveries = file.subscribe(&queue, PREFETCH).await?;
         for _ in 0..count {
             let Ok(delivery) = timeout(READ_PATIENCE, deliveries.next()).await else { break };
             let Delivery { tag, message, .. } = delivery?;
@@ -165,7 +175,8 @@ impl Inner {
                     deliveries.ack(&[tag]).await?;
                     tracing::info!(event_id, "the broker has taken an event that was set aside");
                     let mut state = self.state();
-                    state.aside.0.remove(event_id);
+                    state.aside.events = state.aside.events.saturating_sub(1);
+                    state.aside.listed.remove(event_id);
                     state.bytes = state.bytes.saturating_sub(size(&message));
                     self.show_change(&state);
                 }
@@ -182,7 +193,7 @@ impl Inner {
                         deliveries.ack(&[tag]).await?;
                     }
                     let mut state = self.state();
-                    state.aside.insert(&message);
+                    state.aside.list(&message);
                     self.show_change(&state);
                 }
             }

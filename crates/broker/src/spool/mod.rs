@@ -7,8 +7,8 @@
 //!                                                   └─(alone refused)──▶ aside ──now and then──▶ broker
 //! ```
 //!
-//! There is a lane for each exchange and routing key: a queue that refuses blocks only what goes to it. While a lane holds
-//! anything, what is new for it goes behind. A lane is drained in its order, a bounded number at a time; when few are left,
+//! Up to 128 pairs of exchange and routing key have a lane of their own, further ones share one: a queue that refuses
+//! blocks only what goes to it. While a lane holds anything, what is new for it goes behind. A lane is drained in its order, a bounded number at a time; when few are left,
 //! its new publishes wait for a moment until the last one is through, so that under a steady load, too, the way to the
 //! broker opens again. While the broker itself is away, every publish goes to its lane without trying.
 //!
@@ -514,10 +514,10 @@ impl Inner {
                 found.push((name, queue, waiting));
             }
         }
-        let aside = Aside::read(&file).await;
+        let (aside, aside_bytes) = Aside::read(&file).await;
         let mut state = self.state();
         let trouble = Trouble { kind: UNCONFIRMED, text: state.trouble.clone() };
-        state.bytes = aside.bytes();
+        state.bytes = aside_bytes;
         state.aside = aside;
         for (name, queue, waiting) in found {
             state.messages += waiting.messages;

@@ -486,6 +486,27 @@ async fn what_is_set_aside_is_shown_and_gets_through_once_the_broker_takes_it() 
 }
 
 #[tokio::test]
+async fn all_that_is_aside_is_tried_those_beyond_the_list_and_copies_of_one_event_too() {
+    let setting = Setting::new().await;
+    drop(setting.spool(1 << 22).await);
+    let count = usize::from(aside::LISTED) + 1;
+    let file = Embedded::open(setting.file().join("spool.db")).unwrap();
+    for id in (0..count).chain([0]) {
+        let stored = wrapped(message(id), &ExchangeName::default_exchange(), "work");
+        file.publish(&ExchangeName::default_exchange(), ASIDE, stored).await.unwrap();
+    }
+    file.close().await;
+    drop(file);
+    let spool = setting.spool(1 << 22).await;
+    assert_eq!(counted(&spool), (0, (count as u64 + 1) * size(&message(0))));
+    let (_stop, _drain) = setting.run(&spool);
+    assert_eq!(setting.arrived(count + 1).await, (0..count).chain([0]).collect::<Vec<_>>());
+    let mut set_aside = spool.set_aside();
+    timeout(Duration::from_secs(30), set_aside.wait_for(Option::is_none)).await.unwrap().unwrap();
+    assert_eq!(spool.0.state().bytes, 0);
+}
+
+#[tokio::test]
 async fn a_publish_that_is_given_up_and_one_that_is_not_written_leave_no_reservation() {
     let setting = Setting::new().await;
     let spool = setting.spool(1 << 22).await;

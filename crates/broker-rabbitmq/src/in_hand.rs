@@ -1,0 +1,123 @@
+//! Messages that only this process holds: their queue is deleted. They are published until the broker has them all.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use broker::{ExchangeName, Publisher, QueueName};
+use event::{Chain, Message};
+use tokio::time::sleep;
+
+/// The pause after a publish that failed: doubles.
+const FIRST_PAUSE: Duration = Duration::from_millis(if cfg!(test) { 1 } else { 100 });
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// What was in a queue when it was deleted. Where it is dropped before all is published, the log names what is lost.
+pub(crate) struct InHand {
+    from: QueueName,
+    messages: VecDeque<(ExchangeName, String, Message)>,
+}
+
+impl InHand {
+    pub(crate) fn new(from: QueueName) -> Self {
+        Self { from, messages: VecDeque::new() }
+    }
+
+    /// Adds a message, with the exchange and the routing key to which it is to be published.
+    pub(crate) fn push(&mut self, onward: (ExchangeName, String, Message)) {
+        self.messages.push_back(onward);
+    }
+
+    /// Publishes everything in its order, without an end; returns how many messages that were.
+    pub(crate) async fn publish(mut self, broker: &impl Publisher) -> u64 {
+        let mut published = 0;
+        let mut pause = FIRST_PAUSE;
+        while let Some((exchange, routing_key, message)) = self.messages.front() {
+            match broker.publish(exchange, routing_key, message.clone()).await {
+                Ok(()) => {
+                    self.messages.pop_front();
+                    published += 1;
+                    pause = FIRST_PAUSE;
+                }
+                Err(error) => {
+                    tracing::warn!(
+                        queue = %self.from,
+                        messages = self.messages.len(),
+                        "messages of a deleted queue are held in memory until the broker takes them, \
+                         do not end this process: {}",
+                        Chain(&error)
+                    );
+                    sleep(pause).await;
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                }
+            }
+        }
+        published
+    }
+}
+
+impl Drop for InHand {
+    fn drop(&mut self) {
+        for (exchange, routing_key, message) in &self.messages {
+            tracing::error!(
+                event_id = message.message_id,
+                queue = %self.from,
+                %exchange,
+                routing_key,
+                "an event of a deleted queue is lost: replay it"
+            );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use async_trait::async_trait;
+    use broker::PublishError;
+
+    use super::*;
+
+    /// Refuses so many publishes, then takes all.
+    struct Refusing {
+        refusals: Mutex<u32>,
+        taken: Mutex<Vec<String>>,
+    }
+
+    #[async_trait]
+    impl Publisher for Refusing {
+        async fn publish(&self, _: &ExchangeName, _: &str, message: Message) -> Result<(), PublishError> {
+            let mut refusals = self.refusals.lock().unwrap();
+            if *refusals > 0 {
+                *refusals -= 1;
+                return Err(PublishError::Refused);
+            }
+            self.taken.lock().unwrap().push(message.message_id);
+            Ok(())
+        }
+    }
+
+    fn message(id: usize) -> Message {
+        Message {
+            message_id: id.to_string(),
+            r#type: String::new(),
+            timestamp: 0,
+            content_type: String::new(),
+            app_id: String::new(),
+            expiration: None,
+            headers: Default::default(),
+            body: Default::default(),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_refused_message_of_a_deleted_queue_is_published_again_until_it_is_taken() {
+        let broker = Refusing { refusals: Mutex::new(4), taken: Mutex::default() };
+        let mut in_hand = InHand::new(QueueName::new("old"));
+        for id in 0..3 {
+            in_hand.push((ExchangeName::default_exchange(), "new".to_owned(), message(id)));
+        }
+        assert_eq!(in_hand.publish(&broker).await, 3);
+        assert_eq!(*broker.taken.lock().unwrap(), ["0", "1", "2"]);
+    }
+}
