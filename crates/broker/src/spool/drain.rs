@@ -4,19 +4,19 @@ use std::collections::{HashMap, VecDeque};
 use std::future::{Future, poll_fn};
 use std::hash::{BuildHasher, RandomState};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
 use std::task::Poll;
 use std::time::Duration;
 
 use event::Chain;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::lanes::{self, Gate, Trouble};
-use super::{Inner, OVERHEAD_BYTES, PROBE, READ_PATIENCE, Spool, probe, size, unwrapped};
+use super::{Inner, PROBE, READ_PATIENCE, Spool, probe, size, unwrapped};
 use crate::embedded::Embedded;
 use crate::{
     Broker, BrokerError, Deliveries, Delivery, DeliveryTag, DynBroker, ExchangeName, PublishError, Publisher,
@@ -59,6 +59,8 @@ struct Drains {
     topology: Arc<Topology>,
     stop: CancellationToken,
     turns: Arc<Semaphore>,
+    /// When the last rounds end, once told to stop: at the same moment for all lanes.
+    end: Arc<OnceLock<Instant>>,
 }
 
 /// How a subscription of a lane's queue ends.
@@ -108,8 +110,14 @@ impl Spool {
             }
         };
         let turns = Arc::new(Semaphore::new(TURNS));
-        let drains =
-            Drains { inner: inner.clone(), broker: broker.clone(), topology: topology.into(), stop, turns };
+        let drains = Drains {
+            inner: inner.clone(),
+            broker: broker.clone(),
+            topology: topology.into(),
+            stop,
+            turns,
+            end: Arc::default(),
+        };
         tokio::select! {
             () = drains.run() => {}
             () = inner.try_aside(&broker) => {}
@@ -148,7 +156,9 @@ impl Drains {
                         std::panic::resume_unwind(panic);
                     }
                 }
-                () = self.stop.cancelled(), if !self.stop.is_cancelled() => {}
+                () = self.stop.cancelled(), if !self.stop.is_cancelled() => {
+                    self.end();
+                }
                 () = sleep(LONGEST_PAUSE), if !is_open => {
                     if self.inner.open().await.is_ok() {
                         tracing::info!("the spool's file is open");
@@ -158,11 +168,26 @@ impl Drains {
         }
     }
 
+    /// When the last rounds end. The stop sets it.
+    fn end(&self) -> Instant {
+        *self.end.get_or_init(|| Instant::now() + LAST_ROUNDS)
+    }
+
+    /// Waits for the stop, and for the end of the last rounds.
+    async fn over(&self) {
+        self.stop.cancelled().await;
+        sleep_until(self.end()).await;
+    }
+
     /// Drains one lane until it is empty.
     async fn drain(self, name: String) {
         let mut pause = FIRST_PAUSE;
-        let mut lane = Draining { drains: &self, name: &name, tries: HashMap::new(), failures: 0, end: None };
+        let mut lane = Draining { drains: &self, name: &name, tries: HashMap::new(), failures: 0 };
         let mut is_probing = true;
+        let Some(woken) = self.inner.state().lanes.open.get(&name).map(|lane| lane.woken.clone()) else {
+            return;
+        };
+        let mut was_woken = false;
         loop {
             let end = match lane.session(is_probing).await {
                 Ok(end) | Err(end) => end,
@@ -192,8 +217,10 @@ impl Drains {
                     let longest = if trouble.is_answer() { LONGEST_REFUSAL } else { LONGEST_PAUSE };
                     pause = pause.min(longest);
                     tokio::select! {
-                        () = sleep(jittered(pause)) => pause *= 2,
-                        () = self.inner.again.notified() => pause = FIRST_PAUSE,
+                        () = sleep(jittered(pause)) => (pause, was_woken) = (pause * 2, false),
+                        () = self.inner.again.notified() => (pause, was_woken) = (FIRST_PAUSE, false),
+                        // Once for each length of the pause: a queue that hovers at its limit hurries nobody.
+                        () = woken.notified(), if !was_woken => was_woken = true,
                         () = self.stop.cancelled() => {}
                     }
                 }
@@ -210,8 +237,6 @@ struct Draining<'a> {
     tries: HashMap<DeliveryTag, u32>,
     /// Rounds in which nothing got through.
     failures: usize,
-    /// When the last rounds end, once told to stop.
-    end: Option<Instant>,
 }
 
 impl Draining<'_> {
@@ -220,7 +245,10 @@ impl Draining<'_> {
         let Drains { inner, turns, .. } = self.drains;
         let _turn = match is_probing {
             true => None,
-            false => turns.acquire().await.ok(),
+            false => tokio::select! {
+                turn = turns.acquire() => turn.ok(),
+                () = self.drains.over() => return Ok(End::Stopped),
+            },
         };
         let (file, queue) = {
             let state = inner.state();
@@ -314,9 +342,7 @@ impl Draining<'_> {
         let Drains { inner, stop, .. } = self.drains;
         let waiting = || inner.state().lanes.open.get(self.name).map_or(0, |lane| lane.messages);
         loop {
-            if stop.is_cancelled()
-                && Instant::now() >= *self.end.get_or_insert_with(|| Instant::now() + LAST_ROUNDS)
-            {
+            if stop.is_cancelled() && Instant::now() >= self.drains.end() {
                 return Err(End::Stopped);
             }
             let waiting = waiting();
@@ -377,7 +403,7 @@ impl Draining<'_> {
         };
         if outcomes.iter().flatten().any(is_gone) {
             match broker.declare(topology).await {
-                Ok(()) => inner.again.notify_waiters(),
+                Ok(()) => inner.state().lanes.wake_all(),
                 Err(error) => {
                     tracing::warn!("the topology is gone and cannot be declared: {}", Chain(&error))
                 }
@@ -386,12 +412,19 @@ impl Draining<'_> {
         let Some(trouble) = outcomes.iter().flatten().next().map(Trouble::new) else {
             return Ok(Round::Through);
         };
-        for (index, (taken, error)) in batch.into_iter().zip(outcomes).enumerate().rev() {
+        let mut stay = Vec::new();
+        // Their own lane takes them in their order.
+        for (index, (taken, error)) in batch.into_iter().zip(outcomes).enumerate() {
             let Some(trouble) = error.as_ref().map(Trouble::new) else { continue };
             inner.metrics.refused_tries.increment(u64::from(trouble.is_answer()));
-            if self.name == lanes::SHARED && trouble.is_answer() {
-                inner.separate(file, &taken, &trouble, deliveries).await?;
-            } else if trouble.is_answer() && last_through.is_some_and(|last| last > index) {
+            match self.name == lanes::SHARED && trouble.is_answer() {
+                true => inner.separate(file, &taken, &trouble, deliveries).await?,
+                false => stay.push((index, taken, trouble)),
+            }
+        }
+        // The last one first, since each is put in front.
+        for (index, taken, trouble) in stay.into_iter().rev() {
+            if trouble.is_answer() && last_through.is_some_and(|last| last > index) {
                 self.failed_in_company(taken, &trouble, held, file, deliveries).await?;
             } else {
                 held.push_front(taken);
@@ -485,6 +518,10 @@ impl Inner {
             None => return true,
         }
         let Some(lane) = state.lanes.open_way(name) else { return true };
+        // What let these through may let others through.
+        if lane.trouble.is_answer() {
+            state.lanes.wake_beside(name);
+        }
         self.show_change(&state);
         drop(state);
         let (events, after) = (lane.drained, lane.since.elapsed());
@@ -495,10 +532,6 @@ impl Inner {
             "the spool is drained, events go to the broker"
         );
         self.changed.send_replace(());
-        // What let these through may let others through.
-        if lane.trouble.is_answer() {
-            self.again.notify_waiters();
-        }
         true
     }
 
@@ -536,7 +569,7 @@ impl Inner {
     }
 
     /// Whether the broker is there, where it is in doubt, and whether what was refused would be taken now.
-    async fn look_again(&self) {
+    pub(super) async fn look_again(&self) {
         let (is_away, is_refusing, is_empty, file, has_room) = {
             let state = self.state();
             (
@@ -544,7 +577,7 @@ impl Inner {
                 state.refusal.is_some(),
                 state.lanes.open.is_empty(),
                 state.file.clone(),
-                state.bytes + OVERHEAD_BYTES <= self.config.limit_bytes,
+                self.has_room(&state),
             )
         };
         if self.doubted.swap(false, Ordering::AcqRel) || is_away || is_refusing && is_empty {

@@ -4,7 +4,9 @@
 //! without one, publishes go to the broker. What has no lane left to itself shares one.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::{ExchangeName, PublishError, QueueName};
@@ -101,6 +103,8 @@ pub(super) struct Lane {
     pub oldest: Option<u64>,
     pub drained: u64,
     pub has_drain: bool,
+    /// What let others through may let this one through.
+    pub woken: Arc<Notify>,
 }
 
 /// The lanes that hold messages, by name.
@@ -162,6 +166,7 @@ impl Lanes {
             oldest: None,
             drained: 0,
             has_drain: false,
+            woken: Arc::default(),
         };
         self.open.insert(name, lane);
     }
@@ -173,6 +178,19 @@ impl Lanes {
             self.free.push(lane.queue.clone());
         }
         Some(lane)
+    }
+
+    /// Lets the lanes of the same exchange try again.
+    pub(super) fn wake_beside(&self, name: &str) {
+        // The exchange's name with the space that ends it. The shared lane is of no exchange.
+        let Some(exchange) = name.find(' ').map(|end| &name[..=end]) else { return };
+        let beside = self.open.iter().filter(|(name, _)| name.starts_with(exchange));
+        beside.for_each(|(_, lane)| lane.woken.notify_waiters());
+    }
+
+    /// Lets every lane try again.
+    pub(super) fn wake_all(&self) {
+        self.open.values().for_each(|lane| lane.woken.notify_waiters());
     }
 
     /// What waits where, and why: a few of them, for readiness and the log.

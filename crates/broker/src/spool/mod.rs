@@ -129,6 +129,8 @@ struct State {
     trouble: String,
     /// Why publishes are refused.
     refusal: Option<String>,
+    /// The most bytes of one message that was refused.
+    refused_bytes: u64,
     /// Until when nothing is stored.
     refusing_until: Option<Instant>,
     file: Result<Embedded, String>,
@@ -206,6 +208,7 @@ impl Spool {
             outage: None,
             trouble: "it was away when this process ended last".to_owned(),
             refusal: None,
+            refused_bytes: 0,
             refusing_until: None,
             file: Err("it was not opened yet".to_owned()),
         };
@@ -286,18 +289,21 @@ impl Publisher for Spool {
             Ok(Way::File(reservation)) => Ok(reservation),
             Err(refusal) => Err(refusal),
         };
-        let reservation = way.map_err(|refusal| inner.refuse(&refusal))?;
+        let reservation = way.map_err(|refusal| inner.refuse(&refusal, bytes))?;
         // A task of its own: a caller that goes away leaves no message in the file that is not counted.
         let stored = tokio::spawn(reservation.store(wrapped(message, exchange, routing_key))).await;
         match stored.unwrap_or_else(|_| Err(PublishError::Unavailable(BrokenOff.into()))) {
             Ok(()) => {
                 inner.metrics.stored.increment(1);
-                inner.takes_again();
+                let has_room = inner.has_room(&inner.state());
+                if has_room {
+                    inner.takes_again();
+                }
                 Ok(())
             }
             Err(error) => {
                 inner.state().refusing_until = Some(Instant::now() + REFUSAL_PAUSE);
-                Err(inner.refuse(&Refusal::Failed(error)))
+                Err(inner.refuse(&Refusal::Failed(error), bytes))
             }
         }
     }
@@ -448,9 +454,10 @@ impl Inner {
     }
 
     /// The error of a publish that nobody takes.
-    fn refuse(&self, refusal: &Refusal) -> PublishError {
+    fn refuse(&self, refusal: &Refusal, bytes: u64) -> PublishError {
         self.metrics.refused.increment(1);
         let mut state = self.state();
+        state.refused_bytes = state.refused_bytes.max(bytes);
         let error = NeitherTakes { broker: state.trouble.clone(), spool: Chain(refusal).to_string() };
         if state.refusal.is_none() {
             tracing::error!("events are refused: {error}");
@@ -472,9 +479,16 @@ impl Inner {
         }
     }
 
+    /// Whether what was refused could be stored now.
+    fn has_room(&self, state: &State) -> bool {
+        let needed = state.refused_bytes.max(OVERHEAD_BYTES);
+        !self.config.disk.is_raised() && state.bytes + needed <= self.config.limit_bytes
+    }
+
     /// Ends a refusal.
     fn takes_again(&self) {
         let mut state = self.state();
+        state.refused_bytes = 0;
         if state.refusal.take().is_some() {
             tracing::info!("events are taken again");
             self.show_change(&state);
