@@ -303,7 +303,11 @@ impl Consumer {
                 first = deliveries.next() => Some(first),
                 () = sleep_until(aside.again_at), if !aside.events.is_empty() => None,
                 () = sleep(IDLE), if aside.events.is_empty() => match self.is_forgotten().await {
-                    true => return End::Forgotten,
+                    // Nobody took what came meanwhile: with a window of 1 one delivery keeps all others waiting.
+                    true => match deliveries.next().now_or_never() {
+                        None => return End::Forgotten,
+                        first => first,
+                    },
                     false => None,
                 },
             };

@@ -177,6 +177,13 @@ impl Setup {
         dead
     }
 
+    /// How many messages these queues have, those with a consumer included.
+    async fn held(&self, queues: &[&str]) -> u64 {
+        let queues: Vec<_> = queues.iter().map(|queue| self.layout.queue(queue)).collect();
+        let statuses = self.broker.queues(&queues).await.unwrap();
+        statuses.iter().map(|status| status.ready + status.unacked.unwrap()).sum()
+    }
+
     async fn ready(&self, queue: &str) -> u64 {
         self.broker.queues(&[self.layout.queue(queue)]).await.unwrap()[0].ready
     }
@@ -278,6 +285,8 @@ struct Unwilling {
     broker: DynBroker,
     /// How many publishes it does not take.
     refusals: AtomicUsize,
+    /// How many looks at a queue find a message there, whether or not there is one.
+    waiting_looks: AtomicUsize,
     /// How many subscriptions it hands out nothing to.
     forgotten: AtomicUsize,
     /// How many acks it loses, along with the subscription.
@@ -291,6 +300,7 @@ impl Unwilling {
         Arc::new(Self {
             broker: setup.broker.clone(),
             refusals: AtomicUsize::new(0),
+            waiting_looks: AtomicUsize::new(0),
             forgotten: AtomicUsize::new(0),
             lost_acks: Arc::default(),
             subscriptions: AtomicUsize::new(0),
@@ -384,7 +394,11 @@ impl Broker for Unwilling {
     }
 
     async fn queues(&self, queues: &[QueueName]) -> Result<Vec<QueueStatus>, BrokerError> {
-        self.broker.queues(queues).await
+        let mut statuses = self.broker.queues(queues).await?;
+        if counted_down(&self.waiting_looks) {
+            statuses.iter_mut().for_each(|status| status.ready += 1);
+        }
+        Ok(statuses)
     }
 
     async fn check(&self) -> Result<BrokerInfo, BrokerError> {
@@ -602,4 +616,23 @@ async fn a_consumer_that_its_queue_has_forgotten_asks_again() {
     let consumer = Consumer::new(&SUBSCRIPTION, Arc::<Orders>::default(), runtime);
     let _running = tokio::spawn(consumer.run(setup.stop.clone()));
     setup.has_effects("good", 1).await;
+}
+
+#[tokio::test]
+async fn a_subscription_that_hands_out_a_message_between_two_looks_is_not_forgotten() {
+    let setup = setup().await;
+    let broker = Unwilling::new(&setup);
+    broker.waiting_looks.store(2, Ordering::SeqCst);
+    let runtime = Runtime { broker: broker.clone(), ..setup.runtime() };
+    let consumer = Consumer::new(&SUBSCRIPTION, Arc::<Orders>::default(), runtime);
+    let _running = tokio::spawn(consumer.run(setup.stop.clone()));
+    let started = Instant::now();
+    while broker.waiting_looks.load(Ordering::SeqCst) == 2 {
+        assert!(started.elapsed() < PATIENCE, "nobody looks at the queue");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    setup.publish(setup.event("good").to_message()).await;
+    setup.has_effects("good", 1).await;
+    assert_eq!(broker.waiting_looks.load(Ordering::SeqCst), 0);
+    assert_eq!(broker.subscriptions.load(Ordering::SeqCst), 1);
 }

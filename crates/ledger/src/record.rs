@@ -229,15 +229,22 @@ impl DeadLetters {
         if message.text(header::GIVEN_UP_AT).is_some() {
             return (consumer, error.unwrap_or_default().to_owned());
         }
+        let is_alone = message.headers.contains_key(header::ALONE);
         let mut text = match (message.text(header::DEATH_REASON), death_queue) {
             (Some(death::MISSING_QUEUE), Some(queue)) => {
                 format!("its queue {queue} did not exist when its wait was over")
             }
+            // No broker gave it up since it was sent back.
+            (None, Some(queue)) if is_alone => {
+                format!("its queue {queue} did not exist when it was sent back, to be tried alone")
+            }
+            _ if is_alone => {
+                "it came back unsettled more often than the delivery limit of its queue, and again when \
+                 it was tried alone: it may crash the process"
+                    .to_owned()
+            }
             _ => "it came back unsettled more often than the delivery limit of its queue".to_owned(),
         };
-        if message.headers.contains_key(header::ALONE) {
-            text.push_str(", and again when it was tried alone: it may crash the process");
-        }
         if let Some(error) = error {
             text.push_str("; the attempt before failed: ");
             text.push_str(error);
@@ -260,6 +267,8 @@ impl Recorder for DeadLetters {
         }
         let queue = QueueName::new(message.text(header::DEATH_QUEUE)?);
         let mut message = message.clone();
+        // Without it, so that the next death tells its own; the queue stays, for the consumer's name.
+        message.headers.remove(header::DEATH_REASON);
         message.headers.insert(header::ALONE.to_owned(), event::now().to_string().into());
         Some(Forward { queue, message })
     }

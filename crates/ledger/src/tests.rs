@@ -497,6 +497,32 @@ async fn a_retry_whose_queue_is_gone_is_filed_with_its_consumer_its_attempts_and
 }
 
 #[tokio::test]
+async fn what_is_sent_back_alone_is_said_to_crash_the_process_only_where_it_was_given_up_again() {
+    let recorder = DeadLetters { prefix: "test.".to_owned() };
+    let mut message = invoice().to_message();
+    message.headers.insert(header::DEATH_QUEUE.to_owned(), "test.invoices".into());
+    message.headers.insert(header::DEATH_REASON.to_owned(), "delivery_limit".into());
+    let alone = recorder.forward(&message).expect("it is sent back once").message;
+    let mut again = alone.clone();
+    again.headers.insert(header::DEATH_REASON.to_owned(), "delivery_limit".into());
+    for (message, expect) in [
+        (alone, "its queue test.invoices did not exist when it was sent back, to be tried alone"),
+        (
+            again,
+            "it came back unsettled more often than the delivery limit of its queue, and again when it was tried alone: \
+             it may crash the process",
+        ),
+    ] {
+        assert!(recorder.forward(&message).is_none());
+        let (store, _folder) = fresh().await;
+        file(&store, &[message]).await;
+        let mut connection = store.read().await.unwrap();
+        let letters = dead(&mut connection, &DeadFilter::default(), &Page::first(10)).await.unwrap().items;
+        assert_eq!((letters[0].consumer.as_str(), letters[0].error.as_str()), ("invoices", expect));
+    }
+}
+
+#[tokio::test]
 async fn a_dead_letter_is_listed_until_its_consumer_handles_the_event_and_the_last_death_counts() {
     let (store, _folder) = fresh().await;
     let events = [invoice(), event("/recuperador/rec-1", "acordo.quitado"), invoice()];

@@ -6,13 +6,15 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use broker::PublishError;
 use broker::layout::RetryDelay;
-use event::EventId;
+use event::{Chain, EventId};
 use store::many::{Value, fetch, insert};
 use store::{Row, StoreError};
 use tokio::time::sleep;
 
 use super::runner::{LEASE, Runner, Step, Trouble, owe};
+use super::selection::Recorded;
 use super::{Job, resend, selection, table};
 use crate::reconcile::walk::{self, Found, IN_NO_QUEUE, Phase, RANGE_ROWS, Walk};
 
@@ -60,12 +62,10 @@ impl Runner {
                 let mut connection = self.store.read().await?;
                 walk.begin(&mut connection, waiting, &self.subscriptions, event::now()).await?;
             }
-            Phase::Repair => {
-                repaired = self.repair(&mut walk, job).await?;
-                if repaired.is_empty() {
-                    self.after_repair(&mut walk, job).await;
-                }
-            }
+            Phase::Repair => match self.repair(&mut walk, job).await? {
+                Some(sent) => repaired = sent,
+                None => self.after_repair(&mut walk, job).await,
+            },
             Phase::Settle => self.settle(&mut walk, job).await?,
             Phase::Tidy => {
                 if !self.tidy(&walk, job).await? {
@@ -115,10 +115,11 @@ impl Runner {
     }
 
     /// Sends the next of what is in no queue to the consumer that lacks it; in the first pass alone, so that nothing is
-    /// sent twice. Gives what was sent.
-    async fn repair(&self, walk: &mut Walk, job: &Job) -> Result<Vec<Repair>, Trouble> {
+    /// sent twice. What its queue does not take stays a difference, and keeps nobody waiting. Gives what is confirmed, also
+    /// where the broker goes away before the rest is; nothing when there is no more.
+    async fn repair(&self, walk: &mut Walk, job: &Job) -> Result<Option<Vec<Repair>>, Trouble> {
         if walk.pass() > 1 {
-            return Ok(Vec::new());
+            return Ok(None);
         }
         let (repairs, events) = {
             let mut connection = self.store.read().await?;
@@ -126,19 +127,36 @@ impl Runner {
             let ids: Vec<EventId> = repairs.iter().map(|repair| repair.event_id).collect();
             (repairs, selection::recorded_events(&mut connection, &ids).await?)
         };
-        for Repair { event_id, consumer, .. } in &repairs {
-            let to = Job { to_consumer: Some(consumer.clone()), ..job.clone() };
-            for recorded in events.iter().filter(|recorded| recorded.event.id == *event_id) {
-                for outgoing in resend::replay(recorded, &to, &self.layout) {
-                    self.publish(outgoing).await.map_err(Trouble::Broker)?;
+        let (is_over, before) = (repairs.is_empty(), walk.after.clone());
+        let mut sent = Vec::with_capacity(repairs.len());
+        for repair in repairs {
+            match self.send_again(&repair, &events, job).await {
+                Ok(()) => {
+                    walk.after.clone_from(&repair.id);
+                    walk.sent += 1;
+                    sent.push(repair);
+                }
+                Err(error @ PublishError::Unavailable(_)) if walk.after == before => {
+                    return Err(Trouble::Broker(error));
+                }
+                Err(PublishError::Unavailable(_)) => break,
+                Err(refused) => {
+                    walk.after.clone_from(&repair.id);
+                    walk.refused.insert(repair.consumer, Chain(&refused).to_string());
                 }
             }
         }
-        if let Some(last) = repairs.last() {
-            walk.after.clone_from(&last.id);
-            walk.sent += i64::try_from(repairs.len()).unwrap_or(i64::MAX);
+        Ok((!is_over).then_some(sent))
+    }
+
+    async fn send_again(&self, repair: &Repair, events: &[Recorded], job: &Job) -> Result<(), PublishError> {
+        let to = Job { to_consumer: Some(repair.consumer.clone()), ..job.clone() };
+        for recorded in events.iter().filter(|recorded| recorded.event.id == repair.event_id) {
+            for outgoing in resend::replay(recorded, &to, &self.layout) {
+                self.publish(outgoing).await?;
+            }
         }
-        Ok(repairs)
+        Ok(())
     }
 
     async fn repairable(

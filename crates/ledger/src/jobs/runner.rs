@@ -3,7 +3,7 @@
 //! Promises that a row counts as gone through only after what was sent of it is confirmed; that a job whose console ends
 //! goes on at another one, or at the next start; and that it goes no faster than its rate.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::time::Duration;
 
 use broker::{BrokerError, DynBroker, Layout, PublishError};
@@ -79,6 +79,14 @@ pub(super) enum Step {
     Went(u32),
     /// There are no more rows, the job was cancelled, or another console has it.
     Ended,
+}
+
+/// Where which message went: exchange, routing key and id.
+type Sent = (String, String, String);
+
+fn sent(outgoing: &Outgoing) -> Sent {
+    let Outgoing { exchange, routing_key, message } = outgoing;
+    (exchange.to_string(), routing_key.clone(), message.message_id.clone())
 }
 
 /// What is written down of a row that was gone through.
@@ -160,17 +168,18 @@ impl Runner {
             }
         };
         let limit = job.rate.map_or(BATCH, |rate| (rate / 10).clamp(1, BATCH));
-        let mut pause = FIRST_PAUSE;
+        let (mut pause, mut confirmed) = (FIRST_PAUSE, HashSet::new());
         let mut due = Instant::now();
         while !stop.is_cancelled() {
             let stepped = match &selection {
-                Some(selection) => self.step(&mut job, selection, limit, worker).await,
+                Some(selection) => self.step(&mut job, selection, limit, worker, &mut confirmed).await,
                 None => self.reconcile(&mut job, worker).await,
             };
             match stepped {
                 Ok(Step::Ended) => return,
                 Ok(Step::Went(rows)) => {
                     pause = FIRST_PAUSE;
+                    confirmed.clear();
                     if let Some(rate) = job.rate {
                         // What was late is not made up for beyond a second.
                         due = due.max(Instant::now() - Duration::from_secs(1))
@@ -191,12 +200,14 @@ impl Runner {
         let _ = self.give_back(&job, worker).await;
     }
 
+    /// One batch. What is `confirmed` of it is not sent again when the rest is.
     async fn step(
         &self,
         job: &mut Job,
         selection: &Selection,
         limit: u32,
         worker: &str,
+        confirmed: &mut HashSet<Sent>,
     ) -> Result<Step, Trouble> {
         let next = {
             let mut connection = self.store.read().await?;
@@ -226,9 +237,20 @@ impl Runner {
             Rows::Letters(rows) => rows.iter().for_each(|row| self.plan_letter(row, job, &mut plan)),
             Rows::Rejected(rows) => rows.iter().for_each(|row| self.plan_rejected(row, job, &mut plan)),
         }
-        let outgoing = std::mem::take(&mut plan.outgoing).into_iter();
-        let published = join_all(outgoing.map(|outgoing| self.publish(outgoing))).await;
-        if let Some(error) = published.into_iter().find_map(Result::err) {
+        let mut outgoing = std::mem::take(&mut plan.outgoing);
+        outgoing.retain(|outgoing| !confirmed.contains(&sent(outgoing)));
+        let ids: Vec<Sent> = outgoing.iter().map(sent).collect();
+        let published = join_all(outgoing.into_iter().map(|outgoing| self.publish(outgoing))).await;
+        let mut trouble = None;
+        for (id, published) in ids.into_iter().zip(published) {
+            match published {
+                Ok(()) => {
+                    confirmed.insert(id);
+                }
+                Err(error) => trouble = trouble.or(Some(error)),
+            }
+        }
+        if let Some(error) = trouble {
             return Err(Trouble::Broker(error));
         }
         let is_mine = self.commit(job, plan, count, &last, worker).await?;

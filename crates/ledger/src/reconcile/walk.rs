@@ -89,6 +89,9 @@ pub(crate) struct Walk {
     /// the empty name for consumers that are not there any more.
     in_no_queue_before: BTreeMap<String, String>,
     books: BTreeMap<String, SourceBooks>,
+    /// Why a consumer's queue did not take what was sent again.
+    #[serde(default)]
+    pub(crate) refused: BTreeMap<String, String>,
     /// How many events this pass has gone through.
     pub(crate) events: i64,
     differences: i64,
@@ -210,6 +213,7 @@ impl Walk {
             waiting: BTreeMap::new(),
             in_no_queue_before: BTreeMap::new(),
             books: BTreeMap::new(),
+            refused: BTreeMap::new(),
             events: 0,
             differences: 0,
             sent: 0,
@@ -417,6 +421,9 @@ impl Walk {
         for row in fetch(connection, text, values).await? {
             let consumer: String = row.try_get("consumer")?;
             let detail = match self.in_no_queue_before.contains_key(&consumer) {
+                true if self.refused.contains_key(&consumer) => {
+                    format!("pending, and its queue does not take it: {}", self.refused[&consumer])
+                }
                 true => "pending, and in no queue: it is sent to the consumer again".to_owned(),
                 false => format!(
                     "there is no consumer {consumer} any more: discard the dead letter, or replay the event to another"

@@ -12,9 +12,19 @@ use super::super::selection::Selection;
 use super::*;
 
 /// A broker that stores what it is given, and confirms it only with a permit.
-struct Unconfirmed {
+pub(super) struct Unconfirmed {
     broker: DynBroker,
-    permits: Semaphore,
+    pub(super) permits: Semaphore,
+    /// The message that it refuses.
+    pub(super) refused: Mutex<Option<EventId>>,
+    /// The ids of what it was given.
+    published: Mutex<Vec<String>>,
+}
+
+impl Unconfirmed {
+    fn times(&self, id: EventId) -> usize {
+        self.published.lock().unwrap().iter().filter(|published| **published == id.to_string()).count()
+    }
 }
 
 #[async_trait]
@@ -25,6 +35,10 @@ impl Publisher for Unconfirmed {
         routing_key: &str,
         message: Message,
     ) -> Result<(), PublishError> {
+        self.published.lock().unwrap().push(message.message_id.clone());
+        if self.refused.lock().unwrap().is_some_and(|id| id.to_string() == message.message_id) {
+            return Err(PublishError::Refused);
+        }
         self.broker.publish(exchange, routing_key, message).await?;
         self.permits.acquire().await.expect("the semaphore is never closed").forget();
         Ok(())
@@ -58,8 +72,9 @@ impl Broker for Unconfirmed {
 }
 
 impl Setting {
-    fn unconfirmed(&self) -> Arc<Unconfirmed> {
-        Arc::new(Unconfirmed { broker: self.broker.clone(), permits: Semaphore::new(0) })
+    pub(super) fn unconfirmed(&self) -> Arc<Unconfirmed> {
+        let (broker, permits) = (self.broker.clone(), Semaphore::new(0));
+        Arc::new(Unconfirmed { broker, permits, refused: Mutex::default(), published: Mutex::default() })
     }
 
     pub(super) async fn shown(&self, job: &Job) -> Job {
@@ -191,6 +206,29 @@ async fn a_console_killed_between_publishing_and_marking_leaves_no_effect_twice_
     setting.publish(&[event("ORDER")]).await;
     setting.all_in_state(41, EventState::Handled).await;
     assert_eq!(setting.handled(), 41);
+}
+
+#[tokio::test]
+async fn a_refused_message_is_tried_again_without_those_of_its_batch_that_are_confirmed() {
+    let setting = setting().await;
+    let events: Vec<_> = (0..3).map(|_| event("ORDER")).collect();
+    setting.publish(&events).await;
+    setting.all_in_state(3, EventState::Handled).await;
+    let broker = setting.unconfirmed();
+    broker.permits.add_permits(100);
+    *broker.refused.lock().unwrap() = Some(events[1].id);
+    tokio::spawn(Runner { broker: broker.clone(), ..setting.runner() }.run(setting.stop.clone()));
+    let job = setting.create(&ask(Action::Replay, What::Events, json!({"source": "go"}))).await;
+    let started = Instant::now();
+    while broker.times(events[1].id) < 3 {
+        assert!(started.elapsed() < PATIENCE, "the refused one is not tried again");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert!(setting.shown(&job).await.trouble.contains("refused"));
+    *broker.refused.lock().unwrap() = None;
+    let job = setting.ended(&job).await;
+    assert_eq!((job.state, job.progress, job.sent, job.trouble.as_str()), (JobState::Done, 3, 3, ""));
+    assert_eq!((broker.times(events[0].id), broker.times(events[2].id)), (1, 1));
 }
 
 #[tokio::test]

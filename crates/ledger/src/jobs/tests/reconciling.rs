@@ -178,6 +178,31 @@ async fn an_event_that_only_the_ledger_has_is_sent_to_the_consumer_that_owes_it_
 }
 
 #[tokio::test]
+async fn what_its_queue_does_not_take_stays_a_difference_and_keeps_no_other_waiting() {
+    let setting = setting().await;
+    let lost = [aged(event("ORDER"), TEN_MINUTES_S), aged(event("ORDER"), TEN_MINUTES_S)];
+    let recorder = crate::record::Events { subscriptions: vec![ORDERS] };
+    let messages = lost.each_ref().map(Event::to_message);
+    let mut tx = setting.store.begin().await.unwrap();
+    consumer::Recorder::record(&recorder, &messages.each_ref(), &mut tx).await.unwrap();
+    tx.commit().await.unwrap();
+    let broker = setting.unconfirmed();
+    broker.permits.add_permits(100);
+    *broker.refused.lock().unwrap() = Some(lost[0].id);
+    tokio::spawn(Runner { broker, ..setting.runner() }.run(setting.stop.clone()));
+    let job = setting.ended(&setting.reconcile(Zone::default().day(lost[0].time)).await).await;
+    assert_eq!((job.state, job.sent, job.trouble.as_str()), (JobState::Done, 1, "1 difference"));
+    let details: Vec<String> =
+        setting.differences(&job).await.into_iter().map(|found| found.detail).collect();
+    assert!(
+        details
+            .contains(&"pending, and its queue does not take it: the broker refused the message".to_owned()),
+        "{details:?}"
+    );
+    assert_eq!(setting.handled(), 1);
+}
+
+#[tokio::test]
 async fn an_event_that_only_a_consumer_has_is_told_and_reaches_the_ledger_from_there() {
     let setting = setting().await;
     let lost = aged(event("ORDER"), TEN_MINUTES_S);
