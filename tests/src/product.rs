@@ -236,6 +236,10 @@ impl Product {
         Ok(())
     }
 
+    fn is_previous(&self) -> bool {
+        harness::previous_binary().is_ok_and(|previous| previous == self.binary)
+    }
+
     /// Starts a role and waits until it says that it is ready.
     pub async fn start(&mut self, name: &str, arguments: &[&str]) -> Result<()> {
         self.launch(name, arguments)?;
@@ -244,7 +248,9 @@ impl Product {
 
     /// Waits until a launched role says that it is ready.
     pub async fn ready(&mut self, name: &str) -> Result<()> {
-        let ready = format!("{}/readyz", self.operations(name));
+        // The previous version answers on the port of its role, and may have no other.
+        let address = if self.is_previous() { self.address(name) } else { self.operations(name) };
+        let ready = format!("{address}/readyz");
         let started = Instant::now();
         loop {
             let answer = self.client.get(&ready).send().await;

@@ -29,7 +29,7 @@ async fn listed(product: &Product, list: &str, count: usize) -> Result<Vec<Value
 
 /// Posts what becomes a dead letter, what nobody is bound to and what cannot be read.
 async fn post_trouble(product: &Product) -> Result<()> {
-    let broken = example("recuperador", "acordo.cadastrado").replacen("460.20", "\"abc\"", 1);
+    let broken = example("recuperador", "acordo.cadastrado").replace("460.20", "\"abc\"");
     product.post("rec", broken).await?;
     product.post("me", example("mercado-eletronico", "order.created")).await?;
     let refused = product.request("go", "{").send().await?;

@@ -111,6 +111,8 @@ async fn doctor_tells_a_locked_store_and_a_full_disk() -> Result<()> {
     let disk = SmallDisk::mount(64 << 20)?;
     let store = format!("sqlite:{}", disk.path().join("store.db").display());
     let mut product = Product::configured("embedded", &store, "")?;
+    let no_limit = ("MALOTE__DATA__DISK_FREE_LIMIT_BYTES".to_owned(), "0".to_owned());
+    product.set_environment("up", [no_limit]);
     product.start("up", &["up"]).await?;
     {
         let config =

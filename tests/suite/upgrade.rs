@@ -35,7 +35,6 @@ async fn a_rolling_upgrade_loses_nothing_and_books_nothing_twice() -> Result<()>
 
     // The previous ingress, and consumers of both versions on the same queues.
     product.set_binary(new);
-    product.run(&["topology", "apply"])?;
     product.start("ledger", &["ledger"]).await?;
     for domain in DOMAINS {
         product.start(domain, &["consume", domain]).await?;
@@ -47,12 +46,13 @@ async fn a_rolling_upgrade_loses_nothing_and_books_nothing_twice() -> Result<()>
     product.start("ingress", &["ingress"]).await?;
     post(&product, 2).await?;
 
-    // The new version alone.
+    // The new version alone, and then on its own topology.
     for name in DOMAINS.map(|domain| format!("old-{domain}")).iter().map(String::as_str).chain(["old-ledger"])
     {
         product.terminate(name).await?;
     }
     product.start("console", &["console"]).await?;
+    product.run(&["topology", "apply"])?;
     post(&product, 3).await?;
 
     let events = product.settled(4 * EACH).await?;

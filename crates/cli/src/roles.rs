@@ -290,9 +290,9 @@ impl Running {
                 reread: reread(config, key),
             };
             // A broker that is away is a job's trouble, and told as such.
-            let (migrated, stop) = (migrated.clone(), running.working.clone());
+            let (tables, stop) = (migrated.clone(), running.working.clone());
             running.tasks.spawn(async move {
-                if stop.run_until_cancelled(migrated.cancelled()).await.is_some() {
+                if stop.run_until_cancelled(tables.cancelled()).await.is_some() {
                     runner.run(stop).await;
                 }
             });
@@ -310,6 +310,7 @@ impl Running {
                 sources: config.sources.iter().map(|source| source.name.to_string()).collect(),
                 providers: config.providers.iter().map(|provider| provider.name().to_string()).collect(),
                 health: health.clone(),
+                migrated: migrated.clone(),
                 zone: config.zone.clone(),
                 version: VERSION,
             };

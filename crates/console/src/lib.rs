@@ -31,6 +31,7 @@ use http::HeaderValue;
 use http::header::CACHE_CONTROL;
 use server::Health;
 use store::Store;
+use tokio_util::sync::CancellationToken;
 
 pub use document::openapi;
 pub use queues::{QueueRow, Version};
@@ -57,6 +58,8 @@ pub struct ConsoleState {
     pub providers: Vec<String>,
     /// How the parts of this process are: a consumer is `consumer.<name>`.
     pub health: Health,
+    /// Cancelled once the tables are up to date.
+    pub migrated: CancellationToken,
     /// Whose days are reconciled.
     pub zone: Zone,
     /// The program's version.

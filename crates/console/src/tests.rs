@@ -57,9 +57,11 @@ impl Console {
             sources: vec!["go".to_owned(), "me-filial-sul".to_owned()],
             providers: vec!["gestao-online".to_owned(), "recuperador".to_owned()],
             health: Health::default(),
+            migrated: CancellationToken::new(),
             zone: event::Zone::default(),
             version: "1.2.3",
         };
+        state.migrated.cancel();
         Self { router: router(state.clone()), state, _folder: folder }
     }
 

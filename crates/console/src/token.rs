@@ -45,12 +45,17 @@ impl fmt::Debug for Token {
 /// becomes a 503.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
 
+/// How long a request waits for the tables. With a database that is down they are not there for long.
+const START_PATIENCE: Duration = Duration::from_secs(2);
+
 /// Lets a request pass that has the token.
 pub(crate) async fn authorize(State(state): State<ConsoleState>, request: Request, next: Next) -> Response {
     let presented = request.headers().get(AUTHORIZATION).and_then(|value| bearer(value.as_bytes()));
     if !presented.is_some_and(|presented| state.token.fits(presented)) {
         return Refusal::Unauthorized.into_response();
     }
+    // Right after a start the tables may not be there yet, which would look as if the database were broken.
+    let _ = tokio::time::timeout(START_PATIENCE, state.migrated.cancelled()).await;
     let response = match tokio::time::timeout(ANSWER_TIMEOUT, next.run(request)).await {
         Ok(response) => response,
         Err(_) => refusal::late(&state).await.into_response(),
