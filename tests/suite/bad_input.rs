@@ -97,7 +97,7 @@ auth = { networks = ["10.0.0.0/8"], query = { name = "token", secrets = ["go-tok
             head(go, json),
             br#"{"event_id": "A", "event_id": "B"}"#.to_vec(),
             400,
-            Some("event_id: there twice"),
+            Some("event_id: given twice"),
         ),
         ("empty body", head(go, json), vec![], 400, Some("the body is empty")),
         ("not an object", head(go, json), b"[1]".to_vec(), 400, Some("the body: expected an object")),

@@ -24,20 +24,48 @@ pub async fn watch(folders: Vec<PathBuf>, limit_bytes: u64, alarm: DiskAlarm, he
     loop {
         let looked_at = folders.clone();
         // A disk behind a network may take its time.
-        let short = tokio::task::spawn_blocking(move || {
-            looked_at.into_iter().find(|folder| free_bytes(folder).is_some_and(|free| free < limit_bytes))
+        let trouble = tokio::task::spawn_blocking(move || {
+            let looks = looked_at.into_iter().map(|folder| (free_bytes(&folder), folder));
+            let in_trouble = looks.filter(|(free, _)| free.is_none_or(|free| free < limit_bytes));
+            // Too little free space counts more than an unknown one.
+            in_trouble.max_by_key(|(free, _)| free.is_some())
         });
-        let short = short.await.expect("asking for free space does not panic");
-        let changed = alarm.set(short.is_some());
-        match short {
-            Some(folder) if changed => health.down(format!(
+        let trouble = trouble.await.expect("asking for free space does not panic");
+        let changed = alarm.set(matches!(trouble, Some((Some(_), _))));
+        match trouble {
+            Some((Some(_), folder)) if changed => health.down(format!(
                 "less than data.disk_free_limit_bytes ({limit_bytes}) is free on the disk of {}: no event is stored there \
                  until there is room",
                 folder.display()
             )),
-            Some(_) => {}
+            Some((Some(_), _)) => {}
+            Some((None, folder)) => health.degraded(format!(
+                "the free space on the disk of {} is unknown; check that the folder is there",
+                folder.display()
+            )),
             None => health.up(),
         }
         sleep(PERIOD).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_disk_that_cannot_be_looked_at_is_in_trouble_and_raises_no_alarm() {
+        let (alarm, health) = (DiskAlarm::default(), server::Health::default());
+        let folders = vec![PathBuf::from("."), PathBuf::from("/no/such/folder")];
+        let watch = tokio::spawn(watch(folders, 1, alarm.clone(), health.component("disk")));
+        let look = async {
+            while health.trouble("disk").as_deref() == Some("starting") {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), look).await.unwrap();
+        watch.abort();
+        assert!(health.trouble("disk").unwrap().contains("/no/such/folder"));
+        assert!(health.down().is_empty() && !alarm.is_raised());
     }
 }

@@ -1,6 +1,6 @@
 //! The broker and the store that a configuration names, and what is declared on them.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -84,9 +84,14 @@ pub fn store_file(config: &Config) -> Option<PathBuf> {
 pub fn folders(config: &Config) -> Vec<PathBuf> {
     let file = if config.is_embedded() { broker_file(config) } else { spool_file(config) };
     let files = [Some(file), store_file(config)].into_iter().flatten();
-    let mut folders: Vec<_> = files.filter_map(|file| Some(file.parent()?.to_owned())).collect();
+    let mut folders: Vec<_> = files.filter_map(|file| Some(folder(&file)?.to_owned())).collect();
     folders.dedup();
     folders
+}
+
+/// The folder of a file; that of a bare name is the current one.
+fn folder(file: &Path) -> Option<&Path> {
+    file.parent().map(|folder| if folder.as_os_str().is_empty() { Path::new(".") } else { folder })
 }
 
 /// Whether the store is a file, which serves one process.
@@ -115,4 +120,15 @@ pub fn subscriptions() -> Vec<Subscription> {
 /// The tables of every crate.
 pub fn components() -> Vec<Component> {
     domains::ALL.iter().map(|domain| *domain.component).chain([ledger::COMPONENT]).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_without_a_folder_is_in_the_current_one() {
+        assert_eq!(folder(Path::new("spool.db")), Some(Path::new(".")));
+        assert_eq!(folder(Path::new("/data/spool.db")), Some(Path::new("/data")));
+    }
 }

@@ -7,6 +7,12 @@ use ipnet::IpNet;
 use serde::Deserialize;
 use server::{HostName, Limits, Tls};
 
+/// The least memory of all bodies where it is not set.
+const MEMORY_BYTES: usize = 64 * 1024 * 1024;
+
+/// The least of it for unproved bodies where that is not set.
+const UNPROVED_MEMORY_BYTES: usize = 16 * 1024 * 1024;
+
 /// The ingress's port, limits and deadlines.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -48,6 +54,14 @@ impl Config {
             trusted_proxies: self.trusted_proxies.clone(),
             ..server::Config::new(self.listen)
         }
+    }
+
+    /// The memory of all bodies and that of the unproved ones: as given, or enough for bodies of this length.
+    pub fn memory(body_limit_bytes: usize, all: Option<usize>, unproved: Option<usize>) -> (usize, usize) {
+        let unproved = unproved.unwrap_or(body_limit_bytes.saturating_mul(2).max(UNPROVED_MEMORY_BYTES));
+        // Of the large bodies, one may be decoded and one may come at the same time.
+        let enough = unproved.saturating_add(body_limit_bytes.saturating_mul(4));
+        (all.unwrap_or(enough.max(MEMORY_BYTES)), unproved)
     }
 
     /// What is wrong with the memory for bodies, after the name of the setting.

@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! POST /webhooks/{source}
-//!   address ▸ credentials ▸ content type ▸ size ▸ signature ▸ topic ▸ publish ▸ confirm ▸ 200 {"id", "topic"}
-//!                                                              └─(unusable)▸ rejected ▸ confirm ▸ 400
+//!   address ▸ credentials ▸ size ▸ signature ▸ topic ▸ publish ▸ confirm ▸ 200 {"id", "topic"}
+//!                                                └─(unusable)▸ rejected ▸ confirm ▸ 400
 //! ```
 //!
 //! A 2xx answer means that the event is durable in every queue bound to its topic. Anything else is a problem

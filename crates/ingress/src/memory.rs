@@ -175,14 +175,13 @@ struct Entry {
     dropped: Arc<Notify>,
 }
 
-/// By how much a body waits for its next bytes for every other one that is being read. One read yields up to 64 KiB, so
-/// all together come to 64 MiB per second.
+/// By how much a body waits after 64 KiB for every other one that is being read. All together come to 64 MiB per second.
 const PAUSE_PER_BODY: Duration = Duration::from_millis(1);
 
 /// So many of the bodies that have been read the longest do not wait, so that some come to their end.
 const UNPAUSED: usize = 16;
 
-/// The longest such wait.
+/// The longest wait after 64 KiB.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// Memory is taken in steps, so that a body of many small pieces seldom takes the lock.
@@ -287,8 +286,8 @@ impl UnprovedBody<'_> {
         }
     }
 
-    /// How long to wait before the body is read on.
-    pub(crate) fn pause(&self) -> Option<Duration> {
+    /// How long to wait before the body is read on, after so many bytes.
+    pub(crate) fn pause(&self, bytes: usize) -> Option<Duration> {
         let bodies = self.unproved.lock();
         if bodies.used <= self.unproved.limit / 2 {
             return None;
@@ -297,7 +296,8 @@ impl UnprovedBody<'_> {
         let share = bodies.used / bodies.clients.len().max(1);
         let others = u32::try_from(bodies.held.len()).unwrap_or(u32::MAX);
         let is_early = || bodies.held.keys().filter(|id| **id < self.id).count() < UNPAUSED;
-        (own > share / 2 && !is_early()).then(|| (PAUSE_PER_BODY * others).min(LONGEST_PAUSE))
+        let reads = bytes as f64 / SMALL_BYTES as f64;
+        (own > share / 2 && !is_early()).then(|| (PAUSE_PER_BODY * others).min(LONGEST_PAUSE).mul_f64(reads))
     }
 
     /// The body has ended.
@@ -363,13 +363,18 @@ mod tests {
         let unproved = Unproved::new(MIB);
         let mut many: Vec<_> = (0..32).map(|n| unproved.open(client(n % 4))).collect();
         many.iter_mut().for_each(|body| body.grow_to(MIB / 64));
-        assert!(many.iter().all(|body| body.pause().is_none()), "there is enough for all");
+        assert!(many.iter().all(|body| body.pause(SMALL_BYTES).is_none()), "there is enough for all");
         many.iter_mut().take(16).for_each(|body| body.grow_to(MIB / 32));
         let mut modest = unproved.open(client(200));
         modest.grow_to(MIB / 64);
-        assert_eq!(modest.pause(), None);
-        assert!(many.iter().take(UNPAUSED).all(|body| body.pause().is_none()), "some come to their end");
-        assert!(many.iter().skip(UNPAUSED).all(|body| body.pause() == Some(PAUSE_PER_BODY * 33)));
+        assert_eq!(modest.pause(SMALL_BYTES), None);
+        assert!(
+            many.iter().take(UNPAUSED).all(|body| body.pause(SMALL_BYTES).is_none()),
+            "some come to their end"
+        );
+        let paused = &many[UNPAUSED..];
+        assert!(paused.iter().all(|body| body.pause(SMALL_BYTES) == Some(PAUSE_PER_BODY * 33)));
+        assert!(paused.iter().all(|body| body.pause(SMALL_BYTES / 4) == Some(PAUSE_PER_BODY * 33 / 4)));
     }
 
     #[test]

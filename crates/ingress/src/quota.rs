@@ -54,6 +54,10 @@ impl Bucket {
         Self { what, capacity, per_second: capacity / period.as_secs_f64(), left: capacity, filled_at: now }
     }
 
+    fn give_back(&mut self, amount: f64) {
+        self.left = (self.left + amount).min(self.capacity);
+    }
+
     fn check(&mut self, now: Instant) -> Result<(), UsedUp> {
         let passed = now.saturating_duration_since(self.filled_at).as_secs_f64();
         self.left = (self.left + passed * self.per_second).min(self.capacity);
@@ -116,6 +120,18 @@ impl Quotas {
         requests.iter_mut().for_each(|bucket| bucket.left -= 1.0);
         by_bytes.iter_mut().for_each(|bucket| bucket.left -= bytes as f64);
         Ok(())
+    }
+
+    /// Gives back what a request took that was not stored in the end.
+    pub(crate) fn give_back(&self, bytes: usize) {
+        let Buckets { requests, bytes: by_bytes, .. } = &mut *self.buckets();
+        requests.iter_mut().for_each(|bucket| bucket.give_back(1.0));
+        by_bytes.iter_mut().for_each(|bucket| bucket.give_back(bytes as f64));
+    }
+
+    /// Gives back what a rejected body took that was not kept in the end.
+    pub(crate) fn give_back_rejected(&self, bytes: usize) {
+        self.buckets().rejected.iter_mut().for_each(|bucket| bucket.give_back(bytes as f64));
     }
 
     /// Counts a rejected body that is to be kept.

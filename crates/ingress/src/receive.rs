@@ -158,7 +158,7 @@ const REPORT_PERIOD: Duration = Duration::from_secs(5);
 /// How often the log is told how many requests were refused.
 const SUMMARY_PERIOD: Duration = Duration::from_secs(60);
 
-/// The longest property that AMQP 0-9-1 carries (shortstr, section 4.2.5.3). Of a longer type the parameters are dropped.
+/// The longest property that AMQP 0-9-1 carries (shortstr, section 4.2.5.3). The provider's stands in for a longer type.
 const CONTENT_TYPE_LIMIT_BYTES: usize = 255;
 
 /// What is known of a request before its source has a say.
@@ -266,20 +266,35 @@ impl Inner {
     async fn accept<'a>(
         &self,
         route: &'a Route,
-        Arrival { id, time, client, traceparent }: Arrival,
+        arrival: Arrival,
         request: Request,
     ) -> Result<Accepted<'a>, Refusal> {
         if request.method() != Method::POST {
             return Err(Refusal::Method);
         }
         let (parts, body) = request.into_parts();
-        let (body, _share) = self.authenticated(route, &parts, body, client, time).await?;
+        let (body, _share) = self.authenticated(route, &parts, body, arrival.client, arrival.time).await?;
         if self.disk.is_raised() {
             return Err(Refusal::DiskFull);
         }
-        if let Some(quotas) = &route.quotas {
-            quotas.request(body.len(), Instant::now())?;
+        let Some(quotas) = &route.quotas else { return self.store(route, arrival, parts, body).await };
+        let bytes = body.len();
+        quotas.request(bytes, Instant::now())?;
+        let stored = self.store(route, arrival, parts, body).await;
+        if !matches!(stored, Ok(_) | Err(Refusal::Unusable { .. })) {
+            quotas.give_back(bytes);
         }
+        stored
+    }
+
+    /// Reads an event and publishes it. A body that cannot be used is kept as rejected.
+    async fn store<'a>(
+        &self,
+        route: &'a Route,
+        Arrival { id, time, traceparent, .. }: Arrival,
+        parts: Parts,
+        body: Bytes,
+    ) -> Result<Accepted<'a>, Refusal> {
         let provider = &route.source.provider;
         let inbound = Inbound { headers: &parts.headers, body: &body };
         let turn = self.memory.checking(body.len()).await;
@@ -325,7 +340,12 @@ impl Inner {
             }
             Some(cause) => {
                 message.headers.insert(header::CAUSE.to_owned(), cause.to_string().into());
-                self.publish(route, &self.layout.rejected(), topic.as_str(), message).await?;
+                let bytes = message.body.len();
+                let kept = self.publish(route, &self.layout.rejected(), topic.as_str(), message).await;
+                if let (Err(_), Some(quotas)) = (&kept, &route.quotas) {
+                    quotas.give_back_rejected(bytes);
+                }
+                kept?;
                 route.tally.rejected(time);
                 Err(Refusal::Unusable { cause, id })
             }
@@ -399,12 +419,16 @@ impl Inner {
         client: IpAddr,
     ) -> Result<UnprovedBody<'_>, Refusal> {
         let mut unproved = self.memory.unproved.open(Client::new(client));
+        let mut paused_for = 0;
         while !reader.is_whole() {
             unproved.grow_to(reader.len());
             let more = async {
-                if let Some(pause) = unproved.pause() {
+                if let Some(pause) = unproved.pause(reader.len() - paused_for) {
+                    let begin = Instant::now();
                     sleep(pause).await;
+                    reader.leave_out(begin.elapsed());
                 }
+                paused_for = reader.len();
                 reader.more().await
             };
             tokio::select! {

@@ -22,15 +22,13 @@ pub(crate) enum Refusal {
     Method,
     #[error(transparent)]
     Denied(Denied),
-    #[error(
-        "this content coding is not read; send the body with gzip, with deflate, or without Content-Encoding"
-    )]
+    #[error("unsupported Content-Encoding; send gzip, deflate or none")]
     ContentEncoding,
     #[error("too many requests of this source are being worked on; send it again later")]
     Busy,
-    #[error("too many requests of this client are in work; send it again later")]
+    #[error("too many concurrent requests from this client; retry later")]
     ClientBusy,
-    #[error("there is no memory for this body now; send it again later")]
+    #[error("no memory available for this body; retry later")]
     NoMemory,
     #[error("the disk is nearly full, and nothing was stored; send it again later")]
     DiskFull,

@@ -354,10 +354,11 @@ async fn a_source_over_its_quota_is_asked_to_come_again_and_nothing_of_it_is_hal
         (429.try_into().unwrap(), true)
     );
     assert!(json_of(refused).await["detail"].as_str().unwrap().contains("rejected bytes per day"));
+    assert_eq!(from("10.0.0.1:4000", order).await.status(), 200, "the refused body used nothing up");
     let refused = from("10.0.0.1:4000", order).await;
     assert_eq!(refused.status(), 429);
     assert_eq!(refused.headers()["retry-after"], "28800");
-    assert_eq!(setup.published().len(), 2);
+    assert_eq!(setup.published().len(), 3);
 }
 
 #[tokio::test]
@@ -377,6 +378,17 @@ async fn a_client_over_ipv4_is_not_counted_again_on_a_port_that_takes_ipv6() {
     gate.permits.add_permits(3);
     for waiting in waiting {
         assert_eq!(waiting.await.unwrap(), 200);
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_stored_uses_no_quota_up() {
+    let setup = setup(Mood::IsAway);
+    for body in [r#"{"event_id": "ORDER_CREATED", "data": {"code": "1"}}"#, "{}"].into_iter().cycle().take(8)
+    {
+        let mut request = post("/webhooks/inside", body);
+        request.extensions_mut().insert(PeerAddr("10.0.0.1:4000".parse().unwrap()));
+        assert_eq!(setup.send(request).await.status(), 503);
     }
 }
 

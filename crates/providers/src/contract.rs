@@ -170,11 +170,14 @@ impl<'a> Object<'a> {
             return Err(self.error(name, format!("expected an array, got {}", shown(json))));
         }
         let fields = body::entries(json);
-        let is_number = |name: &str| name.bytes().all(|byte| byte.is_ascii_digit());
+        // A longer number, such as a CPF, is a name.
+        let is_number =
+            |name: &str| matches!(name.len(), 1..=6) && name.bytes().all(|byte| byte.is_ascii_digit());
         if !fields.iter().all(|(name, _)| is_number(name)) {
             return Ok(vec![self.read(path, json)?]);
         }
-        fields.into_iter().map(|(number, item)| self.read(format!("{path}[{number}]"), item)).collect()
+        let items = fields.into_iter().enumerate();
+        items.map(|(index, (_, item))| self.read(format!("{path}[{index}]"), item)).collect()
     }
 
     /// A list of objects that need not be there: a missing one is empty. What cannot be read of it is an error.
@@ -339,7 +342,11 @@ mod tests {
         check(r#"{"1": {"amount": 1}}"#, &[100]);
         check(r#"{"0": {"amount": 1}, "12": {"amount": 2}}"#, &[100, 200]);
         let error = account(r#"{"lines": {"7": {"amount": 1}, "9": []}}"#).unwrap_err();
-        assert_eq!(error, "lines[9].amount: missing");
+        assert_eq!(error, "lines[1].amount: missing");
+        for name in ["52998224725", "1234567", ""] {
+            let error = account(&format!(r#"{{"lines": {{"{name}": {{"amount": 1}}}}}}"#)).unwrap_err();
+            assert_eq!(error, "lines.amount: missing", "{name}");
+        }
         let error = account(r#"{"lines": {"7": {"amount": 1}, "x": 1}}"#).unwrap_err();
         assert_eq!(error, "lines.amount: missing");
     }

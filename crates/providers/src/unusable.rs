@@ -25,7 +25,7 @@ pub(crate) enum Problem {
     TooDeep,
     #[error("the body: expected an object, got {got}; send one JSON object")]
     NotAnObject { got: &'static str },
-    #[error("{place}: there twice, so which one counts is anybody's guess; send it once")]
+    #[error("{place}: given twice; send it once")]
     Duplicate { place: String },
     #[error("{place}: missing, and it says what happened; send it as a string")]
     TopicMissing { place: String },

@@ -96,6 +96,11 @@ where
         Ok(())
     }
 
+    /// Leaves a time out of the pace in which nobody asked for bytes.
+    pub fn leave_out(&mut self, pause: Duration) {
+        self.started += pause;
+    }
+
     fn push(&mut self, data: Bytes) -> Result<(), BodyError> {
         let have = self.len();
         if data.len() > self.limit_bytes - have {
@@ -207,6 +212,15 @@ mod tests {
     async fn a_body_that_does_not_end_times_out() {
         let stalled = read(Frames { frames: vec!["abc"], endless: true }, 5, SOON).await;
         assert!(matches!(stalled, Err(BodyError::TimedOut { timeout_ms: 20 })));
+    }
+
+    #[tokio::test]
+    async fn a_pause_of_ours_does_not_count() {
+        let started = Instant::now();
+        let mut reader = Reader::new(Frames { frames: vec![], endless: true }, 5, SOON).unwrap();
+        reader.leave_out(Duration::from_millis(50));
+        assert!(matches!(reader.more().await, Err(BodyError::TimedOut { timeout_ms: 20 })));
+        assert!(started.elapsed() >= Duration::from_millis(70), "{:?}", started.elapsed());
     }
 
     #[tokio::test]

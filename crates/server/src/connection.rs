@@ -82,6 +82,21 @@ impl State {
         self.phase = phase;
         self.since = Instant::now();
     }
+
+    fn unused_since(&self, now: Instant) -> Option<Instant> {
+        match self.phase {
+            Phase::Idle | Phase::Lingering => Some(self.since),
+            Phase::Silent if now >= self.since + SETTLING => Some(self.since),
+            Phase::Handshake | Phase::Head if now >= self.since + PROCEEDING => Some(self.since),
+            Phase::Silent
+            | Phase::Handshake
+            | Phase::Head
+            | Phase::Running
+            | Phase::Expired
+            | Phase::Closing
+            | Phase::GivenWay => None,
+        }
+    }
 }
 
 /// What the peer of one connection is doing. Shared by the socket, the running requests and the connection's task.
@@ -133,25 +148,18 @@ impl Activity {
 
     /// Since when the connection has no request, if it can be closed for another one.
     pub(crate) fn unused_since(&self, now: Instant) -> Option<Instant> {
-        let state = self.lock();
-        match state.phase {
-            Phase::Idle | Phase::Lingering => Some(state.since),
-            Phase::Silent if now >= state.since + SETTLING => Some(state.since),
-            Phase::Handshake | Phase::Head if now >= state.since + PROCEEDING => Some(state.since),
-            Phase::Silent
-            | Phase::Handshake
-            | Phase::Head
-            | Phase::Running
-            | Phase::Expired
-            | Phase::Closing
-            | Phase::GivenWay => None,
-        }
+        self.lock().unused_since(now)
     }
 
-    /// Marks the connection to be closed at once when its end is asked for. A request that begins before that is still
-    /// answered.
-    pub(crate) fn give_way(&self) {
-        self.lock().enter(Phase::GivenWay);
+    /// Marks the connection to be closed at once when its end is asked for, if it is still unused. Whether it was. A
+    /// request that begins before that is still answered.
+    pub(crate) fn give_way(&self, now: Instant) -> bool {
+        let mut state = self.lock();
+        let is_unused = state.unused_since(now).is_some();
+        if is_unused {
+            state.enter(Phase::GivenWay);
+        }
+        is_unused
     }
 
     /// Notes that a request runs for as long as the returned value lives.
@@ -225,7 +233,7 @@ impl Activity {
         if state.running == 0 {
             state.has_body = false;
         }
-        state.phase == Phase::GivenWay
+        state.phase == Phase::GivenWay && state.running == 0
     }
 
     /// Begins to read the rest where the peer may still be sending what nobody reads: closing then would reset the
@@ -460,4 +468,25 @@ fn request_timeout() -> Vec<u8> {
     text.extend_from_slice(b"\r\n");
     text.extend_from_slice(&body);
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_whose_request_has_begun_gives_no_way() {
+        let activity = Activity::new(Limits::default(), None);
+        drop(activity.request(false));
+        let now = Instant::now();
+        assert!(activity.unused_since(now).is_some());
+        let running = activity.request(false);
+        assert!(!activity.give_way(now));
+        assert!(!activity.stopping());
+        drop(running);
+        assert!(activity.give_way(now) && activity.stopping());
+        // Before the connection's task notices.
+        let _running = activity.request(false);
+        assert!(!activity.stopping());
+    }
 }

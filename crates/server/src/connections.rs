@@ -109,11 +109,9 @@ fn close_oldest<'a>(connections: impl Iterator<Item = &'a Connection>, count: us
         .filter_map(|connection| Some((connection.activity.unused_since(now)?, connection)))
         .collect();
     unused.sort_unstable_by_key(|(since, _)| *since);
-    for (_, connection) in unused.iter().take(count) {
-        connection.activity.give_way();
-        connection.end.cancel();
-    }
-    !unused.is_empty()
+    // A request may have begun since the look.
+    let giving_way = unused.iter().filter(|(_, connection)| connection.activity.give_way(now));
+    giving_way.take(count).inspect(|(_, connection)| connection.end.cancel()).count() > 0
 }
 
 /// The place of one connection, for as long as it lives.

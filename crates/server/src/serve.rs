@@ -331,11 +331,12 @@ async fn answer<S, B>(
 where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
 {
-    let ours = match (running.is_beyond_share, shared.hosts.refusal(&request)) {
-        (true, _) => Some(too_many_requests()),
-        (false, Some(problem)) => Some(problem.into_response()),
-        (false, None) => shared.operations.answer(request.method(), request.uri().path()),
+    // A load balancer that shares its address with senders is told the health all the same.
+    let ours = match shared.hosts.refusal(&request) {
+        Some(problem) => Some(problem.into_response()),
+        None => shared.operations.answer(request.method(), request.uri().path()),
     };
+    let ours = ours.or_else(|| running.is_beyond_share.then(too_many_requests));
     let response = match ours {
         Some(response) => response.map(Content::Ours),
         None => match caught(service, request).await {
@@ -353,7 +354,7 @@ where
 
 fn too_many_requests() -> Response<Full<Bytes>> {
     Problem::new(StatusCode::TOO_MANY_REQUESTS)
-        .detail("Too many requests of this client are in work; send it again later.")
+        .detail("Too many concurrent requests from this client; retry later.")
         .retry_after(RETRY_AFTER_S)
         .into_response()
 }

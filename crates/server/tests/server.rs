@@ -547,6 +547,8 @@ async fn requests_of_a_client_are_counted_over_streams_and_connections() {
     let refused = within(send("/")).await.unwrap();
     assert_eq!((refused.status().as_u16(), &refused.headers()["retry-after"]), (429, &"1".parse().unwrap()));
     drop(refused);
+    // A load balancer is told the health all the same.
+    assert!(server.get("/healthz").await.starts_with("HTTP/1.1 200 OK"));
     server.release.add_permits(3);
     for slow in slow {
         assert_eq!(within(slow).await.unwrap().unwrap().status(), 200);

@@ -356,6 +356,8 @@ fn checked(sections: Sections, gathered: &mut Gathered) -> Config {
             ),
         );
     }
+    let (body_memory_bytes, unproved_body_memory_bytes) =
+        ingress::Config::memory(body_limit_bytes, body_memory_bytes, unproved_body_memory_bytes);
     let ingress = ingress::Config {
         listen,
         hosts,

@@ -327,6 +327,9 @@ fn a_rule_of_a_source_or_a_consumer_that_cannot_be_kept_is_told_with_its_path() 
     );
     check("consumer.policies.invoices.delays = [\"3s\"]", "expected one of 1s, 5s, 30s");
     check("ingress.spool.patience_ms = 4000", "ingress.spool.patience_ms: expected less than");
+    let long = load("ingress.body_limit_bytes = 20971520").unwrap().ingress;
+    assert_eq!((long.body_memory_bytes, long.unproved_body_memory_bytes), (125_829_120, 41_943_040));
+    load("ingress.body_limit_bytes = 10485760").unwrap();
     check("ingress.body_memory_bytes = 18000000", "ingress.body_memory_bytes: expected at least 18874368");
     check(
         "ingress.unproved_body_memory_bytes = 2000000",

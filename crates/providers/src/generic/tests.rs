@@ -156,15 +156,15 @@ fn a_request_without_a_usable_topic_is_refused_with_the_place() {
     check(pointer, &[], "{}", "/data/event: missing");
     check(pointer, &[], r#"{"data": {"event": null}}"#, "/data/event: missing");
     check(pointer, &[], r#"{"data": {"event": 1}}"#, "/data/event: expected a string, got a number");
-    check(pointer, &[], r#"{"data": {"event": "a", "event": "b"}}"#, "/data/event: there twice");
+    check(pointer, &[], r#"{"data": {"event": "a", "event": "b"}}"#, "/data/event: given twice");
     check(pointer, &[], "a=b", "the body is not JSON");
     let header = r#"topic = {header = "X-Event"}"#;
     check(header, &[], "{}", "header x-event: missing");
-    check(header, &[("x-event", "a"), ("x-event", "b")], "{}", "header x-event: there twice");
+    check(header, &[("x-event", "a"), ("x-event", "b")], "{}", "header x-event: given twice");
     check(header, &[("x-event", "")], "{}", "header x-event: a topic must not be empty");
     let form = "topic = {pointer = \"/event\"}\nbody = \"form\"";
     check(form, &[], "a=b", "/event: missing");
-    check(form, &[], "event=a&event=b", "/event: there twice");
+    check(form, &[], "event=a&event=b", "/event: given twice");
     check(form, &[], "event=a%0Ab", "/event: a topic takes");
     check(form, &[], "", "the body is empty");
 }
