@@ -30,8 +30,12 @@ fn hang_up(product: &Product) -> Result<()> {
 
 /// Whether a request with this secret is accepted. Anything but yes or no is an error.
 async fn accepts(product: &Product, secret: &str) -> Result<bool> {
+    accepts_at(product, "rotating", secret).await
+}
+
+async fn accepts_at(product: &Product, source: &str, secret: &str) -> Result<bool> {
     let (client, _) = product.target("go");
-    let url = format!("{}/webhooks/rotating?token={secret}", product.ingress);
+    let url = format!("{}/webhooks/{source}?token={secret}", product.ingress);
     let request = client.post(url).header("content-type", "application/json");
     let answer = request.body(r#"{"event_id": "ORDER_CREATED", "data": {"code": "1"}}"#).send().await?;
     match answer.status().as_u16() {
@@ -76,7 +80,7 @@ async fn a_secret_rotates_under_load_and_a_broken_file_keeps_the_old_one() -> Re
     // Nothing in it: the old one stays, and the log names the file.
     write(&product, "\n")?;
     hang_up(&product)?;
-    says(&product, "the secrets in force stay", 1).await?;
+    says(&product, "keeping the current secrets: the new configuration is invalid", 1).await?;
     assert!(product.output("up").contains("rotating.secret is empty"));
     assert!(accepts(&product, "secret-2").await?);
 
@@ -102,7 +106,65 @@ async fn a_secret_rotates_under_load_and_a_broken_file_keeps_the_old_one() -> Re
         ensure!(started.elapsed() < PATIENCE, "{}", product.output("up"));
     }
     assert_eq!(status(&token).await?, 401);
+    // A token that is away for a moment is no new one.
+    fs::remove_file(product.folder().join("data/token"))?;
+    hang_up(&product)?;
+    says(&product, "keeping the current token", 1).await?;
+    assert_eq!(status(next).await?, 200);
     let log = product.output("up");
     assert!(!log.contains("secret-") && !log.contains(next), "a secret is in the log");
+    product.terminate("up").await
+}
+
+#[tokio::test]
+async fn a_changed_configuration_waits_for_sighup_and_a_removed_source_is_denied() -> Result<()> {
+    let of_fixed =
+        |rest: &str| format!("[[sources]]\nname = \"fixed\"\nprovider = \"gestao-online\"\n{rest}\n");
+    let closed = of_fixed("auth.query = { name = \"token\", secrets = [\"fixed-1\"] }");
+    let mut product = Product::configured("embedded", "sqlite", &format!("{SOURCE}{closed}"))?;
+    let file = product.folder().join("malote.toml");
+    let text = fs::read_to_string(&file)?;
+    write(&product, "secret-1\n")?;
+    product.start("up", &["up"]).await?;
+    assert!(accepts_at(&product, "fixed", "fixed-1").await?);
+    assert!(!accepts_at(&product, "fixed", "x").await?);
+    let turns = async |accepted: bool, secret: &str| {
+        let started = Instant::now();
+        while accepts_at(&product, "fixed", secret).await? != accepted {
+            ensure!(started.elapsed() < PATIENCE, "not {accepted}:\n{}", product.output("up"));
+        }
+        anyhow::Ok(())
+    };
+
+    // A secret file that changes does not bring the unfinished file of settings into force.
+    fs::write(&file, text.replace(&closed, &of_fixed("auth = \"none\"")))?;
+    write(&product, "secret-2\n")?;
+    rotates(&product, "secret-1", "secret-2").await?;
+    assert!(!accepts_at(&product, "fixed", "x").await?);
+    hang_up(&product)?;
+    turns(true, "x").await?;
+
+    // What is checked together is in force together.
+    let changed = closed.clone() + "duplicates = \"none\"\n" + &closed.replace("\"fixed\"", "\"added\"");
+    fs::write(&file, text.replace(&closed, &changed))?;
+    hang_up(&product)?;
+    says(&product, "needs a restart: sources.added, sources.fixed.duplicates", 1).await?;
+    assert!(accepts_at(&product, "fixed", "x").await?);
+
+    // A removed source is denied, whatever else changed, and stays so.
+    let without = text.replace(&closed, "").replace("body_timeout_ms = 1000", "body_timeout_ms = 2000");
+    fs::write(&file, without)?;
+    hang_up(&product)?;
+    turns(false, "x").await?;
+    says(&product, "needs a restart: ingress.limits.body_timeout_ms", 1).await?;
+    write(&product, "secret-3\n")?;
+    rotates(&product, "secret-2", "secret-3").await?;
+    assert!(!accepts_at(&product, "fixed", "fixed-1").await?);
+
+    // Back as it was at start.
+    fs::write(&file, &text)?;
+    hang_up(&product)?;
+    turns(true, "fixed-1").await?;
+    assert!(!accepts_at(&product, "fixed", "x").await?);
     product.terminate("up").await
 }

@@ -76,8 +76,13 @@ impl DataDir {
 
 /// The administration token that another process made; empty, which no installation takes, where none has yet.
 pub fn existing_token(data_dir: &Path) -> Result<Secret> {
+    if token_file(data_dir).exists() { made_token(data_dir) } else { Ok(Secret::from("")) }
+}
+
+/// The administration token of a data directory, which has to be there.
+pub fn made_token(data_dir: &Path) -> Result<Secret> {
     let file = token_file(data_dir);
-    if file.exists() { check_token(&file, read(&file)?) } else { Ok(Secret::from("")) }
+    check_token(&file, read(&file)?)
 }
 
 /// Where the key of subjects is, unless it is configured.

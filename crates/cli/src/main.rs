@@ -24,7 +24,6 @@ mod telemetry;
 mod welcome;
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
@@ -33,7 +32,7 @@ use crate::args::{Cli, Command, Dead, Events, Jobs, Listing, Rejected, Unrouted}
 use crate::commands::{
     configuration, dead, demo, doctor, jobs, lists, markdown, queues, reconcile, resend, simulate, topology,
 };
-use crate::config::Config;
+use crate::config::{Config, Loaded};
 use crate::roles::{Roles, Running};
 use crate::signals::{Hangup, Signals};
 use crate::telemetry::Telemetry;
@@ -71,23 +70,22 @@ async fn run(cli: Cli) -> Result<ExitCode> {
     let loaded = config::load(cli.config.as_deref())?;
     let mut config = loaded.config.clone();
     let config = &mut config;
-    let file = loaded.file.clone();
     match cli.command {
-        Command::Up => role(config, file, Roles::all(), None).await?,
+        Command::Up => role(config, &loaded, Roles::all(), None).await?,
         Command::Ingress(args) => {
-            role(config, file, Roles { ingress: true, ..Roles::default() }, args.listen).await?
+            role(config, &loaded, Roles { ingress: true, ..Roles::default() }, args.listen).await?
         }
         Command::Ledger(args) => {
-            role(config, file, Roles { ledger: true, ..Roles::default() }, args.listen).await?
+            role(config, &loaded, Roles { ledger: true, ..Roles::default() }, args.listen).await?
         }
         Command::Console(args) => {
-            role(config, file, Roles { console: true, ..Roles::default() }, args.listen).await?
+            role(config, &loaded, Roles { console: true, ..Roles::default() }, args.listen).await?
         }
         Command::Consume(args) => {
             let domain =
                 domains::named(&args.consumer).context("the command line takes known consumers only")?;
             let roles = Roles { domains: std::slice::from_ref(domain), ..Roles::default() };
-            role(config, file, roles, args.role.listen).await?;
+            role(config, &loaded, roles, args.role.listen).await?;
         }
         Command::Simulate(args) => return simulate::run(args, config).await,
         Command::Events(Events::List(list)) => lists::events(list, config).await?,
@@ -138,12 +136,7 @@ async fn run(cli: Cli) -> Result<ExitCode> {
 }
 
 /// Runs roles until a signal or an error ends them.
-async fn role(
-    config: &mut Config,
-    file: Option<PathBuf>,
-    roles: Roles,
-    listen: Option<SocketAddr>,
-) -> Result<()> {
+async fn role(config: &mut Config, loaded: &Loaded, roles: Roles, listen: Option<SocketAddr>) -> Result<()> {
     if let Some(listen) = listen {
         let port = match (roles.ingress, roles.console) {
             (true, _) => &mut config.ingress.listen,
@@ -170,7 +163,7 @@ async fn role(
         () = signals.next() => None,
         error = running.failed() => Some(error),
         () = telemetry.upkeep(stop.clone()) => None,
-        () = rotation.run(file, config, hangup) => None,
+        () = rotation.run(loaded, hangup) => None,
     };
     tracing::info!("stopping");
     signals.end_on_next();

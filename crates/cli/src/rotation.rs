@@ -1,26 +1,31 @@
 //! Secrets and certificates that change while a process runs.
 //!
-//! Promises that a changed file is in force within seconds, and at once on SIGHUP; that one that cannot be used is
-//! logged and leaves in force what was; and that no request is lost for it: each is checked against the old secrets
-//! or the new ones. Other settings, the passwords of broker and store and the key of subjects among them, are read at
-//! start only.
+//! Promises that a changed secret file or certificate is in force within seconds, and a changed `auth` or console token of
+//! the configuration file on SIGHUP; that an invalid file is logged and changes nothing; that a source that is removed
+//! from the configuration is denied; and that no request is lost: each is checked against the old secrets or the new
+//! ones. Everything else, the passwords of broker and store and the subject key included, is read at start only.
 
+use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use console::Token;
+use event::SourceName;
 use ingress::Ingress;
+use providers::auth::Auth;
+use serde_json::Value;
 use server::Certificate;
 use tokio::time::sleep;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
-use crate::config::{self, Config};
+use crate::config::{self, Config, Loaded, Mistakes};
 use crate::data_dir;
 use crate::report::chain;
 use crate::signals::Hangup;
 
-/// How often the files are looked at.
+/// How often the files are checked.
 const PERIOD: Duration = Duration::from_secs(2);
 
 /// What of a process can be replaced.
@@ -34,85 +39,173 @@ pub struct Rotation {
     pub token: Option<Token>,
 }
 
-/// What shows that a file is another than before, also behind a symbolic link.
-type Stamp = Option<(SystemTime, u64, u64)>;
-
-fn stamp(file: &Path) -> Stamp {
-    use std::os::unix::fs::MetadataExt;
-    let metadata = fs::metadata(file).ok()?;
-    Some((metadata.modified().ok()?, metadata.len(), metadata.ino()))
-}
-
 impl Rotation {
-    /// Follows the files of a configuration that was read from `file`, without an end.
-    pub async fn run(self, file: Option<PathBuf>, config: &Config, mut hangup: Hangup) {
-        let mut files = self.files(config);
-        let look = |files: &[PathBuf]| files.iter().map(|file| stamp(file)).collect::<Vec<_>>();
-        let mut in_force = look(&files);
-        let mut before = in_force.clone();
+    /// Follows the files of the configuration that the process started with; never returns.
+    pub async fn run(self, loaded: &Loaded, mut hangup: Hangup) {
+        let mut tree = loaded.tree.clone();
+        let mut files = self.secret_files(&loaded.config);
+        let mut certificates: Vec<_> =
+            self.certificates.iter().map(|certificate| (certificate, Watch::default())).collect();
+        let mut secrets = Watch::default();
         loop {
             let is_asked = tokio::select! {
                 () = hangup.next() => true,
                 () = sleep(PERIOD) => false,
             };
-            let now = look(&files);
-            // What still changes is not written to its end.
-            if is_asked || now != in_force && now == before {
-                in_force.clone_from(&now);
-                self.read_certificates();
-                if let Some(config) = self.read_secrets(file.as_deref()) {
-                    files = self.files(&config);
-                    in_force = look(&files);
+            for ((section, certificate), watch) in &mut certificates {
+                let Some(stamps) = watch.due(certificate.files(), is_asked) else { continue };
+                let read = certificate.reload().map_err(|error| {
+                    format!("keeping the current certificate of {section}.tls: {}", chain(&error))
+                });
+                if watch.settle(stamps, is_asked, read) {
+                    info!("reloaded the certificate of {section}.tls");
                 }
             }
-            before = look(&files);
+            let is_asked = is_asked && self.accept(loaded, &mut tree);
+            let Some(stamps) = secrets.due(files.iter().map(PathBuf::as_path), is_asked) else { continue };
+            let read = config::resolved(&tree).map_err(|mistakes| invalid(&mistakes));
+            let read = read.and_then(|config| {
+                files = self.secret_files(&config);
+                self.apply(&config)?;
+                Ok(config::warnings(&config))
+            });
+            let warnings = read.as_ref().cloned().unwrap_or_default();
+            if secrets.settle(stamps, is_asked, read.map(drop)) {
+                info!("secrets reloaded");
+                warnings.iter().for_each(|warning| warn!("{warning}"));
+            }
         }
     }
 
-    fn files(&self, config: &Config) -> Vec<PathBuf> {
-        let certificates = self.certificates.iter().flat_map(|(_, certificate)| certificate.files());
-        let mut files: Vec<_> = certificates.map(Path::to_owned).collect();
-        files.extend(config.secret_files.iter().cloned());
+    /// The files whose secrets this process can replace.
+    fn secret_files(&self, config: &Config) -> Vec<PathBuf> {
+        let mut files = config.reloadable_files.clone();
         if self.token.is_some() && config.console_token.is_none() {
             files.push(data_dir::token_file(&config.data.dir));
         }
         files
     }
 
-    fn read_certificates(&self) {
-        for (section, certificate) in &self.certificates {
-            match certificate.reload() {
-                Ok(()) => info!("the certificate of {section}.tls is read again"),
-                Err(error) => {
-                    error!("the certificate of {section}.tls in force stays: {}", chain(&error));
-                }
-            }
-        }
-    }
-
-    /// The configuration that the secrets in force are from, unless it has mistakes.
-    fn read_secrets(&self, file: Option<&Path>) -> Option<Config> {
-        let config = match config::load(file) {
-            Ok(loaded) => loaded.config,
+    /// Reads the configuration again into `tree`: true where nothing in it needs a restart. Sources that it lacks are
+    /// denied in any case.
+    fn accept(&self, loaded: &Loaded, tree: &mut Value) -> bool {
+        let new = match config::load(loaded.file.as_deref()) {
+            Ok(new) => new.tree,
             Err(mistakes) => {
-                let mistakes = mistakes.to_string().replace('\n', ";");
-                error!("the secrets in force stay, those in the files cannot be used: {mistakes}");
-                return None;
+                error!("{}", invalid(&mistakes));
+                return false;
             }
         };
+        let is_kept = |name: &str| config::sources(&new).any(|(kept, _)| kept == name);
+        for (name, _) in config::sources(tree).filter(|(name, _)| !is_kept(name)) {
+            if let (Some(ingress), Ok(source)) = (&self.ingress, SourceName::new(name)) {
+                ingress.set_auth(&source, Auth::closed());
+                warn!("source {name} is no longer configured: its requests are denied");
+            }
+        }
+        // A later change of a file must not open them again.
+        if let Some(sources) = tree.get_mut("sources").and_then(Value::as_array_mut) {
+            sources.retain(|source| source["name"].as_str().is_some_and(is_kept));
+        }
+        let changed = config::needs_restart(&loaded.tree, &new);
+        if !changed.is_empty() {
+            error!("keeping the current secrets: needs a restart: {}", changed.join(", "));
+            return false;
+        }
+        *tree = new;
+        true
+    }
+
+    fn apply(&self, config: &Config) -> Result<(), String> {
         if let Some(ingress) = &self.ingress {
             for source in &config.sources {
                 ingress.set_auth(&source.name, source.auth.clone());
             }
         }
-        if let Some(token) = &self.token {
-            match config.console_token.clone().map_or_else(|| data_dir::existing_token(&config.data.dir), Ok)
-            {
-                Ok(text) => token.replace(text.expose()),
-                Err(error) => error!("the token in force stays: {error:#}"),
-            }
+        let Some(token) = &self.token else { return Ok(()) };
+        let text = config.console_token.clone().map_or_else(|| data_dir::made_token(&config.data.dir), Ok);
+        let text = text.map_err(|error| format!("keeping the current token: {error:#}"))?;
+        token.replace(text.expose());
+        Ok(())
+    }
+}
+
+fn invalid(mistakes: &Mistakes) -> String {
+    let mistakes = mistakes.to_string().replace('\n', ";");
+    format!("keeping the current secrets: the new configuration is invalid: {mistakes}")
+}
+
+/// What shows that a file is another than before, also behind a symbolic link: times, length and inode.
+type Stamp = Option<([i64; 4], u64, u64)>;
+
+type Stamps = BTreeMap<PathBuf, Stamp>;
+
+fn stamp(file: &Path) -> Stamp {
+    let is = fs::metadata(file).ok()?;
+    Some(([is.mtime(), is.mtime_nsec(), is.ctime(), is.ctime_nsec()], is.len(), is.ino()))
+}
+
+/// Files that are read together.
+#[derive(Default)]
+struct Watch {
+    /// From before the files were read; `None` where they have to be read: at first, since they may have changed while the
+    /// process started, and after an error.
+    in_force: Option<Stamps>,
+    before: Stamps,
+    error: Option<String>,
+}
+
+impl Watch {
+    /// The present stamps, if the files have to be read.
+    fn due<'a>(&mut self, files: impl IntoIterator<Item = &'a Path>, is_asked: bool) -> Option<Stamps> {
+        let now: Stamps = files.into_iter().map(|file| (file.to_owned(), stamp(file))).collect();
+        // What still changes is not written to its end.
+        let is_settled = std::mem::replace(&mut self.before, now.clone()) == now;
+        (is_asked || is_settled && self.in_force.as_ref() != Some(&now)).then_some(now)
+    }
+
+    /// Keeps the result of a reading: true where it is worth a line of the log. An error is logged once.
+    fn settle(&mut self, stamps: Stamps, is_asked: bool, read: Result<(), String>) -> bool {
+        let is_first = self.in_force.is_none() && self.error.is_none();
+        let error = read.err();
+        self.in_force = error.is_none().then_some(stamps);
+        if let Some(error) = error.as_ref().filter(|error| is_asked || self.error.as_ref() != Some(error)) {
+            error!("{error}");
         }
-        info!("secrets are read again");
-        Some(config)
+        self.error = error;
+        self.error.is_none() && (is_asked || !is_first)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_are_read_again_until_they_are_read_without_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("secret");
+        fs::write(&file, "1").unwrap();
+        let mut watch = Watch::default();
+        let due = |watch: &mut Watch| watch.due([file.as_path()], false);
+        assert!(due(&mut watch).is_none(), "may still be written");
+        // It may have changed since the process read it.
+        let stamps = due(&mut watch).unwrap();
+        // Changed after its stamp was taken, with the same length and time of modification.
+        let modified = fs::metadata(&file).unwrap().modified().unwrap();
+        let started = std::time::Instant::now();
+        // The system's clock for files ticks every few milliseconds.
+        while stamp(&file) == stamps[&file] {
+            assert!(started.elapsed() < Duration::from_secs(5), "the time of change is looked at");
+            fs::write(&file, "2").unwrap();
+            fs::File::options().write(true).open(&file).unwrap().set_modified(modified).unwrap();
+        }
+        assert!(!watch.settle(stamps, false, Ok(())));
+        assert!(due(&mut watch).is_none());
+        let stamps = due(&mut watch).unwrap();
+        assert!(!watch.settle(stamps, false, Err("unusable".to_owned())));
+        let stamps = due(&mut watch).unwrap();
+        assert!(watch.settle(stamps, false, Ok(())));
+        assert!(due(&mut watch).is_none());
     }
 }

@@ -128,8 +128,8 @@ impl Ingress {
                         inner.routes.values().for_each(|route| route.tally.forget(event::now()));
                         told = rows;
                     }
-                    Ok(Err(error)) => warn!("the counts are not told, tried again later: {}", Chain(&error)),
-                    Err(_) => warn!("the counts are not told in time, tried again later"),
+                    Ok(Err(error)) => warn!("cannot publish the tallies; retrying: {}", Chain(&error)),
+                    Err(_) => warn!("cannot publish the tallies; retrying: not confirmed in time"),
                 }
             }
             if last {
@@ -183,7 +183,7 @@ async fn receive(State(ingress): State<Ingress>, request: Request) -> Response {
             None => Refusal::NoSuchAddress.into_response(),
         };
     };
-    let source = &route.source.name;
+    let source = &route.name;
     let id = EventId::generate();
     let traceparent = traceparent(request.headers(), id);
     // At the level of debugging, since only an exporter of spans has a use for it.
@@ -230,7 +230,7 @@ fn source_name(path: &str) -> Option<Cow<'_, str>> {
 /// Counts a refusal, and logs it where it is the first of its client. The log names the source, the client and the
 /// reason, nothing of the request.
 fn report(route: &Route, client: IpAddr, event_id: EventId, refusal: &Refusal) {
-    let source = &route.source.name;
+    let source = &route.name;
     let count = match refusal {
         Refusal::Unusable { .. } => &route.rejected,
         Refusal::Denied(_) => &route.denied,
@@ -295,7 +295,7 @@ impl Inner {
         parts: Parts,
         body: Bytes,
     ) -> Result<Accepted<'a>, Refusal> {
-        let provider = &route.source.provider;
+        let provider = &route.provider;
         let inbound = Inbound { headers: &parts.headers, body: &body };
         let turn = self.memory.checking(body.len()).await;
         let (reading, cause) = match provider.read(&inbound, &self.key) {
@@ -309,7 +309,7 @@ impl Inner {
             }
         };
         let key =
-            route.source.duplicates.as_ref().filter(|_| cause.is_none()).and_then(|rule| {
+            route.duplicates.as_ref().filter(|_| cause.is_none()).and_then(|rule| {
                 Some((rule.key(&inbound, reading.topic.as_str(), &self.key)?, rule.window_s()))
             });
         drop(turn);
@@ -467,7 +467,7 @@ impl Inner {
         topic: &Topic,
         key: Option<(String, i64)>,
     ) -> Result<bool, Refusal> {
-        let received = self.layout.received(route.source.provider.name());
+        let received = self.layout.received(route.provider.name());
         let Some((key, window_s)) = key else {
             self.publish(route, &received, topic.as_str(), message).await?;
             return Ok(false);

@@ -31,7 +31,9 @@ pub struct Source {
 
 /// A source at work.
 pub(crate) struct Route {
-    pub(crate) source: Source,
+    pub(crate) name: SourceName,
+    pub(crate) provider: Provider,
+    pub(crate) duplicates: Option<Duplicates>,
     /// What the source has to prove now.
     auth: RwLock<Arc<Auth>>,
     pub(crate) event_source: event::Source,
@@ -52,12 +54,13 @@ pub(crate) struct Route {
 
 impl Route {
     pub(crate) fn new(source: Source, places: usize, zone: &Zone) -> Self {
-        let name = source.name.to_string();
-        let requests = |outcome: &'static str| counter!("ingress_requests_total", "source" => name.clone(), "outcome" => outcome);
+        let Source { name, provider, auth, duplicates, quota } = source;
+        let label = name.to_string();
+        let requests = |outcome: &'static str| counter!("ingress_requests_total", "source" => label.clone(), "outcome" => outcome);
         Self {
-            event_source: event::Source::new(source.provider.name().clone(), source.name.clone()),
+            event_source: event::Source::new(provider.name().clone(), name.clone()),
             places: Semaphore::new(places),
-            quotas: Quotas::new(source.quota, Instant::now()),
+            quotas: Quotas::new(quota, Instant::now()),
             recent: Recent::default(),
             tally: Tally::new(zone.clone()),
             refusals: RefusalLog::default(),
@@ -67,9 +70,11 @@ impl Route {
             denied: requests("denied"),
             refused: requests("refused"),
             unavailable: requests("unavailable"),
-            publish_seconds: histogram!("ingress_publish_seconds", "source" => name.clone()),
-            auth: RwLock::new(Arc::new(source.auth.clone())),
-            source,
+            publish_seconds: histogram!("ingress_publish_seconds", "source" => label.clone()),
+            auth: RwLock::new(Arc::new(auth)),
+            name,
+            provider,
+            duplicates,
         }
     }
 

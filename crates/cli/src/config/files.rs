@@ -15,6 +15,8 @@ use super::Mistake;
 pub(crate) struct SecretFiles {
     /// Every file that a setting names.
     pub(crate) files: Vec<PathBuf>,
+    /// Those with the console's token or a source's secrets.
+    pub(crate) reloadable: Vec<PathBuf>,
     /// What keeps a setting from being used.
     pub(crate) mistakes: Vec<Mistake>,
 }
@@ -70,6 +72,9 @@ impl SecretFiles {
             }
         };
         let text = read(&file);
+        if path == "console" || path.starts_with("sources[") {
+            self.reloadable.push(file.clone());
+        }
         self.files.push(file);
         Some(text.unwrap_or_else(|message| {
             self.mistake(path, name, message);
@@ -168,6 +173,8 @@ mod tests {
             (vec!["inline".into(), "next".into(), "last".into()], vec!["password 1".into()])
         );
         assert_eq!(config.secret_files.len(), 6);
+        let names = config.reloadable_files.iter().map(|file| file.file_name().unwrap());
+        assert_eq!(names.collect::<Vec<_>>(), ["token", "bearer", "basic"]);
         // What is shown names the files and nothing of them.
         let shown = crate::config::shown(&tree);
         assert!(shown.contains("token_file = ") && !shown.contains("0123456789abcdef"), "{shown}");

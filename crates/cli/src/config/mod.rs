@@ -4,6 +4,7 @@
 //! without any mistake or every mistake at once. Nothing else in malote reads a file of settings or the environment.
 //! Secrets are values that cannot be printed.
 
+mod changes;
 mod check;
 mod environment;
 mod files;
@@ -21,8 +22,9 @@ use serde::Deserialize;
 
 use crate::management::ManagementUrl;
 
+pub use changes::{needs_restart, sources};
 pub use check::{Mistake, Mistakes};
-pub use read::{DEFAULT_FILE, Loaded, load, load_parts, shown};
+pub use read::{DEFAULT_FILE, Loaded, load, load_parts, resolved, shown};
 pub(crate) use read::{is_token, parse_subject_key};
 pub use warnings::warnings;
 
@@ -66,6 +68,8 @@ pub struct Config {
     pub sources: Vec<Source>,
     /// The files that secrets were read from.
     pub secret_files: Vec<PathBuf>,
+    /// Those of them whose secrets a running process can replace.
+    pub reloadable_files: Vec<PathBuf>,
 }
 
 /// Where malote keeps its files.

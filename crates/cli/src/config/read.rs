@@ -14,6 +14,7 @@ use tracing_subscriber::filter::LevelFilter;
 
 use super::check::Gathered;
 use super::environment::Setting;
+use super::files::SecretFiles;
 use super::{
     BrokerUrl, Config, ConsoleSection, DEFAULT, DuplicatesRule, IngressSection, Mistake, Mistakes, Sections,
     Source, environment, files,
@@ -84,17 +85,12 @@ pub fn load_parts(
     let mut default = merged("", &[])?;
     let (settings, unread) = environment::settings(variables, &default);
     let tree = merged(text, &settings)?;
-    let mut resolved = tree.clone();
-    let secrets = files::read_into(&mut resolved);
     files::read_into(&mut default);
-    let mut mistakes = match read(&resolved, &default) {
-        Ok(config) if unread.is_empty() && secrets.mistakes.is_empty() => {
-            return Ok((Config { secret_files: secrets.files, ..config }, tree));
-        }
+    let mut mistakes = match with_secrets(&tree, &default) {
+        Ok(config) if unread.is_empty() => return Ok((config, tree)),
         Ok(_) => Vec::new(),
         Err(Mistakes(mistakes)) => mistakes,
     };
-    mistakes.extend(secrets.mistakes);
     for Mistake { path, message } in &mut mistakes {
         // The last is the one that counts: a longer path comes after a shorter one.
         let is_here = |set: &&Setting| {
@@ -109,6 +105,25 @@ pub fn load_parts(
     }
     mistakes.extend(unread);
     Err(Mistakes(mistakes))
+}
+
+/// The configuration of a tree that was loaded before, with what its secret files hold now.
+pub fn resolved(tree: &Value) -> Result<Config, Mistakes> {
+    let mut default = toml::from_str(DEFAULT).expect("the defaults are TOML, as a test shows");
+    files::read_into(&mut default);
+    with_secrets(tree, &default)
+}
+
+fn with_secrets(tree: &Value, default: &Value) -> Result<Config, Mistakes> {
+    let mut tree = tree.clone();
+    let SecretFiles { files, reloadable, mistakes: unusable } = files::read_into(&mut tree);
+    match read(&tree, default) {
+        Ok(config) if unusable.is_empty() => {
+            Ok(Config { secret_files: files, reloadable_files: reloadable, ..config })
+        }
+        Ok(_) => Err(Mistakes(unusable)),
+        Err(Mistakes(mistakes)) => Err(Mistakes(mistakes.into_iter().chain(unusable).collect())),
+    }
 }
 
 /// The name of the source that a path such as `sources[5].auth` is in.
@@ -434,6 +449,7 @@ fn checked(sections: Sections, gathered: &mut Gathered) -> Config {
         providers,
         sources,
         secret_files: Vec::new(),
+        reloadable_files: Vec::new(),
     }
 }
 

@@ -101,6 +101,12 @@ pub struct Signed {
 }
 
 impl Auth {
+    /// What no request proves, answered with 401.
+    pub fn closed() -> Self {
+        let bearer = Some(Bearer { secrets: Vec::new() });
+        Self::All(Box::new(Mechanisms { bearer, ..Mechanisms::default() }))
+    }
+
     /// Checks everything: [`Self::check_head`], then [`Self::check_body`].
     pub fn check(&self, credentials: &Credentials<'_>) -> Result<(), Denied> {
         self.check_head(credentials)?;
