@@ -13,7 +13,7 @@ use crate::{bench, docs, reliability, tidy};
 
 /// What runs on the servers of every release, beside the machine's own: the tests whose names contain one of these. The
 /// other black-box tests depend on the servers far less than they take time.
-const ON_EVERY_RELEASE: [&str; 5] = ["laws", "faults", "topology", "subscriptions", "spool"];
+const ON_EVERY_RELEASE: [&str; 3] = ["laws", "faults", "subscriptions"];
 
 /// Every check and every test.
 pub fn all(workspace: &Workspace, report: &mut Report) {
