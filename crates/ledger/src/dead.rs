@@ -6,7 +6,7 @@ use store::{AnyRow, Connection, Page, Paged, Row, StoreError};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::Text;
-use crate::events::{NOT_HANDLED, OPEN_LETTER};
+use crate::predicates::dead_at;
 use crate::statement::{Conditions, time};
 use store::many::{Value, fetch};
 
@@ -92,8 +92,7 @@ pub(crate) fn chosen(filter: &DeadFilter) -> Conditions {
     conditions.with("s.source =", filter.source.as_ref());
     conditions.with("s.provider =", filter.provider.as_ref());
     conditions.with("s.group_id =", filter.group.as_ref());
-    conditions.add(NOT_HANDLED);
-    conditions.add(OPEN_LETTER);
+    conditions.add(dead_at("s"));
     conditions
 }
 

@@ -8,6 +8,10 @@ use serde::{Deserialize, Deserializer, Serialize};
 use store::{AnyRow, Connection, Page, Paged, Row, StoreError};
 use utoipa::{IntoParams, ToSchema};
 
+use crate::predicates::{
+    dead, dead_at, discarded_at, discarded_by_letter, discarded_by_mark, discarded_letter, discarded_mark,
+    duplicate, open_letter, open_mark, pending, pending_at, resent_letter, routed, unrouted,
+};
 use crate::state::{Mark, by_consumer};
 use crate::statement::{Conditions, time};
 use crate::{Body, ConsumerState, EventState, Text};
@@ -132,17 +136,25 @@ pub struct Outcome {
 
 /// Everything that a row shows. The consumers' states are read in the statement that chose the event: both see the
 /// same moment, so a filter by state agrees with the state shown.
-const ROW: &str = "e.id, e.source, e.provider, e.topic, e.subject, e.received_at, e.consumers, e.duplicate_of, \
-     (SELECT string_agg(d.consumer, ' ') FROM dead_letter d WHERE d.event_id = e.id \
-     AND d.discarded_in IS NULL AND (d.resent_in IS NULL OR d.died_in >= d.resent_in)) AS dead, \
-     (SELECT string_agg(d.consumer, ' ') FROM dead_letter d WHERE d.event_id = e.id \
-     AND d.discarded_in IS NOT NULL) AS discarded, \
-     (SELECT string_agg(d.consumer, ' ') FROM dead_letter d WHERE d.event_id = e.id \
-     AND d.discarded_in IS NULL AND coalesce(d.died_in, '') < d.resent_in) AS resent, \
-     (SELECT string_agg(i.consumer, ' ') FROM inbox i WHERE i.event_id = e.id) AS handled, \
-     (SELECT max(u.marked_at) FROM unrouted u WHERE u.event_id = e.id \
-     AND u.discarded_in IS NULL AND (u.resent_in IS NULL OR u.marked_in >= u.resent_in)) AS unrouted_at, \
-     (SELECT max(u.discarded_in) FROM unrouted u WHERE u.event_id = e.id) AS mark_discarded_in";
+fn columns() -> String {
+    let letters = |fits: String| {
+        format!("(SELECT string_agg(d.consumer, ' ') FROM dead_letter d WHERE d.event_id = e.id AND {fits})")
+    };
+    let marked_at = |fits: String| {
+        format!("(SELECT max(u.marked_at) FROM unrouted u WHERE u.event_id = e.id AND {fits})")
+    };
+    format!(
+        "e.id, e.source, e.provider, e.topic, e.subject, e.received_at, e.consumers, e.duplicate_of, \
+         {} AS dead, {} AS discarded, {} AS resent, \
+         (SELECT string_agg(i.consumer, ' ') FROM inbox i WHERE i.event_id = e.id) AS handled, \
+         {} AS unrouted_at, {} AS discarded_mark_at",
+        letters(open_letter("d")),
+        letters(discarded_letter("d")),
+        letters(resent_letter("d")),
+        marked_at(open_mark("u")),
+        marked_at(discarded_mark("u")),
+    )
+}
 
 /// A page of events, newest first. The cursor is the id of the page's last event.
 pub async fn list(
@@ -154,47 +166,6 @@ pub async fn list(
     let rows = fetch(connection, text, values).await?;
     let rows = rows.iter().map(row).collect::<Result<_, _>>()?;
     Ok(Paged::cut(rows, page, |row: &EventRow| row.id.clone()))
-}
-
-pub(crate) const NOT_HANDLED: &str =
-    "NOT EXISTS (SELECT 1 FROM inbox i WHERE i.event_id = s.event_id AND i.consumer = s.consumer)";
-
-/// A dead letter `s` that nobody has sent again or discarded, or that has come back.
-pub(crate) const OPEN_LETTER: &str =
-    "s.discarded_in IS NULL AND (s.resent_in IS NULL OR s.died_in >= s.resent_in)";
-
-/// A mark `s` that nobody has sent again or discarded, or that has come back.
-pub(crate) const OPEN_MARK: &str =
-    "s.discarded_in IS NULL AND (s.resent_in IS NULL OR s.marked_in >= s.resent_in)";
-
-/// No effect is missing for an open dead letter of the event in `e`.
-pub(crate) const NOT_DEAD: &str = "NOT EXISTS (SELECT 1 FROM dead_letter d WHERE d.event_id = e.id \
-     AND d.discarded_in IS NULL AND (d.resent_in IS NULL OR d.died_in >= d.resent_in) AND NOT EXISTS \
-     (SELECT 1 FROM inbox i WHERE i.event_id = d.event_id AND i.consumer = d.consumer))";
-
-/// The consumer in `s` has not discarded the event.
-const NOT_LET_BE: &str = "NOT EXISTS (SELECT 1 FROM dead_letter d WHERE d.event_id = s.event_id \
-     AND d.consumer = s.consumer AND d.discarded_in IS NOT NULL)";
-
-/// Nothing of the event in `e` is discarded.
-const NOT_DISCARDED: &str = "NOT EXISTS (SELECT 1 FROM unrouted u WHERE u.event_id = e.id \
-     AND u.discarded_in IS NOT NULL) AND NOT EXISTS (SELECT 1 FROM dead_letter d WHERE d.event_id = e.id \
-     AND d.discarded_in IS NOT NULL AND NOT EXISTS \
-     (SELECT 1 FROM inbox i WHERE i.event_id = d.event_id AND i.consumer = d.consumer))";
-
-/// None of our consumers takes the event in `e`, or ever did.
-pub(crate) const TAKEN_BY_NONE: &str = "e.consumers = '' \
-     AND NOT EXISTS (SELECT 1 FROM inbox i WHERE i.event_id = e.id) \
-     AND NOT EXISTS (SELECT 1 FROM dead_letter d WHERE d.event_id = e.id)";
-
-const NOT_UNROUTED: &str = "NOT EXISTS (SELECT 1 FROM unrouted u WHERE u.event_id = e.id \
-     AND u.discarded_in IS NULL AND (u.resent_in IS NULL OR u.marked_in >= u.resent_in))";
-
-/// No consumer owes the event in `e` its effect.
-pub(crate) fn none_pending() -> String {
-    format!(
-        "NOT EXISTS (SELECT 1 FROM unsettled s WHERE s.event_id = e.id AND {NOT_HANDLED} AND {NOT_LET_BE})"
-    )
 }
 
 /// Which events fit a filter: where they are found, under which id, and on which conditions.
@@ -218,31 +189,38 @@ pub(crate) fn chosen(filter: &EventFilter) -> Chosen {
         Some(EventState::Dead) => ("dead_letter s CROSS JOIN event e", "s.event_id", "GROUP BY s.event_id"),
         Some(EventState::Pending) => ("unsettled s CROSS JOIN event e", "s.event_id", "GROUP BY s.event_id"),
     };
-    let none_pending = none_pending();
-    let taken = format!("NOT ({TAKEN_BY_NONE})");
-    let texts: &[&str] = match filter.state {
-        None => &[],
-        Some(EventState::Duplicate) => &["e.duplicate_of IS NOT NULL"],
-        Some(EventState::Unrouted) => &["e.id = s.event_id", OPEN_MARK],
-        Some(EventState::Dead) => &["e.id = s.event_id", OPEN_LETTER, NOT_HANDLED, NOT_UNROUTED],
+    let not = |predicate: String| format!("NOT {predicate}");
+    let joined = || "e.id = s.event_id".to_owned();
+    let texts: Vec<String> = match filter.state {
+        None => vec![],
+        Some(EventState::Duplicate) => vec![duplicate("e")],
+        Some(EventState::Unrouted) => vec![joined(), open_mark("s")],
+        Some(EventState::Dead) => vec![joined(), dead_at("s"), not(unrouted("e"))],
         // A dead letter takes the event out of this list altogether.
-        Some(EventState::Pending) => &["e.id = s.event_id", NOT_HANDLED, NOT_LET_BE, NOT_DEAD, NOT_UNROUTED],
-        Some(EventState::Discarded) => &[
-            "e.id IN (SELECT d.event_id FROM dead_letter d WHERE d.discarded_in IS NOT NULL AND NOT EXISTS \
-             (SELECT 1 FROM inbox i WHERE i.event_id = d.event_id AND i.consumer = d.consumer) \
-             UNION SELECT u.event_id FROM unrouted u WHERE u.discarded_in IS NOT NULL)",
-            NOT_DEAD,
-            NOT_UNROUTED,
-            &none_pending,
-        ],
-        Some(EventState::Handled) => &[NOT_DEAD, NOT_UNROUTED, NOT_DISCARDED, &none_pending, &taken],
-        Some(EventState::Routed) => &[TAKEN_BY_NONE, NOT_UNROUTED, NOT_DISCARDED],
+        Some(EventState::Pending) => vec![joined(), pending_at("s"), not(dead("e")), not(unrouted("e"))],
+        Some(EventState::Discarded) => {
+            let discarded = format!(
+                "e.id IN (SELECT d.event_id FROM dead_letter d WHERE {} \
+                 UNION SELECT u.event_id FROM unrouted u WHERE {})",
+                discarded_at("d"),
+                discarded_mark("u")
+            );
+            vec![discarded, not(dead("e")), not(unrouted("e")), not(pending("e"))]
+        }
+        Some(EventState::Handled) => {
+            let others = [dead, unrouted, discarded_by_mark, discarded_by_letter, pending, routed];
+            others.map(|other| not(other("e"))).into()
+        }
+        Some(EventState::Routed) => {
+            let others = [unrouted, discarded_by_mark, discarded_by_letter];
+            [routed("e")].into_iter().chain(others.map(|other| not(other("e")))).collect()
+        }
     };
     for text in texts {
-        conditions.add(*text);
+        conditions.add(text);
     }
     if !matches!(filter.state, None | Some(EventState::Duplicate)) {
-        conditions.add("e.duplicate_of IS NULL");
+        conditions.add(not(duplicate("e")));
     }
     conditions.with("e.id =", filter.id.as_ref());
     conditions.with("e.source =", filter.source.as_ref());
@@ -260,10 +238,10 @@ pub(crate) fn chosen(filter: &EventFilter) -> Chosen {
 pub(crate) fn statement(filter: &EventFilter, page: &Page) -> (String, Vec<Value>) {
     let Chosen { from, id, group, mut conditions } = chosen(filter);
     conditions.with(&format!("{id} <"), page.cursor.as_ref());
-    let clause = conditions.clause();
+    let (columns, clause) = (columns(), conditions.clause());
     let limit = conditions.bind(Value::from(i64::from(page.limit) + 1));
     let text = format!(
-        "SELECT {ROW} FROM event e WHERE e.id IN (\
+        "SELECT {columns} FROM event e WHERE e.id IN (\
          SELECT {id} FROM {from} {clause} {group} ORDER BY {id} DESC LIMIT {limit}) ORDER BY e.id DESC"
     );
     (text, conditions.values)
@@ -300,7 +278,7 @@ fn row(row: &AnyRow) -> Result<EventRow, StoreError> {
     );
     let duplicate_of: Option<String> = row.try_get("duplicate_of")?;
     let unrouted: Option<i64> = row.try_get("unrouted_at")?;
-    let mark_discarded: Option<String> = row.try_get("mark_discarded_in")?;
+    let mark_discarded: Option<i64> = row.try_get("discarded_mark_at")?;
     let mark = match (&duplicate_of, unrouted, mark_discarded) {
         (Some(_), ..) => Mark::Duplicate,
         (None, Some(_), _) => Mark::Unrouted,
@@ -323,8 +301,9 @@ fn row(row: &AnyRow) -> Result<EventRow, StoreError> {
 /// One event, whole; `None` if there is none with this id.
 pub async fn show(connection: &mut Connection, id: EventId) -> Result<Option<Event>, StoreError> {
     let text = format!(
-        "SELECT {ROW}, e.content_type, e.size, e.traceparent, e.replay_of, e.repaired, e.headers, e.body \
-         FROM event e WHERE e.id = $1"
+        "SELECT {}, e.content_type, e.size, e.traceparent, e.replay_of, e.repaired, e.headers, e.body \
+         FROM event e WHERE e.id = $1",
+        columns()
     );
     let rows = fetch(connection, text, vec![Value::from(&id)]).await?;
     let Some(found) = rows.first() else { return Ok(None) };

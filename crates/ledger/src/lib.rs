@@ -35,6 +35,7 @@ mod filed;
 pub mod jobs;
 pub mod laws;
 mod names;
+mod predicates;
 mod reconcile;
 mod record;
 mod rejected;

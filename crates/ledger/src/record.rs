@@ -14,6 +14,7 @@ use store::{Row, Tx};
 use crate::dead::{error_group, group_id};
 use crate::events::received_at;
 use crate::filed::{Filed, json, text};
+use crate::predicates::is_later;
 use store::many::{Value, insert};
 
 /// Two batches of the runtime's usual size: one is written while the next gathers.
@@ -158,8 +159,10 @@ impl Recorder for Unrouted {
             tx,
             "unrouted (event_id, source, provider, topic, subject, received_at, marked_at, marked_in)",
             // One that was sent again and comes back is open again.
-            "ON CONFLICT (event_id) DO UPDATE SET marked_in = excluded.marked_in \
-             WHERE excluded.marked_in > coalesce(unrouted.marked_in, '')",
+            &format!(
+                "ON CONFLICT (event_id) DO UPDATE SET marked_in = excluded.marked_in WHERE {}",
+                is_later("excluded.marked_in", "unrouted.marked_in")
+            ),
             rows,
         )
         .await?;
@@ -303,23 +306,25 @@ impl Recorder for DeadLetters {
             rows.push(((filed.id, consumer), row));
         }
         rows.sort_by(|(one, _), (other, _)| one.cmp(other));
+        let is_later = is_later("excluded.died_in", "dead_letter.died_in");
+        // A letter that was sent again and died again replaces the first, whatever the clock of who gave it up says; the
+        // same letter says nothing new.
+        let tail = format!(
+            "ON CONFLICT (event_id, consumer) DO UPDATE SET attempts = excluded.attempts, \
+             error = excluded.error, first_failed_at = excluded.first_failed_at, \
+             failed_at = excluded.failed_at, headers = excluded.headers, \
+             error_group = excluded.error_group, group_id = excluded.group_id, \
+             history = excluded.history, discarded_in = NULL, \
+             died_in = CASE WHEN {is_later} THEN excluded.died_in ELSE dead_letter.died_in END \
+             WHERE excluded.failed_at > dead_letter.failed_at OR {is_later}"
+        );
         // One by one: a statement may not update a row twice, and an event may die twice in one batch.
         for (_, row) in rows {
             insert(
                 tx,
                 "dead_letter (event_id, consumer, source, provider, topic, attempts, error, first_failed_at, \
                  failed_at, content_type, headers, error_group, group_id, history, died_in, body)",
-                // A letter that was sent again and died again replaces the first, whatever the clock of who gave it up
-                // says; the same letter says nothing new.
-                "ON CONFLICT (event_id, consumer) DO UPDATE SET attempts = excluded.attempts, \
-                 error = excluded.error, first_failed_at = excluded.first_failed_at, \
-                 failed_at = excluded.failed_at, headers = excluded.headers, \
-                 error_group = excluded.error_group, group_id = excluded.group_id, \
-                 history = excluded.history, discarded_in = NULL, \
-                 died_in = CASE WHEN excluded.died_in > coalesce(dead_letter.died_in, '') \
-                 THEN excluded.died_in ELSE dead_letter.died_in END \
-                 WHERE excluded.failed_at > dead_letter.failed_at \
-                 OR excluded.died_in > coalesce(dead_letter.died_in, '')",
+                &tail,
                 vec![row],
             )
             .await?;

@@ -6,6 +6,7 @@ use store::{AnyRow, Connection, Page, Paged, Row, StoreError};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::Text;
+use crate::predicates::open_body;
 use crate::statement::{Conditions, time};
 use store::many::{Value, fetch};
 
@@ -83,7 +84,7 @@ pub async fn rejected(
 /// What is open and fits.
 pub(crate) fn chosen(filter: &RejectedFilter) -> Conditions {
     let mut conditions = Conditions::default();
-    conditions.add("resent_in IS NULL AND discarded_in IS NULL");
+    conditions.add(open_body("rejected"));
     conditions.with("id =", filter.id.as_ref());
     conditions.with("source =", filter.source.as_ref());
     conditions.with("provider =", filter.provider.as_ref());

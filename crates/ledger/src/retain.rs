@@ -11,7 +11,8 @@ use store::many::{Value, chunks, fetch, insert};
 use store::{Row, Store, StoreError};
 use tokio::time::{Instant, sleep};
 
-use crate::events::{CLOCK_SLACK_SECONDS, NOT_DEAD, id_at, none_pending};
+use crate::events::{CLOCK_SLACK_SECONDS, id_at};
+use crate::predicates::{dead, pending};
 use crate::statement::time;
 
 /// How many rows leave in one transaction.
@@ -148,7 +149,7 @@ struct Leaving {
 fn settled_events() -> Leaving {
     Leaving {
         table: "event",
-        condition: format!("{} AND {NOT_DEAD}", none_pending()),
+        condition: format!("NOT {} AND NOT {}", pending("e"), dead("e")),
         others: &[
             ("inbox", "event_id"),
             ("retry", "message_id"),

@@ -10,6 +10,7 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
+use crate::predicates::handled;
 use crate::{Retention, retain};
 
 use store::many::{Value, chunks, fetch};
@@ -38,11 +39,13 @@ pub async fn sweep(store: &Store) -> Result<u64, StoreError> {
     let (mut id, mut consumer) = (String::new(), String::new());
     loop {
         // Found outside a transaction: what is pending is passed over without keeping anyone from writing.
-        let text = "SELECT s.event_id, s.consumer FROM unsettled s WHERE (s.event_id, s.consumer) > ($1, $2) \
-             AND EXISTS (SELECT 1 FROM inbox i WHERE i.event_id = s.event_id AND i.consumer = s.consumer) \
-             ORDER BY s.event_id, s.consumer LIMIT $3";
+        let text = format!(
+            "SELECT s.event_id, s.consumer FROM unsettled s WHERE (s.event_id, s.consumer) > ($1, $2) \
+             AND {} ORDER BY s.event_id, s.consumer LIMIT $3",
+            handled("s")
+        );
         let values = vec![Value::from(&id), Value::from(&consumer), Value::from(STEP)];
-        let rows = fetch(&mut *store.read().await?, text.to_owned(), values).await?;
+        let rows = fetch(&mut *store.read().await?, text, values).await?;
         let keys = rows
             .iter()
             .map(|row| Ok((row.try_get(0)?, row.try_get(1)?)))

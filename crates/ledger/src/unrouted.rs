@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use store::{AnyRow, Connection, Page, Paged, Row, StoreError};
 use utoipa::{IntoParams, ToSchema};
 
-use crate::events::OPEN_MARK;
+use crate::predicates::{duplicate, open_mark};
 use crate::statement::{Conditions, time};
 use store::many::{Value, fetch};
 
@@ -75,10 +75,10 @@ pub async fn unrouted(
 /// What is open and fits.
 pub(crate) fn chosen(filter: &UnroutedFilter) -> Conditions {
     let mut conditions = Conditions::default();
-    conditions.add(OPEN_MARK);
-    // What its sender had sent before is handed to nobody anyway.
+    conditions.add(open_mark("s"));
+    // A duplicate is not delivered anyway.
     conditions
-        .add("NOT EXISTS (SELECT 1 FROM event e WHERE e.id = s.event_id AND e.duplicate_of IS NOT NULL)");
+        .add(format!("NOT EXISTS (SELECT 1 FROM event e WHERE e.id = s.event_id AND {})", duplicate("e")));
     conditions.with("s.event_id =", filter.id.as_ref());
     conditions.with("s.source =", filter.source.as_ref());
     conditions.with("s.provider =", filter.provider.as_ref());

@@ -6,7 +6,7 @@ use store::{Connection, Row, StoreError};
 use utoipa::ToSchema;
 
 use super::{Action, What, table};
-use crate::events::{NOT_HANDLED, OPEN_LETTER, OPEN_MARK};
+use crate::predicates::{dead_at, given_up_since, handled, open_mark};
 use store::many::{Value, fetch};
 
 /// What became of what a job sent: of letters where it went through dead letters, of events otherwise.
@@ -34,14 +34,12 @@ pub async fn outcome(connection: &mut Connection, id: EventId) -> Result<Option<
         What::Dead => "count(*)",
         What::Events | What::Rejected | What::Unrouted => "count(DISTINCT s.event_id)",
     };
-    let died = format!("s.died_in = $1 AND {OPEN_LETTER} AND {NOT_HANDLED}");
-    let not_died = "NOT EXISTS (SELECT 1 FROM dead_letter d WHERE d.event_id = s.event_id \
-         AND d.consumer = s.consumer AND d.died_in >= s.job)";
+    let (handled, given_up) = (handled("s"), given_up_since("s", "s.job"));
     // What is pending first: what ends in between is then counted where it ended.
     let of_table = [
-        format!("{counted} FROM unsettled s WHERE s.job = $1 AND {NOT_HANDLED} AND {not_died}"),
-        format!("{counted} FROM dead_letter s WHERE {died}"),
-        format!("{counted} FROM unrouted s WHERE s.marked_in = $1 AND {OPEN_MARK}"),
+        format!("{counted} FROM unsettled s WHERE s.job = $1 AND NOT {handled} AND NOT {given_up}"),
+        format!("{counted} FROM dead_letter s WHERE s.died_in = $1 AND {}", dead_at("s")),
+        format!("{counted} FROM unrouted s WHERE s.marked_in = $1 AND {}", open_mark("s")),
     ];
     let mut counts = [0; 3];
     for (text, count) in of_table.into_iter().zip(&mut counts) {

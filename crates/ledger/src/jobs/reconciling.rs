@@ -16,6 +16,7 @@ use tokio::time::sleep;
 use super::runner::{LEASE, Runner, Step, Trouble, owe};
 use super::selection::Recorded;
 use super::{Job, resend, selection, table};
+use crate::predicates::{given_up_in, handled};
 use crate::reconcile::walk::{self, Found, IN_NO_QUEUE, Phase, RANGE_ROWS, Walk};
 
 /// How often, and how far apart, a small day is gone through again that does not balance: the last events may be in the
@@ -216,11 +217,12 @@ impl Runner {
 
     /// Waits a while until what was sent again is handled or given up.
     async fn settle(&self, walk: &mut Walk, job: &Job) -> Result<(), Trouble> {
-        let text = "SELECT 1 FROM difference t WHERE t.job_id = $1 AND t.sent_at IS NOT NULL \
-                    AND NOT EXISTS (SELECT 1 FROM inbox i WHERE i.event_id = t.event_id AND i.consumer = t.consumer) \
-                    AND NOT EXISTS (SELECT 1 FROM dead_letter d WHERE d.event_id = t.event_id \
-                    AND d.consumer = t.consumer AND d.died_in = t.job_id) LIMIT 1";
-        let rows = fetch(&mut *self.store.read().await?, text.to_owned(), [Value::from(&job.id)]).await?;
+        let text = format!(
+            "SELECT 1 FROM difference t WHERE t.job_id = $1 AND t.sent_at IS NOT NULL AND NOT {} AND NOT {} LIMIT 1",
+            handled("t"),
+            given_up_in("t", "t.job_id")
+        );
+        let rows = fetch(&mut *self.store.read().await?, text, [Value::from(&job.id)]).await?;
         if rows.is_empty() || event::now().as_microsecond() > walk.settle_until {
             walk.again();
         } else {

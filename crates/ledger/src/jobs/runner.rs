@@ -19,6 +19,7 @@ use super::resend::{self, Outgoing};
 use super::selection::{Letter, Marked, Recorded, RejectedBody, Rows, Selection};
 use super::table::Lane;
 use super::{Action, Job, Reread, table};
+use crate::predicates::duplicate;
 use store::many::{Value, fetch, insert};
 
 /// The most rows gone through at once.
@@ -459,9 +460,10 @@ async fn write(mark: &Mark, job: &Job, tx: &mut Tx) -> Result<(), StoreError> {
             let new = targets.iter().filter(|name| !known.split(' ').any(|known| known == name.as_str()));
             let all: Vec<&str> = known.split_whitespace().chain(new.map(String::as_str)).collect();
             // Most rows stay as they are, and each has a body.
-            let text = "UPDATE event SET consumers = $1, duplicate_of = NULL \
-                        WHERE id = $2 AND (consumers <> $1 OR duplicate_of IS NOT NULL)"
-                .to_owned();
+            let text = format!(
+                "UPDATE event SET consumers = $1, duplicate_of = NULL WHERE id = $2 AND (consumers <> $1 OR {})",
+                duplicate("event")
+            );
             fetch(tx, text, vec![Value::from(&all.join(" ")), Value::from(id)]).await?;
         }
         Mark::Letter { event_id, consumer } => {

@@ -7,6 +7,7 @@ use store::{AnyRow, Connection, Row, StoreError};
 
 use super::{JobError, What};
 use crate::events::Chosen;
+use crate::predicates::duplicate;
 use crate::statement::{Conditions, time};
 use crate::{
     DeadFilter, EventFilter, EventState, RejectedFilter, UnroutedFilter, dead, events, rejected, unrouted,
@@ -130,7 +131,7 @@ impl Selection {
                 let Chosen { from, id, group, mut conditions } = events::chosen(filter);
                 // What was delivered to nobody stays so, unless it is asked for by its id.
                 if filter.id.is_none() {
-                    conditions.add("e.duplicate_of IS NULL");
+                    conditions.add(format!("NOT {}", duplicate("e")));
                 }
                 (from, id, group, conditions)
             }

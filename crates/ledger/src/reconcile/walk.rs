@@ -25,7 +25,11 @@ use store::many::{Value, fetch};
 use store::{AnyRow, Connection, Row, StoreError};
 
 use super::{Difference, Reconciliation, SourceBooks};
-use crate::events::{CLOCK_SLACK_SECONDS, NOT_HANDLED, TAKEN_BY_NONE, id_at};
+use crate::events::{CLOCK_SLACK_SECONDS, id_at};
+use crate::predicates::{
+    Predicate, dead, discarded_by_letter, discarded_by_mark, duplicate, given_up, handled_by_all, pending,
+    pending_at, routed, unrouted,
+};
 
 /// How many rows of a table a step goes through.
 pub(crate) const RANGE_ROWS: i64 = 5_000;
@@ -108,29 +112,20 @@ pub(crate) struct Found {
     pub(crate) events: i64,
 }
 
-/// What became of the event in `e`, each state on its own evidence.
+/// What became of the event in `e`: the first state that there is evidence of.
 fn state() -> String {
-    format!(
-        "CASE WHEN e.duplicate_of IS NOT NULL THEN 'duplicate' \
-         WHEN EXISTS (SELECT 1 FROM unrouted u WHERE u.event_id = e.id AND u.discarded_in IS NULL \
-         AND (u.resent_in IS NULL OR u.marked_in >= u.resent_in)) THEN 'unrouted' \
-         WHEN EXISTS (SELECT 1 FROM dead_letter d WHERE d.event_id = e.id AND d.discarded_in IS NULL \
-         AND (d.resent_in IS NULL OR d.died_in >= d.resent_in) AND NOT EXISTS \
-         (SELECT 1 FROM inbox i WHERE i.event_id = d.event_id AND i.consumer = d.consumer)) THEN 'dead' \
-         WHEN EXISTS (SELECT 1 FROM unsettled s WHERE s.event_id = e.id AND {NOT_HANDLED} \
-         AND NOT EXISTS (SELECT 1 FROM dead_letter d WHERE d.event_id = s.event_id \
-         AND d.consumer = s.consumer AND d.discarded_in IS NOT NULL)) THEN 'pending' \
-         WHEN EXISTS (SELECT 1 FROM unrouted u WHERE u.event_id = e.id AND u.discarded_in IS NOT NULL) \
-         THEN 'discarded' \
-         WHEN EXISTS (SELECT 1 FROM dead_letter d WHERE d.event_id = e.id AND d.discarded_in IS NOT NULL \
-         AND NOT EXISTS (SELECT 1 FROM inbox i WHERE i.event_id = d.event_id AND i.consumer = d.consumer)) \
-         THEN 'discarded' \
-         WHEN {TAKEN_BY_NONE} THEN 'routed' \
-         WHEN (SELECT count(*) FROM inbox i WHERE i.event_id = e.id \
-         AND ' ' || e.consumers || ' ' LIKE '% ' || i.consumer || ' %') \
-         = CASE e.consumers WHEN '' THEN 0 ELSE length(e.consumers) - length(replace(e.consumers, ' ', '')) + 1 END \
-         THEN 'handled' ELSE 'unaccounted' END"
-    )
+    let evidence: [(Predicate, &str); 8] = [
+        (duplicate, "duplicate"),
+        (unrouted, "unrouted"),
+        (dead, "dead"),
+        (pending, "pending"),
+        (discarded_by_mark, "discarded"),
+        (discarded_by_letter, "discarded"),
+        (routed, "routed"),
+        (handled_by_all, "handled"),
+    ];
+    let whens = evidence.map(|(predicate, state)| format!("WHEN {} THEN '{state}'", predicate("e")));
+    format!("CASE {} ELSE 'unaccounted' END", whens.join(" "))
 }
 
 /// The last id of a range from behind one id to before another; no row where fewer are left.
@@ -412,10 +407,10 @@ impl Walk {
         let text = format!(
             "SELECT e.source AS source, s.event_id AS event_id, s.consumer AS consumer \
              FROM unsettled s CROSS JOIN event e WHERE e.id = s.event_id AND s.event_id > $1 AND s.event_id <= $2 \
-             AND {IN_RANGE} AND e.duplicate_of IS NULL AND {NOT_HANDLED} \
-             AND NOT EXISTS (SELECT 1 FROM dead_letter d WHERE d.event_id = s.event_id AND d.consumer = s.consumer \
-             AND (d.discarded_in IS NOT NULL OR d.resent_in IS NULL OR d.died_in >= d.resent_in)) \
-             AND ({}) ORDER BY s.event_id, s.consumer",
+             AND {IN_RANGE} AND NOT {} AND {} AND NOT {} AND ({}) ORDER BY s.event_id, s.consumer",
+            duplicate("e"),
+            pending_at("s"),
+            given_up("s"),
             old.join(" OR ")
         );
         for row in fetch(connection, text, values).await? {

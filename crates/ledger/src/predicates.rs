@@ -1,0 +1,231 @@
+//! What makes a dead letter, a mark or an event open, dead, pending, discarded or routed: the only place that says so in SQL.
+//!
+//! Each predicate takes the alias of the row that it is about, and is true or false of every row, never null: it may be
+//! negated, and joined with `AND` and `OR`, as it stands. The aliases within are the predicate's own.
+//!
+//! ```text
+//! a row of dead_letter      open_letter | discarded_letter | resent_letter     exactly one
+//!                           dead_at, discarded_at                              at the letter's consumer
+//! a row of unrouted         open_mark, discarded_mark                          or neither: sent again
+//! a row of rejected         open_body
+//! a row of unsettled        pending_at                                         at the row's consumer
+//! an event                  duplicate, unrouted, dead, pending, discarded_by_…, routed
+//! ```
+//!
+//! The predicates of an event do not exclude each other. An event has the state of the first that is true, in the order of
+//! [`crate::EventState::of`]; where none is true, it is handled.
+
+/// A predicate of a row with this alias.
+pub(crate) type Predicate = fn(&str) -> String;
+
+/// A consumer has handled the event: the inbox has a claim with `row`'s event and consumer.
+pub(crate) fn handled(row: &str) -> String {
+    format!(
+        "EXISTS (SELECT 1 FROM inbox i WHERE i.event_id = {row}.event_id AND i.consumer = {row}.consumer)"
+    )
+}
+
+/// A dead letter is open while no operator has discarded it or sent it again, or once it has come back from the job that
+/// sent it last.
+pub(crate) fn open_letter(letter: &str) -> String {
+    format!("({letter}.discarded_in IS NULL AND NOT {})", is_away(letter, "died_in"))
+}
+
+/// A dead letter is discarded when an operator closed it without sending it again.
+pub(crate) fn discarded_letter(letter: &str) -> String {
+    format!("({letter}.discarded_in IS NOT NULL)")
+}
+
+/// A dead letter is resent when a job sent it again and it has not come back.
+pub(crate) fn resent_letter(letter: &str) -> String {
+    format!("({letter}.discarded_in IS NULL AND {})", is_away(letter, "died_in"))
+}
+
+/// An event is dead at a consumer whose letter is open, unless that consumer has handled the event after all.
+pub(crate) fn dead_at(letter: &str) -> String {
+    format!("({} AND NOT {})", open_letter(letter), handled(letter))
+}
+
+/// An event is discarded at a consumer whose letter is, unless that consumer has handled the event after all.
+pub(crate) fn discarded_at(letter: &str) -> String {
+    format!("({} AND NOT {})", discarded_letter(letter), handled(letter))
+}
+
+/// A mark is open while no operator has discarded it or sent its event again, or once the event has come back unrouted
+/// from the job that sent it last.
+pub(crate) fn open_mark(mark: &str) -> String {
+    format!("({mark}.discarded_in IS NULL AND NOT {})", is_away(mark, "marked_in"))
+}
+
+/// A mark is discarded when an operator closed it without sending its event again.
+pub(crate) fn discarded_mark(mark: &str) -> String {
+    format!("({mark}.discarded_in IS NOT NULL)")
+}
+
+/// A rejected body is open while no operator has discarded it or sent it again.
+pub(crate) fn open_body(body: &str) -> String {
+    format!("({body}.resent_in IS NULL AND {body}.discarded_in IS NULL)")
+}
+
+/// An event is pending at a consumer while `unsettled` names both, the consumer has not handled it and its letter, if there
+/// is one, is not discarded.
+pub(crate) fn pending_at(unsettled: &str) -> String {
+    format!("(NOT {} AND NOT {})", handled(unsettled), has_letter(unsettled, &discarded_letter("d")))
+}
+
+/// The consumer of `row` has given up its event, and that letter is open.
+pub(crate) fn given_up(row: &str) -> String {
+    has_letter(row, &open_letter("d"))
+}
+
+/// The consumer of `row` has given up what this job sent.
+pub(crate) fn given_up_in(row: &str, job: &str) -> String {
+    has_letter(row, &format!("d.died_in = {job}"))
+}
+
+/// The consumer of `row` has given up what this job or a later one sent.
+pub(crate) fn given_up_since(row: &str, job: &str) -> String {
+    has_letter(row, &format!("d.died_in >= {job}"))
+}
+
+/// An event is a duplicate when its sender had sent the same fact before.
+pub(crate) fn duplicate(event: &str) -> String {
+    format!("({event}.duplicate_of IS NOT NULL)")
+}
+
+/// An event is unrouted while its mark is open.
+pub(crate) fn unrouted(event: &str) -> String {
+    has_mark(event, &open_mark("u"))
+}
+
+/// An event is dead while it is dead at one consumer at least.
+pub(crate) fn dead(event: &str) -> String {
+    format!("EXISTS (SELECT 1 FROM dead_letter d WHERE d.event_id = {event}.id AND {})", dead_at("d"))
+}
+
+/// An event is pending while it is pending at one consumer at least.
+pub(crate) fn pending(event: &str) -> String {
+    format!("EXISTS (SELECT 1 FROM unsettled s WHERE s.event_id = {event}.id AND {})", pending_at("s"))
+}
+
+/// An event is discarded when its mark is; see [`discarded_by_letter`] for the other way.
+pub(crate) fn discarded_by_mark(event: &str) -> String {
+    has_mark(event, &discarded_mark("u"))
+}
+
+/// An event is discarded when it is discarded at one consumer at least.
+pub(crate) fn discarded_by_letter(event: &str) -> String {
+    format!("EXISTS (SELECT 1 FROM dead_letter d WHERE d.event_id = {event}.id AND {})", discarded_at("d"))
+}
+
+/// An event is routed when none of our consumers takes it, or ever handled or gave it up: only other queues hold it.
+pub(crate) fn routed(event: &str) -> String {
+    format!(
+        "({event}.consumers = '' AND NOT EXISTS (SELECT 1 FROM inbox i WHERE i.event_id = {event}.id) \
+         AND NOT EXISTS (SELECT 1 FROM dead_letter d WHERE d.event_id = {event}.id))"
+    )
+}
+
+/// Every consumer that takes the event has handled it, counted claim by claim: evidence that does not follow from the
+/// absence of another state.
+pub(crate) fn handled_by_all(event: &str) -> String {
+    let names = format!("{event}.consumers");
+    format!(
+        "((SELECT count(*) FROM inbox i WHERE i.event_id = {event}.id \
+         AND ' ' || {names} || ' ' LIKE '% ' || i.consumer || ' %') \
+         = CASE {names} WHEN '' THEN 0 ELSE length({names}) - length(replace({names}, ' ', '')) + 1 END)"
+    )
+}
+
+/// The letter or mark comes from a later job than the one on record, which need not come from any.
+pub(crate) fn is_later(excluded: &str, on_record: &str) -> String {
+    format!("{excluded} > coalesce({on_record}, '')")
+}
+
+/// A job sent the row's event again, and it has come back from none since. Ids of jobs sort by time.
+fn is_away(row: &str, came_back_in: &str) -> String {
+    format!("({row}.resent_in IS NOT NULL AND coalesce({row}.{came_back_in}, '') < {row}.resent_in)")
+}
+
+/// The consumer of `row` has a letter `d` of its event, and that letter fits.
+fn has_letter(row: &str, fits: &str) -> String {
+    format!(
+        "EXISTS (SELECT 1 FROM dead_letter d WHERE d.event_id = {row}.event_id AND d.consumer = {row}.consumer \
+         AND {fits})"
+    )
+}
+
+/// The event has a mark `u`, and that mark fits.
+fn has_mark(event: &str, fits: &str) -> String {
+    format!("EXISTS (SELECT 1 FROM unrouted u WHERE u.event_id = {event}.id AND {fits})")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use store::Row;
+    use store::many::fetch;
+
+    use super::*;
+    use crate::tests::fresh;
+
+    #[tokio::test]
+    async fn a_letter_is_open_discarded_or_resent_and_never_two_of_them_or_none() {
+        let (store, _folder) = fresh().await;
+        let jobs = "(SELECT NULL AS job UNION ALL SELECT '1' UNION ALL SELECT '2')";
+        let one_if = |condition: &str| format!("CASE WHEN {condition} THEN 1 ELSE 0 END");
+        let states = [open_letter("s"), discarded_letter("s"), resent_letter("s")];
+        let [open, discarded, resent] = states.each_ref().map(|state| one_if(state));
+        let negated = states.map(|state| one_if(&format!("NOT {state}"))).join(" + ");
+        let text = format!(
+            "SELECT count(*), CAST(sum({open}) AS BIGINT), CAST(sum({discarded}) AS BIGINT), \
+             CAST(sum({resent}) AS BIGINT), CAST(min({open} + {discarded} + {resent}) AS BIGINT), \
+             CAST(max({open} + {discarded} + {resent}) AS BIGINT), CAST(min({negated}) AS BIGINT) \
+             FROM (SELECT r.job AS resent_in, d.job AS died_in, c.job AS discarded_in \
+             FROM {jobs} r CROSS JOIN {jobs} d CROSS JOIN {jobs} c) s"
+        );
+        let rows = fetch(&mut store.read().await.unwrap(), text, []).await.unwrap();
+        let counts: Vec<i64> = (0..7).map(|column| rows[0].get(column)).collect();
+        // Resent are those sent in 1 that never died, and those sent in 2 that never died or died in 1.
+        assert_eq!(counts, [27, 6, 18, 3, 1, 1, 2]);
+    }
+
+    #[test]
+    fn no_other_file_of_this_crate_spells_a_predicate() {
+        let spellings = [
+            "discarded_in IS",
+            "resent_in IS",
+            "duplicate_of IS",
+            "died_in >",
+            "marked_in >",
+            " d.died_in",
+            "SELECT 1 FROM inbox",
+            "SELECT 1 FROM dead_letter",
+            "SELECT 1 FROM unrouted",
+            "SELECT 1 FROM unsettled",
+        ];
+        let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("src")];
+        let mut read = 0;
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                let name = path.file_name().unwrap().to_str().unwrap();
+                if path.is_dir() {
+                    folders.push(path);
+                } else if name.ends_with(".rs") && !["predicates.rs", "tests.rs"].contains(&name) {
+                    let text = std::fs::read_to_string(&path).unwrap();
+                    for spelling in spellings {
+                        assert!(
+                            !text.contains(spelling),
+                            "{}: {spelling:?} belongs to predicates.rs",
+                            path.display()
+                        );
+                    }
+                    read += 1;
+                }
+            }
+        }
+        assert!(read > 20, "only {read} files were read");
+    }
+}
