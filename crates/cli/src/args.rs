@@ -1,38 +1,14 @@
-//! The command line: the one registry of commands, from which parser, help and reference are made.
+//! The command line: the one registry of commands, from which [`parser`](crate::parser), help and reference are made.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::{OsStringValueParser, PossibleValuesParser, TypedValueParser};
-use clap::{Args, Command as Tree, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use event::{Day, Timestamp, Zone};
 
-use crate::commands::lists;
 use crate::domains;
-
-/// Reads the command line; ends the program where it cannot be read.
-pub fn parse() -> Cli {
-    Cli::from_arg_matches(&tree().get_matches()).unwrap_or_else(|error| error.exit())
-}
-
-/// The commands, each list with what it lists and what it can be filtered by.
-pub fn tree() -> Tree {
-    Cli::command().mut_subcommands(|parent| {
-        let Some(view) = lists::ALL.iter().find(|view| view.path == parent.get_name()) else { return parent };
-        let what = parent.get_about().map(ToString::to_string).unwrap_or_default();
-        let about = format!("{}, the newest first.", what.trim_end_matches('.'));
-        let (example, fields) = (view.example, view.filters.join(", "));
-        let filters = format!("Only rows with this value, such as `--where {example}`; fields: {fields}");
-        parent.mut_subcommands(|list| match list.get_name() {
-            "list" => list.about(about.clone()).mut_args(|arg| match arg.get_id().as_str() {
-                "filters" => arg.help(filters.clone()),
-                _ => arg,
-            }),
-            _ => list,
-        })
-    })
-}
 
 /// Takes the webhooks that providers post, loses none, and books each where it belongs.
 #[derive(Debug, Parser)]
@@ -605,11 +581,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_command_line_is_sound() {
-        tree().debug_assert();
-    }
-
-    #[test]
     fn a_moment_is_a_time_a_day_or_how_long_ago() {
         let zone = Zone::default();
         let check = |text: &str, expect: &str| {
@@ -624,23 +595,6 @@ mod tests {
         }
         for text in ["", "h", "yesterday", "2h ago", "2026-13-01", "-1h", "99999999999999999999d", "é"] {
             assert!(moment(text).unwrap_err().starts_with("expected a time such as"), "{text}");
-        }
-    }
-
-    #[test]
-    fn every_list_says_what_it_lists_and_what_it_is_filtered_by() {
-        let help = |name: &str| {
-            let mut tree = tree();
-            let list = tree.find_subcommand_mut(name).unwrap().find_subcommand_mut("list").unwrap();
-            list.render_help().to_string()
-        };
-        assert!(
-            help("dead")
-                .starts_with("Dead letters: events that a consumer gave up, with the error, the newest")
-        );
-        assert!(help("rejected").contains("fields: id, source, provider"));
-        for view in lists::ALL {
-            assert!(help(view.path).contains(&format!("--where {}", view.example)), "{}", view.path);
         }
     }
 

@@ -3,42 +3,30 @@
 //! The only crate that reads files of settings and the environment, wires roles, and is a client of the
 //! administration API.
 
-mod api;
 mod args;
+mod client;
 mod commands;
 mod config;
 mod data_dir;
-mod disk;
 mod domains;
 mod installation;
-mod log_queue;
 mod management;
+mod parser;
 mod report;
-mod reread;
 mod roles;
-mod rotation;
-mod sender;
-mod signals;
 mod table;
-mod telemetry;
-mod welcome;
 
-use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 
 use crate::args::{Cli, Command, Dead, Events, Jobs, Listing, Rejected, Unrouted};
-use crate::commands::{
-    configuration, dead, demo, doctor, jobs, lists, markdown, queues, reconcile, resend, simulate, topology,
-};
-use crate::config::{Config, Loaded};
-use crate::roles::{Roles, Running};
-use crate::signals::{Hangup, Signals};
-use crate::telemetry::Telemetry;
+use crate::client::{dead, jobs, lists, queues, reconcile, resend, simulate};
+use crate::commands::{configuration, demo, doctor, markdown, topology};
+use crate::roles::Roles;
 
 fn main() -> ExitCode {
-    let cli = args::parse();
+    let cli = parser::parse();
     // Fails only where one is installed already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let ended = tokio::runtime::Builder::new_multi_thread()
@@ -46,7 +34,7 @@ fn main() -> ExitCode {
         .build()
         .context("cannot start the runtime")
         .and_then(|runtime| runtime.block_on(run(cli)));
-    log_queue::flush();
+    roles::flush_log();
     ended.map_or_else(|error| report::failed(&error), report::ended)
 }
 
@@ -71,21 +59,21 @@ async fn run(cli: Cli) -> Result<ExitCode> {
     let mut config = loaded.config.clone();
     let config = &mut config;
     match cli.command {
-        Command::Up => role(config, &loaded, Roles::all(), None).await?,
+        Command::Up => roles::run(config, &loaded, Roles::all(), None).await?,
         Command::Ingress(args) => {
-            role(config, &loaded, Roles { ingress: true, ..Roles::default() }, args.listen).await?
+            roles::run(config, &loaded, Roles { ingress: true, ..Roles::default() }, args.listen).await?
         }
         Command::Ledger(args) => {
-            role(config, &loaded, Roles { ledger: true, ..Roles::default() }, args.listen).await?
+            roles::run(config, &loaded, Roles { ledger: true, ..Roles::default() }, args.listen).await?
         }
         Command::Console(args) => {
-            role(config, &loaded, Roles { console: true, ..Roles::default() }, args.listen).await?
+            roles::run(config, &loaded, Roles { console: true, ..Roles::default() }, args.listen).await?
         }
         Command::Consume(args) => {
             let domain =
                 domains::named(&args.consumer).context("the command line takes known consumers only")?;
             let roles = Roles { domains: std::slice::from_ref(domain), ..Roles::default() };
-            role(config, &loaded, roles, args.role.listen).await?;
+            roles::run(config, &loaded, roles, args.role.listen).await?;
         }
         Command::Simulate(args) => return simulate::run(args, config).await,
         Command::Events(Events::List(list)) => lists::events(list, config).await?,
@@ -133,44 +121,4 @@ async fn run(cli: Cli) -> Result<ExitCode> {
         Command::Demo(_) | Command::Openapi | Command::HelpMarkdown => {}
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// Runs roles until a signal or an error ends them.
-async fn role(config: &mut Config, loaded: &Loaded, roles: Roles, listen: Option<SocketAddr>) -> Result<()> {
-    if let Some(listen) = listen {
-        let port = match (roles.ingress, roles.console) {
-            (true, _) => &mut config.ingress.listen,
-            (false, true) => &mut config.console.listen,
-            (false, false) => &mut config.operations.listen,
-        };
-        *port = listen;
-    }
-    let mut signals = Signals::take().context("cannot take signals")?;
-    let hangup = Hangup::take().context("cannot take signals")?;
-    let telemetry = Telemetry::install(config)?;
-    for warning in config::warnings(config) {
-        tracing::warn!("{warning}");
-    }
-    let stop = tokio_util::sync::CancellationToken::new();
-    let started = tokio::select! {
-        started = Running::start(config, roles, &telemetry) => Some(started?),
-        () = signals.next() => None,
-    };
-    let Some(mut running) = started else { return Ok(()) };
-    welcome::tell(config, roles, &running);
-    let rotation = std::mem::take(&mut running.rotation);
-    let failed = tokio::select! {
-        () = signals.next() => None,
-        error = running.failed() => Some(error),
-        () = telemetry.upkeep(stop.clone()) => None,
-        () = rotation.run(loaded, hangup) => None,
-    };
-    tracing::info!("stopping");
-    signals.end_on_next();
-    running.stop().await;
-    // Waits for the network, on a thread that may.
-    let flushed = tokio::task::spawn_blocking(move || telemetry.flush()).await;
-    flushed.context("the last spans were not sent")?;
-    tracing::info!("stopped");
-    failed.map_or(Ok(()), Err)
 }

@@ -11,7 +11,6 @@ use broker::QueueName;
 use broker_rabbitmq::{AmqpUrl, Inspect, Inspection};
 use providers::auth::Secret;
 use reqwest::{Client, Url};
-use serde::Deserialize;
 use serde_json::Value;
 use tokio::time::sleep;
 
@@ -20,28 +19,6 @@ use crate::report::chain;
 
 /// How long an answer may take, and the first count of a new queue, which comes within 10 s.
 const PATIENCE: Duration = Duration::from_secs(15);
-
-/// Where the management API is: `http://host:15672`, or nothing.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
-pub struct ManagementUrl(Option<Url>);
-
-impl TryFrom<String> for ManagementUrl {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        if text.is_empty() {
-            return Ok(Self(None));
-        }
-        let url =
-            Url::parse(&text).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
-        match url {
-            Some(url) if url.username().is_empty() && url.password().is_none() => Ok(Self(Some(url))),
-            Some(_) => Err("holds a user or a password: those of broker.url are used".to_owned()),
-            None => Err("expected an address such as http://rabbitmq:15672, or nothing".to_owned()),
-        }
-    }
-}
 
 /// Asks the management API as the user of `broker.url`.
 pub struct Management {
@@ -61,8 +38,7 @@ impl fmt::Display for Management {
 impl Management {
     /// The API that is configured, if one is.
     pub fn of(config: &Config) -> Result<Option<Self>> {
-        let (BrokerUrl::Amqp(amqp), ManagementUrl(Some(base))) =
-            (&config.broker.url, &config.broker.management_url)
+        let (BrokerUrl::Amqp(amqp), Some(base)) = (&config.broker.url, config.broker.management_url.get())
         else {
             return Ok(None);
         };
@@ -128,30 +104,5 @@ pub struct Unseeing;
 impl Inspect for Unseeing {
     async fn inspect(&self, _: &QueueName) -> Option<Inspection> {
         None
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_address_without_credentials_is_taken() {
-        let check = |text: &str, expect: Result<bool, &str>| {
-            let parsed = ManagementUrl::try_from(text.to_owned());
-            match (parsed, expect) {
-                (Ok(ManagementUrl(url)), Ok(is_given)) => assert_eq!(url.is_some(), is_given, "{text}"),
-                (Err(said), Err(expect)) => {
-                    assert!(said.contains(expect) && !said.contains("s3cret"), "{said}")
-                }
-                (parsed, _) => panic!("{text}: {parsed:?}"),
-            }
-        };
-        check("", Ok(false));
-        check("http://rabbitmq:15672", Ok(true));
-        check("https://rabbitmq/management/", Ok(true));
-        check("http://malote:s3cret@rabbitmq:15672", Err("those of broker.url"));
-        check("amqp://rabbitmq", Err("http://rabbitmq:15672"));
-        check("rabbitmq:15672", Err("http://rabbitmq:15672"));
     }
 }

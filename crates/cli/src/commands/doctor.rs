@@ -13,8 +13,8 @@ use std::process::ExitCode;
 use anyhow::Result;
 use providers::auth::Auth;
 
-use crate::api::{Api, reachable};
 use crate::args::{ApiArgs, Doctor};
+use crate::client::api::{Api, addresses, reachable};
 use crate::config::{self, Config};
 use crate::data_dir::{self, existing_token, open_mode};
 use crate::report;
@@ -123,7 +123,7 @@ fn missing_data_dir(dir: &Path, findings: &mut Findings) {
 }
 
 fn free_megabytes(dir: &Path) -> Option<u64> {
-    Some(crate::disk::free_bytes(dir)? / (1024 * 1024))
+    Some(crate::roles::free_bytes(dir)? / (1024 * 1024))
 }
 
 /// Whether the API answers: `None` when nobody listens.
@@ -185,15 +185,6 @@ async fn roles(config: &Config, processes: &[String], findings: &mut Findings) {
             findings.good(format!("the process at {base} is ready"));
         }
     }
-}
-
-/// Where the processes answer that a command asks: those that it is told, else the configured one.
-pub(super) fn addresses(config: &Config, processes: &[String]) -> Vec<String> {
-    if !processes.is_empty() {
-        return processes.iter().map(|base| base.trim_end_matches('/').to_owned()).collect();
-    }
-    let scheme = if config.operations.tls.is_some() { "https" } else { "http" };
-    vec![format!("{scheme}://{}", reachable(config.operations.listen))]
 }
 
 /// What the trouble of one part means: whether work goes on, and where it waits.

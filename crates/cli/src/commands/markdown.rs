@@ -2,11 +2,11 @@
 
 use clap::{Arg, Command};
 
-use crate::args;
+use crate::parser;
 
 /// The reference, command by command.
 pub fn reference() -> String {
-    let mut root = args::tree();
+    let mut root = parser::tree();
     root.build();
     let mut text = format!("# The command line\n\n{}\n", about(&root));
     let global: Vec<&Arg> = root.get_arguments().filter(|arg| is_shown(arg)).collect();

@@ -8,6 +8,7 @@ mod changes;
 mod check;
 mod environment;
 mod files;
+mod management_url;
 mod read;
 mod warnings;
 
@@ -20,10 +21,9 @@ use providers::auth::{Auth, Secret};
 use providers::{Duplicates, Provider, SubjectKey, generic};
 use serde::Deserialize;
 
-use crate::management::ManagementUrl;
-
 pub use changes::{needs_restart, sources};
 pub use check::{Mistake, Mistakes};
+pub use management_url::ManagementUrl;
 pub use read::{DEFAULT_FILE, Loaded, load, load_parts, resolved, shown};
 pub(crate) use read::{is_token, parse_subject_key};
 pub use warnings::warnings;

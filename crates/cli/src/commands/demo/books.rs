@@ -3,7 +3,7 @@
 use anyhow::Result;
 use serde_json::Value;
 
-use crate::api::Api;
+use crate::client::api::Api;
 
 /// The rows of every book at one moment.
 pub struct Books {

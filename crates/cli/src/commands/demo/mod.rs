@@ -18,16 +18,16 @@ use serde_json::Value;
 
 use self::books::Books;
 use self::setting::Setting;
-use super::lists;
-use crate::api::Api;
 use crate::args::Demo;
+use crate::client::api::Api;
+use crate::client::lists;
+use crate::client::sender::Sender;
 use crate::config::{Config, Source};
 use crate::report;
+use crate::roles::signals::Signals;
+use crate::roles::telemetry::Telemetry;
 use crate::roles::{Roles, Running};
-use crate::sender::Sender;
-use crate::signals::Signals;
 use crate::table::{self, Lines};
-use crate::telemetry::Telemetry;
 
 /// How long everything may take to be settled.
 const PATIENCE: Duration = Duration::from_secs(30);

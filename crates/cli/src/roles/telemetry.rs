@@ -27,8 +27,8 @@ use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, fmt};
 
+use super::log_queue::{self, LogQueue};
 use crate::config::{Config, LogFormat};
-use crate::log_queue::{self, LogQueue};
 use crate::table::is_colour_unwanted;
 
 /// The version of this program.

@@ -7,9 +7,9 @@ use anyhow::{Result, bail};
 use event::EventId;
 use serde_json::{Map, Value, json};
 
-use super::jobs;
+use super::api::Api;
+use super::follow;
 use super::lists::{DEAD, EVENTS, REJECTED, UNROUTED, View, fields};
-use crate::api::Api;
 use crate::args::{Choice, DeadDiscard, DeadRetry, Discard, JobArgs, Replay, Retry};
 use crate::config::Config;
 use crate::report;
@@ -133,7 +133,7 @@ async fn run(
         begun.push(api.post("jobs", &asked).await?);
     }
     if !args.detach {
-        return jobs::follow(&api, begun).await;
+        return follow::jobs(&api, begun).await;
     }
     for job in begun {
         let id = job["id"].as_str().unwrap_or_default();

@@ -4,8 +4,8 @@ use anyhow::{Result, bail};
 use event::EventId;
 use serde_json::Value;
 
+use super::api::Api;
 use super::lists::{DEAD, described, print_json};
-use crate::api::Api;
 use crate::args::{List, Show};
 use crate::config::Config;
 use crate::report;

@@ -20,10 +20,10 @@ use server::Certificate;
 use tokio::time::sleep;
 use tracing::{error, info, warn};
 
+use super::signals::Hangup;
 use crate::config::{self, Config, Loaded, Mistakes};
 use crate::data_dir;
 use crate::report::chain;
-use crate::signals::Hangup;
 
 /// How often the files are checked.
 const PERIOD: Duration = Duration::from_secs(2);

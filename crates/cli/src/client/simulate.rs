@@ -12,12 +12,12 @@ use indicatif::{ProgressBar, ProgressStyle};
 use tokio::task::JoinSet;
 use tokio::time::sleep_until;
 
+use super::api::reachable;
+use super::sender::Sender;
 use super::variation::varied;
-use crate::api::reachable;
 use crate::args::Simulate;
 use crate::config::{Config, Source};
 use crate::report;
-use crate::sender::Sender;
 
 /// What is posted, over and over: a body for a source.
 struct Example {
@@ -140,7 +140,7 @@ struct Outcomes {
 }
 
 impl Outcomes {
-    fn add(&mut self, posted: reqwest::Result<crate::sender::Answer>) {
+    fn add(&mut self, posted: reqwest::Result<crate::client::sender::Answer>) {
         let (status, refusal) = match posted {
             Ok(answer) if answer.status.is_success() => {
                 self.latencies.push(answer.took);

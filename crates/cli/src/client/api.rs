@@ -201,6 +201,15 @@ impl Api {
     }
 }
 
+/// Where the processes answer that a command asks: those that it is told, else the configured one.
+pub fn addresses(config: &Config, processes: &[String]) -> Vec<String> {
+    if !processes.is_empty() {
+        return processes.iter().map(|base| base.trim_end_matches('/').to_owned()).collect();
+    }
+    let scheme = if config.operations.tls.is_some() { "https" } else { "http" };
+    vec![format!("{scheme}://{}", reachable(config.operations.listen))]
+}
+
 /// 0.0.0.0 listens everywhere and can be reached nowhere.
 pub fn reachable(listen: SocketAddr) -> SocketAddr {
     match (listen.ip().is_unspecified(), listen.is_ipv4()) {

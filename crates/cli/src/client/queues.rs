@@ -7,9 +7,8 @@ use anyhow::{Result, bail};
 use broker::Layout;
 use serde_json::{Value, json};
 
-use super::doctor::addresses;
+use super::api::{Api, addresses};
 use super::lists::print_json;
-use crate::api::Api;
 use crate::args::Queues;
 use crate::config::Config;
 use crate::installation;

@@ -4,6 +4,15 @@
 //! nothing is lost by a stop: the ingress finishes its requests first, then the consumers their batches, then broker
 //! and store close. Knows no HTTP and no domain beyond its row in [`domains`](crate::domains).
 
+mod disk;
+mod log_queue;
+mod reread;
+mod rotation;
+mod run;
+pub mod signals;
+pub mod telemetry;
+mod welcome;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,15 +35,18 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use self::reread::reread;
+use self::rotation::Rotation;
+use self::telemetry::{Telemetry, VERSION};
 use crate::config::{Config, DuplicatesRule};
 use crate::data_dir::{self, DataDir};
-use crate::disk;
 use crate::domains::{self, Domain};
 use crate::installation;
 use crate::report::chain;
-use crate::reread::reread;
-use crate::rotation::Rotation;
-use crate::telemetry::{Telemetry, VERSION};
+
+pub use disk::free_bytes;
+pub use log_queue::flush as flush_log;
+pub use run::run;
 
 /// Which roles a process has.
 #[derive(Clone, Copy, Default)]

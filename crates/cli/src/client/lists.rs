@@ -4,7 +4,7 @@ use anyhow::{Result, bail};
 use event::{EventId, header};
 use serde_json::Value;
 
-use crate::api::Api;
+use super::api::Api;
 use crate::args::{EventFilters, EventList, List, Show};
 use crate::config::Config;
 use crate::report;

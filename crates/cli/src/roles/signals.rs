@@ -27,7 +27,7 @@ impl Signals {
     pub fn end_on_next(mut self) {
         tokio::spawn(async move {
             self.next().await;
-            crate::log_queue::flush();
+            super::log_queue::flush();
             std::process::exit(130);
         });
     }

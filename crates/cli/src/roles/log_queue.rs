@@ -206,7 +206,7 @@ mod tests {
         let queue = LogQueue::start(Reader { may_take, taken }).unwrap();
         let layer = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(queue.clone());
         // For the writer's thread too, which says what was dropped; of the other tests, nothing.
-        let only_ours = filter_fn(|metadata| metadata.target().starts_with("malote::log_queue"));
+        let only_ours = filter_fn(|metadata| metadata.target().starts_with("malote::roles::log_queue"));
         let subscriber = tracing_subscriber::registry().with(layer.with_filter(only_ours));
         tracing::subscriber::set_global_default(subscriber).unwrap();
 

@@ -4,10 +4,10 @@ use std::io::IsTerminal;
 
 use tracing::info;
 
+use super::{Roles, Running};
 use crate::config::{Config, Source};
 use crate::installation;
 use crate::report;
-use crate::roles::{Roles, Running};
 
 /// Tells where everything is.
 pub fn tell(config: &Config, roles: Roles, running: &Running) {
@@ -53,7 +53,7 @@ fn welcome(config: &Config, roles: Roles, running: &Running) -> String {
             crate::config::DEFAULT_FILE
         );
     }
-    format!("\nmalote {} is up; Ctrl-C stops it.\n\n{text}\n", crate::telemetry::VERSION)
+    format!("\nmalote {} is up; Ctrl-C stops it.\n\n{text}\n", super::telemetry::VERSION)
 }
 
 fn token_place(config: &Config) -> String {

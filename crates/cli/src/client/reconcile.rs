@@ -5,9 +5,9 @@ use std::process::ExitCode;
 use anyhow::{Result, bail};
 use serde_json::{Value, json};
 
+use super::api::Api;
 use super::lists::print_json;
-use super::{jobs, resend};
-use crate::api::Api;
+use super::{follow, resend};
 use crate::args::Reconcile;
 use crate::config::Config;
 use crate::report;
@@ -57,7 +57,7 @@ pub async fn run(Reconcile { day, limit, output }: Reconcile, config: &Config) -
 /// Follows a reconciliation to its end and prints the books, with so many differences at most.
 pub async fn follow(api: &Api, job: Value, limit: u32, as_json: bool) -> Result<ExitCode> {
     let interrupted = std::pin::pin!(tokio::signal::ctrl_c());
-    let Some(job) = jobs::to_its_end(api, job, interrupted).await? else { return Ok(ExitCode::FAILURE) };
+    let Some(job) = follow::to_its_end(api, job, interrupted).await? else { return Ok(ExitCode::FAILURE) };
     let text = |name: &str| job[name].as_str().unwrap_or_default();
     if text("state") != "done" {
         bail!(

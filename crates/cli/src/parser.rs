@@ -1,0 +1,57 @@
+//! The parser of the command line: the commands of [`args`](crate::args), with the help of each list from its own
+//! declaration.
+
+use clap::{Command, CommandFactory, FromArgMatches};
+
+use crate::args::Cli;
+use crate::client::lists;
+
+/// Reads the command line; ends the program where it cannot be read.
+pub fn parse() -> Cli {
+    Cli::from_arg_matches(&tree().get_matches()).unwrap_or_else(|error| error.exit())
+}
+
+/// The commands, each list with what it lists and what it can be filtered by.
+pub fn tree() -> Command {
+    Cli::command().mut_subcommands(|parent| {
+        let Some(view) = lists::ALL.iter().find(|view| view.path == parent.get_name()) else { return parent };
+        let what = parent.get_about().map(ToString::to_string).unwrap_or_default();
+        let about = format!("{}, the newest first.", what.trim_end_matches('.'));
+        let (example, fields) = (view.example, view.filters.join(", "));
+        let filters = format!("Only rows with this value, such as `--where {example}`; fields: {fields}");
+        parent.mut_subcommands(|list| match list.get_name() {
+            "list" => list.about(about.clone()).mut_args(|arg| match arg.get_id().as_str() {
+                "filters" => arg.help(filters.clone()),
+                _ => arg,
+            }),
+            _ => list,
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        tree().debug_assert();
+    }
+
+    #[test]
+    fn every_list_says_what_it_lists_and_what_it_is_filtered_by() {
+        let help = |name: &str| {
+            let mut tree = tree();
+            let list = tree.find_subcommand_mut(name).unwrap().find_subcommand_mut("list").unwrap();
+            list.render_help().to_string()
+        };
+        assert!(
+            help("dead")
+                .starts_with("Dead letters: events that a consumer gave up, with the error, the newest")
+        );
+        assert!(help("rejected").contains("fields: id, source, provider"));
+        for view in lists::ALL {
+            assert!(help(view.path).contains(&format!("--where {}", view.example)), "{}", view.path);
+        }
+    }
+}
