@@ -13,6 +13,7 @@ use anyhow::{Context, Result, bail};
 use crate::workspace::Workspace;
 
 mod architecture;
+mod circles;
 mod dependencies;
 mod deploy;
 mod manifests;
@@ -65,6 +66,7 @@ pub fn check(workspace: &Workspace) -> Result<()> {
     let mut findings = dependencies::check(&packages);
     findings.extend(manifests::check(&manifests));
     findings.extend(sources::check(&sources));
+    findings.extend(circles::check(&sources));
     let read = |path: &str| fs::read_to_string(root.join(path)).with_context(|| format!("reading {path}"));
     findings.extend(deploy::check(&read(deploy::COMPOSE)?, &read(deploy::CONTAINERFILE)?));
     let crates: Vec<_> =

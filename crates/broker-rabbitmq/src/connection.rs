@@ -5,120 +5,27 @@
 //! first wanted. What was declared through this process is declared again on every new connection: the server may
 //! have lost it. lapin's own recovery stays off. Knows nothing of publishing or consuming.
 
-use std::io;
-use std::net::{Shutdown, TcpStream};
-use std::os::fd::AsFd;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use broker::{Cause, Topology};
+use broker::{BrokerError, Cause, Topology};
 use futures_util::StreamExt;
-use lapin::tcp::AsyncTcpStream;
-use lapin::uri::{AMQPAuthority, AMQPQueryString, AMQPScheme, AMQPUri, AMQPUserInfo};
-use lapin::{Channel, Connection, ConnectionProperties, ErrorKind, Event};
+use lapin::{Channel, Event};
 use metrics::{Counter, Gauge};
-use tokio::sync::{Notify, OnceCell, watch};
-use tokio::time::{Instant, timeout, timeout_at};
-use tracing::{info, warn};
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tracing::{debug, info, warn};
 
 use crate::backoff::Backoff;
 use crate::declare;
-use crate::identity::{self, Identity};
-use crate::url::Host;
+use crate::link::{Link, establish};
 use crate::{Config, Unavailable};
+
+/// How often a topology is tried: two replicas that create the same queue at once can make the server fail one.
+const DECLARE_ATTEMPTS: u32 = 5;
 
 /// How often a connection's state is looked at, for a loss that lapin reports to nobody.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-
-/// One established connection.
-pub(crate) struct Link {
-    connection: Connection,
-    /// The node it leads to.
-    pub(crate) host: Host,
-    /// Shut down when the connection is lost: lapin's own thread ends at the latest then.
-    socket: Socket,
-    condemned: Notify,
-    condemned_already: AtomicBool,
-    identity: OnceCell<Identity>,
-}
-
-impl Link {
-    fn usable(&self) -> bool {
-        !self.condemned_already.load(Ordering::Acquire) && self.connection.status().connected()
-    }
-
-    /// Has the supervisor replace the connection.
-    fn condemn(&self) {
-        self.condemned_already.store(true, Ordering::Release);
-        self.condemned.notify_one();
-    }
-
-    /// Whether the server has told that it takes no publishes now (`connection.blocked`).
-    pub(crate) fn blocked(&self) -> bool {
-        self.connection.status().blocked()
-    }
-
-    /// Opens a channel. A connection that cannot open one within the time is condemned.
-    pub(crate) async fn open_channel(&self, deadline: Instant) -> Result<Channel, Cause> {
-        match timeout_at(deadline, self.connection.create_channel()).await {
-            Ok(Ok(channel)) => Ok(channel),
-            Ok(Err(error)) => {
-                if !matches!(error.kind(), ErrorKind::ChannelsLimitReached) {
-                    self.condemn();
-                }
-                Err(error.into())
-            }
-            Err(_) => {
-                self.condemn();
-                Err(Unavailable::Silent("channel.open").into())
-            }
-        }
-    }
-
-    /// What the server says of itself, asked once per connection.
-    pub(crate) async fn identity(&self, config: &Config) -> Result<&Identity, Cause> {
-        let ask = || async {
-            let patience = config.connection_timeout();
-            timeout(patience, identity::ask(&self.host, config.url.tls.then_some(&config.tls)))
-                .await
-                .map_err(|_| Cause::from(Unavailable::Silent("connection.start")))?
-                .map_err(Cause::from)
-        };
-        self.identity.get_or_try_init(ask).await
-    }
-}
-
-/// A second handle to a connection's socket. lapin gives no other way to end a connection that is not yet
-/// established, or whose peer is silent.
-#[derive(Clone, Default)]
-struct Socket(Arc<Mutex<Option<TcpStream>>>);
-
-impl Socket {
-    fn set(&self, socket: &impl AsFd) -> io::Result<()> {
-        let twin = TcpStream::from(socket.as_fd().try_clone_to_owned()?);
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(twin);
-        Ok(())
-    }
-
-    fn shut_down(&self) {
-        if let Some(socket) = self.0.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            // It fails when the peer was faster, which is as good.
-            let _ = socket.shutdown(Shutdown::Both);
-        }
-    }
-}
-
-/// Shuts the socket down unless the connection was established.
-struct Attempt(Option<Socket>);
-
-impl Drop for Attempt {
-    fn drop(&mut self) {
-        if let Some(socket) = &self.0 {
-            socket.shut_down();
-        }
-    }
-}
 
 #[derive(Clone)]
 enum State {
@@ -184,6 +91,30 @@ impl Supervised {
         }
     }
 
+    /// Declares a topology on whichever connection is live. Gives what is in force, as [`declare::on_link`] does.
+    pub(crate) async fn declare(
+        &self,
+        topology: &Topology,
+        deadline: Instant,
+    ) -> Result<Topology, BrokerError> {
+        let mut backoff = Backoff::default();
+        let mut attempt = 1;
+        loop {
+            let (link, _channel) = self.channel(deadline).await.map_err(BrokerError::Unavailable)?;
+            match declare::on_link(&link, topology.clone()).await {
+                // Past the deadline the caller is told: without a majority every attempt takes its whole time.
+                Err(BrokerError::Unavailable(cause))
+                    if attempt < DECLARE_ATTEMPTS && Instant::now() < deadline =>
+                {
+                    debug!(error = &*cause, attempt, "declaring the topology failed, trying again");
+                }
+                result => return result,
+            }
+            attempt += 1;
+            sleep(backoff.next(Backoff::random())).await;
+        }
+    }
+
     /// The last reason why there is no connection, or that the server does not take publishes.
     pub(crate) fn why_down(&self) -> Cause {
         match &*self.state.borrow() {
@@ -234,10 +165,7 @@ impl Supervisor {
         if let State::Up(link) = last
             && closed
         {
-            let close = link.connection.close(200, "closed by malote".into());
-            if timeout(self.config.connection_timeout(), close).await.is_err() {
-                link.socket.shut_down();
-            }
+            link.close(self.config.connection_timeout()).await;
         }
     }
 
@@ -266,7 +194,7 @@ impl Supervisor {
                     self.state.send_replace(State::Down(reason));
                 }
             }
-            tokio::time::sleep(backoff.next(Backoff::random())).await;
+            sleep(backoff.next(Backoff::random())).await;
         }
     }
 
@@ -285,7 +213,7 @@ impl Supervisor {
 
     /// Offers the connection until it is lost; returns why it is.
     async fn hold(&self, link: Arc<Link>) -> Arc<str> {
-        let mut events = Box::pin(link.connection.events_listener());
+        let mut events = Box::pin(link.events());
         let topology = self.declared.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if topology != Topology::default()
             && let Err(error) = declare::on_link(&link, topology).await
@@ -302,7 +230,7 @@ impl Supervisor {
         let reason = loop {
             let event = tokio::select! {
                 event = events.next() => event,
-                () = link.condemned.notified() => break "a channel could not be opened".into(),
+                () = link.condemned() => break "a channel could not be opened".into(),
                 _ = look.tick() => None,
             };
             match event {
@@ -315,71 +243,15 @@ impl Supervisor {
                     self.blocked.set(0.0);
                 }
                 // Of a channel or of the connection: the state tells which.
-                Some(Event::Error(error)) if !link.connection.status().connected() => {
+                Some(Event::Error(error)) if !link.is_connected() => {
                     break error.to_string().into();
                 }
-                _ if !link.connection.status().connected() => break "the connection was closed".into(),
+                _ if !link.is_connected() => break "the connection was closed".into(),
                 _ => {}
             }
         };
-        link.condemn();
-        link.socket.shut_down();
+        link.abandon();
         self.blocked.set(0.0);
         reason
     }
-}
-
-/// Connects to one host. Dropping the future ends the attempt.
-async fn establish(config: &Config, role: &str, host: &Host) -> lapin::Result<Link> {
-    let url = &config.url;
-    let uri = AMQPUri {
-        scheme: if url.tls { AMQPScheme::AMQPS } else { AMQPScheme::AMQP },
-        authority: AMQPAuthority {
-            userinfo: AMQPUserInfo { username: url.user.clone(), password: url.password.clone() },
-            host: host.name.clone(),
-            port: host.port,
-        },
-        vhost: url.vhost.clone(),
-        query: AMQPQueryString { heartbeat: Some(config.heartbeat_s), ..AMQPQueryString::default() },
-    };
-    let connection_name = format!("{} {role}", config.connection_name);
-    let properties = ConnectionProperties::default().with_connection_name(connection_name.into());
-    let socket = Socket::default();
-    let mut attempt = Attempt(Some(socket.clone()));
-    let patience = config.connection_timeout();
-    let runtime = lapin::runtime::default_runtime()?;
-    let (name, port, tls, dialled) =
-        (host.name.clone(), host.port, url.tls.then(|| config.tls.clone()), socket.clone());
-    // Runs on lapin's own thread, which has to end too when nobody waits any more.
-    let dial = Connection::connector(
-        uri,
-        runtime,
-        async move |_uri, runtime| {
-            let dial = timeout(patience, async {
-                let addresses: Vec<_> = tokio::net::lookup_host((name.as_str(), port)).await?.collect();
-                let stream = AsyncTcpStream::connect(&runtime, addresses).await?;
-                if let AsyncTcpStream::Plain(plain) = &stream {
-                    plain.get_ref().set_nodelay(true)?;
-                    dialled.set(plain.get_ref())?;
-                }
-                match &tls {
-                    Some(tls) => stream.into_tls(&name, tls.read()?.as_ref()).await,
-                    None => Ok(stream),
-                }
-            });
-            let stream = dial.await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
-            Ok(stream)
-        },
-        properties,
-    );
-    let connection = dial.await?;
-    attempt.0 = None;
-    Ok(Link {
-        connection,
-        host: host.clone(),
-        socket,
-        condemned: Notify::new(),
-        condemned_already: AtomicBool::new(false),
-        identity: OnceCell::new(),
-    })
 }

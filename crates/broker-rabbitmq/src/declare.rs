@@ -10,48 +10,20 @@ use std::time::Duration;
 use broker::{
     BrokerError, Cause, Destination, Exchange, ExchangeKind, Queue, QueueName, QueueStatus, Topology,
 };
+use event::HeaderValue;
 use futures_util::future::{BoxFuture, try_join_all};
 use lapin::options::{ExchangeBindOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
 use lapin::protocol::{AMQPError, AMQPErrorKind, AMQPSoftError};
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{Channel, ErrorKind};
-use tokio::time::{Instant, sleep, timeout_at};
-use tracing::debug;
+use tokio::time::{Instant, timeout_at};
 
 use crate::Unavailable;
-use crate::backoff::Backoff;
-use crate::connection::{Link, Supervised};
+use crate::link::Link;
 use crate::message::{amqp_value, short};
 
 /// How long a whole topology may take: some twenty quorum queues at 10 to 50 ms each, many times over.
 const DECLARE_PATIENCE: Duration = Duration::from_secs(30);
-
-/// How often a topology is tried: two replicas that create the same queue at once can make the server fail one.
-const DECLARE_ATTEMPTS: u32 = 5;
-
-/// Declares a topology on whichever connection is live. Gives what is in force, as [`on_link`] does.
-pub(crate) async fn declare(
-    connection: &Supervised,
-    topology: &Topology,
-    deadline: Instant,
-) -> Result<Topology, BrokerError> {
-    let mut backoff = Backoff::default();
-    let mut attempt = 1;
-    loop {
-        let (link, _channel) = connection.channel(deadline).await.map_err(BrokerError::Unavailable)?;
-        match on_link(&link, topology.clone()).await {
-            // Past the deadline the caller is told: without a majority every attempt takes its whole time.
-            Err(BrokerError::Unavailable(cause))
-                if attempt < DECLARE_ATTEMPTS && Instant::now() < deadline =>
-            {
-                debug!(error = &*cause, attempt, "declaring the topology failed, trying again");
-            }
-            result => return result,
-        }
-        attempt += 1;
-        sleep(backoff.next(Backoff::random())).await;
-    }
-}
 
 /// Declares a topology on this connection. Gives what is in force: a queue that exists with another delivery limit
 /// keeps it, for the argument of a queue cannot change.
@@ -107,23 +79,24 @@ fn declare_exchange<'a>(channel: &'a Channel, exchange: &Exchange) -> Result<Dec
         ExchangeKind::Direct => lapin::ExchangeKind::Direct,
         ExchangeKind::Topic => lapin::ExchangeKind::Topic,
     };
-    let mut arguments = FieldTable::default();
-    if let Some(alternate) = &exchange.alternate {
-        arguments.insert("alternate-exchange".into(), amqp_value(&alternate.as_str().into()));
-    }
     let options = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
     let name = short(exchange.name.as_str())?;
-    Ok(Box::pin(channel.exchange_declare(name, kind, options, arguments)))
+    Ok(Box::pin(channel.exchange_declare(name, kind, options, table(&exchange.arguments()))))
 }
 
 fn declare_queue<'a>(channel: &'a Channel, queue: &Queue) -> Result<Declaration<'a>, Cause> {
     let name = short(queue.name.as_str())?;
-    let arguments: BTreeMap<ShortString, AMQPValue> =
-        queue.arguments().iter().map(|(name, value)| ((*name).into(), amqp_value(value))).collect();
+    let arguments = table(&queue.arguments());
     Ok(Box::pin(async move {
         let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
-        channel.queue_declare(name, options, FieldTable::from(arguments)).await.map(drop)
+        channel.queue_declare(name, options, arguments).await.map(drop)
     }))
+}
+
+/// Arguments as AMQP carries them.
+fn table(arguments: &BTreeMap<&'static str, HeaderValue>) -> FieldTable {
+    let fields = arguments.iter().map(|(name, value)| ((*name).into(), amqp_value(value)));
+    FieldTable::from(fields.collect::<BTreeMap<ShortString, AMQPValue>>())
 }
 
 fn bind<'a>(channel: &'a Channel, binding: &broker::Binding) -> Result<Declaration<'a>, Cause> {
@@ -149,11 +122,10 @@ fn bind<'a>(channel: &'a Channel, binding: &broker::Binding) -> Result<Declarati
 
 /// The status of each queue, in the order asked.
 pub(crate) async fn statuses(
-    connection: &Supervised,
+    channel: &Channel,
     queues: &[QueueName],
     deadline: Instant,
 ) -> Result<Vec<QueueStatus>, BrokerError> {
-    let (_link, channel) = connection.channel(deadline).await.map_err(BrokerError::Unavailable)?;
     let ask = async |queue: &QueueName| {
         let options = QueueDeclareOptions { passive: true, durable: true, ..QueueDeclareOptions::default() };
         let name = short(queue.as_str()).map_err(|error| BrokerError::Unavailable(error.into()))?;

@@ -28,6 +28,7 @@ mod connection;
 mod declare;
 mod identity;
 mod in_hand;
+mod link;
 mod message;
 mod migration;
 mod publisher;
@@ -165,7 +166,7 @@ impl RabbitMq {
     /// declared.
     pub async fn difference(&self, queue: &Queue) -> Result<Option<String>, BrokerError> {
         let topology = Topology { queues: vec![queue.clone()], ..Topology::default() };
-        match declare::declare(&self.consuming, &topology, self.deadline()).await {
+        match self.consuming.declare(&topology, self.deadline()).await {
             Ok(in_force) => {
                 let (limit, wanted) = (in_force.queues[0].delivery_limit, queue.delivery_limit);
                 Ok((limit != wanted).then(|| format!("x-delivery-limit is {limit}, not {wanted}")))
@@ -204,8 +205,8 @@ impl broker::Subscriber for RabbitMq {
 impl Broker for RabbitMq {
     async fn declare(&self, topology: &Topology) -> Result<(), BrokerError> {
         let queues: Vec<QueueName> = topology.queues.iter().map(|queue| queue.name.clone()).collect();
-        let asked = declare::statuses(&self.consuming, &queues, self.deadline()).await;
-        let in_force = declare::declare(&self.consuming, topology, self.deadline()).await?;
+        let asked = self.queues(&queues).await;
+        let in_force = self.consuming.declare(topology, self.deadline()).await?;
         if matches!(asked, Err(BrokerError::MissingQueue { .. })) {
             sleep(NEW_QUEUE_SETTLES).await;
         }
@@ -224,7 +225,9 @@ impl Broker for RabbitMq {
     }
 
     async fn queues(&self, queues: &[QueueName]) -> Result<Vec<QueueStatus>, BrokerError> {
-        declare::statuses(&self.consuming, queues, self.deadline()).await
+        let deadline = self.deadline();
+        let (_link, channel) = self.consuming.channel(deadline).await.map_err(BrokerError::Unavailable)?;
+        declare::statuses(&channel, queues, deadline).await
     }
 
     async fn check(&self) -> Result<BrokerInfo, BrokerError> {

@@ -23,7 +23,7 @@ use lapin::types::FieldTable;
 use serde_json::Value;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use crate::declare::{self, soft_error};
+use crate::declare::soft_error;
 use crate::in_hand::InHand;
 use crate::message::short;
 use crate::{NEW_QUEUE_SETTLES, RabbitMq};
@@ -206,7 +206,7 @@ impl RabbitMq {
             }
             // Not through `self.declare`, which would declare it again after a reconnection.
             let stand_in = stand_in(queue, topology);
-            declare::declare(&self.consuming, &stand_in, self.deadline()).await?;
+            self.consuming.declare(&stand_in, self.deadline()).await?;
             found.push(Emptied::new(queue.name.clone(), Way::Queue(stand_in_of(&queue.name)), true));
         }
         if !found.is_empty() {
@@ -259,7 +259,7 @@ impl RabbitMq {
 
     async fn existing_limit(&self, queue: &Queue) -> Result<u32, BrokerError> {
         let topology = Topology { queues: vec![queue.clone()], ..Topology::default() };
-        let in_force = declare::declare(&self.consuming, &topology, self.deadline()).await?;
+        let in_force = self.consuming.declare(&topology, self.deadline()).await?;
         Ok(in_force.queues[0].delivery_limit)
     }
 

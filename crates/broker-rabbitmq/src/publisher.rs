@@ -30,8 +30,9 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tracing::{debug, error, warn};
 
 use crate::backoff::Backoff;
-use crate::connection::{Link, Supervised};
+use crate::connection::Supervised;
 use crate::declare::soft_error;
+use crate::link::Link;
 use crate::message::{short, to_properties};
 use crate::window::Window;
 use crate::{Config, Unavailable};

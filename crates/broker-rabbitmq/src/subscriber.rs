@@ -20,8 +20,9 @@ use tokio::runtime::Handle;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::Unavailable;
-use crate::connection::{Link, Supervised};
+use crate::connection::Supervised;
 use crate::declare::queue_error;
+use crate::link::Link;
 use crate::message::{from_properties, short};
 
 /// Starts a consumer on a channel of its own.

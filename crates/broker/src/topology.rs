@@ -78,6 +78,14 @@ pub struct Exchange {
     pub alternate: Option<ExchangeName>,
 }
 
+impl Exchange {
+    /// What RabbitMQ is asked for.
+    pub fn arguments(&self) -> BTreeMap<&'static str, HeaderValue> {
+        let alternate = self.alternate.iter().map(|name| ("alternate-exchange", name.as_str().into()));
+        alternate.collect()
+    }
+}
+
 /// A durable queue; on RabbitMQ always a quorum queue that rejects publishes when full.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Queue {

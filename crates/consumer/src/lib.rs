@@ -13,7 +13,6 @@
 //!
 //! This crate knows no provider and no domain table.
 
-mod aside;
 mod handler;
 pub mod laws;
 mod pause;
@@ -21,9 +20,9 @@ mod policy;
 mod runtime;
 mod settle;
 mod subscription;
+mod taken;
 #[cfg(test)]
 mod tests;
-mod transaction;
 mod window;
 
 pub use broker::layout::RetryDelay;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use crate::{Config, RetryDelay, Subscription};
+use crate::{RetryDelay, Subscription};
 
 /// By how much a wait is shortened at random, at most, unless configured otherwise.
 const JITTER_PERCENT: u8 = 20;
@@ -59,9 +59,9 @@ impl Policy {
     }
 
     /// What the consumer declares, as far as it is not configured.
-    pub(crate) fn of(subscription: &Subscription, config: &Config) -> Self {
+    pub(crate) fn of(subscription: &Subscription, change: Option<&PolicyChange>) -> Self {
         let declared = Self::declared(subscription.retry);
-        let Some(change) = config.policies.get(subscription.consumer) else { return declared };
+        let Some(change) = change else { return declared };
         let delays = change.delays.clone().unwrap_or(declared.delays);
         let attempts = match (change.attempts, &change.delays) {
             (Some(attempts), _) => usize::try_from(attempts).unwrap_or(usize::MAX),
@@ -98,14 +98,7 @@ mod tests {
     fn policy(change: PolicyChange) -> Policy {
         let subscription =
             Subscription { consumer: "orders", purpose: "", topics: &[], prefetch: 1, retry: DEFAULT_RETRY };
-        let config = Config {
-            batch_events: 1,
-            batch_timeout_ms: 1,
-            hold_ms: 1,
-            prefetch_bytes: 1,
-            policies: [("orders".to_owned(), change)].into(),
-        };
-        Policy::of(&subscription, &config)
+        Policy::of(&subscription, Some(&change))
     }
 
     #[test]

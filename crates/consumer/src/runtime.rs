@@ -1,11 +1,14 @@
 //! The loop of one consumer: subscribe, take a batch, give it its effect, settle it; until told to stop.
 
+mod aside;
+mod transaction;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use broker::{BrokerError, Deliveries, Delivery, DeliveryTag, DynBroker, ExchangeName, Layout};
-use event::{Chain, Event, Message, header};
+use event::{Chain, Event};
 use futures_util::FutureExt;
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 use serde::Deserialize;
@@ -15,10 +18,11 @@ use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, info, info_span, warn};
 
-use crate::aside::{Aside, Fate};
+use self::aside::{Aside, Fate};
+use self::transaction::Stop;
 use crate::pause::Backoff;
 use crate::settle::{History, Settlement};
-use crate::transaction::Stop;
+use crate::taken::Taken;
 use crate::window::Window;
 use crate::{DEFAULT_RETRY, Failure, Handler, Policy, PolicyChange, Recorder, Subscription};
 
@@ -67,30 +71,30 @@ pub struct Runtime {
     pub config: Config,
 }
 
-pub(crate) enum Work {
+enum Work {
     Each(Arc<dyn Handler>),
     Whole(Arc<dyn Recorder>),
 }
 
 /// A consumer, ready to [`run`](Self::run). Any number of replicas of one may run, here or in other processes.
 pub struct Consumer {
-    pub(crate) work: Work,
+    work: Work,
     prefetch: u16,
-    pub(crate) settlement: Settlement,
-    pub(crate) store: Store,
-    pub(crate) config: Config,
+    settlement: Settlement,
+    store: Store,
+    config: Config,
     status: watch::Sender<Status>,
-    pub(crate) metrics: Metrics,
+    metrics: Metrics,
 }
 
-pub(crate) struct Metrics {
-    pub(crate) handled: Counter,
-    pub(crate) duplicate: Counter,
-    pub(crate) sender_duplicate: Counter,
-    pub(crate) retried: Counter,
-    pub(crate) dead: Counter,
-    pub(crate) batches: Counter,
-    pub(crate) latency: Histogram,
+struct Metrics {
+    handled: Counter,
+    duplicate: Counter,
+    sender_duplicate: Counter,
+    retried: Counter,
+    dead: Counter,
+    batches: Counter,
+    latency: Histogram,
     paused: Gauge,
 }
 
@@ -108,28 +112,6 @@ impl Metrics {
             latency: histogram!("consumer_latency_seconds", "consumer" => consumer.clone()),
             paused: gauge!("consumer_paused", "consumer" => consumer.clone()),
         }
-    }
-}
-
-/// A delivery that has been read as far as this consumer needs.
-pub(crate) struct Taken {
-    pub(crate) tag: DeliveryTag,
-    pub(crate) redelivered: bool,
-    pub(crate) message: Message,
-    /// The event, where the work wants one and the message is one.
-    pub(crate) event: Option<Event>,
-}
-
-impl Taken {
-    /// Whether it is to be tried with nothing else in hand.
-    pub(crate) fn is_alone(&self) -> bool {
-        self.message.headers.contains_key(header::ALONE)
-    }
-}
-
-impl From<Delivery> for Taken {
-    fn from(delivery: Delivery) -> Self {
-        Self { tag: delivery.tag, redelivered: delivery.redelivered, message: delivery.message, event: None }
     }
 }
 
@@ -162,7 +144,7 @@ const LOOK: Duration = Duration::from_secs(1);
 const OUTAGES: usize = 3;
 
 /// Why the subscription ends.
-pub(crate) enum End {
+enum End {
     Told,
     Lost(BrokerError),
     /// The database stayed away: what was held goes back to the queue.
@@ -188,7 +170,7 @@ impl Consumer {
         Self::with(
             subscription.consumer,
             subscription.prefetch,
-            Policy::of(subscription, &runtime.config),
+            Policy::of(subscription, runtime.config.policies.get(subscription.consumer)),
             give_up,
             Work::Each(handler),
             runtime,
@@ -267,13 +249,13 @@ impl Consumer {
         .await;
     }
 
-    pub(crate) fn pause(&self, why: String) {
+    fn pause(&self, why: String) {
         self.metrics.paused.set(1.0);
         self.status.send_replace(Status::Paused(why));
     }
 
     /// Gives what the consumer was doing before.
-    pub(crate) fn running(&self) -> Status {
+    fn running(&self) -> Status {
         self.metrics.paused.set(0.0);
         self.status.send_replace(Status::Running)
     }
@@ -569,26 +551,6 @@ impl Consumer {
     }
 }
 
-pub(crate) fn one_line(error: &dyn std::error::Error) -> String {
+fn one_line(error: &dyn std::error::Error) -> String {
     Chain(error).to_string()
-}
-
-#[cfg(test)]
-pub(crate) mod tests {
-    use super::*;
-
-    /// A delivery with a body of this size.
-    pub(crate) fn taken(size: usize, redelivered: bool) -> Taken {
-        let message = Message {
-            message_id: String::new(),
-            r#type: String::new(),
-            timestamp: 0,
-            content_type: String::new(),
-            app_id: String::new(),
-            expiration: None,
-            headers: BTreeMap::new(),
-            body: vec![0; size].into(),
-        };
-        Taken { tag: 0, redelivered, message, event: None }
-    }
 }

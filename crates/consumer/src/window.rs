@@ -3,7 +3,7 @@
 //! AMQP bounds what a consumer holds by number only. A crash of the process counts against everything it holds, so the
 //! window stays at one while deliveries come back: only the message that crashed the process is then counted.
 
-use crate::runtime::Taken;
+use crate::taken::Taken;
 
 /// By how much the window grows at most at a time.
 const GROWTH: u16 = 8;
@@ -66,7 +66,7 @@ impl Window {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::runtime::tests::taken;
+    use crate::taken::tests::taken;
 
     const MIB: usize = 1024 * 1024;
 

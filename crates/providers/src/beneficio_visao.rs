@@ -9,7 +9,8 @@ use event::{Subject, Topic};
 
 use crate::compact::compact;
 use crate::contract::{Object, Payload};
-use crate::provider::{root, topic};
+use crate::fields::{root, topic};
+use crate::provider::Declaration;
 use crate::value::{Value, choice};
 use crate::{ContractError, Degrees, Dioptres, Personal, SubjectKey, TaxId, TopicInfo, Unusable};
 
@@ -34,7 +35,19 @@ pub const TOPICS: &[TopicInfo] = &[
     ),
 ];
 
-pub(crate) fn read(json: &str, key: &SubjectKey) -> Result<(Topic, Option<Subject>), Unusable> {
+/// What the provider is and how it is read.
+pub(crate) fn declaration() -> Declaration {
+    Declaration {
+        name: NAME,
+        title: "Benefício Visão",
+        topics: TOPICS,
+        keep_headers: &[],
+        duplicates: None,
+        read,
+    }
+}
+
+fn read(json: &str, key: &SubjectKey) -> Result<(Topic, Option<Subject>), Unusable> {
     let [status, cpf] = root(json, ["status", "cpf"])?;
     let topic = topic("status", status)?;
     let cpf = cpf.and_then(|json| TaxId::read(json).ok());

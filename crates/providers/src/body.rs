@@ -13,7 +13,6 @@ use serde_json::value::RawValue;
 
 use crate::charset::{Decoded, decode, decode_bytes};
 use crate::unusable::{Problem, Unusable};
-use crate::value::kind;
 
 /// The deepest nesting of a body: what `serde_json` and most other parsers stop at.
 pub(crate) const DEPTH_LIMIT: usize = 128;
@@ -144,6 +143,18 @@ fn replace_lone_surrogates(json: &str) -> Option<String> {
         };
     }
     replaced.map(|bytes| String::from_utf8(bytes).expect("hexadecimal digits took the place of others"))
+}
+
+/// What kind of JSON value a text is, with its article.
+pub(crate) fn kind(json: &str) -> &'static str {
+    match json.bytes().find(|byte| !byte.is_ascii_whitespace()) {
+        Some(b'{') => "an object",
+        Some(b'[') => "an array",
+        Some(b'"') => "a string",
+        Some(b't' | b'f') => "a boolean",
+        Some(b'n') => "null",
+        _ => "a number",
+    }
 }
 
 /// The values of an object's fields, found by name.

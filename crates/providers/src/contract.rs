@@ -7,7 +7,8 @@ use std::borrow::Cow;
 use std::cell::RefCell;
 use std::fmt;
 
-use crate::value::{Value, kind, shown};
+use crate::body::kind;
+use crate::value::{Value, shown};
 use crate::{Unusable, body};
 
 /// A body that breaks its provider's contract: `lista_parcelas[2].valor: expected a decimal, got a text of 3

@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer};
 
 use crate::canonical::canonical;
 use crate::generic::Pointer;
-use crate::provider::Inbound;
+use crate::inbound::Inbound;
 use crate::value::scalar;
 use crate::{HeaderName, SubjectKey, body};
 

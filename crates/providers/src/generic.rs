@@ -5,8 +5,8 @@ use event::{ProviderName, Subject, Topic};
 use http::{HeaderMap, StatusCode};
 use serde::{Deserialize, Serialize};
 
-use crate::header::HeaderName;
-use crate::provider::{Answer, CREDENTIAL_HEADERS, Provider, topic, topic_from};
+use crate::fields::{topic, topic_from};
+use crate::header::{CREDENTIAL_HEADERS, HeaderName};
 use crate::unusable::{Problem, Unusable};
 use crate::value::{scalar, without_nul};
 use crate::{Id, SubjectKey, body};
@@ -99,6 +99,17 @@ impl SubjectFrom {
             None => Ok(None),
         }
     }
+}
+
+/// The success answer that a sender insists on, instead of malote's own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// A 2xx status.
+    pub status: StatusCode,
+    /// The body, possibly empty.
+    pub body: Bytes,
+    /// The body's `Content-Type`.
+    pub content_type: String,
 }
 
 /// A configured success answer.
@@ -198,14 +209,10 @@ impl From<Pointer> for String {
 }
 
 impl Config {
-    /// Every mistake that is about more than one value's form, as (path, message). A configuration without
-    /// any makes a provider that does what it says.
-    pub fn mistakes(&self) -> Vec<(String, String)> {
+    /// Every mistake that is about more than one value's form and about no other provider, as (path, message).
+    pub(crate) fn own_mistakes(&self) -> Vec<(String, String)> {
         let mut mistakes = Vec::new();
         let mut mistake = |path: &str, message: String| mistakes.push((path.to_owned(), message));
-        if Provider::named(self.name.as_str()).is_some() {
-            mistake("name", format!("{} is built in; give another name", self.name));
-        }
         if let Some(subject) = &self.subject {
             if subject.pointer.is_some() == subject.header.is_some() {
                 mistake("subject", "give exactly one of pointer and header".to_owned());

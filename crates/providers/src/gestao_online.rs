@@ -5,7 +5,8 @@
 use event::{Subject, Topic};
 
 use crate::contract::{Object, Payload};
-use crate::provider::{root, subject, topic};
+use crate::fields::{root, subject, topic};
+use crate::provider::Declaration;
 use crate::{ContractError, Date, Id, Personal, SubjectKey, TaxId, TopicInfo, Unusable, body};
 
 /// The provider's name.
@@ -32,7 +33,19 @@ pub const TOPICS: &[TopicInfo] = &[
     topic_info!("ORDER_DELIVERY_CHANGE_STATUS", "the status of an order's delivery changed"),
 ];
 
-pub(crate) fn read(json: &str, _: &SubjectKey) -> Result<(Topic, Option<Subject>), Unusable> {
+/// What the provider is and how it is read.
+pub(crate) fn declaration() -> Declaration {
+    Declaration {
+        name: NAME,
+        title: "GO / Gestão Online",
+        topics: TOPICS,
+        keep_headers: &[],
+        duplicates: None,
+        read,
+    }
+}
+
+fn read(json: &str, _: &SubjectKey) -> Result<(Topic, Option<Subject>), Unusable> {
     let [event_id, data] = root(json, ["event_id", "data"])?;
     let topic = topic("event_id", event_id)?;
     let data = body::fields(data.unwrap_or("null"), &["code", "id"]);

@@ -1,8 +1,12 @@
-//! The name of an HTTP header, as configuration gives it.
+//! HTTP headers: their names as configuration gives them, and which hold credentials.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+
+/// Headers that may hold a credential, which no configuration can keep.
+pub(crate) const CREDENTIAL_HEADERS: [&str; 4] =
+    ["authorization", "proxy-authorization", "cookie", "webhook-signature"];
 
 /// A header name, in any case; compared and shown in lower case (RFC 9110, section 5.1).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

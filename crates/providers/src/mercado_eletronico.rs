@@ -6,14 +6,15 @@
 use event::{Subject, Topic};
 
 use crate::contract::{Object, Payload};
-use crate::provider::{root, subject, topic};
+use crate::fields::{root, subject, topic};
+use crate::provider::Declaration;
 use crate::{ContractError, Id, SubjectKey, TopicInfo, Unusable, body};
 
 /// The provider's name.
 pub const NAME: &str = "mercado-eletronico";
 
 /// Headers that the provider may send about the delivery. The body alone says what happened.
-pub(crate) const KEEP_HEADERS: &[&str] = &["x-me-attempt", "x-me-topic", "x-me-event-id"];
+const KEEP_HEADERS: &[&str] = &["x-me-attempt", "x-me-topic", "x-me-event-id"];
 
 macro_rules! documented {
     ($name:literal, $meaning:literal, $subject:literal) => {
@@ -116,7 +117,19 @@ const IDS: [(&str, &str); 13] = [
     ("supplierId", "supplier"),
 ];
 
-pub(crate) fn read(json: &str, _: &SubjectKey) -> Result<(Topic, Option<Subject>), Unusable> {
+/// What the provider is and how it is read.
+pub(crate) fn declaration() -> Declaration {
+    Declaration {
+        name: NAME,
+        title: "Mercado Eletrônico",
+        topics: TOPICS,
+        keep_headers: KEEP_HEADERS,
+        duplicates: None,
+        read,
+    }
+}
+
+fn read(json: &str, _: &SubjectKey) -> Result<(Topic, Option<Subject>), Unusable> {
     let [name, data] = root(json, ["topic", "data"])?;
     let topic = topic("topic", name)?;
     let ids = body::fields(data.unwrap_or("null"), &IDS.map(|(field, _)| field)).values;

@@ -1,36 +1,17 @@
-//! One value per provider: its name, its topics, and how to read topic and subject from what it posts.
+//! What a provider is: its name, its topics, and how to read topic and subject from what it posts.
+//!
+//! Knows no provider by name; those that are built in declare themselves, see [`registry`](crate::registry).
 
-use std::borrow::Cow;
-use std::fmt;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use event::{Headers, ProviderName, Subject, Topic};
-use http::header::CONTENT_TYPE;
-use http::{HeaderMap, StatusCode};
+use http::HeaderMap;
 
-use crate::generic::{self, BodyForm};
-use crate::unusable::{Problem, Unusable};
-use crate::value::{Value, kind};
-use crate::{
-    Duplicates, Id, SubjectKey, beneficio_visao, body, gestao_online, header, mercado_eletronico, recuperador,
-};
-
-/// A request as far as a provider's contract is about it. Authentication comes before, see [`crate::auth`].
-#[derive(Clone, Copy, Debug)]
-pub struct Inbound<'a> {
-    /// The request's headers.
-    pub headers: &'a HeaderMap,
-    /// The request's body, whole.
-    pub body: &'a Bytes,
-}
-
-impl<'a> Inbound<'a> {
-    /// The declared `Content-Type`.
-    pub(crate) fn content_type(&self) -> Option<&'a str> {
-        self.headers.get(CONTENT_TYPE)?.to_str().ok()
-    }
-}
+use crate::generic::{self, Answer, BodyForm};
+use crate::header::{self, CREDENTIAL_HEADERS};
+use crate::inbound::Inbound;
+use crate::unusable::Unusable;
+use crate::{Duplicates, SubjectKey, body};
 
 /// What a request says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,17 +37,6 @@ pub struct TopicInfo {
     pub subject: &'static str,
     /// The documented body, byte for byte, where there is one.
     pub example: Option<&'static str>,
-}
-
-/// The success answer that a sender insists on, instead of malote's own.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Answer {
-    /// A 2xx status.
-    pub status: StatusCode,
-    /// The body, possibly empty.
-    pub body: Bytes,
-    /// The body's `Content-Type`.
-    pub content_type: String,
 }
 
 /// A kind of sender and its contract. Cheap to clone.
@@ -96,58 +66,40 @@ pub(crate) type ReadObject = fn(&str, &SubjectKey) -> Result<(Topic, Option<Subj
 /// Headers that tell something about the delivery whoever the sender is.
 const KEEP_HEADERS: [&str; 3] = ["user-agent", "webhook-id", "webhook-timestamp"];
 
-/// Headers that may hold a credential, which no configuration can keep.
-pub(crate) const CREDENTIAL_HEADERS: [&str; 4] =
-    ["authorization", "proxy-authorization", "cookie", "webhook-signature"];
-
 /// The longest header value kept, in bytes; longer ones are left out whole.
 const HEADER_LIMIT_BYTES: usize = 1024;
 
+/// What a built-in provider declares.
+pub(crate) struct Declaration {
+    pub(crate) name: &'static str,
+    /// The name as people write it.
+    pub(crate) title: &'static str,
+    /// Every documented topic.
+    pub(crate) topics: &'static [TopicInfo],
+    /// Headers that the provider may send about the delivery.
+    pub(crate) keep_headers: &'static [&'static str],
+    /// How it tells that it sends a fact again.
+    pub(crate) duplicates: Option<Duplicates>,
+    /// How topic and subject are read.
+    pub(crate) read: ReadObject,
+}
+
+impl From<Declaration> for Provider {
+    fn from(declared: Declaration) -> Self {
+        let Declaration { name, title, topics, keep_headers, duplicates, read } = declared;
+        Provider(Arc::new(Contract {
+            name: ProviderName::new(name).expect("a built-in name keeps the rule"),
+            title: title.to_owned(),
+            topics,
+            answer: None,
+            keep_headers: keep_headers.iter().map(|name| (*name).to_owned()).collect(),
+            duplicates,
+            rules: Rules::BuiltIn(read),
+        }))
+    }
+}
+
 impl Provider {
-    /// The providers whose contracts are built in.
-    pub fn builtin() -> Vec<Provider> {
-        let provider = |name: &str, title: &str, topics, keep_headers: &[&str], read| {
-            Provider(Arc::new(Contract {
-                name: ProviderName::new(name).expect("a built-in name keeps the rule"),
-                title: title.to_owned(),
-                topics,
-                answer: None,
-                keep_headers: keep_headers.iter().map(|name| (*name).to_owned()).collect(),
-                duplicates: (name == recuperador::NAME).then(recuperador::duplicates),
-                rules: Rules::BuiltIn(read),
-            }))
-        };
-        vec![
-            provider(
-                mercado_eletronico::NAME,
-                "Mercado Eletrônico",
-                mercado_eletronico::TOPICS,
-                mercado_eletronico::KEEP_HEADERS,
-                mercado_eletronico::read,
-            ),
-            provider(
-                gestao_online::NAME,
-                "GO / Gestão Online",
-                gestao_online::TOPICS,
-                &[],
-                gestao_online::read,
-            ),
-            provider(recuperador::NAME, "Recuperador CRM", recuperador::TOPICS, &[], recuperador::read),
-            provider(
-                beneficio_visao::NAME,
-                "Benefício Visão",
-                beneficio_visao::TOPICS,
-                &[],
-                beneficio_visao::read,
-            ),
-        ]
-    }
-
-    /// The built-in provider of a name.
-    pub fn named(name: &str) -> Option<Provider> {
-        Self::builtin().into_iter().find(|provider| provider.name().as_str() == name)
-    }
-
     /// A provider that is configuration only.
     pub fn generic(config: &generic::Config) -> Provider {
         Provider(Arc::new(Contract {
@@ -233,54 +185,6 @@ impl Provider {
             .filter_map(|name| Some((name.to_owned(), header::only(headers, name)?.to_owned())))
             .filter(|(_, value)| value.len() <= HEADER_LIMIT_BYTES)
             .collect()
-    }
-}
-
-/// The topic in the JSON text of its field.
-pub(crate) fn topic(place: &str, json: Option<&str>) -> Result<Topic, Unusable> {
-    let json = json.ok_or_else(|| Problem::TopicMissing { place: place.to_owned() })?;
-    match serde_json::from_str::<Cow<'_, str>>(json) {
-        Ok(text) => topic_from(place, text),
-        Err(_) => Err(Problem::TopicType { place: place.to_owned(), got: kind(json) }.into()),
-    }
-}
-
-/// The topic of a text. A replacement character stands for what was lost, and is in no name that anyone meant.
-pub(crate) fn topic_from(place: &str, text: impl AsRef<str>) -> Result<Topic, Unusable> {
-    if text.as_ref().contains(char::REPLACEMENT_CHARACTER) {
-        let got = "one that is no Unicode text";
-        return Err(Problem::TopicType { place: place.to_owned(), got }.into());
-    }
-    Topic::new(text).map_err(|rule| Problem::TopicName { place: place.to_owned(), rule }.into())
-}
-
-/// The fields of the root object that a contract reads; one that is there twice is an error.
-pub(crate) fn root<'a, const N: usize>(
-    json: &'a str,
-    names: [&str; N],
-) -> Result<[Option<&'a str>; N], Unusable> {
-    let found = body::fields(json, &names);
-    match found.duplicate {
-        Some(index) => Err(Problem::Duplicate { place: names[index].to_owned() }.into()),
-        None => Ok(std::array::from_fn(|index| found.values[index])),
-    }
-}
-
-/// The subject of an entity with the id in a JSON text, which is at this place: a string or a number. Anything else, the
-/// empty text too, is no subject; a text that cannot be an identifier is an error.
-pub(crate) fn subject(
-    entity: &str,
-    place: impl fmt::Display,
-    json: Option<&str>,
-) -> Result<Option<Subject>, Unusable> {
-    let Some(json) =
-        json.filter(|json| matches!(kind(json), "a string" | "a number") && !Id::is_absent(json))
-    else {
-        return Ok(None);
-    };
-    match Id::read(json) {
-        Ok(id) => Ok(Some(Subject::new(entity, id.as_str()))),
-        Err(problem) => Err(Problem::Id { place: place.to_string(), problem }.into()),
     }
 }
 

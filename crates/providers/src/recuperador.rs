@@ -6,7 +6,8 @@
 use event::{Subject, Topic};
 
 use crate::contract::{Object, Payload};
-use crate::provider::{root, subject, topic_from};
+use crate::fields::{root, subject, topic_from};
+use crate::provider::Declaration;
 use crate::value::{choice, string};
 use crate::{
     Centavos, ContractError, Date, Duplicates, Id, Personal, Sequence, SubjectKey, TaxId, TopicInfo, Unusable,
@@ -49,12 +50,22 @@ pub const TOPICS: &[TopicInfo] = &[
     },
 ];
 
-/// The same notice comes again, for days, until it is answered well: within a week it is the same fact.
-pub(crate) fn duplicates() -> Duplicates {
-    Duplicates::by_field("/id", 7 * 24 * 60 * 60)
+/// How long the same notice comes again until it is answered well, in seconds: within a week it is the same fact.
+const REPEATED_FOR_S: i64 = 7 * 24 * 60 * 60;
+
+/// What the provider is and how it is read.
+pub(crate) fn declaration() -> Declaration {
+    Declaration {
+        name: NAME,
+        title: "Recuperador CRM",
+        topics: TOPICS,
+        keep_headers: &[],
+        duplicates: Some(Duplicates::by_field("/id", REPEATED_FOR_S)),
+        read,
+    }
 }
 
-pub(crate) fn read(json: &str, _: &SubjectKey) -> Result<(Topic, Option<Subject>), Unusable> {
+fn read(json: &str, _: &SubjectKey) -> Result<(Topic, Option<Subject>), Unusable> {
     let [cancelado, situacao, id_acordo] = root(json, ["cancelado", "situacao", "id_acordo"])?;
     let is = |field: Option<&str>, letter| field.and_then(string).as_deref() == Some(letter);
     let topic = if is(cancelado, "S") {

@@ -7,6 +7,7 @@
 //!
 //! This crate alone names sqlx. It owns no domain table: each crate brings its own [`Component`] of migrations.
 
+mod dialect;
 pub mod inbox;
 pub mod laws;
 mod list;
@@ -18,15 +19,19 @@ pub mod retry;
 pub mod seen;
 pub mod sql;
 
+pub use dialect::Dialect;
 pub use list::List;
 pub use migrate::{Component, Migration};
 pub use page::{Page, Paged};
-pub use pool::{ClientTls, Config, Dialect, ReadOnly, Store, StoreInfo, Tx};
+pub use pool::{ClientTls, Config, ReadOnly, Store, StoreInfo};
 /// The parts of sqlx that queries are written with.
 pub use sqlx::{Error as DriverError, Row, any::AnyRow};
 
 /// A connection to either database.
 pub type Connection = sqlx::AnyConnection;
+
+/// A transaction. Dropped without [`sqlx::Transaction::commit`], it rolls back.
+pub type Tx = sqlx::Transaction<'static, sqlx::Any>;
 
 /// Why the database did not do what was asked: one variant per decision of the caller.
 #[derive(Debug, thiserror::Error)]

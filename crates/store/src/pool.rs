@@ -15,28 +15,7 @@ use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use sqlx::{Any, AnyConnection, AnyPool, ConnectOptions, Connection, Executor};
 use tokio::time::timeout;
 
-use crate::{Component, StoreError, migrate, sql};
-
-/// A transaction. Dropped without [`sqlx::Transaction::commit`], it rolls back.
-pub type Tx = sqlx::Transaction<'static, Any>;
-
-/// Which database speaks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Dialect {
-    /// SQLite: one file, one writer at a time.
-    Sqlite,
-    /// PostgreSQL 15 or newer.
-    Postgres,
-}
-
-impl Dialect {
-    fn product(self) -> &'static str {
-        match self {
-            Self::Sqlite => "SQLite",
-            Self::Postgres => "PostgreSQL",
-        }
-    }
-}
+use crate::{Component, Dialect, StoreError, Tx, migrate, sql};
 
 /// Why PostgreSQL takes no writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

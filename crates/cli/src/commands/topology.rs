@@ -142,13 +142,9 @@ fn wait(ttl: Duration) -> String {
 /// RabbitMQ's own export format: <https://www.rabbitmq.com/docs/definitions>.
 fn definitions(topology: &Topology, vhost: &str) -> Value {
     let exchanges = topology.exchanges.iter().map(|exchange| {
-        let arguments = match &exchange.alternate {
-            Some(alternate) => json!({"alternate-exchange": alternate}),
-            None => json!({}),
-        };
         json!({
             "name": exchange.name, "vhost": vhost, "type": exchange.kind, "durable": true, "auto_delete": false,
-            "internal": false, "arguments": arguments,
+            "internal": false, "arguments": exchange.arguments(),
         })
     });
     let queues = topology.queues.iter().map(|queue| {

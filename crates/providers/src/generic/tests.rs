@@ -1,7 +1,7 @@
 //! Senders of the same field, each by configuration only.
 
 use super::*;
-use crate::{Inbound, SubjectKey};
+use crate::{Inbound, Provider, SubjectKey};
 
 fn config(toml: &str) -> Config {
     toml::from_str(toml).unwrap()

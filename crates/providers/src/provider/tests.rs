@@ -1,5 +1,8 @@
 //! Every documented body, and every body that cannot be used, through the providers' contracts.
 
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+
 use super::*;
 
 fn key() -> SubjectKey {

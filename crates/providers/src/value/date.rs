@@ -5,8 +5,8 @@ use std::fmt;
 use jiff::civil;
 use serde::{Deserialize, Serialize};
 
-use super::{Value, kind, shown, string};
-use crate::body;
+use super::{Value, shown, string};
+use crate::body::{self, kind};
 
 /// A day of the calendar, from any of the documented forms: `YYYY-MM-DD`, `YYYY-MM-DDT00:00:00` (any time of
 /// day), or a PHP `DateTime` object `{date, timezone_type, timezone}`. A time may have a zone: `Z`, `-03:00`, `-0300`.

@@ -10,6 +10,8 @@ mod text;
 
 use std::borrow::Cow;
 
+use crate::body::kind;
+
 pub use date::Date;
 pub(crate) use number::integer;
 pub use number::{Centavos, Degrees, Dioptres, Sequence};
@@ -75,18 +77,6 @@ impl Value for String {
     /// Text, or a number whose text is kept: codes arrive as either.
     fn read(json: &str) -> Result<Self, String> {
         written(json).ok_or_else(|| format!("expected text, got {}", shown(json)))
-    }
-}
-
-/// What kind of JSON value a text is, with its article.
-pub(crate) fn kind(json: &str) -> &'static str {
-    match json.bytes().find(|byte| !byte.is_ascii_whitespace()) {
-        Some(b'{') => "an object",
-        Some(b'[') => "an array",
-        Some(b'"') => "a string",
-        Some(b't' | b'f') => "a boolean",
-        Some(b'n') => "null",
-        _ => "a number",
     }
 }
 

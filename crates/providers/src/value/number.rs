@@ -10,6 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 
 use super::{Value, scalar, shown, written};
+use crate::body::kind;
 
 /// An amount of money in centavos, exact.
 ///
@@ -114,7 +115,7 @@ impl Value for Sequence {
 /// The decimal of a number's text, exactly: digits that do not fit are an error, not rounded away.
 fn decimal(text: &str) -> Option<Decimal> {
     // The JSON number grammar (RFC 8259, section 6): no digit groups, no comma.
-    serde_json::from_str::<&RawValue>(text).ok().filter(|raw| super::kind(raw.get()) == "a number")?;
+    serde_json::from_str::<&RawValue>(text).ok().filter(|raw| kind(raw.get()) == "a number")?;
     match text.split_once(['e', 'E']) {
         Some((base, _)) => {
             Decimal::from_str_exact(base).ok()?;

@@ -4,7 +4,8 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::{Value, kind, scalar, shown};
+use super::{Value, scalar, shown};
+use crate::body::kind;
 
 /// A CPF or CNPJ, kept bare: letters (a CNPJ may hold them) in upper case and digits, no punctuation.
 ///

@@ -4,7 +4,7 @@ use anyhow::Result;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::strangers::Counts;
+use super::counts::Counts;
 
 /// How many streams the server allows.
 const STREAMS: u32 = 128;

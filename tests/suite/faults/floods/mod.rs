@@ -4,6 +4,7 @@
 //! Every flood is bounded in time and in what it has open. The goal of time holds for an optimised binary; a debug binary,
 //! which the suite usually runs, is compared with [`DEBUG_P99`].
 
+mod counts;
 mod http2;
 mod sender;
 mod strangers;

@@ -12,6 +12,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::counts::Counts;
 use super::http2;
 use super::sender::{connect_from, head, signature};
 use crate::product::Product;
@@ -41,23 +42,6 @@ pub struct Running {
     stop: CancellationToken,
     thread: JoinHandle<Result<()>>,
     counts: Arc<Counts>,
-}
-
-/// What the flood sees.
-#[derive(Default)]
-pub struct Counts {
-    connections: AtomicUsize,
-    answers: [AtomicUsize; 6],
-    closed: AtomicUsize,
-}
-
-impl Counts {
-    pub fn answered(&self, head: &[u8]) {
-        match head.get(9).map(|first| usize::from(first.wrapping_sub(b'0'))) {
-            Some(class @ 1..=5) => self.answers[class].fetch_add(1, Ordering::Relaxed),
-            _ => self.closed.fetch_add(1, Ordering::Relaxed),
-        };
-    }
 }
 
 impl Running {

@@ -11,11 +11,12 @@ use store::{StoreError, Tx, inbox, retry, seen};
 use tokio::time::timeout;
 use tracing::{Span, debug_span};
 
+use super::{Consumer, Work, one_line};
 use crate::Failure;
-use crate::runtime::{Consumer, Taken, Work, one_line};
+use crate::taken::Taken;
 
 /// Why a batch, or one of it, is not committed.
-pub(crate) enum Stop {
+pub(super) enum Stop {
     /// The handler, or the database about this statement, said no.
     Failed(Failure),
     /// Another transaction is in the way.
@@ -26,7 +27,7 @@ pub(crate) enum Stop {
 
 impl Consumer {
     /// One transaction for these deliveries: all of them have their effect, or none has.
-    pub(crate) async fn attempt(&self, batch: &[Taken]) -> Result<(), Stop> {
+    pub(super) async fn attempt(&self, batch: &[Taken]) -> Result<(), Stop> {
         if batch.is_empty() {
             return Ok(());
         }

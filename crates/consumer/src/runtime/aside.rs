@@ -9,13 +9,14 @@ use store::{StoreError, retry};
 use tokio::time::Instant;
 use tracing::{debug, error, warn};
 
+use super::{Consumer, End, one_line};
 use crate::pause::Backoff;
-use crate::runtime::{Consumer, End, Taken, one_line};
 use crate::settle::Sent;
+use crate::taken::Taken;
 use crate::{Failure, Forward};
 
 /// Where a delivery goes.
-pub(crate) enum Fate {
+pub(super) enum Fate {
     /// To its next attempt, or to the dead letters.
     Failed(Failure),
     /// Where the recorder says.
@@ -23,10 +24,10 @@ pub(crate) enum Fate {
 }
 
 /// Deliveries on their way to another place, held until they are there.
-pub(crate) struct Aside {
-    pub(crate) events: VecDeque<(Taken, Fate)>,
+pub(super) struct Aside {
+    pub(super) events: VecDeque<(Taken, Fate)>,
     /// When the broker is asked again.
-    pub(crate) again_at: Instant,
+    pub(super) again_at: Instant,
     /// Since when the broker takes none of them.
     stuck_since: Option<Instant>,
     backoff: Backoff,
@@ -42,7 +43,7 @@ impl Consumer {
     /// Publishes each message to its next place, then acks the original. What the broker does not take is kept, held
     /// and not acked, and tried again later; others are handled meanwhile. What stays is given back to its queue: RabbitMQ
     /// ends a subscription that holds a delivery for too long.
-    pub(crate) async fn put_aside(
+    pub(super) async fn put_aside(
         &self,
         aside: &mut Aside,
         deliveries: &mut dyn Deliveries,

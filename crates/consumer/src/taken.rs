@@ -1,0 +1,48 @@
+//! A delivery in hand.
+
+use broker::{Delivery, DeliveryTag};
+use event::{Event, Message, header};
+
+/// A delivery that has been read as far as this consumer needs.
+pub(crate) struct Taken {
+    pub(crate) tag: DeliveryTag,
+    pub(crate) redelivered: bool,
+    pub(crate) message: Message,
+    /// The event, where the work wants one and the message is one.
+    pub(crate) event: Option<Event>,
+}
+
+impl Taken {
+    /// Whether it is to be tried with nothing else in hand.
+    pub(crate) fn is_alone(&self) -> bool {
+        self.message.headers.contains_key(header::ALONE)
+    }
+}
+
+impl From<Delivery> for Taken {
+    fn from(delivery: Delivery) -> Self {
+        Self { tag: delivery.tag, redelivered: delivery.redelivered, message: delivery.message, event: None }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    /// A delivery with a body of this size.
+    pub(crate) fn taken(size: usize, redelivered: bool) -> Taken {
+        let message = Message {
+            message_id: String::new(),
+            r#type: String::new(),
+            timestamp: 0,
+            content_type: String::new(),
+            app_id: String::new(),
+            expiration: None,
+            headers: BTreeMap::new(),
+            body: vec![0; size].into(),
+        };
+        Taken { tag: 0, redelivered, message, event: None }
+    }
+}
