@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use broker::embedded::Embedded;
-use broker::{DynBroker, Layout, QueueStatus, Topology};
+use broker::{DynBroker, FixedQueue, Layout, QueueStatus, Topology};
 use broker_rabbitmq::RabbitMq;
 use consumer::{Config, Consumer, DEFAULT_RETRY, Failure, Handler, Runtime, Status, Subscription};
 use event::{Event, ProviderName, Source, SourceName, Topic};
@@ -137,7 +137,7 @@ impl Setting {
     /// Starts the ledger's record of dead letters.
     fn start_record(&self) {
         let mut consumers = ledger::consumers(self.runtime(), &[SUBSCRIPTION]);
-        consumers.retain(|consumer| consumer.name() == "dead");
+        consumers.retain(|consumer| consumer.name() == FixedQueue::Dead.name());
         for consumer in consumers {
             tokio::spawn(consumer.run(self.stop.clone()));
         }

@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use broker::layout::{RetryDelay, WorkQueue};
 use broker::{
-    Binding, Broker, Destination, ExchangeName, Layout, Publisher, QueueName, Subscriber, Topology,
+    Binding, Broker, Destination, ExchangeName, FixedQueue, Layout, Publisher, QueueName, Subscriber,
+    Topology,
 };
 use broker_rabbitmq::{Config, RabbitMq};
 use event::{Event, EventId, Message, ProviderName, header};
@@ -38,8 +39,7 @@ fn earlier_topology() -> Topology {
     topology.exchanges.retain(|exchange| exchange.name != requeue);
     topology.bindings.retain(|binding| binding.exchange != requeue);
     for queue in &mut topology.queues {
-        let is_record =
-            ["ledger", "unrouted", "rejected", "dead", "tallies", "parked"].contains(&queue.name.as_str());
+        let is_record = FixedQueue::ALL.iter().any(|fixed| fixed.name() == queue.name.as_str());
         queue.delivery_limit = if is_record { 1_000 } else { 20 };
     }
     for delay in RetryDelay::ALL {

@@ -23,8 +23,9 @@ use std::time::Duration;
 use event::ProviderName;
 use serde::Deserialize;
 
+use crate::FixedQueue;
 use crate::topology::{
-    Binding, Destination, Exchange, ExchangeKind, ExchangeName, Queue, QueueName, Topology,
+    Binding, DELIVERY_LIMIT, Destination, Exchange, ExchangeKind, ExchangeName, Queue, QueueName, Topology,
 };
 
 /// One of the eight waits before a message is tried again. One queue serves each, for every consumer.
@@ -118,14 +119,6 @@ pub struct Layout {
     prefix: String,
 }
 
-/// How often a message may come back unsettled before the broker itself dead-letters it.
-///
-/// A process that crashes gives back everything it has prefetched, which says nothing about any one of these messages.
-/// A process that is restarted every 2 s comes back 43,200 times a day; the limit is above that, so that a day of
-/// crashes dead-letters nothing. The consumer's own count of attempts (`malote_attempt`) decides about a message; this
-/// limit only ends what never ends otherwise.
-pub const DELIVERY_LIMIT: u32 = 50_000;
-
 impl Layout {
     /// A layout whose names all start with `prefix` (which may be empty).
     pub fn new(prefix: impl Into<String>) -> Self {
@@ -153,27 +146,27 @@ impl Layout {
 
     /// Where a topic goes that no queue is bound to.
     pub fn unrouted(&self) -> ExchangeName {
-        self.exchange("unrouted")
+        self.exchange(FixedQueue::Unrouted)
     }
 
     /// Where authenticated bodies go that are not usable.
     pub fn rejected(&self) -> ExchangeName {
-        self.exchange("rejected")
+        self.exchange(FixedQueue::Rejected)
     }
 
     /// Where dead letters go.
     pub fn dead(&self) -> ExchangeName {
-        self.exchange("dead")
+        self.exchange(FixedQueue::Dead)
     }
 
     /// Where each ingress tells how many requests it has answered, for the reconciliation.
     pub fn tallies(&self) -> ExchangeName {
-        self.exchange("tallies")
+        self.exchange(FixedQueue::Tallies)
     }
 
     /// Where the record's own dead letters go: nobody reads them, an operator sees them in `malote queues`.
     pub fn parked(&self) -> ExchangeName {
-        self.exchange("parked")
+        self.exchange(FixedQueue::Parked)
     }
 
     /// Where a message waits before it is tried again. Publish with the work queue's name as routing key.
@@ -211,28 +204,21 @@ impl Layout {
             destination: Destination::Queue(queue.clone()),
             routing_key: routing_key.to_owned(),
         };
-        let record = |name: &str, dead_letter_exchange| Queue {
-            name: self.queue(name),
-            delivery_limit: DELIVERY_LIMIT,
-            message_ttl: None,
-            dead_letter_exchange,
-        };
 
-        // The record: the ledger's queue is bound below, once per provider.
-        topology.queues.push(record("ledger", Some(self.parked())));
-        topology.bindings.push(bind(requeue.clone(), &self.queue("ledger"), self.queue("ledger").as_str()));
-        for (exchange, queue, dead_letter_exchange) in [
-            (self.unrouted(), "unrouted", Some(self.parked())),
-            (self.rejected(), "rejected", Some(self.parked())),
-            (self.dead(), "dead", Some(self.parked())),
-            (self.tallies(), "tallies", Some(self.parked())),
-            (self.parked(), "parked", None),
-        ] {
-            topology.exchanges.push(fanout(exchange.clone()));
-            topology.queues.push(record(queue, dead_letter_exchange));
-            let queue = self.queue(queue);
-            topology.bindings.push(bind(exchange, &queue, ""));
+        for fixed in FixedQueue::ALL {
+            let queue = self.queue(fixed);
+            // The ledger's queue is bound below, once per provider.
+            if fixed != FixedQueue::Ledger {
+                topology.exchanges.push(fanout(self.exchange(fixed)));
+                topology.bindings.push(bind(self.exchange(fixed), &queue, ""));
+            }
             topology.bindings.push(bind(requeue.clone(), &queue, queue.as_str()));
+            topology.queues.push(Queue {
+                name: queue,
+                delivery_limit: fixed.delivery_limit(),
+                message_ttl: None,
+                dead_letter_exchange: fixed.dead_letters_to().map(|other| self.exchange(other)),
+            });
         }
 
         topology.exchanges.push(Exchange {
@@ -259,7 +245,7 @@ impl Layout {
                 alternate: Some(self.unrouted()),
             });
             topology.exchanges.push(fanout(self.received(provider)));
-            topology.bindings.push(bind(self.received(provider), &self.queue("ledger"), ""));
+            topology.bindings.push(bind(self.received(provider), &self.queue(FixedQueue::Ledger), ""));
             topology.bindings.push(Binding {
                 exchange: self.received(provider),
                 destination: Destination::Exchange(self.webhooks(provider)),
@@ -342,5 +328,23 @@ mod tests {
         let without: Vec<_> =
             topology().queues.into_iter().filter(|q| q.dead_letter_exchange.is_none()).collect();
         assert_eq!(without.iter().map(|q| q.name.as_str()).collect::<Vec<_>>(), ["test.parked"]);
+    }
+
+    #[test]
+    fn a_topology_without_consumers_and_waits_is_the_fixed_queues() {
+        let topology = Layout::new("test.").topology(&[], &[]);
+        let queues = topology.queues.into_iter().filter(|queue| queue.message_ttl.is_none());
+        let limits = |fixed: FixedQueue| {
+            let exchange = fixed.dead_letters_to().map(|other| ExchangeName::new(format!("test.{other}")));
+            (format!("test.{fixed}"), fixed.delivery_limit(), exchange)
+        };
+        assert_eq!(
+            queues
+                .map(|q| (q.name.to_string(), q.delivery_limit, q.dead_letter_exchange))
+                .collect::<Vec<_>>(),
+            FixedQueue::ALL.map(limits)
+        );
+        let names = FixedQueue::ALL.map(FixedQueue::name);
+        assert_eq!(names, ["ledger", "unrouted", "rejected", "dead", "tallies", "parked"]);
     }
 }

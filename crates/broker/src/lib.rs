@@ -10,6 +10,7 @@
 pub mod death;
 mod disk;
 pub mod embedded;
+mod fixed_queue;
 pub mod laws;
 pub mod layout;
 pub mod spool;
@@ -21,6 +22,7 @@ use async_trait::async_trait;
 use event::Message;
 
 pub use disk::DiskAlarm;
+pub use fixed_queue::FixedQueue;
 pub use layout::Layout;
 pub use topology::{Binding, Destination, Exchange, ExchangeKind, ExchangeName, Queue, QueueName, Topology};
 

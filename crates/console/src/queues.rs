@@ -2,6 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
+use broker::FixedQueue;
 use broker::layout::RetryDelay;
 use serde::Serialize;
 use store::Paged;
@@ -28,23 +29,14 @@ pub struct QueueRow {
     pub paused: Option<String>,
 }
 
-/// The queues that are there whatever consumers there are.
-pub(crate) const FIXED: [(&str, &str); 6] = [
-    ("ledger", "every accepted event, for the record"),
-    ("unrouted", "events whose topic no queue is bound to"),
-    ("rejected", "authenticated bodies that could not be used"),
-    ("dead", "what consumers gave up"),
-    ("tallies", "what the ingresses say they have answered"),
-    ("parked", "what the record itself gave up; nobody takes from it"),
-];
-
 /// Every queue: the consumers', the record's, and those where messages wait to be tried again.
 #[utoipa::path(get, path = "/api/v1/queues", tag = "operations",
     responses((status = 200, description = "All queues, on one page", body = List<QueueRow>)))]
 pub(crate) async fn queues(State(state): State<ConsoleState>) -> Result<Json<List<QueueRow>>, Refusal> {
-    let named = state.consumers.iter().chain(&FIXED).map(|(name, purpose)| {
+    let fixed = FixedQueue::ALL.map(|queue| (queue.name(), queue.purpose()));
+    let named = state.consumers.iter().copied().chain(fixed).map(|(name, purpose)| {
         let paused = state.health.trouble(&format!("consumer.{name}"));
-        (state.layout.queue(name), ((*purpose).to_owned(), paused))
+        (state.layout.queue(name), (purpose.to_owned(), paused))
     });
     let retry = RetryDelay::ALL.into_iter().map(|delay| {
         (state.layout.wait_queue(delay), (format!("waits {delay} before it is tried again"), None))

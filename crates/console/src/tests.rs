@@ -7,7 +7,7 @@ use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::response::Response;
 use broker::embedded::Embedded;
-use broker::{DynBroker, Layout};
+use broker::{DynBroker, FixedQueue, Layout};
 use consumer::{Runtime, Subscription};
 use event::{Event, EventId, Message, Source, Topic, header};
 use http::{Method, Request, StatusCode};
@@ -104,7 +104,8 @@ impl Console {
 
     /// Whether a queue of the ledger has messages.
     async fn waiting(&self) -> bool {
-        let queues = ["ledger", "unrouted", "rejected", "dead"].map(|name| self.state.layout.queue(name));
+        let read = FixedQueue::ALL.into_iter().filter(|queue| queue.is_read());
+        let queues: Vec<_> = read.map(|queue| self.state.layout.queue(queue)).collect();
         self.state.broker.queues(&queues).await.unwrap().iter().any(|queue| queue.ready > 0)
     }
 

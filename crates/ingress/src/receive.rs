@@ -10,7 +10,7 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::{Router, http};
-use broker::{DiskAlarm, ExchangeName, Layout, Publisher};
+use broker::{DiskAlarm, ExchangeName, FixedQueue, Layout, Publisher};
 use bytes::Bytes;
 use event::{Chain, Event, EventId, Headers, Message, SourceName, Timestamp, Topic, Zone, header};
 use http::header::CONTENT_TYPE;
@@ -476,7 +476,7 @@ impl Inner {
         message.headers.insert(header::DUPLICATE_WINDOW_S.to_owned(), window_s.into());
         if let Some(first) = route.recent.first(&key, time, window_s) {
             message.headers.insert(header::DUPLICATE_OF.to_owned(), first.to_string().into());
-            let ledger = self.layout.queue("ledger");
+            let ledger = self.layout.queue(FixedQueue::Ledger);
             self.publish(route, &ExchangeName::default_exchange(), ledger.as_str(), message).await?;
             return Ok(true);
         }

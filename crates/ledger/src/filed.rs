@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use broker::FixedQueue;
 use event::{EventId, HeaderValue, Message, Source, Timestamp, header};
 
 use store::many::Value;
@@ -18,7 +19,7 @@ pub(crate) struct Filed<'a> {
 
 impl<'a> Filed<'a> {
     /// What can be read of a message from this queue.
-    pub(crate) fn new(message: &'a Message, queue: &str) -> Self {
+    pub(crate) fn new(message: &'a Message, queue: FixedQueue) -> Self {
         let attribute = |name: &str| message.text(&format!("{}{name}", header::CLOUD_EVENTS));
         let published = || {
             let seconds = i64::try_from(message.timestamp).ok().filter(|seconds| *seconds > 0)?;
@@ -58,9 +59,9 @@ impl<'a> Filed<'a> {
 }
 
 /// The id of a message that has none. What brokers and malote's own attempts write on it plays no part.
-fn id_of(message: &Message, queue: &str, time: Option<Timestamp>) -> EventId {
+fn id_of(message: &Message, queue: FixedQueue, time: Option<Timestamp>) -> EventId {
     let Message { message_id, r#type, content_type, app_id, headers, body, .. } = message;
-    let texts = [queue, message_id, r#type, content_type, app_id].map(str::as_bytes);
+    let texts = [queue.name(), message_id, r#type, content_type, app_id].map(str::as_bytes);
     let is_own = |name: &str| !name.starts_with("x-") && !name.starts_with("malote_");
     let headers: Vec<_> = headers
         .iter()

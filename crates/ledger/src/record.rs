@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use broker::{QueueName, death};
+use broker::{FixedQueue, QueueName, death};
 use consumer::{Consumer, Failure, Forward, Recorder, Runtime, Subscription};
 use event::{Event, EventId, Message, SourceName, header};
 use serde::Deserialize;
@@ -24,16 +24,21 @@ const PREFETCH: u16 = 512;
 /// which consumers an event waits for.
 pub fn consumers(runtime: Runtime, subscriptions: &[Subscription]) -> Vec<Consumer> {
     let prefix = runtime.layout.queue("").to_string();
-    let recorders: [(&str, Arc<dyn Recorder>); 5] = [
-        ("ledger", Arc::new(Events { subscriptions: subscriptions.to_vec() })),
-        ("unrouted", Arc::new(Unrouted)),
-        ("rejected", Arc::new(Rejected)),
-        ("dead", Arc::new(DeadLetters { prefix })),
-        ("tallies", Arc::new(Tallies)),
-    ];
-    recorders
+    let recorder = |queue| -> Option<Arc<dyn Recorder>> {
+        Some(match queue {
+            FixedQueue::Ledger => Arc::new(Events { subscriptions: subscriptions.to_vec() }),
+            FixedQueue::Unrouted => Arc::new(Unrouted),
+            FixedQueue::Rejected => Arc::new(Rejected),
+            FixedQueue::Dead => Arc::new(DeadLetters { prefix: prefix.clone() }),
+            FixedQueue::Tallies => Arc::new(Tallies),
+            FixedQueue::Parked => return None,
+        })
+    };
+    FixedQueue::ALL
         .into_iter()
-        .map(|(queue, recorder)| Consumer::recorder(queue, PREFETCH, recorder, runtime.clone()))
+        .filter_map(|queue| {
+            Some(Consumer::recorder(queue.name(), PREFETCH, recorder(queue)?, runtime.clone()))
+        })
         .collect()
 }
 
@@ -177,7 +182,7 @@ pub(crate) struct Rejected;
 impl Recorder for Rejected {
     async fn record(&self, messages: &[&Message], tx: &mut Tx) -> Result<(), Failure> {
         let mut filed: Vec<_> =
-            messages.iter().map(|message| (Filed::new(message, "rejected"), *message)).collect();
+            messages.iter().map(|message| (Filed::new(message, FixedQueue::Rejected), *message)).collect();
         filed.sort_by_key(|(filed, _)| filed.id);
         let row = |(filed, message): &(Filed<'_>, &Message)| {
             vec![
@@ -280,7 +285,7 @@ impl Recorder for DeadLetters {
         let now = event::now();
         let mut rows = Vec::new();
         for &message in messages {
-            let filed = Filed::new(message, "dead");
+            let filed = Filed::new(message, FixedQueue::Dead);
             let (consumer, error) = self.verdict(message);
             let time = |name| message.text(name).and_then(|text| text.parse::<event::Timestamp>().ok());
             let first_failed_at = time(header::FIRST_FAILED_AT).unwrap_or(filed.received_at);

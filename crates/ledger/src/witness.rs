@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use broker::{BrokerError, DynBroker, ExchangeName, Layout, PublishError};
+use broker::{BrokerError, DynBroker, ExchangeName, FixedQueue, Layout, PublishError};
 use consumer::{Failure, Handler};
 use event::{Chain, Event, EventId};
 use store::many::{Value, chunks, fetch};
@@ -151,7 +151,7 @@ pub(crate) async fn tell(
     broker: &DynBroker,
     layout: &Layout,
 ) -> Result<(), Untold> {
-    let ledger = layout.queue("ledger");
+    let ledger = layout.queue(FixedQueue::Ledger);
     // What it has yet to read is on its way.
     if broker.queues(std::slice::from_ref(&ledger)).await?.iter().any(|queue| queue.ready > 0) {
         return Err(Untold::Behind);
@@ -210,7 +210,7 @@ mod tests {
             Arc::new(broker::embedded::Embedded::open(folder.path().join("broker.db")).unwrap());
         let layout = Layout::new("");
         broker.declare(&layout.topology(&[], &[])).await.unwrap();
-        let depth = async || broker.queues(&[layout.queue("ledger")]).await.unwrap()[0].ready;
+        let depth = async || broker.queues(&[layout.queue(FixedQueue::Ledger)]).await.unwrap()[0].ready;
         let events = [invoice(), invoice()];
         receive(&store, &events[..1]).await;
         tell(&events, &store, &broker, &layout).await.unwrap();

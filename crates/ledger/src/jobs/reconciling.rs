@@ -6,8 +6,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use broker::PublishError;
 use broker::layout::RetryDelay;
+use broker::{FixedQueue, PublishError};
 use event::{Chain, EventId};
 use store::many::{Value, fetch, insert};
 use store::{Row, StoreError};
@@ -31,9 +31,6 @@ const REPAIRED_AT_ONCE: i64 = 16;
 /// How long what was sent again may take before the day is gone through once more.
 const SETTLING: Duration = Duration::from_secs(10);
 const SETTLING_PAUSE: Duration = Duration::from_millis(200);
-
-/// The queues that are there whatever consumers there are.
-const FIXED_QUEUES: [&str; 6] = ["ledger", "unrouted", "rejected", "dead", "tallies", "parked"];
 
 /// What is sent again, and for which difference.
 struct Repair {
@@ -100,9 +97,9 @@ impl Runner {
 
     /// Messages in each queue that is not empty, by name without prefix.
     async fn waiting(&self) -> Result<BTreeMap<String, u64>, Trouble> {
-        let fixed = FIXED_QUEUES.map(str::to_owned).into_iter();
+        let fixed = FixedQueue::ALL.map(|queue| queue.to_string()).into_iter();
         // What a consumer holds is still on its way to it; the recorders hold something whenever events come in.
-        let is_fixed = |name: &String| FIXED_QUEUES.contains(&name.as_str());
+        let is_fixed = |name: &str| FixedQueue::ALL.iter().any(|queue| queue.name() == name);
         let consumers = self.subscriptions.iter().map(|subscription| subscription.consumer.to_owned());
         let retry = RetryDelay::ALL.into_iter().map(|delay| format!("wait.{delay}"));
         let names: Vec<String> = fixed.chain(consumers).chain(retry).collect();

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use broker::{ExchangeName, Layout};
+use broker::{ExchangeName, FixedQueue, Layout};
 use event::{EventId, HeaderValue, Message, header};
 
 use super::selection::{Letter, Recorded};
@@ -65,7 +65,7 @@ pub(crate) fn replay(recorded: &Recorded, job: &Job, layout: &Layout) -> Vec<Out
     message.headers.insert(header::TO_CONSUMER.to_owned(), consumer.as_str().into());
     match job.again {
         // An id of its own has to be on record, too.
-        true => vec![to_queue("ledger", message.clone()), to_queue(consumer, message)],
+        true => vec![to_queue(FixedQueue::Ledger.name(), message.clone()), to_queue(consumer, message)],
         false => vec![to_queue(consumer, message)],
     }
 }

@@ -18,6 +18,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use broker::FixedQueue;
 use consumer::Subscription;
 use event::{Day, EventId, Timestamp, Zone};
 use serde::{Deserialize, Serialize};
@@ -339,7 +340,8 @@ impl Walk {
 
     async fn events(&mut self, connection: &mut Connection) -> Result<Found, StoreError> {
         // A ledger that has yet to read an event knows nothing of it.
-        let next = if self.waiting.contains_key("ledger") { Phase::Rejected } else { Phase::Inbox };
+        let next =
+            if self.waiting.contains_key(FixedQueue::Ledger.name()) { Phase::Rejected } else { Phase::Inbox };
         let range = self.received(connection, "event", next).await?;
         let mut found = Found::default();
         let mut has_unaccounted = false;
@@ -550,8 +552,8 @@ async fn last_handled(connection: &mut Connection, consumer: &str) -> Result<Opt
 /// What the ingresses answered and the record does not have. A tally travels behind the events that it counts; what is
 /// recorded and not counted is no difference: an ingress that is killed takes its last counts with it.
 fn missing(books: &SourceBooks, waiting: &BTreeMap<String, u64>) -> Vec<Difference> {
-    let missing = |kind: &str, queue: &str, counted: i64, recorded: i64| {
-        (counted > recorded && !waiting.contains_key(queue)).then(|| Difference {
+    let missing = |kind: &str, queue: FixedQueue, counted: i64, recorded: i64| {
+        (counted > recorded && !waiting.contains_key(queue.name())).then(|| Difference {
             kind: kind.to_owned(),
             source: Some(books.source.clone()),
             event_id: None,
@@ -564,7 +566,7 @@ fn missing(books: &SourceBooks, waiting: &BTreeMap<String, u64>) -> Vec<Differen
         })
     };
     let accepted = books.received - books.rejected_resent;
-    let events = missing("events missing", "ledger", books.counted_accepted, accepted);
-    let rejected = missing("rejected missing", "rejected", books.counted_rejected, books.rejected);
+    let events = missing("events missing", FixedQueue::Ledger, books.counted_accepted, accepted);
+    let rejected = missing("rejected missing", FixedQueue::Rejected, books.counted_rejected, books.rejected);
     events.into_iter().chain(rejected).collect()
 }

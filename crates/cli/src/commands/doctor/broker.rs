@@ -3,7 +3,7 @@
 
 use broker::embedded::OpenError;
 use broker::layout::RetryDelay;
-use broker::{Broker, BrokerError, QueueName, QueueStatus, Topology};
+use broker::{Broker, BrokerError, FixedQueue, QueueName, QueueStatus, Topology};
 use broker_rabbitmq::{RabbitMq, stand_in_of};
 use serde_json::Value;
 
@@ -136,11 +136,16 @@ async fn declared(
 ) -> Topology {
     let (mut missing, mut unread, mut waiting) = (Vec::new(), Vec::new(), Vec::new());
     let mut topology = installation::topology(config);
-    let parked = installation::layout(config).queue("parked");
+    let layout = installation::layout(config);
+    let unread_on_purpose: Vec<_> = FixedQueue::ALL
+        .into_iter()
+        .filter(|queue| !queue.is_read())
+        .map(|queue| layout.queue(queue))
+        .collect();
     for queue in &topology.queues {
         match find(broker, &queue.name).await {
             Ok(Some(status)) => {
-                let waits = queue.message_ttl.is_some() || queue.name == parked;
+                let waits = queue.message_ttl.is_some() || unread_on_purpose.contains(&queue.name);
                 match status.ready {
                     _ if waits || status.consumers > 0 => {}
                     0 => unread.push(queue.name.to_string()),

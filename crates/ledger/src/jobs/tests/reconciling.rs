@@ -146,7 +146,7 @@ async fn a_long_replay_keeps_no_day_from_being_reconciled() {
 async fn an_event_that_only_the_ledger_has_is_sent_to_the_consumer_that_owes_it_and_on_record() {
     let setting = setting().await;
     let lost = aged(event("ORDER"), TEN_MINUTES_S);
-    let ledger = setting.layout.queue("ledger");
+    let ledger = setting.layout.queue(broker::FixedQueue::Ledger);
     setting
         .broker
         .publish(&broker::ExchangeName::default_exchange(), ledger.as_str(), lost.to_message())
