@@ -2,6 +2,7 @@
 //! black box, through HTTP and the command line. Run by `cargo xtask test`, which starts the servers.
 
 mod bad_input;
+mod batches;
 mod bodies;
 mod broker_laws;
 mod command_line;

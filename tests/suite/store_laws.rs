@@ -2,7 +2,7 @@
 
 use store::{Config, Store};
 
-async fn fresh() -> (Store, ()) {
+pub async fn fresh() -> (Store, ()) {
     let url = harness::Shared::from_env()
         .and_then(|shared| shared.fresh_database())
         .expect("a database of its own");

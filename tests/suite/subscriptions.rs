@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use broker::embedded::Embedded;
 use broker::{DynBroker, FixedQueue, Layout, QueueStatus, Topology};
 use broker_rabbitmq::RabbitMq;
-use consumer::{Config, Consumer, DEFAULT_RETRY, Failure, Handler, Runtime, Status, Subscription};
+use consumer::{Config, Consumer, DEFAULT_RETRY, Failure, Handler, Permanent, Runtime, Status, Subscription};
 use event::{Event, ProviderName, Source, SourceName, Topic};
 use ledger::{DeadFilter, DeadRow};
 use store::{Page, Store, Tx, sql};
@@ -54,10 +54,16 @@ struct Orders {
 
 #[async_trait]
 impl Handler for Orders {
-    async fn handle(&self, events: &[&Event], tx: &mut Tx) -> Result<(), Failure> {
+    type Fact = ();
+
+    fn read(&self, _: &Event) -> Result<(), Permanent> {
+        Ok(())
+    }
+
+    async fn write(&self, facts: &[(&Event, &())], tx: &mut Tx) -> Result<(), Failure> {
         self.begun.send_modify(|begun| *begun += 1);
         self.gate.acquire().await.expect("the gate is never closed").forget();
-        for event in events {
+        for (event, ()) in facts {
             if event.topic.as_str() == "deadly" {
                 self.crash.notify_one();
                 std::future::pending::<()>().await;

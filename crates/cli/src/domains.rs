@@ -1,8 +1,6 @@
 //! The domains: one row for each consumer that keeps a book of its own.
 
-use std::sync::Arc;
-
-use consumer::{Handler, Subscription};
+use consumer::{Consumer, Runtime, Subscription};
 use event::Zone;
 use store::Component;
 
@@ -12,8 +10,8 @@ pub struct Domain {
     pub subscription: &'static Subscription,
     /// Its tables.
     pub component: &'static Component,
-    /// What it does with an event.
-    pub handler: fn(&Zone) -> Arc<dyn Handler>,
+    /// Its consumer, with the days of a zone.
+    pub consumer: fn(&Zone, Runtime) -> Consumer,
 }
 
 impl Domain {
@@ -28,17 +26,17 @@ pub static ALL: [Domain; 3] = [
     Domain {
         subscription: &invoices::SUBSCRIPTION,
         component: &invoices::COMPONENT,
-        handler: |_| invoices::handler(),
+        consumer: |_, runtime| invoices::consumer(runtime),
     },
     Domain {
         subscription: &receivables::SUBSCRIPTION,
         component: &receivables::COMPONENT,
-        handler: receivables::handler,
+        consumer: receivables::consumer,
     },
     Domain {
         subscription: &prescriptions::SUBSCRIPTION,
         component: &prescriptions::COMPONENT,
-        handler: |_| prescriptions::handler(),
+        consumer: |_, runtime| prescriptions::consumer(runtime),
     },
 ];
 

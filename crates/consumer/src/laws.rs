@@ -11,9 +11,9 @@ use store::Store;
 
 use crate::{Failure, Handler};
 
-/// One webhook: what a provider says.
+/// What a provider sends.
 #[derive(Clone, Copy, Debug)]
-pub struct Fact<'a> {
+pub struct Webhook<'a> {
     /// Who says it.
     pub provider: &'static str,
     /// What happened.
@@ -22,84 +22,85 @@ pub struct Fact<'a> {
     pub data: &'a str,
 }
 
-/// When the first fact is received; each later one comes a second after the one before.
+/// When the first webhook is received; each later one comes a second after the one before.
 const FIRST_RECEIPT: &str = "2026-11-22T12:00:00Z";
 
-/// The events of these facts at one source, received in the given order.
-pub fn events(source: &str, facts: &[Fact<'_>]) -> Vec<Event> {
+/// The events of these webhooks at one source, received in the given order.
+pub fn events(source: &str, webhooks: &[Webhook<'_>]) -> Vec<Event> {
     let first: Timestamp = FIRST_RECEIPT.parse().expect("a time");
-    let event = |(fact, second): (&Fact<'_>, i64)| {
-        let provider = ProviderName::new(fact.provider).expect("a provider's name");
+    let event = |(webhook, second): (&Webhook<'_>, i64)| {
+        let provider = ProviderName::new(webhook.provider).expect("a provider's name");
         let source = Source::new(provider, SourceName::new(source).expect("a source's name"));
-        let topic = Topic::new(fact.topic).expect("a topic");
+        let topic = Topic::new(webhook.topic).expect("a topic");
         let time = Timestamp::from_second(first.as_second() + second).expect("a time");
-        Event { time, ..Event::new(source, topic, fact.data.to_owned().into()) }
+        Event { time, ..Event::new(source, topic, webhook.data.to_owned().into()) }
     };
-    facts.iter().zip(0..).map(event).collect()
+    webhooks.iter().zip(0..).map(event).collect()
 }
 
 /// Handles the events one after the other in one transaction and commits it.
-pub async fn handle(
+pub async fn handle<H: Handler>(
     store: &Store,
-    handler: &dyn Handler,
+    handler: &H,
     events: impl IntoIterator<Item = &Event>,
 ) -> Result<(), Failure> {
     let mut tx = store.begin().await?;
     for event in events {
-        handler.handle(&[event], &mut tx).await?;
+        handler.write(&[(event, &handler.read(event)?)], &mut tx).await?;
     }
     Ok(tx.commit().await?)
 }
 
 /// Handles the events in one call and commits.
-async fn handle_together(store: &Store, handler: &dyn Handler, events: &[&Event]) -> Result<(), Failure> {
+async fn handle_together<H: Handler>(store: &Store, handler: &H, events: &[&Event]) -> Result<(), Failure> {
+    let facts = events.iter().map(|event| handler.read(event)).collect::<Result<Vec<_>, _>>()?;
+    let facts: Vec<_> = events.iter().copied().zip(&facts).collect();
     let mut tx = store.begin().await?;
-    handler.handle(events, &mut tx).await?;
+    handler.write(&facts, &mut tx).await?;
     Ok(tx.commit().await?)
 }
 
-/// Gives the rows that these facts lead to, having made sure that they do so in whatever order the events arrive, one by
-/// one and in one call, when several replicas handle them at once, and when each is replayed. Every time a source of its
-/// own has them;
-/// `read` gives the rows of a source, without its name.
-pub async fn in_every_order<T: PartialEq + Debug>(
+/// Gives the rows that these webhooks lead to, having made sure that they do so in whatever order the events arrive, one
+/// by one and in one call, when several replicas handle them at once, and when each is replayed. Every time a source of
+/// its own has them; `rows` gives the rows of a source, without its name.
+pub async fn in_every_order<H: Handler, T: PartialEq + Debug>(
     store: &Store,
-    handler: &dyn Handler,
-    facts: &[Fact<'_>],
-    read: impl AsyncFn(&str) -> T,
+    handler: &H,
+    webhooks: &[Webhook<'_>],
+    rows: impl AsyncFn(&str) -> T,
 ) -> T {
     let source = || format!("s-{}", EventId::generate());
     let handle =
-        async |events: Vec<&Event>| handle(store, handler, events).await.expect("the facts are good");
+        async |events: Vec<&Event>| handle(store, handler, events).await.expect("the webhooks are good");
 
     let name = source();
-    let received = events(&name, facts);
+    let received = events(&name, webhooks);
     handle(received.iter().collect()).await;
-    let expect = read(&name).await;
+    let expect = rows(&name).await;
 
-    for order in orders(facts.len()) {
+    for order in orders(webhooks.len()) {
         let name = source();
-        let received = events(&name, facts);
+        let received = events(&name, webhooks);
         handle(order.iter().map(|index| &received[*index]).collect()).await;
-        assert_eq!(read(&name).await, expect, "in the order of arrival {order:?}");
+        assert_eq!(rows(&name).await, expect, "in the order of arrival {order:?}");
 
         let batched = source();
-        let in_batch = events(&batched, facts);
+        let in_batch = events(&batched, webhooks);
         let in_batch: Vec<&Event> = order.iter().map(|index| &in_batch[*index]).collect();
-        handle_together(store, handler, &in_batch).await.expect("the facts are good");
-        assert_eq!(read(&batched).await, expect, "in one call, in the order {order:?}");
+        handle_together(store, handler, &in_batch).await.expect("the webhooks are good");
+        assert_eq!(rows(&batched).await, expect, "in one call, in the order {order:?}");
 
         let replay =
             |event: &Event| Event { id: EventId::generate(), replay_of: Some(event.id), ..event.clone() };
         let replays: Vec<Event> = received.iter().map(replay).collect();
         handle(replays.iter().collect()).await;
-        assert_eq!(read(&name).await, expect, "replayed after the order of arrival {order:?}");
+        assert_eq!(rows(&name).await, expect, "replayed after the order of arrival {order:?}");
     }
     for _ in 0..10 {
         let name = source();
-        let received = events(&name, facts);
+        let received = events(&name, webhooks);
         join_all(received.iter().map(|event| handle(vec![event]))).await;
-        assert_eq!(read(&name).await, expect, "all at once");
+        assert_eq!(rows(&name).await, expect, "all at once");
     }
     expect
 }

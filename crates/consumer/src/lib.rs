@@ -4,12 +4,14 @@
 //! [`Handler`]; the ledger implements [`Recorder`]. Only this crate acks, retries and dead-letters:
 //!
 //! ```text
-//! queue ──batch──▶ one transaction: claim in the inbox ▸ handle each ▸ commit ──▶ ack together
-//!                        │ one fails: roll back, then one by one
-//!                        ├── Transient ──▶ wait.<delay>, confirmed ──▶ ack
-//!                        ├── Permanent, or the last attempt ──▶ dead, confirmed ──▶ ack
-//!                        └── database away ──▶ hold, wait, try the same again; no attempt is counted; give back in time
+//! queue ──batch──▶ read each ──▶ one transaction: claim in the inbox ▸ write all ▸ commit ──▶ ack together
+//!                       │            │ it fails: roll back, then by halves, down to the one that fails
+//!                  unreadable        │
+//!                        │           ├── Transient ──▶ wait.<delay>, confirmed ──▶ ack
+//!                        └───────────┴── Permanent, or the last attempt ──▶ dead, confirmed ──▶ ack
 //! ```
+//!
+//! While the database is away the batch is held and tried again; no attempt is counted, and it is given back in time.
 //!
 //! This crate knows no provider and no domain table.
 
@@ -26,7 +28,7 @@ mod tests;
 mod window;
 
 pub use broker::layout::RetryDelay;
-pub use handler::{Failure, Forward, Handler, Recorder};
+pub use handler::{Failure, Forward, Handler, Observer, Permanent, Recorder};
 pub use policy::{Policy, PolicyChange};
 pub use runtime::{Config, Consumer, Runtime, Status};
 pub use subscription::{DEFAULT_RETRY, Subscription};

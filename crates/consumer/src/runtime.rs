@@ -4,6 +4,7 @@ mod aside;
 mod transaction;
 
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,12 +20,15 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, info, info_span, warn};
 
 use self::aside::{Aside, Fate};
-use self::transaction::Stop;
+use self::transaction::{Stop, panicked};
+use crate::handler::{AnyFact, AnyHandler};
 use crate::pause::Backoff;
 use crate::settle::{History, Settlement};
 use crate::taken::Taken;
 use crate::window::Window;
-use crate::{DEFAULT_RETRY, Failure, Handler, Policy, PolicyChange, Recorder, Subscription};
+use crate::{
+    DEFAULT_RETRY, Failure, Handler, Observer, Permanent, Policy, PolicyChange, Recorder, Subscription,
+};
 
 /// How a consumer takes and tries.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -72,13 +76,14 @@ pub struct Runtime {
 }
 
 enum Work {
-    Each(Arc<dyn Handler>),
+    Each(Arc<dyn AnyHandler>),
     Whole(Arc<dyn Recorder>),
 }
 
 /// A consumer, ready to [`run`](Self::run). Any number of replicas of one may run, here or in other processes.
 pub struct Consumer {
     work: Work,
+    observer: Option<Arc<dyn Observer>>,
     prefetch: u16,
     settlement: Settlement,
     store: Store,
@@ -165,7 +170,7 @@ impl From<BrokerError> for End {
 
 impl Consumer {
     /// A consumer of events.
-    pub fn new(subscription: &'static Subscription, handler: Arc<dyn Handler>, runtime: Runtime) -> Self {
+    pub fn new<H: Handler>(subscription: &'static Subscription, handler: Arc<H>, runtime: Runtime) -> Self {
         let give_up = runtime.layout.dead();
         Self::with(
             subscription.consumer,
@@ -200,7 +205,12 @@ impl Consumer {
         let settlement =
             Settlement { consumer: consumer_name, queue, policy, history, give_up, layout, broker };
         let (status, metrics) = (watch::Sender::new(Status::Starting), Metrics::new(consumer));
-        Self { work, prefetch, settlement, store, config, status, metrics }
+        Self { work, observer: None, prefetch, settlement, store, config, status, metrics }
+    }
+
+    /// The same consumer of events, observed.
+    pub fn observed(self, observer: Arc<dyn Observer>) -> Self {
+        Self { observer: Some(observer), ..self }
     }
 
     /// The consumer's name.
@@ -488,17 +498,20 @@ impl Consumer {
         }
     }
 
-    /// Reads the events, where the work wants events, and puts aside what is none and what goes elsewhere.
+    /// Reads the events, where the work wants events, and puts aside what cannot be read and what goes elsewhere.
     fn read(&self, batch: Vec<Taken>, aside: &mut Aside) -> Vec<Taken> {
         let mut kept = Vec::with_capacity(batch.len());
         for mut taken in batch {
             let fate = match &self.work {
                 Work::Whole(recorder) => recorder.forward(&taken.message).map(Fate::Forwarded),
-                Work::Each(_) => match Event::from_message(&taken.message) {
-                    Ok(event) => {
-                        taken.event = Some(event);
-                        None
-                    }
+                Work::Each(handler) => match Event::from_message(&taken.message) {
+                    Ok(event) => match read(handler.as_ref(), &event) {
+                        Ok(fact) => {
+                            taken.read = Some((event, fact));
+                            None
+                        }
+                        Err(why) => Some(Fate::Unreadable(event, why)),
+                    },
                     Err(error) => Some(Fate::Failed(Failure::Permanent(format!(
                         "the message is not an event of malote's: {error}"
                     )))),
@@ -549,6 +562,12 @@ impl Consumer {
         }
         false
     }
+}
+
+/// Reads one event; a handler that panics cannot read it.
+fn read(handler: &dyn AnyHandler, event: &Event) -> Result<AnyFact, Permanent> {
+    catch_unwind(AssertUnwindSafe(|| handler.read(event)))
+        .unwrap_or_else(|panic| Err(Permanent::new(panicked(panic.as_ref()))))
 }
 
 fn one_line(error: &dyn std::error::Error) -> String {

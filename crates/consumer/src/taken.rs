@@ -3,13 +3,15 @@
 use broker::{Delivery, DeliveryTag};
 use event::{Event, Message, header};
 
+use crate::handler::AnyFact;
+
 /// A delivery that has been read as far as this consumer needs.
 pub(crate) struct Taken {
     pub(crate) tag: DeliveryTag,
     pub(crate) redelivered: bool,
     pub(crate) message: Message,
-    /// The event, where the work wants one and the message is one.
-    pub(crate) event: Option<Event>,
+    /// The event and its fact, where the work wants them.
+    pub(crate) read: Option<(Event, AnyFact)>,
 }
 
 impl Taken {
@@ -21,7 +23,7 @@ impl Taken {
 
 impl From<Delivery> for Taken {
     fn from(delivery: Delivery) -> Self {
-        Self { tag: delivery.tag, redelivered: delivery.redelivered, message: delivery.message, event: None }
+        Self { tag: delivery.tag, redelivered: delivery.redelivered, message: delivery.message, read: None }
     }
 }
 
@@ -43,6 +45,6 @@ pub(crate) mod tests {
             headers: BTreeMap::new(),
             body: vec![0; size].into(),
         };
-        Taken { tag: 0, redelivered, message, event: None }
+        Taken { tag: 0, redelivered, message, read: None }
     }
 }

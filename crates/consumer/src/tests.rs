@@ -18,10 +18,12 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Config, Consumer, DEFAULT_RETRY, Failure, Handler, PolicyChange, Recorder, Runtime, Status, Subscription,
+    Config, Consumer, DEFAULT_RETRY, Failure, Handler, Permanent, PolicyChange, Recorder, Runtime, Status,
+    Subscription,
 };
 
 mod giving_up;
+mod unreadable;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -42,6 +44,8 @@ const COMPONENT: store::Component = store::Component {
 #[derive(Default)]
 struct Orders {
     calls: Mutex<BTreeMap<String, usize>>,
+    /// How many facts each call had.
+    batches: Mutex<Vec<usize>>,
     /// How many calls the database is away for.
     away: AtomicUsize,
     gate: Option<Arc<Semaphore>>,
@@ -55,8 +59,19 @@ impl Orders {
 
 #[async_trait]
 impl Handler for Orders {
-    async fn handle(&self, events: &[&Event], tx: &mut Tx) -> Result<(), Failure> {
-        for event in events {
+    type Fact = ();
+
+    fn read(&self, event: &Event) -> Result<(), Permanent> {
+        match event.topic.as_str() {
+            "unreadable" => Err(Permanent::new("data.id: missing")),
+            "unreadable-panic" => panic!("bang"),
+            _ => Ok(()),
+        }
+    }
+
+    async fn write(&self, facts: &[(&Event, &())], tx: &mut Tx) -> Result<(), Failure> {
+        self.batches.lock().unwrap().push(facts.len());
+        for (event, ()) in facts {
             self.handle_one(event, tx).await?;
         }
         Ok(())
@@ -251,7 +266,13 @@ async fn an_event_that_never_works_is_given_up_after_its_last_attempt() {
     struct Never;
     #[async_trait]
     impl Handler for Never {
-        async fn handle(&self, _: &[&Event], _: &mut Tx) -> Result<(), Failure> {
+        type Fact = ();
+
+        fn read(&self, _: &Event) -> Result<(), Permanent> {
+            Ok(())
+        }
+
+        async fn write(&self, _: &[(&Event, &())], _: &mut Tx) -> Result<(), Failure> {
             Err(Failure::Transient("still not".into()))
         }
     }

@@ -1,99 +1,87 @@
-//! From an event to the statements that keep it.
+//! From an event to its fact, and from facts to the statements that keep them.
 
 use async_trait::async_trait;
-use consumer::{Failure, Handler};
+use consumer::{Failure, Handler, Permanent};
 use event::Event;
 use providers::gestao_online::{self, Notification};
 use providers::mercado_eletronico::{self, Invoice, Notice};
-use providers::{Ignored, Parsed, Payload};
+use providers::{Ignored, Parsed};
 use store::Tx;
-use store::inbox::{self, Note};
 
-use crate::SUBSCRIPTION;
-use crate::sql::{self, Fact, Said};
+use crate::sql::{self, Change, Fact};
 
 /// Keeps invoices.
-pub(crate) struct Invoices;
+pub struct Invoices;
 
 #[async_trait]
 impl Handler for Invoices {
-    async fn handle(&self, events: &[&Event], tx: &mut Tx) -> Result<(), Failure> {
-        let mut notes = Vec::new();
-        let said = events.iter().map(|event| said(event, &mut notes)).collect::<Result<Vec<_>, _>>()?;
-        sql::upsert_invoices(tx, &said).await?;
-        sql::upsert_attachments(tx, &said).await?;
-        sql::record(tx, &said).await?;
-        Ok(inbox::note(tx, SUBSCRIPTION.consumer, &notes).await?)
-    }
-}
+    type Fact = Fact;
 
-fn said<'a>(event: &'a Event, notes: &mut Vec<Note>) -> Result<Said<'a>, Failure> {
-    let (external_id, fact) = match event.source.provider.as_str() {
-        mercado_eletronico::NAME => notice(event, notes)?,
-        gestao_online::NAME => tax_invoice(event, notes)?,
-        provider => {
-            return Err(Failure::Permanent(format!("invoices: no contract with provider {provider}")));
+    fn read(&self, event: &Event) -> Result<Fact, Permanent> {
+        match event.source.provider.as_str() {
+            mercado_eletronico::NAME => notice(event),
+            gestao_online::NAME => tax_invoice(event),
+            provider => Err(Permanent::new(format!("invoices: no contract with provider {provider}"))),
         }
-    };
-    Ok(Said { event, external_id, fact })
-}
-
-/// The invoice, and what is said of it.
-type Words = (Option<String>, Option<Fact>);
-
-fn parse<T: Payload>(event: &Event, notes: &mut Vec<Note>) -> Result<Parsed<T>, Failure> {
-    let parsed = providers::parse(&event.data, &event.content_type)
-        .map_err(|broken| Failure::Permanent(broken.to_string()))?;
-    if !parsed.ignored.is_empty() {
-        notes.push(Note { event_id: event.id, text: parsed.ignored.to_string() });
     }
-    Ok(parsed)
+
+    fn note(&self, fact: &Fact) -> Option<String> {
+        fact.ignored.note()
+    }
+
+    async fn write(&self, facts: &[(&Event, &Fact)], tx: &mut Tx) -> Result<(), Failure> {
+        sql::upsert_invoices(tx, facts).await?;
+        sql::upsert_attachments(tx, facts).await?;
+        sql::record(tx, facts).await
+    }
 }
 
 /// A field that the topic needs, although its family does not.
-fn needed(field: Option<impl Into<String>>, path: &str, ignored: &Ignored) -> Result<String, Failure> {
-    field.map(Into::into).ok_or_else(|| {
-        Failure::Permanent(ignored.at(path).map_or_else(|| format!("{path}: missing"), ToString::to_string))
+fn needed(field: Option<impl Into<String>>, path: &str, ignored: &Ignored) -> Result<String, Permanent> {
+    field.map(Into::into).ok_or_else(|| match ignored.at(path) {
+        Some(problem) => Permanent::new(problem),
+        None => Permanent::new(format!("{path}: missing")),
     })
 }
 
 /// A notice of Mercado Eletrônico's. A topic that the provider does not document has no contract: it is recorded with
 /// what can be read of it.
-fn notice(event: &Event, notes: &mut Vec<Note>) -> Result<Words, Failure> {
+fn notice(event: &Event) -> Result<Fact, Permanent> {
     let topic = event.topic.as_str();
+    let parsed = providers::parse::<Notice<Invoice>>(&event.data, &event.content_type);
     if !mercado_eletronico::TOPICS.iter().any(|info| info.name == topic) {
-        let notice = parse::<Notice<Invoice>>(event, notes).ok();
-        let external_id = notice.map(|notice| notice.payload.data.invoice_id.into());
-        return Ok((external_id, None));
+        let Ok(Parsed { payload, ignored }) = parsed else { return Ok(Fact::default()) };
+        return Ok(Fact { external_id: Some(payload.data.invoice_id.into()), change: None, ignored });
     }
-    let Parsed { payload, ignored } = parse::<Notice<Invoice>>(event, notes)?;
+    let Parsed { payload, ignored } = parsed.map_err(Permanent::new)?;
     let Invoice { invoice_id, status, previous_status, attachment_id } = payload.data;
-    let fact = match topic {
-        "invoice.created" => Some(Fact::Created),
-        "invoice.updated" => Some(Fact::Updated),
-        "invoice.status" => Some(Fact::Status {
+    let change = match topic {
+        "invoice.created" => Some(Change::Created),
+        "invoice.updated" => Some(Change::Updated),
+        "invoice.status" => Some(Change::Status {
             status: needed(status, "data.status", &ignored)?,
             previous: previous_status.map(Into::into),
         }),
-        "invoice.attachment.created" => Some(Fact::Attachment {
+        "invoice.attachment.created" => Some(Change::Attachment {
             id: needed(attachment_id, "data.attachmentId", &ignored)?,
             present: true,
         }),
-        "invoice.attachment.deleted" => Some(Fact::Attachment {
+        "invoice.attachment.deleted" => Some(Change::Attachment {
             id: needed(attachment_id, "data.attachmentId", &ignored)?,
             present: false,
         }),
-        "invoice.creditmemo.requested" => Some(Fact::CreditMemoRequested),
+        "invoice.creditmemo.requested" => Some(Change::CreditMemoRequested),
         _ => None,
     };
-    Ok((Some(invoice_id.into()), fact))
+    Ok(Fact { external_id: Some(invoice_id.into()), change, ignored })
 }
 
 /// A notification of Gestão Online's: it knows an invoice by its order.
-fn tax_invoice(event: &Event, notes: &mut Vec<Note>) -> Result<Words, Failure> {
-    let Parsed { payload, ignored } = parse::<Notification>(event, notes)?;
+fn tax_invoice(event: &Event) -> Result<Fact, Permanent> {
+    let Parsed { payload, ignored } =
+        providers::parse::<Notification>(&event.data, &event.content_type).map_err(Permanent::new)?;
     let order = payload.data;
-    let key = order.key().map_err(|broken| Failure::Permanent(broken.to_string()))?.clone();
-    let fact = Fact::Status { status: needed(order.status, "data.status", &ignored)?, previous: None };
-    Ok((Some(key.into()), Some(fact)))
+    let key = order.key().map_err(Permanent::new)?.clone();
+    let change = Change::Status { status: needed(order.status, "data.status", &ignored)?, previous: None };
+    Ok(Fact { external_id: Some(key.into()), change: Some(change), ignored })
 }

@@ -1,19 +1,19 @@
 //! What is known of an invoice after which webhooks: written once, run on each database.
 
-use consumer::laws::{Fact, events, handle, in_every_order};
+use consumer::laws::{Webhook, events, handle, in_every_order};
 use providers::{gestao_online, mercado_eletronico};
 use serde_json::{Value, json};
 use store::{Page, Store, sql};
 
-use crate::{Filter, handler, list};
+use crate::{Filter, Invoices, list};
 
 /// A notice of Mercado Eletrônico's about invoice 32211.
-fn notice(topic: &'static str, data: &'static str) -> Fact<'static> {
-    Fact { provider: mercado_eletronico::NAME, topic, data }
+fn notice(topic: &'static str, data: &'static str) -> Webhook<'static> {
+    Webhook { provider: mercado_eletronico::NAME, topic, data }
 }
 
 /// The documented webhook of this topic, of either provider.
-fn documented(topic: &str) -> Fact<'_> {
+fn documented(topic: &str) -> Webhook<'_> {
     let example = |topics: &'static [providers::TopicInfo]| {
         topics.iter().find(|info| info.name == topic).and_then(|info| info.example)
     };
@@ -21,7 +21,7 @@ fn documented(topic: &str) -> Fact<'_> {
         Some(data) => (mercado_eletronico::NAME, Some(data)),
         None => (gestao_online::NAME, example(gestao_online::TOPICS)),
     };
-    Fact { provider, topic, data: data.expect("the topic has a documented body") }
+    Webhook { provider, topic, data: data.expect("the topic has a documented body") }
 }
 
 /// The invoices of a source, without its name.
@@ -35,9 +35,9 @@ async fn invoices(store: &Store, source: &str) -> Vec<Value> {
     rows
 }
 
-async fn check(store: &Store, facts: &[Fact<'_>], expect: &[Value]) {
-    let got = in_every_order(store, &*handler(), facts, async |source| invoices(store, source).await).await;
-    assert_eq!(got, expect, "{facts:?}");
+async fn check(store: &Store, webhooks: &[Webhook<'_>], expect: &[Value]) {
+    let got = in_every_order(store, &Invoices, webhooks, async |source| invoices(store, source).await).await;
+    assert_eq!(got, expect, "{webhooks:?}");
 }
 
 async fn history(store: &Store, source: &str) -> i64 {
@@ -64,10 +64,10 @@ fn invoice(
 
 /// Every documented topic leaves its mark, whichever comes first.
 pub async fn an_invoice_follows_its_notices(store: &Store) {
-    let facts = ["invoice.created", "invoice.attachment.created", "invoice.status", "invoice.updated"]
+    let webhooks = ["invoice.created", "invoice.attachment.created", "invoice.status", "invoice.updated"]
         .map(documented);
-    check(store, &facts, &[invoice("32211", Some("103"), Some("101"), &["54421"], false)]).await;
-    check(store, &facts[..1], &[invoice("32211", None, None, &[], false)]).await;
+    check(store, &webhooks, &[invoice("32211", Some("103"), Some("101"), &["54421"], false)]).await;
+    check(store, &webhooks[..1], &[invoice("32211", None, None, &[], false)]).await;
     check(
         store,
         &[documented("invoice.creditmemo.requested"), documented("invoice.status")],
@@ -78,8 +78,8 @@ pub async fn an_invoice_follows_its_notices(store: &Store) {
 
 /// Gestão Online tells the status of an order's invoice as a number.
 pub async fn a_tax_invoice_is_known_by_its_order(store: &Store) {
-    let facts = [documented("TAX_INVOICE_CHANGE_STATUS")];
-    check(store, &facts, &[invoice("0000593098", Some("1"), None, &[], false)]).await;
+    let webhooks = [documented("TAX_INVOICE_CHANGE_STATUS")];
+    check(store, &webhooks, &[invoice("0000593098", Some("1"), None, &[], false)]).await;
 }
 
 /// The status received last stays, also when the invoice comes back to a status that it had before.
@@ -114,27 +114,28 @@ pub async fn each_attachment_has_its_own_order(store: &Store) {
 
 /// A topic that the provider does not document is recorded, and is never an error.
 pub async fn an_unknown_topic_is_recorded_only(store: &Store) {
-    let facts = [
+    let webhooks = [
         notice("invoice.archived", r#"{"topic": "invoice.archived", "data": {"invoiceId": "32211"}}"#),
         notice("invoice.archived", r#"{"topic": "invoice.archived", "data": []}"#),
         notice("invoice", r#"{"topic": "invoice"}"#),
     ];
-    handle(store, &*handler(), &events("unknown", &facts)).await.expect("handled");
+    handle(store, &Invoices, &events("unknown", &webhooks)).await.expect("handled");
     assert_eq!(invoices(store, "unknown").await, [Value::Null; 0]);
     assert_eq!(history(store, "unknown").await, 3);
 }
 
 /// A body that breaks its contract is refused for good, with the path, and leaves nothing behind.
 pub async fn a_broken_contract_is_permanent_and_names_the_path(store: &Store) {
-    let check = async |fact: Fact<'_>, expect: &str| {
-        let failure = handle(store, &*handler(), &events("broken", &[fact])).await.expect_err("it is broken");
+    let check = async |webhook: Webhook<'_>, expect: &str| {
+        let failure =
+            handle(store, &Invoices, &events("broken", &[webhook])).await.expect_err("it is broken");
         assert!(matches!(&failure, consumer::Failure::Permanent(text) if text == expect), "{failure:?}");
     };
     let id = r#"{"data": {"invoiceId": "1"}}"#;
     check(notice("invoice.created", r#"{"data": {}}"#), "data.invoiceId: missing").await;
     check(notice("invoice.status", id), "data.status: missing").await;
     check(notice("invoice.attachment.deleted", id), "data.attachmentId: missing").await;
-    let tax = Fact {
+    let tax = Webhook {
         provider: gestao_online::NAME,
         topic: "TAX_INVOICE_CHANGE_STATUS",
         data: r#"{"event_id": "TAX_INVOICE_CHANGE_STATUS", "data": {"code": "1"}}"#,
@@ -147,7 +148,7 @@ pub async fn a_broken_contract_is_permanent_and_names_the_path(store: &Store) {
 /// A list gives what its filter asks for, each row on one page, with its own attachments.
 pub async fn a_list_is_filtered_and_paged(store: &Store) {
     let topics = ["invoice.creditmemo.requested", "invoice.status", "invoice.attachment.created"];
-    handle(store, &*handler(), &events("listed", &topics.map(documented))).await.expect("handled");
+    handle(store, &Invoices, &events("listed", &topics.map(documented))).await.expect("handled");
     let mut connection = store.read().await.expect("a connection");
     let base = Filter { source: Some("listed".to_owned()), ..Filter::default() };
     let first = list(&mut connection, &base, &Page::first(1)).await.expect("a page");

@@ -1,7 +1,7 @@
 //! Invoices (notas fiscais): their status, attachments and credit memos, from Mercado Eletrônico and Gestão Online.
 //!
-//! Place in the flow: the consumer runtime hands each event of [`SUBSCRIPTION`] to [`handler()`] with a transaction;
-//! screens and the command line read the rows with [`list`]. Current state and history are tables of [`COMPONENT`];
+//! Place in the flow: the consumer runtime has [`Invoices`] read each event of [`SUBSCRIPTION`] and write its
+//! facts; screens and the command line read the rows with [`list`]. Current state and history are tables of [`COMPONENT`];
 //! no other crate writes them.
 //!
 //! The providers send thin notices that say one thing each, and give no order of facts: of two notices about the same
@@ -23,7 +23,8 @@ mod sql;
 
 use std::sync::Arc;
 
-use consumer::{DEFAULT_RETRY, Subscription};
+use consumer::{Consumer, DEFAULT_RETRY, Runtime, Subscription};
+pub use handler::Invoices;
 pub use model::Invoice;
 pub use query::{Filter, list};
 use store::{Component, Migration};
@@ -57,7 +58,7 @@ pub const COMPONENT: Component = Component {
     ],
 };
 
-/// Keeps invoices.
-pub fn handler() -> Arc<dyn consumer::Handler> {
-    Arc::new(handler::Invoices)
+/// The consumer.
+pub fn consumer(runtime: Runtime) -> Consumer {
+    Consumer::new(&SUBSCRIPTION, Arc::new(Invoices), runtime)
 }

@@ -3,20 +3,23 @@
 
 use consumer::Failure;
 use event::Event;
+use providers::Ignored;
 use store::Tx;
 use store::many::{Value, insert, rounds};
 
 /// What an event says, and about which invoice.
-pub(crate) struct Said<'a> {
-    pub event: &'a Event,
+#[derive(Default)]
+pub struct Fact {
     /// The invoice, where the body names one.
-    pub external_id: Option<String>,
+    pub(crate) external_id: Option<String>,
     /// What is said of it, if that has a meaning.
-    pub fact: Option<Fact>,
+    pub(crate) change: Option<Change>,
+    /// The optional fields that could not be read.
+    pub(crate) ignored: Ignored,
 }
 
 /// One thing said about an invoice.
-pub(crate) enum Fact {
+pub(crate) enum Change {
     /// It was created.
     Created,
     /// It was changed.
@@ -29,37 +32,33 @@ pub(crate) enum Fact {
     CreditMemoRequested,
 }
 
-fn source(event: &Event) -> String {
-    event.source.name.as_str().to_owned()
-}
-
 /// Writes each aspect of an invoice if what is said about it is newer. What the event says nothing about is `NULL`,
 /// or has order 0, which is never newer.
-pub(crate) async fn upsert_invoices(tx: &mut Tx, said: &[Said<'_>]) -> Result<(), Failure> {
-    let row = |Said { event, external_id, fact }: &Said<'_>| {
-        let (external_id, fact) = (external_id.as_ref()?, fact.as_ref()?);
+pub(crate) async fn upsert_invoices(tx: &mut Tx, facts: &[(&Event, &Fact)]) -> Result<(), Failure> {
+    let rows = facts.iter().filter_map(|(event, fact)| {
+        let (external_id, change) = (fact.external_id.as_ref()?, fact.change.as_ref()?);
         let (at, first) = event.receipt();
-        let (status, previous, status_order, status_event) = match fact {
-            Fact::Status { status, previous } => {
+        let (status, previous, status_order, status_event) = match change {
+            Change::Status { status, previous } => {
                 (Some(status.clone()), previous.clone(), at, first.to_string())
             }
             _ => (None, None, 0, String::new()),
         };
         let row: Vec<Value> = vec![
-            source(event).into(),
+            (&event.source.name).into(),
             external_id.into(),
             status.into(),
             previous.into(),
             status_order.into(),
             status_event.into(),
-            matches!(fact, Fact::Created).then_some(at).into(),
-            matches!(fact, Fact::Updated).then_some(at).into(),
-            i64::from(matches!(fact, Fact::CreditMemoRequested)).into(),
+            matches!(change, Change::Created).then_some(at).into(),
+            matches!(change, Change::Updated).then_some(at).into(),
+            i64::from(matches!(change, Change::CreditMemoRequested)).into(),
             (&event.id).into(),
         ];
-        Some(((source(event), external_id.clone()), row))
-    };
-    for round in rounds(said.iter().filter_map(row)) {
+        Some(((&event.source.name, external_id), row))
+    });
+    for round in rounds(rows) {
         insert(
             tx,
             "invoices (source, external_id, status, previous_status, status_order, status_event, created_at, \
@@ -86,23 +85,24 @@ pub(crate) async fn upsert_invoices(tx: &mut Tx, said: &[Said<'_>]) -> Result<()
 }
 
 /// Writes whether a file is attached if what is said about that very file is newer.
-pub(crate) async fn upsert_attachments(tx: &mut Tx, said: &[Said<'_>]) -> Result<(), Failure> {
-    let row = |Said { event, external_id, fact }: &Said<'_>| {
-        let (Some(invoice), Some(Fact::Attachment { id, present })) = (external_id, fact) else {
+pub(crate) async fn upsert_attachments(tx: &mut Tx, facts: &[(&Event, &Fact)]) -> Result<(), Failure> {
+    let rows = facts.iter().filter_map(|(event, fact)| {
+        let (Some(invoice), Some(Change::Attachment { id, present })) = (&fact.external_id, &fact.change)
+        else {
             return None;
         };
         let (at, first) = event.receipt();
         let row: Vec<Value> = vec![
-            source(event).into(),
+            (&event.source.name).into(),
             invoice.into(),
             id.into(),
             i64::from(*present).into(),
             at.into(),
             (&first).into(),
         ];
-        Some(((source(event), invoice.clone(), id.clone()), row))
-    };
-    for round in rounds(said.iter().filter_map(row)) {
+        Some(((&event.source.name, invoice, id), row))
+    });
+    for round in rounds(rows) {
         insert(
             tx,
             "invoice_attachments (source, invoice_id, attachment_id, present, present_order, present_event)",
@@ -118,20 +118,20 @@ pub(crate) async fn upsert_attachments(tx: &mut Tx, said: &[Said<'_>]) -> Result
 }
 
 /// Records the events, whether or not they are the newest and whether or not they have a meaning here.
-pub(crate) async fn record(tx: &mut Tx, said: &[Said<'_>]) -> Result<(), Failure> {
-    let row = |Said { event, external_id, fact }: &Said<'_>| {
-        let (status, previous) = match fact {
-            Some(Fact::Status { status, previous }) => (Some(status.clone()), previous.clone()),
+pub(crate) async fn record(tx: &mut Tx, facts: &[(&Event, &Fact)]) -> Result<(), Failure> {
+    let row = |(event, fact): &(&Event, &Fact)| {
+        let (status, previous) = match &fact.change {
+            Some(Change::Status { status, previous }) => (Some(status.clone()), previous.clone()),
             _ => (None, None),
         };
-        let attachment = match fact {
-            Some(Fact::Attachment { id, .. }) => Some(id.clone()),
+        let attachment = match &fact.change {
+            Some(Change::Attachment { id, .. }) => Some(id.clone()),
             _ => None,
         };
         vec![
             (&event.id).into(),
-            source(event).into(),
-            external_id.clone().into(),
+            (&event.source.name).into(),
+            fact.external_id.clone().into(),
             (&event.topic).into(),
             status.into(),
             previous.into(),
@@ -144,7 +144,7 @@ pub(crate) async fn record(tx: &mut Tx, said: &[Said<'_>]) -> Result<(), Failure
         "invoice_history (event_id, source, external_id, topic, status, previous_status, attachment_id, \
              received_at)",
         "ON CONFLICT (event_id) DO NOTHING",
-        said.iter().map(row).collect(),
+        facts.iter().map(row).collect(),
     )
     .await?;
     Ok(())

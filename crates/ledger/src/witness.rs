@@ -2,7 +2,7 @@
 //!
 //! A broker that is killed may keep a message that it never confirmed in one queue of several. Where that is a
 //! consumer's, the event has its effect there and is missing in the record, and only this consumer has its content. A
-//! [`Witness`] stands around its handler and keeps, for a while and in little memory, the events that were on record
+//! [`Witness`] observes the consumer and keeps, for a while and in little memory, the events that were on record
 //! neither when they were handled nor after a time in which the ledger reads everything; these it sends to the ledger's
 //! queue, under their own id. Recording an event again changes nothing, so a wrong guess is harmless.
 //!
@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use broker::{BrokerError, DynBroker, ExchangeName, FixedQueue, Layout, PublishError};
-use consumer::{Failure, Handler};
+use consumer::{Failure, Observer};
 use event::{Chain, Event, EventId};
 use store::many::{Value, chunks, fetch};
 use store::{Connection, Row, Store, StoreError, Tx};
@@ -35,9 +35,8 @@ const PERIOD: Duration = Duration::from_secs(5);
 /// The most bodies that are kept; of more the newest are dropped, which the ledger most likely has yet to read.
 const LIMIT_BYTES: usize = 16 * 1024 * 1024;
 
-/// A handler whose events are compared with the record.
+/// Compares the events that a consumer handles with the record.
 pub struct Witness {
-    handler: Arc<dyn Handler>,
     kept: Kept,
 }
 
@@ -75,16 +74,15 @@ impl Kept {
 }
 
 impl Witness {
-    /// Around a handler. What is kept is for [`report`].
-    pub fn new(handler: Arc<dyn Handler>, kept: Kept) -> Self {
-        Self { handler, kept }
+    /// What it keeps is for [`report`].
+    pub fn new(kept: Kept) -> Self {
+        Self { kept }
     }
 }
 
 #[async_trait]
-impl Handler for Witness {
-    async fn handle(&self, events: &[&Event], tx: &mut Tx) -> Result<(), Failure> {
-        self.handler.handle(events, tx).await?;
+impl Observer for Witness {
+    async fn observe(&self, events: &[&Event], tx: &mut Tx) -> Result<(), Failure> {
         let now = event::now();
         let late: Vec<&Event> = events
             .iter()
@@ -170,23 +168,14 @@ mod tests {
     use crate::reconcile::tests::aged;
     use crate::tests::{fresh, invoice, receive};
 
-    struct Nothing;
-
-    #[async_trait]
-    impl Handler for Nothing {
-        async fn handle(&self, _: &[&Event], _: &mut Tx) -> Result<(), Failure> {
-            Ok(())
-        }
-    }
-
     #[tokio::test]
     async fn only_what_is_late_and_not_on_record_is_kept_and_no_more_than_fits() {
         let (store, _folder) = fresh().await;
         let kept = Kept::default();
-        let witness = Witness::new(Arc::new(Nothing), kept.clone());
+        let witness = Witness::new(kept.clone());
         let handle = async |events: &[&Event]| {
             let mut tx = store.begin().await.unwrap();
-            witness.handle(events, &mut tx).await.unwrap();
+            witness.observe(events, &mut tx).await.unwrap();
             tx.commit().await.unwrap();
         };
         let (recorded, lost) = (aged(invoice(), 60), aged(invoice(), 60));

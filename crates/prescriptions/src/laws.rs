@@ -1,19 +1,19 @@
 //! What is known of a renewal after which webhooks: written once, run on each database.
 
-use consumer::laws::{Fact, events, handle, in_every_order};
+use consumer::laws::{Webhook, events, handle, in_every_order};
 use providers::beneficio_visao::{NAME, TOPICS};
 use serde_json::{Value, json};
 use store::{Page, Store, sql};
 
-use crate::{Filter, State, handler, list};
+use crate::{Filter, Prescriptions, State, list};
 
-/// A webhook about one person.
-fn webhook(status: &str, more: &str) -> String {
+/// A body about one person.
+fn body(status: &str, more: &str) -> String {
     format!(r#"{{"cpf": "529.982.247-25", "email": "maria@example.com", "status": "{status}"{more}}}"#)
 }
 
-fn fact<'a>(topic: &'a str, data: &'a str) -> Fact<'a> {
-    Fact { provider: NAME, topic, data }
+fn webhook<'a>(topic: &'a str, data: &'a str) -> Webhook<'a> {
+    Webhook { provider: NAME, topic, data }
 }
 
 /// The prescriptions of a source as their JSON texts, which keep decimals as they are, without its name.
@@ -27,8 +27,8 @@ async fn prescriptions(store: &Store, source: &str) -> Vec<String> {
     rows
 }
 
-async fn after(store: &Store, facts: &[Fact<'_>]) -> Vec<String> {
-    in_every_order(store, &*handler(), facts, async |source| prescriptions(store, source).await).await
+async fn after(store: &Store, webhooks: &[Webhook<'_>]) -> Vec<String> {
+    in_every_order(store, &Prescriptions, webhooks, async |source| prescriptions(store, source).await).await
 }
 
 async fn history(store: &Store, source: &str) -> i64 {
@@ -43,7 +43,7 @@ async fn history(store: &Store, source: &str) -> i64 {
 /// The documented renewal, with both eyes to the digit and both documents.
 pub async fn a_renewed_prescription_has_eyes_and_files(store: &Store) {
     let example = TOPICS.iter().find_map(|info| info.example).expect("a documented body");
-    let rows = after(store, &[fact("renewed", example)]).await;
+    let rows = after(store, &[webhook("renewed", example)]).await;
     assert_eq!(rows.len(), 1);
     let eye = r#"{"spherical":-0.75,"cylindrical":0,"axis":0,"add":0}"#;
     assert!(rows[0].contains(&format!(r#""right":{eye},"left":{eye}"#)), "{}", rows[0]);
@@ -60,33 +60,33 @@ pub async fn a_renewed_prescription_has_eyes_and_files(store: &Store) {
 
 /// The state received last stays, whole: what it does not hold is not left over from an older one.
 pub async fn the_newest_state_stays(store: &Store) {
-    let pending = webhook("pending", "");
-    let analysis = webhook("in_analysis", r#", "eyeMeasurements": {"right": {"axis": 90}}"#);
-    let rejected = webhook("rejected", r#", "reason": "ilegível""#);
-    let renewed = webhook(
+    let pending = body("pending", "");
+    let analysis = body("in_analysis", r#", "eyeMeasurements": {"right": {"axis": 90}}"#);
+    let rejected = body("rejected", r#", "reason": "ilegível""#);
+    let renewed = body(
         "renewed",
         r#", "reason": null, "eyeMeasurements": {"left": {"spherical": 1.50, "add": "-0.250"}},
            "files": [{"fileName": "óculos", "fileUrl": "https://example.com/1.pdf"}]"#,
     );
-    let facts = [
-        fact("pending", &pending),
-        fact("in_analysis", &analysis),
-        fact("rejected", &rejected),
-        fact("renewed", &renewed),
+    let webhooks = [
+        webhook("pending", &pending),
+        webhook("in_analysis", &analysis),
+        webhook("rejected", &rejected),
+        webhook("renewed", &renewed),
     ];
     let head = r#"{"source":"","document":"52998224725","email":"maria@example.com","state":"#;
-    let check = async |facts: &[Fact<'_>], tail: &str| {
-        assert_eq!(after(store, facts).await, [format!("{head}{tail}")]);
+    let check = async |webhooks: &[Webhook<'_>], tail: &str| {
+        assert_eq!(after(store, webhooks).await, [format!("{head}{tail}")]);
     };
-    check(&facts[..1], r#""pending","reason":null,"right":null,"left":null,"files":[]}"#).await;
+    check(&webhooks[..1], r#""pending","reason":null,"right":null,"left":null,"files":[]}"#).await;
     check(
-        &facts[..2],
+        &webhooks[..2],
         r#""in_analysis","reason":null,"right":{"spherical":null,"cylindrical":null,"axis":90,"add":null},"left":null,"files":[]}"#,
     )
     .await;
-    check(&facts[..3], r#""rejected","reason":"ilegível","right":null,"left":null,"files":[]}"#).await;
+    check(&webhooks[..3], r#""rejected","reason":"ilegível","right":null,"left":null,"files":[]}"#).await;
     check(
-        &facts,
+        &webhooks,
         r#""renewed","reason":null,"right":null,"left":{"spherical":1.50,"cylindrical":null,"axis":null,"add":-0.250},"files":[{"file_name":"óculos","file_url":"https://example.com/1.pdf"}]}"#,
     )
     .await;
@@ -95,9 +95,9 @@ pub async fn the_newest_state_stays(store: &Store) {
 /// Source, CPF and `partnerParams` make one request, however the parameters are written.
 pub async fn a_request_is_known_by_person_and_partner_params(store: &Store) {
     let check = async |params: &[&str], expect: usize| {
-        let bodies: Vec<String> = params.iter().map(|params| webhook("pending", params)).collect();
-        let facts: Vec<_> = bodies.iter().map(|data| fact("pending", data)).collect();
-        assert_eq!(after(store, &facts).await.len(), expect, "{params:?}");
+        let bodies: Vec<String> = params.iter().map(|params| body("pending", params)).collect();
+        let webhooks: Vec<_> = bodies.iter().map(|data| webhook("pending", data)).collect();
+        assert_eq!(after(store, &webhooks).await.len(), expect, "{params:?}");
     };
     check(&["", r#", "partnerParams": null"#, r#", "partnerParams": {}"#, r#", "partnerParams": { }"#], 1)
         .await;
@@ -119,17 +119,17 @@ pub async fn a_request_is_known_by_person_and_partner_params(store: &Store) {
         4,
     )
     .await;
-    let other = webhook("pending", "").replace("529.982.247-25", "11144477735");
-    let bare = webhook("pending", "").replace("529.982.247-25", "52998224725");
-    let facts = [webhook("renewed", ""), other, bare];
-    assert_eq!(after(store, &facts.each_ref().map(|data| fact("pending", data))).await.len(), 2);
+    let other = body("pending", "").replace("529.982.247-25", "11144477735");
+    let bare = body("pending", "").replace("529.982.247-25", "52998224725");
+    let webhooks = [body("renewed", ""), other, bare];
+    assert_eq!(after(store, &webhooks.each_ref().map(|data| webhook("pending", data))).await.len(), 2);
 }
 
 /// A body that breaks its contract is refused for good, with the path and without the value, and leaves nothing behind.
 pub async fn a_broken_contract_is_permanent_and_names_the_path(store: &Store) {
     let check = async |data: &str, expect: &str| {
-        let events = events("broken", &[fact("pending", data)]);
-        let failure = handle(store, &*handler(), &events).await.expect_err("it is broken");
+        let events = events("broken", &[webhook("pending", data)]);
+        let failure = handle(store, &Prescriptions, &events).await.expect_err("it is broken");
         assert!(matches!(&failure, consumer::Failure::Permanent(text) if text == expect), "{failure:?}");
     };
     check(r#"{"status": "pending"}"#, "cpf: missing").await;
@@ -138,7 +138,7 @@ pub async fn a_broken_contract_is_permanent_and_names_the_path(store: &Store) {
             .await;
     }
     check(
-        &webhook("renewed", r#", "eyeMeasurements": {"right": {"spherical": "abc"}}"#),
+        &body("renewed", r#", "eyeMeasurements": {"right": {"spherical": "abc"}}"#),
         "eyeMeasurements.right.spherical: expected a decimal, got a text of 3 characters",
     )
     .await;
@@ -149,13 +149,13 @@ pub async fn a_broken_contract_is_permanent_and_names_the_path(store: &Store) {
 /// Each event is in the history once; a list gives what its filter asks for, each row on one page.
 pub async fn a_list_is_filtered_and_paged(store: &Store) {
     let bodies = [
-        webhook("pending", ""),
-        webhook("renewed", r#", "partnerParams": {"n": 2}"#),
-        webhook("rejected", "").replace("529.982.247-25", "11144477735"),
-        webhook("renewed", ""),
+        body("pending", ""),
+        body("renewed", r#", "partnerParams": {"n": 2}"#),
+        body("rejected", "").replace("529.982.247-25", "11144477735"),
+        body("renewed", ""),
     ];
-    let facts = bodies.each_ref().map(|data| fact("pending", data));
-    handle(store, &*handler(), &events("listed", &facts)).await.expect("handled");
+    let webhooks = bodies.each_ref().map(|data| webhook("pending", data));
+    handle(store, &Prescriptions, &events("listed", &webhooks)).await.expect("handled");
     assert_eq!(history(store, "listed").await, 4);
 
     let mut connection = store.read().await.expect("a connection");

@@ -1,7 +1,7 @@
 //! Prescriptions: renewals asked for at Benefício Visão, and what became of them. Health data.
 //!
-//! Place in the flow: the consumer runtime hands each event of [`SUBSCRIPTION`] to [`handler()`] with a transaction;
-//! screens and the command line read the rows with [`list`]. Current state and history are tables of [`COMPONENT`];
+//! Place in the flow: the consumer runtime has [`Prescriptions`] read each event of [`SUBSCRIPTION`] and write
+//! its facts; screens and the command line read the rows with [`list`]. Current state and history are tables of [`COMPONENT`];
 //! no other crate writes them.
 //!
 //! The provider gives no id: a request is known by its source, the person's CPF and the `partnerParams`. It gives no
@@ -23,7 +23,8 @@ mod sql;
 
 use std::sync::Arc;
 
-use consumer::{DEFAULT_RETRY, Subscription};
+use consumer::{Consumer, DEFAULT_RETRY, Runtime, Subscription};
+pub use handler::Prescriptions;
 pub use model::{Eye, File, Prescription, State};
 pub use query::{Filter, list};
 use store::{Component, Migration};
@@ -55,7 +56,7 @@ pub const COMPONENT: Component = Component {
     ],
 };
 
-/// Keeps prescriptions.
-pub fn handler() -> Arc<dyn consumer::Handler> {
-    Arc::new(handler::Prescriptions)
+/// The consumer.
+pub fn consumer(runtime: Runtime) -> Consumer {
+    Consumer::new(&SUBSCRIPTION, Arc::new(Prescriptions), runtime)
 }

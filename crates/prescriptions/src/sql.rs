@@ -3,24 +3,21 @@
 
 use consumer::Failure;
 use event::Event;
-use providers::Personal;
 use providers::beneficio_visao::{self, PartnerParams, Prescription};
+use providers::{Ignored, Personal};
 use sha2::{Digest, Sha256};
 use store::Tx;
 use store::many::{Value, insert, rounds};
 
 use crate::{File, State};
 
-/// A request as one event tells of it.
-pub(crate) struct Notice<'a> {
-    pub event: &'a Event,
-    pub request: Prescription,
-    pub partner_hash: String,
-    pub state: State,
-}
-
-fn source(event: &Event) -> String {
-    event.source.name.as_str().to_owned()
+/// A request as one event describes it.
+pub struct Fact {
+    pub(crate) request: Prescription,
+    pub(crate) partner_hash: String,
+    pub(crate) state: State,
+    /// The optional fields that could not be read.
+    pub(crate) ignored: Ignored,
 }
 
 fn personal(text: &Option<Personal>) -> Option<String> {
@@ -53,11 +50,12 @@ fn files(request: &Prescription) -> String {
 }
 
 /// Writes those requests that were received later than their rows.
-pub(crate) async fn upsert(tx: &mut Tx, notices: &[Notice<'_>]) -> Result<(), Failure> {
-    let row = |Notice { event, request, partner_hash, state }: &Notice<'_>| {
+pub(crate) async fn upsert(tx: &mut Tx, facts: &[(&Event, &Fact)]) -> Result<(), Failure> {
+    let rows = facts.iter().map(|(event, fact)| {
+        let Fact { request, partner_hash, state, .. } = fact;
         let (at, first) = event.receipt();
         let mut row: Vec<Value> = vec![
-            source(event).into(),
+            (&event.source.name).into(),
             request.cpf.bare().into(),
             partner_hash.into(),
             request.partner_params.as_str().into(),
@@ -73,9 +71,9 @@ pub(crate) async fn upsert(tx: &mut Tx, notices: &[Notice<'_>]) -> Result<(), Fa
         row.extend(
             [eye(eyes.right.as_ref()), eye(eyes.left.as_ref())].into_iter().flatten().map(Value::from),
         );
-        ((source(event), request.cpf.bare().to_owned(), partner_hash.clone()), row)
-    };
-    for round in rounds(notices.iter().map(row)) {
+        ((&event.source.name, request.cpf.bare(), partner_hash), row)
+    });
+    for round in rounds(rows) {
         insert(
             tx,
             "prescriptions (source, document, partner_hash, partner_params, email, state, reason, files, \
@@ -98,11 +96,12 @@ pub(crate) async fn upsert(tx: &mut Tx, notices: &[Notice<'_>]) -> Result<(), Fa
 }
 
 /// Records the events, whether or not they are the newest.
-pub(crate) async fn record(tx: &mut Tx, notices: &[Notice<'_>]) -> Result<(), Failure> {
-    let row = |Notice { event, request, partner_hash, state }: &Notice<'_>| {
+pub(crate) async fn record(tx: &mut Tx, facts: &[(&Event, &Fact)]) -> Result<(), Failure> {
+    let row = |(event, fact): &(&Event, &Fact)| {
+        let Fact { request, partner_hash, state, .. } = fact;
         vec![
             (&event.id).into(),
-            source(event).into(),
+            (&event.source.name).into(),
             request.cpf.bare().into(),
             partner_hash.into(),
             (&event.topic).into(),
@@ -117,7 +116,7 @@ pub(crate) async fn record(tx: &mut Tx, notices: &[Notice<'_>]) -> Result<(), Fa
         "prescription_history (event_id, source, document, partner_hash, topic, state, reason, files, \
              received_at)",
         "ON CONFLICT (event_id) DO NOTHING",
-        notices.iter().map(row).collect(),
+        facts.iter().map(row).collect(),
     )
     .await?;
     Ok(())

@@ -59,9 +59,9 @@ impl Ignored {
     /// How many fields are named; of others only the number is kept.
     const LIMIT: usize = 10;
 
-    /// Whether every field was read.
-    pub fn is_empty(&self) -> bool {
-        self.first.is_empty()
+    /// The text for operators; `None` where every field was read.
+    pub fn note(&self) -> Option<String> {
+        (!self.first.is_empty()).then(|| self.to_string())
     }
 
     /// What is wrong with the field of this path, if it was ignored.

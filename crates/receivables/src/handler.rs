@@ -1,62 +1,74 @@
-//! From an event to the statements that book it.
+//! From an event to its fact, and from facts to the statements that book them.
 
 use std::collections::HashSet;
 
 use async_trait::async_trait;
-use consumer::{Failure, Handler};
+use consumer::{Failure, Handler, Permanent};
 use event::{Event, Zone};
 use providers::gestao_online::{self, Notification};
 use providers::recuperador::{self, Agreement, Situacao};
-use providers::{Parsed, Payload};
+use providers::{Ignored, Parsed};
 use store::Tx;
-use store::inbox::{self, Note};
 use store::many::rounds;
 
-use crate::sql::{self, Notice, OrderFact, Snapshot};
-use crate::{AgreementState, SUBSCRIPTION, State};
+use crate::sql::{self, Order, OrderChange, Snapshot};
+use crate::{AgreementState, State};
 
 /// Books agreements and orders.
-pub(crate) struct Receivables {
-    /// Whose day an order is paid on.
-    pub(crate) zone: Zone,
+pub struct Receivables {
+    /// Whose day an order is paid on, where the provider does not tell the day: it is that of receipt.
+    pub zone: Zone,
+}
+
+/// What an event says, and the optional fields of it that could not be read.
+pub struct Fact {
+    about: About,
+    ignored: Ignored,
+}
+
+enum About {
+    Agreement(Box<Agreement>, AgreementState),
+    Order(Order),
 }
 
 #[async_trait]
 impl Handler for Receivables {
-    async fn handle(&self, events: &[&Event], tx: &mut Tx) -> Result<(), Failure> {
-        let (mut snapshots, mut notices, mut notes) = (Vec::new(), Vec::new(), Vec::new());
-        for event in events {
-            match event.source.provider.as_str() {
-                recuperador::NAME => snapshots.push(snapshot(event, &mut notes)?),
-                gestao_online::NAME => notices.push(notice(event, &self.zone, &mut notes)?),
-                provider => {
-                    return Err(Failure::Permanent(format!(
-                        "receivables: no contract with provider {provider}"
-                    )));
+    type Fact = Fact;
+
+    fn read(&self, event: &Event) -> Result<Fact, Permanent> {
+        match event.source.provider.as_str() {
+            recuperador::NAME => agreement(event),
+            gestao_online::NAME => order(event, &self.zone),
+            provider => Err(Permanent::new(format!("receivables: no contract with provider {provider}"))),
+        }
+    }
+
+    fn note(&self, fact: &Fact) -> Option<String> {
+        fact.ignored.note()
+    }
+
+    async fn write(&self, facts: &[(&Event, &Fact)], tx: &mut Tx) -> Result<(), Failure> {
+        let (mut snapshots, mut orders) = (Vec::new(), Vec::new());
+        for (event, fact) in facts {
+            match &fact.about {
+                About::Agreement(agreement, state) => {
+                    snapshots.push(Snapshot { event, agreement, state: *state });
                 }
+                About::Order(order) => orders.push((*event, order)),
             }
         }
-        agreements(&snapshots, tx).await?;
-        sql::upsert_orders(tx, &notices).await?;
-        sql::record_orders(tx, &notices).await?;
-        Ok(inbox::note(tx, SUBSCRIPTION.consumer, &notes).await?)
+        write_agreements(&snapshots, tx).await?;
+        sql::upsert_orders(tx, &orders).await?;
+        sql::record_orders(tx, &orders).await
     }
 }
 
-fn parse<T: Payload>(event: &Event, notes: &mut Vec<Note>) -> Result<Parsed<T>, Failure> {
-    let parsed = providers::parse(&event.data, &event.content_type)
-        .map_err(|broken| Failure::Permanent(broken.to_string()))?;
-    if !parsed.ignored.is_empty() {
-        notes.push(Note { event_id: event.id, text: parsed.ignored.to_string() });
-    }
-    Ok(parsed)
-}
-
-fn snapshot<'a>(event: &'a Event, notes: &mut Vec<Note>) -> Result<Snapshot<'a>, Failure> {
-    let agreement = parse::<Agreement>(event, notes)?.payload;
+fn agreement(event: &Event) -> Result<Fact, Permanent> {
+    let Parsed { payload: agreement, ignored } =
+        providers::parse::<Agreement>(&event.data, &event.content_type).map_err(Permanent::new)?;
     let mut ids = HashSet::new();
     if let Some(index) = agreement.lista_parcelas.iter().position(|instalment| !ids.insert(&instalment.id)) {
-        return Err(Failure::Permanent(format!("lista_parcelas[{index}].id: there twice")));
+        return Err(Permanent::new(format!("lista_parcelas[{index}].id: there twice")));
     }
     let state = match agreement.situacao {
         _ if agreement.is_canceled() => AgreementState::Canceled,
@@ -64,7 +76,7 @@ fn snapshot<'a>(event: &'a Event, notes: &mut Vec<Note>) -> Result<Snapshot<'a>,
         Situacao::Quitado => AgreementState::Settled,
         Situacao::Inativo => AgreementState::Inactive,
     };
-    Ok(Snapshot { event, agreement, state })
+    Ok(Fact { about: About::Agreement(Box::new(agreement), state), ignored })
 }
 
 /// The body is a snapshot: what it says about the agreement holds until a newer one comes, and about an instalment
@@ -73,7 +85,7 @@ fn snapshot<'a>(event: &'a Event, notes: &mut Vec<Note>) -> Result<Snapshot<'a>,
 ///
 /// That an older snapshot still counts for what newer ones do not mention makes the rows the same in whatever order
 /// snapshots arrive.
-async fn agreements(snapshots: &[Snapshot<'_>], tx: &mut Tx) -> Result<(), Failure> {
+async fn write_agreements(snapshots: &[Snapshot<'_>], tx: &mut Tx) -> Result<(), Failure> {
     for round in rounds(snapshots.iter().map(|snapshot| (snapshot.key(), snapshot))) {
         // The agreements' rows come first: their locks keep other snapshots of the same agreements waiting.
         let mut newest = sql::upsert_agreements(tx, &round).await?;
@@ -107,25 +119,28 @@ async fn agreements(snapshots: &[Snapshot<'_>], tx: &mut Tx) -> Result<(), Failu
 }
 
 /// Each topic says one thing about the order; whichever comes first makes the row.
-fn notice<'a>(event: &'a Event, zone: &Zone, notes: &mut Vec<Note>) -> Result<Notice<'a>, Failure> {
-    let Parsed { payload, ignored } = parse::<Notification>(event, notes)?;
+fn order(event: &Event, zone: &Zone) -> Result<Fact, Permanent> {
+    let Parsed { payload, ignored } =
+        providers::parse::<Notification>(&event.data, &event.content_type).map_err(Permanent::new)?;
     let order = payload.data;
-    let key = order.key().map_err(|broken| Failure::Permanent(broken.to_string()))?.as_str().to_owned();
+    let key = order.key().map_err(Permanent::new)?.as_str().to_owned();
     let status = order.status.as_ref().map(|status| status.as_str().to_owned());
-    let fact = match event.topic.as_str() {
+    let change = match event.topic.as_str() {
         // An order is created before anything else happens to it, whenever the notice of that comes: sent again, it
         // must not open what is paid.
-        "ORDER_CREATED" => OrderFact::Known,
+        "ORDER_CREATED" => OrderChange::Known,
         "FINANCIAL_PAYMENT_DISCHARGE" => {
-            OrderFact::State(State::Paid, Some(zone.day(event.time).to_string()))
+            OrderChange::State(State::Paid, Some(zone.day(event.time).to_string()))
         }
-        "ORDER_CANCEL" => OrderFact::State(State::Canceled, None),
-        "FINANCIAL_PAYMENT_STATUS" if status.is_some() => OrderFact::Status,
+        "ORDER_CANCEL" => OrderChange::State(State::Canceled, None),
+        "FINANCIAL_PAYMENT_STATUS" if status.is_some() => OrderChange::Status,
         "FINANCIAL_PAYMENT_STATUS" => {
-            let problem = ignored.at("data.status").map(ToString::to_string);
-            return Err(Failure::Permanent(problem.unwrap_or_else(|| "data.status: missing".to_owned())));
+            return Err(match ignored.at("data.status") {
+                Some(problem) => Permanent::new(problem),
+                None => Permanent::new("data.status: missing"),
+            });
         }
-        topic => return Err(Failure::Permanent(format!("receivables: no meaning for topic {topic}"))),
+        topic => return Err(Permanent::new(format!("receivables: no meaning for topic {topic}"))),
     };
-    Ok(Notice { event, key, status, fact })
+    Ok(Fact { about: About::Order(Order { key, status, change }), ignored })
 }

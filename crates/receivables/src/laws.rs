@@ -1,28 +1,25 @@
 //! What the books hold after which webhooks: written once, run on each database.
 
-use std::sync::Arc;
-
-use consumer::Handler;
-use consumer::laws::{Fact, events, handle, in_every_order};
+use consumer::laws::{Webhook, events, handle, in_every_order};
 use event::Zone;
 use providers::{gestao_online, recuperador};
 use serde_json::{Value, json};
 use store::{Page, Store, sql};
 
-use crate::{AgreementFilter, Filter, Kind, State, list, list_agreements};
+use crate::{AgreementFilter, Filter, Kind, Receivables, State, list, list_agreements};
 
 /// The handler with the days of the default zone.
-fn handler() -> Arc<dyn Handler> {
-    crate::handler(&Zone::default())
+fn handler() -> Receivables {
+    Receivables { zone: Zone::default() }
 }
 
-/// A fact of recuperador's with the given body.
-fn agreement<'a>(topic: &'a str, data: &'a str) -> Fact<'a> {
-    Fact { provider: recuperador::NAME, topic, data }
+/// A webhook of recuperador's with the given body.
+fn agreement<'a>(topic: &'a str, data: &'a str) -> Webhook<'a> {
+    Webhook { provider: recuperador::NAME, topic, data }
 }
 
 /// The documented webhook of this topic, of either provider.
-fn documented(topic: &str) -> Fact<'_> {
+fn documented(topic: &str) -> Webhook<'_> {
     let example = |topics: &'static [providers::TopicInfo]| {
         topics.iter().find(|info| info.name == topic).and_then(|info| info.example)
     };
@@ -30,7 +27,7 @@ fn documented(topic: &str) -> Fact<'_> {
         Some(data) => (recuperador::NAME, Some(data)),
         None => (gestao_online::NAME, example(gestao_online::TOPICS)),
     };
-    Fact { provider, topic, data: data.expect("the topic has a documented body") }
+    Webhook { provider, topic, data: data.expect("the topic has a documented body") }
 }
 
 /// A snapshot of agreement 7 with these instalments: id and `situacao`.
@@ -77,25 +74,25 @@ async fn count(store: &Store, sql: &'static str, source: &str) -> i64 {
     sql::scalar(sql).bind(source.to_owned()).fetch_one(&mut *connection).await.expect("a count")
 }
 
-/// The rows that these facts lead to, without the source: receivables, then agreements.
-async fn rows(store: &Store, facts: &[Fact<'_>]) -> Vec<Value> {
+/// The rows that these webhooks lead to, without the source: receivables, then agreements.
+async fn rows(store: &Store, webhooks: &[Webhook<'_>]) -> Vec<Value> {
     let read = async |source: &str| {
         let mut rows = receivables(store, source).await;
         rows.append(&mut agreements(store, source).await);
         rows.iter_mut().for_each(|row| row["source"] = Value::Null);
         rows
     };
-    in_every_order(store, &*handler(), facts, read).await
+    in_every_order(store, &handler(), webhooks, read).await
 }
 
-async fn check_states(store: &Store, facts: &[Fact<'_>], expect: &[&str]) {
-    let got = in_every_order(store, &*handler(), facts, async |source| states(store, source).await).await;
+async fn check_states(store: &Store, webhooks: &[Webhook<'_>], expect: &[&str]) {
+    let got = in_every_order(store, &handler(), webhooks, async |source| states(store, source).await).await;
     assert_eq!(got, expect);
 }
 
 /// The documented agreement ends settled, with its instalments paid on their days, whichever webhook comes first.
 pub async fn a_settled_agreement_has_paid_instalments(store: &Store) {
-    let facts = ["acordo.cadastrado", "acordo.quitado", "acordo.cancelado"].map(documented);
+    let webhooks = ["acordo.cadastrado", "acordo.quitado", "acordo.cancelado"].map(documented);
     let instalment = |id: &str, due: &str, paid: &str| {
         json!({
             "source": null, "external_id": id, "kind": "instalment", "agreement_id": "45031", "due_date": due,
@@ -112,13 +109,13 @@ pub async fn a_settled_agreement_has_paid_instalments(store: &Store) {
             "state": "settled",
         }),
     ];
-    assert_eq!(rows(store, &facts).await, expect);
+    assert_eq!(rows(store, &webhooks).await, expect);
 }
 
 /// A cancelled agreement keeps what was paid; the rest is owed no longer. By webhook id, not by arrival.
 pub async fn a_canceled_agreement_keeps_paid_instalments(store: &Store) {
-    let facts = ["acordo.cancelado", "acordo.cadastrado"].map(documented);
-    check_states(store, &facts, &["910001 paid", "910002 canceled", "910003 canceled", "canceled"]).await;
+    let webhooks = ["acordo.cancelado", "acordo.cadastrado"].map(documented);
+    check_states(store, &webhooks, &["910001 paid", "910002 canceled", "910003 canceled", "canceled"]).await;
     check_states(
         store,
         &[documented("acordo.cadastrado")],
@@ -133,8 +130,8 @@ pub async fn an_inactive_agreement_keeps_its_instalments(store: &Store) {
         snapshot(1, r#""situacao": "A""#, &[("1", "N"), ("2", "N")]),
         snapshot(2, r#""situacao": "I""#, &[("1", "P"), ("2", "N")]),
     );
-    let facts = [agreement("acordo.cadastrado", &old), agreement("acordo.inativo", &new)];
-    check_states(store, &facts, &["1 paid", "2 open", "inactive"]).await;
+    let webhooks = [agreement("acordo.cadastrado", &old), agreement("acordo.inativo", &new)];
+    check_states(store, &webhooks, &["1 paid", "2 open", "inactive"]).await;
 }
 
 /// An open instalment that the newest snapshot leaves out is canceled, a paid one stays paid, and the newest snapshot
@@ -147,8 +144,8 @@ pub async fn an_instalment_left_out_is_canceled_unless_it_is_paid(store: &Store)
         snapshot(3, active, &[("1", "N"), ("4", "N")]),
         snapshot(4, active, &[("4", "P"), ("5", "N")]),
     ];
-    let facts = snapshots.each_ref().map(|data| agreement("acordo.cadastrado", data));
-    check_states(store, &facts, &["1 canceled", "2 paid", "3 paid", "4 paid", "5 open", "active"]).await;
+    let webhooks = snapshots.each_ref().map(|data| agreement("acordo.cadastrado", data));
+    check_states(store, &webhooks, &["1 canceled", "2 paid", "3 paid", "4 paid", "5 open", "active"]).await;
 }
 
 /// The same webhook again, as the sender's retry is: a new event with the same body.
@@ -156,7 +153,7 @@ pub async fn the_same_webhook_again_changes_nothing(store: &Store) {
     let (source, data) = ("webhook-again", snapshot(5, r#""situacao": "A""#, &[("1", "N")]));
     for _ in 0..3 {
         let events = events(source, &[agreement("acordo.cadastrado", &data)]);
-        handle(store, &*handler(), &events).await.expect("handled");
+        handle(store, &handler(), &events).await.expect("handled");
     }
     assert_eq!(states(store, source).await, ["1 open", "active"]);
     assert_eq!(count(store, "SELECT count(*) FROM agreement_history WHERE source = $1", source).await, 3);
@@ -168,13 +165,13 @@ pub async fn of_two_contents_with_one_webhook_id_the_later_holds(store: &Store) 
         snapshot(5, r#""situacao": "A""#, &[("1", "N"), ("2", "N")]),
         snapshot(5, r#""situacao": "Q""#, &[("2", "P"), ("3", "N")]),
     ];
-    let facts = contents.each_ref().map(|data| agreement("acordo.cadastrado", data));
-    check_states(store, &facts, &["1 canceled", "2 paid", "3 open", "settled"]).await;
+    let webhooks = contents.each_ref().map(|data| agreement("acordo.cadastrado", data));
+    check_states(store, &webhooks, &["1 canceled", "2 paid", "3 open", "settled"]).await;
     let newer = snapshot(6, r#""situacao": "A""#, &[("3", "P")]);
-    let facts = [facts[0], facts[1], agreement("acordo.cadastrado", &newer), facts[0]];
-    check_states(store, &facts[..3], &["1 canceled", "2 paid", "3 paid", "active"]).await;
+    let webhooks = [webhooks[0], webhooks[1], agreement("acordo.cadastrado", &newer), webhooks[0]];
+    check_states(store, &webhooks[..3], &["1 canceled", "2 paid", "3 paid", "active"]).await;
     // The first content once more, received last of its id, before the newer webhook.
-    check_states(store, &[facts[1], facts[3]], &["1 open", "2 open", "3 canceled", "active"]).await;
+    check_states(store, &[webhooks[1], webhooks[3]], &["1 open", "2 open", "3 canceled", "active"]).await;
 }
 
 /// The row of an instalment from a version before receipts, which has the event's id in place of one, is older than every
@@ -185,9 +182,9 @@ pub async fn a_correction_holds_over_instalments_of_a_version_before_receipts(st
         snapshot(5, active, &[("1", "N"), ("2", "N")]),
         snapshot(5, r#""situacao": "Q""#, &[("2", "P"), ("3", "N")]),
     ];
-    let facts = contents.each_ref().map(|data| agreement("acordo.cadastrado", data));
-    let events = events(source, &facts);
-    handle(store, &*handler(), &events[..1]).await.expect("handled");
+    let webhooks = contents.each_ref().map(|data| agreement("acordo.cadastrado", data));
+    let events = events(source, &webhooks);
+    handle(store, &handler(), &events[..1]).await.expect("handled");
     let mut tx = store.begin().await.expect("a transaction");
     for text in
         ["UPDATE receivables SET state_event = first_event", "UPDATE agreements SET webhook_receipt = ''"]
@@ -196,7 +193,7 @@ pub async fn a_correction_holds_over_instalments_of_a_version_before_receipts(st
         sql::assembled(text).execute(&mut *tx).await.expect("an update");
     }
     tx.commit().await.expect("a commit");
-    handle(store, &*handler(), &events[1..]).await.expect("handled");
+    handle(store, &handler(), &events[1..]).await.expect("handled");
     assert_eq!(states(store, source).await, ["1 canceled", "2 paid", "3 open", "settled"]);
 }
 
@@ -205,12 +202,12 @@ pub async fn debts_are_replaced_by_a_newer_snapshot(store: &Store) {
     let two = r#""situacao": "A", "lista_dividas": [{"id": 1, "valor": 1, "situacao": "N"}, {"id": 1, "valor": 2, "situacao": "N"}]"#;
     let one = r#""situacao": "Q", "lista_dividas": [{"id": 1, "valor": 3.07, "situacao": "P"}]"#;
     let snapshots = [snapshot(1, two, &[]), snapshot(2, one, &[]), snapshot(1, two, &[])];
-    let facts = snapshots.each_ref().map(|data| agreement("acordo.quitado", data));
+    let webhooks = snapshots.each_ref().map(|data| agreement("acordo.quitado", data));
     let owed = async |source: &str| {
         let sum = "SELECT CAST(sum(amount_centavos) AS BIGINT) FROM agreement_debts WHERE source = $1";
         (count(store, sum, source).await, states(store, source).await)
     };
-    let got = in_every_order(store, &*handler(), &facts, owed).await;
+    let got = in_every_order(store, &handler(), &webhooks, owed).await;
     assert_eq!(got, (307, vec!["settled".to_owned()]));
 }
 
@@ -220,7 +217,7 @@ pub async fn an_agreement_may_have_thousands_of_instalments(store: &Store) {
     let instalments: Vec<_> = ids.iter().map(|id| (id.as_str(), "N")).collect();
     let data = snapshot(1, r#""situacao": "A""#, &instalments);
     let events = events("thousands", &[agreement("acordo.cadastrado", &data)]);
-    handle(store, &*handler(), &events).await.expect("handled");
+    handle(store, &handler(), &events).await.expect("handled");
     let count = count(store, "SELECT count(*) FROM receivables WHERE source = $1", "thousands").await;
     assert_eq!(count, 2_500);
 }
@@ -229,12 +226,12 @@ pub async fn an_agreement_may_have_thousands_of_instalments(store: &Store) {
 /// matter, and so is the notice that it was created, whenever it comes.
 pub async fn an_order_follows_its_events(store: &Store) {
     let check = async |topics: &[&'static str], expect: &str, paid: Option<&str>, status: Option<&str>| {
-        let facts: Vec<_> = topics.iter().map(|topic| documented(topic)).collect();
+        let webhooks: Vec<_> = topics.iter().map(|topic| documented(topic)).collect();
         let expect = json!({
             "source": null, "external_id": "0000593098", "kind": "order", "agreement_id": null, "due_date": null,
             "amount_centavos": null, "paid_date": paid, "state": expect, "provider_status": status,
         });
-        assert_eq!(rows(store, &facts).await, [expect], "{topics:?}");
+        assert_eq!(rows(store, &webhooks).await, [expect], "{topics:?}");
     };
     const CREATED: &str = "ORDER_CREATED";
     const CANCEL: &str = "ORDER_CANCEL";
@@ -255,13 +252,13 @@ pub async fn the_newest_payment_status_stays(store: &Store) {
     let status =
         |n: u8| format!(r#"{{"event_id": "FINANCIAL_PAYMENT_STATUS", "data": {{"id": 9, "status": {n}}}}}"#);
     let bodies = [status(3), status(1), status(2)];
-    let facts = bodies.each_ref().map(|data| Fact {
+    let webhooks = bodies.each_ref().map(|data| Webhook {
         provider: gestao_online::NAME,
         topic: "FINANCIAL_PAYMENT_STATUS",
         data,
     });
     let read = async |source: &str| receivables(store, source).await[0]["provider_status"].clone();
-    assert_eq!(in_every_order(store, &*handler(), &facts, read).await, "2");
+    assert_eq!(in_every_order(store, &handler(), &webhooks, read).await, "2");
 }
 
 /// A payment told again later keeps the day on which it was told first.
@@ -272,20 +269,21 @@ pub async fn a_payment_told_again_keeps_its_day(store: &Store) {
     received[1].time = "2026-11-23T03:00:00Z".parse().expect("a time");
     let [first, next_day] = received.as_slice() else { panic!("two events") };
     for order in [[first, next_day], [next_day, first]] {
-        handle(store, &*handler(), order).await.expect("handled");
+        handle(store, &handler(), order).await.expect("handled");
         assert_eq!(receivables(store, "days").await[0]["paid_date"], "2026-11-22");
     }
     let alone = std::slice::from_ref(next_day);
     let elsewhere = events("elsewhere", &[documented("FINANCIAL_PAYMENT_DISCHARGE")]);
     let elsewhere = event::Event { time: alone[0].time, ..elsewhere[0].clone() };
-    handle(store, &*handler(), [&elsewhere]).await.expect("handled");
+    handle(store, &handler(), [&elsewhere]).await.expect("handled");
     assert_eq!(receivables(store, "elsewhere").await[0]["paid_date"], "2026-11-23");
 }
 
 /// A body that breaks its contract is refused for good, with the path, and leaves nothing behind.
 pub async fn a_broken_contract_is_permanent_and_names_the_path(store: &Store) {
-    let check = async |fact: Fact<'_>, expect: &str| {
-        let failure = handle(store, &*handler(), &events("broken", &[fact])).await.expect_err("it is broken");
+    let check = async |webhook: Webhook<'_>, expect: &str| {
+        let failure =
+            handle(store, &handler(), &events("broken", &[webhook])).await.expect_err("it is broken");
         assert!(matches!(&failure, consumer::Failure::Permanent(text) if text == expect), "{failure:?}");
     };
     let good = documented("acordo.cadastrado").data;
@@ -295,7 +293,7 @@ pub async fn a_broken_contract_is_permanent_and_names_the_path(store: &Store) {
     check(agreement("acordo.cadastrado", &abc), expect).await;
     let twice = snapshot(1, r#""situacao": "A""#, &[("1", "N"), ("1", "P")]);
     check(agreement("acordo.cadastrado", &twice), "lista_parcelas[1].id: there twice").await;
-    let order = |topic, data| Fact { provider: gestao_online::NAME, topic, data };
+    let order = |topic, data| Webhook { provider: gestao_online::NAME, topic, data };
     check(
         order("ORDER_CREATED", r#"{"event_id": "ORDER_CREATED", "data": {}}"#),
         "data.code: missing, and so is data.id",
@@ -308,8 +306,8 @@ pub async fn a_broken_contract_is_permanent_and_names_the_path(store: &Store) {
 
 /// A list gives what its filter asks for, each row on one page.
 pub async fn a_list_is_filtered_and_paged(store: &Store) {
-    let facts = ["acordo.cadastrado", "acordo.cancelado", "ORDER_CREATED"].map(documented);
-    handle(store, &*handler(), &events("listed", &facts)).await.expect("handled");
+    let webhooks = ["acordo.cadastrado", "acordo.cancelado", "ORDER_CREATED"].map(documented);
+    handle(store, &handler(), &events("listed", &webhooks)).await.expect("handled");
     let mut connection = store.read().await.expect("a connection");
     let base = Filter { source: Some("listed".to_owned()), ..Filter::default() };
 

@@ -1,7 +1,7 @@
 //! Receivables: what is owed to the company, from recuperador's agreements and Gestão Online's orders.
 //!
-//! Place in the flow: the consumer runtime hands each event of [`SUBSCRIPTION`] to [`handler()`] with a transaction;
-//! screens and the command line read the rows with [`list`] and [`list_agreements`]. Current state and history are
+//! Place in the flow: the consumer runtime has [`Receivables`] read each event of [`SUBSCRIPTION`] and write its
+//! facts; screens and the command line read the rows with [`list`] and [`list_agreements`]. Current state and history are
 //! tables of [`COMPONENT`]; no other crate writes them.
 //!
 //! An agreement's body is a snapshot of it with its debts and instalments, and the webhook's `id` tells which
@@ -24,7 +24,9 @@ mod sql;
 
 use std::sync::Arc;
 
-use consumer::{DEFAULT_RETRY, Subscription};
+use consumer::{Consumer, DEFAULT_RETRY, Runtime, Subscription};
+use event::Zone;
+pub use handler::Receivables;
 pub use model::{Agreement, AgreementState, Kind, Receivable, State};
 pub use query::{AgreementFilter, Filter, list, list_agreements};
 use store::{Component, Migration};
@@ -62,7 +64,7 @@ pub const COMPONENT: Component = Component {
     ],
 };
 
-/// Books events. Where a provider does not tell the day of a payment, it is that of receipt in `zone`.
-pub fn handler(zone: &event::Zone) -> Arc<dyn consumer::Handler> {
-    Arc::new(handler::Receivables { zone: zone.clone() })
+/// The consumer, with the days of a zone.
+pub fn consumer(zone: &Zone, runtime: Runtime) -> Consumer {
+    Consumer::new(&SUBSCRIPTION, Arc::new(Receivables { zone: zone.clone() }), runtime)
 }

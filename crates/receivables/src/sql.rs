@@ -13,42 +13,37 @@ use store::{Row, Tx};
 
 use crate::{AgreementState, Kind, State};
 
-/// An agreement as one event tells of it.
+/// An agreement as one event describes it.
 pub(crate) struct Snapshot<'a> {
     pub event: &'a Event,
-    pub agreement: Agreement,
+    pub agreement: &'a Agreement,
     pub state: AgreementState,
 }
 
 impl Snapshot<'_> {
     /// What tells the agreement from others: source and its id there.
     pub(crate) fn key(&self) -> (String, String) {
-        (source(self.event), self.agreement.id_acordo.as_str().to_owned())
+        (self.event.source.name.to_string(), self.agreement.id_acordo.as_str().to_owned())
     }
 }
 
 /// What one event says about an order.
-pub(crate) struct Notice<'a> {
-    pub event: &'a Event,
-    /// The order.
+pub(crate) struct Order {
+    /// Its code, or else its id.
     pub key: String,
     /// As the body has it; its meaning depends on the topic.
     pub status: Option<String>,
-    pub fact: OrderFact,
+    pub change: OrderChange,
 }
 
-/// What an event says about an order.
-pub(crate) enum OrderFact {
+/// What the topic says about an order.
+pub(crate) enum OrderChange {
     /// That there is one.
     Known,
     /// That it is paid, and on which day that was told, or that it is cancelled.
     State(State, Option<String>),
-    /// The status of its payment, which is the notice's.
+    /// The status of its payment, which is the body's.
     Status,
-}
-
-fn source(event: &Event) -> String {
-    event.source.name.as_str().to_owned()
 }
 
 /// The order of snapshots with one webhook id: microseconds of receipt, then id. Of a fixed width, so that texts compare
@@ -80,7 +75,7 @@ pub(crate) async fn upsert_agreements(
 ) -> Result<HashMap<(String, String), String>, Failure> {
     let row = |Snapshot { event, agreement, state }: &&Snapshot<'_>| {
         vec![
-            source(event).into(),
+            (&event.source.name).into(),
             agreement.id_acordo.as_str().into(),
             agreement.id_cliente.as_ref().map(|id| id.as_str().to_owned()).into(),
             personal(&agreement.nome_cliente),
@@ -138,7 +133,7 @@ pub(crate) async fn upsert_instalments(
                 Pagamento::NaoPago => *unpaid,
             };
             let row: Vec<Value> = vec![
-                source(event).into(),
+                (&event.source.name).into(),
                 Kind::Instalment.as_str().into(),
                 instalment.id.as_str().into(),
                 agreement.id_acordo.as_str().into(),
@@ -152,7 +147,7 @@ pub(crate) async fn upsert_instalments(
                 "".into(),
                 (&event.id).into(),
             ];
-            rows.push(((source(event), instalment.id.as_str()), row));
+            rows.push(((&event.source.name, instalment.id.as_str()), row));
         }
     }
     let tail = format!(
@@ -216,7 +211,7 @@ pub(crate) async fn insert_debts(tx: &mut Tx, snapshots: &[&Snapshot<'_>]) -> Re
                 Pagamento::NaoPago => State::Open,
             };
             rows.push(vec![
-                source(event).into(),
+                (&event.source.name).into(),
                 agreement.id_acordo.as_str().into(),
                 position.into(),
                 debt.id.as_str().into(),
@@ -247,7 +242,7 @@ pub(crate) async fn record_agreements(tx: &mut Tx, snapshots: &[Snapshot<'_>]) -
         let paid = agreement.lista_parcelas.iter().filter(|one| one.situacao == Pagamento::Pago);
         vec![
             (&event.id).into(),
-            source(event).into(),
+            (&event.source.name).into(),
             agreement.id_acordo.as_str().into(),
             (&event.topic).into(),
             agreement.id.0.into(),
@@ -271,17 +266,17 @@ pub(crate) async fn record_agreements(tx: &mut Tx, snapshots: &[Snapshot<'_>]) -
 
 /// Writes each aspect of an order if what is said about it is newer. An aspect that the event says nothing about has
 /// order 0, which is never newer. Of the days on which the payment was told, the first stays.
-pub(crate) async fn upsert_orders(tx: &mut Tx, notices: &[Notice<'_>]) -> Result<(), Failure> {
-    let row = |Notice { event, key, status, fact }: &Notice<'_>| {
+pub(crate) async fn upsert_orders(tx: &mut Tx, orders: &[(&Event, &Order)]) -> Result<(), Failure> {
+    let rows = orders.iter().map(|(event, Order { key, status, change })| {
         let (at, first) = event.receipt();
         let (said, unsaid) = ((at, first.to_string()), (0_i64, String::new()));
-        let (state, paid_date, state_order, provider_status, status_order) = match fact {
-            OrderFact::Known => (State::Open, None, unsaid.clone(), None, unsaid),
-            OrderFact::State(state, paid_date) => (*state, paid_date.clone(), said, None, unsaid),
-            OrderFact::Status => (State::Open, None, unsaid, status.clone(), said),
+        let (state, paid_date, state_order, provider_status, status_order) = match change {
+            OrderChange::Known => (State::Open, None, unsaid.clone(), None, unsaid),
+            OrderChange::State(state, paid_date) => (*state, paid_date.clone(), said, None, unsaid),
+            OrderChange::Status => (State::Open, None, unsaid, status.clone(), said),
         };
         let row: Vec<Value> = vec![
-            source(event).into(),
+            (&event.source.name).into(),
             Kind::Order.as_str().into(),
             key.into(),
             paid_date.into(),
@@ -293,9 +288,9 @@ pub(crate) async fn upsert_orders(tx: &mut Tx, notices: &[Notice<'_>]) -> Result
             status_order.1.into(),
             (&event.id).into(),
         ];
-        ((source(event), key.clone()), row)
-    };
-    for round in rounds(notices.iter().map(row)) {
+        ((&event.source.name, key), row)
+    });
+    for round in rounds(rows) {
         insert(
             tx,
             "receivables (source, kind, external_id, paid_date, state, state_order, state_event, \
@@ -323,11 +318,11 @@ pub(crate) async fn upsert_orders(tx: &mut Tx, notices: &[Notice<'_>]) -> Result
 }
 
 /// Records the events, whether or not they are the newest.
-pub(crate) async fn record_orders(tx: &mut Tx, notices: &[Notice<'_>]) -> Result<(), Failure> {
-    let row = |Notice { event, key, status, .. }: &Notice<'_>| {
+pub(crate) async fn record_orders(tx: &mut Tx, orders: &[(&Event, &Order)]) -> Result<(), Failure> {
+    let row = |(event, Order { key, status, .. }): &(&Event, &Order)| {
         vec![
             (&event.id).into(),
-            source(event).into(),
+            (&event.source.name).into(),
             key.into(),
             (&event.topic).into(),
             status.clone().into(),
@@ -338,7 +333,7 @@ pub(crate) async fn record_orders(tx: &mut Tx, notices: &[Notice<'_>]) -> Result
         tx,
         "order_history (event_id, source, external_id, topic, provider_status, received_at)",
         "ON CONFLICT (event_id) DO NOTHING",
-        notices.iter().map(row).collect(),
+        orders.iter().map(row).collect(),
     )
     .await?;
     Ok(())

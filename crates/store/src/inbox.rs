@@ -47,6 +47,16 @@ pub async fn claim(
         .collect()
 }
 
+/// Whether the consumer has handled this event.
+pub async fn holds(tx: &mut Tx, consumer: &str, id: EventId) -> Result<bool, StoreError> {
+    let claims = sql::query("SELECT 1 FROM inbox WHERE event_id = $1 AND consumer = $2")
+        .bind(id.to_string())
+        .bind(consumer.to_owned())
+        .fetch_all(&mut **tx)
+        .await?;
+    Ok(!claims.is_empty())
+}
+
 /// What a consumer has to say about an event that it handled. Names places in the body and quotes nothing of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Note {

@@ -21,7 +21,7 @@ use anyhow::{Context, Result, bail};
 use broker::spool::{Spool, Standing};
 use broker::{BrokerError, DiskAlarm, DynBroker, Publisher, Topology};
 use console::{ConsoleState, Token};
-use consumer::{Consumer, Runtime, Status};
+use consumer::{Runtime, Status};
 use ingress::Ingress;
 use ledger::Retention;
 use ledger::jobs::Runner;
@@ -355,8 +355,8 @@ impl Running {
         };
         let kept = Kept::default();
         consumers.extend(roles.domains.iter().map(|domain| {
-            let witness = Witness::new((domain.handler)(&retention.zone), kept.clone());
-            Consumer::new(domain.subscription, Arc::new(witness), runtime.clone())
+            let consumer = (domain.consumer)(&retention.zone, runtime.clone());
+            consumer.observed(Arc::new(Witness::new(kept.clone())))
         }));
         if !roles.domains.is_empty() {
             let Runtime { broker, layout, store, .. } = runtime.clone();

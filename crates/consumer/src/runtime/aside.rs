@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use broker::Deliveries;
-use event::{Message, header};
-use store::{StoreError, retry};
+use event::{Event, Message, header};
+use store::{StoreError, inbox, retry, seen};
 use tokio::time::Instant;
 use tracing::{debug, error, warn};
 
@@ -13,12 +13,14 @@ use super::{Consumer, End, one_line};
 use crate::pause::Backoff;
 use crate::settle::Sent;
 use crate::taken::Taken;
-use crate::{Failure, Forward};
+use crate::{Failure, Forward, Permanent};
 
 /// Where a delivery goes.
 pub(super) enum Fate {
     /// To its next attempt, or to the dead letters.
     Failed(Failure),
+    /// To the dead letters, unless it was handled before: its handler cannot read the event.
+    Unreadable(Event, Permanent),
     /// Where the recorder says.
     Forwarded(Forward),
 }
@@ -78,6 +80,12 @@ impl Consumer {
         let (event_id, topic) = (&message.message_id, &message.r#type);
         let failure = match fate {
             Fate::Failed(failure) => failure,
+            Fate::Unreadable(event, why) => {
+                if self.is_duplicate(event, message).await.map_err(|error| one_line(&error))? {
+                    return Ok(());
+                }
+                &why.clone().into()
+            }
             Fate::Forwarded(Forward { queue, message }) => {
                 let (broker, requeue) = (&self.settlement.broker, self.settlement.layout.requeue());
                 let sent = broker.publish(&requeue, queue.as_str(), message.clone()).await;
@@ -105,6 +113,26 @@ impl Consumer {
             Err(error) => return Err(one_line(&error)),
         }
         Ok(())
+    }
+
+    /// Whether the event was handled before, or repeats one of its sender's: then it is no dead letter either.
+    async fn is_duplicate(&self, event: &Event, message: &Message) -> Result<bool, StoreError> {
+        // Never committed: which event is the first is decided together with an effect.
+        let mut tx = self.store.begin().await?;
+        let sighting: Vec<_> = seen::Sighting::of(event, message).into_iter().collect();
+        match seen::duplicates(&mut tx, &sighting).await {
+            Ok(duplicates) if duplicates.is_empty() => {}
+            Ok(_) => {
+                self.metrics.sender_duplicate.increment(1);
+                return Ok(true);
+            }
+            // The key of a foreign message that no table takes.
+            Err(StoreError::Unfit(_)) => return Ok(false),
+            Err(error) => return Err(error),
+        }
+        let is_handled = inbox::holds(&mut tx, self.name(), event.id).await?;
+        self.metrics.duplicate.increment(is_handled.into());
+        Ok(is_handled)
     }
 
     /// Whether another copy of this retry goes on in its place. An original whose ack was lost is delivered again and

@@ -7,12 +7,14 @@ use std::time::Duration;
 
 use event::{Event, EventId, Message, header};
 use futures_util::FutureExt;
-use store::{StoreError, Tx, inbox, retry, seen};
+use store::inbox::{self, Note};
+use store::{StoreError, Tx, retry, seen};
 use tokio::time::timeout;
 use tracing::{Span, debug_span};
 
 use super::{Consumer, Work, one_line};
 use crate::Failure;
+use crate::handler::{AnyFact, AnyHandler};
 use crate::taken::Taken;
 
 /// Why a batch, or one of it, is not committed.
@@ -36,9 +38,7 @@ impl Consumer {
         let failure = match tried {
             Ok(Ok(Ok(()))) => return Ok(()),
             Ok(Ok(Err(failure))) => failure,
-            Ok(Err(panic)) => {
-                Failure::Permanent(format!("the handler panicked: {}", panic_text(panic.as_ref())))
-            }
+            Ok(Err(panic)) => Failure::Permanent(panicked(panic.as_ref())),
             // Handlers do nothing but ask the database: it is away, or something in it is in the way.
             Err(_) => {
                 return Err(match self.store.check_writable().await {
@@ -66,19 +66,19 @@ impl Consumer {
             Work::Each(handler) => {
                 let duplicates = self.sender_duplicates(batch, &mut tx).await?;
                 of_sender = duplicates.len();
-                let events = || {
-                    let events = batch.iter().filter_map(|taken| taken.event.as_ref());
-                    events.filter(|event| !duplicates.contains_key(&event.id))
+                let originals = || {
+                    let facts = batch.iter().filter_map(|taken| taken.read.as_ref());
+                    facts.filter(|(event, _)| !duplicates.contains_key(&event.id))
                 };
-                let ids: Vec<_> = events().map(|event| event.id).collect();
+                let ids: Vec<_> = originals().map(|(event, _)| event.id).collect();
                 let mut new = inbox::claim(&mut tx, self.name(), &ids, event::now()).await?;
                 // Removing it keeps a message that is in the batch twice from being handled twice.
-                let events: Vec<&Event> = events().filter(|event| new.remove(&event.id)).collect();
-                if !events.is_empty() {
-                    let _spans: Vec<Span> = events.iter().map(|event| span(event)).collect();
-                    handler.handle(&events, &mut tx).await?;
+                let new = originals().filter(|(event, _)| new.remove(&event.id));
+                let facts: Vec<(&Event, &AnyFact)> = new.map(|(event, fact)| (event, fact)).collect();
+                if !facts.is_empty() {
+                    self.write(handler.as_ref(), &facts, &mut tx).await?;
                 }
-                events.len()
+                facts.len()
             }
         };
         let retried = batch.iter().filter(|taken| taken.message.headers.contains_key(header::RETRY_COPY));
@@ -90,8 +90,28 @@ impl Consumer {
         self.metrics.duplicate.increment((batch.len() - handled - of_sender) as u64);
         self.metrics.sender_duplicate.increment(of_sender as u64);
         let now = event::now();
-        for event in batch.iter().filter_map(|taken| taken.event.as_ref()) {
+        for (event, _) in batch.iter().filter_map(|taken| taken.read.as_ref()) {
             self.metrics.latency.record(now.duration_since(event.time).as_secs_f64());
+        }
+        Ok(())
+    }
+
+    /// Writes the effects of these facts, and what stands beside them.
+    async fn write(
+        &self,
+        handler: &dyn AnyHandler,
+        facts: &[(&Event, &AnyFact)],
+        tx: &mut Tx,
+    ) -> Result<(), Failure> {
+        let _spans: Vec<Span> = facts.iter().map(|(event, _)| span(event)).collect();
+        handler.write(facts, tx).await?;
+        let note =
+            |(event, fact): &(&Event, &AnyFact)| Some(Note { event_id: event.id, text: handler.note(fact)? });
+        let notes: Vec<Note> = facts.iter().filter_map(note).collect();
+        inbox::note(tx, self.name(), &notes).await?;
+        if let Some(observer) = &self.observer {
+            let events: Vec<&Event> = facts.iter().map(|(event, _)| *event).collect();
+            observer.observe(&events, tx).await?;
         }
         Ok(())
     }
@@ -104,7 +124,7 @@ impl Consumer {
     ) -> Result<HashMap<EventId, EventId>, StoreError> {
         let sightings: Vec<_> = batch
             .iter()
-            .filter_map(|taken| seen::Sighting::of(taken.event.as_ref()?, &taken.message))
+            .filter_map(|taken| seen::Sighting::of(&taken.read.as_ref()?.0, &taken.message))
             .collect();
         seen::duplicates(tx, &sightings).await
     }
@@ -121,10 +141,8 @@ fn span(event: &Event) -> Span {
     )
 }
 
-fn panic_text(panic: &(dyn Any + Send)) -> &str {
-    panic
-        .downcast_ref::<String>()
-        .map(String::as_str)
-        .or(panic.downcast_ref::<&str>().copied())
-        .unwrap_or("no text")
+/// What an operator reads of a handler's panic.
+pub(super) fn panicked(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
+    format!("the handler panicked: {}", text.unwrap_or("no text"))
 }

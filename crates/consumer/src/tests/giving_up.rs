@@ -86,9 +86,15 @@ async fn a_batch_that_does_not_get_through_in_time_is_given_back_bit_by_bit() {
     struct Slow;
     #[async_trait]
     impl Handler for Slow {
-        async fn handle(&self, events: &[&Event], _: &mut Tx) -> Result<(), Failure> {
+        type Fact = ();
+
+        fn read(&self, _: &Event) -> Result<(), Permanent> {
+            Ok(())
+        }
+
+        async fn write(&self, facts: &[(&Event, &())], _: &mut Tx) -> Result<(), Failure> {
             tokio::time::sleep(Duration::from_millis(50)).await;
-            match events.len() {
+            match facts.len() {
                 1 => Ok(()),
                 _ => Err(Failure::Transient("too many".into())),
             }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use broker::embedded::Embedded;
 use broker::{DynBroker, Layout};
-use consumer::{Consumer, DEFAULT_RETRY, Failure, Handler, PolicyChange, Runtime, Subscription};
+use consumer::{Consumer, DEFAULT_RETRY, Failure, Handler, Permanent, PolicyChange, Runtime, Subscription};
 use event::{Event, EventId, Message, Source, Topic, Zone, header};
 use serde_json::json;
 use store::{Page, Row, Store, Tx, sql};
@@ -41,8 +41,14 @@ struct Orders {
 
 #[async_trait::async_trait]
 impl Handler for Orders {
-    async fn handle(&self, events: &[&Event], _: &mut Tx) -> Result<(), Failure> {
-        for event in events {
+    type Fact = ();
+
+    fn read(&self, _: &Event) -> Result<(), Permanent> {
+        Ok(())
+    }
+
+    async fn write(&self, facts: &[(&Event, &())], _: &mut Tx) -> Result<(), Failure> {
+        for (event, ()) in facts {
             if *self.failing.lock().unwrap() {
                 return Err(Failure::Permanent(format!("order {} is unknown", event.id)));
             }

@@ -207,10 +207,11 @@ async fn an_event_that_only_a_consumer_has_is_told_and_reaches_the_ledger_from_t
     let setting = setting().await;
     let lost = aged(event("ORDER"), TEN_MINUTES_S);
     let kept = Kept::default();
-    let witness = Witness::new(setting.orders.clone(), kept.clone());
+    let witness = Witness::new(kept.clone());
     let mut tx = setting.store.begin().await.unwrap();
     store::inbox::claim(&mut tx, "orders", &[lost.id], event::now()).await.unwrap();
-    witness.handle(&[&lost], &mut tx).await.unwrap();
+    consumer::Handler::write(&*setting.orders, &[(&lost, &())], &mut tx).await.unwrap();
+    consumer::Observer::observe(&witness, &[&lost], &mut tx).await.unwrap();
     tx.commit().await.unwrap();
     setting.run();
     let day = Zone::default().day(lost.time);
