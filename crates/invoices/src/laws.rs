@@ -164,12 +164,11 @@ pub async fn a_list_is_filtered_and_paged(store: &Store) {
     }
 }
 
-/// Instantiates every law as a test. `$store` is an async expression that gives a [`Store`] on an empty database, and
-/// anything that must live as long.
+/// The laws as tests: see [`store::law_tests!`].
 #[macro_export]
 macro_rules! invoices_laws {
     ($store:expr) => {
-        $crate::invoices_laws! { $store =>
+        store::law_tests! { $store, [$crate::COMPONENT], $crate =>
             an_invoice_follows_its_notices
             a_tax_invoice_is_known_by_its_order
             the_newest_status_stays
@@ -179,27 +178,9 @@ macro_rules! invoices_laws {
             a_list_is_filtered_and_paged
         }
     };
-    ($store:expr => $($law:ident)+) => {
-        $(
-            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $law() {
-                let (store, _kept) = $store.await;
-                store.migrate(&[$crate::COMPONENT]).await.expect("migrations run");
-                $crate::laws::$law(&store).await;
-            }
-        )+
-    };
 }
 
 #[cfg(test)]
 mod sqlite {
-    use store::{Config, Store};
-
-    async fn fresh() -> (Store, tempfile::TempDir) {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let config = Config { max_connections: 4, acquire_timeout_ms: 5_000, ..Config::new("sqlite") };
-        (Store::open(&config, folder.path()).expect("the address is fine"), folder)
-    }
-
-    invoices_laws!(fresh());
+    invoices_laws!(store::fresh_sqlite!());
 }

@@ -78,21 +78,17 @@ pub async fn a_repetition_never_becomes_the_first(store: &Store) {
     }
 }
 
-/// Instantiates every law as a test. `$store` is an async expression that gives a [`Store`] on an empty database, and
-/// anything that must live as long.
+/// The laws as tests: see [`store::law_tests!`].
 #[macro_export]
 macro_rules! ledger_laws {
     ($store:expr) => {
-        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-        async fn a_repetition_never_becomes_the_first() {
-            let (store, _kept) = $store.await;
-            store.migrate(&[$crate::COMPONENT]).await.expect("migrations run");
-            $crate::laws::a_repetition_never_becomes_the_first(&store).await;
+        store::law_tests! { $store, [$crate::COMPONENT], $crate =>
+            a_repetition_never_becomes_the_first
         }
     };
 }
 
 #[cfg(test)]
 mod sqlite {
-    ledger_laws!(crate::tests::fresh());
+    ledger_laws!(store::fresh_sqlite!());
 }

@@ -34,10 +34,7 @@ pub(crate) const SUBSCRIPTIONS: [Subscription; 2] = [
 ];
 
 pub(crate) async fn fresh() -> (Store, tempfile::TempDir) {
-    let folder = tempfile::tempdir().unwrap();
-    let config =
-        store::Config { max_connections: 4, acquire_timeout_ms: 5_000, ..store::Config::new("sqlite") };
-    let store = Store::open(&config, folder.path()).unwrap();
+    let (store, folder) = store::fresh_sqlite!().await;
     store.migrate(&[crate::COMPONENT]).await.unwrap();
     (store, folder)
 }

@@ -340,12 +340,11 @@ pub async fn a_list_is_filtered_and_paged(store: &Store) {
     }
 }
 
-/// Instantiates every law as a test. `$store` is an async expression that gives a [`Store`] on an empty database, and
-/// anything that must live as long.
+/// The laws as tests: see [`store::law_tests!`].
 #[macro_export]
 macro_rules! receivables_laws {
     ($store:expr) => {
-        $crate::receivables_laws! { $store =>
+        store::law_tests! { $store, [$crate::COMPONENT], $crate =>
             a_settled_agreement_has_paid_instalments
             a_canceled_agreement_keeps_paid_instalments
             an_inactive_agreement_keeps_its_instalments
@@ -362,27 +361,9 @@ macro_rules! receivables_laws {
             a_list_is_filtered_and_paged
         }
     };
-    ($store:expr => $($law:ident)+) => {
-        $(
-            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $law() {
-                let (store, _kept) = $store.await;
-                store.migrate(&[$crate::COMPONENT]).await.expect("migrations run");
-                $crate::laws::$law(&store).await;
-            }
-        )+
-    };
 }
 
 #[cfg(test)]
 mod sqlite {
-    use store::{Config, Store};
-
-    async fn fresh() -> (Store, tempfile::TempDir) {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let config = Config { max_connections: 4, acquire_timeout_ms: 5_000, ..Config::new("sqlite") };
-        (Store::open(&config, folder.path()).expect("the address is fine"), folder)
-    }
-
-    receivables_laws!(fresh());
+    receivables_laws!(store::fresh_sqlite!());
 }

@@ -252,12 +252,44 @@ pub async fn of_two_with_a_key_at_once_one_is_the_fact(store: &Store) {
     }
 }
 
-/// Instantiates every law as a test. `$store` is an async expression that gives a [`Store`] on an empty database, and
-/// anything that must live as long.
+/// Makes a test of each law of a crate. `$store` is an async expression that gives a [`Store`] on an empty database, and
+/// anything that must live as long; it gets the tables of the components. `$krate` is the crate that has the laws in its
+/// module `laws`.
+#[macro_export]
+macro_rules! law_tests {
+    ($store:expr, $components:expr, $krate:tt => $($law:ident)+) => {
+        $(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $law() {
+                let (store, _kept) = $store.await;
+                let components: &[$crate::Component] = &$components;
+                if !components.is_empty() {
+                    store.migrate(components).await.expect("migrations run");
+                }
+                $krate::laws::$law(&store).await;
+            }
+        )+
+    };
+}
+
+/// A store on an empty SQLite file, as [`law_tests!`](crate::law_tests) wants one. The crate that runs the tests names
+/// `tempfile`.
+#[macro_export]
+macro_rules! fresh_sqlite {
+    () => {
+        async {
+            let folder = tempfile::tempdir().expect("a temporary folder");
+            let config = $crate::Config { max_connections: 4, ..$crate::Config::new("sqlite") };
+            ($crate::Store::open(&config, folder.path()).expect("the address is fine"), folder)
+        }
+    };
+}
+
+/// The laws of the store as tests: see [`law_tests!`](crate::law_tests).
 #[macro_export]
 macro_rules! store_laws {
     ($store:expr) => {
-        $crate::store_laws! { $store =>
+        $crate::law_tests! { $store, [], $crate =>
             migrations_run_once
             values_survive
             a_dropped_transaction_rolls_back
@@ -271,32 +303,17 @@ macro_rules! store_laws {
             a_refused_statement_is_told_from_an_outage
         }
     };
-    ($store:expr => $($law:ident)+) => {
-        $(
-            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $law() {
-                let (store, _kept) = $store.await;
-                $crate::laws::$law(&store).await;
-            }
-        )+
-    };
 }
 
 #[cfg(test)]
 mod sqlite {
-    use crate::{Config, Store, StoreError};
+    use crate::StoreError;
 
-    async fn fresh() -> (Store, tempfile::TempDir) {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let config = Config { max_connections: 4, acquire_timeout_ms: 5_000, ..Config::new("sqlite") };
-        (Store::open(&config, folder.path()).expect("the address is fine"), folder)
-    }
-
-    store_laws!(fresh());
+    store_laws!(crate::fresh_sqlite!());
 
     #[tokio::test]
     async fn a_full_disk_is_an_outage_that_ends_with_its_cause() {
-        let (store, _folder) = fresh().await;
+        let (store, _folder) = crate::fresh_sqlite!().await;
         store.migrate(&[super::COMPONENT]).await.expect("migrations run");
         let mut tx = store.begin().await.expect("a transaction");
         // The limit is the connection's own: the next one has none.
