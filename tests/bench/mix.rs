@@ -112,6 +112,8 @@ fn request(poster: &Poster, number: usize) -> Result<Vec<u8>> {
 mod tests {
     use std::collections::{BTreeMap, HashSet};
 
+    use ::tests::domains::DOMAINS;
+
     use super::*;
 
     #[test]
@@ -131,10 +133,8 @@ mod tests {
         for post in (0..ROUND).map(post) {
             let provider = event::ProviderName::new(post.provider).unwrap();
             let topic = event::Topic::new(post.topic).unwrap();
-            let subscriptions =
-                [invoices::SUBSCRIPTION, receivables::SUBSCRIPTION, prescriptions::SUBSCRIPTION];
-            let takers = subscriptions.iter().filter(|subscription| subscription.takes(&provider, &topic));
-            let mut names: Vec<_> = takers.map(|subscription| subscription.consumer).collect();
+            let takers = DOMAINS.iter().filter(|domain| domain.bindings.takes(&provider, &topic));
+            let mut names: Vec<_> = takers.map(|domain| domain.name()).collect();
             if names.is_empty() {
                 names.push("unrouted");
             }

@@ -1,5 +1,6 @@
 //! What the end-to-end tests (`suite/main.rs`) and the benchmarks (`bench/main.rs`) share: the product as a black box.
 
+pub mod domains;
 pub mod product;
 pub mod usage;
 

@@ -9,9 +9,12 @@ use std::process::{Child, ChildStderr, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use consumer::Domain;
 use providers::auth::Auth;
 use serde_json::Value;
 use tempfile::TempDir;
+
+use crate::domains::DOMAINS;
 
 /// The longest wait for something that takes milliseconds on an idle machine.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -98,7 +101,7 @@ impl Product {
         product.start("console", &["console"]).await?;
         product.start("ingress", &["ingress"]).await?;
         product.start("ledger", &["ledger"]).await?;
-        for consumer in ["invoices", "receivables", "prescriptions"] {
+        for consumer in DOMAINS.map(Domain::name) {
             for replica in 1..=2 {
                 product.start(&format!("{consumer}-{replica}"), &["consume", consumer]).await?;
             }

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use broker::embedded::Embedded;
 use broker::{DynBroker, Layout};
 use consumer::{Config, Consumer, Failure, Handler, Permanent, Runtime};
-use event::{Event, ProviderName, Source, SourceName, Topic};
+use event::{Event, Source, SourceName, Topic};
 use invoices::Invoices;
 use store::{Page, Store, Tx};
 use tokio::sync::Semaphore;
@@ -48,11 +48,12 @@ async fn awaited(what: &str, condition: impl AsyncFn() -> bool) {
 
 async fn a_body_that_cannot_be_read_costs_the_others_nothing(store: Store) {
     let folder = tempfile::tempdir().expect("a folder");
-    store.migrate(&[invoices::COMPONENT]).await.expect("the tables are new");
+    store.migrate(&[invoices::DOMAIN.component]).await.expect("the tables are new");
     let broker: DynBroker =
         Arc::new(Embedded::open(folder.path().join("broker.db")).expect("a fresh folder"));
-    let (layout, provider) = (Layout::new(""), ProviderName::new("mercado-eletronico").expect("a name"));
-    let topology = layout.topology(std::slice::from_ref(&provider), &[invoices::SUBSCRIPTION.work_queue()]);
+    let (layout, work) = (Layout::new(""), invoices::DOMAIN.bindings.work_queue());
+    let providers: Vec<_> = work.topics.iter().map(|(provider, _)| provider.clone()).collect();
+    let (topology, provider) = (layout.topology(&providers, &[work]), &providers[0]);
     broker.declare(&topology).await.expect("the topology is new");
     let config = Config {
         batch_events: 2 * GOOD,
@@ -64,14 +65,14 @@ async fn a_body_that_cannot_be_read_costs_the_others_nothing(store: Store) {
     let runtime = Runtime { broker: broker.clone(), layout: layout.clone(), store: store.clone(), config };
     let handler = Arc::new(Counted { gate: Semaphore::new(0), calls: Mutex::default() });
     let stop = CancellationToken::new();
-    let consumer = Consumer::new(&invoices::SUBSCRIPTION, handler.clone(), runtime);
+    let consumer = Consumer::new(&invoices::DOMAIN.bindings, handler.clone(), runtime);
     let running = tokio::spawn(consumer.run(stop.clone()));
 
     let publish = async |body: String| {
         let source = Source::new(provider.clone(), SourceName::new("me").expect("a name"));
         let event = Event::new(source, Topic::new("invoice.created").expect("a topic"), body.into());
         let published =
-            broker.publish(&layout.webhooks(&provider), "invoice.created", event.to_message()).await;
+            broker.publish(&layout.webhooks(provider), "invoice.created", event.to_message()).await;
         published.expect("the queue is bound");
     };
     // With each of the first batches the window grows; the fourth keeps the consumer busy until it holds all the others.

@@ -192,9 +192,9 @@ async fn upgrade(store_url: &str) -> Result<()> {
     let store = Store::open(&config, &folder)?;
     let old = [
         first(ledger::COMPONENT, 2),
-        first(invoices::COMPONENT, 1),
-        first(receivables::COMPONENT, 1),
-        first(prescriptions::COMPONENT, 1),
+        first(invoices::DOMAIN.component, 1),
+        first(receivables::DOMAIN.component, 1),
+        first(prescriptions::DOMAIN.component, 1),
     ];
     store.migrate(&old).await?;
     let mut tx = store.begin().await?;

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use broker::embedded::Embedded;
 use broker::{DynBroker, FixedQueue, Layout, QueueStatus, Topology};
 use broker_rabbitmq::RabbitMq;
-use consumer::{Config, Consumer, DEFAULT_RETRY, Failure, Handler, Permanent, Runtime, Status, Subscription};
+use consumer::{Bindings, Config, Consumer, DEFAULT_RETRY, Failure, Handler, Permanent, Runtime, Status};
 use event::{Event, ProviderName, Source, SourceName, Topic};
 use ledger::{DeadFilter, DeadRow};
 use store::{Page, Store, Tx, sql};
@@ -25,7 +25,7 @@ const DELIVERY_LIMIT: u32 = 2;
 /// How many bytes of bodies a consumer holds.
 const PREFETCH_BYTES: usize = 4 << 20;
 
-static SUBSCRIPTION: Subscription = Subscription {
+static BINDINGS: Bindings = Bindings {
     consumer: "orders",
     purpose: "counts orders",
     topics: &[("gestao-online", &["#"])],
@@ -109,7 +109,7 @@ impl Setting {
         let store = Store::open(&config, folder.path()).expect("a store in a fresh folder");
         store.migrate(&[COMPONENT, ledger::COMPONENT]).await.expect("the tables are new");
         let layout = Layout::new("");
-        let mut topology = layout.topology(&[provider()], &[SUBSCRIPTION.work_queue()]);
+        let mut topology = layout.topology(&[provider()], &[BINDINGS.work_queue()]);
         let orders = topology.queues.iter_mut().find(|queue| queue.name.as_str() == "orders");
         orders.expect("the consumer has a queue").delivery_limit = DELIVERY_LIMIT;
         broker.declare(&topology).await.expect("the topology is new");
@@ -136,13 +136,13 @@ impl Setting {
 
     /// Starts a replica of the consumer.
     fn start(&self) -> (watch::Receiver<Status>, JoinHandle<()>) {
-        let consumer = Consumer::new(&SUBSCRIPTION, self.handler.clone(), self.runtime());
+        let consumer = Consumer::new(&BINDINGS, self.handler.clone(), self.runtime());
         (consumer.status(), tokio::spawn(consumer.run(self.stop.clone())))
     }
 
     /// Starts the ledger's record of dead letters.
     fn start_record(&self) {
-        let mut consumers = ledger::consumers(self.runtime(), &[SUBSCRIPTION]);
+        let mut consumers = ledger::consumers(self.runtime(), &[BINDINGS]);
         consumers.retain(|consumer| consumer.name() == FixedQueue::Dead.name());
         for consumer in consumers {
             tokio::spawn(consumer.run(self.stop.clone()));

@@ -17,13 +17,13 @@ use broker_rabbitmq::{Config, RabbitMq};
 use event::{Event, EventId, Message, ProviderName, header};
 use tokio::time::{sleep, timeout};
 
+use tests::domains::DOMAINS;
+
 use crate::product::{PATIENCE, Product};
 
 /// What the consumers read.
 fn work() -> Vec<WorkQueue> {
-    [invoices::SUBSCRIPTION, receivables::SUBSCRIPTION, prescriptions::SUBSCRIPTION]
-        .map(|subscription| subscription.work_queue())
-        .into()
+    DOMAINS.map(|domain| domain.bindings.work_queue()).into()
 }
 
 fn providers() -> [ProviderName; 4] {

@@ -7,6 +7,7 @@ use crate::product::Product;
 /// Events that are posted in each phase.
 const EACH: usize = 60;
 
+/// Those of the previous version.
 const DOMAINS: [&str; 3] = ["invoices", "receivables", "prescriptions"];
 
 async fn post(product: &Product, phase: usize) -> Result<()> {

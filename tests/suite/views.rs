@@ -3,6 +3,7 @@
 use anyhow::{Context, Result};
 use store::many::{Value, fetch};
 use store::{Config, Row, Store};
+use tests::domains::DOMAINS;
 
 /// Texts that no column of a view takes for what it shows.
 const TEXTS: [&str; 14] = [
@@ -30,7 +31,7 @@ async fn database() -> Result<Store> {
     let url = harness::Shared::from_env()?.fresh_database()?;
     let config = Config { max_connections: 2, acquire_timeout_ms: 5_000, ..Config::new(url) };
     let store = Store::open(&config, std::path::Path::new("."))?;
-    store.migrate(&[receivables::COMPONENT, invoices::COMPONENT, prescriptions::COMPONENT]).await?;
+    store.migrate(&DOMAINS.map(|domain| domain.component)).await?;
     Ok(store)
 }
 

@@ -9,7 +9,7 @@ use broker::embedded::Embedded;
 use broker::spool::{self, Spool};
 use broker::{DiskAlarm, DynBroker, Layout, Topology};
 use broker_rabbitmq::RabbitMq;
-use consumer::Subscription;
+use consumer::Bindings;
 use event::ProviderName;
 use store::{Component, Store};
 
@@ -108,18 +108,18 @@ pub fn layout(config: &Config) -> Layout {
 pub fn topology(config: &Config) -> Topology {
     let providers: Vec<ProviderName> =
         config.providers.iter().map(|provider| provider.name().clone()).collect();
-    let work: Vec<_> = domains::ALL.iter().map(|domain| domain.subscription.work_queue()).collect();
+    let work: Vec<_> = domains::ALL.iter().map(|domain| domain.bindings.work_queue()).collect();
     layout(config).topology(&providers, &work)
 }
 
 /// What all our consumers read.
-pub fn subscriptions() -> Vec<Subscription> {
-    domains::ALL.iter().map(|domain| *domain.subscription).collect()
+pub fn consumers() -> Vec<Bindings> {
+    domains::ALL.iter().map(|domain| domain.bindings).collect()
 }
 
 /// The tables of every crate.
 pub fn components() -> Vec<Component> {
-    domains::ALL.iter().map(|domain| *domain.component).chain([ledger::COMPONENT]).collect()
+    domains::ALL.iter().map(|domain| domain.component).chain([ledger::COMPONENT]).collect()
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use axum::body::{Body, Bytes};
 use axum::response::Response;
 use broker::embedded::Embedded;
 use broker::{DynBroker, FixedQueue, Layout};
-use consumer::{Runtime, Subscription};
+use consumer::{Bindings, Domain, Runtime};
 use event::{Event, EventId, Message, Source, Topic, header};
 use http::{Method, Request, StatusCode};
 use http_body_util::BodyExt;
@@ -23,8 +23,11 @@ use crate::{ConsoleState, Token, openapi, router};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
-const SUBSCRIPTIONS: [Subscription; 3] =
-    [invoices::SUBSCRIPTION, receivables::SUBSCRIPTION, prescriptions::SUBSCRIPTION];
+static DOMAINS: [&Domain; 3] = [&invoices::DOMAIN, &receivables::DOMAIN, &prescriptions::DOMAIN];
+
+fn consumers() -> [Bindings; 3] {
+    DOMAINS.map(|domain| domain.bindings)
+}
 
 /// A console, and what stands behind it.
 struct Console {
@@ -39,12 +42,11 @@ impl Console {
         let config =
             store::Config { max_connections: 4, acquire_timeout_ms: 1_000, ..store::Config::new("sqlite") };
         let store = Store::open(&config, folder.path()).unwrap();
-        let components =
-            [ledger::COMPONENT, invoices::COMPONENT, receivables::COMPONENT, prescriptions::COMPONENT];
+        let components = [&[ledger::COMPONENT], &DOMAINS.map(|domain| domain.component)[..]].concat();
         store.migrate(&components).await.unwrap();
         let broker: DynBroker = Arc::new(Embedded::open(folder.path().join("broker.db")).unwrap());
         let layout = Layout::new("test.");
-        let work = SUBSCRIPTIONS.map(|subscription| subscription.work_queue());
+        let work = consumers().map(|bindings| bindings.work_queue());
         let providers: Vec<_> =
             work.iter().flat_map(|queue| queue.topics.iter().map(|(name, _)| name.clone())).collect();
         broker.declare(&layout.topology(&providers, &work)).await.unwrap();
@@ -53,7 +55,7 @@ impl Console {
             broker,
             layout,
             token: Token::new("let-me-in"),
-            consumers: SUBSCRIPTIONS.map(|one| (one.consumer, one.purpose)).to_vec(),
+            consumers: consumers().map(|one| (one.consumer, one.purpose)).to_vec(),
             sources: vec!["go".to_owned(), "me-filial-sul".to_owned()],
             providers: vec!["gestao-online".to_owned(), "recuperador".to_owned()],
             health: Health::default(),
@@ -79,7 +81,7 @@ impl Console {
         let patience = Instant::now() + Duration::from_secs(30);
         while self.waiting().await {
             let stop = CancellationToken::new();
-            let running: Vec<_> = ledger::consumers(runtime.clone(), &SUBSCRIPTIONS)
+            let running: Vec<_> = ledger::consumers(runtime.clone(), &consumers())
                 .into_iter()
                 .map(|consumer| tokio::spawn(consumer.run(stop.clone())))
                 .collect();
@@ -99,7 +101,7 @@ impl Console {
     fn runner(&self) -> Runner {
         let ConsoleState { store, broker, layout, zone, .. } = self.state.clone();
         let reread: ledger::jobs::Reread = Arc::new(|_| Err("it cannot be read".to_owned()));
-        Runner { broker, layout, store, zone, subscriptions: SUBSCRIPTIONS.to_vec(), reread }
+        Runner { broker, layout, store, zone, consumers: consumers().to_vec(), reread }
     }
 
     /// Whether a queue of the ledger has messages.

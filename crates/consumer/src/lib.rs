@@ -1,7 +1,6 @@
 //! The consumer runtime: takes deliveries in batches, gives each event its effect exactly once, and settles.
 //!
-//! Place in the flow: between a queue and a domain. A domain declares one [`Subscription`] and implements
-//! [`Handler`]; the ledger implements [`Recorder`]. Only this crate acks, retries and dead-letters:
+//! Place in the flow: between a queue and a domain. A domain declares one [`Domain`] and implements [`Handler`]; the ledger implements [`Recorder`]. Only this crate acks, retries and dead-letters:
 //!
 //! ```text
 //! queue ──batch──▶ read each ──▶ one transaction: claim in the inbox ▸ write all ▸ commit ──▶ ack together
@@ -15,20 +14,22 @@
 //!
 //! This crate knows no provider and no domain table.
 
+mod bindings;
+mod domain;
 mod handler;
 pub mod laws;
 mod pause;
 mod policy;
 mod runtime;
 mod settle;
-mod subscription;
 mod taken;
 #[cfg(test)]
 mod tests;
 mod window;
 
+pub use bindings::{Bindings, DEFAULT_RETRY};
 pub use broker::layout::RetryDelay;
+pub use domain::Domain;
 pub use handler::{Failure, Forward, Handler, Observer, Permanent, Recorder};
 pub use policy::{Policy, PolicyChange};
 pub use runtime::{Config, Consumer, Runtime, Status};
-pub use subscription::{DEFAULT_RETRY, Subscription};

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use crate::{RetryDelay, Subscription};
+use crate::{Bindings, RetryDelay};
 
 /// By how much a wait is shortened at random, at most, unless configured otherwise.
 const JITTER_PERCENT: u8 = 20;
@@ -59,8 +59,8 @@ impl Policy {
     }
 
     /// What the consumer declares, as far as it is not configured.
-    pub(crate) fn of(subscription: &Subscription, change: Option<&PolicyChange>) -> Self {
-        let declared = Self::declared(subscription.retry);
+    pub(crate) fn configured(bindings: &Bindings, change: Option<&PolicyChange>) -> Self {
+        let declared = Self::declared(bindings.retry);
         let Some(change) = change else { return declared };
         let delays = change.delays.clone().unwrap_or(declared.delays);
         let attempts = match (change.attempts, &change.delays) {
@@ -96,9 +96,9 @@ mod tests {
     use RetryDelay::{H24, S1, S5};
 
     fn policy(change: PolicyChange) -> Policy {
-        let subscription =
-            Subscription { consumer: "orders", purpose: "", topics: &[], prefetch: 1, retry: DEFAULT_RETRY };
-        Policy::of(&subscription, Some(&change))
+        let bindings =
+            Bindings { consumer: "orders", purpose: "", topics: &[], prefetch: 1, retry: DEFAULT_RETRY };
+        Policy::configured(&bindings, Some(&change))
     }
 
     #[test]

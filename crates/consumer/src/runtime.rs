@@ -26,9 +26,7 @@ use crate::pause::Backoff;
 use crate::settle::{History, Settlement};
 use crate::taken::Taken;
 use crate::window::Window;
-use crate::{
-    DEFAULT_RETRY, Failure, Handler, Observer, Permanent, Policy, PolicyChange, Recorder, Subscription,
-};
+use crate::{Bindings, DEFAULT_RETRY, Failure, Handler, Observer, Permanent, Policy, PolicyChange, Recorder};
 
 /// How a consumer takes and tries.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -170,12 +168,12 @@ impl From<BrokerError> for End {
 
 impl Consumer {
     /// A consumer of events.
-    pub fn new<H: Handler>(subscription: &'static Subscription, handler: Arc<H>, runtime: Runtime) -> Self {
+    pub fn new<H: Handler>(bindings: &Bindings, handler: Arc<H>, runtime: Runtime) -> Self {
         let give_up = runtime.layout.dead();
         Self::with(
-            subscription.consumer,
-            subscription.prefetch,
-            Policy::of(subscription, runtime.config.policies.get(subscription.consumer)),
+            bindings.consumer,
+            bindings.prefetch,
+            Policy::configured(bindings, runtime.config.policies.get(bindings.consumer)),
             give_up,
             Work::Each(handler),
             runtime,

@@ -18,8 +18,8 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Config, Consumer, DEFAULT_RETRY, Failure, Handler, Permanent, PolicyChange, Recorder, Runtime, Status,
-    Subscription,
+    Bindings, Config, Consumer, DEFAULT_RETRY, Failure, Handler, Permanent, PolicyChange, Recorder, Runtime,
+    Status,
 };
 
 mod giving_up;
@@ -27,7 +27,7 @@ mod unreadable;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
-static SUBSCRIPTION: Subscription = Subscription {
+static BINDINGS: Bindings = Bindings {
     consumer: "orders",
     purpose: "counts orders",
     topics: &[("gestao-online", &["#"])],
@@ -127,7 +127,7 @@ async fn setup() -> Setup {
     let broker: DynBroker = Arc::new(Embedded::open(folder.path().join("broker.db")).unwrap());
     let layout = Layout::new("");
     let provider = ProviderName::new("gestao-online").unwrap();
-    let topology = layout.topology(std::slice::from_ref(&provider), &[SUBSCRIPTION.work_queue()]);
+    let topology = layout.topology(std::slice::from_ref(&provider), &[BINDINGS.work_queue()]);
     broker.declare(&topology).await.unwrap();
     Setup { broker, store, layout, provider, stop: CancellationToken::new(), _folder: folder }
 }
@@ -146,7 +146,7 @@ impl Setup {
     }
 
     fn consumer(&self, handler: &Arc<Orders>) -> Consumer {
-        Consumer::new(&SUBSCRIPTION, handler.clone(), self.runtime())
+        Consumer::new(&BINDINGS, handler.clone(), self.runtime())
     }
 
     fn event(&self, topic: &str) -> Event {
@@ -277,7 +277,7 @@ async fn an_event_that_never_works_is_given_up_after_its_last_attempt() {
         }
     }
     setup.publish(message).await;
-    let consumer = Consumer::new(&SUBSCRIPTION, Arc::new(Never), setup.runtime());
+    let consumer = Consumer::new(&BINDINGS, Arc::new(Never), setup.runtime());
     let _running = tokio::spawn(consumer.run(setup.stop.clone()));
     let dead = setup.dead_letters(1).await;
     let message = &dead["permanently-transient"];
@@ -442,7 +442,7 @@ async fn a_broker_that_takes_no_dead_letter_holds_up_the_bad_event_and_no_good_o
     let broker = Unwilling::new(&setup);
     broker.refusals.store(usize::MAX, Ordering::SeqCst);
     let runtime = Runtime { broker: broker.clone(), ..setup.runtime() };
-    let consumer = Consumer::new(&SUBSCRIPTION, Arc::<Orders>::default(), runtime);
+    let consumer = Consumer::new(&BINDINGS, Arc::<Orders>::default(), runtime);
     let mut status = consumer.status();
     let _running = tokio::spawn(consumer.run(setup.stop.clone()));
     setup.has_effects("good", 2).await;
@@ -568,7 +568,7 @@ async fn a_policy_says_how_often_and_the_history_tells_of_each_attempt_across_a_
     };
     runtime.config.policies.insert("orders".to_owned(), change);
     let handler = Arc::<Orders>::default();
-    let consumer = Consumer::new(&SUBSCRIPTION, handler.clone(), runtime);
+    let consumer = Consumer::new(&BINDINGS, handler.clone(), runtime);
     let _running = tokio::spawn(consumer.run(setup.stop.clone()));
     setup.publish(setup.event("hopeless").to_message()).await;
     let attempts = |message: &Message| -> Vec<(i64, String)> {
@@ -634,7 +634,7 @@ async fn a_consumer_that_its_queue_has_forgotten_asks_again() {
     let broker = Unwilling::new(&setup);
     broker.forgotten.store(1, Ordering::SeqCst);
     let runtime = Runtime { broker, ..setup.runtime() };
-    let consumer = Consumer::new(&SUBSCRIPTION, Arc::<Orders>::default(), runtime);
+    let consumer = Consumer::new(&BINDINGS, Arc::<Orders>::default(), runtime);
     let _running = tokio::spawn(consumer.run(setup.stop.clone()));
     setup.has_effects("good", 1).await;
 }
@@ -645,7 +645,7 @@ async fn a_subscription_that_hands_out_a_message_between_two_looks_is_not_forgot
     let broker = Unwilling::new(&setup);
     broker.waiting_looks.store(2, Ordering::SeqCst);
     let runtime = Runtime { broker: broker.clone(), ..setup.runtime() };
-    let consumer = Consumer::new(&SUBSCRIPTION, Arc::<Orders>::default(), runtime);
+    let consumer = Consumer::new(&BINDINGS, Arc::<Orders>::default(), runtime);
     let _running = tokio::spawn(consumer.run(setup.stop.clone()));
     let started = Instant::now();
     while broker.waiting_looks.load(Ordering::SeqCst) == 2 {

@@ -168,7 +168,7 @@ pub async fn a_list_is_filtered_and_paged(store: &Store) {
 #[macro_export]
 macro_rules! invoices_laws {
     ($store:expr) => {
-        store::law_tests! { $store, [$crate::COMPONENT], $crate =>
+        store::law_tests! { $store, [$crate::DOMAIN.component], $crate =>
             an_invoice_follows_its_notices
             a_tax_invoice_is_known_by_its_order
             the_newest_status_stays

@@ -1,7 +1,7 @@
 //! Invoices (notas fiscais): their status, attachments and credit memos, from Mercado Eletrônico and Gestão Online.
 //!
-//! Place in the flow: the consumer runtime has [`Invoices`] read each event of [`SUBSCRIPTION`] and write its
-//! facts; screens and the command line read the rows with [`list`]. Current state and history are tables of [`COMPONENT`];
+//! Place in the flow: the consumer runtime has [`Invoices`] read each event of its bindings and write its
+//! facts; screens and the command line read the rows with [`list`]. Current state and history are tables of the domain;
 //! no other crate writes them.
 //!
 //! The providers send thin notices that say one thing each, and give no order of facts: of two notices about the same
@@ -11,7 +11,7 @@
 //! use event::{ProviderName, Topic};
 //!
 //! let (provider, topic) = (ProviderName::new("mercado-eletronico")?, Topic::new("invoice.status")?);
-//! assert!(invoices::SUBSCRIPTION.takes(&provider, &topic));
+//! assert!(invoices::DOMAIN.bindings.takes(&provider, &topic));
 //! # Ok::<(), event::BadName>(())
 //! ```
 
@@ -23,42 +23,42 @@ mod sql;
 
 use std::sync::Arc;
 
-use consumer::{Consumer, DEFAULT_RETRY, Runtime, Subscription};
+use consumer::{Bindings, Consumer, DEFAULT_RETRY, Domain};
 pub use handler::Invoices;
 pub use model::Invoice;
 pub use query::{Filter, list};
 use store::{Component, Migration};
 
-/// What this consumer reads.
-pub const SUBSCRIPTION: Subscription = Subscription {
-    consumer: "invoices",
-    purpose: "keeps the status, attachments and credit memos of invoices",
-    topics: &[
-        (providers::mercado_eletronico::NAME, &["invoice.#"]),
-        (providers::gestao_online::NAME, &["TAX_INVOICE_CHANGE_STATUS"]),
-    ],
-    prefetch: 512,
-    retry: DEFAULT_RETRY,
-};
-
-/// The tables.
-pub const COMPONENT: Component = Component {
-    name: "invoices",
-    migrations: &[
-        Migration {
-            version: 1,
-            description: "invoices and their attachments",
-            sqlite: include_str!("../migrations/0001_invoices.sql"),
-            postgres: concat!(
-                include_str!("../migrations/0001_invoices.sql"),
-                include_str!("../migrations/0001_invoices.postgres.sql")
+/// The domain.
+pub static DOMAIN: Domain = Domain {
+    bindings: Bindings {
+        consumer: "invoices",
+        purpose: "keeps the status, attachments and credit memos of invoices",
+        topics: &[
+            (providers::mercado_eletronico::NAME, &["invoice.#"]),
+            (providers::gestao_online::NAME, &["TAX_INVOICE_CHANGE_STATUS"]),
+        ],
+        prefetch: 512,
+        retry: DEFAULT_RETRY,
+    },
+    component: Component {
+        name: "invoices",
+        migrations: &[
+            Migration {
+                version: 1,
+                description: "invoices and their attachments",
+                sqlite: include_str!("../migrations/0001_invoices.sql"),
+                postgres: concat!(
+                    include_str!("../migrations/0001_invoices.sql"),
+                    include_str!("../migrations/0001_invoices.postgres.sql")
+                ),
+            },
+            Migration::postgres(
+                2,
+                "readable views",
+                include_str!("../migrations/0002_readable.postgres.sql"),
             ),
-        },
-        Migration::postgres(2, "readable views", include_str!("../migrations/0002_readable.postgres.sql")),
-    ],
+        ],
+    },
+    consumer: |_, runtime| Consumer::new(&DOMAIN.bindings, Arc::new(Invoices), runtime),
 };
-
-/// The consumer.
-pub fn consumer(runtime: Runtime) -> Consumer {
-    Consumer::new(&SUBSCRIPTION, Arc::new(Invoices), runtime)
-}

@@ -8,7 +8,7 @@ use store::seen::{self, Sighting};
 use crate::record::Events;
 use crate::{EventState, show};
 
-const SUBSCRIPTION: consumer::Subscription = consumer::Subscription {
+const BINDINGS: consumer::Bindings = consumer::Bindings {
     consumer: "receivables",
     purpose: "",
     topics: &[("recuperador", &["acordo.#"])],
@@ -31,7 +31,7 @@ fn message(key: &str, repeats: Option<&Event>) -> (Event, Message) {
 
 /// One batch of one ledger.
 async fn record(store: &Store, batch: &[&Message]) -> Result<(), Failure> {
-    let recorder = Events { subscriptions: vec![SUBSCRIPTION] };
+    let recorder = Events { consumers: vec![BINDINGS] };
     let mut tx = store.begin().await?;
     recorder.record(batch, &mut tx).await?;
     Ok(tx.commit().await?)

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use broker::{FixedQueue, QueueName, death};
-use consumer::{Consumer, Failure, Forward, Recorder, Runtime, Subscription};
+use consumer::{Bindings, Consumer, Failure, Forward, Recorder, Runtime};
 use event::{Event, EventId, Message, SourceName, header};
 use serde::Deserialize;
 use store::seen::{self, Sighting};
@@ -20,13 +20,13 @@ use store::many::{Value, insert};
 /// Two batches of the runtime's usual size: one is written while the next gathers.
 const PREFETCH: u16 = 512;
 
-/// The ledger's consumers. `subscriptions` are those of all our consumers, whichever process they run in: they decide
-/// which consumers an event waits for.
-pub fn consumers(runtime: Runtime, subscriptions: &[Subscription]) -> Vec<Consumer> {
+/// The ledger's consumers. `consumers` are the bindings of all consumers that handle events, whichever process they run in:
+/// they decide which consumers an event waits for.
+pub fn consumers(runtime: Runtime, consumers: &[Bindings]) -> Vec<Consumer> {
     let prefix = runtime.layout.queue("").to_string();
     let recorder = |queue| -> Option<Arc<dyn Recorder>> {
         Some(match queue {
-            FixedQueue::Ledger => Arc::new(Events { subscriptions: subscriptions.to_vec() }),
+            FixedQueue::Ledger => Arc::new(Events { consumers: consumers.to_vec() }),
             FixedQueue::Unrouted => Arc::new(Unrouted),
             FixedQueue::Rejected => Arc::new(Rejected),
             FixedQueue::Dead => Arc::new(DeadLetters { prefix: prefix.clone() }),
@@ -62,15 +62,15 @@ fn long(number: usize) -> Value {
 
 /// Records accepted events.
 pub(crate) struct Events {
-    pub(crate) subscriptions: Vec<Subscription>,
+    pub(crate) consumers: Vec<Bindings>,
 }
 
 impl Events {
     fn takers(&self, event: &Event) -> Vec<&'static str> {
-        self.subscriptions
+        self.consumers
             .iter()
-            .filter(|subscription| subscription.takes(&event.source.provider, &event.topic))
-            .map(|subscription| subscription.consumer)
+            .filter(|bindings| bindings.takes(&event.source.provider, &event.topic))
+            .map(|bindings| bindings.consumer)
             .collect()
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
-use consumer::{DEFAULT_RETRY, Failure, Recorder, Subscription};
+use consumer::{Bindings, DEFAULT_RETRY, Failure, Recorder};
 use event::{
     Event, EventId, Headers, Message, ProviderName, Source, SourceName, Subject, Timestamp, Topic, header,
 };
@@ -16,15 +16,15 @@ use crate::{
 };
 use store::many::{Value, fetch};
 
-pub(crate) const SUBSCRIPTIONS: [Subscription; 2] = [
-    Subscription {
+pub(crate) const CONSUMERS: [Bindings; 2] = [
+    Bindings {
         consumer: "invoices",
         purpose: "",
         topics: &[("gestao-online", &["TAX_INVOICE"])],
         prefetch: 1,
         retry: DEFAULT_RETRY,
     },
-    Subscription {
+    Bindings {
         consumer: "receivables",
         purpose: "",
         topics: &[("gestao-online", &["ORDER_CREATED", "TAX_INVOICE"]), ("recuperador", &["acordo.#"])],
@@ -55,7 +55,7 @@ async fn record(store: &Store, recorder: &dyn Recorder, messages: &[Message]) ->
 }
 
 pub(crate) async fn receive(store: &Store, events: &[Event]) {
-    let recorder = Events { subscriptions: SUBSCRIPTIONS.to_vec() };
+    let recorder = Events { consumers: CONSUMERS.to_vec() };
     let messages: Vec<_> = events.iter().map(Event::to_message).collect();
     record(store, &recorder, &messages).await.unwrap();
 }
@@ -259,14 +259,14 @@ async fn each_filter_alone_and_together_gives_exactly_what_fits() {
             1..=3 => ConsumerState::Handled,
             _ => ConsumerState::Dead,
         };
-        for subscription in &SUBSCRIPTIONS {
-            if !subscription.takes(&event.source.provider, &event.topic) {
+        for bindings in &CONSUMERS {
+            if !bindings.takes(&event.source.provider, &event.topic) {
                 continue;
             }
             match state {
                 ConsumerState::Pending | ConsumerState::Discarded => {}
-                ConsumerState::Handled => handle(&store, event, subscription.consumer).await,
-                ConsumerState::Dead => die(&store, event, subscription.consumer).await,
+                ConsumerState::Handled => handle(&store, event, bindings.consumer).await,
+                ConsumerState::Dead => die(&store, event, bindings.consumer).await,
             }
         }
         if event.topic.as_str() == "unknown" {
@@ -397,7 +397,7 @@ async fn what_is_no_event_is_refused_as_an_event_and_filed_as_a_dead_letter() {
     foreign.headers.remove("cloudEvents_source");
     foreign.headers.insert(header::DEATH_QUEUE.to_owned(), "test.invoices".into());
     foreign.headers.insert(header::DEATH_REASON.to_owned(), "delivery_limit".into());
-    let recorder = Events { subscriptions: vec![] };
+    let recorder = Events { consumers: vec![] };
     for recorder in [&recorder as &dyn Recorder, &Unrouted] {
         let refused = record(&store, recorder, &[invoice().to_message(), foreign.clone()]).await;
         assert!(matches!(refused, Err(Failure::Permanent(text)) if text.contains("message_id")));

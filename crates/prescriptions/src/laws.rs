@@ -178,7 +178,7 @@ pub async fn a_list_is_filtered_and_paged(store: &Store) {
 #[macro_export]
 macro_rules! prescriptions_laws {
     ($store:expr) => {
-        store::law_tests! { $store, [$crate::COMPONENT], $crate =>
+        store::law_tests! { $store, [$crate::DOMAIN.component], $crate =>
             a_renewed_prescription_has_eyes_and_files
             the_newest_state_stays
             a_request_is_known_by_person_and_partner_params

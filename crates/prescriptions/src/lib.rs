@@ -1,7 +1,7 @@
 //! Prescriptions: renewals asked for at Benefício Visão, and what became of them. Health data.
 //!
-//! Place in the flow: the consumer runtime has [`Prescriptions`] read each event of [`SUBSCRIPTION`] and write
-//! its facts; screens and the command line read the rows with [`list`]. Current state and history are tables of [`COMPONENT`];
+//! Place in the flow: the consumer runtime has [`Prescriptions`] read each event of its bindings and write
+//! its facts; screens and the command line read the rows with [`list`]. Current state and history are tables of the domain;
 //! no other crate writes them.
 //!
 //! The provider gives no id: a request is known by its source, the person's CPF and the `partnerParams`. It gives no
@@ -11,7 +11,7 @@
 //! use event::{ProviderName, Topic};
 //!
 //! let (provider, topic) = (ProviderName::new("beneficio-visao")?, Topic::new("renewed")?);
-//! assert!(prescriptions::SUBSCRIPTION.takes(&provider, &topic));
+//! assert!(prescriptions::DOMAIN.bindings.takes(&provider, &topic));
 //! # Ok::<(), event::BadName>(())
 //! ```
 
@@ -23,40 +23,40 @@ mod sql;
 
 use std::sync::Arc;
 
-use consumer::{Consumer, DEFAULT_RETRY, Runtime, Subscription};
+use consumer::{Bindings, Consumer, DEFAULT_RETRY, Domain};
 pub use handler::Prescriptions;
 pub use model::{Eye, File, Prescription, State};
 pub use query::{Filter, list};
 use store::{Component, Migration};
 
-/// What this consumer reads. A status that the provider does not document is not bound, so it shows as unrouted and
-/// can be replayed once it has a meaning.
-pub const SUBSCRIPTION: Subscription = Subscription {
-    consumer: "prescriptions",
-    purpose: "keeps the renewals of prescriptions",
-    topics: &[(providers::beneficio_visao::NAME, &["pending", "in_analysis", "rejected", "renewed"])],
-    prefetch: 512,
-    retry: DEFAULT_RETRY,
-};
-
-/// The tables.
-pub const COMPONENT: Component = Component {
-    name: "prescriptions",
-    migrations: &[
-        Migration {
-            version: 1,
-            description: "prescriptions",
-            sqlite: include_str!("../migrations/0001_prescriptions.sql"),
-            postgres: concat!(
-                include_str!("../migrations/0001_prescriptions.sql"),
-                include_str!("../migrations/0001_prescriptions.postgres.sql")
+/// The domain.
+pub static DOMAIN: Domain = Domain {
+    // A status that the provider does not document is not bound, so it shows as unrouted and can be replayed once it has a meaning.
+    bindings: Bindings {
+        consumer: "prescriptions",
+        purpose: "keeps the renewals of prescriptions",
+        topics: &[(providers::beneficio_visao::NAME, &["pending", "in_analysis", "rejected", "renewed"])],
+        prefetch: 512,
+        retry: DEFAULT_RETRY,
+    },
+    component: Component {
+        name: "prescriptions",
+        migrations: &[
+            Migration {
+                version: 1,
+                description: "prescriptions",
+                sqlite: include_str!("../migrations/0001_prescriptions.sql"),
+                postgres: concat!(
+                    include_str!("../migrations/0001_prescriptions.sql"),
+                    include_str!("../migrations/0001_prescriptions.postgres.sql")
+                ),
+            },
+            Migration::postgres(
+                2,
+                "readable views",
+                include_str!("../migrations/0002_readable.postgres.sql"),
             ),
-        },
-        Migration::postgres(2, "readable views", include_str!("../migrations/0002_readable.postgres.sql")),
-    ],
+        ],
+    },
+    consumer: |_, runtime| Consumer::new(&DOMAIN.bindings, Arc::new(Prescriptions), runtime),
 };
-
-/// The consumer.
-pub fn consumer(runtime: Runtime) -> Consumer {
-    Consumer::new(&SUBSCRIPTION, Arc::new(Prescriptions), runtime)
-}

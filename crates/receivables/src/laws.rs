@@ -344,7 +344,7 @@ pub async fn a_list_is_filtered_and_paged(store: &Store) {
 #[macro_export]
 macro_rules! receivables_laws {
     ($store:expr) => {
-        store::law_tests! { $store, [$crate::COMPONENT], $crate =>
+        store::law_tests! { $store, [$crate::DOMAIN.component], $crate =>
             a_settled_agreement_has_paid_instalments
             a_canceled_agreement_keeps_paid_instalments
             an_inactive_agreement_keeps_its_instalments

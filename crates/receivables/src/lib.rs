@@ -1,8 +1,8 @@
 //! Receivables: what is owed to the company, from recuperador's agreements and Gestão Online's orders.
 //!
-//! Place in the flow: the consumer runtime has [`Receivables`] read each event of [`SUBSCRIPTION`] and write its
+//! Place in the flow: the consumer runtime has [`Receivables`] read each event of its bindings and write its
 //! facts; screens and the command line read the rows with [`list`] and [`list_agreements`]. Current state and history are
-//! tables of [`COMPONENT`]; no other crate writes them.
+//! tables of the domain; no other crate writes them.
 //!
 //! An agreement's body is a snapshot of it with its debts and instalments, and the webhook's `id` tells which
 //! snapshot is newer; of two with the same `id`, the one received later is. An order's events say one thing each, and the one received later is newer; what an event says
@@ -12,7 +12,7 @@
 //! use event::{ProviderName, Topic};
 //!
 //! let (provider, topic) = (ProviderName::new("recuperador")?, Topic::new("acordo.quitado")?);
-//! assert!(receivables::SUBSCRIPTION.takes(&provider, &topic));
+//! assert!(receivables::DOMAIN.bindings.takes(&provider, &topic));
 //! # Ok::<(), event::BadName>(())
 //! ```
 
@@ -24,47 +24,48 @@ mod sql;
 
 use std::sync::Arc;
 
-use consumer::{Consumer, DEFAULT_RETRY, Runtime, Subscription};
-use event::Zone;
+use consumer::{Bindings, Consumer, DEFAULT_RETRY, Domain};
 pub use handler::Receivables;
 pub use model::{Agreement, AgreementState, Kind, Receivable, State};
 pub use query::{AgreementFilter, Filter, list, list_agreements};
 use store::{Component, Migration};
 
-/// What this consumer reads.
-pub const SUBSCRIPTION: Subscription = Subscription {
-    consumer: "receivables",
-    purpose: "books agreements, their instalments and the payment of orders",
-    topics: &[
-        (providers::recuperador::NAME, &["acordo.*"]),
-        (
-            providers::gestao_online::NAME,
-            &["ORDER_CREATED", "ORDER_CANCEL", "FINANCIAL_PAYMENT_DISCHARGE", "FINANCIAL_PAYMENT_STATUS"],
-        ),
-    ],
-    prefetch: 512,
-    retry: DEFAULT_RETRY,
-};
-
-/// The tables.
-pub const COMPONENT: Component = Component {
-    name: "receivables",
-    migrations: &[
-        Migration {
-            version: 1,
-            description: "receivables and agreements",
-            sqlite: include_str!("../migrations/0001_receivables.sql"),
-            postgres: concat!(
-                include_str!("../migrations/0001_receivables.sql"),
-                include_str!("../migrations/0001_receivables.postgres.sql")
+/// The domain.
+pub static DOMAIN: Domain = Domain {
+    bindings: Bindings {
+        consumer: "receivables",
+        purpose: "books agreements, their instalments and the payment of orders",
+        topics: &[
+            (providers::recuperador::NAME, &["acordo.*"]),
+            (
+                providers::gestao_online::NAME,
+                &["ORDER_CREATED", "ORDER_CANCEL", "FINANCIAL_PAYMENT_DISCHARGE", "FINANCIAL_PAYMENT_STATUS"],
             ),
-        },
-        Migration::postgres(2, "readable views", include_str!("../migrations/0002_readable.postgres.sql")),
-        Migration::portable(3, "webhook receipt", include_str!("../migrations/0003_webhook_receipt.sql")),
-    ],
+        ],
+        prefetch: 512,
+        retry: DEFAULT_RETRY,
+    },
+    component: Component {
+        name: "receivables",
+        migrations: &[
+            Migration {
+                version: 1,
+                description: "receivables and agreements",
+                sqlite: include_str!("../migrations/0001_receivables.sql"),
+                postgres: concat!(
+                    include_str!("../migrations/0001_receivables.sql"),
+                    include_str!("../migrations/0001_receivables.postgres.sql")
+                ),
+            },
+            Migration::postgres(
+                2,
+                "readable views",
+                include_str!("../migrations/0002_readable.postgres.sql"),
+            ),
+            Migration::portable(3, "webhook receipt", include_str!("../migrations/0003_webhook_receipt.sql")),
+        ],
+    },
+    consumer: |zone, runtime| {
+        Consumer::new(&DOMAIN.bindings, Arc::new(Receivables { zone: zone.clone() }), runtime)
+    },
 };
-
-/// The consumer, with the days of a zone.
-pub fn consumer(zone: &Zone, runtime: Runtime) -> Consumer {
-    Consumer::new(&SUBSCRIPTION, Arc::new(Receivables { zone: zone.clone() }), runtime)
-}

@@ -7,6 +7,7 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use store::many::{self, Value};
 use store::{Dialect, Row, Store, sql};
+use tests::domains::DOMAINS;
 use tokio::task::JoinSet;
 
 /// Rows of a transaction, 256 to a statement.
@@ -115,6 +116,6 @@ async fn fill(store: &Store, Copy { table, columns, rows }: Copy) -> Result<()> 
     Ok(())
 }
 
-fn components() -> [store::Component; 4] {
-    [ledger::COMPONENT, receivables::COMPONENT, invoices::COMPONENT, prescriptions::COMPONENT]
+fn components() -> Vec<store::Component> {
+    DOMAINS.iter().map(|domain| domain.component).chain([ledger::COMPONENT]).collect()
 }

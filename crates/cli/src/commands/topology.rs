@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::args::TopologyFormat;
 use crate::config::{BrokerUrl, Config};
-use crate::domains::{self, Domain};
+use crate::domains;
 use crate::installation;
 use crate::management::{Management, Unseeing};
 use crate::report;
@@ -177,7 +177,7 @@ fn reference(config: &Config) -> String {
     );
     text += "\n## Consumers\n\n| consumer | what it does |\n| --- | --- |\n";
     for domain in &domains::ALL {
-        text += &format!("| `{}` | {} |\n", domain.name(), domain.subscription.purpose);
+        text += &format!("| `{}` | {} |\n", domain.name(), domain.bindings.purpose);
     }
     for provider in &config.providers {
         text += &format!("\n## `{}`: {}\n\n", provider.name(), provider.title());
@@ -187,11 +187,9 @@ fn reference(config: &Config) -> String {
         }
         text += "| topic | meaning | subject | consumers |\n| --- | --- | --- | --- |\n";
         for topic in provider.topics() {
-            let takes = |domain: &&Domain| {
-                Topic::new(topic.name).is_ok_and(|name| domain.subscription.takes(provider.name(), &name))
-            };
-            let consumers: Vec<_> =
-                domains::ALL.iter().filter(takes).map(|domain| format!("`{}`", domain.name())).collect();
+            let name = Topic::new(topic.name).expect("a documented topic follows the rule");
+            let takers = domains::ALL.iter().filter(|domain| domain.bindings.takes(provider.name(), &name));
+            let consumers: Vec<_> = takers.map(|domain| format!("`{}`", domain.name())).collect();
             let subject =
                 if topic.subject.is_empty() { String::new() } else { format!("`{}`", topic.subject) };
             text +=

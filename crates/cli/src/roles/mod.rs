@@ -21,7 +21,7 @@ use anyhow::{Context, Result, bail};
 use broker::spool::{Spool, Standing};
 use broker::{BrokerError, DiskAlarm, DynBroker, Publisher, Topology};
 use console::{ConsoleState, Token};
-use consumer::{Runtime, Status};
+use consumer::{Domain, Runtime, Status};
 use ingress::Ingress;
 use ledger::Retention;
 use ledger::jobs::Runner;
@@ -40,7 +40,7 @@ use self::rotation::Rotation;
 use self::telemetry::{Telemetry, VERSION};
 use crate::config::{Config, DuplicatesRule};
 use crate::data_dir::{self, DataDir};
-use crate::domains::{self, Domain};
+use crate::domains;
 use crate::installation;
 use crate::report::chain;
 
@@ -56,7 +56,7 @@ pub struct Roles {
     /// Records every event.
     pub ledger: bool,
     /// Runs these consumers.
-    pub domains: &'static [Domain],
+    pub domains: &'static [&'static Domain],
     /// Serves the administration API.
     pub console: bool,
 }
@@ -298,7 +298,7 @@ impl Running {
                 layout: layout.clone(),
                 store: store.clone(),
                 zone: config.zone.clone(),
-                subscriptions: installation::subscriptions(),
+                consumers: installation::consumers(),
                 reread: reread(config, key),
             };
             // A broker that is away is a job's trouble, and told as such.
@@ -317,7 +317,7 @@ impl Running {
                 token,
                 consumers: domains::ALL
                     .iter()
-                    .map(|domain| (domain.name(), domain.subscription.purpose))
+                    .map(|domain| (domain.name(), domain.bindings.purpose))
                     .collect(),
                 sources: config.sources.iter().map(|source| source.name.to_string()).collect(),
                 providers: config.providers.iter().map(|provider| provider.name().to_string()).collect(),
@@ -350,7 +350,7 @@ impl Running {
         prepared: &CancellationToken,
     ) {
         let mut consumers = match roles.ledger {
-            true => ledger::consumers(runtime.clone(), &installation::subscriptions()),
+            true => ledger::consumers(runtime.clone(), &installation::consumers()),
             false => Vec::new(),
         };
         let kept = Kept::default();

@@ -27,7 +27,7 @@ async fn an_event_whose_originals_come_again_takes_one_chain_of_retries() {
     broker.lost_acks.store(2, Ordering::SeqCst);
     let mut runtime = Runtime { broker: broker.clone(), ..setup.runtime() };
     tried(&mut runtime, 3);
-    let consumer = Consumer::new(&SUBSCRIPTION, Arc::<Orders>::default(), runtime);
+    let consumer = Consumer::new(&BINDINGS, Arc::<Orders>::default(), runtime);
     let running = tokio::spawn(consumer.run(setup.stop.clone()));
     setup.publish(setup.event("hopeless").to_message()).await;
 
@@ -52,7 +52,7 @@ async fn what_a_job_sends_again_has_attempts_of_its_own() {
     let mut runtime = setup.runtime();
     tried(&mut runtime, 3);
     let handler = Arc::<Orders>::default();
-    let _running = tokio::spawn(Consumer::new(&SUBSCRIPTION, handler, runtime).run(setup.stop.clone()));
+    let _running = tokio::spawn(Consumer::new(&BINDINGS, handler, runtime).run(setup.stop.clone()));
     let mut message = setup.event("hopeless").to_message();
     let mut dead = setup.broker.subscribe(&setup.layout.queue("dead"), 10).await.unwrap();
     for job in ["1", "2"] {
@@ -70,7 +70,7 @@ async fn what_cannot_be_put_aside_is_given_back_in_time_and_blocks_no_other() {
     broker.refusals.store(usize::MAX, Ordering::SeqCst);
     let mut runtime = Runtime { broker: broker.clone(), ..setup.runtime() };
     runtime.config.hold_ms = 200;
-    let consumer = Consumer::new(&SUBSCRIPTION, Arc::<Orders>::default(), runtime);
+    let consumer = Consumer::new(&BINDINGS, Arc::<Orders>::default(), runtime);
     let _running = tokio::spawn(consumer.run(setup.stop.clone()));
     setup.publish(setup.event("permanent").to_message()).await;
     await_subscriptions(&broker, 3).await;
@@ -107,7 +107,7 @@ async fn a_batch_that_does_not_get_through_in_time_is_given_back_bit_by_bit() {
     let broker = Unwilling::new(&setup);
     let mut runtime = Runtime { broker: broker.clone(), ..setup.runtime() };
     runtime.config.hold_ms = 100;
-    let running = tokio::spawn(Consumer::new(&SUBSCRIPTION, Arc::new(Slow), runtime).run(setup.stop.clone()));
+    let running = tokio::spawn(Consumer::new(&BINDINGS, Arc::new(Slow), runtime).run(setup.stop.clone()));
     await_subscriptions(&broker, 2).await;
     let started = Instant::now();
     while setup.claims().await < 40 {

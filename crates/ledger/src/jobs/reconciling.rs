@@ -58,7 +58,7 @@ impl Runner {
                 // Before the rows: what leaves a queue in between is in the rows.
                 let waiting = self.waiting().await?;
                 let mut connection = self.store.read().await?;
-                walk.begin(&mut connection, waiting, &self.subscriptions, event::now()).await?;
+                walk.begin(&mut connection, waiting, &self.consumers, event::now()).await?;
             }
             Phase::Repair => match self.repair(&mut walk, job).await? {
                 Some(sent) => repaired = sent,
@@ -100,7 +100,7 @@ impl Runner {
         let fixed = FixedQueue::ALL.map(|queue| queue.to_string()).into_iter();
         // What a consumer holds is still on its way to it; the recorders hold something whenever events come in.
         let is_fixed = |name: &str| FixedQueue::ALL.iter().any(|queue| queue.name() == name);
-        let consumers = self.subscriptions.iter().map(|subscription| subscription.consumer.to_owned());
+        let consumers = self.consumers.iter().map(|bindings| bindings.consumer.to_owned());
         let retry = RetryDelay::ALL.into_iter().map(|delay| format!("wait.{delay}"));
         let names: Vec<String> = fixed.chain(consumers).chain(retry).collect();
         let queues: Vec<_> = names.iter().map(|name| self.layout.queue(name)).collect();
@@ -164,14 +164,14 @@ impl Runner {
         job: &Job,
     ) -> Result<Vec<Repair>, StoreError> {
         let mut values = vec![Value::from(&job.id), Value::from(walk.pass()), Value::from(&walk.after)];
-        values.extend(self.subscriptions.iter().map(|subscription| Value::from(subscription.consumer)));
-        if self.subscriptions.is_empty() {
+        values.extend(self.consumers.iter().map(|bindings| Value::from(bindings.consumer)));
+        if self.consumers.is_empty() {
             return Ok(Vec::new());
         }
         let text = format!(
             "SELECT id, event_id, consumer FROM difference WHERE job_id = $1 AND pass = $2 AND id > $3 \
              AND kind = '{IN_NO_QUEUE}' AND consumer IN ({}) ORDER BY id LIMIT {REPAIRED_AT_ONCE}",
-            store::sql::list(4, self.subscriptions.len())
+            store::sql::list(4, self.consumers.len())
         );
         let repair = |row: &store::AnyRow| {
             let event_id: String = row.try_get("event_id")?;

@@ -7,7 +7,7 @@ use std::collections::{BTreeSet, HashSet};
 use std::time::Duration;
 
 use broker::{BrokerError, DynBroker, Layout, PublishError};
-use consumer::Subscription;
+use consumer::Bindings;
 use event::{Chain, EventId, Timestamp, Zone};
 use futures_util::future::join_all;
 use store::{Row, Store, StoreError, Tx};
@@ -45,8 +45,8 @@ pub struct Runner {
     pub store: Store,
     /// Whose days are reconciled.
     pub zone: Zone,
-    /// What all our consumers read.
-    pub subscriptions: Vec<Subscription>,
+    /// The bindings of all consumers that handle events.
+    pub consumers: Vec<Bindings>,
     /// Reads a rejected body once more.
     pub reread: Reread,
 }
@@ -293,14 +293,14 @@ impl Runner {
     }
 
     fn takers(&self, event: &event::Event) -> Vec<String> {
-        let takes = |subscription: &&Subscription| subscription.takes(&event.source.provider, &event.topic);
-        self.subscriptions.iter().filter(takes).map(|subscription| subscription.consumer.to_owned()).collect()
+        let takes = |bindings: &&Bindings| bindings.takes(&event.source.provider, &event.topic);
+        self.consumers.iter().filter(takes).map(|bindings| bindings.consumer.to_owned()).collect()
     }
 
     fn plan_letter(&self, row: &Letter, job: &Job, plan: &mut Plan) {
         let mark = Mark::Letter { event_id: row.event_id.clone(), consumer: row.consumer.clone() };
         if job.action == Action::Retry {
-            if !self.subscriptions.iter().any(|subscription| subscription.consumer == row.consumer) {
+            if !self.consumers.iter().any(|bindings| bindings.consumer == row.consumer) {
                 plan.unsent.insert(format!("there is no consumer {}", row.consumer));
                 plan.marks.push(Mark::None);
                 return;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use broker::embedded::Embedded;
 use broker::{DynBroker, Layout};
-use consumer::{Consumer, DEFAULT_RETRY, Failure, Handler, Permanent, PolicyChange, Runtime, Subscription};
+use consumer::{Bindings, Consumer, DEFAULT_RETRY, Failure, Handler, Permanent, PolicyChange, Runtime};
 use event::{Event, EventId, Message, Source, Topic, Zone, header};
 use serde_json::json;
 use store::{Page, Row, Store, Tx, sql};
@@ -24,7 +24,7 @@ use crate::{
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
-static ORDERS: Subscription = Subscription {
+static ORDERS: Bindings = Bindings {
     consumer: "orders",
     purpose: "",
     topics: &[("gestao-online", &["ORDER"])],
@@ -135,7 +135,7 @@ impl Setting {
             layout: self.layout.clone(),
             store: self.store.clone(),
             zone: Zone::default(),
-            subscriptions: vec![ORDERS],
+            consumers: vec![ORDERS],
             reread: Arc::new(|rejected| match rejected.body.as_slice() {
                 b"hopeless" => Err("it is not JSON".to_owned()),
                 _ => Ok(Event { id: rejected.id, time: rejected.received_at, ..event("ORDER") }),
@@ -270,7 +270,7 @@ async fn a_replayed_event_is_the_recorded_one_to_the_last_byte() {
         ..event("ORDER")
     };
     let mut tx = setting.store.begin().await.unwrap();
-    let recorder = crate::record::Events { subscriptions: vec![ORDERS] };
+    let recorder = crate::record::Events { consumers: vec![ORDERS] };
     consumer::Recorder::record(&recorder, &[&original.to_message()], &mut tx).await.unwrap();
     tx.commit().await.unwrap();
     let job = setting.create(&ask(Action::Replay, What::Events, json!({}))).await;

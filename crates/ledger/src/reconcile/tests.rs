@@ -6,7 +6,7 @@ use store::{Store, sql};
 use super::walk::{IN_HAND_SECONDS, Phase};
 use super::*;
 use crate::events::id_at;
-use crate::tests::{SUBSCRIPTIONS, dead_message, die, file, fresh, handle, invoice, receive, state};
+use crate::tests::{CONSUMERS, dead_message, die, file, fresh, handle, invoice, receive, state};
 use crate::{DeadFilter, EventState, dead};
 use event::Zone;
 
@@ -26,7 +26,7 @@ pub(crate) async fn read_in(
     let mut connection = store.read().await.unwrap();
     let mut walk = Walk::new(&mut connection, day.parse().unwrap(), zone).await.unwrap();
     let now = event::now();
-    walk.begin(&mut connection, waiting, &SUBSCRIPTIONS, now).await.unwrap();
+    walk.begin(&mut connection, waiting, &CONSUMERS, now).await.unwrap();
     let mut differences = Vec::new();
     while walk.phase != Phase::Repair {
         differences.extend(walk.step(&mut connection, now).await.unwrap().differences);

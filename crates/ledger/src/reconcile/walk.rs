@@ -19,7 +19,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use broker::FixedQueue;
-use consumer::Subscription;
+use consumer::Bindings;
 use event::{Day, EventId, Timestamp, Zone};
 use serde::{Deserialize, Serialize};
 use store::many::{Value, fetch};
@@ -253,10 +253,10 @@ impl Walk {
         &mut self,
         connection: &mut Connection,
         waiting: BTreeMap<String, u64>,
-        subscriptions: &[Subscription],
+        consumers: &[Bindings],
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        self.in_no_queue_before = in_no_queue_before(connection, &waiting, subscriptions, now).await?;
+        self.in_no_queue_before = in_no_queue_before(connection, &waiting, consumers, now).await?;
         self.waiting = waiting;
         self.books.clear();
         (self.events, self.differences) = (0, 0);
@@ -503,7 +503,7 @@ async fn unaccounted(
 async fn in_no_queue_before(
     connection: &mut Connection,
     waiting: &BTreeMap<String, u64>,
-    subscriptions: &[Subscription],
+    consumers: &[Bindings],
     now: Timestamp,
 ) -> Result<BTreeMap<String, String>, StoreError> {
     let in_hand = Duration::from_secs(IN_HAND_SECONDS.unsigned_abs());
@@ -514,20 +514,19 @@ async fn in_no_queue_before(
         return Ok(BTreeMap::new());
     }
     let is_retried = waiting.keys().any(|queue| queue.starts_with("wait."));
-    let waits = |subscription: Option<&Subscription>| {
-        let delays = subscription.map_or(consumer::DEFAULT_RETRY, |subscription| subscription.retry);
+    let waits = |bindings: Option<&Bindings>| {
+        let delays = bindings.map_or(consumer::DEFAULT_RETRY, |bindings| bindings.retry);
         if is_retried { delays.iter().map(|delay| delay.duration()).sum() } else { Duration::ZERO }
     };
     let mut before = BTreeMap::from([(String::new(), id_at(now - in_hand - waits(None), 0))]);
-    for subscription in subscriptions {
+    for bindings in consumers {
         let mut latest = Some(now - in_hand);
-        if waiting.contains_key(subscription.consumer) {
-            latest = last_handled(connection, subscription.consumer)
-                .await?
-                .map(|last| latest_of(last, now) - in_hand);
+        if waiting.contains_key(bindings.consumer) {
+            latest =
+                last_handled(connection, bindings.consumer).await?.map(|last| latest_of(last, now) - in_hand);
         }
-        let id = latest.map_or_else(String::new, |latest| id_at(latest - waits(Some(subscription)), 0));
-        before.insert(subscription.consumer.to_owned(), id);
+        let id = latest.map_or_else(String::new, |latest| id_at(latest - waits(Some(bindings)), 0));
+        before.insert(bindings.consumer.to_owned(), id);
     }
     Ok(before)
 }

@@ -124,7 +124,7 @@ impl Setting {
     pub(super) async fn record_foreign(&self) -> Event {
         let foreign = Event { source: Source::parse("/recuperador/rec").unwrap(), ..event("acordo.quitado") };
         let mut tx = self.store.begin().await.unwrap();
-        let recorder = crate::record::Events { subscriptions: vec![ORDERS] };
+        let recorder = crate::record::Events { consumers: vec![ORDERS] };
         consumer::Recorder::record(&recorder, &[&foreign.to_message()], &mut tx).await.unwrap();
         tx.commit().await.unwrap();
         foreign

@@ -181,7 +181,7 @@ async fn an_event_that_only_the_ledger_has_is_sent_to_the_consumer_that_owes_it_
 async fn what_its_queue_does_not_take_stays_a_difference_and_keeps_no_other_waiting() {
     let setting = setting().await;
     let lost = [aged(event("ORDER"), TEN_MINUTES_S), aged(event("ORDER"), TEN_MINUTES_S)];
-    let recorder = crate::record::Events { subscriptions: vec![ORDERS] };
+    let recorder = crate::record::Events { consumers: vec![ORDERS] };
     let messages = lost.each_ref().map(Event::to_message);
     let mut tx = setting.store.begin().await.unwrap();
     consumer::Recorder::record(&recorder, &messages.each_ref(), &mut tx).await.unwrap();
@@ -230,7 +230,7 @@ async fn an_event_that_came_in_lately_or_waits_in_its_queue_is_left_alone() {
     let setting = setting().await;
     setting.stop.cancel();
     let waiting = aged(event("ORDER"), TEN_MINUTES_S);
-    let recorder = crate::record::Events { subscriptions: vec![ORDERS] };
+    let recorder = crate::record::Events { consumers: vec![ORDERS] };
     let mut tx = setting.store.begin().await.unwrap();
     for event in [&waiting, &event("ORDER")] {
         consumer::Recorder::record(&recorder, &[&event.to_message()], &mut tx).await.unwrap();

@@ -1,4 +1,4 @@
-//! What a consumer reads: declared once, and everything else is a projection of it.
+//! What a consumer is bound to: declared once, and everything else is a projection of it.
 
 use broker::layout::{RetryDelay, WorkQueue};
 use broker::topology::topic_matches;
@@ -10,7 +10,7 @@ pub const DEFAULT_RETRY: &[RetryDelay] = &RetryDelay::ALL;
 /// A consumer's declaration. Topology, the topic reference, the command line and the ledger's idea of who is waiting
 /// for an event all come from it.
 #[derive(Clone, Copy, Debug)]
-pub struct Subscription {
+pub struct Bindings {
     /// The consumer's name: its queue's name without prefix, its name in the inbox, in metrics and on the command line.
     pub consumer: &'static str,
     /// What it does with what it reads, in a few words.
@@ -23,7 +23,7 @@ pub struct Subscription {
     pub retry: &'static [RetryDelay],
 }
 
-impl Subscription {
+impl Bindings {
     /// The queue and bindings that this declares.
     pub fn work_queue(&self) -> WorkQueue {
         let provider = |name| ProviderName::new(name).expect("a declared provider's name follows the rule");
@@ -52,7 +52,7 @@ mod tests {
 
     #[test]
     fn a_subscription_takes_what_its_bindings_take() {
-        let subscription = Subscription {
+        let bindings = Bindings {
             consumer: "invoices",
             purpose: "",
             topics: &[
@@ -64,11 +64,11 @@ mod tests {
         };
         let check = |provider, topic, expect| {
             let (provider, topic) = (ProviderName::new(provider).unwrap(), Topic::new(topic).unwrap());
-            assert_eq!(subscription.takes(&provider, &topic), expect, "{provider} {topic}");
+            assert_eq!(bindings.takes(&provider, &topic), expect, "{provider} {topic}");
         };
         check("mercado-eletronico", "invoice.attachment.created", true);
         check("gestao-online", "TAX_INVOICE_CHANGE_STATUS", true);
         check("gestao-online", "invoice.created", false);
-        assert_eq!(subscription.work_queue().topics.len(), 2);
+        assert_eq!(bindings.work_queue().topics.len(), 2);
     }
 }
