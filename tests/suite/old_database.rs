@@ -1,10 +1,8 @@
 //! A database of the first release, with rows in every table, under today's program: migrated in place, and everything
 //! that an operator does works on the rows of before.
 
-use std::collections::BTreeMap;
-
 use anyhow::Result;
-use event::{Event, EventId, HeaderValue, Source, Topic};
+use event::{Event, EventId, Source, Topic};
 use serde_json::{Value, json};
 use store::many::{Value as Cell, insert};
 use store::{Component, Config, Store, Tx};
@@ -58,11 +56,11 @@ fn recorded(event: &Event, consumers: &str, duplicate_of: Option<EventId>) -> Ve
 /// A row of `dead_letter`.
 fn letter(event: &Event, discarded_in: Option<EventId>) -> Vec<Cell> {
     let message = event.to_message();
-    let mut headers: BTreeMap<String, HeaderValue> = message.headers;
+    let mut headers = message.headers;
     for (name, value) in
         [("message_id", message.message_id), ("type", message.r#type), ("app_id", message.app_id)]
     {
-        headers.insert(name.to_owned(), value.into());
+        headers.insert(name, value.into());
     }
     vec![
         cell(event.id),

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use broker::death;
 use bytes::Bytes;
-use event::{HeaderValue, Message};
+use event::{HeaderValue, Message, MessageHeaders};
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable, ShortString, ShortStringError};
 
@@ -58,7 +58,7 @@ pub(crate) fn from_properties(properties: BasicProperties, body: Vec<u8>) -> Mes
         let value = header_value(value)?;
         Some((name.to_string(), value))
     });
-    let mut headers: BTreeMap<_, _> = headers.collect();
+    let mut headers: MessageHeaders = headers.collect();
     if !headers.contains_key(death::LAST_REASON)
         && let Some(deaths) = properties.headers().as_ref().and_then(|headers| headers.inner().get("x-death"))
     {
@@ -166,7 +166,7 @@ mod tests {
             table.insert(name.into(), value);
         }
         let message = from_properties(BasicProperties::default().with_headers(table), Vec::new());
-        let expected: BTreeMap<_, _> = [
+        let expected = MessageHeaders::from([
             ("bool", HeaderValue::from("true")),
             ("u8", 200.into()),
             ("i16", (-3).into()),
@@ -175,9 +175,7 @@ mod tests {
             ("float", "1.5".into()),
             ("short", "s".into()),
             ("bytes", "\u{fffd}a".into()),
-        ]
-        .map(|(name, value)| (name.to_owned(), value))
-        .into();
+        ]);
         assert_eq!(message.headers, expected);
     }
 

@@ -94,7 +94,9 @@ impl Settlement {
             let history = appended(message.text(header::HISTORY), error);
             message.headers.insert(header::HISTORY.to_owned(), history.into());
             message.headers.insert(header::CONSUMER.to_owned(), self.consumer.as_str().into());
-            message.headers.entry(header::FIRST_FAILED_AT.to_owned()).or_insert_with(now);
+            if !message.headers.contains_key(header::FIRST_FAILED_AT) {
+                message.headers.insert(header::FIRST_FAILED_AT, now());
+            }
         }
         match self.policy.delay(before).filter(|_| !permanent) {
             Some(delay) => {

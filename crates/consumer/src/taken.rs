@@ -29,7 +29,6 @@ impl From<Delivery> for Taken {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use std::collections::BTreeMap;
 
     use super::*;
 
@@ -42,7 +41,7 @@ pub(crate) mod tests {
             content_type: String::new(),
             app_id: String::new(),
             expiration: None,
-            headers: BTreeMap::new(),
+            headers: Default::default(),
             body: vec![0; size].into(),
         };
         Taken { tag: 0, redelivered, message, read: None }

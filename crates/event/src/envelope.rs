@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-use crate::message::{APP_ID, HeaderValue, Message, header};
+use crate::headers::{HeaderValue, MessageHeaders};
+use crate::message::{APP_ID, Message, header};
 use crate::{BadName, EventId, NotAnEventId, Source, Subject, Timestamp, Topic};
 
 /// Headers of the sender's request that are worth keeping, by lower-case name. Never a credential.
@@ -119,9 +120,9 @@ impl Event {
             (attribute::TRACEPARENT, self.traceparent.clone()),
             (attribute::TYPE, Some(self.topic.as_str().to_owned())),
         ];
-        let attributes = attributes.into_iter().filter_map(|(name, value)| Some((name, value?)));
-        let mut headers: BTreeMap<String, HeaderValue> =
-            attributes.map(|(name, value)| (name.to_owned(), HeaderValue::Text(value))).collect();
+        let attributes = attributes.into_iter();
+        let mut headers: MessageHeaders =
+            attributes.filter_map(|(name, value)| Some((name, HeaderValue::Text(value?)))).collect();
         for (name, value) in &self.headers {
             headers.insert(format!("{}{name}", header::HTTP), HeaderValue::Text(value.clone()));
         }

@@ -57,9 +57,9 @@ impl EventId {
         self.0.as_bytes()[..6].iter().fold(0, |number, byte| number << 8 | u64::from(*byte))
     }
 
-    /// Its 128 bits.
-    pub fn as_u128(self) -> u128 {
-        self.0.as_u128()
+    /// Its 128 bits as 32 hexadecimal digits, in lower case.
+    pub fn to_hex(self) -> String {
+        self.0.simple().encode_lower(&mut [0; 32]).to_owned()
     }
 }
 

@@ -19,6 +19,7 @@
 mod chain;
 mod day;
 mod envelope;
+mod headers;
 mod id;
 mod message;
 mod name;
@@ -27,8 +28,9 @@ mod nearest;
 pub use chain::Chain;
 pub use day::{Day, NoSuchZone, NotADay, UTC, Zone};
 pub use envelope::{Event, Headers, MalformedEvent};
+pub use headers::{HeaderValue, MessageHeaders};
 pub use id::{EventId, NotAnEventId};
-pub use message::{APP_ID, HeaderValue, Message, header};
+pub use message::{APP_ID, Message, header};
 pub use name::{BadName, ProviderName, Source, SourceName, Subject, Topic};
 pub use nearest::nearest;
 

@@ -1,10 +1,10 @@
 //! The AMQP form of an event, as plain values: properties, headers, body.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
+
+use crate::headers::{HeaderValue, MessageHeaders};
 
 /// The `app_id` of every message malote publishes.
 pub const APP_ID: &str = "malote";
@@ -58,34 +58,6 @@ pub mod header {
     pub const DUPLICATE_WINDOW_S: &str = "malote_duplicate_window_s";
 }
 
-/// The value of a message header: the two AMQP field types that malote uses.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged)]
-pub enum HeaderValue {
-    /// AMQP `long` (`l`).
-    Long(i64),
-    /// AMQP long string (`S`), UTF-8.
-    Text(String),
-}
-
-impl From<i64> for HeaderValue {
-    fn from(value: i64) -> Self {
-        Self::Long(value)
-    }
-}
-
-impl From<String> for HeaderValue {
-    fn from(value: String) -> Self {
-        Self::Text(value)
-    }
-}
-
-impl From<&str> for HeaderValue {
-    fn from(value: &str) -> Self {
-        Self::Text(value.to_owned())
-    }
-}
-
 /// A message as AMQP 0-9-1 basic properties, headers and a body. Always persistent (`delivery_mode` 2).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {
@@ -103,7 +75,7 @@ pub struct Message {
     /// the head. Gone when the message is dead-lettered. To the millisecond.
     pub expiration: Option<Duration>,
     /// `headers`.
-    pub headers: BTreeMap<String, HeaderValue>,
+    pub headers: MessageHeaders,
     /// The body, unchanged from receipt.
     pub body: Bytes,
 }

@@ -133,7 +133,7 @@ impl Subject {
     /// The subject of an entity with the provider's id, its text kept exactly. Longer ids are cut at
     /// [`Self::LIMIT_BYTES`], at a character's edge; control characters become `_`.
     pub fn new(entity: &str, id: &str) -> Self {
-        Self::from_text(&format!("{entity}/{id}"))
+        Self::from_text(&[entity, "/", id].concat())
     }
 
     /// A subject from its whole text, cut and cleaned like [`Self::new`].
@@ -142,7 +142,7 @@ impl Subject {
         while !text.is_char_boundary(end) {
             end -= 1;
         }
-        Self(text[..end].chars().map(|c| if c.is_control() { '_' } else { c }).collect())
+        Self(text[..end].replace(char::is_control, "_"))
     }
 
     /// The subject's text.

@@ -18,7 +18,7 @@ use http::request::Parts;
 use http::{HeaderValue, Method, StatusCode};
 use percent_encoding::percent_decode_str;
 use providers::auth::{Auth, Credentials, client_ip};
-use providers::{Answer, Inbound, Reading, SubjectKey};
+use providers::{Answer, Duplicates, Inbound, Reading, SubjectKey};
 use serde::Serialize;
 use server::body::Reader;
 use server::{Client, ClientRequests, PeerAddr};
@@ -80,7 +80,7 @@ impl Ingress {
         let places = config.source_requests;
         let routes: HashMap<_, _> = sources
             .into_iter()
-            .map(|source| (source.name.to_string(), Route::new(source, places, &zone)))
+            .map(|source| (source.name.to_string(), Route::new(source, places, &zone, &layout)))
             .collect();
         let memory = Memory::new(config.body_memory_bytes, config.unproved_body_memory_bytes);
         let client_requests = ClientRequests::new(config.limits.client_requests);
@@ -298,21 +298,19 @@ impl Inner {
         let provider = &route.provider;
         let inbound = Inbound { headers: &parts.headers, body: &body };
         let turn = self.memory.checking(body.len()).await;
-        let (reading, cause) = match provider.read(&inbound, &self.key) {
-            Ok(reading) => (reading, None),
+        let rule = route.duplicates.as_ref();
+        let (reading, fact, cause) = match provider.read_fact(&inbound, &self.key, rule) {
+            Ok((reading, fact)) => (reading, fact, None),
             Err(cause) => {
                 // Before it is kept, so that nothing is answered 400 that is not on record.
                 if let Some(quotas) = &route.quotas {
                     quotas.rejected(inbound.body.len(), Instant::now())?;
                 }
-                (unread(provider.keep(&parts.headers)), Some(cause))
+                (unread(provider.keep(&parts.headers)), None, Some(cause))
             }
         };
-        let key =
-            route.duplicates.as_ref().filter(|_| cause.is_none()).and_then(|rule| {
-                Some((rule.key(&inbound, reading.topic.as_str(), &self.key)?, rule.window_s()))
-            });
         drop(turn);
+        let key = fact.zip(rule.map(Duplicates::window_s));
         Span::current().record("topic", reading.topic.as_str());
         let mut message = Event {
             id,
@@ -339,7 +337,7 @@ impl Inner {
                 Ok(Accepted { id, topic, is_duplicate, answer: provider.answer() })
             }
             Some(cause) => {
-                message.headers.insert(header::CAUSE.to_owned(), cause.to_string().into());
+                message.headers.insert(header::CAUSE, cause.to_string().into());
                 let bytes = message.body.len();
                 let kept = self.publish(route, &self.layout.rejected(), topic.as_str(), message).await;
                 if let (Err(_), Some(quotas)) = (&kept, &route.quotas) {
@@ -467,20 +465,19 @@ impl Inner {
         topic: &Topic,
         key: Option<(String, i64)>,
     ) -> Result<bool, Refusal> {
-        let received = self.layout.received(route.provider.name());
         let Some((key, window_s)) = key else {
-            self.publish(route, &received, topic.as_str(), message).await?;
+            self.publish(route, &route.received, topic.as_str(), message).await?;
             return Ok(false);
         };
-        message.headers.insert(header::DUPLICATE_KEY.to_owned(), key.as_str().into());
-        message.headers.insert(header::DUPLICATE_WINDOW_S.to_owned(), window_s.into());
+        message.headers.insert(header::DUPLICATE_KEY, key.as_str().into());
+        message.headers.insert(header::DUPLICATE_WINDOW_S, window_s.into());
         if let Some(first) = route.recent.first(&key, time, window_s) {
-            message.headers.insert(header::DUPLICATE_OF.to_owned(), first.to_string().into());
+            message.headers.insert(header::DUPLICATE_OF, first.to_string().into());
             let ledger = self.layout.queue(FixedQueue::Ledger);
             self.publish(route, &ExchangeName::default_exchange(), ledger.as_str(), message).await?;
             return Ok(true);
         }
-        self.publish(route, &received, topic.as_str(), message).await?;
+        self.publish(route, &route.received, topic.as_str(), message).await?;
         route.recent.remember(key, id, time);
         Ok(false)
     }
@@ -530,16 +527,18 @@ struct Taken<'a> {
 impl IntoResponse for Accepted<'_> {
     fn into_response(self) -> Response {
         let (status, content_type, body) = match self.answer {
-            Some(answer) => (answer.status, answer.content_type.clone(), answer.body.clone()),
+            Some(answer) => {
+                (answer.status, HeaderValue::from_str(&answer.content_type).ok(), answer.body.clone())
+            }
             None => {
                 let body = serde_json::to_string(&Taken { id: self.id, topic: &self.topic })
                     .expect("two texts are JSON");
-                (StatusCode::OK, "application/json".to_owned(), body.into())
+                (StatusCode::OK, Some(HeaderValue::from_static("application/json")), body.into())
             }
         };
         let mut response = Response::new(Body::from(body));
         *response.status_mut() = status;
-        if let Ok(value) = HeaderValue::from_str(&content_type) {
+        if let Some(value) = content_type {
             response.headers_mut().insert(CONTENT_TYPE, value);
         }
         response

@@ -3,6 +3,7 @@
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Instant;
 
+use broker::{ExchangeName, Layout};
 use event::{SourceName, Zone};
 use metrics::{Counter, Histogram, counter, histogram};
 use providers::auth::Auth;
@@ -37,6 +38,8 @@ pub(crate) struct Route {
     /// What the source has to prove now.
     auth: RwLock<Arc<Auth>>,
     pub(crate) event_source: event::Source,
+    /// Where its events are published to.
+    pub(crate) received: ExchangeName,
     pub(crate) places: Semaphore,
     pub(crate) quotas: Option<Quotas>,
     pub(crate) recent: Recent,
@@ -53,12 +56,13 @@ pub(crate) struct Route {
 }
 
 impl Route {
-    pub(crate) fn new(source: Source, places: usize, zone: &Zone) -> Self {
+    pub(crate) fn new(source: Source, places: usize, zone: &Zone, layout: &Layout) -> Self {
         let Source { name, provider, auth, duplicates, quota } = source;
         let label = name.to_string();
         let requests = |outcome: &'static str| counter!("ingress_requests_total", "source" => label.clone(), "outcome" => outcome);
         Self {
             event_source: event::Source::new(provider.name().clone(), name.clone()),
+            received: layout.received(provider.name()),
             places: Semaphore::new(places),
             quotas: Quotas::new(quota, Instant::now()),
             recent: Recent::default(),

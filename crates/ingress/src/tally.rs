@@ -93,7 +93,7 @@ pub(crate) fn report(run: EventId, zone: &Zone, rows: &[Row]) -> Message {
         content_type: "application/json".to_owned(),
         app_id: event::APP_ID.to_owned(),
         expiration: None,
-        headers: BTreeMap::new(),
+        headers: Default::default(),
         body: body.into(),
     }
 }

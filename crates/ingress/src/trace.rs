@@ -9,9 +9,9 @@ pub(crate) fn traceparent(headers: &HeaderMap, id: EventId) -> String {
     match headers.get("traceparent").and_then(|value| value.to_str().ok()) {
         Some(given) if is_valid(given) => given.to_owned(),
         _ => {
+            let trace = id.to_hex();
             // The last half of a UUIDv7 is random.
-            let (trace, parent) = (id.as_u128(), id.as_u128() as u64);
-            format!("00-{trace:032x}-{parent:016x}-01")
+            ["00-", &trace, "-", &trace[16..], "-01"].concat()
         }
     }
 }

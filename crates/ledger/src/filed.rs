@@ -50,7 +50,7 @@ impl<'a> Filed<'a> {
     /// Every header, and the properties that have no column.
     pub(crate) fn headers(&self) -> Value {
         let mut headers: BTreeMap<&str, HeaderValue> =
-            self.message.headers.iter().map(|(name, value)| (name.as_str(), value.clone())).collect();
+            self.message.headers.iter().map(|(name, value)| (name, value.clone())).collect();
         headers.insert("message_id", self.message.message_id.as_str().into());
         headers.insert("type", self.message.r#type.as_str().into());
         headers.insert("app_id", self.message.app_id.as_str().into());

@@ -468,7 +468,7 @@ async fn a_retry_whose_queue_is_gone_is_filed_with_its_consumer_its_attempts_and
     // The ledger's own queue was deleted: no consumer is named.
     let mut record = retry.clone();
     record.message_id = EventId::generate().to_string();
-    record.headers.retain(|name, _| name.starts_with(header::CLOUD_EVENTS));
+    record.headers.retain(|name| name.starts_with(header::CLOUD_EVENTS));
     for (message, queue) in [(&mut retry, "test.refunds"), (&mut record, "test.ledger")] {
         message.headers.insert(header::DEATH_QUEUE.to_owned(), queue.into());
         message.headers.insert(header::DEATH_REASON.to_owned(), "missing_queue".into());

@@ -9,7 +9,7 @@ use event::{Subject, Topic};
 
 use crate::compact::compact;
 use crate::contract::{Object, Payload};
-use crate::fields::{root, topic};
+use crate::fields::{Fields, root, topic};
 use crate::provider::Declaration;
 use crate::value::{Value, choice};
 use crate::{ContractError, Degrees, Dioptres, Personal, SubjectKey, TaxId, TopicInfo, Unusable};
@@ -47,8 +47,8 @@ pub(crate) fn declaration() -> Declaration {
     }
 }
 
-fn read(json: &str, key: &SubjectKey) -> Result<(Topic, Option<Subject>), Unusable> {
-    let [status, cpf] = root(json, ["status", "cpf"])?;
+fn read(fields: &Fields<'_>, key: &SubjectKey) -> Result<(Topic, Option<Subject>), Unusable> {
+    let [status, cpf] = root(fields, ["status", "cpf"])?;
     let topic = topic("status", status)?;
     let cpf = cpf.and_then(|json| TaxId::read(json).ok());
     Ok((topic, cpf.map(|cpf| Subject::new("prescription", &key.hash(cpf.bare())))))

@@ -24,6 +24,18 @@ pub(crate) struct Json<'a> {
     pub text: Cow<'a, str>,
     /// The text is not the body itself.
     pub repaired: bool,
+    /// The fields, where reading the body gave them.
+    fields: Option<Entries<'a>>,
+}
+
+impl Json<'_> {
+    /// The object's fields, in its order: name and JSON text.
+    pub(crate) fn fields(&self) -> Cow<'_, [(Cow<'_, str>, &str)]> {
+        match &self.fields {
+            Some(fields) => Cow::Borrowed(&fields.0),
+            None => Cow::Owned(entries(&self.text)),
+        }
+    }
 }
 
 /// The body as text. `content_type` is the declared one.
@@ -37,7 +49,14 @@ pub(crate) fn text<'a>(body: &'a [u8], content_type: Option<&str>) -> Result<Dec
 /// Reads a body as a JSON object, strictly if it can be, leniently otherwise. `content_type` is the declared one.
 pub(crate) fn json<'a>(body: &'a [u8], content_type: Option<&str>) -> Result<Json<'a>, Unusable> {
     let Decoded { mut text, mut repaired } = text(body, content_type)?;
-    if let Err(error) = strict(&text) {
+    // Most bodies are strict JSON and an object: reading the fields is all that it takes to know.
+    let mut fields = match text {
+        Cow::Borrowed(text) => strict_object(text),
+        Cow::Owned(_) => None,
+    };
+    if fields.is_none()
+        && let Err(error) = strict(&text)
+    {
         text = Cow::Owned(repair(&text).map_err(|worse| Unusable::from(&worse.unwrap_or(error)))?);
         repaired = true;
     }
@@ -46,10 +65,10 @@ pub(crate) fn json<'a>(body: &'a [u8], content_type: Option<&str>) -> Result<Jso
         return Err(Problem::TooDeep.into());
     }
     if has_unicode_escapes && let Some(replaced) = replace_lone_surrogates(&text) {
-        (text, repaired) = (Cow::Owned(replaced), true);
+        (text, repaired, fields) = (Cow::Owned(replaced), true, None);
     }
     match kind(&text) {
-        "an object" => Ok(Json { text, repaired }),
+        "an object" => Ok(Json { text, repaired, fields }),
         got => Err(Problem::NotAnObject { got }.into()),
     }
 }
@@ -93,15 +112,28 @@ fn strict(text: &str) -> Result<(), serde_json::Error> {
     serde_json::from_str::<&RawValue>(text).map(|_| ())
 }
 
+/// The fields of a text that is strict JSON, an object, and has names that are Unicode text.
+fn strict_object(text: &str) -> Option<Entries<'_>> {
+    let mut entries = Entries(Vec::with_capacity(16));
+    let mut deserializer = serde_json::Deserializer::from_str(text);
+    deserializer.deserialize_map(&mut entries).and_then(|()| deserializer.end()).ok()?;
+    Some(entries)
+}
+
 /// What one look at every byte of a JSON text tells.
 struct Survey {
-    /// How deep the objects and arrays are nested.
+    /// How deep the objects and arrays are nested, at most.
     depth: usize,
     /// A string has an escape `\u`.
     has_unicode_escapes: bool,
 }
 
 fn survey(json: &str) -> Survey {
+    // Most texts have no escape, and fewer brackets than may be nested, wherever they are.
+    let brackets = json.bytes().filter(|byte| matches!(byte, b'{' | b'[')).count();
+    if brackets <= DEPTH_LIMIT && !json.contains('\\') {
+        return Survey { depth: brackets, has_unicode_escapes: false };
+    }
     let mut survey = Survey { depth: 0, has_unicode_escapes: false };
     let (mut depth, mut in_string) = (0_usize, false);
     let mut bytes = json.bytes();
@@ -252,6 +284,7 @@ pub(crate) fn entries(json: &str) -> Vec<(Cow<'_, str>, &str)> {
     entries.0
 }
 
+#[derive(Debug)]
 struct Entries<'a>(Vec<(Cow<'a, str>, &'a str)>);
 
 /// A name, borrowed where it has no escapes.

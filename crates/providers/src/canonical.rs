@@ -7,64 +7,43 @@
 /// The canonical spelling of a JSON text that was parsed before. Recurses as deep as the text is nested, which
 /// [`DEPTH_LIMIT`](crate::body::DEPTH_LIMIT) bounds.
 pub(crate) fn canonical(json: &str) -> String {
-    let mut writer = Writer { rest: json, out: String::with_capacity(json.len()) };
+    let mut writer = Writer { json, at: 0, out: String::with_capacity(json.len()) };
     writer.value();
     writer.out
 }
 
-/// A number as its significant digits, times a power of ten.
-struct Number {
-    negative: bool,
-    digits: String,
-    exponent: i64,
-}
-
-impl Number {
-    /// `None` where the exponent is beyond every number that anyone writes.
-    fn read(text: &str) -> Option<Self> {
-        let (base, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
-        let unsigned = base.strip_prefix('-').unwrap_or(base);
-        let (whole, fraction) = unsigned.split_once('.').unwrap_or((unsigned, ""));
-        let digits = [whole, fraction].concat();
-        let digits = digits.trim_start_matches('0');
-        let significant = digits.trim_end_matches('0');
-        if significant.is_empty() {
-            return Some(Self { negative: false, digits: "0".to_owned(), exponent: 0 });
-        }
-        let shift =
-            i64::try_from(digits.len() - significant.len()).ok()? - i64::try_from(fraction.len()).ok()?;
-        let exponent = exponent.parse::<i64>().ok()?.checked_add(shift)?;
-        Some(Self { negative: unsigned.len() < base.len(), digits: significant.to_owned(), exponent })
-    }
-}
-
 struct Writer<'a> {
-    rest: &'a str,
+    json: &'a str,
+    /// How far it has been read.
+    at: usize,
     out: String,
 }
 
 impl<'a> Writer<'a> {
-    fn skip_space(&mut self) {
-        self.rest = self.rest.trim_start_matches([' ', '\t', '\n', '\r']);
+    /// The next byte that is no white space; `None` at the end.
+    fn peek(&mut self) -> Option<u8> {
+        let rest = &self.json.as_bytes()[self.at..];
+        let space = rest.iter().position(|byte| !matches!(byte, b' ' | b'\t' | b'\n' | b'\r'));
+        self.at += space.unwrap_or(rest.len());
+        self.json.as_bytes().get(self.at).copied()
     }
 
-    fn take(&mut self, length: usize) -> &'a str {
-        let (taken, rest) = self.rest.split_at(length);
-        self.rest = rest;
+    /// Skips the next byte if it is this one.
+    fn skip(&mut self, byte: u8) {
+        if self.peek() == Some(byte) {
+            self.at += 1;
+        }
+    }
+
+    /// Takes the text up to there.
+    fn take(&mut self, end: usize) -> &'a str {
+        let taken = &self.json[self.at..end];
+        self.at = end;
         taken
     }
 
-    /// Whether the next is this character, which is then taken.
-    fn takes(&mut self, character: char) -> bool {
-        self.skip_space();
-        let rest = self.rest.strip_prefix(character);
-        self.rest = rest.unwrap_or(self.rest);
-        rest.is_some()
-    }
-
     fn value(&mut self) {
-        self.skip_space();
-        match self.rest.bytes().next() {
+        match self.peek() {
             Some(b'{') => self.object(),
             Some(b'[') => self.array(),
             Some(b'"') => self.string(),
@@ -73,32 +52,34 @@ impl<'a> Writer<'a> {
     }
 
     fn array(&mut self) {
-        self.takes('[');
+        self.skip(b'[');
         self.out.push('[');
-        while !self.rest.is_empty() && !self.takes(']') {
+        while self.peek().is_some_and(|byte| byte != b']') {
             self.value();
             self.out.push(',');
-            self.takes(',');
+            self.skip(b',');
         }
+        self.skip(b']');
         self.out.push(']');
     }
 
     fn object(&mut self) {
-        self.takes('{');
+        self.skip(b'{');
         self.out.push('{');
         let start = self.out.len();
         // Where each member begins, where its name ends, and where it ends.
         let mut members = Vec::new();
-        while !self.rest.is_empty() && !self.takes('}') {
+        while self.peek().is_some_and(|byte| byte != b'}') {
             let begin = self.out.len();
             self.string();
             let name = self.out.len();
-            self.takes(':');
+            self.skip(b':');
             self.value();
             self.out.push(',');
-            self.takes(',');
+            self.skip(b',');
             members.push((begin, name, self.out.len()));
         }
+        self.skip(b'}');
         let name = |&(begin, name, _): &(usize, usize, usize)| &self.out[begin..name];
         if !members.is_sorted_by_key(name) {
             // Of a name that is there twice, the first stays the first.
@@ -110,16 +91,17 @@ impl<'a> Writer<'a> {
     }
 
     fn string(&mut self) {
-        self.skip_space();
-        let mut escaped = false;
+        self.peek();
+        let bytes = self.json.as_bytes();
         let mut has_escapes = false;
-        let end = self.rest.bytes().skip(1).position(|byte| {
-            let is_end = byte == b'"' && !escaped;
-            escaped = byte == b'\\' && !escaped;
-            has_escapes |= escaped;
-            is_end
-        });
-        let text = self.take(end.map_or(self.rest.len(), |end| end + 2));
+        let mut end = self.at + 1;
+        while let Some(byte) = bytes.get(end)
+            && *byte != b'"'
+        {
+            has_escapes |= *byte == b'\\';
+            end += if *byte == b'\\' { 2 } else { 1 };
+        }
+        let text = self.take((end + 1).min(bytes.len()));
         // A text that is no Unicode text (a lone surrogate) stays as it is.
         let plain = if has_escapes { serde_json::from_str::<String>(text).ok() } else { None };
         match plain.and_then(|plain| serde_json::to_string(&plain).ok()) {
@@ -130,18 +112,45 @@ impl<'a> Writer<'a> {
 
     /// A number, `true`, `false` or `null`.
     fn scalar(&mut self) {
-        let end = self.rest.find([',', ']', '}', ' ', '\t', '\n', '\r']).unwrap_or(self.rest.len());
-        let text = self.take(end);
-        match text
-            .starts_with(|first: char| first == '-' || first.is_ascii_digit())
-            .then(|| Number::read(text))
-        {
-            Some(Some(Number { negative, digits, exponent })) => {
-                let sign = if negative { "-" } else { "" };
-                self.out.push_str(&format!("{sign}{digits}e{exponent}"));
-            }
-            Some(None) | None => self.out.push_str(text),
+        let is_end = |byte: &u8| matches!(byte, b',' | b']' | b'}' | b' ' | b'\t' | b'\n' | b'\r');
+        let rest = &self.json.as_bytes()[self.at..];
+        let text = self.take(self.at + rest.iter().position(is_end).unwrap_or(rest.len()));
+        let is_number = text.starts_with(|first: char| first == '-' || first.is_ascii_digit());
+        if !is_number || self.number(text).is_none() {
+            self.out.push_str(text);
         }
+    }
+
+    /// A number as its significant digits, times a power of ten. Writes nothing where the exponent is beyond every number
+    /// that anyone writes: `None`.
+    fn number(&mut self, text: &str) -> Option<()> {
+        let (base, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
+        let unsigned = base.strip_prefix('-').unwrap_or(base);
+        let (whole, fraction) = unsigned.split_once('.').unwrap_or((unsigned, ""));
+        let (mut whole, mut fraction) = (whole.trim_start_matches('0'), fraction.trim_end_matches('0'));
+        if whole.is_empty() && fraction.is_empty() {
+            self.out.push_str("0e0");
+            return Some(());
+        }
+        let mut exponent = exponent.parse::<i64>().ok()?;
+        if fraction.is_empty() {
+            let significant = whole.trim_end_matches('0');
+            exponent = exponent.checked_add(i64::try_from(whole.len() - significant.len()).ok()?)?;
+            whole = significant;
+        } else {
+            exponent = exponent.checked_sub(i64::try_from(fraction.len()).ok()?)?;
+            if whole.is_empty() {
+                fraction = fraction.trim_start_matches('0');
+            }
+        }
+        if unsigned.len() < base.len() {
+            self.out.push('-');
+        }
+        self.out.push_str(whole);
+        self.out.push_str(fraction);
+        self.out.push('e');
+        self.out.push_str(&exponent.to_string());
+        Some(())
     }
 }
 
@@ -199,6 +208,18 @@ mod tests {
                 assert_ne!(canonical(one), canonical(other), "{one} {other}");
             }
         }
+    }
+
+    /// An ingress of another release may take the repetition: the spelling never changes.
+    #[test]
+    fn the_spelling_is_the_same_in_every_release() {
+        let check = |json: &str, expect: &str| assert_eq!(canonical(json), expect);
+        check(
+            r#"{"b": [100, -0.5e2, 1.50, 0.050], "a": "\u0078\n"}"#,
+            r#"{"a""x\n","b"[1e2,-5e1,15e-1,5e-2,],}"#,
+        );
+        check("[-0, 0.00e5, 10.50, 7e-0, 1E+2, true, null]", "[0e0,0e0,105e-1,7e0,1e2,true,null,]");
+        check("1e99999999999999999999", "1e99999999999999999999");
     }
 
     #[test]

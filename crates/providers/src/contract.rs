@@ -111,7 +111,7 @@ pub fn parse<T: Payload>(data: &[u8], content_type: &str) -> Result<Parsed<T>, C
     let json = body::json(data, Some(content_type))?;
     let ignored = RefCell::default();
     let payload =
-        T::read(&Object { fields: body::entries(&json.text), path: String::new(), ignored: &ignored })?;
+        T::read(&Object { fields: json.fields().into_owned(), path: String::new(), ignored: &ignored })?;
     Ok(Parsed { payload, ignored: ignored.into_inner() })
 }
 

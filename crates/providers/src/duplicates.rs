@@ -88,20 +88,22 @@ impl Duplicates {
     /// What tells the fact of this request, with this topic, from the source's other facts. By field or header: 64
     /// hexadecimal digits, 32 of the field or header and 32 of the content; two bodies that say the same have the same
     /// content, however they are written. By the whole body: 32 digits, of its bytes. `None` where the field or the header
-    /// is missing: such a request repeats nothing. A field is one of a JSON body.
-    pub fn key(&self, inbound: &Inbound<'_>, topic: &str, key: &SubjectKey) -> Option<String> {
+    /// is missing: such a request repeats nothing. A field is one of a JSON body. `json` is the body's text, if it is JSON.
+    pub(crate) fn key(
+        &self,
+        inbound: &Inbound<'_>,
+        json: Option<&str>,
+        topic: &str,
+        key: &SubjectKey,
+    ) -> Option<String> {
         let identity = match &self.by {
-            By::Pointer(pointer) => {
-                let json = body::json(inbound.body, inbound.content_type()).ok()?;
-                let identity = format!("field {topic} {}", scalar(body::at(&json.text, pointer.tokens())?)?);
-                return Some(with_content(&identity, canonical(&json.text), key));
-            }
+            By::Pointer(pointer) => format!("field {topic} {}", scalar(body::at(json?, pointer.tokens())?)?),
             By::Header(name) => format!("header {topic} {}", name.only(inbound.headers)?),
             By::Body => return Some(key.hash([b"body ", inbound.body.as_ref()].concat())),
         };
-        Some(match body::json(inbound.body, inbound.content_type()) {
-            Ok(json) => with_content(&identity, canonical(&json.text), key),
-            Err(_) => with_content(&identity, inbound.body, key),
+        Some(match json {
+            Some(json) => with_content(&identity, canonical(json), key),
+            None => with_content(&identity, inbound.body, key),
         })
     }
 }
@@ -129,7 +131,9 @@ mod tests {
 
     fn key(rule: &Duplicates, headers: &HeaderMap, topic: &str, body: &str) -> Option<String> {
         let body = Bytes::copy_from_slice(body.as_bytes());
-        rule.key(&Inbound { headers, body: &body }, topic, &SubjectKey::from_bytes([7; 32]))
+        let json = body::json(&body, None).ok();
+        let json = json.as_ref().map(|json| &*json.text);
+        rule.key(&Inbound { headers, body: &body }, json, topic, &SubjectKey::from_bytes([7; 32]))
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::fmt;
 
 use event::{Subject, Topic};
 
-use crate::body::{self, kind};
+use crate::body::kind;
 use crate::unusable::{Problem, Unusable};
 use crate::value::{Id, Value};
 
@@ -27,16 +27,23 @@ pub(crate) fn topic_from(place: &str, text: impl AsRef<str>) -> Result<Topic, Un
     Topic::new(text).map_err(|rule| Problem::TopicName { place: place.to_owned(), rule }.into())
 }
 
-/// The fields of the root object that a contract reads; one that is there twice is an error.
+/// The fields of a JSON object: name and JSON text.
+pub(crate) type Fields<'a> = [(Cow<'a, str>, &'a str)];
+
+/// The fields of the root object that a contract reads; `null` is the same as absent, and one that is there twice is an
+/// error.
 pub(crate) fn root<'a, const N: usize>(
-    json: &'a str,
+    fields: &Fields<'a>,
     names: [&str; N],
 ) -> Result<[Option<&'a str>; N], Unusable> {
-    let found = body::fields(json, &names);
-    match found.duplicate {
-        Some(index) => Err(Problem::Duplicate { place: names[index].to_owned() }.into()),
-        None => Ok(std::array::from_fn(|index| found.values[index])),
+    let mut found = [None; N];
+    for (name, json) in fields {
+        let Some(index) = names.iter().position(|wanted| wanted == name) else { continue };
+        if found[index].replace(*json).is_some() {
+            return Err(Problem::Duplicate { place: names[index].to_owned() }.into());
+        }
     }
+    Ok(found.map(|value| value.filter(|json| *json != "null")))
 }
 
 /// The subject of an entity with the id in a JSON text, which is at this place: a string or a number. Anything else, the

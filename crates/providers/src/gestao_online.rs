@@ -5,7 +5,7 @@
 use event::{Subject, Topic};
 
 use crate::contract::{Object, Payload};
-use crate::fields::{root, subject, topic};
+use crate::fields::{Fields, root, subject, topic};
 use crate::provider::Declaration;
 use crate::{ContractError, Date, Id, Personal, SubjectKey, TaxId, TopicInfo, Unusable, body};
 
@@ -45,8 +45,8 @@ pub(crate) fn declaration() -> Declaration {
     }
 }
 
-fn read(json: &str, _: &SubjectKey) -> Result<(Topic, Option<Subject>), Unusable> {
-    let [event_id, data] = root(json, ["event_id", "data"])?;
+fn read(fields: &Fields<'_>, _: &SubjectKey) -> Result<(Topic, Option<Subject>), Unusable> {
+    let [event_id, data] = root(fields, ["event_id", "data"])?;
     let topic = topic("event_id", event_id)?;
     let data = body::fields(data.unwrap_or("null"), &["code", "id"]);
     let [code, id] = [data.values[0], data.values[1]];

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use http::header::AsHeaderName;
 use serde::{Deserialize, Serialize};
 
 /// Headers that may hold a credential, which no configuration can keep.
@@ -40,7 +41,7 @@ impl HeaderName {
 
     /// The header's only value; `None` if it is missing, there twice or not text.
     pub(crate) fn only<'a>(&self, headers: &'a http::HeaderMap) -> Option<&'a str> {
-        only(headers, self.as_str())
+        only(headers, &self.0)
     }
 }
 
@@ -51,7 +52,7 @@ impl fmt::Display for HeaderName {
 }
 
 /// A header's only value; `None` if it is missing, there twice or not text.
-pub(crate) fn only<'a>(headers: &'a http::HeaderMap, name: &str) -> Option<&'a str> {
+pub(crate) fn only(headers: &http::HeaderMap, name: impl AsHeaderName) -> Option<&str> {
     let mut values = headers.get_all(name).iter();
     let value = values.next()?;
     match values.next() {

@@ -33,6 +33,7 @@ mod fields;
 pub mod generic;
 pub mod gestao_online;
 mod header;
+mod hex;
 mod inbound;
 pub mod mercado_eletronico;
 mod provider;

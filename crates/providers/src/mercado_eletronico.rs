@@ -6,7 +6,7 @@
 use event::{Subject, Topic};
 
 use crate::contract::{Object, Payload};
-use crate::fields::{root, subject, topic};
+use crate::fields::{Fields, root, subject, topic};
 use crate::provider::Declaration;
 use crate::{ContractError, Id, SubjectKey, TopicInfo, Unusable, body};
 
@@ -129,8 +129,8 @@ pub(crate) fn declaration() -> Declaration {
     }
 }
 
-fn read(json: &str, _: &SubjectKey) -> Result<(Topic, Option<Subject>), Unusable> {
-    let [name, data] = root(json, ["topic", "data"])?;
+fn read(fields: &Fields<'_>, _: &SubjectKey) -> Result<(Topic, Option<Subject>), Unusable> {
+    let [name, data] = root(fields, ["topic", "data"])?;
     let topic = topic("topic", name)?;
     let ids = body::fields(data.unwrap_or("null"), &IDS.map(|(field, _)| field)).values;
     let of = |index: usize| subject(IDS[index].1, format_args!("data.{}", IDS[index].0), ids[index]);

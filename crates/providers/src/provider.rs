@@ -7,11 +7,12 @@ use std::sync::Arc;
 use event::{Headers, ProviderName, Subject, Topic};
 use http::HeaderMap;
 
+use crate::fields::Fields;
 use crate::generic::{self, Answer, BodyForm};
 use crate::header::{self, CREDENTIAL_HEADERS};
 use crate::inbound::Inbound;
 use crate::unusable::Unusable;
-use crate::{Duplicates, SubjectKey, body};
+use crate::{Duplicates, HeaderName, SubjectKey, body};
 
 /// What a request says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,7 +50,7 @@ struct Contract {
     title: String,
     topics: &'static [TopicInfo],
     answer: Option<Answer>,
-    keep_headers: Vec<String>,
+    keep_headers: Vec<http::HeaderName>,
     duplicates: Option<Duplicates>,
     rules: Rules,
 }
@@ -60,8 +61,8 @@ enum Rules {
     Generic(Box<generic::Config>),
 }
 
-/// Reads topic and subject from the text of a JSON object.
-pub(crate) type ReadObject = fn(&str, &SubjectKey) -> Result<(Topic, Option<Subject>), Unusable>;
+/// Reads topic and subject from a body's fields.
+pub(crate) type ReadObject = fn(&Fields<'_>, &SubjectKey) -> Result<(Topic, Option<Subject>), Unusable>;
 
 /// Headers that tell something about the delivery whoever the sender is.
 const KEEP_HEADERS: [&str; 3] = ["user-agent", "webhook-id", "webhook-timestamp"];
@@ -92,7 +93,7 @@ impl From<Declaration> for Provider {
             title: title.to_owned(),
             topics,
             answer: None,
-            keep_headers: keep_headers.iter().map(|name| (*name).to_owned()).collect(),
+            keep_headers: kept(keep_headers.iter().copied()),
             duplicates,
             rules: Rules::BuiltIn(read),
         }))
@@ -107,7 +108,7 @@ impl Provider {
             title: config.title.clone().unwrap_or_else(|| config.name.to_string()),
             topics: &[],
             answer: config.answer.as_ref().map(generic::AnswerConfig::to_answer),
-            keep_headers: config.read_headers().map(|name| name.as_str().to_owned()).collect(),
+            keep_headers: kept(config.read_headers().map(HeaderName::as_str)),
             duplicates: None,
             rules: Rules::Generic(Box::new(config.clone())),
         }))
@@ -150,23 +151,42 @@ impl Provider {
     /// where it is not UTF-8, and what is not strict JSON is repaired where what is meant is clear. An unknown topic
     /// passes under its own name, and a missing subject is no error.
     pub fn read(&self, inbound: &Inbound<'_>, key: &SubjectKey) -> Result<Reading, Unusable> {
+        self.read_fact(inbound, key, None).map(|(reading, _)| reading)
+    }
+
+    /// As [`Self::read`]. With it comes what tells the fact from the source's other facts, as far as the rule does: two
+    /// requests of a source with the same text are the same fact.
+    pub fn read_fact(
+        &self,
+        inbound: &Inbound<'_>,
+        key: &SubjectKey,
+        rule: Option<&Duplicates>,
+    ) -> Result<(Reading, Option<String>), Unusable> {
         let content_type = inbound.content_type();
-        let ((topic, subject), repaired) = match (&self.0.rules, self.form()) {
-            (Rules::BuiltIn(read), _) => {
-                let json = body::json(inbound.body, content_type)?;
-                (read(&json.text, key)?, json.repaired)
-            }
-            (Rules::Generic(config), BodyForm::Json) => {
-                let json = body::json(inbound.body, content_type)?;
-                (config.read_json(inbound.headers, &json.text, key)?, json.repaired)
-            }
+        let fact = |json: Option<&body::Json<'_>>, topic: &Topic| {
+            rule?.key(inbound, json.map(|json| &*json.text), topic.as_str(), key)
+        };
+        let (topic, subject, repaired, fact) = match (&self.0.rules, self.form()) {
             (Rules::Generic(config), BodyForm::Form) => {
                 let text = body::text(inbound.body, content_type)?;
                 let (fields, is_form_repaired) = body::form(&text.text, content_type)?;
-                (config.read_form(inbound.headers, &fields, key)?, text.repaired || is_form_repaired)
+                let (topic, subject) = config.read_form(inbound.headers, &fields, key)?;
+                // Nothing keeps a sender of forms from posting JSON, too.
+                let json = rule.and_then(|_| body::json(inbound.body, content_type).ok());
+                let fact = fact(json.as_ref(), &topic);
+                (topic, subject, text.repaired || is_form_repaired, fact)
+            }
+            (rules, _) => {
+                let json = body::json(inbound.body, content_type)?;
+                let (topic, subject) = match rules {
+                    Rules::BuiltIn(read) => read(&json.fields(), key)?,
+                    Rules::Generic(config) => config.read_json(inbound.headers, &json.text, key)?,
+                };
+                let fact = fact(Some(&json), &topic);
+                (topic, subject, json.repaired, fact)
             }
         };
-        Ok(Reading { topic, subject, repaired, headers: self.keep(inbound.headers) })
+        Ok((Reading { topic, subject, repaired, headers: self.keep(inbound.headers) }, fact))
     }
 
     fn form(&self) -> BodyForm {
@@ -178,14 +198,19 @@ impl Provider {
 
     /// The headers worth keeping, by lower-case name; never a credential.
     pub fn keep(&self, headers: &HeaderMap) -> Headers {
-        KEEP_HEADERS
-            .into_iter()
-            .chain(self.0.keep_headers.iter().map(String::as_str))
-            .filter(|name| !CREDENTIAL_HEADERS.contains(name))
-            .filter_map(|name| Some((name.to_owned(), header::only(headers, name)?.to_owned())))
+        let names = self.0.keep_headers.iter();
+        names
+            .filter_map(|name| Some((name, header::only(headers, name)?)))
             .filter(|(_, value)| value.len() <= HEADER_LIMIT_BYTES)
+            .map(|(name, value)| (name.as_str().to_owned(), value.to_owned()))
             .collect()
     }
+}
+
+/// The names of the headers to keep, these beside the ones that every provider has.
+fn kept<'a>(names: impl IntoIterator<Item = &'a str>) -> Vec<http::HeaderName> {
+    let names = KEEP_HEADERS.into_iter().chain(names).filter(|name| !CREDENTIAL_HEADERS.contains(name));
+    names.map(|name| name.parse().expect("a header name that was checked, or a literal")).collect()
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@
 use event::{Subject, Topic};
 
 use crate::contract::{Object, Payload};
-use crate::fields::{root, subject, topic_from};
+use crate::fields::{Fields, root, subject, topic_from};
 use crate::provider::Declaration;
 use crate::value::{choice, string};
 use crate::{
@@ -65,8 +65,8 @@ pub(crate) fn declaration() -> Declaration {
     }
 }
 
-fn read(json: &str, _: &SubjectKey) -> Result<(Topic, Option<Subject>), Unusable> {
-    let [cancelado, situacao, id_acordo] = root(json, ["cancelado", "situacao", "id_acordo"])?;
+fn read(fields: &Fields<'_>, _: &SubjectKey) -> Result<(Topic, Option<Subject>), Unusable> {
+    let [cancelado, situacao, id_acordo] = root(fields, ["cancelado", "situacao", "id_acordo"])?;
     let is = |field: Option<&str>, letter| field.and_then(string).as_deref() == Some(letter);
     let topic = if is(cancelado, "S") {
         "acordo.cancelado"

@@ -5,21 +5,23 @@ use std::fmt;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
+use crate::hex::to_hex;
+
 /// A secret of the installation. Whoever lacks it cannot find a CPF from its subject by trying all CPFs.
 #[derive(Clone)]
-pub struct SubjectKey([u8; 32]);
+pub struct SubjectKey(Hmac<Sha256>);
 
 impl SubjectKey {
     /// A key from its bytes, which should be random and kept for as long as the events are.
     pub fn from_bytes(bytes: [u8; 32]) -> Self {
-        Self(bytes)
+        Self(Hmac::new_from_slice(&bytes).expect("HMAC takes a key of any length"))
     }
 
     /// HMAC-SHA256 of the text, cut to 128 bits, in hexadecimal: always the same for the same text and key.
     pub fn hash(&self, text: impl AsRef<[u8]>) -> String {
-        let mut mac = Hmac::<Sha256>::new_from_slice(&self.0).expect("HMAC takes a key of any length");
+        let mut mac = self.0.clone();
         mac.update(text.as_ref());
-        mac.finalize().into_bytes()[..16].iter().map(|byte| format!("{byte:02x}")).collect()
+        to_hex(&mac.finalize().into_bytes()[..16])
     }
 }
 

@@ -65,7 +65,7 @@ fn properties(message: &Message) -> BasicProperties {
                 HeaderValue::Long(number) => AMQPValue::LongLongInt(*number),
                 HeaderValue::Text(text) => AMQPValue::LongString(text.as_bytes().into()),
             };
-            (name.as_str().into(), value)
+            (name.into(), value)
         })
         .collect();
     BasicProperties::default()

@@ -1,10 +1,9 @@
 //! A message's properties and headers as the file keeps them: one JSON object, everything but the body.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use event::{HeaderValue, Message};
+use event::{Message, MessageHeaders};
 use serde::{Deserialize, Serialize};
 
 use crate::death;
@@ -43,7 +42,7 @@ struct Properties<'a> {
     content_type: Cow<'a, str>,
     #[serde(borrow)]
     app_id: Cow<'a, str>,
-    headers: Cow<'a, BTreeMap<String, HeaderValue>>,
+    headers: MessageHeaders,
 }
 
 fn text(properties: &Properties<'_>) -> String {
@@ -52,9 +51,9 @@ fn text(properties: &Properties<'_>) -> String {
 
 /// The properties of a message, without the headers of a broker.
 pub(super) fn write(message: &Message) -> String {
-    let mut headers = Cow::Borrowed(&message.headers);
-    if headers.keys().any(|name| death::is_of_broker(name)) {
-        headers.to_mut().retain(|name, _| !death::is_of_broker(name));
+    let mut headers = message.headers.clone();
+    if headers.iter().any(|(name, _)| death::is_of_broker(name)) {
+        headers.retain(|name| !death::is_of_broker(name));
     }
     text(&Properties {
         message_id: message.message_id.as_str().into(),
@@ -77,7 +76,7 @@ pub(super) fn read(properties: &str, body: Bytes) -> Result<Message, serde_json:
         app_id: properties.app_id.into_owned(),
         // Gone once it is stored: the queue's table knows when the message leaves.
         expiration: None,
-        headers: properties.headers.into_owned(),
+        headers: properties.headers,
         body,
     })
 }
@@ -96,7 +95,7 @@ pub(super) fn bury(properties: &str, queue: &str, death: Death) -> String {
     let Ok(mut parsed) = serde_json::from_str::<Properties<'_>>(properties) else {
         return properties.to_owned();
     };
-    let headers = parsed.headers.to_mut();
+    let headers = &mut parsed.headers;
     headers.insert(death::LAST_QUEUE.to_owned(), queue.into());
     headers.insert(death::LAST_REASON.to_owned(), reason.into());
     if !headers.contains_key(FIRST_DEATH_QUEUE) {

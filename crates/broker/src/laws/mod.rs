@@ -4,7 +4,6 @@
 //! test of an [`Instance`]; leaving one out is not offered. Laws share no exchange and no queue, so that they may
 //! run at the same time on one broker. They know no implementation.
 
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, SystemTime};
 
@@ -193,7 +192,7 @@ fn message(id: impl Into<String>) -> Message {
         content_type: "application/json".to_owned(),
         app_id: event::APP_ID.to_owned(),
         expiration: None,
-        headers: BTreeMap::new(),
+        headers: Default::default(),
     }
 }
 

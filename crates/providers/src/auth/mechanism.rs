@@ -3,7 +3,9 @@
 //! Every comparison takes the same time whether it fits or not, and every live secret is compared, so that
 //! time tells neither how much of a secret was right nor which one was used.
 
+use std::fmt;
 use std::net::IpAddr;
+use std::sync::OnceLock;
 
 use ::hmac::{KeyInit, Mac};
 use base64::Engine;
@@ -18,9 +20,10 @@ use sha1::Sha1;
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConstantTimeEq};
 
-use super::secret::Secret;
+use super::secret::{Secret, SecretDigest};
 use super::{Signed, parse_network};
 use crate::header::{self, HeaderName};
+use crate::hex::to_hex;
 
 /// Base64 with or without padding: senders differ.
 const LENIENT: GeneralPurpose = GeneralPurpose::new(
@@ -90,6 +93,8 @@ pub struct Hmac {
     pub timestamp: Option<SignedTime>,
     /// The live secrets.
     pub secrets: Vec<Secret>,
+    #[serde(skip)]
+    pub(super) keys: Keys,
 }
 
 /// A time in a header, in seconds since 1970 (UTC). The signature is then over `<the header's text>.<body>`.
@@ -147,11 +152,52 @@ pub enum Encoding {
 pub struct StandardWebhooks {
     /// The live secrets: `whsec_` and base64.
     pub secrets: Vec<Secret>,
+    #[serde(skip)]
+    pub(super) keys: Keys,
+}
+
+/// The keys of signatures, made of the secrets when the first request is checked: two blocks less to hash for each.
+#[derive(Clone, Default)]
+pub(super) struct Keys(OnceLock<Vec<Key>>);
+
+impl fmt::Debug for Keys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[secret]")
+    }
+}
+
+/// One key, ready to sign.
+#[derive(Clone)]
+pub(super) enum Key {
+    Sha256(::hmac::Hmac<Sha256>),
+    Sha1(::hmac::Hmac<Sha1>),
+}
+
+impl Key {
+    fn new(algorithm: Algorithm, bytes: &[u8]) -> Self {
+        const ANY_LENGTH: &str = "HMAC takes a key of any length";
+        match algorithm {
+            Algorithm::Sha256 => Self::Sha256(KeyInit::new_from_slice(bytes).expect(ANY_LENGTH)),
+            Algorithm::Sha1 => Self::Sha1(KeyInit::new_from_slice(bytes).expect(ANY_LENGTH)),
+        }
+    }
+
+    /// The signature of a text in parts.
+    fn sign(&self, parts: &[&[u8]]) -> Vec<u8> {
+        fn sign<M: Mac>(mut mac: M, parts: &[&[u8]]) -> Vec<u8> {
+            parts.iter().for_each(|part| mac.update(part));
+            mac.finalize().into_bytes().to_vec()
+        }
+        match self {
+            Self::Sha256(key) => sign(key.clone(), parts),
+            Self::Sha1(key) => sign(key.clone(), parts),
+        }
+    }
 }
 
 impl Header {
     pub(super) fn check(&self, headers: &HeaderMap) -> bool {
-        self.name.only(headers).is_some_and(|given| any_equal(&self.secrets, given))
+        self.name.only(headers).is_some_and(|given| any_is(&self.secrets, given.as_bytes()).into())
     }
 
     pub(super) fn sign(&self, signed: &mut Signed) {
@@ -167,7 +213,7 @@ impl Query {
             .filter(|(name, _)| *name == self.name)
             .map(|(_, value)| value);
         match (values.next(), values.next()) {
-            (Some(given), None) => any_equal(&self.secrets, &given),
+            (Some(given), None) => any_is(&self.secrets, given.as_bytes()).into(),
             _ => false,
         }
     }
@@ -182,10 +228,14 @@ impl Query {
 impl Basic {
     pub(super) fn check(&self, headers: &HeaderMap) -> bool {
         let given = authorization(headers, "Basic").and_then(|given| LENIENT.decode(given).ok());
-        given.is_some_and(|given| {
-            any(&self.passwords, |password| {
-                equal(format!("{}:{}", self.username, password.expose()).as_bytes(), &given)
-            })
+        // The user name is configured without a colon (RFC 7617, section 2).
+        let pair = given.as_deref().and_then(|given| {
+            let colon = given.iter().position(|byte| *byte == b':')?;
+            Some((&given[..colon], &given[colon + 1..]))
+        });
+        pair.is_some_and(|(username, password)| {
+            let is_user = self.username.as_bytes().ct_eq(username);
+            (is_user & any_is(&self.passwords, password)).into()
         })
     }
 
@@ -199,7 +249,7 @@ impl Basic {
 
 impl Bearer {
     pub(super) fn check(&self, headers: &HeaderMap) -> bool {
-        authorization(headers, "Bearer").is_some_and(|given| any_equal(&self.secrets, given))
+        authorization(headers, "Bearer").is_some_and(|given| any_is(&self.secrets, given.as_bytes()).into())
     }
 
     pub(super) fn sign(&self, signed: &mut Signed) {
@@ -224,14 +274,14 @@ impl Hmac {
             },
         };
         given.is_some_and(|given| {
-            any(&self.secrets, |secret| self.mac(secret, time, body).as_slice().ct_eq(&given))
+            any(self.keys(), |key| Self::mac(key, time, body).as_slice().ct_eq(&given)).into()
         })
     }
 
     pub(super) fn sign(&self, body: &[u8], now: Timestamp, signed: &mut Signed) {
-        if let Some(secret) = self.secrets.first() {
+        if let Some(key) = self.keys().first() {
             let time = self.timestamp.as_ref().map(|time| (&time.header, now.as_second().to_string()));
-            let mac = self.mac(secret, time.as_ref().map(|(_, text)| text.as_str()), body);
+            let mac = Self::mac(key, time.as_ref().map(|(_, text)| text.as_str()), body);
             let text = match self.encoding {
                 Encoding::Hex => to_hex(&mac),
                 Encoding::Base64 => STANDARD.encode(mac),
@@ -241,12 +291,13 @@ impl Hmac {
         }
     }
 
-    fn mac(&self, secret: &Secret, time: Option<&str>, body: &[u8]) -> Vec<u8> {
-        let parts = [time.unwrap_or_default().as_bytes(), if time.is_some() { b"." } else { b"" }, body];
-        match self.algorithm {
-            Algorithm::Sha256 => mac::<::hmac::Hmac<Sha256>>(secret.expose().as_bytes(), &parts),
-            Algorithm::Sha1 => mac::<::hmac::Hmac<Sha1>>(secret.expose().as_bytes(), &parts),
-        }
+    fn keys(&self) -> &[Key] {
+        let key = |secret: &Secret| Key::new(self.algorithm, secret.expose().as_bytes());
+        self.keys.0.get_or_init(|| self.secrets.iter().map(key).collect())
+    }
+
+    fn mac(key: &Key, time: Option<&str>, body: &[u8]) -> Vec<u8> {
+        key.sign(&[time.unwrap_or_default().as_bytes(), if time.is_some() { b"." } else { b"" }, body])
     }
 }
 
@@ -263,22 +314,19 @@ impl StandardWebhooks {
             .split(' ')
             .filter_map(|signature| LENIENT.decode(signature.strip_prefix("v1,")?).ok())
             .collect();
-        let fits = any(&self.secrets, |secret| match Self::key(secret) {
-            Some(key) => {
-                let mac = Self::mac(&key, id, timestamp, body);
-                given.iter().fold(Choice::from(0), |fits, given| fits | mac.as_slice().ct_eq(given))
-            }
-            None => Choice::from(0),
+        let fits = any(self.keys(), |key| {
+            let mac = Self::mac(key, id, timestamp, body);
+            given.iter().fold(Choice::from(0), |fits, given| fits | mac.as_slice().ct_eq(given))
         });
-        is_fresh & fits
+        is_fresh & bool::from(fits)
     }
 
     pub(super) fn sign(&self, body: &[u8], now: Timestamp, signed: &mut Signed) {
-        if let Some(key) = self.secrets.first().and_then(Self::key) {
+        if let Some(key) = self.keys().first() {
             let timestamp = now.as_second().to_string();
             // The same body at the same time is the same message.
             let id = format!("msg_{}", &to_hex(&Sha256::digest([timestamp.as_bytes(), body].concat()))[..32]);
-            let signature = STANDARD.encode(Self::mac(&key, &id, &timestamp, body));
+            let signature = STANDARD.encode(Self::mac(key, &id, &timestamp, body));
             signed.headers.push(("webhook-id".to_owned(), id));
             signed.headers.push(("webhook-timestamp".to_owned(), timestamp));
             signed.headers.push(("webhook-signature".to_owned(), format!("v1,{signature}")));
@@ -291,8 +339,14 @@ impl StandardWebhooks {
         LENIENT.decode(text.strip_prefix("whsec_").unwrap_or(text)).ok().filter(|key| !key.is_empty())
     }
 
-    fn mac(key: &[u8], id: &str, timestamp: &str, body: &[u8]) -> Vec<u8> {
-        mac::<::hmac::Hmac<Sha256>>(key, &[id.as_bytes(), b".", timestamp.as_bytes(), b".", body])
+    /// A secret without a key fits nothing.
+    fn keys(&self) -> &[Key] {
+        let key = |secret: &Secret| Some(Key::new(Algorithm::Sha256, &Self::key(secret)?));
+        self.keys.0.get_or_init(|| self.secrets.iter().filter_map(key).collect())
+    }
+
+    fn mac(key: &Key, id: &str, timestamp: &str, body: &[u8]) -> Vec<u8> {
+        key.sign(&[id.as_bytes(), b".", timestamp.as_bytes(), b".", body])
     }
 }
 
@@ -313,36 +367,20 @@ pub(super) fn networks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Opt
         .map_err(serde::de::Error::custom)
 }
 
-/// Compares every secret, also after one has fitted.
-fn any(secrets: &[Secret], fits: impl Fn(&Secret) -> Choice) -> bool {
-    secrets.iter().fold(Choice::from(0), |any, secret| any | fits(secret)).into()
+/// Compares with every secret or key, also after one has fitted.
+fn any<T>(all: &[T], fits: impl Fn(&T) -> Choice) -> Choice {
+    all.iter().fold(Choice::from(0), |any, one| any | fits(one))
 }
 
-fn any_equal(secrets: &[Secret], given: &str) -> bool {
-    any(secrets, |secret| equal(secret.expose().as_bytes(), given.as_bytes()))
-}
-
-/// Compares digests, so that time does not tell the secret's length either.
-fn equal(secret: &[u8], given: &[u8]) -> Choice {
-    Sha256::digest(secret).as_slice().ct_eq(Sha256::digest(given).as_slice())
-}
-
-fn mac<M: Mac + KeyInit>(key: &[u8], parts: &[&[u8]]) -> Vec<u8> {
-    let mut mac = <M as KeyInit>::new_from_slice(key).expect("HMAC takes a key of any length");
-    for part in parts {
-        mac.update(part);
-    }
-    mac.finalize().into_bytes().to_vec()
+fn any_is(secrets: &[Secret], given: &[u8]) -> Choice {
+    let given = SecretDigest::new(given);
+    any(secrets, |secret| secret.is(&given))
 }
 
 /// What follows the scheme in `Authorization`.
 fn authorization<'a>(headers: &'a HeaderMap, scheme: &str) -> Option<&'a str> {
     let (given, credentials) = header::only(headers, "authorization")?.split_once(' ')?;
     given.eq_ignore_ascii_case(scheme).then(|| credentials.trim_start_matches(' '))
-}
-
-fn to_hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn from_hex(text: &str) -> Option<Vec<u8>> {

@@ -3,22 +3,42 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize, Serializer};
+use sha2::{Digest, Sha256};
+use subtle::{Choice, ConstantTimeEq};
 
 /// A secret of the configuration. `Debug`, `Display` and serialisation give `[secret]`.
 #[derive(Clone, Deserialize)]
-#[serde(transparent)]
-pub struct Secret(String);
+#[serde(from = "String")]
+pub struct Secret {
+    text: String,
+    digest: SecretDigest,
+}
+
+/// The SHA-256 of a text that is, or is to be, a secret.
+#[derive(Clone)]
+pub(super) struct SecretDigest([u8; 32]);
+
+impl SecretDigest {
+    pub(super) fn new(text: &[u8]) -> Self {
+        Self(Sha256::digest(text).into())
+    }
+}
 
 impl Secret {
     /// The secret itself.
     pub fn expose(&self) -> &str {
-        &self.0
+        &self.text
+    }
+
+    /// Compares digests, so that time does not tell the secret's length either.
+    pub(super) fn is(&self, given: &SecretDigest) -> Choice {
+        self.digest.0.ct_eq(&given.0)
     }
 
     /// Whether it is what examples have in the place of a secret.
     pub fn is_placeholder(&self) -> bool {
         let letters: String =
-            self.0.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase()).collect();
+            self.text.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase()).collect();
         ["replaceme", "changeme", "changethis", "placeholder", "alongrandomtext"]
             .iter()
             .any(|word| letters.contains(word))
@@ -27,9 +47,9 @@ impl Secret {
     /// The entropy of a text of this length, were it drawn at random from the kinds of characters that it has, in bits. No
     /// text has more; one that a person thought up has far less.
     pub fn most_bits(&self) -> u32 {
-        let has = |is_one: fn(char) -> bool| self.0.contains(is_one);
-        let is_hex = self.0.chars().all(|c| matches!(c, '0'..='9' | 'a'..='f'))
-            || self.0.chars().all(|c| matches!(c, '0'..='9' | 'A'..='F'));
+        let has = |is_one: fn(char) -> bool| self.text.contains(is_one);
+        let is_hex = self.text.chars().all(|c| matches!(c, '0'..='9' | 'a'..='f'))
+            || self.text.chars().all(|c| matches!(c, '0'..='9' | 'A'..='F'));
         let kinds = [
             (has(|c| c.is_ascii_digit()), 10),
             (has(|c| c.is_ascii_lowercase()), 26),
@@ -38,7 +58,7 @@ impl Secret {
         ];
         let letters: u32 = kinds.iter().filter(|(is_there, _)| *is_there).map(|(_, count)| count).sum();
         let letters = if is_hex { letters.min(16) } else { letters };
-        let length = u32::try_from(self.0.chars().count()).unwrap_or(u32::MAX);
+        let length = u32::try_from(self.text.chars().count()).unwrap_or(u32::MAX);
         // Hundredths of a bit, so that whole numbers do.
         let bits = (f64::from(letters.max(1)).log2() * 100.0) as u32;
         length.saturating_mul(bits) / 100
@@ -47,13 +67,14 @@ impl Secret {
 
 impl From<&str> for Secret {
     fn from(text: &str) -> Self {
-        Self(text.to_owned())
+        text.to_owned().into()
     }
 }
 
 impl From<String> for Secret {
     fn from(text: String) -> Self {
-        Self(text)
+        let digest = SecretDigest::new(text.as_bytes());
+        Self { text, digest }
     }
 }
 

@@ -1,0 +1,150 @@
+//! The headers of a message: a small map from names to values.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// The value of a message header: the two AMQP field types that malote uses.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum HeaderValue {
+    /// AMQP `long` (`l`).
+    Long(i64),
+    /// AMQP long string (`S`), UTF-8.
+    Text(String),
+}
+
+impl From<i64> for HeaderValue {
+    fn from(value: i64) -> Self {
+        Self::Long(value)
+    }
+}
+
+impl From<String> for HeaderValue {
+    fn from(value: String) -> Self {
+        Self::Text(value)
+    }
+}
+
+impl From<&str> for HeaderValue {
+    fn from(value: &str) -> Self {
+        Self::Text(value.to_owned())
+    }
+}
+
+/// A name, which malote's own headers have as a constant.
+type Name = Cow<'static, str>;
+
+/// Headers, each name once, in the order of names. A clone shares them until one of the two is changed: whoever publishes
+/// keeps a message until it is confirmed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MessageHeaders(Arc<Vec<(Name, HeaderValue)>>);
+
+impl MessageHeaders {
+    /// The place of a name: where it is, or where it belongs.
+    fn find(&self, name: &str) -> Result<usize, usize> {
+        self.0.binary_search_by(|(known, _)| known.as_ref().cmp(name))
+    }
+
+    /// The value of a header.
+    pub fn get(&self, name: &str) -> Option<&HeaderValue> {
+        self.find(name).ok().map(|at| &self.0[at].1)
+    }
+
+    /// Whether there is a header of this name.
+    pub fn contains_key(&self, name: &str) -> bool {
+        self.find(name).is_ok()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Names and values, in the order of names.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &HeaderValue)> {
+        self.0.iter().map(|(name, value)| (name.as_ref(), value))
+    }
+
+    /// Sets a header.
+    pub fn insert(&mut self, name: impl Into<Name>, value: HeaderValue) {
+        let name = name.into();
+        let place = self.find(&name);
+        let headers = Arc::make_mut(&mut self.0);
+        match place {
+            Ok(at) => headers[at].1 = value,
+            Err(at) => headers.insert(at, (name, value)),
+        }
+    }
+
+    /// Takes a header out.
+    pub fn remove(&mut self, name: &str) -> Option<HeaderValue> {
+        let at = self.find(name).ok()?;
+        Some(Arc::make_mut(&mut self.0).remove(at).1)
+    }
+
+    /// Keeps the headers with these names.
+    pub fn retain(&mut self, is_kept: impl Fn(&str) -> bool) {
+        Arc::make_mut(&mut self.0).retain(|(name, _)| is_kept(name));
+    }
+}
+
+impl<N: Into<Name>> Extend<(N, HeaderValue)> for MessageHeaders {
+    fn extend<I: IntoIterator<Item = (N, HeaderValue)>>(&mut self, headers: I) {
+        headers.into_iter().for_each(|(name, value)| self.insert(name, value));
+    }
+}
+
+impl<N: Into<Name>> FromIterator<(N, HeaderValue)> for MessageHeaders {
+    fn from_iter<I: IntoIterator<Item = (N, HeaderValue)>>(headers: I) -> Self {
+        let headers = headers.into_iter();
+        let mut all = Self(Arc::new(Vec::with_capacity(headers.size_hint().1.unwrap_or_default())));
+        all.extend(headers);
+        all
+    }
+}
+
+impl<N: Into<Name>, const LENGTH: usize> From<[(N, HeaderValue); LENGTH]> for MessageHeaders {
+    fn from(headers: [(N, HeaderValue); LENGTH]) -> Self {
+        headers.into_iter().collect()
+    }
+}
+
+impl Serialize for MessageHeaders {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.iter())
+    }
+}
+
+impl<'de> Deserialize<'de> for MessageHeaders {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        BTreeMap::<String, HeaderValue>::deserialize(deserializer).map(Self::from_iter)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_there_once_and_names_are_in_order() {
+        let mut headers = MessageHeaders::from([("b", 1.into()), ("a", "x".into()), ("b", 2.into())]);
+        headers.insert(String::from("c"), 3.into());
+        let all: Vec<_> = headers.iter().collect();
+        assert_eq!(all, [("a", &"x".into()), ("b", &2.into()), ("c", &3.into())]);
+        assert_eq!((headers.get("b"), headers.get("d")), (Some(&2.into()), None));
+        assert_eq!((headers.remove("b"), headers.remove("b")), (Some(2.into()), None));
+        headers.retain(|name| name != "a");
+        assert_eq!(headers, [("c", 3.into())].into());
+    }
+
+    #[test]
+    fn what_is_changed_in_a_clone_is_not_changed_in_the_other() {
+        let one = MessageHeaders::from([("a", 1.into())]);
+        let mut other = one.clone();
+        other.insert("a", 2.into());
+        assert_eq!((one.get("a"), other.get("a")), (Some(&1.into()), Some(&2.into())));
+    }
+}
