@@ -196,11 +196,12 @@ impl RabbitMq {
         steps: &mut Vec<Step>,
     ) -> Result<Vec<Emptied>, BrokerError> {
         let mut found = Vec::new();
+        let deadline = Instant::now() + CERTAIN;
         for queue in &topology.queues {
             if self.existing_limit(queue).await? == queue.delivery_limit {
                 continue;
             }
-            if let Some(obstacle) = self.obstacle(queue, topology, inspect).await? {
+            if let Some(obstacle) = self.obstacle(queue, topology, inspect, deadline).await? {
                 steps.push(Step::Kept { queue: queue.name.clone(), obstacle });
                 continue;
             }
@@ -257,6 +258,18 @@ impl RabbitMq {
         }
     }
 
+    /// How many consumers a queue has at the deadline; 0 as soon as it has none. Those of a process that has just ended,
+    /// such as a migration that was killed, are counted for a moment longer.
+    async fn lasting_consumers(&self, queue: &QueueName, deadline: Instant) -> Result<u64, BrokerError> {
+        loop {
+            let consumers = self.find(queue).await?.map_or(0, |status| status.consumers);
+            if consumers == 0 || Instant::now() >= deadline {
+                return Ok(consumers);
+            }
+            sleep(QUIET).await;
+        }
+    }
+
     async fn existing_limit(&self, queue: &Queue) -> Result<u32, BrokerError> {
         let topology = Topology { queues: vec![queue.clone()], ..Topology::default() };
         let in_force = self.consuming.declare(&topology, self.deadline()).await?;
@@ -269,8 +282,9 @@ impl RabbitMq {
         queue: &Queue,
         topology: &Topology,
         inspect: &dyn Inspect,
+        deadline: Instant,
     ) -> Result<Option<Obstacle>, BrokerError> {
-        let consumers = self.find(&queue.name).await?.map_or(0, |status| status.consumers);
+        let consumers = self.lasting_consumers(&queue.name, deadline).await?;
         Ok(match inspect.inspect(&queue.name).await {
             _ if consumers > 0 => Some(Obstacle::Consumed(consumers)),
             None => Some(Obstacle::Unseen),
@@ -349,15 +363,12 @@ impl RabbitMq {
     /// Deletes a queue that holds back nothing. What is in it is moved before; what comes in at that moment is handed out
     /// to us, and moved after. False if others take from it.
     async fn delete(&self, one: &mut Emptied) -> Result<bool, MigrationError> {
+        if self.find(&one.queue).await?.is_none() {
+            return Ok(true);
+        }
         // Our own consumer that emptied it may be counted for a moment.
-        let start = Instant::now();
-        loop {
-            match self.find(&one.queue).await? {
-                None => return Ok(true),
-                Some(status) if status.consumers == 0 => break,
-                Some(_) if start.elapsed() > CERTAIN => return Ok(false),
-                Some(_) => sleep(QUIET).await,
-            }
+        if self.lasting_consumers(&one.queue, Instant::now() + CERTAIN).await? > 0 {
+            return Ok(false);
         }
         one.moved += self.drain(&one.queue, &one.way).await?;
         let mut deliveries = self.subscribe(&one.queue, u16::MAX).await?;

@@ -16,6 +16,9 @@ use crate::management::{Management, Unseeing};
 use crate::report;
 use crate::table::Lines;
 
+/// How long the confirm of a message that is moved to another queue may take, if none longer is configured.
+const MOVE_TIMEOUT_MS: u64 = 30_000;
+
 /// Prints what is declared.
 pub fn show(format: TopologyFormat, config: &Config) {
     let topology = installation::topology(config);
@@ -51,7 +54,10 @@ pub async fn apply(config: &Config) -> Result<()> {
                 Some(management) => Box::new(management),
                 None => Box::new(Unseeing),
             };
-            let broker = RabbitMq::connect(config.broker.rabbitmq(url.clone()));
+            // No sender waits for these publishes.
+            let confirm_timeout_ms = config.broker.confirm_timeout_ms.max(MOVE_TIMEOUT_MS);
+            let settings = config.broker.rabbitmq(url.clone());
+            let broker = RabbitMq::connect(broker_rabbitmq::Config { confirm_timeout_ms, ..settings });
             let steps = broker.migrate(&installation::layout(config), &topology, &*inspect).await;
             broker.close().await;
             steps.context(
