@@ -101,7 +101,8 @@ impl Console {
     fn runner(&self) -> Runner {
         let ConsoleState { store, broker, layout, zone, .. } = self.state.clone();
         let reread: ledger::jobs::Reread = Arc::new(|_| Err("it cannot be read".to_owned()));
-        Runner { broker, layout, store, zone, consumers: consumers().to_vec(), reread }
+        let (consumers, policies) = (consumers().to_vec(), Default::default());
+        Runner { broker, layout, store, zone, consumers, policies, reread }
     }
 
     /// Whether a queue of the ledger has messages.

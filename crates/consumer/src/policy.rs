@@ -59,7 +59,7 @@ impl Policy {
     }
 
     /// What the consumer declares, as far as it is not configured.
-    pub(crate) fn configured(bindings: &Bindings, change: Option<&PolicyChange>) -> Self {
+    pub fn configured(bindings: &Bindings, change: Option<&PolicyChange>) -> Self {
         let declared = Self::declared(bindings.retry);
         let Some(change) = change else { return declared };
         let delays = change.delays.clone().unwrap_or(declared.delays);
@@ -78,6 +78,15 @@ impl Policy {
             return None;
         }
         self.delays.get(before).or(self.delays.last()).copied()
+    }
+
+    /// All waits of an event together, at most.
+    pub fn total_wait(&self) -> Duration {
+        let waits = self.attempts - 1;
+        let listed: Duration = self.delays.iter().take(waits).map(|delay| delay.duration()).sum();
+        let repeated = u32::try_from(waits.saturating_sub(self.delays.len())).unwrap_or(u32::MAX);
+        let last = self.delays.last().map_or(Duration::ZERO, |delay| delay.duration());
+        listed.saturating_add(last.saturating_mul(repeated))
     }
 
     /// The wait shortened at random; `None` for the whole wait. Messages leave a delay's queue at its head only, so one
@@ -99,6 +108,19 @@ mod tests {
         let bindings =
             Bindings { consumer: "orders", purpose: "", topics: &[], prefetch: 1, retry: DEFAULT_RETRY };
         Policy::configured(&bindings, Some(&change))
+    }
+
+    #[test]
+    fn the_waits_of_an_event_add_up() {
+        let check = |attempts, delays: &[RetryDelay], expect| {
+            let change = PolicyChange { attempts, delays: Some(delays.to_vec()), ..PolicyChange::default() };
+            assert_eq!(policy(change).total_wait().as_secs(), expect, "{attempts:?} {delays:?}");
+        };
+        check(None, &[S1, S5], 6);
+        check(Some(1), &[S1, S5], 0);
+        check(Some(2), &[S1, S5], 1);
+        check(Some(5), &[S1, S5], 16);
+        check(Some(u32::MAX), &[H24], (u64::from(u32::MAX) - 1) * 24 * 3_600);
     }
 
     #[test]

@@ -71,5 +71,6 @@ pub const COMPONENT: Component = Component {
         Migration::portable(3, "routed", include_str!("../migrations/0003_routed.sql")),
         Migration::portable(4, "outcome", include_str!("../migrations/0004_outcome.sql")),
         Migration::portable(5, "reconciliation", include_str!("../migrations/0005_reconciliation.sql")),
+        Migration::portable(6, "held", include_str!("../migrations/0006_held.sql")),
     ],
 };

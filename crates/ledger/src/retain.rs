@@ -1,11 +1,14 @@
 //! Retention: what is settled and older than its source's days leaves the record, in small steps beside the work.
 //!
 //! An event that a consumer still owes its effect, and one with an open dead letter, stays until that is done: first it is
-//! handled or discarded, then it is old. The tables of the domains are theirs and stay as they are.
+//! handled or discarded, then it is old. One that a job has sent again stays while its message is under way ([`hold`]): what
+//! has become of it would be forgotten, and the message take effect a second time. The tables of the domains are theirs and
+//! stay as they are.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
-use event::{Day, SourceName, Timestamp, Zone};
+use event::{Day, EventId, SourceName, Timestamp, Zone};
 use serde::Deserialize;
 use store::many::{Value, chunks, fetch, insert};
 use store::{Row, Store, StoreError};
@@ -17,6 +20,13 @@ use crate::statement::time;
 
 /// How many rows leave in one transaction.
 const STEP: i64 = 256;
+
+/// How long an event stays after a job has sent it again: longer than its message is in a queue. A consumer that has not handled
+/// the event yet is owed it, which keeps it in any case.
+const HOLD: Duration = Duration::from_secs(24 * 3_600);
+
+/// No event leaves at this age: `keep_days` are whole days.
+const LEAST_AGE: Duration = Duration::from_secs(12 * 3_600);
 
 /// What stands for the ingresses in the counts of days that are gone otherwise: one for all, so that two replicas which
 /// retain at once count a day once.
@@ -45,6 +55,33 @@ impl Retention {
     }
 }
 
+/// Keeps these events from being retained while what a job sends of them is under way. Gives those that are gone already, or
+/// being deleted: a job must not send them.
+pub(crate) async fn hold(
+    store: &Store,
+    ids: impl Iterator<Item = EventId>,
+    now: Timestamp,
+) -> Result<BTreeSet<EventId>, StoreError> {
+    let mut old: BTreeSet<EventId> = ids.filter(|id| id_at(now - LEAST_AGE, 0) > id.to_string()).collect();
+    if old.is_empty() {
+        return Ok(old);
+    }
+    let list: Vec<EventId> = old.iter().copied().collect();
+    let mut tx = store.begin().await?;
+    for chunk in chunks(&list) {
+        // A row of the event itself: a deletion under way is waited for, and one that waits looks at the row again.
+        let list = store::sql::list(2, chunk.len());
+        let text = format!("UPDATE event SET held_until = $1 WHERE id IN ({list}) RETURNING id");
+        let values = [Value::from(now + HOLD)].into_iter().chain(chunk.iter().map(Value::from));
+        for row in &fetch(&mut tx, text, values).await? {
+            let id: String = row.try_get(0)?;
+            old.remove(&id.parse().expect("the record holds the ids it was given"));
+        }
+    }
+    tx.commit().await.map_err(StoreError::from)?;
+    Ok(old)
+}
+
 /// Deletes what is old and settled. Gives the number of events and rejected bodies that are gone. It takes half of the time
 /// at most, so that others write, too.
 pub async fn retain(store: &Store, retention: &Retention, now: Timestamp) -> Result<u64, StoreError> {
@@ -63,7 +100,7 @@ pub async fn retain(store: &Store, retention: &Retention, now: Timestamp) -> Res
         let until = retention.zone.bounds(first_kept).start;
         // First what was counted, then what it counts: in between, and after a kill, nothing seems to be missing.
         forget_tallies(store, &source, first_kept, &retention.zone).await?;
-        gone += events(store, &source, until).await?;
+        gone += events(store, &source, until, now).await?;
         gone += rejected(store, &source, until).await?;
         tally_rest(store, &source, until, &retention.zone).await?;
     }
@@ -127,8 +164,8 @@ async fn sources(store: &Store, table: &str) -> Result<Vec<String>, StoreError> 
     Ok(rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?)
 }
 
-async fn events(store: &Store, source: &str, until: Timestamp) -> Result<u64, StoreError> {
-    delete(store, &settled_events(), source, until).await
+async fn events(store: &Store, source: &str, until: Timestamp, now: Timestamp) -> Result<u64, StoreError> {
+    delete(store, &settled_events(now), source, until).await
 }
 
 async fn rejected(store: &Store, source: &str, until: Timestamp) -> Result<u64, StoreError> {
@@ -146,10 +183,15 @@ struct Leaving {
     others: &'static [(&'static str, &'static str)],
 }
 
-fn settled_events() -> Leaving {
+fn settled_events(now: Timestamp) -> Leaving {
     Leaving {
         table: "event",
-        condition: format!("NOT {} AND NOT {}", pending("e"), dead("e")),
+        condition: format!(
+            "(e.held_until IS NULL OR e.held_until < {}) AND NOT {} AND NOT {}",
+            now.as_microsecond(),
+            pending("e"),
+            dead("e")
+        ),
         others: &[
             ("inbox", "event_id"),
             ("retry", "message_id"),
@@ -283,7 +325,7 @@ mod tests {
         let again = events[0].id;
         run(&store, format!("DELETE FROM inbox WHERE event_id = '{again}' AND consumer = 'invoices'")).await;
         let found = events.each_ref().map(|event| event.id.to_string());
-        assert_eq!(delete_step(&store, &settled_events(), &found).await.unwrap(), 1);
+        assert_eq!(delete_step(&store, &settled_events(event::now()), &found).await.unwrap(), 1);
         for (table, id, rows) in [("event", "id", 1), ("unsettled", "event_id", 2), ("inbox", "event_id", 1)]
         {
             let text = format!("SELECT {id} FROM {table}");
@@ -291,6 +333,26 @@ mod tests {
             let left: Vec<String> = left.iter().map(|row| row.get(0)).collect();
             assert_eq!(left, vec![again.to_string(); rows], "{table}");
         }
+    }
+
+    #[tokio::test]
+    async fn what_a_job_sends_again_stays_while_it_is_under_way_and_what_is_gone_is_not_sent() {
+        let (store, _folder) = fresh().await;
+        let retention = Retention { keep_days: 7, ..Retention::default() };
+        let events = [aged(invoice(), TEN_DAYS_S), aged(invoice(), TEN_DAYS_S)];
+        receive(&store, &events).await;
+        for event in &events {
+            handle(&store, event, "invoices").await;
+            handle(&store, event, "receivables").await;
+        }
+        let (now, young) = (event::now(), invoice().id);
+        let gone = hold(&store, [events[0].id, young].into_iter(), now).await.unwrap();
+        assert!(gone.is_empty(), "{gone:?}");
+        assert_eq!(retain(&store, &retention, now).await.unwrap(), 1);
+        let gone = hold(&store, events.iter().map(|event| event.id), now).await.unwrap();
+        assert_eq!(gone, BTreeSet::from([events[1].id]));
+        let later = now + HOLD + Duration::from_secs(1);
+        assert_eq!(retain(&store, &retention, later).await.unwrap(), 1);
     }
 
     #[tokio::test]

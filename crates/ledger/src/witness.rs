@@ -7,7 +7,8 @@
 //! queue, under their own id. Recording an event again changes nothing, so a wrong guess is harmless.
 //!
 //! Events handled within 2 s of their receipt are not checked: only a late one can have outlived a crash of its broker. A
-//! consumer that is killed itself forgets what it kept; then the reconciliation still tells the difference.
+//! consumer that is killed itself forgets what it kept. Nobody else can send such an event then: the inbox has its id, its consumer
+//! and the time, but neither source, topic nor body, and the message is acked. The reconciliation lists it.
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

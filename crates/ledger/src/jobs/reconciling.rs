@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use broker::layout::RetryDelay;
 use broker::{FixedQueue, PublishError};
+use consumer::{Bindings, Policy};
 use event::{Chain, EventId};
 use store::many::{Value, fetch, insert};
 use store::{Row, StoreError};
@@ -58,7 +59,11 @@ impl Runner {
                 // Before the rows: what leaves a queue in between is in the rows.
                 let waiting = self.waiting().await?;
                 let mut connection = self.store.read().await?;
-                walk.begin(&mut connection, waiting, &self.consumers, event::now()).await?;
+                let total_wait =
+                    |one: &Bindings| Policy::configured(one, self.policies.get(one.consumer)).total_wait();
+                let waits: Vec<_> =
+                    self.consumers.iter().map(|one| (one.consumer, total_wait(one))).collect();
+                walk.begin(&mut connection, waiting, &waits, event::now()).await?;
             }
             Phase::Repair => match self.repair(&mut walk, job).await? {
                 Some(sent) => repaired = sent,

@@ -3,11 +3,11 @@
 //! Promises that a row counts as gone through only after what was sent of it is confirmed; that a job whose console ends
 //! goes on at another one, or at the next start; and that it goes no faster than its rate.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::Duration;
 
 use broker::{BrokerError, DynBroker, Layout, PublishError};
-use consumer::Bindings;
+use consumer::{Bindings, PolicyChange};
 use event::{Chain, EventId, Timestamp, Zone};
 use futures_util::future::join_all;
 use store::{Row, Store, StoreError, Tx};
@@ -20,6 +20,7 @@ use super::selection::{Letter, Marked, Recorded, RejectedBody, Rows, Selection};
 use super::table::Lane;
 use super::{Action, Job, Reread, table};
 use crate::predicates::duplicate;
+use crate::retain;
 use store::many::{Value, fetch, insert};
 
 /// The most rows gone through at once.
@@ -47,6 +48,8 @@ pub struct Runner {
     pub zone: Zone,
     /// The bindings of all consumers that handle events.
     pub consumers: Vec<Bindings>,
+    /// What is configured of how they try an event again.
+    pub policies: BTreeMap<String, PolicyChange>,
     /// Reads a rejected body once more.
     pub reread: Reread,
 }
@@ -128,6 +131,18 @@ struct Plan {
     sent: i64,
     /// Why rows were not sent.
     unsent: BTreeSet<String>,
+}
+
+/// The recorded events that a job sends again under their own ids.
+fn sent_again(rows: &Rows, job: &Job) -> impl Iterator<Item = EventId> {
+    let ids: Vec<EventId> = match rows {
+        _ if job.action == Action::Discard => Vec::new(),
+        Rows::Events(rows) => rows.iter().map(|row| row.event.id).collect(),
+        Rows::Marked(rows) => rows.iter().filter(|row| row.event.is_some()).map(|row| row.id).collect(),
+        // A letter is owed until its event is handled, and a body is recorded as a new event.
+        Rows::Letters(_) | Rows::Rejected(_) => Vec::new(),
+    };
+    ids.into_iter()
 }
 
 impl Runner {
@@ -225,6 +240,7 @@ impl Runner {
             self.end(job, worker, "done", &trouble).await?;
             return Ok(Step::Ended);
         };
+        let gone = retain::hold(&self.store, sent_again(&rows, job), event::now()).await?;
         let count = match &rows {
             Rows::Events(rows) => rows.len(),
             Rows::Marked(rows) => rows.len(),
@@ -233,10 +249,20 @@ impl Runner {
         };
         let mut plan = Plan::default();
         match rows {
-            Rows::Events(rows) => rows.iter().for_each(|row| self.plan_event(row, job, &mut plan)),
-            Rows::Marked(rows) => rows.iter().for_each(|row| self.plan_mark(row, job, &mut plan)),
+            Rows::Events(rows) => {
+                let kept = rows.iter().filter(|row| !gone.contains(&row.event.id));
+                kept.for_each(|row| self.plan_event(row, job, &mut plan));
+            }
+            Rows::Marked(rows) => {
+                let kept = rows.iter().filter(|row| !gone.contains(&row.id));
+                kept.for_each(|row| self.plan_mark(row, job, &mut plan));
+            }
             Rows::Letters(rows) => rows.iter().for_each(|row| self.plan_letter(row, job, &mut plan)),
             Rows::Rejected(rows) => rows.iter().for_each(|row| self.plan_rejected(row, job, &mut plan)),
+        }
+        if !gone.is_empty() {
+            plan.unsent
+                .insert("the event was too old, and has just been deleted (ledger.keep_days)".to_owned());
         }
         let mut outgoing = std::mem::take(&mut plan.outgoing);
         outgoing.retain(|outgoing| !confirmed.contains(&sent(outgoing)));

@@ -22,6 +22,11 @@ struct Options {
 const COLUMNS: &str = "id, action, what, filter, options, requested_by, requested_at, state, total, progress, \
      sent, resume_after, trouble, started_at, finished_at";
 
+/// The jobs whose words this release knows. A later release may add others: they are left to it, and shown by it.
+pub(super) const KNOWN: &str = "action IN ('replay', 'retry', 'discard', 'reconcile') \
+     AND what IN ('events', 'dead', 'rejected', 'unrouted') \
+     AND state IN ('waiting', 'running', 'done', 'cancelled', 'failed')";
+
 /// A name of one of the enums, as serde writes it.
 pub(super) fn word(value: &impl Serialize) -> String {
     match serde_json::to_value(value) {
@@ -119,6 +124,7 @@ pub async fn create(store: &Store, new: &NewJob, consumers: &[&str], zone: &Zone
 pub async fn list(connection: &mut Connection, page: &Page) -> Result<Paged<Job>, StoreError> {
     let mut conditions = Conditions::default();
     conditions.with("id <", page.cursor.as_ref());
+    conditions.add(KNOWN);
     let clause = conditions.clause();
     let limit = conditions.bind(Value::from(i64::from(page.limit) + 1));
     let text = format!("SELECT {COLUMNS} FROM job {clause} ORDER BY id DESC LIMIT {limit}");
@@ -129,7 +135,7 @@ pub async fn list(connection: &mut Connection, page: &Page) -> Result<Paged<Job>
 
 /// One job; `None` if there is none with this id.
 pub async fn show(connection: &mut Connection, id: EventId) -> Result<Option<Job>, StoreError> {
-    let text = format!("SELECT {COLUMNS} FROM job WHERE id = $1");
+    let text = format!("SELECT {COLUMNS} FROM job WHERE id = $1 AND {KNOWN}");
     let rows = fetch(connection, text, vec![Value::from(&id)]).await?;
     rows.first().map(job).transpose()
 }
@@ -137,9 +143,10 @@ pub async fn show(connection: &mut Connection, id: EventId) -> Result<Option<Job
 /// Ends a job that has not ended. What is on its way arrives. `None` if there is no such job.
 pub async fn cancel(store: &Store, id: EventId) -> Result<Option<Job>, StoreError> {
     let mut tx = store.begin().await?;
-    let text = "UPDATE job SET state = 'cancelled', finished_at = $2 \
-                WHERE id = $1 AND state IN ('waiting', 'running')"
-        .to_owned();
+    let text = format!(
+        "UPDATE job SET state = 'cancelled', finished_at = $2 \
+         WHERE id = $1 AND state IN ('waiting', 'running') AND {KNOWN}"
+    );
     fetch(&mut tx, text, vec![Value::from(&id), Value::from(event::now())]).await?;
     tx.commit().await.map_err(StoreError::from)?;
     show(&mut *store.read().await?, id).await
@@ -173,7 +180,8 @@ pub(super) async fn take(
     until: Timestamp,
 ) -> Result<Option<Job>, StoreError> {
     let free = format!(
-        "action IN {} AND state IN ('waiting', 'running') AND (worker IS NULL OR worker = $1 OR lease_until < $2)",
+        "action IN {} AND {KNOWN} AND state IN ('waiting', 'running') \
+         AND (worker IS NULL OR worker = $1 OR lease_until < $2)",
         lane.actions()
     );
     let text = format!("SELECT id FROM job WHERE {free} ORDER BY id LIMIT 1");

@@ -128,6 +128,52 @@ fn ask(action: Action, what: What, filter: serde_json::Value) -> NewJob {
     }
 }
 
+/// A console of this release, beside one of a later release that knows more kinds of jobs.
+#[tokio::test]
+async fn a_job_of_a_kind_that_is_not_known_is_left_to_those_who_know_it() {
+    let setting = setting().await;
+    setting.publish(&[event("ORDER")]).await;
+    setting.all_in_state(1, EventState::Handled).await;
+    for (id, action, what, state) in [
+        ("01a20000-0000-7000-8000-000000000001", "archive", "events", "waiting"),
+        ("01a20000-0000-7000-8000-000000000002", "replay", "documents", "waiting"),
+        ("01a20000-0000-7000-8000-000000000003", "replay", "events", "paused"),
+    ] {
+        let mut tx = setting.store.begin().await.unwrap();
+        let text = format!(
+            "INSERT INTO job (id, action, what, filter, options, requested_by, requested_at, state, total, progress, \
+             sent, resume_after, trouble) VALUES ('{id}', '{action}', '{what}', '{{}}', '{{}}', 'maria', 0, '{state}', \
+             0, 0, 0, '', '')"
+        );
+        sql::assembled(text).execute(&mut *tx).await.unwrap();
+        tx.commit().await.unwrap();
+    }
+    setting.run();
+    let ours = setting.create(&ask(Action::Replay, What::Events, json!({}))).await;
+    assert_eq!(setting.ended(&ours).await.state, JobState::Done);
+    let unknown: EventId = "01a20000-0000-7000-8000-000000000001".parse().unwrap();
+    assert_eq!(cancel(&setting.store, unknown).await.unwrap(), None);
+    let mut connection = setting.store.read().await.unwrap();
+    let listed = list(&mut connection, &Page::first(10)).await.unwrap().items;
+    assert_eq!(listed.iter().map(|job| &job.id).collect::<Vec<_>>(), [&ours.id]);
+    let text = "SELECT state FROM job WHERE worker IS NULL ORDER BY id LIMIT 3";
+    let states: Vec<String> = sql::scalar(text).fetch_all(&mut *connection).await.unwrap();
+    assert_eq!(states, ["waiting", "waiting", "paused"]);
+}
+
+/// The words of what is known, which statements name.
+#[test]
+fn every_kind_of_job_is_known() {
+    let words =
+        [Action::Replay, Action::Retry, Action::Discard, Action::Reconcile].map(|one| table::word(&one));
+    let subjects = [What::Events, What::Dead, What::Rejected, What::Unrouted].map(|one| table::word(&one));
+    use JobState::{Cancelled, Done, Failed, Running, Waiting};
+    let states = [Waiting, Running, Done, Cancelled, Failed].map(|one| table::word(&one));
+    for word in words.iter().chain(&subjects).chain(&states) {
+        assert!(table::KNOWN.contains(&format!("'{word}'")), "{word}");
+    }
+}
+
 impl Setting {
     fn runner(&self) -> Runner {
         Runner {
@@ -136,6 +182,7 @@ impl Setting {
             store: self.store.clone(),
             zone: Zone::default(),
             consumers: vec![ORDERS],
+            policies: Default::default(),
             reread: Arc::new(|rejected| match rejected.body.as_slice() {
                 b"hopeless" => Err("it is not JSON".to_owned()),
                 _ => Ok(Event { id: rejected.id, time: rejected.received_at, ..event("ORDER") }),

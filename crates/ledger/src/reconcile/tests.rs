@@ -1,5 +1,6 @@
 //! Walks over a database file, without a broker.
 
+use consumer::Policy;
 use event::{Event, header};
 use store::{Store, sql};
 
@@ -26,7 +27,8 @@ pub(crate) async fn read_in(
     let mut connection = store.read().await.unwrap();
     let mut walk = Walk::new(&mut connection, day.parse().unwrap(), zone).await.unwrap();
     let now = event::now();
-    walk.begin(&mut connection, waiting, &CONSUMERS, now).await.unwrap();
+    let waits = CONSUMERS.map(|one| (one.consumer, Policy::configured(&one, None).total_wait()));
+    walk.begin(&mut connection, waiting, &waits, now).await.unwrap();
     let mut differences = Vec::new();
     while walk.phase != Phase::Repair {
         differences.extend(walk.step(&mut connection, now).await.unwrap().differences);

@@ -19,7 +19,6 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use broker::FixedQueue;
-use consumer::Bindings;
 use event::{Day, EventId, Timestamp, Zone};
 use serde::{Deserialize, Serialize};
 use store::many::{Value, fetch};
@@ -248,15 +247,16 @@ impl Walk {
         }
     }
 
-    /// Begins a pass. `waiting` is how many messages each queue that is not empty had before, by its name without prefix.
+    /// Begins a pass. `waiting` is how many messages each queue that is not empty had before, by its name without prefix;
+    /// `waits` is each consumer with all the waits between its attempts together.
     pub(crate) async fn begin(
         &mut self,
         connection: &mut Connection,
         waiting: BTreeMap<String, u64>,
-        consumers: &[Bindings],
+        waits: &[(&str, Duration)],
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        self.in_no_queue_before = in_no_queue_before(connection, &waiting, consumers, now).await?;
+        self.in_no_queue_before = in_no_queue_before(connection, &waiting, waits, now).await?;
         self.waiting = waiting;
         self.books.clear();
         (self.events, self.differences) = (0, 0);
@@ -503,7 +503,7 @@ async fn unaccounted(
 async fn in_no_queue_before(
     connection: &mut Connection,
     waiting: &BTreeMap<String, u64>,
-    consumers: &[Bindings],
+    waits: &[(&str, Duration)],
     now: Timestamp,
 ) -> Result<BTreeMap<String, String>, StoreError> {
     let in_hand = Duration::from_secs(IN_HAND_SECONDS.unsigned_abs());
@@ -514,19 +514,19 @@ async fn in_no_queue_before(
         return Ok(BTreeMap::new());
     }
     let is_retried = waiting.keys().any(|queue| queue.starts_with("wait."));
-    let waits = |bindings: Option<&Bindings>| {
-        let delays = bindings.map_or(consumer::DEFAULT_RETRY, |bindings| bindings.retry);
-        if is_retried { delays.iter().map(|delay| delay.duration()).sum() } else { Duration::ZERO }
+    let id_before = |latest: Timestamp, waits: Duration| {
+        let waits = if is_retried { waits } else { Duration::ZERO };
+        id_at(latest.checked_sub(waits).unwrap_or(Timestamp::UNIX_EPOCH), 0)
     };
-    let mut before = BTreeMap::from([(String::new(), id_at(now - in_hand - waits(None), 0))]);
-    for bindings in consumers {
+    let default_waits = consumer::DEFAULT_RETRY.iter().map(|delay| delay.duration()).sum();
+    let mut before = BTreeMap::from([(String::new(), id_before(now - in_hand, default_waits))]);
+    for &(consumer, waits) in waits {
         let mut latest = Some(now - in_hand);
-        if waiting.contains_key(bindings.consumer) {
-            latest =
-                last_handled(connection, bindings.consumer).await?.map(|last| latest_of(last, now) - in_hand);
+        if waiting.contains_key(consumer) {
+            latest = last_handled(connection, consumer).await?.map(|last| latest_of(last, now) - in_hand);
         }
-        let id = latest.map_or_else(String::new, |latest| id_at(latest - waits(Some(bindings)), 0));
-        before.insert(bindings.consumer.to_owned(), id);
+        let id = latest.map_or_else(String::new, |latest| id_before(latest, waits));
+        before.insert(consumer.to_owned(), id);
     }
     Ok(before)
 }

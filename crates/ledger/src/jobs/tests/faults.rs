@@ -238,7 +238,8 @@ async fn a_second_console_leaves_a_job_alone_while_the_first_works_on_it() {
     setting.all_in_state(1, EventState::Handled).await;
     let job = setting.create(&ask(Action::Replay, What::Events, json!({}))).await;
     let held = setting.unconfirmed();
-    tokio::spawn(Runner { broker: held.clone(), ..setting.runner() }.run(setting.stop.clone()));
+    let stop = CancellationToken::new();
+    let first = tokio::spawn(Runner { broker: held.clone(), ..setting.runner() }.run(stop.clone()));
     setting.job_is(&job, |job| job.state == JobState::Running).await;
     let now = event::now();
     let soon = now + Duration::from_secs(1);
@@ -249,7 +250,8 @@ async fn a_second_console_leaves_a_job_alone_while_the_first_works_on_it() {
     );
     // The first finds out before it writes anything down.
     held.permits.add_permits(1);
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    stop.cancel();
+    first.await.unwrap();
     assert_eq!(setting.shown(&job).await.progress, 0);
 }
 

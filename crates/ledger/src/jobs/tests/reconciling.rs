@@ -255,6 +255,31 @@ async fn an_event_that_came_in_lately_or_waits_in_its_queue_is_left_alone() {
 }
 
 #[tokio::test]
+async fn what_waits_for_a_configured_retry_is_not_sent_again() {
+    let setting = setting().await;
+    // Longer ago than all declared waits together, and not than three waits of a day.
+    let declared: Duration = DEFAULT_RETRY.iter().map(|delay| delay.duration()).sum();
+    let waiting = aged(event("ORDER"), i64::try_from(declared.as_secs()).unwrap() + TEN_MINUTES_S);
+    let recorder = crate::record::Events { subscriptions: vec![ORDERS] };
+    let mut tx = setting.store.begin().await.unwrap();
+    consumer::Recorder::record(&recorder, &[&waiting.to_message()], &mut tx).await.unwrap();
+    tx.commit().await.unwrap();
+    let exchange = setting.layout.retry(consumer::RetryDelay::H24);
+    setting.broker.publish(&exchange, "orders", waiting.to_message()).await.unwrap();
+    let day = json!({ "day": Zone::default().day(waiting.time) });
+    for (delays, expect) in [(vec![consumer::RetryDelay::H24; 3], 0), (DEFAULT_RETRY.to_vec(), 1)] {
+        let change = PolicyChange { delays: Some(delays), ..PolicyChange::default() };
+        let stop = CancellationToken::new();
+        let policies = [("orders".to_owned(), change)].into();
+        let running = tokio::spawn(Runner { policies, ..setting.runner() }.run(stop.clone()));
+        let job = setting.create(&ask(Action::Reconcile, What::Events, day.clone())).await;
+        assert_eq!(setting.ended(&job).await.sent, expect);
+        stop.cancel();
+        running.await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn a_reconciliation_tells_what_it_cannot_take() {
     let check = |filter: serde_json::Value, expect: &str| {
         let said = ask(Action::Reconcile, What::Events, filter).check(&["orders"]).unwrap_err().to_string();
