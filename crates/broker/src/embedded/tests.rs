@@ -52,7 +52,7 @@ impl Instance for Crashing {
 
 crate::broker_laws!(Crashing::new());
 
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 fn message(id: &str) -> Message {
     Message {

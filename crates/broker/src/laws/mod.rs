@@ -101,7 +101,7 @@ macro_rules! broker_laws {
 }
 
 /// How long a law waits for what must happen.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How long a law waits to see that something does not happen.
 const ABSENCE: Duration = Duration::from_millis(150);

@@ -570,23 +570,25 @@ impl Inner {
 
     /// Whether the broker is there, where it is in doubt, and whether what was refused would be taken now.
     pub(super) async fn look_again(&self) {
-        let (is_away, is_refusing, is_empty, file, has_room) = {
+        let (is_away, is_refusing, is_empty, is_calm, file, has_room) = {
             let state = self.state();
             (
                 state.outage.is_some(),
                 state.refusal.is_some(),
                 state.lanes.open.is_empty(),
+                state.is_calm(),
                 state.file.clone(),
                 self.has_room(&state),
             )
         };
         if self.doubted.swap(false, Ordering::AcqRel) || is_away || is_refusing && is_empty {
             match self.broker.check().await {
-                Ok(_) if is_refusing && is_empty => {
+                Ok(_) => {
                     self.broker_is_back();
-                    self.takes_again();
+                    if is_refusing && is_empty && (is_away || is_calm) {
+                        self.takes_again();
+                    }
                 }
-                Ok(_) => self.broker_is_back(),
                 Err(error) => self.broker_is_away(&error),
             }
         }

@@ -65,6 +65,10 @@ const HANDOVER_PATIENCE: Duration = Duration::from_secs(1);
 /// How long nothing is stored after the file refused a write: every refused write ends the drain's subscription.
 const REFUSAL_PAUSE: Duration = Duration::from_secs(1);
 
+/// How long nothing is refused before a broker that answers counts as one that takes what it refused: neither that it
+/// answers nor that it takes others tells anything of the queue that refused.
+const CALM: Duration = Duration::from_secs(10);
+
 /// How long the file may take to hand out what it holds.
 const READ_PATIENCE: Duration = Duration::from_secs(1);
 
@@ -129,6 +133,8 @@ struct State {
     trouble: String,
     /// Why publishes are refused.
     refusal: Option<String>,
+    /// When the last publish was refused.
+    refused_at: Option<Instant>,
     /// The most bytes of one message that was refused.
     refused_bytes: u64,
     /// Until when nothing is stored.
@@ -208,6 +214,7 @@ impl Spool {
             outage: None,
             trouble: "it was away when this process ended last".to_owned(),
             refusal: None,
+            refused_at: None,
             refused_bytes: 0,
             refusing_until: None,
             file: Err("it was not opened yet".to_owned()),
@@ -350,6 +357,11 @@ impl State {
         }
     }
 
+    /// Whether nothing was refused for a while.
+    fn is_calm(&self) -> bool {
+        self.refused_at.is_none_or(|at| at.elapsed() >= CALM)
+    }
+
     fn standing(&self) -> Standing {
         let waiting =
             || self.outage.as_ref().map(|trouble| trouble.text.clone()).or_else(|| self.lanes.summary());
@@ -458,6 +470,7 @@ impl Inner {
         self.metrics.refused.increment(1);
         let mut state = self.state();
         state.refused_bytes = state.refused_bytes.max(bytes);
+        state.refused_at = Some(Instant::now());
         let error = NeitherTakes { broker: state.trouble.clone(), spool: Chain(refusal).to_string() };
         if state.refusal.is_none() {
             tracing::error!("events are refused: {error}");
@@ -467,11 +480,11 @@ impl Inner {
         PublishError::Unavailable(error.into())
     }
 
-    /// A publish went to the broker and was confirmed: where nothing waits, nothing is refused any more.
+    /// A publish went to the broker and was confirmed: where nothing waits, nothing is refused any more after a while.
     fn direct_works(&self) {
         if !self.is_direct.load(Ordering::Acquire) {
             let state = self.state();
-            let is_free = state.lanes.open.is_empty() && state.outage.is_none();
+            let is_free = state.lanes.open.is_empty() && state.outage.is_none() && state.is_calm();
             drop(state);
             if is_free {
                 self.takes_again();

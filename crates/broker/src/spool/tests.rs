@@ -139,7 +139,7 @@ impl Setting {
         let config = Config {
             file: self.file().join("spool.db"),
             limit_bytes,
-            patience: Duration::from_millis(50),
+            patience: Duration::from_secs(3),
             disk: self.disk.clone(),
         };
         Spool::open(config, self.broker.clone()).await.unwrap()
@@ -603,6 +603,21 @@ async fn a_refusal_lasts_while_the_disk_is_nearly_full_and_while_what_was_refuse
     let (_stop, _drain) = setting.run(&spool);
     until(&spool, |standing| *standing == Standing::Direct).await;
     assert_eq!(setting.arrived(2).await, [0, 3]);
+}
+
+#[tokio::test]
+async fn a_refusal_of_one_queue_is_not_over_because_others_are_taken() {
+    let setting = Setting::new().await;
+    let spool = setting.spool(1 << 20).await;
+    setting.disk.set(true);
+    setting.broker.refused.lock().unwrap().insert("full");
+    publish_to(&spool, "full", 0).await.unwrap_err();
+    spool.0.look_again().await;
+    publish(&spool, 1).await.unwrap();
+    assert!(matches!(*spool.standing().borrow(), Standing::Refusing(_)));
+    spool.0.state().refused_at = Some(Instant::now().checked_sub(CALM).unwrap());
+    spool.0.look_again().await;
+    assert_eq!(*spool.standing().borrow(), Standing::Direct);
 }
 
 #[tokio::test]
