@@ -125,6 +125,7 @@ const CONFIG: Config = Config {
         max_connections: Some(8),
         client_connections: None,
         client_requests: 2,
+        max_requests: 100,
         drain_timeout_ms: 1_000,
     },
     tls: None,

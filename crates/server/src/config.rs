@@ -73,6 +73,10 @@ pub struct Limits {
     /// streams. Further ones are answered with 429.
     #[serde(deserialize_with = "at_least_one")]
     pub client_requests: u64,
+    /// The number of requests in work, over all clients, that bounds what their heads take. As it is neared, a client may
+    /// have only a quarter as many as there is room for; four it always may have.
+    #[serde(deserialize_with = "at_least_one")]
+    pub max_requests: u64,
     /// How long running requests may take to finish after a stop.
     #[serde(deserialize_with = "at_least_one")]
     pub drain_timeout_ms: u64,
@@ -90,12 +94,22 @@ impl Default for Limits {
             max_connections: None,
             client_connections: None,
             client_requests: 512,
+            max_requests: 8192,
             drain_timeout_ms: 10_000,
         }
     }
 }
 
+/// How many requests every client may have in work.
+const LEAST_SHARE: u64 = 4;
+
 impl Limits {
+    /// How many requests one client may have in work while all have so many. What floods share is a part of what is left,
+    /// so some is left for whoever comes next.
+    pub(crate) fn requests_share(&self, in_work: u64) -> u64 {
+        self.client_requests.min((self.max_requests.saturating_sub(in_work) / 4).max(LEAST_SHARE))
+    }
+
     /// [`Limits::first_byte_timeout_ms`] as a duration.
     pub fn first_byte_timeout(&self) -> Duration {
         Duration::from_millis(self.first_byte_timeout_ms)
@@ -152,6 +166,13 @@ mod tests {
         let config: Config = toml::from_str("listen = \"127.0.0.1:0\"\nlimits.idle_timeout_ms = 5").unwrap();
         assert_eq!(config.limits, Limits { idle_timeout_ms: 5, ..Limits::default() });
         assert_eq!(config.tls, None);
+    }
+
+    #[test]
+    fn the_share_of_a_client_shrinks_as_requests_get_many() {
+        let limits = Limits { client_requests: 512, max_requests: 8192, ..Limits::default() };
+        let share = |in_work| limits.requests_share(in_work);
+        assert_eq!([0, 6144, 8000, 8192, 9000].map(share), [512, 512, 48, 4, 4]);
     }
 
     #[test]

@@ -105,6 +105,8 @@ pub(crate) struct Activity {
     state: Mutex<State>,
     /// The requests in work of the connection's client, over all its connections. `None`: it has no limit.
     client_requests: Option<Arc<AtomicU64>>,
+    /// Those of all clients.
+    all_requests: Arc<AtomicU64>,
 }
 
 /// What the connection's task has to do now.
@@ -121,7 +123,11 @@ enum Verdict {
 }
 
 impl Activity {
-    pub(crate) fn new(limits: Limits, client_requests: Option<Arc<AtomicU64>>) -> Arc<Self> {
+    pub(crate) fn new(
+        limits: Limits,
+        client_requests: Option<Arc<AtomicU64>>,
+        all_requests: Arc<AtomicU64>,
+    ) -> Arc<Self> {
         let state = State {
             phase: Phase::Silent,
             since: Instant::now(),
@@ -130,7 +136,7 @@ impl Activity {
             http2: false,
             has_body: false,
         };
-        Arc::new(Self { limits, state: Mutex::new(state), client_requests })
+        Arc::new(Self { limits, state: Mutex::new(state), client_requests, all_requests })
     }
 
     /// The TLS handshake begins. The server limits its time.
@@ -169,10 +175,11 @@ impl Activity {
         state.has_body = has_body;
         state.enter(Phase::Running);
         drop(state);
+        let share = self.limits.requests_share(self.all_requests.fetch_add(1, Ordering::Relaxed));
         let is_beyond_share = self
             .client_requests
             .as_ref()
-            .is_some_and(|requests| requests.fetch_add(1, Ordering::Relaxed) >= self.limits.client_requests);
+            .is_some_and(|requests| requests.fetch_add(1, Ordering::Relaxed) >= share);
         Running { activity: Arc::clone(self), is_beyond_share }
     }
 
@@ -302,6 +309,7 @@ pub(crate) struct Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
+        self.activity.all_requests.fetch_sub(1, Ordering::Relaxed);
         if let Some(requests) = &self.activity.client_requests {
             requests.fetch_sub(1, Ordering::Relaxed);
         }
@@ -476,7 +484,7 @@ mod tests {
 
     #[test]
     fn a_connection_whose_request_has_begun_gives_no_way() {
-        let activity = Activity::new(Limits::default(), None);
+        let activity = Activity::new(Limits::default(), None, Arc::default());
         drop(activity.request(false));
         let now = Instant::now();
         assert!(activity.unused_since(now).is_some());

@@ -33,6 +33,8 @@ pub(crate) struct Connections {
     trusted_proxies: Vec<IpNet>,
     open: Mutex<Open>,
     freed: Notify,
+    /// The requests in work.
+    requests: Arc<AtomicU64>,
 }
 
 #[derive(Default)]
@@ -59,8 +61,8 @@ impl Connections {
         let share = limits.client_connections.map_or(max / 4, |share| usize::try_from(share).unwrap_or(max));
         // A share of very few would lock out a client that opens connections in parallel.
         let share = if limits.client_connections.is_some() { share } else { share.max(16) };
-        let (open, freed) = (Mutex::default(), Notify::new());
-        Arc::new(Self { max, share: share.min(max), limits, trusted_proxies, open, freed })
+        let (open, freed, requests) = (Mutex::default(), Notify::new(), Arc::default());
+        Arc::new(Self { max, share: share.min(max), limits, trusted_proxies, open, freed, requests })
     }
 
     /// Waits until there is a place for one more connection, and closes unused ones to that end. Whether it waited.
@@ -85,7 +87,7 @@ impl Connections {
             return None;
         }
         let requests = (!is_proxy).then(|| Arc::clone(&held.requests));
-        let activity = Activity::new(self.limits, requests);
+        let activity = Activity::new(self.limits, requests, Arc::clone(&self.requests));
         held.connections.push(Connection { activity: Arc::clone(&activity), end });
         open.count += 1;
         Some(Place { connections: Arc::clone(self), client, activity })

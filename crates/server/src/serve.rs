@@ -39,14 +39,18 @@ use crate::tls::{Certificate, TlsError};
 /// The longest head of a request, and the read buffer of a connection. Longer heads get 431.
 const HEAD_LIMIT_BYTES: usize = 64 * 1024;
 
-/// How much of bodies that nobody has read yet one HTTP/2 connection holds; hyper's default is 1 MiB.
-const HTTP2_CONNECTION_WINDOW_BYTES: u32 = 256 * 1024;
-
-/// The same for one stream of it.
-const HTTP2_STREAM_WINDOW_BYTES: u32 = 128 * 1024;
+/// How much of bodies that nobody has read yet one HTTP/2 connection holds, and one stream of it: what RFC 9113 (section
+/// 6.9.2) gives every connection from its beginning, so the least that there is. No budget of a role sees these bytes.
+const HTTP2_WINDOW_BYTES: u32 = 65_535;
 
 /// How many requests one HTTP/2 connection has open at once; further ones wait at the client.
 const HTTP2_STREAMS: u32 = 128;
+
+/// The longest head of one of them. Together with [`Limits::max_requests`] it bounds what all heads take.
+const HTTP2_HEAD_LIMIT_BYTES: u32 = 16 * 1024;
+
+/// How much of the answers that the peer does not take one HTTP/2 stream holds. Answers are short.
+const HTTP2_SEND_BUFFER_BYTES: usize = 64 * 1024;
 
 /// How long a client that has too many requests in work is asked to wait, in seconds.
 const RETRY_AFTER_S: u32 = 1;
@@ -162,8 +166,10 @@ impl Server {
         // hyper's own timer would be set anew for every request; `connection` keeps the time of heads.
         http.http1().max_buf_size(HEAD_LIMIT_BYTES).header_read_timeout(None);
         http.http2()
-            .initial_connection_window_size(HTTP2_CONNECTION_WINDOW_BYTES)
-            .initial_stream_window_size(HTTP2_STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(HTTP2_WINDOW_BYTES)
+            .initial_stream_window_size(HTTP2_WINDOW_BYTES)
+            .max_header_list_size(HTTP2_HEAD_LIMIT_BYTES)
+            .max_send_buf_size(HTTP2_SEND_BUFFER_BYTES)
             .max_concurrent_streams(HTTP2_STREAMS);
         let shared = Arc::new(Shared { http, hosts, limits, metrics, operations });
         let mut connections = JoinSet::new();

@@ -93,6 +93,7 @@ const PATIENT: Limits = Limits {
     max_connections: Some(100),
     client_connections: None,
     client_requests: 100,
+    max_requests: 1_000,
     drain_timeout_ms: 60_000,
 };
 
@@ -157,7 +158,7 @@ async fn until(stream: &mut TcpStream, end: &str) -> String {
 }
 
 async fn within<F: Future>(future: F) -> F::Output {
-    tokio::time::timeout(Duration::from_secs(20), future).await.expect("it ends in time")
+    tokio::time::timeout(Duration::from_secs(60), future).await.expect("it ends in time")
 }
 
 #[tokio::test]
@@ -555,6 +556,39 @@ async fn requests_of_a_client_are_counted_over_streams_and_connections() {
     }
     until(&mut third, "slow").await;
     assert_eq!(within(send("/")).await.unwrap().status(), 200);
+}
+
+/// Ten clients over HTTP/2 that each want more than there is, and one that comes after them.
+#[tokio::test]
+async fn a_flood_of_streams_has_a_bounded_number_of_requests_in_work_and_leaves_room_for_others() {
+    let server = start(Limits { max_requests: 64, ..PATIENT }).await;
+    let slow = || Request::get("http://x/slow").body(Full::default()).unwrap();
+    let mut running = Vec::new();
+    let mut refused = 0;
+    for client in 1..=10 {
+        let mut client = over_http2(connect_from(server.addr, &format!("127.1.0.{client}")).await).await;
+        for _ in 0..20 {
+            let answer = tokio::spawn(client.send_request(slow()));
+            // Either it is in work, or it is answered.
+            tokio::select! {
+                entered = within(server.entered.acquire()) => {
+                    entered.unwrap().forget();
+                    running.push((client.clone(), answer));
+                }
+                () = async { while !answer.is_finished() { tokio::task::yield_now().await } } => refused += 1,
+            }
+        }
+    }
+    assert!(running.len() < 64 + 10 * 4, "{} in work", running.len());
+    assert_eq!(running.len() + refused, 200);
+    let mut next = over_http2(connect_from(server.addr, "127.1.0.11").await).await;
+    let answer = tokio::spawn(next.send_request(slow()));
+    within(server.entered.acquire()).await.unwrap().forget();
+    server.release.add_permits(running.len() + 1);
+    assert_eq!(within(answer).await.unwrap().unwrap().status(), 200);
+    for (_, answer) in running {
+        assert_eq!(within(answer).await.unwrap().unwrap().status(), 200);
+    }
 }
 
 #[tokio::test]
