@@ -37,6 +37,9 @@ mod tls;
 mod url;
 mod window;
 
+use std::fs;
+use std::io;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -76,6 +79,8 @@ pub struct Config {
     pub connection_name: String,
     /// What `amqps://` is spoken with.
     pub tls: ClientTls,
+    /// A file with the password, which takes the place of that of the URL. It is read for each connection.
+    pub password_file: Option<PathBuf>,
 }
 
 impl Config {
@@ -90,6 +95,16 @@ impl Config {
             heartbeat_s: 10,
             connection_name: "malote".to_owned(),
             tls: ClientTls::default(),
+            password_file: None,
+        }
+    }
+
+    /// What a connection that is made now shows. A line break at the end of the file is no part of it.
+    pub(crate) fn password(&self) -> io::Result<String> {
+        let Some(file) = &self.password_file else { return Ok(self.url.password.clone()) };
+        match fs::read_to_string(file) {
+            Ok(text) => Ok(text.trim_end_matches(['\r', '\n']).to_owned()),
+            Err(error) => Err(io::Error::new(error.kind(), format!("{}: {error}", file.display()))),
         }
     }
 

@@ -143,10 +143,11 @@ impl Drop for Attempt {
 /// Connects to one host. Dropping the future ends the attempt.
 pub(crate) async fn establish(config: &Config, role: &str, host: &Host) -> lapin::Result<Link> {
     let url = &config.url;
+    let password = config.password()?;
     let uri = AMQPUri {
         scheme: if url.tls { AMQPScheme::AMQPS } else { AMQPScheme::AMQP },
         authority: AMQPAuthority {
-            userinfo: AMQPUserInfo { username: url.user.clone(), password: url.password.clone() },
+            userinfo: AMQPUserInfo { username: url.user.clone(), password },
             host: host.name.clone(),
             port: host.port,
         },

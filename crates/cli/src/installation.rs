@@ -82,8 +82,11 @@ pub fn store_file(config: &Config) -> Option<PathBuf> {
 
 /// The folders of the files that an ingress stores events in, and that fill up with them.
 pub fn folders(config: &Config) -> Vec<PathBuf> {
-    let file = if config.is_embedded() { broker_file(config) } else { spool_file(config) };
-    let files = [Some(file), store_file(config)].into_iter().flatten();
+    let file = match config.is_embedded() {
+        true => Some(broker_file(config)),
+        false => (config.spool.limit_bytes > 0).then(|| spool_file(config)),
+    };
+    let files = [file, store_file(config)].into_iter().flatten();
     let mut folders: Vec<_> = files.filter_map(|file| Some(folder(&file)?.to_owned())).collect();
     folders.dedup();
     folders
@@ -130,5 +133,22 @@ mod tests {
     fn a_file_without_a_folder_is_in_the_current_one() {
         assert_eq!(folder(Path::new("spool.db")), Some(Path::new(".")));
         assert_eq!(folder(Path::new("/data/spool.db")), Some(Path::new("/data")));
+    }
+
+    #[test]
+    fn a_spool_that_is_off_needs_no_disk() {
+        let check = |limit_bytes: u64, expect: &[&str]| {
+            let text = format!(
+                r#"
+                broker.url = "amqp://127.0.0.1"
+                store.url = "postgres://127.0.0.1/malote"
+                ingress.spool = {{ file = "/spool/events.db", limit_bytes = {limit_bytes} }}
+                "#
+            );
+            let config = crate::config::load_parts("", &text, []).unwrap().0;
+            assert_eq!(folders(&config), expect.iter().map(PathBuf::from).collect::<Vec<_>>());
+        };
+        check(1 << 30, &["/spool"]);
+        check(0, &[]);
     }
 }

@@ -23,6 +23,7 @@ use anyhow::{Context, Result};
 use crate::args::{Cli, Command, Dead, Events, Jobs, Listing, Rejected, Unrouted};
 use crate::client::{dead, jobs, lists, queues, reconcile, resend, simulate};
 use crate::commands::{configuration, demo, doctor, markdown, topology};
+use crate::config::Needed;
 use crate::roles::Roles;
 
 fn main() -> ExitCode {
@@ -55,7 +56,7 @@ async fn run(cli: Cli) -> Result<ExitCode> {
         Command::Demo(args) => return demo::run(args).await,
         _ => {}
     }
-    let loaded = config::load(cli.config.as_deref())?;
+    let loaded = config::load(cli.config.as_deref(), needed(&cli.command))?;
     let mut config = loaded.config.clone();
     let config = &mut config;
     match cli.command {
@@ -121,4 +122,21 @@ async fn run(cli: Cli) -> Result<ExitCode> {
         Command::Demo(_) | Command::Openapi | Command::HelpMarkdown => {}
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The secrets that have to be there for a command.
+fn needed(command: &Command) -> Needed {
+    let none = Needed::NONE;
+    match command {
+        Command::Up | Command::Config(_) => Needed::ALL,
+        Command::Ingress(_) => Needed { broker: true, subject_key: true, sources: true, ..none },
+        Command::Ledger(_) | Command::Consume(_) => Needed { broker: true, store: true, ..none },
+        Command::Console(_) => Needed { sources: false, ..Needed::ALL },
+        Command::Simulate(_) => Needed { sources: true, ..none },
+        Command::Topology(_) => Needed { broker: true, ..none },
+        Command::Queues(_) => Needed { broker: true, token: true, ..none },
+        Command::Doctor(_) => Needed { broker: true, store: true, token: true, ..none },
+        // They ask the administration API.
+        _ => Needed { token: true, ..none },
+    }
 }

@@ -3,6 +3,8 @@
 //! It is read and never written to. It serves `malote doctor` and `malote topology apply`; no role needs it.
 
 use std::fmt;
+use std::fs;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
@@ -10,7 +12,7 @@ use async_trait::async_trait;
 use broker::QueueName;
 use broker_rabbitmq::{AmqpUrl, Inspect, Inspection};
 use providers::auth::Secret;
-use reqwest::{Client, Url};
+use reqwest::{Certificate, Client, Url};
 use serde_json::Value;
 use tokio::time::sleep;
 
@@ -42,11 +44,18 @@ impl Management {
         else {
             return Ok(None);
         };
-        Self::new(base.clone(), amqp).map(Some)
+        Self::new(base.clone(), amqp, config.broker.tls.ca.as_deref()).map(Some)
     }
 
-    fn new(base: Url, amqp: &AmqpUrl) -> Result<Self> {
-        let client = Client::builder().timeout(PATIENCE).build().context("cannot make an HTTP client")?;
+    /// `ca` is a file of authorities to trust besides those of the system.
+    fn new(base: Url, amqp: &AmqpUrl, ca: Option<&Path>) -> Result<Self> {
+        let mut builder = Client::builder().timeout(PATIENCE);
+        if let Some(file) = ca {
+            let unusable = || format!("cannot read the certificates of {}", file.display());
+            let authorities = Certificate::from_pem_bundle(&fs::read(file).with_context(unusable)?);
+            builder = builder.tls_certs_merge(authorities.with_context(unusable)?);
+        }
+        let client = builder.build().context("cannot make an HTTP client")?;
         let (user, password) = amqp.credentials();
         Ok(Self {
             client,
@@ -104,5 +113,19 @@ pub struct Unseeing;
 impl Inspect for Unseeing {
     async fn inspect(&self, _: &QueueName) -> Option<Inspection> {
         None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_of_authorities_that_cannot_be_used_is_named() {
+        let amqp: AmqpUrl = "amqps://u:p@rabbit/v".parse().unwrap();
+        let base = || Url::parse("https://rabbit:15671").unwrap();
+        let said = Management::new(base(), &amqp, Some(Path::new("/nowhere/ca.pem"))).err().unwrap();
+        assert!(format!("{said:#}").contains("/nowhere/ca.pem"), "{said:#}");
+        assert!(Management::new(base(), &amqp, None).is_ok());
     }
 }

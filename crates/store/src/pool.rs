@@ -179,8 +179,7 @@ impl Store {
             }
             None => return Err(StoreError::Address),
         };
-        let options: AnyConnectOptions = url.parse().map_err(|_| StoreError::Address)?;
-        let options = options.disable_statement_logging();
+        let options = options(&url)?;
         let pool = |max_connections: u32| {
             let acquire_timeout = Duration::from_millis(config.acquire_timeout_ms);
             let pool =
@@ -210,6 +209,17 @@ impl Store {
         };
         let check_timeout = Duration::from_millis(config.acquire_timeout_ms);
         Ok(Self { dialect, address, writers, readers, check_timeout })
+    }
+
+    /// Uses the URL and the files of another configuration of the same database for the connections that are opened from now
+    /// on: its password may have changed. Those that are open stay. A file of SQLite has nothing that could change.
+    pub fn reconnect_with(&self, config: &Config) -> Result<(), StoreError> {
+        if self.dialect == Dialect::Postgres {
+            let options = options(&config.postgres_url())?;
+            self.writers.set_connect_options(options.clone());
+            self.readers.set_connect_options(options);
+        }
+        Ok(())
     }
 
     /// Which database it is.
@@ -355,6 +365,11 @@ impl Store {
         self.writers.close().await;
         self.readers.close().await;
     }
+}
+
+fn options(url: &str) -> Result<AnyConnectOptions, StoreError> {
+    let options: AnyConnectOptions = url.parse().map_err(|_| StoreError::Address)?;
+    Ok(options.disable_statement_logging())
 }
 
 /// Host and database of a PostgreSQL URL, without user and password.

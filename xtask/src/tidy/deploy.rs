@@ -40,6 +40,12 @@ pub fn check(compose: &str, containerfile: &str) -> Vec<Finding> {
             }
         }
     }
+    // What a service has through an anchor, all others that use it have too.
+    for anchor in anchors.iter().filter(|(_, keys)| keys.contains_key("secrets")).map(|(name, _)| name) {
+        let detail =
+            format!("the anchor {anchor} mounts secrets: let each service mount only those that it uses");
+        findings.push(Finding::new(COMPOSE, RULE, detail));
+    }
     for (number, line) in (1..).zip(compose.lines().map(str::trim)) {
         let Some((key, value)) = line.split_once(": ").filter(|_| !line.starts_with('#')) else { continue };
         let is_secret = ["PASS", "TOKEN", "SECRET", "KEY"].iter().any(|word| key.contains(word));
@@ -169,6 +175,15 @@ mod tests {
         check("MALOTE__CONSOLE__TOKEN: x", true);
         check("MALOTE__BROKER__URL: amqp://malote:malote@rabbitmq:5672/malote", true);
         check("MALOTE__BROKER__URL: amqp://malote@rabbitmq:5672/malote", false);
+    }
+
+    #[test]
+    fn secrets_that_every_service_mounts_are_a_finding() {
+        let service = "services:\n  one:\n    <<: *role\n    healthcheck: x\n    secrets: [token]\n";
+        assert!(said(service).is_empty());
+        let shared = format!("x-shared: &shared\n  <<: *role\n  secrets: [token, key]\n{service}");
+        let said = said(&shared);
+        assert!(said[0].contains("the anchor shared mounts secrets") && said.len() == 1, "{said:?}");
     }
 
     #[test]

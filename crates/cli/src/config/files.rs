@@ -10,31 +10,68 @@ use serde_json::{Map, Value, json};
 
 use super::Mistake;
 
+/// The secrets that a command uses. The file of another one need not be there: in a container, a role has only its own.
+#[derive(Clone, Copy, Debug)]
+pub struct Needed {
+    /// The password of the broker.
+    pub broker: bool,
+    /// That of the store.
+    pub store: bool,
+    /// The token of the administration API.
+    pub token: bool,
+    /// The key of subjects.
+    pub subject_key: bool,
+    /// What the sources prove themselves with.
+    pub sources: bool,
+}
+
+impl Needed {
+    /// Everything that is configured.
+    pub const ALL: Self = Self { broker: true, store: true, token: true, subject_key: true, sources: true };
+    /// Nothing.
+    pub const NONE: Self =
+        Self { broker: false, store: false, token: false, subject_key: false, sources: false };
+}
+
 /// The files that were read, and what is wrong with others.
 #[derive(Default)]
 pub(crate) struct SecretFiles {
     /// Every file that a setting names.
     pub(crate) files: Vec<PathBuf>,
-    /// Those with the console's token or a source's secrets.
+    /// Those with the console's token, a source's secrets or the store's password.
     pub(crate) reloadable: Vec<PathBuf>,
+    /// That of the broker's password.
+    pub(crate) broker_password: Option<PathBuf>,
+    /// The sources whose secrets are not there, by their place.
+    pub(crate) closed: Vec<usize>,
     /// What keeps a setting from being used.
     pub(crate) mistakes: Vec<Mistake>,
 }
 
+/// What became of a `*_file` setting.
+enum Taken {
+    /// It is not set.
+    Nothing,
+    Text(String),
+    /// The file is not there, and not needed.
+    Absent,
+}
+
 /// Replaces the `*_file` settings of a configuration tree by what the files hold.
-pub(crate) fn read_into(tree: &mut Value) -> SecretFiles {
+pub(crate) fn read_into(tree: &mut Value, needed: Needed) -> SecretFiles {
     let mut found = SecretFiles::default();
-    for (section, name) in [("console", "token"), ("ingress", "subject_key")] {
+    let own = [("console", "token", needed.token), ("ingress", "subject_key", needed.subject_key)];
+    for (section, name, is_needed) in own {
         let Some(table) = tree.get_mut(section).and_then(Value::as_object_mut) else { continue };
-        let Some(secret) = found.take(table, section, name) else { continue };
+        let Taken::Text(secret) = found.take(table, section, name, is_needed) else { continue };
         if table.get(name).and_then(Value::as_str).is_some_and(|text| !text.is_empty()) {
             found.mistake(section, name, format!("is set beside {name}: remove one of them"));
         }
         table.insert(name.to_owned(), secret.into());
     }
-    for section in ["broker", "store"] {
+    for (section, is_needed) in [("broker", needed.broker), ("store", needed.store)] {
         let Some(table) = tree.get_mut(section).and_then(Value::as_object_mut) else { continue };
-        let Some(password) = found.take(table, section, "password") else { continue };
+        let Taken::Text(password) = found.take(table, section, "password", is_needed) else { continue };
         match table.get("url").and_then(Value::as_str).map(|url| with_password(url, &password)) {
             Some(Ok(url)) => drop(table.insert("url".to_owned(), url.into())),
             Some(Err(message)) => found.mistake(section, "password", message),
@@ -49,7 +86,14 @@ pub(crate) fn read_into(tree: &mut Value) -> SecretFiles {
             let Some(table) = table.as_object_mut() else { continue };
             let name = if mechanism == "basic" { "passwords" } else { "secrets" };
             let path = format!("sources[{index}].auth.{mechanism}");
-            let Some(text) = found.take(table, &path, name) else { continue };
+            let text = match found.take(table, &path, name, needed.sources) {
+                Taken::Nothing => continue,
+                Taken::Text(text) => text,
+                Taken::Absent => {
+                    found.closed.push(index);
+                    UNREAD.to_owned()
+                }
+            };
             let secrets = text.lines().filter(|line| !line.is_empty()).map(Value::from);
             match table.entry(name).or_insert_with(|| json!([])) {
                 Value::Array(list) => list.extend(secrets),
@@ -62,21 +106,27 @@ pub(crate) fn read_into(tree: &mut Value) -> SecretFiles {
 
 impl SecretFiles {
     /// Takes `<name>_file` out of a table, and gives what the file holds.
-    fn take(&mut self, table: &mut Map<String, Value>, path: &str, name: &str) -> Option<String> {
-        let file = match table.remove(&format!("{name}_file"))? {
-            Value::String(file) if file.is_empty() => return None,
-            Value::String(file) => PathBuf::from(file),
-            _ => {
+    fn take(&mut self, table: &mut Map<String, Value>, path: &str, name: &str, is_needed: bool) -> Taken {
+        let file = match table.remove(&format!("{name}_file")) {
+            None => return Taken::Nothing,
+            Some(Value::String(file)) if file.is_empty() => return Taken::Nothing,
+            Some(Value::String(file)) => PathBuf::from(file),
+            Some(_) => {
                 self.mistake(path, name, "expected the path of a file".to_owned());
-                return Some(UNREAD.to_owned());
+                return Taken::Text(UNREAD.to_owned());
             }
         };
         let text = read(&file);
-        if path == "console" || path.starts_with("sources[") {
-            self.reloadable.push(file.clone());
+        if text.is_err() && !is_needed {
+            return Taken::Absent;
+        }
+        match path {
+            "broker" => self.broker_password = Some(file.clone()),
+            "ingress" => {}
+            _ => self.reloadable.push(file.clone()),
         }
         self.files.push(file);
-        Some(text.unwrap_or_else(|message| {
+        Taken::Text(text.unwrap_or_else(|message| {
             self.mistake(path, name, message);
             UNREAD.to_owned()
         }))
@@ -122,7 +172,8 @@ fn with_password(url: &str, password: &str) -> Result<String, String> {
 
 #[cfg(test)]
 mod tests {
-    use crate::config::{Mistakes, load_parts};
+    use super::Needed;
+    use crate::config::{Mistakes, load, load_parts};
 
     #[test]
     fn every_secret_can_come_from_a_file_without_its_line_break() {
@@ -173,8 +224,9 @@ mod tests {
             (vec!["inline".into(), "next".into(), "last".into()], vec!["password 1".into()])
         );
         assert_eq!(config.secret_files.len(), 6);
+        assert!(config.broker.password_file.is_some_and(|file| file.ends_with("broker")));
         let names = config.reloadable_files.iter().map(|file| file.file_name().unwrap());
-        assert_eq!(names.collect::<Vec<_>>(), ["token", "bearer", "basic"]);
+        assert_eq!(names.collect::<Vec<_>>(), ["token", "store", "bearer", "basic"]);
         // What is shown names the files and nothing of them.
         let shown = crate::config::shown(&tree);
         assert!(shown.contains("token_file = ") && !shown.contains("0123456789abcdef"), "{shown}");
@@ -207,5 +259,46 @@ mod tests {
         check(&format!("console.token_file: {} is empty", empty.display()));
         check("sources[0].auth.bearer.secrets_file: cannot read /nowhere/secret: No such file");
         assert!(!said.iter().any(|said| said.contains("hunter2")), "{said:#?}");
+    }
+
+    #[test]
+    fn a_command_needs_only_the_files_of_its_own_secrets() {
+        let folder = tempfile::tempdir().unwrap();
+        let password = folder.path().join("password");
+        std::fs::write(&password, "p").unwrap();
+        let config = folder.path().join("malote.toml");
+        let text = format!(
+            r#"
+            broker = {{ url = "amqp://malote@127.0.0.1", password_file = {password:?} }}
+            store = {{ url = "postgres://malote@127.0.0.1/malote", password_file = "/nowhere/store" }}
+            console.token_file = "/nowhere/token"
+            ingress.subject_key_file = "/nowhere/key"
+            [[sources]]
+            name = "one"
+            provider = "recuperador"
+            auth.bearer = {{ secrets_file = "/nowhere/secret" }}
+            "#
+        );
+        std::fs::write(&config, text).unwrap();
+        let mistakes = |needed: Needed| match load(Some(&config), needed) {
+            Ok(_) => Vec::new(),
+            Err(Mistakes(mistakes)) => mistakes.into_iter().map(|one| one.path).collect(),
+        };
+        let all = [
+            "store.password_file",
+            "console.token_file",
+            "ingress.subject_key_file",
+            "sources[0].auth.bearer.secrets_file",
+        ];
+        let mut said = mistakes(Needed::ALL);
+        said.sort_by_key(|path| all.iter().position(|known| known == path));
+        assert_eq!(said, all);
+        let needed = Needed { broker: true, ..Needed::NONE };
+        assert_eq!(mistakes(Needed { store: true, ..needed }), ["store.password_file"]);
+        let loaded = load(Some(&config), needed).unwrap().config;
+        assert!(loaded.console_token.is_none() && loaded.subject_key.is_none());
+        let is_closed = loaded.sources[0].auth.secrets().iter().all(|(_, secrets)| secrets.is_empty());
+        assert!(is_closed);
+        assert_eq!(loaded.secret_files.iter().filter(|file| **file == password).count(), 1);
     }
 }

@@ -1,5 +1,7 @@
 //! The setting `broker.management_url`.
 
+use std::net::IpAddr;
+
 use reqwest::Url;
 use serde::Deserialize;
 
@@ -29,6 +31,18 @@ impl ManagementUrl {
     /// The address, if one is configured.
     pub fn get(&self) -> Option<&Url> {
         self.0.as_ref()
+    }
+
+    /// Whether it leads over the network without TLS, which can then read the password of `broker.url`.
+    pub fn is_exposed(&self) -> bool {
+        self.0.as_ref().is_some_and(|url| {
+            let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
+            let is_local = match host.parse::<IpAddr>() {
+                Ok(ip) => ip.to_canonical().is_loopback(),
+                Err(_) => host.eq_ignore_ascii_case("localhost"),
+            };
+            url.scheme() == "http" && !is_local
+        })
     }
 }
 

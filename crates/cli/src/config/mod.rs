@@ -23,6 +23,7 @@ use serde::Deserialize;
 
 pub use changes::{needs_restart, sources};
 pub use check::{Mistake, Mistakes};
+pub use files::Needed;
 pub use management_url::ManagementUrl;
 pub use read::{DEFAULT_FILE, Loaded, load, load_parts, resolved, shown};
 pub(crate) use read::{is_token, parse_subject_key};
@@ -96,6 +97,9 @@ pub struct Time {
 pub struct Broker {
     /// Where it is.
     pub url: BrokerUrl,
+    /// The file that the password of the URL was read from. Every new connection reads it again.
+    #[serde(skip)]
+    pub password_file: Option<PathBuf>,
     /// Allows RabbitMQ over the network without TLS.
     pub insecure: bool,
     /// What TLS to RabbitMQ is spoken with.
@@ -127,6 +131,7 @@ impl Broker {
             window: self.window,
             heartbeat_s: self.heartbeat_s,
             tls: self.tls.clone(),
+            password_file: self.password_file.clone(),
             ..broker_rabbitmq::Config::new(url)
         }
     }

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use event::nearest;
-use providers::auth::{PLACEHOLDER, Secret};
+use providers::auth::{Auth, PLACEHOLDER, Secret};
 use providers::generic::TopicFrom;
 use providers::{HeaderName, Provider, SubjectKey, generic};
 use serde_json::Value;
@@ -14,7 +14,7 @@ use tracing_subscriber::filter::LevelFilter;
 
 use super::check::Gathered;
 use super::environment::Setting;
-use super::files::SecretFiles;
+use super::files::{Needed, SecretFiles};
 use super::{
     BrokerUrl, Config, ConsoleSection, DEFAULT, DuplicatesRule, IngressSection, Mistake, Mistakes, Sections,
     Source, environment, files,
@@ -33,10 +33,12 @@ pub struct Loaded {
     pub tree: Value,
     /// The file, if one was read.
     pub file: Option<PathBuf>,
+    /// The secrets that have to be there.
+    pub needed: Needed,
 }
 
 /// Reads the file, which has to be there if it is named, and the environment.
-pub fn load(file: Option<&Path>) -> Result<Loaded, Mistakes> {
+pub fn load(file: Option<&Path>, needed: Needed) -> Result<Loaded, Mistakes> {
     let path = match file {
         // An empty MALOTE_CONFIG names no file.
         Some(path) if !path.as_os_str().is_empty() => Some(path.to_owned()),
@@ -51,9 +53,9 @@ pub fn load(file: Option<&Path>) -> Result<Loaded, Mistakes> {
     // A variable that is no text is none of ours.
     let variables = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-    let (mut config, tree) = load_parts(&name, &text, variables)?;
+    let (mut config, tree) = load_needed(&name, &text, variables, needed)?;
     config.secret_files.extend(path.iter().filter(|_| holds_secret(&text)).cloned());
-    Ok(Loaded { config, tree, file: path })
+    Ok(Loaded { config, tree, file: path, needed })
 }
 
 fn one(path: String, message: String) -> Mistakes {
@@ -65,6 +67,15 @@ pub fn load_parts(
     name: &str,
     text: &str,
     variables: impl IntoIterator<Item = (String, String)>,
+) -> Result<(Config, Value), Mistakes> {
+    load_needed(name, text, variables, Needed::ALL)
+}
+
+fn load_needed(
+    name: &str,
+    text: &str,
+    variables: impl IntoIterator<Item = (String, String)>,
+    needed: Needed,
 ) -> Result<(Config, Value), Mistakes> {
     // Only position and reason are told: the line itself may hold a secret.
     if let Err(error) = toml::from_str::<toml::Table>(text) {
@@ -85,8 +96,8 @@ pub fn load_parts(
     let mut default = merged("", &[])?;
     let (settings, unread) = environment::settings(variables, &default);
     let tree = merged(text, &settings)?;
-    files::read_into(&mut default);
-    let mut mistakes = match with_secrets(&tree, &default) {
+    files::read_into(&mut default, needed);
+    let mut mistakes = match with_secrets(&tree, &default, needed) {
         Ok(config) if unread.is_empty() => return Ok((config, tree)),
         Ok(_) => Vec::new(),
         Err(Mistakes(mistakes)) => mistakes,
@@ -108,17 +119,22 @@ pub fn load_parts(
 }
 
 /// The configuration of a tree that was loaded before, with what its secret files hold now.
-pub fn resolved(tree: &Value) -> Result<Config, Mistakes> {
+pub fn resolved(tree: &Value, needed: Needed) -> Result<Config, Mistakes> {
     let mut default = toml::from_str(DEFAULT).expect("the defaults are TOML, as a test shows");
-    files::read_into(&mut default);
-    with_secrets(tree, &default)
+    files::read_into(&mut default, needed);
+    with_secrets(tree, &default, needed)
 }
 
-fn with_secrets(tree: &Value, default: &Value) -> Result<Config, Mistakes> {
+fn with_secrets(tree: &Value, default: &Value, needed: Needed) -> Result<Config, Mistakes> {
     let mut tree = tree.clone();
-    let SecretFiles { files, reloadable, mistakes: unusable } = files::read_into(&mut tree);
+    let found = files::read_into(&mut tree, needed);
+    let SecretFiles { files, reloadable, broker_password, closed, mistakes: unusable } = found;
     match read(&tree, default) {
-        Ok(config) if unusable.is_empty() => {
+        Ok(mut config) if unusable.is_empty() => {
+            config.broker.password_file = broker_password;
+            for index in closed {
+                config.sources[index].auth = Auth::closed();
+            }
             Ok(Config { secret_files: files, reloadable_files: reloadable, ..config })
         }
         Ok(_) => Err(Mistakes(unusable)),
@@ -290,6 +306,13 @@ fn checked(sections: Sections, gathered: &mut Gathered) -> Config {
             "broker.url",
             "leads over the network without TLS, which shows the password and every event; use amqps://, or allow it \
              with broker.insecure = true",
+        );
+    }
+    if matches!(broker.url, BrokerUrl::Amqp(_)) && broker.management_url.is_exposed() && !broker.insecure {
+        gathered.add(
+            "broker.management_url",
+            "leads over the network without TLS, which shows the password of broker.url; use https://, or allow it with \
+             broker.insecure = true",
         );
     }
     let pairs = [

@@ -395,6 +395,18 @@ fn an_unprotected_way_over_the_network_has_to_be_allowed() {
     check("broker.url = \"amqps://u:p@rabbit/v\"", None);
     check("broker.url = \"amqp://u:p@127.0.0.1,localhost,[::1]/v\"", None);
     check("broker = { url = \"amqp://u:p@rabbit/v\", insecure = true }", None);
+    let management = |broker: &str, url: &str, insecure: bool| {
+        format!("broker = {{ url = {broker:?}, management_url = {url:?}, insecure = {insecure} }}")
+    };
+    let amqps = "amqps://u:p@rabbit/v";
+    check(&management(amqps, "http://rabbit:15672", false), Some("broker.management_url"));
+    check(&management(amqps, "http://10.0.0.1:15672", false), Some("broker.management_url"));
+    check(&management(amqps, "http://rabbit:15672", true), None);
+    check(&management(amqps, "https://rabbit:15671", false), None);
+    for local in ["localhost", "127.0.0.1", "[::1]", "[::ffff:127.0.0.1]"] {
+        check(&management("amqp://u:p@127.0.0.1/v", &format!("http://{local}:15672"), false), None);
+    }
+    check(&management("embedded", "http://rabbit:15672", false), None);
     check("store.url = \"postgres://u:p@db/malote\"", None);
     check("store.url = \"postgres://u:p@db/malote?sslmode=require\"", Some("store.url"));
     check("store = { url = \"postgres://u:p@db/malote?sslmode=disable\", insecure = true }", None);

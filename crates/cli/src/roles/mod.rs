@@ -208,7 +208,7 @@ impl Running {
             console: console_port.as_ref().map(Server::local_addr),
             operations: operations_port.local_addr(),
             token: token.clone(),
-            rotation: Rotation { certificates, ..Rotation::default() },
+            rotation: Rotation { certificates, store: store.clone(), ..Rotation::default() },
             broker: broker.clone(),
             store: store.clone(),
             accepting: CancellationToken::new(),
@@ -299,6 +299,7 @@ impl Running {
                 store: store.clone(),
                 zone: config.zone.clone(),
                 consumers: installation::consumers(),
+                policies: config.consumer.policies.clone(),
                 reread: reread(config, key),
             };
             // A broker that is away is a job's trouble, and told as such.

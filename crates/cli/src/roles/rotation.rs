@@ -1,9 +1,10 @@
 //! Secrets and certificates that change while a process runs.
 //!
 //! Promises that a changed secret file or certificate is in force within seconds, and a changed `auth` or console token of
-//! the configuration file on SIGHUP; that an invalid file is logged and changes nothing; that a source that is removed
+//! the configuration file on SIGHUP; that connections to broker and store that are made from then on use a changed file of
+//! their password; that an invalid file is logged and changes nothing; that a source that is removed
 //! from the configuration is denied; and that no request is lost: each is checked against the old secrets or the new
-//! ones. Everything else, the passwords of broker and store and the subject key included, is read at start only.
+//! ones. Everything else, the subject key included, is read at start only.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -17,6 +18,7 @@ use ingress::Ingress;
 use providers::auth::Auth;
 use serde_json::Value;
 use server::Certificate;
+use store::Store;
 use tokio::time::sleep;
 use tracing::{error, info, warn};
 
@@ -37,6 +39,8 @@ pub struct Rotation {
     pub ingress: Option<Ingress>,
     /// The token of the console.
     pub token: Option<Token>,
+    /// Has a password. The broker reads its own for each connection.
+    pub store: Option<Store>,
 }
 
 impl Rotation {
@@ -63,7 +67,7 @@ impl Rotation {
             }
             let is_asked = is_asked && self.accept(loaded, &mut tree);
             let Some(stamps) = secrets.due(files.iter().map(PathBuf::as_path), is_asked) else { continue };
-            let read = config::resolved(&tree).map_err(|mistakes| invalid(&mistakes));
+            let read = config::resolved(&tree, loaded.needed).map_err(|mistakes| invalid(&mistakes));
             let read = read.and_then(|config| {
                 files = self.secret_files(&config);
                 self.apply(&config)?;
@@ -89,7 +93,7 @@ impl Rotation {
     /// Reads the configuration again into `tree`: true where nothing in it needs a restart. Sources that it lacks are
     /// denied in any case.
     fn accept(&self, loaded: &Loaded, tree: &mut Value) -> bool {
-        let new = match config::load(loaded.file.as_deref()) {
+        let new = match config::load(loaded.file.as_deref(), loaded.needed) {
             Ok(new) => new.tree,
             Err(mistakes) => {
                 error!("{}", invalid(&mistakes));
@@ -121,6 +125,11 @@ impl Rotation {
             for source in &config.sources {
                 ingress.set_auth(&source.name, source.auth.clone());
             }
+        }
+        if let Some(store) = &self.store {
+            let reconnected = store.reconnect_with(&config.store);
+            reconnected
+                .map_err(|error| format!("keeping the current password of the store: {}", chain(&error)))?;
         }
         let Some(token) = &self.token else { return Ok(()) };
         let text = config.console_token.clone().map_or_else(|| data_dir::made_token(&config.data.dir), Ok);

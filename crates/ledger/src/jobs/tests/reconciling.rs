@@ -260,7 +260,7 @@ async fn what_waits_for_a_configured_retry_is_not_sent_again() {
     // Longer ago than all declared waits together, and not than three waits of a day.
     let declared: Duration = DEFAULT_RETRY.iter().map(|delay| delay.duration()).sum();
     let waiting = aged(event("ORDER"), i64::try_from(declared.as_secs()).unwrap() + TEN_MINUTES_S);
-    let recorder = crate::record::Events { subscriptions: vec![ORDERS] };
+    let recorder = crate::record::Events { consumers: vec![ORDERS] };
     let mut tx = setting.store.begin().await.unwrap();
     consumer::Recorder::record(&recorder, &[&waiting.to_message()], &mut tx).await.unwrap();
     tx.commit().await.unwrap();
