@@ -182,7 +182,7 @@ impl Source {
 
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "/{}/{}", self.provider, self.name)
+        ["/", self.provider.as_str(), "/", self.name.as_str()].iter().try_for_each(|part| f.write_str(part))
     }
 }
 

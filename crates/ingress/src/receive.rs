@@ -2,29 +2,29 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use axum::body::Body;
-use axum::extract::{Request, State};
-use axum::response::{IntoResponse, Response};
-use axum::{Router, http};
 use broker::{DiskAlarm, ExchangeName, FixedQueue, Layout, Publisher};
 use bytes::Bytes;
 use event::{Chain, Event, EventId, Headers, Message, SourceName, Timestamp, Topic, Zone, header};
 use http::header::CONTENT_TYPE;
 use http::request::Parts;
-use http::{HeaderValue, Method, StatusCode};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http_body_util::Full;
 use percent_encoding::percent_decode_str;
 use providers::auth::{Auth, Credentials, client_ip};
 use providers::{Answer, Duplicates, Inbound, Reading, SubjectKey};
 use serde::Serialize;
-use server::body::Reader;
+use server::body::{Reader, RequestBody};
 use server::{Client, ClientRequests, PeerAddr};
 use tokio::sync::SemaphorePermit;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
+use tower::service_fn;
+use tower_service::Service;
 use tracing::field::Empty;
 use tracing::{Instrument, Span, debug, debug_span, error, warn};
 
@@ -147,8 +147,14 @@ impl Ingress {
     }
 
     /// The service to run on a [`server::Server`], which provides the peer's address.
-    pub fn router(self) -> Router {
-        Router::new().fallback(receive).with_state(self)
+    pub fn service<B: RequestBody + Send + 'static>(
+        self,
+    ) -> impl Service<Request<B>, Response = Response<Full<Bytes>>, Error = Infallible, Future: Send> + Clone
+    {
+        service_fn(move |request| {
+            let Self(ingress) = self.clone();
+            async move { Ok(receive(&ingress, request).await) }
+        })
     }
 }
 
@@ -169,8 +175,7 @@ struct Arrival {
     traceparent: String,
 }
 
-async fn receive(State(ingress): State<Ingress>, request: Request) -> Response {
-    let ingress = &ingress.0;
+async fn receive<B: RequestBody + Send>(ingress: &Inner, request: Request<B>) -> Response<Full<Bytes>> {
     let PeerAddr(peer) = request.extensions().get().expect("the server sets the peer's address");
     let peer = peer.ip().to_canonical();
     let client = client_ip(peer, request.headers(), &ingress.config.trusted_proxies);
@@ -179,8 +184,8 @@ async fn receive(State(ingress): State<Ingress>, request: Request) -> Response {
     let Some(route) = name.as_deref().and_then(|name| ingress.routes.get(name)) else {
         ingress.misses.count(client, path);
         return match name {
-            Some(_) => Refusal::UnknownSource.into_response(),
-            None => Refusal::NoSuchAddress.into_response(),
+            Some(_) => Refusal::UnknownSource.into(),
+            None => Refusal::NoSuchAddress.into(),
         };
     };
     let source = &route.name;
@@ -206,11 +211,11 @@ async fn receive(State(ingress): State<Ingress>, request: Request) -> Response {
                     false => route.accepted.increment(1),
                 }
                 debug!(duplicate = accepted.is_duplicate, "accepted");
-                accepted.into_response()
+                accepted.into()
             }
             Err(refusal) => {
                 report(route, client, id, &refusal);
-                refusal.into_response()
+                refusal.into()
             }
         }
     }
@@ -267,7 +272,7 @@ impl Inner {
         &self,
         route: &'a Route,
         arrival: Arrival,
-        request: Request,
+        request: Request<impl RequestBody>,
     ) -> Result<Accepted<'a>, Refusal> {
         if request.method() != Method::POST {
             return Err(Refusal::Method);
@@ -356,7 +361,7 @@ impl Inner {
         &'a self,
         route: &'a Route,
         parts: &Parts,
-        body: Body,
+        body: impl RequestBody,
         client_ip: IpAddr,
         now: Timestamp,
     ) -> Result<(Bytes, Share<'a>), Refusal> {
@@ -413,7 +418,7 @@ impl Inner {
     /// Reads the rest of a body whose sender may be a stranger.
     async fn read_unproved(
         &self,
-        reader: &mut Reader<Body>,
+        reader: &mut Reader<impl RequestBody>,
         client: IpAddr,
     ) -> Result<UnprovedBody<'_>, Refusal> {
         let mut unproved = self.memory.unproved.open(Client::new(client));
@@ -441,7 +446,11 @@ impl Inner {
 
     /// Reads the rest of a body whose sender is known. Memory is taken for all of it beforehand: bodies that are read half
     /// would wait for each other's. So is the memory for `decoded` more bytes, which the body becomes.
-    async fn read_proved(&self, reader: &mut Reader<Body>, decoded: usize) -> Result<Held<'_>, Refusal> {
+    async fn read_proved(
+        &self,
+        reader: &mut Reader<impl RequestBody>,
+        decoded: usize,
+    ) -> Result<Held<'_>, Refusal> {
         let undeclared = if decoded > 0 { self.config.body_limit_bytes } else { SMALL_BYTES };
         let mut room = reader.declared_len().unwrap_or(undeclared);
         let mut memory = self.memory.hold(room + decoded).await?;
@@ -524,19 +533,19 @@ struct Taken<'a> {
     topic: &'a Topic,
 }
 
-impl IntoResponse for Accepted<'_> {
-    fn into_response(self) -> Response {
-        let (status, content_type, body) = match self.answer {
+impl From<Accepted<'_>> for Response<Full<Bytes>> {
+    fn from(accepted: Accepted<'_>) -> Self {
+        let (status, content_type, body) = match accepted.answer {
             Some(answer) => {
                 (answer.status, HeaderValue::from_str(&answer.content_type).ok(), answer.body.clone())
             }
             None => {
-                let body = serde_json::to_string(&Taken { id: self.id, topic: &self.topic })
+                let body = serde_json::to_string(&Taken { id: accepted.id, topic: &accepted.topic })
                     .expect("two texts are JSON");
                 (StatusCode::OK, Some(HeaderValue::from_static("application/json")), body.into())
             }
         };
-        let mut response = Response::new(Body::from(body));
+        let mut response = Response::new(Full::new(body));
         *response.status_mut() = status;
         if let Some(value) = content_type {
             response.headers_mut().insert(CONTENT_TYPE, value);

@@ -1,9 +1,10 @@
 //! Every answer that is not a success, and its HTTP form, in one place.
 
-use axum::response::{IntoResponse, Response};
 use broker::PublishError;
+use bytes::Bytes;
 use event::EventId;
-use http::StatusCode;
+use http::{Response, StatusCode};
+use http_body_util::Full;
 use providers::Unusable;
 use providers::auth::Denied;
 use server::{BodyError, Problem};
@@ -119,8 +120,8 @@ impl Refusal {
     }
 }
 
-impl IntoResponse for Refusal {
-    fn into_response(self) -> Response {
-        self.problem().into_response().map(axum::body::Body::new)
+impl From<Refusal> for Response<Full<Bytes>> {
+    fn from(refusal: Refusal) -> Self {
+        refusal.problem().into_response()
     }
 }

@@ -102,7 +102,6 @@ fn signature() -> Value {
 
 struct Setup {
     broker: Arc<Recording>,
-    router: axum::Router,
     ingress: Ingress,
 }
 
@@ -169,12 +168,13 @@ fn setup_with(mood: Mood, config: Config) -> Setup {
     let key = SubjectKey::from_bytes([7; 32]);
     let (zone, disk) = (event::Zone::default(), DiskAlarm::default());
     let ingress = Ingress::new(sources, broker.clone(), Layout::new(""), key, zone, config, disk);
-    Setup { broker, router: ingress.clone().router(), ingress }
+    Setup { broker, ingress }
 }
 
 impl Setup {
     async fn send(&self, request: Request<Body>) -> Response<Body> {
-        self.router.clone().call(request).await.expect("a router answers")
+        let Ok(response) = self.ingress.clone().service().call(request).await;
+        response.map(Body::new)
     }
 
     async fn post(&self, path: &str, body: &'static str) -> Response<Body> {

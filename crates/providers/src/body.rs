@@ -36,6 +36,17 @@ impl Json<'_> {
             None => Cow::Owned(entries(&self.text)),
         }
     }
+
+    /// The JSON text that the tokens of a JSON pointer lead to, see [`at`].
+    pub(crate) fn at(&self, tokens: &[String]) -> Option<&str> {
+        match (&self.fields, tokens) {
+            (Some(fields), [first, rest @ ..]) => {
+                let (_, json) = fields.0.iter().find(|(name, _)| name == first)?;
+                if *json == "null" { None } else { at(json, rest) }
+            }
+            _ => at(&self.text, tokens),
+        }
+    }
 }
 
 /// The body as text. `content_type` is the declared one.
@@ -129,8 +140,11 @@ struct Survey {
 }
 
 fn survey(json: &str) -> Survey {
-    // Most texts have no escape, and fewer brackets than may be nested, wherever they are.
-    let brackets = json.bytes().filter(|byte| matches!(byte, b'{' | b'[')).count();
+    // Most texts have no escape, and fewer brackets than may be nested, wherever they are. They are counted in parts whose
+    // count fits a byte: many bytes are then compared at a time.
+    let parts = json.as_bytes().chunks(usize::from(u8::MAX));
+    let in_part = |part: &[u8]| part.iter().map(|byte| u8::from(matches!(byte, b'{' | b'['))).sum::<u8>();
+    let brackets: usize = parts.map(|part| usize::from(in_part(part))).sum();
     if brackets <= DEPTH_LIMIT && !json.contains('\\') {
         return Survey { depth: brackets, has_unicode_escapes: false };
     }
@@ -443,15 +457,20 @@ mod tests {
 
     #[test]
     fn a_pointer_leads_through_objects_and_arrays() {
-        let body = r#"{"pix": [{"endToEndId": "E1"}, {"endToEndId": "E2"}], "a/b": {"": 1}}"#;
+        let body = r#"{"pix": [{"endToEndId": "E1"}, {"endToEndId": "E2"}], "a/b": {"": 1}, "none": null}"#;
         let check = |tokens: &[&str], expect: Option<&str>| {
             let tokens: Vec<String> = tokens.iter().map(|token| (*token).to_owned()).collect();
             assert_eq!(at(body, &tokens), expect);
+            // A repaired body has its text alone.
+            for body in [body, &format!("{body} // repaired")] {
+                assert_eq!(json(body.as_bytes(), None).unwrap().at(&tokens).map(str::trim), expect);
+            }
         };
         check(&["pix", "1", "endToEndId"], Some(r#""E2""#));
         check(&["a/b", ""], Some("1"));
         check(&[], Some(body));
         check(&["pix", "2"], None);
+        check(&["none"], None);
         check(&["pix", "0", "endToEndId", "x"], None);
     }
 }

@@ -68,7 +68,7 @@ impl<'a> Writer<'a> {
         self.out.push('{');
         let start = self.out.len();
         // Where each member begins, where its name ends, and where it ends.
-        let mut members = Vec::new();
+        let mut members = Vec::with_capacity(8);
         while self.peek().is_some_and(|byte| byte != b'}') {
             let begin = self.out.len();
             self.string();
@@ -84,7 +84,8 @@ impl<'a> Writer<'a> {
         if !members.is_sorted_by_key(name) {
             // Of a name that is there twice, the first stays the first.
             members.sort_by_key(name);
-            let sorted: String = members.iter().map(|&(begin, _, end)| &self.out[begin..end]).collect();
+            let sorted: Vec<_> = members.iter().map(|&(begin, _, end)| &self.out[begin..end]).collect();
+            let sorted = sorted.concat();
             self.out.replace_range(start.., &sorted);
         }
         self.out.push('}');

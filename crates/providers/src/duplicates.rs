@@ -6,11 +6,12 @@
 use serde::de::Error;
 use serde::{Deserialize, Deserializer};
 
+use crate::body::Json;
 use crate::canonical::canonical;
 use crate::generic::Pointer;
 use crate::inbound::Inbound;
 use crate::value::scalar;
-use crate::{HeaderName, SubjectKey, body};
+use crate::{HeaderName, SubjectKey};
 
 /// The rule of a source.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -88,21 +89,21 @@ impl Duplicates {
     /// What tells the fact of this request, with this topic, from the source's other facts. By field or header: 64
     /// hexadecimal digits, 32 of the field or header and 32 of the content; two bodies that say the same have the same
     /// content, however they are written. By the whole body: 32 digits, of its bytes. `None` where the field or the header
-    /// is missing: such a request repeats nothing. A field is one of a JSON body. `json` is the body's text, if it is JSON.
+    /// is missing: such a request repeats nothing. A field is one of a JSON body. `json` is the body, if it is JSON.
     pub(crate) fn key(
         &self,
         inbound: &Inbound<'_>,
-        json: Option<&str>,
+        json: Option<&Json<'_>>,
         topic: &str,
         key: &SubjectKey,
     ) -> Option<String> {
         let identity = match &self.by {
-            By::Pointer(pointer) => format!("field {topic} {}", scalar(body::at(json?, pointer.tokens())?)?),
+            By::Pointer(pointer) => format!("field {topic} {}", scalar(json?.at(pointer.tokens())?)?),
             By::Header(name) => format!("header {topic} {}", name.only(inbound.headers)?),
             By::Body => return Some(key.hash([b"body ", inbound.body.as_ref()].concat())),
         };
         Some(match json {
-            Some(json) => with_content(&identity, canonical(json), key),
+            Some(json) => with_content(&identity, canonical(&json.text), key),
             None => with_content(&identity, inbound.body, key),
         })
     }
@@ -123,7 +124,7 @@ mod tests {
     use http::HeaderMap;
 
     use super::*;
-    use crate::Provider;
+    use crate::{Provider, body};
 
     fn rule(json: serde_json::Value) -> Result<Duplicates, String> {
         serde_json::from_value(json).map_err(|error| error.to_string())
@@ -132,8 +133,7 @@ mod tests {
     fn key(rule: &Duplicates, headers: &HeaderMap, topic: &str, body: &str) -> Option<String> {
         let body = Bytes::copy_from_slice(body.as_bytes());
         let json = body::json(&body, None).ok();
-        let json = json.as_ref().map(|json| &*json.text);
-        rule.key(&Inbound { headers, body: &body }, json, topic, &SubjectKey::from_bytes([7; 32]))
+        rule.key(&Inbound { headers, body: &body }, json.as_ref(), topic, &SubjectKey::from_bytes([7; 32]))
     }
 
     #[test]

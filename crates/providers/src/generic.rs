@@ -5,6 +5,7 @@ use event::{ProviderName, Subject, Topic};
 use http::{HeaderMap, StatusCode};
 use serde::{Deserialize, Serialize};
 
+use crate::body::Json;
 use crate::fields::{topic, topic_from};
 use crate::header::{CREDENTIAL_HEADERS, HeaderName};
 use crate::unusable::{Problem, Unusable};
@@ -243,7 +244,7 @@ impl Config {
     pub(crate) fn read_json(
         &self,
         headers: &HeaderMap,
-        json: &str,
+        json: &Json<'_>,
         key: &SubjectKey,
     ) -> Result<(Topic, Option<Subject>), Unusable> {
         let topic = match &self.topic {
@@ -251,17 +252,17 @@ impl Config {
                 let [parents @ .., last] = pointer.tokens.as_slice() else {
                     return Err(Problem::TopicMissing { place: pointer.text.clone() }.into());
                 };
-                let found = body::at(json, parents).map(|parent| body::fields(parent, &[last]));
+                let found = json.at(parents).map(|parent| body::fields(parent, &[last]));
                 if found.is_some_and(|found| found.duplicate.is_some()) {
                     return Err(Problem::Duplicate { place: pointer.text.clone() }.into());
                 }
-                topic(&pointer.text, body::at(json, &pointer.tokens))?
+                topic(&pointer.text, json.at(&pointer.tokens))?
             }
             TopicFrom::Header(name) => header_topic(headers, name)?,
             TopicFrom::Constant(topic) => topic.clone(),
         };
         let subject = |from: &SubjectFrom| match &from.pointer {
-            Some(pointer) => match body::at(json, &pointer.tokens).and_then(scalar) {
+            Some(pointer) => match json.at(&pointer.tokens).and_then(scalar) {
                 Some(id) => from.subject(&pointer.text, id, key),
                 None => Ok(None),
             },

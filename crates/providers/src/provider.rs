@@ -7,6 +7,7 @@ use std::sync::Arc;
 use event::{Headers, ProviderName, Subject, Topic};
 use http::HeaderMap;
 
+use crate::body::Json;
 use crate::fields::Fields;
 use crate::generic::{self, Answer, BodyForm};
 use crate::header::{self, CREDENTIAL_HEADERS};
@@ -163,9 +164,7 @@ impl Provider {
         rule: Option<&Duplicates>,
     ) -> Result<(Reading, Option<String>), Unusable> {
         let content_type = inbound.content_type();
-        let fact = |json: Option<&body::Json<'_>>, topic: &Topic| {
-            rule?.key(inbound, json.map(|json| &*json.text), topic.as_str(), key)
-        };
+        let fact = |json: Option<&Json<'_>>, topic: &Topic| rule?.key(inbound, json, topic.as_str(), key);
         let (topic, subject, repaired, fact) = match (&self.0.rules, self.form()) {
             (Rules::Generic(config), BodyForm::Form) => {
                 let text = body::text(inbound.body, content_type)?;
@@ -180,7 +179,7 @@ impl Provider {
                 let json = body::json(inbound.body, content_type)?;
                 let (topic, subject) = match rules {
                     Rules::BuiltIn(read) => read(&json.fields(), key)?,
-                    Rules::Generic(config) => config.read_json(inbound.headers, &json.text, key)?,
+                    Rules::Generic(config) => config.read_json(inbound.headers, &json, key)?,
                 };
                 let fact = fact(Some(&json), &topic);
                 (topic, subject, json.repaired, fact)

@@ -60,11 +60,12 @@ pub struct Reader<B> {
     is_whole: bool,
 }
 
-impl<B> Reader<B>
-where
-    B: Body<Data = Bytes> + Unpin,
-    B::Error: Into<Box<dyn Error + Send + Sync>>,
-{
+/// The body of a request: hyper's, and those of tests.
+pub trait RequestBody: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Unpin {}
+
+impl<B: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Unpin> RequestBody for B {}
+
+impl<B: RequestBody> Reader<B> {
     /// Reads nothing yet. A `Content-Length` over the limit is refused.
     pub fn new(body: B, limit_bytes: usize, pace: Pace) -> Result<Self, BodyError> {
         let expected = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
@@ -142,11 +143,7 @@ where
 }
 
 /// Reads a body to its end, see [`Reader`].
-pub async fn read<B>(body: B, limit_bytes: usize, pace: Pace) -> Result<Bytes, BodyError>
-where
-    B: Body<Data = Bytes> + Unpin,
-    B::Error: Into<Box<dyn Error + Send + Sync>>,
-{
+pub async fn read<B: RequestBody>(body: B, limit_bytes: usize, pace: Pace) -> Result<Bytes, BodyError> {
     let mut reader = Reader::new(body, limit_bytes, pace)?;
     while !reader.is_whole() {
         reader.more().await?;

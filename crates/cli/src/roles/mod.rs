@@ -287,7 +287,7 @@ impl Running {
             running.rotation.ingress = Some(ingress.clone());
             running.tasks.spawn(ingress.clone().report(running.working.clone()));
             running.ingress_tasks.spawn(port.serve(
-                ingress.router(),
+                ingress.service(),
                 operations.public(),
                 running.accepting.clone(),
             ));
