@@ -20,8 +20,8 @@ pub fn run_release(
 ) {
     let ready = report.step("install", || harness::ensure_installed(&[VALGRIND]))
         && report.step("build", || {
-            run(&mut workspace.cargo(&["build", "--release", "--package", "cli"]))?;
-            run(&mut workspace.cargo(&["build", "--release", "--package", "tests", "--bin", "bench"]))
+            run(&mut workspace.cargo("build", &["--release", "--package", "cli"]))?;
+            run(&mut workspace.cargo("build", &["--release", "--package", "tests", "--bin", "bench"]))
         });
     if ready {
         let folder = workspace.target().join("release");
@@ -40,7 +40,7 @@ pub fn run_release(
 /// # Errors
 /// One does not.
 pub fn quick_debug(workspace: &Workspace) -> Result<()> {
-    run(&mut workspace.cargo(&["build", "--package", "tests", "--bin", "bench"]))?;
+    run(&mut workspace.cargo("build", &["--package", "tests", "--bin", "bench"]))?;
     bench(workspace, &workspace.target().join("debug"), &["--quick"])
 }
 

@@ -18,10 +18,10 @@ const ON_EVERY_RELEASE: [&str; 3] = ["laws", "faults", "subscriptions"];
 /// Every check and every test.
 pub fn all(workspace: &Workspace, report: &mut Report) {
     let installed = report.step("install", || harness::ensure_installed(&[bench::VALGRIND, DEBOOTSTRAP]));
-    report.step("format", || run(&mut workspace.cargo(&["fmt", "--all", "--check"])));
+    report.step("format", || run(&mut workspace.cargo("fmt", &["--all", "--check"])));
     report.step("tidy", || tidy::check(workspace));
     report.step("lint", || {
-        run(&mut workspace.cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))
+        run(&mut workspace.cargo("clippy", &["--workspace", "--all-targets", "--", "-D", "warnings"]))
     });
     if !build(workspace, report) {
         report.skip("references", "the binary does not build");
@@ -80,15 +80,8 @@ pub fn faults(workspace: &Workspace, report: &mut Report, release: Option<Releas
     report.step("faults", || {
         let versions = announced(&root)?;
         let table = workspace.target().join("faults.md");
-        let mut command = workspace.cargo(&[
-            "test",
-            "--package",
-            "tests",
-            "--",
-            "faults",
-            "--nocapture",
-            "--test-threads=1",
-        ]);
+        let mut command = workspace
+            .cargo("test", &["--package", "tests", "--", "faults", "--nocapture", "--test-threads=1"]);
         command.env(harness::BIN, workspace.binary()).envs(root.environment());
         command.env("MALOTE_TEST_FAULTS", "full").env("MALOTE_TEST_FAULTS_TABLE", &table);
         run(&mut command)?;
@@ -127,7 +120,7 @@ fn tests(workspace: &Workspace, report: &mut Report, root: &Root, packages: &[&s
         return;
     };
     report.step(format!("tests on {versions}"), || {
-        let mut command = workspace.cargo(&[&["test", "--no-fail-fast"], packages].concat());
+        let mut command = workspace.cargo("test", &[&["--no-fail-fast"], packages].concat());
         command.envs(servers.environment()).envs(root.environment());
         command.env(harness::BIN, workspace.binary()).env(harness::PREVIOUS, workspace.build_previous()?);
         if !arguments.is_empty() {

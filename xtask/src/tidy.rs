@@ -14,10 +14,15 @@ use crate::workspace::Workspace;
 
 mod architecture;
 mod circles;
+mod commands;
+mod decisions;
 mod dependencies;
 mod deploy;
+mod licence;
 mod manifests;
 mod sources;
+mod supply;
+mod unused;
 
 /// One place where a rule does not hold.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -56,7 +61,7 @@ pub fn check(workspace: &Workspace) -> Result<()> {
     let root = workspace.root();
     let mut files = Vec::new();
     for folder in ["crates", "tests", "xtask"] {
-        read_files(root, &root.join(folder), &mut files)?;
+        read_files(root, &root.join(folder), &is_code, &mut files)?;
     }
     files.sort_by(|a, b| a.path.cmp(&b.path));
     let (manifests, sources): (Vec<_>, Vec<_>) =
@@ -69,6 +74,17 @@ pub fn check(workspace: &Workspace) -> Result<()> {
     findings.extend(circles::check(&sources));
     let read = |path: &str| fs::read_to_string(root.join(path)).with_context(|| format!("reading {path}"));
     findings.extend(deploy::check(&read(deploy::COMPOSE)?, &read(deploy::CONTAINERFILE)?));
+    let shared = unused::shared(&read("Cargo.toml")?).context("reading Cargo.toml")?;
+    findings.extend(unused::check(&unused::packages(&workspace.metadata), &sources, &shared));
+    let members: Vec<_> = packages.iter().map(|package| package.name.as_str()).collect();
+    findings.extend(supply::check(&read(supply::DENY)?, &read(supply::LOCK)?, &workspace.tree()?, &members)?);
+    let commands =
+        commands::FILES.iter().map(|path| Ok(File { path: (*path).to_owned(), text: read(path)? }));
+    findings.extend(commands::check(&commands.collect::<Result<Vec<_>>>()?));
+    let mut records = Vec::new();
+    read_files(root, &root.join(decisions::FOLDER), &|name| name.ends_with(".md"), &mut records)?;
+    records.sort_by(|a, b| a.path.cmp(&b.path));
+    findings.extend(decisions::check(&records));
     let crates: Vec<_> =
         packages.iter().map(|package| (package.name.as_str(), package.folder.as_str())).collect();
     match fs::read_to_string(root.join("ARCHITECTURE.md")) {
@@ -90,17 +106,27 @@ pub fn check(workspace: &Workspace) -> Result<()> {
     Ok(())
 }
 
-/// The Rust sources and the cargo manifests below a folder.
-fn read_files(root: &Path, folder: &Path, files: &mut Vec<File>) -> Result<()> {
+/// Rust sources and cargo manifests.
+fn is_code(name: &str) -> bool {
+    name.ends_with(".rs") || name == "Cargo.toml"
+}
+
+/// The files below a folder whose names are wanted.
+fn read_files(
+    root: &Path,
+    folder: &Path,
+    wanted: &dyn Fn(&str) -> bool,
+    files: &mut Vec<File>,
+) -> Result<()> {
     for entry in fs::read_dir(folder).with_context(|| format!("reading {}", folder.display()))? {
         let path = entry.context("reading a folder")?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         if path.is_dir() {
             // A target folder inside a crate is cargo's, and a hidden folder is somebody's tool's.
             if name != "target" && !name.starts_with('.') {
-                read_files(root, &path, files)?;
+                read_files(root, &path, wanted, files)?;
             }
-        } else if name.ends_with(".rs") || name == "Cargo.toml" {
+        } else if wanted(&name) {
             let text = fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
             let path = path.strip_prefix(root).expect("below the root").to_string_lossy().into_owned();
             files.push(File { path, text });

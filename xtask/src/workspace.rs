@@ -45,9 +45,14 @@ impl Workspace {
         self.metadata.target_directory.as_std_path()
     }
 
-    /// A cargo command at the root, by the cargo that runs this program.
-    pub fn cargo(&self, arguments: &[&str]) -> Command {
+    /// A cargo command at the root, by the cargo that runs this program, with the dependencies that Cargo.lock names.
+    pub fn cargo(&self, subcommand: &str, arguments: &[&str]) -> Command {
         let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        command.arg(subcommand);
+        // Formatting resolves no dependencies and does not know the option.
+        if subcommand != "fmt" {
+            command.arg("--locked");
+        }
         command.args(arguments).current_dir(self.root());
         // What `cargo run` says of this program. Build scripts that look at it would run anew each time.
         for (name, _) in env::vars_os() {
@@ -59,6 +64,19 @@ impl Workspace {
             }
         }
         command
+    }
+
+    /// Every package that is built for this machine, one a line: `name v1.2.3 (source)|licence`.
+    ///
+    /// # Errors
+    /// Cargo.lock does not agree with the manifests, or a package is neither here nor to be had.
+    pub fn tree(&self) -> Result<String> {
+        let arguments = ["--workspace", "--edges=normal,build,dev", "--prefix=none", "--format={p}|{l}"];
+        let output = self.cargo("tree", &arguments).output().context("starting `cargo tree`")?;
+        if !output.status.success() {
+            bail!("`cargo tree` failed: {}", String::from_utf8_lossy(&output.stderr).trim());
+        }
+        String::from_utf8(output.stdout).context("reading what `cargo tree` prints")
     }
 
     /// Builds the binary of the version before this one, once, and returns its path. It is what the tests of an upgrade start
@@ -83,7 +101,7 @@ impl Workspace {
         run(Command::new("tar").arg("-xf").arg(&archive).arg("-C").arg(&sources))?;
         // In a folder of its own: cargo takes two checkouts of one workspace for the same packages.
         let built = folder.join("target");
-        let mut build = self.cargo(&["build", "--locked", "--package", "cli", "--target-dir"]);
+        let mut build = self.cargo("build", &["--package", "cli", "--target-dir"]);
         run(build.arg(&built).arg("--manifest-path").arg(sources.join("Cargo.toml")))?;
         std::fs::rename(built.join("debug").join("malote"), &binary)
             .context("keeping the previous binary")?;
@@ -96,7 +114,7 @@ impl Workspace {
     /// # Errors
     /// It does not compile.
     pub fn build(&self) -> Result<()> {
-        run(&mut self.cargo(&["build", "--package", "cli"]))
+        run(&mut self.cargo("build", &["--package", "cli"]))
     }
 }
 
@@ -113,4 +131,20 @@ pub fn run(command: &mut Command) -> Result<()> {
         bail!("`{line}` failed ({status})");
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cargo_takes_the_dependencies_of_the_lock_file_alone() {
+        let workspace = Workspace::load().unwrap();
+        let arguments = |command: &Command| {
+            command.get_args().map(|argument| argument.to_string_lossy().into_owned()).collect::<Vec<_>>()
+        };
+        let test = workspace.cargo("test", &["--workspace"]);
+        assert_eq!(arguments(&test), ["test", "--locked", "--workspace"]);
+        assert_eq!(arguments(&workspace.cargo("fmt", &["--all"])), ["fmt", "--all"]);
+    }
 }
