@@ -5,8 +5,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::{OsStringValueParser, PossibleValuesParser, TypedValueParser};
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::error::ErrorKind;
+use clap::{ArgMatches, Args, Command as Tree, FromArgMatches, Parser, Subcommand, ValueEnum};
 use event::{Day, Timestamp, Zone};
+use ledger::EventState;
+use view::View;
 
 use crate::domains;
 
@@ -42,16 +45,16 @@ pub enum Command {
     Console(Role),
     /// Post invented events to the configured sources, as the providers would.
     Simulate(Simulate),
-    /// Every event that was received.
+    /// `malote events`; its list says what it is about.
     #[command(subcommand)]
     Events(Events),
-    /// Dead letters: events that a consumer gave up, with the error.
+    /// `malote dead`; its list says what it is about.
     #[command(subcommand)]
     Dead(Dead),
-    /// Authenticated bodies that could not be used, with the cause.
+    /// `malote rejected`; its list says what it is about.
     #[command(subcommand)]
     Rejected(Rejected),
-    /// Events that no consumer is bound to.
+    /// `malote unrouted`; its list says what it is about.
     #[command(subcommand)]
     Unrouted(Unrouted),
     /// What was asked to be sent again or discarded, and how far it is.
@@ -59,18 +62,9 @@ pub enum Command {
     Jobs(Jobs),
     /// The books of a day: what came in, what became of it, and what does not agree. Status 1 if anything does not.
     Reconcile(Reconcile),
-    /// Notas fiscais.
-    #[command(subcommand)]
-    Invoices(Listing),
-    /// Contas a receber: instalments of agreements, and orders.
-    #[command(subcommand)]
-    Receivables(Listing),
-    /// Debt-settlement agreements.
-    #[command(subcommand)]
-    Agreements(Listing),
-    /// Prescription renewals.
-    #[command(subcommand)]
-    Prescriptions(Listing),
+    /// A list of a domain.
+    #[command(flatten)]
+    Book(Book),
     /// How full each queue is, how many consumers take from it, and what waits in the spool of each ingress.
     Queues(Queues),
     /// Exchanges, queues and bindings.
@@ -168,6 +162,47 @@ pub struct Output {
 pub enum Listing {
     /// The newest first.
     List(List),
+}
+
+/// A command for each list of a domain, as the domain declares it.
+#[derive(Debug)]
+pub struct Book {
+    /// Which list.
+    pub view: &'static View,
+    /// What is asked of it.
+    pub listing: Listing,
+}
+
+impl Subcommand for Book {
+    fn augment_subcommands(tree: Tree) -> Tree {
+        domains::books().fold(tree, |tree, view| {
+            let command = Listing::augment_subcommands(Tree::new(view.name).about(view.about));
+            tree.subcommand(command.subcommand_required(true).arg_required_else_help(true))
+        })
+    }
+
+    fn augment_subcommands_for_update(tree: Tree) -> Tree {
+        Self::augment_subcommands(tree)
+    }
+
+    fn has_subcommand(name: &str) -> bool {
+        domains::books().any(|view| view.name == name)
+    }
+}
+
+impl FromArgMatches for Book {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let found = matches
+            .subcommand()
+            .and_then(|(name, matches)| Some((domains::books().find(|view| view.name == name)?, matches)));
+        let (view, matches) = found.ok_or_else(|| clap::Error::new(ErrorKind::InvalidSubcommand))?;
+        Ok(Self { view, listing: Listing::from_arg_matches(matches)? })
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
 }
 
 /// `list`
@@ -483,7 +518,7 @@ pub struct EventFilters {
     pub topic: Option<String>,
     /// Only events in this state.
     #[arg(long, value_name = "STATE",
-        value_parser = ["pending", "handled", "routed", "dead", "unrouted", "discarded", "duplicate"])]
+        value_parser = PossibleValuesParser::new(EventState::ALL.map(EventState::name)))]
     pub state: Option<String>,
     /// Only events about this subject, such as order/0000593098.
     #[arg(long, value_name = "SUBJECT")]

@@ -1,6 +1,7 @@
 //! The registry of the domains.
 
 use consumer::Domain;
+use view::View;
 
 /// All of them. A new domain is a new line.
 pub static ALL: [&Domain; 3] = [&invoices::DOMAIN, &receivables::DOMAIN, &prescriptions::DOMAIN];
@@ -8,4 +9,14 @@ pub static ALL: [&Domain; 3] = [&invoices::DOMAIN, &receivables::DOMAIN, &prescr
 /// The domain of a consumer's name.
 pub fn named(name: &str) -> Option<&'static &'static Domain> {
     ALL.iter().find(|domain| domain.name() == name)
+}
+
+/// The lists of the domains.
+pub fn books() -> impl Iterator<Item = &'static View> {
+    ALL.iter().flat_map(|domain| domain.views).copied()
+}
+
+/// Every list: the ledger's and those of the domains.
+pub fn views() -> impl Iterator<Item = &'static View> {
+    ledger::VIEWS.into_iter().chain(books())
 }

@@ -20,7 +20,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 
-use crate::args::{Cli, Command, Dead, Events, Jobs, Listing, Rejected, Unrouted};
+use crate::args::{Book, Cli, Command, Dead, Events, Jobs, Listing, Rejected, Unrouted};
 use crate::client::{dead, jobs, lists, queues, reconcile, resend, simulate};
 use crate::commands::{configuration, demo, doctor, markdown, topology};
 use crate::config::Needed;
@@ -42,7 +42,7 @@ fn main() -> ExitCode {
 async fn run(cli: Cli) -> Result<ExitCode> {
     match &cli.command {
         Command::Openapi => {
-            report::line(console::openapi());
+            report::line(console::openapi(&domains::views().collect::<Vec<_>>()));
             return Ok(ExitCode::SUCCESS);
         }
         Command::HelpMarkdown => {
@@ -78,39 +78,34 @@ async fn run(cli: Cli) -> Result<ExitCode> {
         }
         Command::Simulate(args) => return simulate::run(args, config).await,
         Command::Events(Events::List(list)) => lists::events(list, config).await?,
-        Command::Events(Events::Show(show)) => lists::show(&lists::EVENTS, show, config).await?,
+        Command::Events(Events::Show(show)) => lists::show(&ledger::EVENTS, show, config).await?,
         Command::Events(Events::Replay(replay)) => return resend::replay(replay, config).await,
         Command::Dead(Dead::List(list)) if list.group => dead::groups(list.list, config).await?,
-        Command::Dead(Dead::List(list)) => lists::list(&lists::DEAD, list.list, config).await?,
+        Command::Dead(Dead::List(list)) => lists::list(&ledger::DEAD, list.list, config).await?,
         Command::Dead(Dead::Show(show)) => dead::show(show, config).await?,
         Command::Dead(Dead::Retry(retry)) => return resend::retry_dead(retry, config).await,
         Command::Dead(Dead::Discard(discard)) => return resend::discard_dead(discard, config).await,
-        Command::Rejected(Rejected::List(list)) => lists::list(&lists::REJECTED, list, config).await?,
-        Command::Rejected(Rejected::Show(show)) => lists::show(&lists::REJECTED, show, config).await?,
+        Command::Rejected(Rejected::List(list)) => lists::list(&ledger::REJECTED, list, config).await?,
+        Command::Rejected(Rejected::Show(show)) => lists::show(&ledger::REJECTED, show, config).await?,
         Command::Rejected(Rejected::Retry(retry)) => {
-            return resend::retry(&lists::REJECTED, retry, config).await;
+            return resend::retry(&ledger::REJECTED, retry, config).await;
         }
         Command::Rejected(Rejected::Discard(discard)) => {
-            return resend::discard(&lists::REJECTED, discard, config).await;
+            return resend::discard(&ledger::REJECTED, discard, config).await;
         }
-        Command::Unrouted(Unrouted::List(list)) => lists::list(&lists::UNROUTED, list, config).await?,
+        Command::Unrouted(Unrouted::List(list)) => lists::list(&ledger::UNROUTED, list, config).await?,
         Command::Unrouted(Unrouted::Retry(retry)) => {
-            return resend::retry(&lists::UNROUTED, retry, config).await;
+            return resend::retry(&ledger::UNROUTED, retry, config).await;
         }
         Command::Unrouted(Unrouted::Discard(discard)) => {
-            return resend::discard(&lists::UNROUTED, discard, config).await;
+            return resend::discard(&ledger::UNROUTED, discard, config).await;
         }
         Command::Jobs(Jobs::List(list)) => jobs::list(list, config).await?,
         Command::Jobs(Jobs::Show(show)) => jobs::show(show, config).await?,
         Command::Jobs(Jobs::Watch(job)) => return jobs::watch(job, config).await,
         Command::Jobs(Jobs::Cancel(job)) => jobs::cancel(job, config).await?,
         Command::Reconcile(args) => return reconcile::run(args, config).await,
-        Command::Invoices(Listing::List(list)) => lists::list(&lists::INVOICES, list, config).await?,
-        Command::Receivables(Listing::List(list)) => lists::list(&lists::RECEIVABLES, list, config).await?,
-        Command::Agreements(Listing::List(list)) => lists::list(&lists::AGREEMENTS, list, config).await?,
-        Command::Prescriptions(Listing::List(list)) => {
-            lists::list(&lists::PRESCRIPTIONS, list, config).await?
-        }
+        Command::Book(Book { view, listing: Listing::List(list) }) => lists::list(view, list, config).await?,
         Command::Queues(args) => return queues::run(args, config).await,
         Command::Topology(args::Topology::Show { format }) => topology::show(format, config),
         Command::Topology(args::Topology::Apply) => topology::apply(config).await?,

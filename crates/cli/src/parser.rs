@@ -4,7 +4,7 @@
 use clap::{Command, CommandFactory, FromArgMatches};
 
 use crate::args::Cli;
-use crate::client::lists;
+use crate::domains;
 
 /// Reads the command line; ends the program where it cannot be read.
 pub fn parse() -> Cli {
@@ -14,12 +14,11 @@ pub fn parse() -> Cli {
 /// The commands, each list with what it lists and what it can be filtered by.
 pub fn tree() -> Command {
     Cli::command().mut_subcommands(|parent| {
-        let Some(view) = lists::ALL.iter().find(|view| view.path == parent.get_name()) else { return parent };
-        let what = parent.get_about().map(ToString::to_string).unwrap_or_default();
-        let about = format!("{}, the newest first.", what.trim_end_matches('.'));
-        let (example, fields) = (view.example, view.filters.join(", "));
+        let Some(view) = domains::views().find(|view| view.name == parent.get_name()) else { return parent };
+        let about = format!("{}, the newest first.", view.about);
+        let (example, fields) = (view.example, view.filters().join(", "));
         let filters = format!("Only rows with this value, such as `--where {example}`; fields: {fields}");
-        parent.mut_subcommands(|list| match list.get_name() {
+        parent.about(view.about).mut_subcommands(|list| match list.get_name() {
             "list" => list.about(about.clone()).mut_args(|arg| match arg.get_id().as_str() {
                 "filters" => arg.help(filters.clone()),
                 _ => arg,
@@ -50,8 +49,8 @@ mod tests {
                 .starts_with("Dead letters: events that a consumer gave up, with the error, the newest")
         );
         assert!(help("rejected").contains("fields: id, source, provider"));
-        for view in lists::ALL {
-            assert!(help(view.path).contains(&format!("--where {}", view.example)), "{}", view.path);
+        for view in domains::views() {
+            assert!(help(view.name).contains(&format!("--where {}", view.example)), "{}", view.name);
         }
     }
 }

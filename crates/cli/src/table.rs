@@ -11,48 +11,7 @@ use comfy_table::{
 };
 use serde_json::Value;
 
-/// How a value is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Form {
-    /// As it is.
-    Text,
-    /// As it is, never cut: it is there to be copied.
-    Id,
-    /// A whole number, at the right edge.
-    Number,
-    /// Centavos as `460.20`; what is missing as `–`.
-    Money,
-    /// RFC 3339 as `2026-11-22 16:01:34Z`.
-    Time,
-    /// CPF or CNPJ with its punctuation.
-    TaxId,
-    /// A state, in its colour.
-    State,
-    /// `yes`, or nothing.
-    Flag,
-    /// How many things a list has.
-    Count,
-    /// Each name with its state.
-    States,
-    /// The measurements of an eye: sphere, cylinder × axis, addition.
-    Eye,
-}
-
-/// A column: its title, the field it shows, and how.
-#[derive(Clone, Copy, Debug)]
-pub struct Column {
-    /// What stands above it.
-    pub title: &'static str,
-    /// The field of the row.
-    pub field: &'static str,
-    /// How its values are written.
-    pub form: Form,
-}
-
-/// A column of texts whose title is the field's name.
-pub const fn column(title: &'static str, field: &'static str, form: Form) -> Column {
-    Column { title, field, form }
-}
+pub use view::{Column, Form, column};
 
 /// The table of these rows, with a line's end after each. Where a terminal is too narrow for it, each row becomes
 /// lines of title and value.

@@ -1,19 +1,21 @@
-//! The OpenAPI document: a projection of the handlers, and of what all of them have in common. Made once.
+//! The OpenAPI document: a projection of the lists and the handlers, and of what all of them have in common. Made once.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::LazyLock;
+use std::sync::Arc;
 
 use axum::body::Bytes;
+use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH};
 use http::{HeaderMap, StatusCode};
+use utoipa::OpenApi;
 use utoipa::openapi::content::ContentBuilder;
 use utoipa::openapi::schema::{ObjectBuilder, Ref, Type};
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::{self, ResponseBuilder};
-use utoipa::{Modify, OpenApi};
+use view::View;
 
-use crate::{books, jobs, queues, record};
+use crate::{jobs, lists, queues, record};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -29,78 +31,82 @@ use crate::{books, jobs, queues, record};
         (name = "operations", description = "What runs"),
     ),
     paths(
-        record::events, record::event, record::body, record::rejected, record::rejected_body, record::dead,
-        record::dead_groups, record::dead_letters, record::unrouted, jobs::list, jobs::create, jobs::show,
-        jobs::outcome, jobs::cancel, jobs::reconciliation, jobs::differences, books::invoices,
-        books::receivables, books::agreements, books::prescriptions, queues::queues, queues::version, serve,
+        record::event, record::body, record::rejected_body, record::dead_groups, record::dead_letters, jobs::list,
+        jobs::create, jobs::show, jobs::outcome, jobs::cancel, jobs::reconciliation, jobs::differences,
+        queues::queues, queues::version, serve,
     ),
-    modifiers(&Common),
 )]
 struct Document;
 
-/// What every protected path has: the token, and the problems it may answer with.
-struct Common;
-
 const OPEN: &str = "/api/v1/openapi.json";
 
-impl Modify for Common {
-    fn modify(&self, document: &mut openapi::OpenApi) {
-        let components = document.components.get_or_insert_default();
-        components.add_security_scheme("token", SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer)));
-        let text = || ObjectBuilder::new().schema_type(Type::String);
-        let problem = ObjectBuilder::new()
-            .description(Some("Problem details (RFC 9457)"))
-            .property("type", text())
-            .property("title", text())
-            .property("status", ObjectBuilder::new().schema_type(Type::Integer))
-            .property("detail", text());
-        components.schemas.insert("Problem".to_owned(), problem.build().into());
-        let answer = |description: &str| {
-            let content = ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build();
-            ResponseBuilder::new()
-                .description(description)
-                .content("application/problem+json", content)
-                .build()
-                .into()
-        };
-        for (path, item) in &mut document.paths.paths {
-            let operations = [item.get.as_mut(), item.post.as_mut()];
-            for operation in operations.into_iter().flatten().filter(|_| path != OPEN) {
-                operation.security = Some(vec![SecurityRequirement::new("token", Vec::<String>::new())]);
-                let responses = &mut operation.responses.responses;
-                responses.insert("401".to_owned(), answer("The token is missing or wrong"));
-                responses
-                    .insert("503".to_owned(), answer("The database or the broker is away; see Retry-After"));
-                if path.contains("{id}") {
-                    responses.insert("404".to_owned(), answer("There is none with this id"));
-                } else if operation.parameters.is_some() || operation.request_body.is_some() {
-                    responses
-                        .insert("400".to_owned(), answer("A parameter cannot be used; the detail names it"));
-                }
+/// Adds what every protected path has: the token, and the problems it may answer with.
+fn add_common(document: &mut openapi::OpenApi) {
+    let components = document.components.get_or_insert_default();
+    components.add_security_scheme("token", SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer)));
+    let text = || ObjectBuilder::new().schema_type(Type::String);
+    let problem = ObjectBuilder::new()
+        .description(Some("Problem details (RFC 9457)"))
+        .property("type", text())
+        .property("title", text())
+        .property("status", ObjectBuilder::new().schema_type(Type::Integer))
+        .property("detail", text());
+    components.schemas.insert("Problem".to_owned(), problem.build().into());
+    let answer = |description: &str| {
+        let content = ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build();
+        ResponseBuilder::new()
+            .description(description)
+            .content("application/problem+json", content)
+            .build()
+            .into()
+    };
+    for (path, item) in &mut document.paths.paths {
+        let operations = [item.get.as_mut(), item.post.as_mut()];
+        for operation in operations.into_iter().flatten().filter(|_| path != OPEN) {
+            operation.security = Some(vec![SecurityRequirement::new("token", Vec::<String>::new())]);
+            let responses = &mut operation.responses.responses;
+            responses.insert("401".to_owned(), answer("The token is missing or wrong"));
+            responses.insert("503".to_owned(), answer("The database or the broker is away; see Retry-After"));
+            if path.contains("{id}") {
+                responses.insert("404".to_owned(), answer("There is none with this id"));
+            } else if operation.parameters.is_some() || operation.request_body.is_some() {
+                responses.insert("400".to_owned(), answer("A parameter cannot be used; the detail names it"));
             }
         }
     }
 }
 
-/// The OpenAPI document of the administration API, as indented JSON.
-pub fn openapi() -> String {
-    Document::openapi().to_pretty_json().expect("the document is plain JSON")
+/// The OpenAPI document of the administration API with these lists, as indented JSON.
+pub fn openapi(views: &[&View]) -> String {
+    let mut document = Document::openapi();
+    views.iter().for_each(|view| lists::describe(view, &mut document));
+    add_common(&mut document);
+    document.to_pretty_json().expect("the document is plain JSON")
 }
 
-/// The document and its entity tag, which changes with it.
-static SERVED: LazyLock<(Bytes, String)> = LazyLock::new(|| {
-    let text = openapi();
-    let mut hasher = DefaultHasher::new();
-    text.hash(&mut hasher);
-    (text.into(), format!("\"{:016x}\"", hasher.finish()))
-});
+/// The document as it is answered.
+pub(crate) struct Served {
+    text: Bytes,
+    /// Its entity tag, which changes with it.
+    tag: String,
+}
+
+impl Served {
+    /// The document with these lists, made once.
+    pub(crate) fn new(views: &[&View]) -> Self {
+        let text = openapi(views);
+        let mut hasher = DefaultHasher::new();
+        text.hash(&mut hasher);
+        Self { text: text.into(), tag: format!("\"{:016x}\"", hasher.finish()) }
+    }
+}
 
 /// This document.
 #[utoipa::path(get, path = "/api/v1/openapi.json", tag = "operations", security(()),
     responses((status = 200, description = "The OpenAPI document", body = Object),
         (status = 304, description = "It is the one that If-None-Match names")))]
-pub(crate) async fn serve(headers: HeaderMap) -> Response {
-    let (text, tag) = &*SERVED;
+pub(crate) async fn serve(State(served): State<Arc<Served>>, headers: HeaderMap) -> Response {
+    let Served { text, tag } = &*served;
     // Kept, and asked for again: a new version of malote has another.
     let caching = [(CACHE_CONTROL, "no-cache"), (ETAG, tag.as_str())];
     let known = headers.get_all(IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());

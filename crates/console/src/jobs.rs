@@ -9,10 +9,11 @@ use ledger::jobs::{self, Job, JobError, NewJob, Outcome};
 use ledger::{Difference, Reconciliation};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
+use view::List;
 
 use crate::ConsoleState;
 use crate::names;
-use crate::page::{Id, List, Query};
+use crate::page::{Id, Query};
 use crate::refusal::Refusal;
 
 /// A job's answer when it only counts.
@@ -48,7 +49,7 @@ pub(crate) async fn create(State(state): State<ConsoleState>, body: Bytes) -> Re
     let fields = new.filter.as_object().into_iter().flatten();
     let given: Vec<_> =
         fields.filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned()))).collect();
-    names::check(&state, &mut *state.store.read().await?, &given).await?;
+    names::check(&state, &mut *state.store.read().await?, &given, None).await?;
     if new.dry_run {
         let total = jobs::count(&state.store, &new, &state.zone).await?;
         return Ok(Json(Counted { total }).into_response());
@@ -63,10 +64,10 @@ pub(crate) async fn create(State(state): State<ConsoleState>, body: Bytes) -> Re
     responses((status = 200, description = "A page of jobs", body = List<Job>)))]
 pub(crate) async fn list(
     State(state): State<ConsoleState>,
-    Query { filter: NoFilter {}, page, .. }: Query<NoFilter>,
+    Query { asked, .. }: Query<NoFilter>,
 ) -> Result<Json<List<Job>>, Refusal> {
     let mut connection = state.store.read().await?;
-    Ok(Json(jobs::list(&mut connection, &page).await?.into()))
+    Ok(Json(jobs::list(&mut connection, &asked.page).await?.into()))
 }
 
 /// One job, and how far it is.
@@ -114,8 +115,8 @@ pub(crate) async fn reconciliation(
 pub(crate) async fn differences(
     State(state): State<ConsoleState>,
     Id(id): Id,
-    Query { filter: NoFilter {}, page, .. }: Query<NoFilter>,
+    Query { asked, .. }: Query<NoFilter>,
 ) -> Result<Json<List<Difference>>, Refusal> {
     let mut connection = state.store.read().await?;
-    Ok(Json(ledger::differences(&mut connection, id, &page).await?.into()))
+    Ok(Json(ledger::differences(&mut connection, id, &asked.page).await?.into()))
 }

@@ -5,11 +5,12 @@
 //! documents of people, which also is why no answer may be cached. Lists come in pages, newest first:
 //! `{"items": […], "next": "<cursor>" | null}`; errors are problem details (RFC 9457).
 //!
-//! Jobs are the only thing that is written. This crate knows which lists there are, and no table: each crate reads its own.
+//! Jobs are the only thing that is written. This crate knows no list and no table: the ledger and each domain declare
+//! theirs as a [`View`], and read them.
 
-mod books;
 mod document;
 mod jobs;
+mod lists;
 mod names;
 mod page;
 mod queues;
@@ -19,6 +20,8 @@ mod token;
 
 #[cfg(test)]
 mod tests;
+
+use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::Request;
@@ -32,6 +35,7 @@ use http::header::CACHE_CONTROL;
 use server::Health;
 use store::Store;
 use tokio_util::sync::CancellationToken;
+use view::View;
 
 pub use document::openapi;
 pub use queues::{QueueRow, Version};
@@ -52,6 +56,8 @@ pub struct ConsoleState {
     pub token: Token,
     /// Our consumers: name, and what it does in a few words. Each has the queue of its name.
     pub consumers: Vec<(&'static str, &'static str)>,
+    /// The lists: the ledger's, and those of the domains.
+    pub views: Vec<&'static View>,
     /// The names of the configured sources.
     pub sources: Vec<String>,
     /// The names of the providers, configured and built in.
@@ -69,16 +75,17 @@ pub struct ConsoleState {
 /// The service to run on a `server::Server`.
 pub fn router(state: ConsoleState) -> Router {
     let no_such_method = async || Refusal::Method("GET, HEAD");
-    let protected = Router::new()
-        .route("/api/v1/events", get(record::events))
+    let document = Arc::new(document::Served::new(&state.views));
+    let lists = state
+        .views
+        .iter()
+        .fold(Router::new(), |router, view| router.route(&lists::path(view), lists::route(view)));
+    let protected = lists
         .route("/api/v1/events/{id}", get(record::event))
         .route("/api/v1/events/{id}/body", get(record::body))
-        .route("/api/v1/rejected", get(record::rejected))
         .route("/api/v1/rejected/{id}", get(record::rejected_body))
-        .route("/api/v1/dead", get(record::dead))
         .route("/api/v1/dead/groups", get(record::dead_groups))
         .route("/api/v1/dead/{id}", get(record::dead_letters))
-        .route("/api/v1/unrouted", get(record::unrouted))
         .route(
             "/api/v1/jobs",
             get(jobs::list).post(jobs::create).fallback(async || Refusal::Method("GET, HEAD, POST")),
@@ -88,10 +95,6 @@ pub fn router(state: ConsoleState) -> Router {
         .route("/api/v1/jobs/{id}/cancel", post(jobs::cancel).fallback(async || Refusal::Method("POST")))
         .route("/api/v1/jobs/{id}/reconciliation", get(jobs::reconciliation))
         .route("/api/v1/jobs/{id}/differences", get(jobs::differences))
-        .route("/api/v1/invoices", get(books::invoices))
-        .route("/api/v1/receivables", get(books::receivables))
-        .route("/api/v1/agreements", get(books::agreements))
-        .route("/api/v1/prescriptions", get(books::prescriptions))
         .route("/api/v1/queues", get(queues::queues))
         .route("/api/v1/version", get(queues::version))
         .fallback(async || Refusal::NoSuchPath)
@@ -102,6 +105,7 @@ pub fn router(state: ConsoleState) -> Router {
     Router::new()
         .route("/api/v1/openapi.json", get(document::serve))
         .method_not_allowed_fallback(no_such_method)
+        .with_state(document)
         .merge(protected)
         .layer(from_fn(no_store))
 }

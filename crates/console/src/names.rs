@@ -3,32 +3,20 @@
 //! What is configured is known at once, and a list with rows proves its names. Only an empty answer costs a look at the
 //! record.
 
-use axum::Json;
 use ledger::Name;
-use store::{Connection, Paged};
+use store::{Connection, Page};
+use view::View;
 
 use crate::ConsoleState;
-use crate::page::List;
 use crate::refusal::Refusal;
 
-/// The page, unless it is empty because of a name that nothing has.
-pub(crate) async fn answer<T>(
-    state: &ConsoleState,
-    connection: &mut Connection,
-    given: &[(String, String)],
-    page: Paged<T>,
-) -> Result<Json<List<T>>, Refusal> {
-    if page.items.is_empty() {
-        check(state, connection, given).await?;
-    }
-    Ok(Json(page.into()))
-}
-
-/// Refuses the first of these parameters whose name is unknown.
+/// Refuses the first of these parameters of an empty list whose name is unknown. A source whose rows are in that list alone
+/// is known.
 pub(crate) async fn check(
     state: &ConsoleState,
     connection: &mut Connection,
     given: &[(String, String)],
+    list: Option<&View>,
 ) -> Result<(), Refusal> {
     for (parameter, value) in given {
         let (name, configured): (_, Vec<&str>) = match parameter.as_str() {
@@ -46,6 +34,12 @@ pub(crate) async fn check(
         };
         if configured.contains(&value.as_str()) || ledger::is_on_record(connection, name, value).await? {
             continue;
+        }
+        if let (Name::Source, Some(list)) = (name, list) {
+            let of_source = [(parameter.clone(), value.clone())];
+            if !list.page(connection, &of_source, &Page::first(1)).await?.is_empty {
+                continue;
+            }
         }
         let mut known = ledger::on_record(connection, name).await?;
         known.extend(configured.into_iter().map(str::to_owned));

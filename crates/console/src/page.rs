@@ -7,10 +7,10 @@ use std::collections::BTreeSet;
 use axum::extract::{FromRequestParts, Path};
 use event::EventId;
 use http::request::Parts;
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
-use store::{Page, Paged};
-use utoipa::{IntoParams, ToSchema};
+use store::Page;
+use utoipa::IntoParams;
 
 use crate::refusal::Refusal;
 
@@ -27,13 +27,62 @@ pub(crate) struct PageParameters {
     cursor: Option<String>,
 }
 
-/// The query of a list.
+/// What a list is asked for.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Asked {
+    /// The filter as it was given, by parameter.
+    pub(crate) given: Vec<(String, String)>,
+    pub(crate) page: Page,
+}
+
+impl Asked {
+    /// Reads the query of a list with these filters, of which `check` says what is wrong with one. Every mistake is named
+    /// with its parameter, what was expected and what was found.
+    pub(crate) fn parse(
+        query: &str,
+        filters: &[String],
+        check: impl Fn(&str, &str) -> Result<(), String>,
+    ) -> Result<Self, String> {
+        let pairs: Vec<(String, String)> = serde_urlencoded::from_str(query)
+            .map_err(|error| format!("the query cannot be read: {error}"))?;
+        let of_page = view::names::<PageParameters>();
+        let mut seen = BTreeSet::new();
+        for (name, value) in &pairs {
+            if !seen.insert(name) {
+                return Err(format!("{name}: given twice"));
+            }
+            // PostgreSQL takes no NUL in a text.
+            if value.contains('\0') {
+                return Err(format!("{name}: a NUL character fits nothing"));
+            }
+            if filters.contains(name) {
+                check(name, value)?;
+            } else if !of_page.contains(name) {
+                let known = [filters, of_page.as_slice()].concat().join(", ");
+                return Err(format!("{name:?} is not a parameter of this list: expected one of {known}"));
+            }
+        }
+        let parameters: PageParameters = view::read(&pairs).map_err(|_| bad_limit(&pairs))?;
+        let limit = parameters.limit.unwrap_or(DEFAULT_LIMIT);
+        if !(1..=Page::LIMIT).contains(&limit) {
+            return Err(bad_limit(&pairs));
+        }
+        if let Some(cursor) = &parameters.cursor {
+            let id = cursor.split_once(':').map_or(cursor.as_str(), |(id, _)| id);
+            if id.parse::<EventId>().is_err() {
+                return Err(format!("cursor: expected the `next` of the page before, got {cursor:?}"));
+            }
+        }
+        let given = pairs.into_iter().filter(|(name, _)| filters.contains(name)).collect();
+        Ok(Self { given, page: Page { limit, cursor: parameters.cursor } })
+    }
+}
+
+/// The query of a list with a filter of this type.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Query<F> {
     pub(crate) filter: F,
-    pub(crate) page: Page,
-    /// The filter as it was given, by parameter.
-    pub(crate) given: Vec<(String, String)>,
+    pub(crate) asked: Asked,
 }
 
 impl<S: Send + Sync, F: DeserializeOwned + IntoParams> FromRequestParts<S> for Query<F> {
@@ -45,82 +94,15 @@ impl<S: Send + Sync, F: DeserializeOwned + IntoParams> FromRequestParts<S> for Q
 }
 
 impl<F: DeserializeOwned + IntoParams> Query<F> {
-    /// Every mistake is named with its parameter, what was expected and what was found.
     fn parse(query: &str) -> Result<Self, String> {
-        let pairs: Vec<(String, String)> = serde_urlencoded::from_str(query)
-            .map_err(|error| format!("the query cannot be read: {error}"))?;
-        let names = |parameters: Vec<utoipa::openapi::path::Parameter>| {
-            parameters.into_iter().map(|parameter| parameter.name).collect::<Vec<_>>()
-        };
-        let (of_filter, of_page) =
-            (names(F::into_params(|| None)), names(PageParameters::into_params(|| None)));
-        let mut seen = BTreeSet::new();
-        for (name, value) in &pairs {
-            if !seen.insert(name) {
-                return Err(format!("{name}: given twice"));
-            }
-            // PostgreSQL takes no NUL in a text.
-            if value.contains('\0') {
-                return Err(format!("{name}: a NUL character fits nothing"));
-            }
-            if of_filter.contains(name) {
-                alone::<F>(name, value)?;
-            } else if !of_page.contains(name) {
-                let known = [of_filter.as_slice(), of_page.as_slice()].concat().join(", ");
-                return Err(format!("{name:?} is not a parameter of this list: expected one of {known}"));
-            }
-        }
-        let parameters: PageParameters = read(&pairs).map_err(|_| bad_limit(&pairs))?;
-        let limit = parameters.limit.unwrap_or(DEFAULT_LIMIT);
-        if !(1..=Page::LIMIT).contains(&limit) {
-            return Err(bad_limit(&pairs));
-        }
-        if let Some(cursor) = &parameters.cursor {
-            let id = cursor.split_once(':').map_or(cursor.as_str(), |(id, _)| id);
-            if id.parse::<EventId>().is_err() {
-                return Err(format!("cursor: expected the `next` of the page before, got {cursor:?}"));
-            }
-        }
-        let filter = read(&pairs)?;
-        let given = pairs.into_iter().filter(|(name, _)| of_filter.contains(name)).collect();
-        Ok(Self { filter, page: Page { limit, cursor: parameters.cursor }, given })
+        let asked = Asked::parse(query, &view::names::<F>(), view::check::<F>)?;
+        Ok(Self { filter: view::read(&asked.given)?, asked })
     }
-}
-
-fn read<T: DeserializeOwned>(pairs: &[(String, String)]) -> Result<T, String> {
-    let text = serde_urlencoded::to_string(pairs).map_err(|error| error.to_string())?;
-    serde_urlencoded::from_str(&text).map_err(|error| error.to_string())
-}
-
-/// Reads one parameter by itself, so that an error is this parameter's.
-fn alone<F: DeserializeOwned>(name: &str, value: &str) -> Result<(), String> {
-    let Err(error) = read::<F>(&[(name.to_owned(), value.to_owned())]) else { return Ok(()) };
-    // serde's words for a value that is none of an enum's: unknown variant `x`, expected one of `a`, `b`, `c`
-    let allowed = error.strip_prefix("unknown variant `").and_then(|rest| rest.rsplit_once("`, expected "));
-    Err(match allowed {
-        Some((_, allowed)) => format!("{name}: expected {}, got {value:?}", allowed.replace('`', "")),
-        None => format!("{name}: {error}"),
-    })
 }
 
 fn bad_limit(pairs: &[(String, String)]) -> String {
     let limit = pairs.iter().find(|(name, _)| name == "limit").map_or("", |(_, value)| value);
     format!("limit: expected a number from 1 to {}, got {limit:?}", Page::LIMIT)
-}
-
-/// A page of a list.
-#[derive(Serialize, ToSchema)]
-pub(crate) struct List<T> {
-    /// The rows, newest first.
-    items: Vec<T>,
-    /// The cursor of the next page; null on the last.
-    next: Option<String>,
-}
-
-impl<T> From<Paged<T>> for List<T> {
-    fn from(Paged { items, next }: Paged<T>) -> Self {
-        Self { items, next }
-    }
 }
 
 /// The id in a path. What is no id is the id of nothing.
@@ -147,13 +129,14 @@ mod tests {
         let id = EventId::generate();
         let query =
             format!("topic=acordo.quitado&limit=7&from=2026-11-22T12:00:00Z&cursor={id}&subject=order%2F1");
-        let Query { filter, page, given } = Events::parse(&query).unwrap();
+        let Query { filter, asked: Asked { page, given } } = Events::parse(&query).unwrap();
         assert_eq!(page, Page { limit: 7, cursor: Some(id.to_string()) });
         assert_eq!(given.len(), 3);
         assert_eq!(filter.topic.unwrap().as_str(), "acordo.quitado");
         assert_eq!(filter.subject.unwrap().as_str(), "order/1");
         assert_eq!(filter.from.unwrap().to_string(), "2026-11-22T12:00:00Z");
-        let none = Events { filter: Default::default(), page: Page::first(50), given: Vec::new() };
+        let asked = Asked { page: Page::first(50), given: Vec::new() };
+        let none = Events { filter: Default::default(), asked };
         assert_eq!(Events::parse(""), Ok(none));
     }
 

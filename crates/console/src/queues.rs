@@ -7,9 +7,9 @@ use broker::layout::RetryDelay;
 use serde::Serialize;
 use store::Paged;
 use utoipa::ToSchema;
+use view::List;
 
 use crate::ConsoleState;
-use crate::page::List;
 use crate::refusal::Refusal;
 
 /// A queue.

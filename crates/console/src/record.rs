@@ -1,4 +1,4 @@
-//! What came in and what became of it: the ledger's lists.
+//! What came in and what became of it, one by one and in groups.
 
 use axum::Json;
 use axum::body::Body;
@@ -7,29 +7,14 @@ use axum::response::Response;
 use event::EventId;
 use http::HeaderValue;
 use http::header::{CONTENT_DISPOSITION, CONTENT_SECURITY_POLICY, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
-use ledger::{
-    DeadFilter, DeadGroup, DeadLetter, DeadRow, Event, EventFilter, EventRow, Rejected, RejectedFilter,
-    RejectedRow, UnroutedFilter, UnroutedRow,
-};
-
+use ledger::{DeadFilter, DeadGroup, DeadLetter, Event, Rejected};
 use store::Paged;
+use view::List;
 
 use crate::ConsoleState;
 use crate::names;
-use crate::page::{Id, List, PageParameters, Query};
+use crate::page::{Id, Query};
 use crate::refusal::Refusal;
-
-/// Every accepted event.
-#[utoipa::path(get, path = "/api/v1/events", tag = "record", params(EventFilter, PageParameters),
-    responses((status = 200, description = "A page of events", body = List<EventRow>)))]
-pub(crate) async fn events(
-    State(state): State<ConsoleState>,
-    Query { filter, page, given }: Query<EventFilter>,
-) -> Result<Json<List<EventRow>>, Refusal> {
-    let mut connection = state.store.read().await?;
-    let page = ledger::list(&mut connection, &filter, &page).await?;
-    names::answer(&state, &mut connection, &given, page).await
-}
 
 /// One event with its body, and what became of it at each consumer.
 #[utoipa::path(get, path = "/api/v1/events/{id}", tag = "record",
@@ -65,18 +50,6 @@ fn download(id: EventId, ledger::Body { content_type, bytes }: ledger::Body) -> 
     response
 }
 
-/// Authenticated bodies that could not be used, with the cause.
-#[utoipa::path(get, path = "/api/v1/rejected", tag = "record", params(RejectedFilter, PageParameters),
-    responses((status = 200, description = "A page of rejected bodies", body = List<RejectedRow>)))]
-pub(crate) async fn rejected(
-    State(state): State<ConsoleState>,
-    Query { filter, page, given }: Query<RejectedFilter>,
-) -> Result<Json<List<RejectedRow>>, Refusal> {
-    let mut connection = state.store.read().await?;
-    let page = ledger::rejected(&mut connection, &filter, &page).await?;
-    names::answer(&state, &mut connection, &given, page).await
-}
-
 /// One rejected body, whole.
 #[utoipa::path(get, path = "/api/v1/rejected/{id}", tag = "record",
     params(("id" = String, Path, description = "The id that the sender was answered with")),
@@ -89,28 +62,19 @@ pub(crate) async fn rejected_body(
     ledger::show_rejected(&mut connection, id).await?.map(Json).ok_or(Refusal::NoSuchId)
 }
 
-/// What consumers gave up and have not handled since.
-#[utoipa::path(get, path = "/api/v1/dead", tag = "record", params(DeadFilter, PageParameters),
-    responses((status = 200, description = "A page of dead letters", body = List<DeadRow>)))]
-pub(crate) async fn dead(
-    State(state): State<ConsoleState>,
-    Query { filter, page, given }: Query<DeadFilter>,
-) -> Result<Json<List<DeadRow>>, Refusal> {
-    let mut connection = state.store.read().await?;
-    let page = ledger::dead(&mut connection, &filter, &page).await?;
-    names::answer(&state, &mut connection, &given, page).await
-}
-
 /// Dead letters by consumer and error, the largest group first: at most 1,000 groups.
 #[utoipa::path(get, path = "/api/v1/dead/groups", tag = "record", params(DeadFilter),
     responses((status = 200, description = "All groups, on one page", body = List<DeadGroup>)))]
 pub(crate) async fn dead_groups(
     State(state): State<ConsoleState>,
-    Query { filter, given, .. }: Query<DeadFilter>,
+    Query { filter, asked }: Query<DeadFilter>,
 ) -> Result<Json<List<DeadGroup>>, Refusal> {
     let mut connection = state.store.read().await?;
     let items = ledger::dead_groups(&mut connection, &filter).await?;
-    names::answer(&state, &mut connection, &given, Paged { items, next: None }).await
+    if items.is_empty() {
+        names::check(&state, &mut connection, &asked.given, None).await?;
+    }
+    Ok(Json(Paged { items, next: None }.into()))
 }
 
 /// The dead letters of one event, whole: one for each consumer that gave it up, open or not.
@@ -124,16 +88,4 @@ pub(crate) async fn dead_letters(
     let mut connection = state.store.read().await?;
     let items = ledger::show_dead(&mut connection, id).await?;
     if items.is_empty() { Err(Refusal::NoSuchId) } else { Ok(Json(Paged { items, next: None }.into())) }
-}
-
-/// Events whose topic no queue is bound to.
-#[utoipa::path(get, path = "/api/v1/unrouted", tag = "record", params(UnroutedFilter, PageParameters),
-    responses((status = 200, description = "A page of unrouted events", body = List<UnroutedRow>)))]
-pub(crate) async fn unrouted(
-    State(state): State<ConsoleState>,
-    Query { filter, page, given }: Query<UnroutedFilter>,
-) -> Result<Json<List<UnroutedRow>>, Refusal> {
-    let mut connection = state.store.read().await?;
-    let page = ledger::unrouted(&mut connection, &filter, &page).await?;
-    names::answer(&state, &mut connection, &given, page).await
 }

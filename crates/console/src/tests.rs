@@ -18,6 +18,7 @@ use server::Health;
 use store::Store;
 use tokio_util::sync::CancellationToken;
 use tower_service::Service;
+use view::View;
 
 use crate::{ConsoleState, Token, openapi, router};
 
@@ -27,6 +28,10 @@ static DOMAINS: [&Domain; 3] = [&invoices::DOMAIN, &receivables::DOMAIN, &prescr
 
 fn consumers() -> [Bindings; 3] {
     DOMAINS.map(|domain| domain.bindings)
+}
+
+fn views() -> Vec<&'static View> {
+    ledger::VIEWS.into_iter().chain(DOMAINS.iter().flat_map(|domain| domain.views).copied()).collect()
 }
 
 /// A console, and what stands behind it.
@@ -56,6 +61,7 @@ impl Console {
             layout,
             token: Token::new("let-me-in"),
             consumers: consumers().map(|one| (one.consumer, one.purpose)).to_vec(),
+            views: views(),
             sources: vec!["go".to_owned(), "me-filial-sul".to_owned()],
             providers: vec!["gestao-online".to_owned(), "recuperador".to_owned()],
             health: Health::default(),
@@ -177,7 +183,7 @@ async fn nothing_but_the_document_is_shown_without_the_token() {
     assert_eq!(response.status(), StatusCode::OK);
     assert_eq!(response.headers()["cache-control"], "no-cache");
     let tag = response.headers()["etag"].clone();
-    assert_eq!(json(response).await, serde_json::from_str::<Value>(&openapi()).unwrap());
+    assert_eq!(json(response).await, serde_json::from_str::<Value>(&openapi(&views())).unwrap());
     let again =
         Request::get("/api/v1/openapi.json").header("if-none-match", tag).body(Body::empty()).unwrap();
     let unchanged = console.router.clone().call(again).await.unwrap();
@@ -190,9 +196,7 @@ async fn nothing_but_the_document_is_shown_without_the_token() {
 #[tokio::test]
 async fn every_list_is_there_and_refuses_what_it_does_not_know() {
     let console = Console::start().await;
-    for list in
-        ["events", "rejected", "dead", "unrouted", "invoices", "receivables", "agreements", "prescriptions"]
-    {
+    for View { name: list, .. } in views() {
         let page = json(console.get(&format!("/{list}?limit=1000")).await).await;
         assert_eq!(page, json!({"items": [], "next": null}), "{list}");
         for query in ["nonsense=1", "limit=0", "cursor=1"] {
@@ -357,9 +361,8 @@ async fn a_name_that_nothing_has_is_400_with_those_that_there_are_and_one_on_rec
     }
     let sources =
         r#"source: there is no source "rec-2"; did you mean "rec-1"? Known: go, me-filial-sul, rec-1"#;
-    let lists =
-        ["events", "rejected", "dead", "unrouted", "invoices", "receivables", "agreements", "prescriptions"];
-    let of_every_list = lists.map(|list| (format!("{list}?source=rec-2"), sources.to_owned()));
+    let of_every_list =
+        views().into_iter().map(|list| (format!("{}?source=rec-2", list.name), sources.to_owned()));
     let others = [
         (
             "events?provider=gestao-onlin",
@@ -463,7 +466,7 @@ async fn a_job_is_counted_made_shown_and_cancelled() {
 
 #[test]
 fn the_document_has_every_path_parameter_and_schema() {
-    let document: Value = serde_json::from_str(&openapi()).unwrap();
+    let document: Value = serde_json::from_str(&openapi(&views())).unwrap();
     let paths = document["paths"].as_object().unwrap();
     assert_eq!(paths.len(), 22);
     for (path, item) in paths {

@@ -2,6 +2,7 @@
 
 use event::Zone;
 use store::Component;
+use view::View;
 
 use crate::{Bindings, Consumer, Runtime};
 
@@ -12,6 +13,8 @@ pub struct Domain {
     pub bindings: Bindings,
     /// Its tables.
     pub component: Component,
+    /// Its lists: route, API document and command of each follow from it.
+    pub views: &'static [&'static View],
     /// Makes a replica of its consumer. Where a provider does not tell a fact's day, it is that of receipt in the zone.
     pub consumer: fn(&Zone, Runtime) -> Consumer,
 }

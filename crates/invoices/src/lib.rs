@@ -26,7 +26,7 @@ use std::sync::Arc;
 use consumer::{Bindings, Consumer, DEFAULT_RETRY, Domain};
 pub use handler::Invoices;
 pub use model::Invoice;
-pub use query::{Filter, list};
+pub use query::{Filter, INVOICES, VIEWS, list};
 use store::{Component, Migration};
 
 /// The domain.
@@ -60,5 +60,6 @@ pub static DOMAIN: Domain = Domain {
             ),
         ],
     },
+    views: &VIEWS,
     consumer: |_, runtime| Consumer::new(&DOMAIN.bindings, Arc::new(Invoices), runtime),
 };

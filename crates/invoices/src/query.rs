@@ -4,8 +4,9 @@ use std::collections::HashMap;
 
 use serde::Deserialize;
 use store::sql::{assembled, rows};
-use store::{Connection, List, Page, Paged, Row, StoreError};
+use store::{Conditions, Connection, List, Page, Paged, Row, StoreError};
 use utoipa::IntoParams;
+use view::{Form, Reading, View, column};
 
 use crate::Invoice;
 
@@ -27,17 +28,15 @@ pub async fn list(
     filter: &Filter,
     page: &Page,
 ) -> Result<Paged<Invoice>, StoreError> {
-    const LIST: List = List {
-        select: "SELECT source, external_id, status, previous_status, credit_memo_requested, first_event \
-                 FROM invoices",
-        key: ["first_event", "external_id"],
-    };
-    let equal = [
-        ("source", filter.source.as_deref()),
-        ("external_id", filter.external_id.as_deref()),
-        ("status", filter.status.as_deref()),
-    ];
-    let mut page = LIST.page(connection, &equal, page, Invoice::read).await?;
+    const LIST: List<'_> = List::new(
+        "SELECT source, external_id, status, previous_status, credit_memo_requested, first_event FROM invoices",
+        &["first_event", "external_id"],
+    );
+    let mut conditions = Conditions::default();
+    conditions.with("source =", filter.source.as_ref());
+    conditions.with("external_id =", filter.external_id.as_ref());
+    conditions.with("status =", filter.status.as_ref());
+    let mut page = LIST.page(connection, conditions, page, Invoice::read).await?;
     attach(connection, &mut page.items).await?;
     Ok(page)
 }
@@ -65,3 +64,38 @@ async fn attach(connection: &mut Connection, invoices: &mut [Invoice]) -> Result
     }
     Ok(())
 }
+
+impl view::Row for Invoice {
+    type Filter = Filter;
+
+    async fn page(
+        connection: &mut Connection,
+        filter: &Filter,
+        page: &Page,
+    ) -> Result<Paged<Self>, StoreError> {
+        list(connection, filter, page).await
+    }
+}
+
+/// `invoices`
+pub static INVOICES: View = View {
+    name: "invoices",
+    tag: "books",
+    about: "Notas fiscais",
+    row: "invoice",
+    rows: "invoices",
+    columns: &[
+        column("Source", "source", Form::Text),
+        column("Invoice", "external_id", Form::Text),
+        column("Status", "status", Form::Text),
+        column("Before", "previous_status", Form::Text),
+        column("Attachments", "attachments", Form::Count),
+        column("Credit memo", "credit_memo_requested", Form::Flag),
+    ],
+    example: "status=103",
+    empty: "No invoices yet. They come with invoice.* and TAX_INVOICE_CHANGE_STATUS; see `malote events list`.",
+    reading: Reading::new::<Invoice>(),
+};
+
+/// Every list of this domain.
+pub static VIEWS: [&View; 1] = [&INVOICES];

@@ -2,12 +2,12 @@
 
 use event::{EventId, ProviderName, SourceName, Timestamp};
 use serde::{Deserialize, Serialize};
-use store::{AnyRow, Connection, Page, Paged, Row, StoreError};
+use store::{AnyRow, Conditions, Connection, List, Page, Paged, Row, StoreError};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::Text;
 use crate::predicates::dead_at;
-use crate::statement::{Conditions, time};
+use crate::time::time;
 use store::many::{Value, fetch};
 
 /// Which dead letters to list: all that is given must fit.
@@ -80,8 +80,19 @@ pub async fn dead(
 ) -> Result<Paged<DeadRow>, StoreError> {
     let (text, values) = statement(filter, page);
     let rows = fetch(connection, text, values).await?;
-    let rows = rows.iter().map(row).collect::<Result<_, _>>()?;
-    Ok(Paged::cut(rows, page, |row: &DeadRow| format!("{}:{}", row.event_id, row.consumer)))
+    List::new("", &KEY).cut(&rows, page, row)
+}
+
+impl view::Row for DeadRow {
+    type Filter = DeadFilter;
+
+    async fn page(
+        connection: &mut Connection,
+        filter: &DeadFilter,
+        page: &Page,
+    ) -> Result<Paged<Self>, StoreError> {
+        dead(connection, filter, page).await
+    }
 }
 
 /// What is open and fits.
@@ -99,19 +110,10 @@ pub(crate) fn chosen(filter: &DeadFilter) -> Conditions {
 const ROW: &str = "s.event_id, s.consumer, s.source, s.provider, s.topic, s.attempts, s.error, s.group_id, \
      s.first_failed_at, s.failed_at";
 
+const KEY: [&str; 2] = ["s.event_id", "s.consumer"];
+
 pub(crate) fn statement(filter: &DeadFilter, page: &Page) -> (String, Vec<Value>) {
-    let mut conditions = chosen(filter);
-    if let Some(cursor) = page.cursor.as_deref() {
-        let (id, consumer) = cursor.split_once(':').unwrap_or((cursor, ""));
-        let (id, consumer) = (conditions.bind(Value::from(&id)), conditions.bind(Value::from(&consumer)));
-        conditions.add(format!("(s.event_id, s.consumer) < ({id}, {consumer})"));
-    }
-    let clause = conditions.clause();
-    let limit = conditions.bind(Value::from(i64::from(page.limit) + 1));
-    let text = format!(
-        "SELECT {ROW} FROM dead_letter s {clause} ORDER BY s.event_id DESC, s.consumer DESC LIMIT {limit}"
-    );
-    (text, conditions.values)
+    List::new(&format!("SELECT {ROW} FROM dead_letter s"), &KEY).statement(chosen(filter), page)
 }
 
 /// Dead letters of one consumer with one error.

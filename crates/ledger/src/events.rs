@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use event::{EventId, ProviderName, SourceName, Subject, Timestamp, Topic};
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize};
-use store::{AnyRow, Connection, Page, Paged, Row, StoreError};
+use store::{AnyRow, Conditions, Connection, List, Page, Paged, Row, StoreError};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::predicates::{
@@ -13,7 +13,7 @@ use crate::predicates::{
     duplicate, open_letter, open_mark, pending, pending_at, resent_letter, routed, unrouted,
 };
 use crate::state::{Mark, by_consumer};
-use crate::statement::{Conditions, time};
+use crate::time::time;
 use crate::{Body, ConsumerState, EventState, Text};
 use store::many::{Value, fetch};
 
@@ -164,8 +164,19 @@ pub async fn list(
 ) -> Result<Paged<EventRow>, StoreError> {
     let (text, values) = statement(filter, page);
     let rows = fetch(connection, text, values).await?;
-    let rows = rows.iter().map(row).collect::<Result<_, _>>()?;
-    Ok(Paged::cut(rows, page, |row: &EventRow| row.id.clone()))
+    List::new("", &["e.id"]).cut(&rows, page, row)
+}
+
+impl view::Row for EventRow {
+    type Filter = EventFilter;
+
+    async fn page(
+        connection: &mut Connection,
+        filter: &EventFilter,
+        page: &Page,
+    ) -> Result<Paged<Self>, StoreError> {
+        list(connection, filter, page).await
+    }
 }
 
 /// Which events fit a filter: where they are found, under which id, and on which conditions.
@@ -236,15 +247,10 @@ pub(crate) fn chosen(filter: &EventFilter) -> Chosen {
 
 /// The statement of a page.
 pub(crate) fn statement(filter: &EventFilter, page: &Page) -> (String, Vec<Value>) {
-    let Chosen { from, id, group, mut conditions } = chosen(filter);
-    conditions.with(&format!("{id} <"), page.cursor.as_ref());
-    let (columns, clause) = (columns(), conditions.clause());
-    let limit = conditions.bind(Value::from(i64::from(page.limit) + 1));
-    let text = format!(
-        "SELECT {columns} FROM event e WHERE e.id IN (\
-         SELECT {id} FROM {from} {clause} {group} ORDER BY {id} DESC LIMIT {limit}) ORDER BY e.id DESC"
-    );
-    (text, conditions.values)
+    let Chosen { from, id, group, conditions } = chosen(filter);
+    let ids = List { select: &format!("SELECT {id} FROM {from}"), key: &[id], group };
+    let (ids, values) = ids.statement(conditions, page);
+    (format!("SELECT {} FROM event e WHERE e.id IN ({ids}) ORDER BY e.id DESC", columns()), values)
 }
 
 /// How far the clock in an id may be from the time of receipt: ids keep growing when the clock is set back.

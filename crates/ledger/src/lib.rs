@@ -41,11 +41,12 @@ mod record;
 mod rejected;
 mod retain;
 mod state;
-mod statement;
 mod sweep;
 #[cfg(test)]
 mod tests;
+mod time;
 mod unrouted;
+mod views;
 pub mod witness;
 
 pub use contents::{Body, Text};
@@ -59,6 +60,7 @@ pub use retain::{Retention, retain};
 pub use state::{ConsumerState, EventState};
 pub use sweep::{sweep, sweep_until};
 pub use unrouted::{UnroutedFilter, UnroutedRow, unrouted};
+pub use views::{DEAD, EVENTS, REJECTED, UNROUTED, VIEWS};
 
 use store::{Component, Migration};
 

@@ -17,10 +17,10 @@ use std::collections::BTreeMap;
 use event::{EventId, Timestamp};
 use serde::{Deserialize, Serialize};
 use store::many::{Value, fetch};
-use store::{Connection, Page, Paged, Row, StoreError};
+use store::{Conditions, Connection, Page, Paged, Row, StoreError};
 use utoipa::ToSchema;
 
-use crate::statement::{Conditions, optional_time};
+use crate::time::optional_time;
 use walk::Walk;
 
 /// The books of one source for one day of receipt.

@@ -2,12 +2,12 @@
 
 use event::{EventId, ProviderName, SourceName, Timestamp};
 use serde::{Deserialize, Serialize};
-use store::{AnyRow, Connection, Page, Paged, Row, StoreError};
+use store::{AnyRow, Conditions, Connection, List, Page, Paged, Row, StoreError};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::Text;
 use crate::predicates::open_body;
-use crate::statement::{Conditions, time};
+use crate::time::time;
 use store::many::{Value, fetch};
 
 /// Which rejected bodies to list: all that is given must fit.
@@ -75,10 +75,19 @@ pub async fn rejected(
     filter: &RejectedFilter,
     page: &Page,
 ) -> Result<Paged<RejectedRow>, StoreError> {
-    let (text, values) = statement(filter, page);
-    let rows = fetch(connection, text, values).await?;
-    let rows = rows.iter().map(row).collect::<Result<_, _>>()?;
-    Ok(Paged::cut(rows, page, |row: &RejectedRow| row.id.clone()))
+    LIST.page(connection, chosen(filter), page, row).await
+}
+
+impl view::Row for RejectedRow {
+    type Filter = RejectedFilter;
+
+    async fn page(
+        connection: &mut Connection,
+        filter: &RejectedFilter,
+        page: &Page,
+    ) -> Result<Paged<Self>, StoreError> {
+        rejected(connection, filter, page).await
+    }
 }
 
 /// What is open and fits.
@@ -91,16 +100,8 @@ pub(crate) fn chosen(filter: &RejectedFilter) -> Conditions {
     conditions
 }
 
-pub(crate) fn statement(filter: &RejectedFilter, page: &Page) -> (String, Vec<Value>) {
-    let mut conditions = chosen(filter);
-    conditions.with("id <", page.cursor.as_ref());
-    let clause = conditions.clause();
-    let limit = conditions.bind(Value::from(i64::from(page.limit) + 1));
-    let text = format!(
-        "SELECT id, source, provider, received_at, cause FROM rejected {clause} ORDER BY id DESC LIMIT {limit}"
-    );
-    (text, conditions.values)
-}
+pub(crate) const LIST: List<'_> =
+    List::new("SELECT id, source, provider, received_at, cause FROM rejected", &["id"]);
 
 /// One rejected body, whole; `None` if there is none with this id.
 pub async fn show_rejected(connection: &mut Connection, id: EventId) -> Result<Option<Rejected>, StoreError> {

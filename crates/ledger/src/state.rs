@@ -40,6 +40,30 @@ pub enum EventState {
 }
 
 impl EventState {
+    /// All of them.
+    pub const ALL: [Self; 7] = [
+        Self::Pending,
+        Self::Handled,
+        Self::Routed,
+        Self::Dead,
+        Self::Unrouted,
+        Self::Discarded,
+        Self::Duplicate,
+    ];
+
+    /// Its name, as in JSON.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Handled => "handled",
+            Self::Routed => "routed",
+            Self::Dead => "dead",
+            Self::Unrouted => "unrouted",
+            Self::Discarded => "discarded",
+            Self::Duplicate => "duplicate",
+        }
+    }
+
     /// The state of an event with these marks and these consumers.
     pub(crate) fn of(mark: Mark, consumers: &BTreeMap<String, ConsumerState>) -> Self {
         let any = |state| consumers.values().any(|other| *other == state);
@@ -88,6 +112,14 @@ pub(crate) fn by_consumer<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_state_has_one_name() {
+        assert_eq!(
+            serde_json::to_value(EventState::ALL).unwrap(),
+            serde_json::json!(EventState::ALL.map(EventState::name))
+        );
+    }
 
     #[test]
     fn the_worst_of_the_consumers_is_the_state_of_the_event() {

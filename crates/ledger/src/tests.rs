@@ -609,6 +609,10 @@ async fn every_list_walks_an_index_in_its_order() {
     let (store, _folder) = fresh().await;
     let cursor = Page { limit: 50, cursor: Some(EventId::generate().to_string()) };
     let mut statements: Vec<(String, Vec<Value>)> = Vec::new();
+    let rejected_page =
+        |filter: &RejectedFilter| crate::rejected::LIST.statement(crate::rejected::chosen(filter), &cursor);
+    let unrouted_page =
+        |filter: &UnroutedFilter| crate::unrouted::LIST.statement(crate::unrouted::chosen(filter), &cursor);
     let none = EventFilter::default();
     for state in ["pending", "handled", "routed", "dead", "unrouted"] {
         let state = serde_json::from_value(state.into()).unwrap();
@@ -628,9 +632,9 @@ async fn every_list_walks_an_index_in_its_order() {
         statements.push(crate::events::statement(&filter, &cursor));
     }
     let filter = RejectedFilter { source: source.clone(), provider: provider.clone(), id: None };
-    statements.push(crate::rejected::statement(&RejectedFilter { source: None, ..filter.clone() }, &cursor));
-    statements.push(crate::rejected::statement(&RejectedFilter { provider: None, ..filter }, &cursor));
-    statements.push(crate::rejected::statement(&RejectedFilter::default(), &cursor));
+    statements.push(rejected_page(&RejectedFilter { source: None, ..filter.clone() }));
+    statements.push(rejected_page(&RejectedFilter { provider: None, ..filter }));
+    statements.push(rejected_page(&RejectedFilter::default()));
     let filter = DeadFilter { consumer: Some("invoices".to_owned()), ..DeadFilter::default() };
     statements.push(crate::dead::statement(&filter, &cursor));
     statements.push(crate::dead::statement(
@@ -638,10 +642,8 @@ async fn every_list_walks_an_index_in_its_order() {
         &cursor,
     ));
     statements.push(crate::dead::statement(&DeadFilter { provider, ..DeadFilter::default() }, &cursor));
-    statements
-        .push(crate::unrouted::statement(&UnroutedFilter { source, ..UnroutedFilter::default() }, &cursor));
-    statements
-        .push(crate::unrouted::statement(&UnroutedFilter { topic, ..UnroutedFilter::default() }, &cursor));
+    statements.push(unrouted_page(&UnroutedFilter { source, ..UnroutedFilter::default() }));
+    statements.push(unrouted_page(&UnroutedFilter { topic, ..UnroutedFilter::default() }));
     for (text, values) in statements {
         let plan =
             fetch(&mut store.read().await.unwrap(), format!("EXPLAIN QUERY PLAN {text}"), values).await;

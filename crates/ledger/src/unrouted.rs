@@ -2,12 +2,11 @@
 
 use event::{EventId, ProviderName, SourceName, Timestamp, Topic};
 use serde::{Deserialize, Serialize};
-use store::{AnyRow, Connection, Page, Paged, Row, StoreError};
+use store::{AnyRow, Conditions, Connection, List, Page, Paged, Row, StoreError};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::predicates::{duplicate, open_mark};
-use crate::statement::{Conditions, time};
-use store::many::{Value, fetch};
+use crate::time::time;
 
 /// Which marks to list: all that is given must fit.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, IntoParams)]
@@ -66,10 +65,19 @@ pub async fn unrouted(
     filter: &UnroutedFilter,
     page: &Page,
 ) -> Result<Paged<UnroutedRow>, StoreError> {
-    let (text, values) = statement(filter, page);
-    let rows = fetch(connection, text, values).await?;
-    let rows = rows.iter().map(row).collect::<Result<_, _>>()?;
-    Ok(Paged::cut(rows, page, |row: &UnroutedRow| row.id.clone()))
+    LIST.page(connection, chosen(filter), page, row).await
+}
+
+impl view::Row for UnroutedRow {
+    type Filter = UnroutedFilter;
+
+    async fn page(
+        connection: &mut Connection,
+        filter: &UnroutedFilter,
+        page: &Page,
+    ) -> Result<Paged<Self>, StoreError> {
+        unrouted(connection, filter, page).await
+    }
 }
 
 /// What is open and fits.
@@ -86,14 +94,7 @@ pub(crate) fn chosen(filter: &UnroutedFilter) -> Conditions {
     conditions
 }
 
-pub(crate) fn statement(filter: &UnroutedFilter, page: &Page) -> (String, Vec<Value>) {
-    let mut conditions = chosen(filter);
-    conditions.with("s.event_id <", page.cursor.as_ref());
-    let clause = conditions.clause();
-    let limit = conditions.bind(Value::from(i64::from(page.limit) + 1));
-    let text = format!(
-        "SELECT s.event_id, s.source, s.provider, s.topic, s.subject, s.received_at, s.marked_at FROM unrouted s \
-         {clause} ORDER BY s.event_id DESC LIMIT {limit}"
-    );
-    (text, conditions.values)
-}
+pub(crate) const LIST: List<'_> = List::new(
+    "SELECT s.event_id, s.source, s.provider, s.topic, s.subject, s.received_at, s.marked_at FROM unrouted s",
+    &["s.event_id"],
+);

@@ -26,7 +26,7 @@ use std::sync::Arc;
 use consumer::{Bindings, Consumer, DEFAULT_RETRY, Domain};
 pub use handler::Prescriptions;
 pub use model::{Eye, File, Prescription, State};
-pub use query::{Filter, list};
+pub use query::{Filter, PRESCRIPTIONS, VIEWS, list};
 use store::{Component, Migration};
 
 /// The domain.
@@ -58,5 +58,6 @@ pub static DOMAIN: Domain = Domain {
             ),
         ],
     },
+    views: &VIEWS,
     consumer: |_, runtime| Consumer::new(&DOMAIN.bindings, Arc::new(Prescriptions), runtime),
 };

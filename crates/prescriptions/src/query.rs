@@ -1,8 +1,9 @@
 //! The lists.
 
 use serde::Deserialize;
-use store::{Connection, List, Page, Paged, StoreError};
+use store::{Conditions, Connection, List, Page, Paged, StoreError};
 use utoipa::IntoParams;
+use view::{Form, Reading, View, column};
 
 use crate::{Prescription, State};
 
@@ -24,20 +25,55 @@ pub async fn list(
     filter: &Filter,
     page: &Page,
 ) -> Result<Paged<Prescription>, StoreError> {
-    const LIST: List = List {
-        select: "SELECT source, document, email, state, reason, right_spherical, right_cylindrical, right_axis, \
-                 right_add, left_spherical, left_cylindrical, left_axis, left_add, files, first_event \
-                 FROM prescriptions",
+    const LIST: List<'_> = List::new(
+        "SELECT source, document, email, state, reason, right_spherical, right_cylindrical, right_axis, \
+         right_add, left_spherical, left_cylindrical, left_axis, left_add, files, first_event FROM prescriptions",
         // An event makes one row at most. A cursor travels in addresses, so it names nobody.
-        key: ["first_event", "source"],
-    };
+        &["first_event", "source"],
+    );
     // What holds no document matches none.
     let document = filter.document.as_deref();
     let bare = document.and_then(providers::TaxId::new);
-    let equal = [
-        ("source", filter.source.as_deref()),
-        ("state", filter.state.map(State::as_str)),
-        ("document", bare.as_ref().map(providers::TaxId::bare).or(document)),
-    ];
-    LIST.page(connection, &equal, page, Prescription::read).await
+    let mut conditions = Conditions::default();
+    conditions.with("source =", filter.source.as_ref());
+    conditions.with("state =", filter.state.map(State::as_str));
+    conditions.with("document =", bare.as_ref().map(providers::TaxId::bare).or(document));
+    LIST.page(connection, conditions, page, Prescription::read).await
 }
+
+impl view::Row for Prescription {
+    type Filter = Filter;
+
+    async fn page(
+        connection: &mut Connection,
+        filter: &Filter,
+        page: &Page,
+    ) -> Result<Paged<Self>, StoreError> {
+        list(connection, filter, page).await
+    }
+}
+
+/// `prescriptions`
+pub static PRESCRIPTIONS: View = View {
+    name: "prescriptions",
+    tag: "books",
+    about: "Prescription renewals",
+    row: "prescription",
+    rows: "prescriptions",
+    columns: &[
+        column("Source", "source", Form::Text),
+        column("CPF", "document", Form::TaxId),
+        column("E-mail", "email", Form::Text),
+        column("State", "state", Form::State),
+        column("Reason", "reason", Form::Text),
+        column("Right", "right", Form::Eye),
+        column("Left", "left", Form::Eye),
+        column("Files", "files", Form::Count),
+    ],
+    example: "state=renewed",
+    empty: "No prescriptions yet. They come from beneficio-visao; see `malote events list`.",
+    reading: Reading::new::<Prescription>(),
+};
+
+/// Every list of this domain.
+pub static VIEWS: [&View; 1] = [&PRESCRIPTIONS];

@@ -27,7 +27,7 @@ use std::sync::Arc;
 use consumer::{Bindings, Consumer, DEFAULT_RETRY, Domain};
 pub use handler::Receivables;
 pub use model::{Agreement, AgreementState, Kind, Receivable, State};
-pub use query::{AgreementFilter, Filter, list, list_agreements};
+pub use query::{AGREEMENTS, AgreementFilter, Filter, RECEIVABLES, VIEWS, list, list_agreements};
 use store::{Component, Migration};
 
 /// The domain.
@@ -65,6 +65,7 @@ pub static DOMAIN: Domain = Domain {
             Migration::portable(3, "webhook receipt", include_str!("../migrations/0003_webhook_receipt.sql")),
         ],
     },
+    views: &VIEWS,
     consumer: |zone, runtime| {
         Consumer::new(&DOMAIN.bindings, Arc::new(Receivables { zone: zone.clone() }), runtime)
     },

@@ -1,8 +1,9 @@
 //! The lists.
 
 use serde::Deserialize;
-use store::{Connection, List, Page, Paged, StoreError};
+use store::{Conditions, Connection, List, Page, Paged, StoreError};
 use utoipa::IntoParams;
+use view::{Form, Reading, View, column};
 
 use crate::{Agreement, AgreementState, Kind, Receivable, State};
 
@@ -38,18 +39,17 @@ pub async fn list(
     filter: &Filter,
     page: &Page,
 ) -> Result<Paged<Receivable>, StoreError> {
-    const LIST: List = List {
-        select: "SELECT source, external_id, kind, agreement_id, due_date, amount_centavos, paid_date, state, \
-                 provider_status, first_event FROM receivables",
-        key: ["first_event", "external_id"],
-    };
-    let equal = [
-        ("source", filter.source.as_deref()),
-        ("kind", filter.kind.map(Kind::as_str)),
-        ("state", filter.state.map(State::as_str)),
-        ("agreement_id", filter.agreement_id.as_deref()),
-    ];
-    LIST.page(connection, &equal, page, Receivable::read).await
+    const LIST: List<'_> = List::new(
+        "SELECT source, external_id, kind, agreement_id, due_date, amount_centavos, paid_date, state, \
+         provider_status, first_event FROM receivables",
+        &["first_event", "external_id"],
+    );
+    let mut conditions = Conditions::default();
+    conditions.with("source =", filter.source.as_ref());
+    conditions.with("kind =", filter.kind.map(Kind::as_str));
+    conditions.with("state =", filter.state.map(State::as_str));
+    conditions.with("agreement_id =", filter.agreement_id.as_ref());
+    LIST.page(connection, conditions, page, Receivable::read).await
 }
 
 /// A page of agreements, newest first.
@@ -58,18 +58,88 @@ pub async fn list_agreements(
     filter: &AgreementFilter,
     page: &Page,
 ) -> Result<Paged<Agreement>, StoreError> {
-    const LIST: List = List {
-        select: "SELECT source, external_id, client_name, document, agreed_centavos, original_centavos, instalments, \
-                 state, first_event FROM agreements",
-        key: ["first_event", "external_id"],
-    };
+    const LIST: List<'_> = List::new(
+        "SELECT source, external_id, client_name, document, agreed_centavos, original_centavos, instalments, \
+         state, first_event FROM agreements",
+        &["first_event", "external_id"],
+    );
     // What holds no document matches none.
     let document = filter.document.as_deref();
     let bare = document.and_then(providers::TaxId::new);
-    let equal = [
-        ("source", filter.source.as_deref()),
-        ("state", filter.state.map(AgreementState::as_str)),
-        ("document", bare.as_ref().map(providers::TaxId::bare).or(document)),
-    ];
-    LIST.page(connection, &equal, page, Agreement::read).await
+    let mut conditions = Conditions::default();
+    conditions.with("source =", filter.source.as_ref());
+    conditions.with("state =", filter.state.map(AgreementState::as_str));
+    conditions.with("document =", bare.as_ref().map(providers::TaxId::bare).or(document));
+    LIST.page(connection, conditions, page, Agreement::read).await
 }
+
+impl view::Row for Receivable {
+    type Filter = Filter;
+
+    async fn page(
+        connection: &mut Connection,
+        filter: &Filter,
+        page: &Page,
+    ) -> Result<Paged<Self>, StoreError> {
+        list(connection, filter, page).await
+    }
+}
+
+impl view::Row for Agreement {
+    type Filter = AgreementFilter;
+
+    async fn page(
+        connection: &mut Connection,
+        filter: &AgreementFilter,
+        page: &Page,
+    ) -> Result<Paged<Self>, StoreError> {
+        list_agreements(connection, filter, page).await
+    }
+}
+
+/// `receivables`
+pub static RECEIVABLES: View = View {
+    name: "receivables",
+    tag: "books",
+    about: "Contas a receber: instalments of agreements, and orders",
+    row: "receivable",
+    rows: "receivables",
+    columns: &[
+        column("Source", "source", Form::Text),
+        column("Id", "external_id", Form::Text),
+        column("Kind", "kind", Form::Text),
+        column("Agreement", "agreement_id", Form::Text),
+        column("Due", "due_date", Form::Text),
+        column("Amount", "amount_centavos", Form::Money),
+        column("Paid", "paid_date", Form::Text),
+        column("State", "state", Form::State),
+    ],
+    example: "state=open",
+    empty: "No receivables yet. They come with acordo.*, ORDER_* and FINANCIAL_*; see `malote events list`.",
+    reading: Reading::new::<Receivable>(),
+};
+
+/// `agreements`
+pub static AGREEMENTS: View = View {
+    name: "agreements",
+    tag: "books",
+    about: "Debt-settlement agreements",
+    row: "agreement",
+    rows: "agreements",
+    columns: &[
+        column("Source", "source", Form::Text),
+        column("Agreement", "external_id", Form::Text),
+        column("Client", "client_name", Form::Text),
+        column("CPF / CNPJ", "document", Form::TaxId),
+        column("Agreed", "agreed_centavos", Form::Money),
+        column("Original", "original_centavos", Form::Money),
+        column("Instalments", "instalments", Form::Number),
+        column("State", "state", Form::State),
+    ],
+    example: "state=active",
+    empty: "No agreements yet. They come with acordo.*; see `malote events list`.",
+    reading: Reading::new::<Agreement>(),
+};
+
+/// Every list of this domain.
+pub static VIEWS: [&View; 2] = [&RECEIVABLES, &AGREEMENTS];

@@ -20,7 +20,7 @@ pub mod seen;
 pub mod sql;
 
 pub use dialect::Dialect;
-pub use list::List;
+pub use list::{Conditions, List};
 pub use migrate::{Component, Migration};
 pub use page::{Page, Paged};
 pub use pool::{ClientTls, Config, ReadOnly, Store, StoreInfo};

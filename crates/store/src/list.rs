@@ -1,67 +1,146 @@
-//! Lists of one table: filtered, newest first, read page by page.
+//! Lists: filtered, newest first, read page by page.
 
 use sqlx::Row;
 use sqlx::any::AnyRow;
 
-use crate::{Connection, Page, Paged, StoreError, sql};
+use crate::many::{Value, fetch};
+use crate::{Connection, Page, Paged, StoreError};
+
+/// Conditions joined by `AND`, and the values that they name. Their texts come from the source, never from a request.
+#[derive(Default)]
+pub struct Conditions {
+    texts: Vec<String>,
+    /// What the parameters `$1`, `$2`, … stand for.
+    pub values: Vec<Value>,
+}
+
+impl Conditions {
+    /// A condition without a value.
+    pub fn add(&mut self, text: impl Into<String>) {
+        self.texts.push(text.into());
+    }
+
+    /// A condition that ends with a value, if there is one: `source =`.
+    pub fn with(&mut self, text: &str, value: Option<impl Into<Value>>) {
+        if let Some(value) = value {
+            let parameter = self.bind(value.into());
+            self.add(format!("{text} {parameter}"));
+        }
+    }
+
+    /// The parameter of a value that is used outside the conditions, or as a part of one.
+    pub fn bind(&mut self, value: Value) -> String {
+        self.values.push(value);
+        format!("${}", self.values.len())
+    }
+
+    /// The tail of a statement: nothing, or `WHERE …`.
+    pub fn clause(&self) -> String {
+        match self.texts.as_slice() {
+            [] => String::new(),
+            texts => format!("WHERE {}", texts.join(" AND ")),
+        }
+    }
+}
 
 /// A list: what is read, and the key that gives it a stable order.
 #[derive(Clone, Copy, Debug)]
-pub struct List {
-    /// `SELECT … FROM …`, without conditions. The columns of `key` are among the columns read.
-    pub select: &'static str,
-    /// Two `TEXT` columns that identify a row together and never change. Rows are sorted by them, the greatest first.
-    /// The first holds no colon.
-    pub key: [&'static str; 2],
+pub struct List<'a> {
+    /// `SELECT … FROM …`, without conditions.
+    pub select: &'a str,
+    /// `TEXT` columns that identify a row together and never change, as in `s.event_id`; each is read under its name. Rows
+    /// are sorted by them, the greatest first. Only the last may hold a colon.
+    pub key: &'a [&'a str],
+    /// What stands between the conditions and the order: nothing, or `GROUP BY …`.
+    pub group: &'a str,
 }
 
-impl List {
-    /// The page of those rows in which each named column equals its value, where one is given. Column names come
-    /// from the source, never from a request. A cursor that no page gave just begins somewhere.
-    pub async fn page<T>(
-        &self,
-        connection: &mut Connection,
-        equal: &[(&'static str, Option<&str>)],
-        page: &Page,
-        read: fn(&AnyRow) -> Result<T, sqlx::Error>,
-    ) -> Result<Paged<T>, StoreError> {
-        let [first, second] = self.key;
-        let mut values = Vec::new();
-        let mut conditions = Vec::new();
-        for (column, value) in equal {
-            if let Some(value) = value {
-                values.push(*value);
-                conditions.push(format!("{column} = ${}", values.len()));
-            }
-        }
+impl<'a> List<'a> {
+    /// A list of single rows.
+    pub const fn new(select: &'a str, key: &'a [&'a str]) -> Self {
+        Self { select, key, group: "" }
+    }
+
+    /// The statement of a page of those rows that fit, and of one row more. A cursor that no page gave just begins
+    /// somewhere.
+    pub fn statement(&self, mut conditions: Conditions, page: &Page) -> (String, Vec<Value>) {
+        let Self { select, key, group } = self;
         if let Some(cursor) = &page.cursor {
-            let (before, and) = cursor.split_once(':').unwrap_or((cursor, ""));
-            values.extend([before, and]);
-            let n = values.len();
-            conditions.push(format!("({first}, {second}) < (${}, ${n})", n - 1));
+            let parts = cursor.splitn(key.len(), ':').chain(std::iter::repeat("")).take(key.len());
+            let parts: Vec<_> = parts.map(|part| conditions.bind(Value::from(part))).collect();
+            conditions.add(format!("({}) < ({})", key.join(", "), parts.join(", ")));
         }
-        let condition = match conditions.is_empty() {
-            true => String::new(),
-            false => format!(" WHERE {}", conditions.join(" AND ")),
-        };
-        let mut query = sql::assembled(format!(
-            "{}{condition} ORDER BY {first} DESC, {second} DESC LIMIT {}",
-            self.select,
-            u64::from(page.limit) + 1
-        ));
-        for value in values {
-            query = query.bind(value.to_owned());
-        }
-        let rows = query.fetch_all(&mut *connection).await?;
-        let cursor = |row: &AnyRow| -> Result<String, sqlx::Error> {
-            Ok(format!("{}:{}", row.try_get::<String, _>(first)?, row.try_get::<String, _>(second)?))
+        let clause = conditions.clause();
+        let order = key.iter().map(|column| format!("{column} DESC")).collect::<Vec<_>>().join(", ");
+        let limit = u64::from(page.limit) + 1;
+        (format!("{select} {clause} {group} ORDER BY {order} LIMIT {limit}"), conditions.values)
+    }
+
+    /// The page of the rows that its statement gave. Its cursor is the key of its last row.
+    pub fn cut<T, E: Into<StoreError>>(
+        &self,
+        rows: &[AnyRow],
+        page: &Page,
+        read: impl Fn(&AnyRow) -> Result<T, E>,
+    ) -> Result<Paged<T>, StoreError> {
+        let cursor = |row: &AnyRow| {
+            let names = self.key.iter().map(|column| column.rsplit('.').next().unwrap_or_default());
+            let parts = names.map(|name| row.try_get::<String, _>(name)).collect::<Result<Vec<_>, _>>()?;
+            Ok::<_, StoreError>(parts.join(":"))
         };
         let limit = page.limit as usize;
         let next = match rows.len() > limit {
             true => rows.get(limit.saturating_sub(1)).map(cursor).transpose()?,
             false => None,
         };
-        let items = rows.iter().take(limit).map(read).collect::<Result<_, _>>()?;
-        Ok(Paged { items, next })
+        let items = rows.iter().take(limit).map(|row| read(row).map_err(Into::into));
+        Ok(Paged { items: items.collect::<Result<_, _>>()?, next })
+    }
+
+    /// The page of those rows that fit.
+    pub async fn page<T, E: Into<StoreError>>(
+        &self,
+        connection: &mut Connection,
+        conditions: Conditions,
+        page: &Page,
+        read: impl Fn(&AnyRow) -> Result<T, E>,
+    ) -> Result<Paged<T>, StoreError> {
+        let (text, values) = self.statement(conditions, page);
+        let rows = fetch(connection, text, values).await?;
+        self.cut(&rows, page, read)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn conditions_number_their_values_through() {
+        let mut conditions = Conditions::default();
+        assert_eq!(conditions.clause(), "");
+        conditions.with("source =", Some(&"a"));
+        conditions.with("topic =", None::<&String>);
+        conditions.add("1 = 1");
+        conditions.with("id <", Some(&"b"));
+        assert_eq!(conditions.clause(), "WHERE source = $1 AND 1 = 1 AND id < $2");
+        assert_eq!(conditions.bind(5.into()), "$3");
+    }
+
+    #[test]
+    fn a_page_begins_behind_the_key_in_its_cursor() {
+        let check = |key: &[&str], cursor: &str, expect: &str, values: &[&str]| {
+            let mut conditions = Conditions::default();
+            conditions.with("source =", Some(&"a"));
+            let page = Page { limit: 2, cursor: Some(cursor.to_owned()) };
+            let (text, given) = List::new("SELECT x FROM t", key).statement(conditions, &page);
+            assert_eq!(text.split_whitespace().collect::<Vec<_>>().join(" "), expect);
+            assert_eq!(given[1..], values.iter().map(|value| Value::from(*value)).collect::<Vec<_>>());
+        };
+        let one = "SELECT x FROM t WHERE source = $1 AND (t.id) < ($2) ORDER BY t.id DESC LIMIT 3";
+        check(&["t.id"], "1:b", one, &["1:b"]);
+        let two = "SELECT x FROM t WHERE source = $1 AND (a, b) < ($2, $3) ORDER BY a DESC, b DESC LIMIT 3";
+        check(&["a", "b"], "1:b:c", two, &["1", "b:c"]);
+        check(&["a", "b"], "1", two, &["1", ""]);
     }
 }

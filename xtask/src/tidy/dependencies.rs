@@ -13,22 +13,23 @@ const MAY_NAME: &str = "may-name";
 const FENCE: &str = "fence";
 
 /// Every crate and the crates of ours that it may name. `ALL` is no restriction.
-const CRATES: [(&str, &[&str]); 17] = [
+const CRATES: [(&str, &[&str]); 18] = [
     ("event", &[]),
     ("providers", &["event"]),
     ("broker", &["event"]),
     ("store", &["event"]),
     ("server", &[]),
+    ("view", &["store"]),
     ("broker-rabbitmq", &["broker", "event"]),
-    ("consumer", &["broker", "event", "store"]),
+    ("consumer", &["broker", "event", "store", "view"]),
     ("ingress", &["broker", "event", "providers", "server"]),
-    ("ledger", &["consumer", "broker", "event", "store"]),
-    ("invoices", &["consumer", "event", "providers", "store"]),
-    ("receivables", &["consumer", "event", "providers", "store"]),
-    ("prescriptions", &["consumer", "event", "providers", "store"]),
+    ("ledger", &["consumer", "broker", "event", "store", "view"]),
+    ("invoices", &["consumer", "event", "providers", "store", "view"]),
+    ("receivables", &["consumer", "event", "providers", "store", "view"]),
+    ("prescriptions", &["consumer", "event", "providers", "store", "view"]),
     (
         "console",
-        &["ledger", "invoices", "receivables", "prescriptions", "broker", "event", "store", "server"],
+        &["ledger", "invoices", "receivables", "prescriptions", "broker", "event", "store", "server", "view"],
     ),
     ("cli", ALL),
     ("tests", ALL),

@@ -2,10 +2,11 @@
 
 use anyhow::{Result, bail};
 use event::EventId;
+use ledger::DEAD;
 use serde_json::Value;
 
 use super::api::Api;
-use super::lists::{DEAD, described, print_json};
+use super::lists::{described, print_json};
 use crate::args::{List, Show};
 use crate::config::Config;
 use crate::report;

@@ -1,8 +1,10 @@
-//! The lists and single resources of the administration API: one row for each, with its columns.
+//! The lists and single resources of the administration API, as text.
 
 use anyhow::{Result, bail};
 use event::{EventId, header};
+use ledger::{EVENTS, REJECTED};
 use serde_json::Value;
+use view::View;
 
 use super::api::Api;
 use crate::args::{EventFilters, EventList, List, Show};
@@ -10,169 +12,20 @@ use crate::config::Config;
 use crate::report;
 use crate::table::{self, Column, Form, column};
 
-/// A list of the API.
-pub struct View {
-    /// Its path under `/api/v1`.
-    pub path: &'static str,
-    /// What a person wants to see of a row.
-    pub columns: &'static [Column],
-    /// What its rows can be filtered by.
-    pub filters: &'static [&'static str],
-    /// A filter that makes sense.
-    pub example: &'static str,
-    /// What is said of an empty list, with the next step.
-    pub empty: &'static str,
-}
-
-/// `malote events list`
-pub const EVENTS: View = View {
-    path: "events",
-    columns: &[
-        column("Received", "received_at", Form::Time),
-        column("Source", "source", Form::Text),
-        column("Topic", "topic", Form::Text),
-        column("Subject", "subject", Form::Text),
-        column("State", "state", Form::State),
-        column("Consumers", "consumers", Form::States),
-        column("Id", "id", Form::Id),
-    ],
-    filters: &["id", "source", "provider", "topic", "state", "subject", "from", "to"],
-    example: "state=dead",
-    empty: "No events. `malote simulate` posts some; `malote config show` shows the sources.",
-};
-
-/// `malote dead list`
-pub const DEAD: View = View {
-    path: "dead",
-    columns: &[
-        column("Failed", "failed_at", Form::Time),
-        column("Consumer", "consumer", Form::Text),
-        column("Topic", "topic", Form::Text),
-        column("Attempts", "attempts", Form::Number),
-        column("Error", "error", Form::Text),
-        column("Event", "event_id", Form::Id),
-    ],
-    filters: &["id", "group", "consumer", "source", "provider"],
-    example: "consumer=invoices",
-    empty: "No dead letters: no consumer has given up on an event.",
-};
-
-/// `malote rejected list`
-pub const REJECTED: View = View {
-    path: "rejected",
-    columns: &[
-        column("Received", "received_at", Form::Time),
-        column("Source", "source", Form::Text),
-        column("Cause", "cause", Form::Text),
-        column("Id", "id", Form::Id),
-    ],
-    filters: &["id", "source", "provider"],
-    example: "provider=recuperador",
-    empty: "No rejected bodies: everything that was authenticated could be used.",
-};
-
-/// `malote unrouted list`
-pub const UNROUTED: View = View {
-    path: "unrouted",
-    columns: &[
-        column("Received", "received_at", Form::Time),
-        column("Source", "source", Form::Text),
-        column("Topic", "topic", Form::Text),
-        column("Subject", "subject", Form::Text),
-        column("Id", "id", Form::Id),
-    ],
-    filters: &["id", "source", "provider", "topic"],
-    example: "provider=recuperador",
-    empty: "No unrouted events: a consumer is bound to every topic that came.",
-};
-
-/// `malote invoices list`
-pub const INVOICES: View = View {
-    path: "invoices",
-    columns: &[
-        column("Source", "source", Form::Text),
-        column("Invoice", "external_id", Form::Text),
-        column("Status", "status", Form::Text),
-        column("Before", "previous_status", Form::Text),
-        column("Attachments", "attachments", Form::Count),
-        column("Credit memo", "credit_memo_requested", Form::Flag),
-    ],
-    filters: &["source", "external_id", "status"],
-    example: "status=103",
-    empty: "No invoices yet. They come with invoice.* and TAX_INVOICE_CHANGE_STATUS; see `malote events list`.",
-};
-
-/// `malote receivables list`
-pub const RECEIVABLES: View = View {
-    path: "receivables",
-    columns: &[
-        column("Source", "source", Form::Text),
-        column("Id", "external_id", Form::Text),
-        column("Kind", "kind", Form::Text),
-        column("Agreement", "agreement_id", Form::Text),
-        column("Due", "due_date", Form::Text),
-        column("Amount", "amount_centavos", Form::Money),
-        column("Paid", "paid_date", Form::Text),
-        column("State", "state", Form::State),
-    ],
-    filters: &["source", "kind", "state", "agreement_id"],
-    example: "state=open",
-    empty: "No receivables yet. They come with acordo.*, ORDER_* and FINANCIAL_*; see `malote events list`.",
-};
-
-/// `malote agreements list`
-pub const AGREEMENTS: View = View {
-    path: "agreements",
-    columns: &[
-        column("Source", "source", Form::Text),
-        column("Agreement", "external_id", Form::Text),
-        column("Client", "client_name", Form::Text),
-        column("CPF / CNPJ", "document", Form::TaxId),
-        column("Agreed", "agreed_centavos", Form::Money),
-        column("Original", "original_centavos", Form::Money),
-        column("Instalments", "instalments", Form::Number),
-        column("State", "state", Form::State),
-    ],
-    filters: &["source", "state", "document"],
-    example: "state=active",
-    empty: "No agreements yet. They come with acordo.*; see `malote events list`.",
-};
-
-/// `malote prescriptions list`
-pub const PRESCRIPTIONS: View = View {
-    path: "prescriptions",
-    columns: &[
-        column("Source", "source", Form::Text),
-        column("CPF", "document", Form::TaxId),
-        column("E-mail", "email", Form::Text),
-        column("State", "state", Form::State),
-        column("Reason", "reason", Form::Text),
-        column("Right", "right", Form::Eye),
-        column("Left", "left", Form::Eye),
-        column("Files", "files", Form::Count),
-    ],
-    filters: &["source", "state", "document"],
-    example: "state=renewed",
-    empty: "No prescriptions yet. They come from beneficio-visao; see `malote events list`.",
-};
-
-/// Every list, each under the name of its command.
-pub const ALL: [&View; 8] =
-    [&EVENTS, &DEAD, &REJECTED, &UNROUTED, &INVOICES, &RECEIVABLES, &AGREEMENTS, &PRESCRIPTIONS];
-
 /// Prints a list.
 pub async fn list(view: &View, list: List, config: &Config) -> Result<()> {
     let mut filters = list.filters;
     filters.extend(list.source.map(|source| ("source".to_owned(), source)));
-    if let Some((field, _)) = filters.iter().find(|(field, _)| !view.filters.contains(&field.as_str())) {
+    let known = view.filters();
+    if let Some((field, _)) = filters.iter().find(|(field, _)| !known.contains(field)) {
         bail!(
             "--where: {field} is not a field that {} are filtered by; expected one of {}",
-            view.path,
-            view.filters.join(", ")
+            view.name,
+            known.join(", ")
         );
     }
     let api = Api::new(&list.output.api, config)?;
-    let (rows, has_more) = api.newest(view.path, &filters, list.limit).await?;
+    let (rows, has_more) = api.newest(view.name, &filters, list.limit).await?;
     if list.output.json {
         print_json(&Value::Array(rows));
     } else if rows.is_empty() {
@@ -213,17 +66,17 @@ pub fn fields(filter: &EventFilters, config: &Config) -> Vec<(String, String)> {
 /// Prints one event or one rejected body.
 pub async fn show(view: &View, show: Show, config: &Config) -> Result<()> {
     let Show { id, output } = show;
-    let what = if view.path == EVENTS.path { "event" } else { "rejected body" };
+    let what = view.row;
     if id.parse::<EventId>().is_err() {
-        bail!("{id} is not the id of one: ids are in `malote {} list`", view.path);
+        bail!("{id} is not the id of one: ids are in `malote {} list`", view.name);
     }
     let api = Api::new(&output.api, config)?;
-    let Some(found) = api.find(&format!("{}/{id}", view.path)).await? else {
-        let other = if view.path == EVENTS.path { &REJECTED } else { &EVENTS };
-        if api.find(&format!("{}/{id}", other.path)).await?.is_some() {
-            bail!("no {what} {id}, but `malote {} show {id}` shows it", other.path);
+    let Some(found) = api.find(&format!("{}/{id}", view.name)).await? else {
+        let other = if view.name == EVENTS.name { &REJECTED } else { &EVENTS };
+        if api.find(&format!("{}/{id}", other.name)).await?.is_some() {
+            bail!("no {what} {id}, but `malote {} show {id}` shows it", other.name);
         }
-        bail!("no {what} {id}; ids are in `malote {} list`", view.path);
+        bail!("no {what} {id}; ids are in `malote {} list`", view.name);
     };
     if output.json {
         print_json(&found);
@@ -321,6 +174,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::domains;
 
     #[test]
     fn a_resource_is_described_in_order_and_without_what_is_missing() {
@@ -361,16 +215,20 @@ mod tests {
     }
 
     #[test]
-    fn the_filters_of_a_list_are_those_of_the_api() {
-        let document: Value = serde_json::from_str(&console::openapi()).unwrap();
-        for view in ALL {
-            let parameters =
-                document["paths"][format!("/api/v1/{}", view.path)]["get"]["parameters"].as_array();
-            let names: Vec<&str> =
-                parameters.unwrap().iter().map(|parameter| parameter["name"].as_str().unwrap()).collect();
-            let filters: Vec<&str> =
-                names.into_iter().filter(|name| !["limit", "cursor"].contains(name)).collect();
-            assert_eq!(filters, view.filters, "{}", view.path);
+    fn a_column_shows_a_field_of_the_row_and_an_example_filters_by_a_parameter() {
+        let views: Vec<_> = domains::views().collect();
+        let document: Value = serde_json::from_str(&console::openapi(&views)).unwrap();
+        for view in views {
+            let (page, _) = view.reading.schemas().swap_remove(0);
+            let items = &document["components"]["schemas"][page]["properties"]["items"]["items"];
+            let row = document.pointer(&items["$ref"].as_str().unwrap()[1..]).unwrap();
+            for column in view.columns {
+                assert!(row["properties"][column.field].is_object(), "{} {}", view.name, column.field);
+            }
+            let list = &document["paths"][format!("/api/v1/{}", view.name)]["get"];
+            let parameters = list["parameters"].as_array().unwrap();
+            let (example, _) = view.example.split_once('=').unwrap();
+            assert!(parameters.iter().any(|parameter| parameter["name"] == example), "{}", view.name);
         }
     }
 }

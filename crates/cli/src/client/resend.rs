@@ -5,11 +5,13 @@ use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 use event::EventId;
+use ledger::{DEAD, EVENTS};
 use serde_json::{Map, Value, json};
+use view::View;
 
 use super::api::Api;
 use super::follow;
-use super::lists::{DEAD, EVENTS, REJECTED, UNROUTED, View, fields};
+use super::lists::fields;
 use crate::args::{Choice, DeadDiscard, DeadRetry, Discard, JobArgs, Replay, Retry};
 use crate::config::Config;
 use crate::report;
@@ -59,15 +61,16 @@ pub async fn discard(view: &View, args: Discard, config: &Config) -> Result<Exit
 fn filters(view: &View, choice: Choice) -> Result<Vec<Map<String, Value>>> {
     let Choice { ids, mut filters, source, everything } = choice;
     filters.extend(source.map(|source| ("source".to_owned(), source)));
-    if let Some((field, _)) = filters.iter().find(|(field, _)| !view.filters.contains(&field.as_str())) {
+    let known = view.filters();
+    if let Some((field, _)) = filters.iter().find(|(field, _)| !known.contains(field)) {
         bail!(
             "--where: {field} is not a field that {} are chosen by; expected one of {}",
-            view.path,
-            view.filters.join(", ")
+            view.name,
+            known.join(", ")
         );
     }
     if ids.is_empty() && filters.is_empty() && !everything {
-        let example = if view.path == EVENTS.path {
+        let example = if view.name == EVENTS.name {
             "--state dead".to_owned()
         } else {
             format!("--where {}", view.example)
@@ -85,7 +88,7 @@ fn filters(view: &View, choice: Choice) -> Result<Vec<Map<String, Value>>> {
             filter.insert("id".to_owned(), id.into());
             Ok(filter)
         }
-        Err(_) => bail!("{id} is not the id of one: ids are in `malote {} list`", view.path),
+        Err(_) => bail!("{id} is not the id of one: ids are in `malote {} list`", view.name),
     };
     ids.into_iter().map(with_id).collect()
 }
@@ -99,7 +102,7 @@ async fn run(
     config: &Config,
 ) -> Result<ExitCode> {
     let api = Api::new(&args.api, config)?;
-    asked["what"] = view.path.into();
+    asked["what"] = view.name.into();
     asked["rate"] = args.rate.into();
     asked["requested_by"] = who().into();
     let mut jobs = Vec::new();
@@ -142,18 +145,9 @@ async fn run(
     Ok(ExitCode::SUCCESS)
 }
 
-/// What the rows are called.
+/// What so many rows are called.
 fn named(view: &View, count: i64) -> &'static str {
-    match (view.path, count) {
-        (path, 1) if path == EVENTS.path => "event",
-        (path, 1) if path == DEAD.path => "dead letter",
-        (path, 1) if path == REJECTED.path => "rejected body",
-        (path, 1) if path == UNROUTED.path => "unrouted event",
-        (path, _) if path == EVENTS.path => "events",
-        (path, _) if path == DEAD.path => "dead letters",
-        (path, _) if path == REJECTED.path => "rejected bodies",
-        _ => "unrouted events",
-    }
+    if count == 1 { view.row } else { view.rows }
 }
 
 fn agreed(question: &str) -> Result<bool> {

@@ -320,6 +320,7 @@ impl Running {
                     .iter()
                     .map(|domain| (domain.name(), domain.bindings.purpose))
                     .collect(),
+                views: domains::views().collect(),
                 sources: config.sources.iter().map(|source| source.name.to_string()).collect(),
                 providers: config.providers.iter().map(|provider| provider.name().to_string()).collect(),
                 health: health.clone(),

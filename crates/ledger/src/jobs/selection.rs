@@ -3,12 +3,13 @@
 use event::{EventId, Timestamp};
 use serde::de::DeserializeOwned;
 use serde_json::Value as Json;
-use store::{AnyRow, Connection, Row, StoreError};
+use store::{AnyRow, Conditions, Connection, Row, StoreError};
+use utoipa::IntoParams;
 
 use super::{JobError, What};
 use crate::events::Chosen;
 use crate::predicates::duplicate;
-use crate::statement::{Conditions, time};
+use crate::time::time;
 use crate::{
     DeadFilter, EventFilter, EventState, RejectedFilter, UnroutedFilter, dead, events, rejected, unrouted,
 };
@@ -74,7 +75,13 @@ pub(crate) enum Rows {
     Rejected(Vec<RejectedBody>),
 }
 
-/// The filter's fields are those of the list's parameters, and each is named where it is wrong.
+/// The filter's fields are those of the list's parameters.
+fn of_list<F: DeserializeOwned + IntoParams>(json: &Json) -> Result<F, JobError> {
+    let known = view::names::<F>();
+    filter(json, &known.iter().map(String::as_str).collect::<Vec<_>>())
+}
+
+/// A filter of these fields; each is named where it is wrong.
 pub(super) fn filter<F: DeserializeOwned>(filter: &Json, known: &[&str]) -> Result<F, JobError> {
     let fields = match filter {
         Json::Null => serde_json::Map::new(),
@@ -108,13 +115,10 @@ const MILLISECOND_CHARS: usize = 13;
 impl Selection {
     pub(crate) fn new(what: What, json: &Json) -> Result<Self, JobError> {
         let selection = match what {
-            What::Events => Self::Events(filter(
-                json,
-                &["id", "source", "provider", "topic", "state", "subject", "from", "to"],
-            )?),
-            What::Dead => Self::Dead(filter(json, &["id", "consumer", "source", "provider", "group"])?),
-            What::Rejected => Self::Rejected(filter(json, &["id", "source", "provider"])?),
-            What::Unrouted => Self::Unrouted(filter(json, &["id", "source", "provider", "topic"])?),
+            What::Events => Self::Events(of_list(json)?),
+            What::Dead => Self::Dead(of_list(json)?),
+            What::Rejected => Self::Rejected(of_list(json)?),
+            What::Unrouted => Self::Unrouted(of_list(json)?),
         };
         if let Self::Events(EventFilter { state: Some(EventState::Duplicate), id: None, .. }) = &selection {
             let text = "filter.state: a replay leaves duplicates out; replay one by its id";

@@ -3,11 +3,11 @@
 use event::{Day, EventId, Timestamp, Zone};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use store::{AnyRow, Connection, Page, Paged, Row, Store, StoreError};
+use store::{AnyRow, Conditions, Connection, List, Page, Paged, Row, Store, StoreError};
 
 use super::selection::Selection;
 use super::{Action, Job, JobError, JobState, NewJob};
-use crate::statement::{Conditions, optional_time, time};
+use crate::time::{optional_time, time};
 use store::many::{Value, fetch};
 
 /// What is kept as one column.
@@ -122,15 +122,10 @@ pub async fn create(store: &Store, new: &NewJob, consumers: &[&str], zone: &Zone
 
 /// A page of jobs, newest first. The cursor is the id of the page's last.
 pub async fn list(connection: &mut Connection, page: &Page) -> Result<Paged<Job>, StoreError> {
+    let select = format!("SELECT {COLUMNS} FROM job");
     let mut conditions = Conditions::default();
-    conditions.with("id <", page.cursor.as_ref());
     conditions.add(KNOWN);
-    let clause = conditions.clause();
-    let limit = conditions.bind(Value::from(i64::from(page.limit) + 1));
-    let text = format!("SELECT {COLUMNS} FROM job {clause} ORDER BY id DESC LIMIT {limit}");
-    let rows = fetch(connection, text, conditions.values).await?;
-    let rows = rows.iter().map(job).collect::<Result<_, _>>()?;
-    Ok(Paged::cut(rows, page, |job: &Job| job.id.clone()))
+    List::new(&select, &["id"]).page(connection, conditions, page, job).await
 }
 
 /// One job; `None` if there is none with this id.

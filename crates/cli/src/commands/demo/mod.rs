@@ -15,12 +15,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use providers::Provider;
 use serde_json::Value;
+use view::View;
 
 use self::books::Books;
 use self::setting::Setting;
 use crate::args::Demo;
 use crate::client::api::Api;
-use crate::client::lists;
 use crate::client::sender::Sender;
 use crate::config::{Config, Source};
 use crate::report;
@@ -106,15 +106,15 @@ async fn show(setting: &Setting, running: &Running) -> Result<Vec<String>> {
 
     report::print(&posting.summary(&events));
     report::line(format!("\nAll in {:.1} s. The books:", started.elapsed().as_secs_f64()));
-    let section = |title: &str, view: &lists::View, rows: &[Value]| {
+    let section = |title: &str, view: &View, rows: &[Value]| {
         report::line(format!("\n{title}"));
         report::print(&table::of_rows(view.columns, rows));
     };
-    section("Agreements, after acordo.quitado", &lists::AGREEMENTS, &after.agreements);
-    section("Receivables, after acordo.cadastrado", &lists::RECEIVABLES, &before.instalments());
-    section("Receivables, after acordo.quitado", &lists::RECEIVABLES, &after.receivables);
-    section("Invoices", &lists::INVOICES, &after.invoices);
-    section("Prescriptions", &lists::PRESCRIPTIONS, &after.prescriptions);
+    section("Agreements, after acordo.quitado", &receivables::AGREEMENTS, &after.agreements);
+    section("Receivables, after acordo.cadastrado", &receivables::RECEIVABLES, &before.instalments());
+    section("Receivables, after acordo.quitado", &receivables::RECEIVABLES, &after.receivables);
+    section("Invoices", &invoices::INVOICES, &after.invoices);
+    section("Prescriptions", &prescriptions::PRESCRIPTIONS, &after.prescriptions);
     report::print(&unrouted(&events));
 
     let mut wrong = posting.refused;

@@ -1,0 +1,110 @@
+//! How rows of some type are read and described, without the type.
+
+use std::future::Future;
+use std::pin::Pin;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use store::{Connection, Page, Paged, StoreError};
+use utoipa::openapi::path::Parameter;
+use utoipa::openapi::{RefOr, Schema};
+use utoipa::{IntoParams, PartialSchema, ToSchema};
+
+use crate::filter;
+
+/// A row of a list.
+pub trait Row: Serialize + ToSchema + Sized + 'static {
+    /// Which rows: all that is given must fit. Its fields are the parameters of the list.
+    type Filter: DeserializeOwned + IntoParams + Send + Sync;
+
+    /// A page of the rows that fit, newest first.
+    fn page(
+        connection: &mut Connection,
+        filter: &Self::Filter,
+        page: &Page,
+    ) -> impl Future<Output = Result<Paged<Self>, StoreError>> + Send;
+}
+
+/// A page of a list.
+#[derive(Serialize, ToSchema)]
+pub struct List<T> {
+    /// The rows, newest first.
+    items: Vec<T>,
+    /// The cursor of the next page; null on the last.
+    next: Option<String>,
+}
+
+impl<T> From<Paged<T>> for List<T> {
+    fn from(Paged { items, next }: Paged<T>) -> Self {
+        Self { items, next }
+    }
+}
+
+/// A page as it is answered.
+#[derive(Debug)]
+pub struct Answer {
+    /// A [`List`] as JSON.
+    pub json: String,
+    /// Whether it has no row.
+    pub is_empty: bool,
+}
+
+/// Why a page is not read.
+#[derive(Debug)]
+pub enum Unread {
+    /// The filter cannot be used: which parameter, what was expected and what was found.
+    Filter(String),
+    /// The database.
+    Store(StoreError),
+}
+
+type Read<'a> = Pin<Box<dyn Future<Output = Result<Answer, Unread>> + Send + 'a>>;
+
+/// How the rows of a list are read and described.
+#[derive(Clone, Copy, Debug)]
+pub struct Reading {
+    pub(crate) parameters: fn() -> Vec<Parameter>,
+    pub(crate) check: fn(&str, &str) -> Result<(), String>,
+    pub(crate) page: for<'a> fn(&'a mut Connection, &'a [(String, String)], &'a Page) -> Read<'a>,
+    schemas: fn() -> Vec<(String, RefOr<Schema>)>,
+}
+
+impl Reading {
+    /// How rows of this type are.
+    pub const fn new<R: Row>() -> Self {
+        Self {
+            parameters: || R::Filter::into_params(|| None),
+            check: filter::check::<R::Filter>,
+            page: page::<R>,
+            schemas: schemas::<R>,
+        }
+    }
+
+    /// The schemas of the API that describe a page, by name; that of the page itself is the first.
+    pub fn schemas(&self) -> Vec<(String, RefOr<Schema>)> {
+        (self.schemas)()
+    }
+}
+
+fn page<'a, R: Row>(
+    connection: &'a mut Connection,
+    given: &'a [(String, String)],
+    page: &'a Page,
+) -> Read<'a> {
+    Box::pin(async move {
+        let filter = filter::read(given).map_err(Unread::Filter)?;
+        let list = List::from(R::page(connection, &filter, page).await.map_err(Unread::Store)?);
+        let json = serde_json::to_string(&list).expect("a row is JSON");
+        Ok(Answer { json, is_empty: list.items.is_empty() })
+    })
+}
+
+/// As the OpenAPI derive names and composes the schema of a handler's answer.
+fn schemas<R: Row>() -> Vec<(String, RefOr<Schema>)> {
+    let name = format!("{}_{}", List::<R>::name(), R::name());
+    let mut schemas = vec![(name, List::<R>::schema())];
+    List::<R>::schemas(&mut schemas);
+    schemas.push((R::name().into_owned(), R::schema()));
+    R::schemas(&mut schemas);
+    schemas
+}
