@@ -33,13 +33,13 @@ pub async fn open_spool(
     disk: &DiskAlarm,
 ) -> Result<Option<(Spool, DynBroker)>> {
     let BrokerUrl::Amqp(url) = &config.broker.url else { return Ok(None) };
-    if config.spool.limit_bytes == 0 {
+    if config.ingress.spool.limit_bytes == 0 {
         return Ok(None);
     }
     let settings = spool::Config {
         file: spool_file(config),
-        limit_bytes: config.spool.limit_bytes,
-        patience: Duration::from_millis(config.spool.patience_ms),
+        limit_bytes: config.ingress.spool.limit_bytes,
+        patience: Duration::from_millis(config.ingress.spool.patience_ms),
         disk: disk.clone(),
     };
     let spool = Spool::open(settings, broker.clone()).await.context(
@@ -56,9 +56,9 @@ pub async fn open_spool(
 
 /// The spool's file.
 pub fn spool_file(config: &Config) -> PathBuf {
-    match config.spool.file.as_os_str().is_empty() {
+    match config.ingress.spool.file.as_os_str().is_empty() {
         true => config.data.dir.join("spool.db"),
-        false => config.spool.file.clone(),
+        false => config.ingress.spool.file.clone(),
     }
 }
 
@@ -84,7 +84,7 @@ pub fn store_file(config: &Config) -> Option<PathBuf> {
 pub fn folders(config: &Config) -> Vec<PathBuf> {
     let file = match config.is_embedded() {
         true => Some(broker_file(config)),
-        false => (config.spool.limit_bytes > 0).then(|| spool_file(config)),
+        false => (config.ingress.spool.limit_bytes > 0).then(|| spool_file(config)),
     };
     let files = [file, store_file(config)].into_iter().flatten();
     let mut folders: Vec<_> = files.filter_map(|file| Some(folder(&file)?.to_owned())).collect();

@@ -20,8 +20,8 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 
-use crate::args::{Book, Cli, Command, Dead, Events, Jobs, Listing, Rejected, Unrouted};
-use crate::client::{dead, jobs, lists, queues, reconcile, resend, simulate};
+use crate::args::{Book, Cli, Command, Listing};
+use crate::client::{lists, queues, reconcile, simulate};
 use crate::commands::{configuration, demo, doctor, markdown, topology};
 use crate::config::Needed;
 use crate::roles::Roles;
@@ -77,33 +77,11 @@ async fn run(cli: Cli) -> Result<ExitCode> {
             roles::run(config, &loaded, roles, args.role.listen).await?;
         }
         Command::Simulate(args) => return simulate::run(args, config).await,
-        Command::Events(Events::List(list)) => lists::events(list, config).await?,
-        Command::Events(Events::Show(show)) => lists::show(&ledger::EVENTS, show, config).await?,
-        Command::Events(Events::Replay(replay)) => return resend::replay(replay, config).await,
-        Command::Dead(Dead::List(list)) if list.group => dead::groups(list.list, config).await?,
-        Command::Dead(Dead::List(list)) => lists::list(&ledger::DEAD, list.list, config).await?,
-        Command::Dead(Dead::Show(show)) => dead::show(show, config).await?,
-        Command::Dead(Dead::Retry(retry)) => return resend::retry_dead(retry, config).await,
-        Command::Dead(Dead::Discard(discard)) => return resend::discard_dead(discard, config).await,
-        Command::Rejected(Rejected::List(list)) => lists::list(&ledger::REJECTED, list, config).await?,
-        Command::Rejected(Rejected::Show(show)) => lists::show(&ledger::REJECTED, show, config).await?,
-        Command::Rejected(Rejected::Retry(retry)) => {
-            return resend::retry(&ledger::REJECTED, retry, config).await;
-        }
-        Command::Rejected(Rejected::Discard(discard)) => {
-            return resend::discard(&ledger::REJECTED, discard, config).await;
-        }
-        Command::Unrouted(Unrouted::List(list)) => lists::list(&ledger::UNROUTED, list, config).await?,
-        Command::Unrouted(Unrouted::Retry(retry)) => {
-            return resend::retry(&ledger::UNROUTED, retry, config).await;
-        }
-        Command::Unrouted(Unrouted::Discard(discard)) => {
-            return resend::discard(&ledger::UNROUTED, discard, config).await;
-        }
-        Command::Jobs(Jobs::List(list)) => jobs::list(list, config).await?,
-        Command::Jobs(Jobs::Show(show)) => jobs::show(show, config).await?,
-        Command::Jobs(Jobs::Watch(job)) => return jobs::watch(job, config).await,
-        Command::Jobs(Jobs::Cancel(job)) => jobs::cancel(job, config).await?,
+        Command::Events(events) => return client::events(events, config).await,
+        Command::Dead(dead) => return client::dead(dead, config).await,
+        Command::Rejected(rejected) => return client::rejected(rejected, config).await,
+        Command::Unrouted(unrouted) => return client::unrouted(unrouted, config).await,
+        Command::Jobs(jobs) => return client::jobs(jobs, config).await,
         Command::Reconcile(args) => return reconcile::run(args, config).await,
         Command::Book(Book { view, listing: Listing::List(list) }) => lists::list(view, list, config).await?,
         Command::Queues(args) => return queues::run(args, config).await,

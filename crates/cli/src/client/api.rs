@@ -44,7 +44,7 @@ impl Api {
             Some(api) => format!("{scheme}://{api}"),
             None => format!("{scheme}://{}", reachable(config.console.listen)),
         };
-        let token = match (given(&args.token), &config.console_token) {
+        let token = match (given(&args.token), config.console.token()) {
             (Some(token), _) => Secret::from(token.as_str()),
             (None, Some(token)) => token.clone(),
             (None, None) => data_dir::existing_token(&config.data.dir)?,

@@ -57,8 +57,8 @@ pub fn fields(filter: &EventFilters, config: &Config) -> Vec<(String, String)> {
         ("topic", topic.clone()),
         ("state", state.clone()),
         ("subject", subject.clone()),
-        ("from", from.map(|moment| moment.time(&config.zone).to_string())),
-        ("to", to.map(|moment| moment.time(&config.zone).to_string())),
+        ("from", from.map(|moment| moment.time(&config.time.zone).to_string())),
+        ("to", to.map(|moment| moment.time(&config.time.zone).to_string())),
     ];
     given.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
 }

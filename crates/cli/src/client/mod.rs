@@ -4,13 +4,74 @@
 //! Knows addresses, tokens and JSON. Opens no broker and no database.
 
 pub mod api;
-pub mod dead;
+mod dead;
 mod follow;
-pub mod jobs;
+mod jobs;
 pub mod lists;
 pub mod queues;
 pub mod reconcile;
-pub mod resend;
+mod resend;
 pub mod sender;
 pub mod simulate;
 mod variation;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+
+use crate::args::{Dead, Events, Jobs, Rejected, Unrouted};
+use crate::config::Config;
+
+/// `malote events`
+pub async fn events(command: Events, config: &Config) -> Result<ExitCode> {
+    match command {
+        Events::List(list) => lists::events(list, config).await?,
+        Events::Show(show) => lists::show(&ledger::EVENTS, show, config).await?,
+        Events::Replay(replay) => return resend::replay(replay, config).await,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `malote dead`
+pub async fn dead(command: Dead, config: &Config) -> Result<ExitCode> {
+    match command {
+        Dead::List(list) if list.group => dead::groups(list.list, config).await?,
+        Dead::List(list) => lists::list(&ledger::DEAD, list.list, config).await?,
+        Dead::Show(show) => dead::show(show, config).await?,
+        Dead::Retry(retry) => return resend::retry_dead(retry, config).await,
+        Dead::Discard(discard) => return resend::discard_dead(discard, config).await,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `malote rejected`
+pub async fn rejected(command: Rejected, config: &Config) -> Result<ExitCode> {
+    match command {
+        Rejected::List(list) => lists::list(&ledger::REJECTED, list, config).await?,
+        Rejected::Show(show) => lists::show(&ledger::REJECTED, show, config).await?,
+        Rejected::Retry(retry) => return resend::retry(&ledger::REJECTED, retry, config).await,
+        Rejected::Discard(discard) => return resend::discard(&ledger::REJECTED, discard, config).await,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `malote unrouted`
+pub async fn unrouted(command: Unrouted, config: &Config) -> Result<ExitCode> {
+    match command {
+        Unrouted::List(list) => lists::list(&ledger::UNROUTED, list, config).await?,
+        Unrouted::Retry(retry) => return resend::retry(&ledger::UNROUTED, retry, config).await,
+        Unrouted::Discard(discard) => return resend::discard(&ledger::UNROUTED, discard, config).await,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `malote jobs`
+pub async fn jobs(command: Jobs, config: &Config) -> Result<ExitCode> {
+    match command {
+        Jobs::List(list) => jobs::list(list, config).await?,
+        Jobs::Show(show) => jobs::show(show, config).await?,
+        Jobs::Watch(job) => return jobs::watch(job, config).await,
+        Jobs::Cancel(job) => jobs::cancel(job, config).await?,
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -92,7 +92,7 @@ fn data_dir(config: &Config, findings: &mut Findings) {
         }
     }
     if let Err(error) = existing_token(dir)
-        && config.console_token.is_none()
+        && config.console.token().is_none()
     {
         findings.bad(format!("{error:#}"), "or set console.token");
     }
@@ -236,7 +236,7 @@ fn sources(config: &Config, findings: &mut Findings) {
         }
     }
     let dir = &config.data.dir;
-    match (config.is_embedded() || config.subject_key.is_some(), data_dir::has_subject_key(dir)) {
+    match (config.is_embedded() || config.ingress.subject_key().is_some(), data_dir::has_subject_key(dir)) {
         (true, _) => {}
         (false, true) => findings.note(format!(
             "ingress.subject_key is not set: an ingress or a console beside this one needs the key in {}",

@@ -19,6 +19,33 @@ pub struct Mistake {
     pub message: String,
 }
 
+impl Mistake {
+    /// A mistake at a path.
+    pub(super) fn new(path: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { path: path.into(), message: message.into() }
+    }
+}
+
+/// A table of the file. It is deserialised by itself, so that a mistake in one hides none of another.
+pub(super) trait Section: DeserializeOwned {
+    /// What no single value shows, each with its path within the section.
+    fn mistakes(&self) -> Vec<Mistake> {
+        Vec::new()
+    }
+}
+
+/// The settings among these that are 0 and may not be.
+pub(super) fn at_least_one(settings: &[(&str, u64)]) -> Vec<Mistake> {
+    let zeros = settings.iter().filter(|(_, value)| *value == 0);
+    zeros.map(|(path, _)| Mistake::new(*path, "expected a number of at least 1")).collect()
+}
+
+/// A certificate without its key, or the other way round.
+pub(super) fn lone_half(path: &str, has_certificate: bool, has_key: bool) -> Option<Mistake> {
+    (has_certificate != has_key)
+        .then(|| Mistake::new(path, "certificate and key belong together: give both or neither"))
+}
+
 /// All that is wrong with a configuration; at least one.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub struct Mistakes(pub Vec<Mistake>);
@@ -45,7 +72,14 @@ impl Gathered {
                 || known.path.strip_prefix(&path).is_some_and(|rest| rest.starts_with(['.', '[']))
         };
         if !self.0.iter().any(is_known) {
-            self.0.push(Mistake { path, message: message.into() });
+            self.0.push(Mistake::new(path, message));
+        }
+    }
+
+    /// Adds the mistakes of a section, whose paths are within it.
+    pub(crate) fn add_within(&mut self, section: &str, mistakes: Vec<Mistake>) {
+        for Mistake { path, message } in mistakes {
+            self.add(format!("{section}.{path}"), message);
         }
     }
 
@@ -58,6 +92,16 @@ impl Gathered {
             (table.unwrap_or(tables.len()), rest)
         });
         if self.0.is_empty() { Ok(()) } else { Err(Mistakes(self.0)) }
+    }
+
+    /// Deserialises a section of a tree, as [`Self::table`] does.
+    pub(crate) fn section<T: DeserializeOwned>(
+        &mut self,
+        tree: &Value,
+        default: &Value,
+        name: &str,
+    ) -> Option<T> {
+        self.table(tree.get(name).unwrap_or(&Value::Null), name, &default[name])
     }
 
     /// Deserialises a table. What is wrong in it is gathered and replaced by the default, or by a value that is

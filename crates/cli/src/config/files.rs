@@ -211,8 +211,8 @@ mod tests {
         );
         let (config, tree) = load_parts("", &text, []).unwrap();
         assert_eq!(config.store.url, "postgres://malote:d%3Ae@127.0.0.1/malote");
-        assert!(!config.is_embedded() && config.subject_key.is_some());
-        assert_eq!(config.console_token.unwrap().expose(), "0123456789abcdef");
+        assert!(!config.is_embedded() && config.ingress.subject_key().is_some());
+        assert_eq!(config.console.token().unwrap().expose(), "0123456789abcdef");
         let signed = |index: usize| {
             let providers::auth::Auth::All(all) = config.sources[index].auth.clone() else { panic!() };
             let lists = [all.bearer.map(|bearer| bearer.secrets), all.basic.map(|basic| basic.passwords)];
@@ -296,7 +296,7 @@ mod tests {
         let needed = Needed { broker: true, ..Needed::NONE };
         assert_eq!(mistakes(Needed { store: true, ..needed }), ["store.password_file"]);
         let loaded = load(Some(&config), needed).unwrap().config;
-        assert!(loaded.console_token.is_none() && loaded.subject_key.is_none());
+        assert!(loaded.console.token().is_none() && loaded.ingress.subject_key().is_none());
         let is_closed = loaded.sources[0].auth.secrets().iter().all(|(_, secrets)| secrets.is_empty());
         assert!(is_closed);
         assert_eq!(loaded.secret_files.iter().filter(|file| **file == password).count(), 1);

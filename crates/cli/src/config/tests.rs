@@ -1,5 +1,7 @@
 //! The defaults are complete, mistakes are told all at once, and secrets are never told.
 
+use providers::auth::Auth;
+
 use super::*;
 
 fn load(text: &str) -> Result<Config, Mistakes> {
@@ -18,7 +20,7 @@ fn the_defaults_are_the_embedded_ones() {
     assert_eq!(config.console.listen.to_string(), "127.0.0.1:8081");
     assert_eq!(config.providers.len(), 4);
     assert!(config.sources.is_empty());
-    assert!(config.subject_key.is_none() && config.console_token.is_none());
+    assert!(config.ingress.subject_key().is_none() && config.console.token().is_none());
 }
 
 #[test]
@@ -271,7 +273,7 @@ fn the_address_of_the_store_has_to_be_one() {
 
 #[test]
 fn the_parameters_of_an_address_are_hidden() {
-    let check = |url: &str, expect: &str| assert_eq!(read::without_password(url), expect);
+    let check = |url: &str, expect: &str| assert_eq!(shown::without_password(url), expect);
     check(
         "postgres://db/malote?user=u&password=hunter2",
         "postgres://db/malote?user=[secret]&password=[secret]",
@@ -327,7 +329,7 @@ fn a_rule_of_a_source_or_a_consumer_that_cannot_be_kept_is_told_with_its_path() 
     );
     check("consumer.policies.invoices.delays = [\"3s\"]", "expected one of 1s, 5s, 30s");
     check("ingress.spool.patience_ms = 4000", "ingress.spool.patience_ms: expected less than");
-    let long = load("ingress.body_limit_bytes = 20971520").unwrap().ingress;
+    let long = load("ingress.body_limit_bytes = 20971520").unwrap().ingress.config();
     assert_eq!((long.body_memory_bytes, long.unproved_body_memory_bytes), (125_829_120, 41_943_040));
     load("ingress.body_limit_bytes = 10485760").unwrap();
     check("ingress.body_memory_bytes = 18000000", "ingress.body_memory_bytes: expected at least 18874368");

@@ -22,7 +22,7 @@ pub fn warnings(config: &Config) -> Vec<String> {
     for (index, source) in config.sources.iter().enumerate() {
         of_source(index, source, &mut seen, &mut warnings);
     }
-    if let Some(token) = &config.console_token {
+    if let Some(token) = config.console.token() {
         of_secret("console.token".to_owned(), token, &mut seen, &mut warnings);
     }
     if config.ingress.trusted_proxies.iter().any(is_open) {

@@ -84,7 +84,7 @@ impl Rotation {
     /// The files whose secrets this process can replace.
     fn secret_files(&self, config: &Config) -> Vec<PathBuf> {
         let mut files = config.reloadable_files.clone();
-        if self.token.is_some() && config.console_token.is_none() {
+        if self.token.is_some() && config.console.token().is_none() {
             files.push(data_dir::token_file(&config.data.dir));
         }
         files
@@ -132,7 +132,7 @@ impl Rotation {
                 .map_err(|error| format!("keeping the current password of the store: {}", chain(&error)))?;
         }
         let Some(token) = &self.token else { return Ok(()) };
-        let text = config.console_token.clone().map_or_else(|| data_dir::made_token(&config.data.dir), Ok);
+        let text = config.console.token().cloned().map_or_else(|| data_dir::made_token(&config.data.dir), Ok);
         let text = text.map_err(|error| format!("keeping the current token: {error:#}"))?;
         token.replace(text.expose());
         Ok(())

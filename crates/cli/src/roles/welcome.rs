@@ -57,7 +57,7 @@ fn welcome(config: &Config, roles: Roles, running: &Running) -> String {
 }
 
 fn token_place(config: &Config) -> String {
-    match &config.console_token {
+    match config.console.token() {
         Some(_) => "console.token".to_owned(),
         None => config.data.dir.join("token").display().to_string(),
     }

@@ -20,7 +20,7 @@ fn databases(config: &Config) -> Vec<(&'static str, PathBuf)> {
     let mut databases = Vec::new();
     if config.is_embedded() {
         databases.push(("the embedded broker", installation::broker_file(config)));
-    } else if config.spool.limit_bytes > 0 {
+    } else if config.ingress.spool.limit_bytes > 0 {
         databases.push(("the spool", installation::spool_file(config)));
     }
     databases.extend(installation::store_file(config).map(|file| ("the store", file)));

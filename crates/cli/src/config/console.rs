@@ -1,0 +1,61 @@
+//! `[console]`: the port of the administration API, and its token.
+
+use std::net::SocketAddr;
+
+use providers::auth::{PLACEHOLDER, Secret};
+use serde::Deserialize;
+
+use super::check::{Mistake, Section};
+
+/// How the administration API is served.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Console {
+    /// Address and port.
+    pub listen: SocketAddr,
+    hosts: Vec<server::HostName>,
+    token: Secret,
+    #[serde(default)]
+    limits: server::Limits,
+    /// Certificate and key; without it, plain HTTP.
+    #[serde(default)]
+    pub tls: Option<server::Tls>,
+}
+
+impl Section for Console {
+    fn mistakes(&self) -> Vec<Mistake> {
+        let Some(token) = self.token() else { return Vec::new() };
+        let mut mistakes = Vec::new();
+        if token.is_placeholder() {
+            mistakes.push(Mistake::new("token", PLACEHOLDER));
+        }
+        if !is_token(token) {
+            mistakes.push(Mistake::new(
+                "token",
+                "expected at least 16 characters without a space, or \"\" for one in the data directory",
+            ));
+        }
+        mistakes
+    }
+}
+
+impl Console {
+    /// The port by itself.
+    pub fn server(&self) -> server::Config {
+        let Self { listen, hosts, limits, tls, .. } = self.clone();
+        server::Config { hosts, limits, tls, ..server::Config::new(listen) }
+    }
+
+    /// The token; without it, the data directory's.
+    pub fn token(&self) -> Option<&Secret> {
+        Some(&self.token).filter(|token| !token.expose().is_empty())
+    }
+}
+
+/// Whether a token is one that cannot be guessed and can stand in a header.
+pub(crate) fn is_token(token: &Secret) -> bool {
+    token.expose().len() >= SHORTEST_SECRET && !token.expose().contains(char::is_whitespace)
+}
+
+/// The fewest characters of a token that is not guessed soon.
+const SHORTEST_SECRET: usize = 16;

@@ -1,0 +1,116 @@
+//! `[ingress]`: the port for webhooks, its limits, and the spool behind it.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use ipnet::IpNet;
+use providers::SubjectKey;
+use providers::auth::Secret;
+use serde::Deserialize;
+
+use super::check::{Mistake, Section, at_least_one};
+
+/// How webhooks are taken.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ingress {
+    /// Address and port.
+    pub listen: SocketAddr,
+    hosts: Vec<server::HostName>,
+    body_limit_bytes: usize,
+    body_memory_bytes: Option<usize>,
+    unproved_body_memory_bytes: Option<usize>,
+    answer_timeout_ms: u64,
+    source_requests: usize,
+    /// Proxies whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<IpNet>,
+    subject_key: Secret,
+    /// Where events wait that the broker does not take.
+    pub spool: Spool,
+    #[serde(default)]
+    limits: server::Limits,
+    /// Certificate and key; without it, plain HTTP.
+    #[serde(default)]
+    pub tls: Option<server::Tls>,
+}
+
+/// Where the ingress keeps what the broker does not take.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Spool {
+    /// The file; empty for `spool.db` in the data directory.
+    pub file: PathBuf,
+    /// The most bytes that wait; 0 for no spool.
+    pub limit_bytes: u64,
+    /// How long the broker may take to confirm before an event goes to the spool.
+    pub patience_ms: u64,
+}
+
+impl Section for Ingress {
+    fn mistakes(&self) -> Vec<Mistake> {
+        let mut mistakes = at_least_one(&[
+            ("body_limit_bytes", self.body_limit_bytes as u64),
+            ("answer_timeout_ms", self.answer_timeout_ms),
+            ("source_requests", self.source_requests as u64),
+            ("spool.patience_ms", self.spool.patience_ms),
+        ]);
+        if self.spool.limit_bytes > 0 && self.spool.patience_ms >= self.answer_timeout_ms {
+            let limit = self.answer_timeout_ms;
+            mistakes.push(Mistake::new(
+                "spool.patience_ms",
+                format!("expected less than ingress.answer_timeout_ms, {limit}: storing takes time, too"),
+            ));
+        }
+        let memory = self.config().memory_mistake();
+        mistakes.extend(memory.map(|(setting, message)| Mistake::new(setting, message)));
+        if !self.subject_key.expose().is_empty() && self.subject_key().is_none() {
+            mistakes.push(Mistake::new(
+                "subject_key",
+                "expected 64 hexadecimal digits, or \"\" for one in the data directory",
+            ));
+        }
+        mistakes
+    }
+}
+
+impl Ingress {
+    /// The settings of the ingress itself.
+    pub fn config(&self) -> ingress::Config {
+        let (body_memory_bytes, unproved_body_memory_bytes) = ingress::Config::memory(
+            self.body_limit_bytes,
+            self.body_memory_bytes,
+            self.unproved_body_memory_bytes,
+        );
+        ingress::Config {
+            listen: self.listen,
+            hosts: self.hosts.clone(),
+            body_limit_bytes: self.body_limit_bytes,
+            body_memory_bytes,
+            unproved_body_memory_bytes,
+            answer_timeout_ms: self.answer_timeout_ms,
+            source_requests: self.source_requests,
+            trusted_proxies: self.trusted_proxies.clone(),
+            limits: self.limits,
+            tls: self.tls.clone(),
+        }
+    }
+
+    /// The key that hashes personal data in subjects; without it, the data directory's.
+    pub fn subject_key(&self) -> Option<SubjectKey> {
+        parse_subject_key(&self.subject_key)
+    }
+}
+
+/// The key in 64 hexadecimal digits.
+pub(crate) fn parse_subject_key(text: &Secret) -> Option<SubjectKey> {
+    let digits = text.expose().trim().as_bytes();
+    let mut key = [0; 32];
+    if digits.len() != 64 {
+        return None;
+    }
+    for (byte, pair) in key.iter_mut().zip(digits.chunks(2)) {
+        let digit = |c: u8| char::from(c).to_digit(16);
+        *byte = u8::try_from(digit(pair[0])? << 4 | digit(pair[1])?).ok()?;
+    }
+    Some(SubjectKey::from_bytes(key))
+}

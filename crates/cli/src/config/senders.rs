@@ -1,0 +1,183 @@
+//! `[[providers]]` and `[[sources]]`: who sends, and under which contract.
+
+use std::collections::BTreeSet;
+
+use event::{ProviderName, SourceName, nearest};
+use providers::auth::Auth;
+use providers::generic::TopicFrom;
+use providers::{Duplicates, HeaderName, Provider, generic};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::check::Gathered;
+
+/// One sender, as configuration gives it.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Source {
+    /// Its name: the last part of its address.
+    pub name: SourceName,
+    /// The contract it keeps.
+    pub provider: ProviderName,
+    /// What it has to prove.
+    pub auth: Auth,
+    /// How it tells that it sends a fact again, where that is not as its provider does.
+    #[serde(default)]
+    pub duplicates: Option<DuplicatesRule>,
+    /// How many days its events are kept, where that is not as `[ledger]` says.
+    #[serde(default)]
+    pub keep_days: Option<u32>,
+    /// How much it may send.
+    #[serde(default)]
+    pub quota: ingress::Quota,
+}
+
+/// How a source tells that it sends a fact again.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(try_from = "serde_json::Value")]
+pub enum DuplicatesRule {
+    /// It does not.
+    Off,
+    /// By this.
+    By(Duplicates),
+}
+
+impl TryFrom<serde_json::Value> for DuplicatesRule {
+    type Error = String;
+
+    fn try_from(value: serde_json::Value) -> Result<Self, String> {
+        match value {
+            serde_json::Value::String(word) if word == "none" => Ok(Self::Off),
+            table @ serde_json::Value::Object(_) => {
+                serde_json::from_value(table).map(Self::By).map_err(|error| error.to_string())
+            }
+            _ => {
+                Err("expected \"none\", or a table such as { pointer = \"/id\", window_s = 86400 }"
+                    .to_owned())
+            }
+        }
+    }
+}
+
+/// Both lists as they are written, each element with its index.
+pub(super) struct Senders {
+    providers: Vec<(usize, generic::Config)>,
+    sources: Vec<(usize, Source)>,
+}
+
+impl Senders {
+    /// Reads both. An element that cannot be read is left out, and is a mistake.
+    pub(super) fn read(tree: &Value, gathered: &mut Gathered) -> Self {
+        Self { providers: list(tree, "providers", gathered), sources: list(tree, "sources", gathered) }
+    }
+
+    /// Every provider, the built-in ones included, and every source. Gathers what no single value shows.
+    pub(super) fn checked(self, gathered: &mut Gathered) -> (Vec<Provider>, Vec<Source>) {
+        let mut providers = Provider::builtin();
+        for (index, generic) in &self.providers {
+            add_provider(*index, generic, &mut providers, gathered);
+        }
+        let mut names = BTreeSet::new();
+        for (index, source) in &self.sources {
+            if !names.insert(&source.name) {
+                let message = format!("another source is named {} already", source.name);
+                gathered.add(format!("sources[{index}].name"), message);
+            }
+            self.check_source(*index, source, &providers, gathered);
+        }
+        (providers, self.sources.into_iter().map(|(_, source)| source).collect())
+    }
+
+    fn check_source(&self, index: usize, source: &Source, providers: &[Provider], gathered: &mut Gathered) {
+        let at = |rest: &str| format!("sources[{index}].{rest}");
+        let Source { provider, auth, .. } = source;
+        if !providers.iter().any(|known| known.name() == provider) {
+            let known = || providers.iter().map(|provider| provider.name().as_str());
+            let meant = nearest(provider.as_str(), known()).map(|meant| format!("; did you mean {meant}?"));
+            let (meant, allowed) = (meant.unwrap_or_default(), known().collect::<Vec<_>>().join(", "));
+            gathered
+                .add(at("provider"), format!("there is no provider {provider}{meant}; allowed: {allowed}"));
+        }
+        for (path, message) in auth.mistakes() {
+            let path = if path.is_empty() { at("auth") } else { at(&format!("auth.{path}")) };
+            gathered.add(path, message);
+        }
+        for (what, header) in unproved(source, &self.providers) {
+            gathered.add(
+                at("auth"),
+                format!(
+                    "the {what} is read from the header {header}, which the signature does not cover: a request that \
+                     is overheard can be sent again with another; read it from the body, or require a secret in the \
+                     head or a network besides"
+                ),
+            );
+        }
+        for (index, generic) in self.providers.iter().filter(|(_, generic)| generic.name == *provider) {
+            for header in generic.keep_headers.iter().filter(|name| auth.is_credential(name.as_str())) {
+                let (header, name) = (header.as_str(), &source.name);
+                gathered.add(
+                    format!("providers[{index}].keep_headers"),
+                    format!("{header} is a credential of source {name}, and is never kept"),
+                );
+            }
+        }
+    }
+}
+
+fn list<T: DeserializeOwned>(tree: &Value, name: &str, gathered: &mut Gathered) -> Vec<(usize, T)> {
+    match tree.get(name) {
+        None => Vec::new(),
+        Some(Value::Array(items)) => items
+            .iter()
+            .enumerate()
+            .filter_map(|(index, item)| {
+                Some((index, gathered.table(item, &format!("{name}[{index}]"), &Value::Null)?))
+            })
+            .collect(),
+        Some(_) => {
+            gathered.add(name, format!("expected tables: write [[{name}]]"));
+            Vec::new()
+        }
+    }
+}
+
+/// What is read of a source's headers although nothing proves that its sender wrote them.
+fn unproved<'a>(
+    source: &'a Source,
+    providers: &'a [(usize, generic::Config)],
+) -> Vec<(&'static str, &'a HeaderName)> {
+    let mut read = Vec::new();
+    if let Some((_, provider)) = providers.iter().find(|(_, provider)| provider.name == source.provider) {
+        if let TopicFrom::Header(header) = &provider.topic {
+            read.push(("topic", header));
+        }
+        read.extend(
+            provider.subject.iter().filter_map(|subject| Some(("subject", subject.header.as_ref()?))),
+        );
+    }
+    if let Some(DuplicatesRule::By(rule)) = &source.duplicates {
+        read.extend(rule.header().map(|header| ("key of duplicates", header)));
+    }
+    read.retain(|(_, header)| !source.auth.proves_header(header.as_str()));
+    read
+}
+
+fn add_provider(
+    index: usize,
+    config: &generic::Config,
+    providers: &mut Vec<Provider>,
+    gathered: &mut Gathered,
+) {
+    for (path, message) in config.mistakes() {
+        gathered.add(format!("providers[{index}].{path}"), message);
+    }
+    if providers.iter().any(|provider| *provider.name() == config.name) {
+        gathered.add(
+            format!("providers[{index}].name"),
+            format!("another provider is named {} already", config.name),
+        );
+    } else {
+        providers.push(Provider::generic(config));
+    }
+}

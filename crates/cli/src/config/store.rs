@@ -1,0 +1,42 @@
+//! `[store]`: which database.
+
+use super::check::{Mistake, Section, at_least_one, lone_half};
+
+impl Section for store::Config {
+    fn mistakes(&self) -> Vec<Mistake> {
+        let mut mistakes = at_least_one(&[
+            ("max_connections", u64::from(self.max_connections)),
+            ("acquire_timeout_ms", self.acquire_timeout_ms),
+        ]);
+        mistakes.extend(url_mistake(&self.url).map(|message| Mistake::new("url", message)));
+        if self.is_exposed() && !self.insecure {
+            mistakes.push(Mistake::new(
+                "url",
+                "its sslmode lets anybody on the way pass for the database; leave it out, which is verify-full, or allow it \
+                 with store.insecure = true",
+            ));
+        }
+        mistakes.extend(lone_half("tls", self.tls.certificate.is_some(), self.tls.key.is_some()));
+        mistakes
+    }
+}
+
+/// What is wrong with `store.url`, if anything.
+fn url_mistake(url: &str) -> Option<&'static str> {
+    const ALLOWED: &str =
+        "allowed: \"sqlite\", \"sqlite:<file>\" or \"postgres://user:password@host/database\"";
+    if url == "sqlite" {
+        return None;
+    }
+    if let Some(file) = url.strip_prefix("sqlite:") {
+        let is_file = !file.trim_matches('/').is_empty();
+        return if is_file { None } else { Some("names no file; write \"sqlite:<file>\", or \"sqlite\"") };
+    }
+    if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
+        return Some(ALLOWED);
+    }
+    reqwest::Url::parse(url).is_err().then_some(
+        "is not a URL; in user and password, write special characters percent-encoded, such as %2F for / and \
+         %23 for #",
+    )
+}

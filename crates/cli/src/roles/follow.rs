@@ -1,0 +1,46 @@
+//! Shows as health what others tell of themselves.
+
+use broker::spool::Standing;
+use consumer::Status;
+use server::Component;
+use tokio::sync::watch;
+
+/// Shows each state of a receiver as health, until its sender is gone.
+pub(super) async fn follow<T>(
+    mut states: watch::Receiver<T>,
+    show: fn(&T, &Component),
+    component: Component,
+) {
+    loop {
+        show(&states.borrow_and_update(), &component);
+        if states.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Shows a consumer's status.
+pub(super) fn consumer(status: &Status, component: &Component) {
+    match status {
+        Status::Starting | Status::Stopped => {}
+        Status::Running => component.up(),
+        Status::Paused(why) => component.down(why.clone()),
+    }
+}
+
+/// Shows where the spool stands.
+pub(super) fn spool(standing: &Standing, component: &Component) {
+    match standing {
+        Standing::Direct => component.up(),
+        Standing::Spooling(why) => component.degraded(format!("events wait for the broker: {why}")),
+        Standing::Refusing(why) => component.down(why.clone()),
+    }
+}
+
+/// Shows what the spool has set aside.
+pub(super) fn set_aside(set_aside: &Option<String>, component: &Component) {
+    match set_aside {
+        None => component.up(),
+        Some(text) => component.degraded(text.clone()),
+    }
+}

@@ -1,0 +1,53 @@
+//! The ports of a process.
+
+use anyhow::{Context, Result, bail};
+use server::{BindError, Certificate, Server};
+
+use super::Roles;
+use crate::config::Config;
+
+/// Each port that the roles of a process need, bound.
+pub(super) struct Ports {
+    pub ingress: Option<Server>,
+    pub console: Option<Server>,
+    pub operations: Server,
+}
+
+impl Ports {
+    /// Binds them.
+    pub async fn bind(config: &Config, roles: Roles) -> Result<Self> {
+        let ingress = port(roles.ingress, &config.ingress.config().server(), "ingress").await?;
+        Ok(Self {
+            // A provider may post under any name that leads here: what it proves is no browser's.
+            ingress: ingress.map(Server::under_any_host),
+            console: port(roles.console, &config.console.server(), "console").await?,
+            operations: bound(&config.operations, "operations").await?,
+        })
+    }
+
+    /// The certificates, each with the section of its port.
+    pub fn certificates(&self) -> Vec<(&'static str, Certificate)> {
+        let ports = [
+            ("ingress", self.ingress.as_ref()),
+            ("console", self.console.as_ref()),
+            ("operations", Some(&self.operations)),
+        ];
+        ports.into_iter().filter_map(|(section, port)| Some((section, port?.certificate()?))).collect()
+    }
+}
+
+async fn port(is_wanted: bool, config: &server::Config, section: &'static str) -> Result<Option<Server>> {
+    if is_wanted { bound(config, section).await.map(Some) } else { Ok(None) }
+}
+
+async fn bound(config: &server::Config, section: &'static str) -> Result<Server> {
+    match Server::bind(config).await {
+        Ok(port) => Ok(port.section(section)),
+        // It says what to do, and the setting that it means is known here.
+        Err(error @ BindError::Address { .. }) => {
+            let setting = format!("{section}.listen (MALOTE__{}__LISTEN)", section.to_ascii_uppercase());
+            bail!("{}", error.to_string().replace("`listen`", &setting))
+        }
+        Err(error @ BindError::Tls { .. }) => Err(error).context(format!("{section}.tls")),
+    }
+}

@@ -1,0 +1,148 @@
+//! What has to be there before anything can be handled: the topology and the tables.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use broker::spool::Spool;
+use broker::{BrokerError, DynBroker, Topology};
+use server::Component;
+use store::{Store, StoreError};
+use tokio::sync::mpsc;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::shared::Shared;
+use crate::installation;
+use crate::report::chain;
+
+/// How often broker and store are looked at for readiness.
+const CHECK_PERIOD: Duration = Duration::from_secs(5);
+
+/// The pause after the first attempt in vain to prepare broker or store; doubles.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+
+/// The longest pause between two attempts to prepare broker or store.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// Prepares broker and store, tells it, and keeps readiness true to them until the process stops. An error that ends the
+/// process goes to `fatal`.
+pub(super) async fn keep(
+    preparation: Preparation,
+    prepared: CancellationToken,
+    stop: CancellationToken,
+    fatal: mpsc::Sender<anyhow::Error>,
+) {
+    match stop.run_until_cancelled(preparation.run()).await {
+        Some(Ok(watched)) => {
+            prepared.cancel();
+            stop.run_until_cancelled(watched.watch()).await;
+        }
+        // The receiver is gone only when the process ends anyway.
+        Some(Err(error)) => drop(fatal.send(error).await),
+        None => {}
+    }
+}
+
+/// What has to be there before anything can be handled.
+pub(super) struct Preparation {
+    broker: DynBroker,
+    topology: Topology,
+    broker_health: Component,
+    spool: Option<Spool>,
+    store: Option<(Store, Component)>,
+    migrated: CancellationToken,
+}
+
+impl Preparation {
+    /// What these roles need. What waits in the spool may get through once the topology is whole.
+    pub(super) fn new(shared: &Shared<'_>, spool: Option<Spool>) -> Self {
+        Self {
+            broker: shared.broker.clone(),
+            topology: installation::topology(shared.config),
+            broker_health: shared.component("broker", spool.is_some()),
+            spool,
+            store: shared.store.clone().map(|store| (store, shared.component("store", shared.roles.ingress))),
+            migrated: shared.migrated.clone(),
+        }
+    }
+
+    /// Declares the topology and brings the tables up to date, waiting for whatever is away without an end. An error
+    /// is one that waiting does not mend.
+    async fn run(self) -> Result<Self> {
+        tokio::try_join!(self.declare(), self.migrate())?;
+        info!("broker and store are prepared");
+        Ok(self)
+    }
+
+    async fn declare(&self) -> Result<()> {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            match self.broker.declare(&self.topology).await {
+                Ok(()) => break self.broker_health.up(),
+                Err(error @ BrokerError::Unavailable(_)) => self.broker_health.down(chain(&error)),
+                Err(error) => {
+                    return Err(anyhow::Error::new(error).context("the topology cannot be declared"));
+                }
+            }
+            wait(&mut pause).await;
+        }
+        Ok(())
+    }
+
+    async fn migrate(&self) -> Result<()> {
+        let Some((store, health)) = &self.store else { return Ok(()) };
+        let mut pause = FIRST_PAUSE;
+        loop {
+            match store.migrate(&installation::components()).await {
+                Ok(()) => {
+                    self.migrated.cancel();
+                    break health.up();
+                }
+                Err(error @ (StoreError::Unavailable(_) | StoreError::Conflict(_))) => {
+                    health.down(chain(&error))
+                }
+                Err(error) => return Err(anyhow::Error::new(error).context("the store cannot be used")),
+            }
+            wait(&mut pause).await;
+        }
+        Ok(())
+    }
+
+    /// Reaches the broker. What somebody deleted is declared again.
+    async fn look_at_broker(&self) -> Result<(), BrokerError> {
+        self.broker.check().await?;
+        let queues: Vec<_> = self.topology.queues.iter().map(|queue| queue.name.clone()).collect();
+        match self.broker.queues(&queues).await {
+            Err(BrokerError::MissingQueue { queue }) => {
+                warn!(%queue, "a queue is gone: the topology is declared again");
+                self.broker.declare(&self.topology).await?;
+                self.spool.iter().for_each(Spool::try_again);
+                Ok(())
+            }
+            other => other.map(drop),
+        }
+    }
+
+    /// Keeps readiness true to what is there.
+    async fn watch(self) {
+        loop {
+            sleep(CHECK_PERIOD).await;
+            match self.look_at_broker().await {
+                Ok(()) => self.broker_health.up(),
+                Err(error) => self.broker_health.down(chain(&error)),
+            }
+            if let Some((store, health)) = &self.store {
+                match store.check().await {
+                    Ok(_) => health.up(),
+                    Err(error) => health.down(chain(&error)),
+                }
+            }
+        }
+    }
+}
+
+async fn wait(pause: &mut Duration) {
+    sleep(*pause).await;
+    *pause = (*pause * 2).min(LONGEST_PAUSE);
+}

@@ -1,0 +1,65 @@
+//! What the roles of one process share, and their tasks.
+
+use std::future::Future;
+
+use broker::{DynBroker, Layout};
+use server::{Component, Health, Operations};
+use store::Store;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::Roles;
+use crate::config::Config;
+
+/// What the roles of one process share.
+pub(super) struct Shared<'a> {
+    pub config: &'a Config,
+    pub roles: Roles,
+    pub broker: DynBroker,
+    /// There if one of the roles needs it.
+    pub store: Option<Store>,
+    pub layout: Layout,
+    pub health: Health,
+    pub operations: Operations,
+    /// Cancelled once broker and store are prepared.
+    pub prepared: CancellationToken,
+    /// Cancelled once the tables are there.
+    pub migrated: CancellationToken,
+    /// Cancelled when the ingress takes no more requests.
+    pub accepting: CancellationToken,
+    /// Cancelled when everything else ends.
+    pub working: CancellationToken,
+}
+
+impl Shared<'_> {
+    /// A part of the process's health. A secondary one does not make the process unready: an ingress that can store what
+    /// comes is ready, whatever else of its process has to wait.
+    pub fn component(&self, name: &'static str, is_secondary: bool) -> Component {
+        if is_secondary { self.health.secondary(name) } else { self.health.component(name) }
+    }
+}
+
+/// The tasks of a process.
+#[derive(Default)]
+pub(super) struct Tasks {
+    /// Those that answer the requests of the ingress; they end first.
+    pub requests: JoinSet<()>,
+    pub others: JoinSet<()>,
+}
+
+impl Tasks {
+    /// Runs work once `ready` is cancelled, unless `stop` is first; the work gets `stop` to end by.
+    pub fn spawn_once<F: Future<Output = ()> + Send + 'static>(
+        &mut self,
+        ready: &CancellationToken,
+        stop: &CancellationToken,
+        work: impl FnOnce(CancellationToken) -> F + Send + 'static,
+    ) {
+        let (ready, stop) = (ready.clone(), stop.clone());
+        self.others.spawn(async move {
+            if stop.run_until_cancelled(ready.cancelled()).await.is_some() {
+                work(stop).await;
+            }
+        });
+    }
+}
