@@ -14,10 +14,12 @@ use crate::workspace::Workspace;
 
 mod architecture;
 mod circles;
+mod code;
 mod commands;
 mod decisions;
 mod dependencies;
 mod deploy;
+mod functions;
 mod licence;
 mod manifests;
 mod sources;
@@ -72,6 +74,7 @@ pub fn check(workspace: &Workspace) -> Result<()> {
     findings.extend(manifests::check(&manifests));
     findings.extend(sources::check(&sources));
     findings.extend(circles::check(&sources));
+    findings.extend(functions::check(&sources));
     let read = |path: &str| fs::read_to_string(root.join(path)).with_context(|| format!("reading {path}"));
     findings.extend(deploy::check(&read(deploy::COMPOSE)?, &read(deploy::CONTAINERFILE)?));
     let shared = unused::shared(&read("Cargo.toml")?).context("reading Cargo.toml")?;

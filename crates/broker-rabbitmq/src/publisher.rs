@@ -277,13 +277,7 @@ impl Owner {
         let mut accepting = true;
         let mut progress = false;
         let cause = loop {
-            let limit = if settlement.checking() {
-                0
-            } else if self.suspects > 0 {
-                1
-            } else {
-                self.window
-            };
+            let limit = self.limit(&settlement);
             while window.len() < limit {
                 let Some(request) = backlog.pop_front().or_else(|| self.requests.try_recv().ok()) else {
                     break;
@@ -343,19 +337,26 @@ impl Owner {
             }
         };
         self.in_flight.decrement(window.len() as f64);
-        let unsettled: Vec<_> = settlement
-            .unsettled()
-            .chain(window.into_occupants().map(|published| published.request))
-            .collect();
+        let in_window = window.into_occupants().map(|published| published.request);
+        let unsettled: Vec<_> = settlement.unsettled().chain(in_window).collect();
         // Where the cause is known, those to blame are answered; the innocent go first on the next channel.
         let innocent = match cause {
             Some(error) => self.blame(unsettled, error, &mut progress),
             None => unsettled,
         };
-        for request in innocent.into_iter().rev() {
-            backlog.push_front(request);
-        }
+        innocent.into_iter().rev().for_each(|request| backlog.push_front(request));
         End::Failed { progress }
+    }
+
+    /// How many publishes may be in flight now.
+    fn limit(&self, settlement: &Settlement) -> usize {
+        if settlement.checking() {
+            0
+        } else if self.suspects > 0 {
+            1
+        } else {
+            self.window
+        }
     }
 
     /// Answers those whose fault the end of the channel is, as far as the server's words tell.
