@@ -85,21 +85,26 @@ impl fmt::Display for RetryDelay {
     }
 }
 
-impl FromStr for RetryDelay {
-    type Err = String;
+/// The text is none of the delays that have a queue.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("expected one of {}, got {given:?}", RetryDelay::ALL.map(|delay| delay.to_string()).join(", "))]
+pub struct NotARetryDelay {
+    given: String,
+}
 
-    fn from_str(text: &str) -> Result<Self, String> {
-        Self::ALL.into_iter().find(|delay| delay.to_string() == text).ok_or_else(|| {
-            let allowed = Self::ALL.map(|delay| delay.to_string()).join(", ");
-            format!("expected one of {allowed}, got {text:?}")
-        })
+impl FromStr for RetryDelay {
+    type Err = NotARetryDelay;
+
+    fn from_str(text: &str) -> Result<Self, NotARetryDelay> {
+        let is_it = |delay: &Self| delay.to_string() == text;
+        Self::ALL.into_iter().find(is_it).ok_or_else(|| NotARetryDelay { given: text.to_owned() })
     }
 }
 
 impl TryFrom<String> for RetryDelay {
-    type Error = String;
+    type Error = NotARetryDelay;
 
-    fn try_from(text: String) -> Result<Self, String> {
+    fn try_from(text: String) -> Result<Self, NotARetryDelay> {
         text.parse()
     }
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use broker_rabbitmq::AmqpUrl;
+use broker_rabbitmq::{AmqpUrl, AmqpUrlError};
 use serde::Deserialize;
 
 use super::check::{Mistake, Section, at_least_one, lone_half};
@@ -97,15 +97,18 @@ pub enum BrokerUrl {
     Amqp(AmqpUrl),
 }
 
-impl TryFrom<String> for BrokerUrl {
-    type Error = String;
+/// The text is neither "embedded" nor the URL of RabbitMQ.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}; allowed: \"embedded\" or \"amqp://user:password@host:5672/vhost\"")]
+pub struct NotABroker(AmqpUrlError);
 
-    fn try_from(text: String) -> Result<Self, String> {
+impl TryFrom<String> for BrokerUrl {
+    type Error = NotABroker;
+
+    fn try_from(text: String) -> Result<Self, NotABroker> {
         match text.as_str() {
             "embedded" => Ok(Self::Embedded),
-            url => AmqpUrl::from_str(url).map(Self::Amqp).map_err(|error| {
-                format!("{error}; allowed: \"embedded\" or \"amqp://user:password@host:5672/vhost\"")
-            }),
+            url => AmqpUrl::from_str(url).map(Self::Amqp).map_err(NotABroker),
         }
     }
 }

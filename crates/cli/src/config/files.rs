@@ -3,9 +3,10 @@
 //! What a file holds takes the place of the setting before anything is parsed, so that nothing else knows files. A line
 //! break at the end is no part of a secret; where a setting is a list, each line is one. No message quotes a file.
 
-use std::fs;
 use std::path::{Path, PathBuf};
+use std::{fs, io};
 
+use event::Chain;
 use serde_json::{Map, Value, json};
 
 use super::Mistake;
@@ -74,7 +75,7 @@ pub(crate) fn read_into(tree: &mut Value, needed: Needed) -> SecretFiles {
         let Taken::Text(password) = found.take(table, section, "password", is_needed) else { continue };
         match table.get("url").and_then(Value::as_str).map(|url| with_password(url, &password)) {
             Some(Ok(url)) => drop(table.insert("url".to_owned(), url.into())),
-            Some(Err(message)) => found.mistake(section, "password", message),
+            Some(Err(error)) => found.mistake(section, "password", error.to_string()),
             // What is no text is a mistake of its own.
             None => {}
         }
@@ -126,8 +127,8 @@ impl SecretFiles {
             _ => self.reloadable.push(file.clone()),
         }
         self.files.push(file);
-        Taken::Text(text.unwrap_or_else(|message| {
-            self.mistake(path, name, message);
+        Taken::Text(text.unwrap_or_else(|error| {
+            self.mistake(path, name, Chain(&error).to_string());
             UNREAD.to_owned()
         }))
     }
@@ -140,25 +141,41 @@ impl SecretFiles {
 /// Stands for what could not be read, so that its absence is no second mistake. It keeps the rule of every secret.
 const UNREAD: &str = "0000000000000000000000000000000000000000000000000000000000000000";
 
-fn read(file: &Path) -> Result<String, String> {
-    let text =
-        fs::read_to_string(file).map_err(|error| format!("cannot read {}: {error}", file.display()))?;
+/// Why a file gives no secret.
+#[derive(Debug, thiserror::Error)]
+enum NoSecret {
+    #[error("cannot read {}", file.display())]
+    Unread { file: PathBuf, source: io::Error },
+    #[error("{} is empty", .0.display())]
+    Empty(PathBuf),
+}
+
+fn read(file: &Path) -> Result<String, NoSecret> {
+    let unread = |source| NoSecret::Unread { file: file.to_owned(), source };
+    let text = fs::read_to_string(file).map_err(unread)?;
     match text.trim_end_matches(['\r', '\n']) {
-        "" => Err(format!("{} is empty", file.display())),
+        "" => Err(NoSecret::Empty(file.to_owned())),
         text => Ok(text.to_owned()),
     }
 }
 
+/// Why a password does not fit a URL.
+#[derive(Debug, thiserror::Error)]
+enum NoPlace {
+    #[error("needs a URL that names the user, such as amqp://user@host or postgres://user@host")]
+    NoUser,
+    #[error("is set beside a URL with a password: remove one of them")]
+    HasPassword,
+}
+
 /// A URL with this password for the user that it names.
-fn with_password(url: &str, password: &str) -> Result<String, String> {
-    let no_user =
-        || "needs a URL that names the user, such as amqp://user@host or postgres://user@host".to_owned();
-    let (scheme, rest) = url.split_once("://").ok_or_else(no_user)?;
+fn with_password(url: &str, password: &str) -> Result<String, NoPlace> {
+    let (scheme, rest) = url.split_once("://").ok_or(NoPlace::NoUser)?;
     let (authority, rest) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
     let (user, hosts) =
-        authority.rsplit_once('@').filter(|(user, _)| !user.is_empty()).ok_or_else(no_user)?;
+        authority.rsplit_once('@').filter(|(user, _)| !user.is_empty()).ok_or(NoPlace::NoUser)?;
     if user.contains(':') {
-        return Err("is set beside a URL with a password: remove one of them".to_owned());
+        return Err(NoPlace::HasPassword);
     }
     let encoded: String = password
         .bytes()

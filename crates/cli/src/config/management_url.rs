@@ -10,10 +10,21 @@ use serde::Deserialize;
 #[serde(try_from = "String")]
 pub struct ManagementUrl(Option<Url>);
 
-impl TryFrom<String> for ManagementUrl {
-    type Error = String;
+/// Why a text is not the address of a management API.
+#[derive(Debug, thiserror::Error)]
+pub enum NotAManagementUrl {
+    /// It has credentials of its own.
+    #[error("holds a user or a password: those of broker.url are used")]
+    Credentials,
+    /// It is no address of HTTP.
+    #[error("expected an address such as http://rabbitmq:15672, or nothing")]
+    Address,
+}
 
-    fn try_from(text: String) -> Result<Self, String> {
+impl TryFrom<String> for ManagementUrl {
+    type Error = NotAManagementUrl;
+
+    fn try_from(text: String) -> Result<Self, NotAManagementUrl> {
         if text.is_empty() {
             return Ok(Self(None));
         }
@@ -21,8 +32,8 @@ impl TryFrom<String> for ManagementUrl {
             Url::parse(&text).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
         match url {
             Some(url) if url.username().is_empty() && url.password().is_none() => Ok(Self(Some(url))),
-            Some(_) => Err("holds a user or a password: those of broker.url are used".to_owned()),
-            None => Err("expected an address such as http://rabbitmq:15672, or nothing".to_owned()),
+            Some(_) => Err(NotAManagementUrl::Credentials),
+            None => Err(NotAManagementUrl::Address),
         }
     }
 }
@@ -56,7 +67,8 @@ mod tests {
             let parsed = ManagementUrl::try_from(text.to_owned());
             match (parsed, expect) {
                 (Ok(ManagementUrl(url)), Ok(is_given)) => assert_eq!(url.is_some(), is_given, "{text}"),
-                (Err(said), Err(expect)) => {
+                (Err(error), Err(expect)) => {
+                    let said = error.to_string();
                     assert!(said.contains(expect) && !said.contains("s3cret"), "{said}")
                 }
                 (parsed, _) => panic!("{text}: {parsed:?}"),

@@ -43,19 +43,25 @@ pub enum DuplicatesRule {
     By(Duplicates),
 }
 
-impl TryFrom<serde_json::Value> for DuplicatesRule {
-    type Error = String;
+/// Why a value is no rule for duplicates.
+#[derive(Debug, thiserror::Error)]
+pub enum NotADuplicatesRule {
+    /// It is neither "none" nor a table.
+    #[error("expected \"none\", or a table such as {{ pointer = \"/id\", window_s = 86400 }}")]
+    Form,
+    /// The table is wrong.
+    #[error(transparent)]
+    Table(#[from] serde_json::Error),
+}
 
-    fn try_from(value: serde_json::Value) -> Result<Self, String> {
+impl TryFrom<Value> for DuplicatesRule {
+    type Error = NotADuplicatesRule;
+
+    fn try_from(value: Value) -> Result<Self, NotADuplicatesRule> {
         match value {
-            serde_json::Value::String(word) if word == "none" => Ok(Self::Off),
-            table @ serde_json::Value::Object(_) => {
-                serde_json::from_value(table).map(Self::By).map_err(|error| error.to_string())
-            }
-            _ => {
-                Err("expected \"none\", or a table such as { pointer = \"/id\", window_s = 86400 }"
-                    .to_owned())
-            }
+            Value::String(word) if word == "none" => Ok(Self::Off),
+            table @ Value::Object(_) => Ok(Self::By(serde_json::from_value(table)?)),
+            _ => Err(NotADuplicatesRule::Form),
         }
     }
 }

@@ -56,6 +56,16 @@ fn every_commented_setting_of_the_reference_is_allowed() {
 }
 
 #[test]
+fn the_reference_has_every_section_in_the_order_of_their_declaration() {
+    let text = whole();
+    let heads = text.lines().filter_map(|line| line.strip_prefix('['));
+    let name = |head: &str| head.trim_start_matches('[').split(['.', ']']).next().unwrap().to_owned();
+    let mut names: Vec<String> = heads.map(name).collect();
+    names.dedup();
+    assert_eq!(names, sections::NAMES);
+}
+
+#[test]
 fn the_reference_has_every_field_of_every_table() {
     let text = whole();
     let (_, tree) = load_parts("", &text, []).unwrap();
