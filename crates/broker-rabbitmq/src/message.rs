@@ -18,10 +18,10 @@ const PERSISTENT: u8 = 2;
 
 /// The properties and headers of a message, persistent, without those of a broker. Fails for a property or a header name of over 255 bytes.
 pub(crate) fn to_properties(message: &Message) -> Result<BasicProperties, ShortStringError> {
-    let headers = message.headers.iter().filter(|(name, _)| !death::is_of_broker(name));
-    // Collected, not inserted one by one: they are in order.
-    let headers: BTreeMap<_, _> =
-        headers.map(|(name, value)| Ok((short(name)?, amqp_value(value)))).collect::<Result<_, _>>()?;
+    let mut headers = BTreeMap::new();
+    for (name, value) in message.headers.iter().filter(|(name, _)| !death::is_of_broker(name)) {
+        headers.insert(short(name)?, amqp_value(value));
+    }
     let properties = BasicProperties::default()
         .with_message_id(short(&message.message_id)?)
         .with_type(short(&message.r#type)?)
