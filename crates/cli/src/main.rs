@@ -15,6 +15,8 @@ mod parser;
 mod report;
 mod roles;
 mod table;
+#[cfg(test)]
+mod tests;
 
 use std::process::ExitCode;
 

@@ -1,13 +1,14 @@
 //! The consumer runtime: takes deliveries in batches, gives each event its effect exactly once, and settles.
 //!
-//! Place in the flow: between a queue and a domain. A domain declares one [`Domain`] and implements [`Handler`]; the ledger implements [`Recorder`]. Only this crate acks, retries and dead-letters:
+//! Place in the flow: between a queue and a domain. A domain declares one [`Domain`] and implements [`Handler`]; the
+//! ledger implements [`Recorder`]. Only this crate acks, retries and dead-letters:
 //!
 //! ```text
 //! queue ──batch──▶ read each ──▶ one transaction: claim in the inbox ▸ write all ▸ commit ──▶ ack together
-//!                       │            │ it fails: roll back, then by halves, down to the one that fails
-//!                  unreadable        │
-//!                        │           ├── Transient ──▶ wait.<delay>, confirmed ──▶ ack
-//!                        └───────────┴── Permanent, or the last attempt ──▶ dead, confirmed ──▶ ack
+//!                      │             │ it fails: roll back, then by halves, down to the one that fails
+//!                      │             ├── Transient ──▶ wait.<delay>, confirmed ──▶ ack
+//!                      │             └── Permanent, or the last attempt ──┐
+//!                      └── unreadable ────────────────────────────────────┴──▶ dead, confirmed ──▶ ack
 //! ```
 //!
 //! While the database is away the batch is held and tried again; no attempt is counted, and it is given back in time.

@@ -7,7 +7,7 @@ use providers::Parsed;
 use providers::beneficio_visao::{self, Prescription, Status};
 use store::Tx;
 
-use crate::State;
+use crate::PrescriptionState;
 use crate::sql::{self, Fact};
 
 /// Keeps prescriptions.
@@ -30,10 +30,10 @@ impl Handler for Prescriptions {
             return Err(Permanent::new("cpf: expected a CPF of 11 digits"));
         }
         let state = match request.status {
-            Status::Pending => State::Pending,
-            Status::InAnalysis => State::InAnalysis,
-            Status::Rejected => State::Rejected,
-            Status::Renewed => State::Renewed,
+            Status::Pending => PrescriptionState::Pending,
+            Status::InAnalysis => PrescriptionState::InAnalysis,
+            Status::Rejected => PrescriptionState::Rejected,
+            Status::Renewed => PrescriptionState::Renewed,
         };
         let partner_hash = sql::partner_hash(&request.partner_params);
         Ok(Fact { request, partner_hash, state, ignored })

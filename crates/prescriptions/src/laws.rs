@@ -5,7 +5,7 @@ use providers::beneficio_visao::{NAME, TOPICS};
 use serde_json::{Value, json};
 use store::{Page, Store, sql};
 
-use crate::{Filter, Prescriptions, State, list};
+use crate::{Filter, PrescriptionState, Prescriptions, list};
 
 /// A body about one person.
 fn body(status: &str, more: &str) -> String {
@@ -169,7 +169,7 @@ pub async fn a_list_is_filtered_and_paged(store: &Store) {
         let rows = list(&mut connection, &filter, &Page::first(10)).await.expect("a page").items;
         assert_eq!(rows.len(), expect);
     };
-    check(Filter { state: Some(State::Renewed), ..base.clone() }, 2).await;
+    check(Filter { state: Some(PrescriptionState::Renewed), ..base.clone() }, 2).await;
     check(Filter { document: Some("529.982.247-25".to_owned()), ..base.clone() }, 2).await;
     check(Filter { document: Some("nobody".to_owned()), ..base.clone() }, 0).await;
 }

@@ -25,7 +25,7 @@ use std::sync::Arc;
 
 use consumer::{Bindings, Consumer, DEFAULT_RETRY, Domain};
 pub use handler::Prescriptions;
-pub use model::{Eye, File, Prescription, State};
+pub use model::{Eye, File, Prescription, PrescriptionState};
 pub use query::{Filter, PRESCRIPTIONS, VIEWS, list};
 use store::{Component, Migration};
 

@@ -9,8 +9,7 @@ use utoipa::ToSchema;
 /// What became of a renewal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
-#[schema(as = PrescriptionState)]
-pub enum State {
+pub enum PrescriptionState {
     /// It was asked for.
     Pending,
     /// It is being looked at.
@@ -21,7 +20,7 @@ pub enum State {
     Renewed,
 }
 
-impl State {
+impl PrescriptionState {
     /// The word, in the tables as in JSON.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -101,7 +100,7 @@ pub struct Prescription {
     /// The person's e-mail address.
     pub email: Option<String>,
     /// What became of the request.
-    pub state: State,
+    pub state: PrescriptionState,
     /// Why it was refused.
     pub reason: Option<String>,
     /// The right eye.
@@ -118,7 +117,7 @@ impl Prescription {
             source: row.try_get("source")?,
             document: row.try_get("document")?,
             email: row.try_get("email")?,
-            state: State::read(row.try_get("state")?)?,
+            state: PrescriptionState::read(row.try_get("state")?)?,
             reason: row.try_get("reason")?,
             right: Eye::read(row, ["right_spherical", "right_cylindrical", "right_axis", "right_add"])?,
             left: Eye::read(row, ["left_spherical", "left_cylindrical", "left_axis", "left_add"])?,

@@ -5,7 +5,7 @@ use store::{Conditions, Connection, List, Page, Paged, StoreError};
 use utoipa::IntoParams;
 use view::{Form, Reading, View, column};
 
-use crate::{Prescription, State};
+use crate::{Prescription, PrescriptionState};
 
 /// Which prescriptions: those that agree with every field given. It may name a person, so it has no `Debug`.
 #[derive(Clone, Default, PartialEq, Eq, Deserialize, IntoParams)]
@@ -14,7 +14,7 @@ pub struct Filter {
     /// The source's name.
     pub source: Option<String>,
     /// What became of the request.
-    pub state: Option<State>,
+    pub state: Option<PrescriptionState>,
     /// The person's CPF, bare or formatted.
     pub document: Option<String>,
 }
@@ -36,7 +36,7 @@ pub async fn list(
     let bare = document.and_then(providers::TaxId::new);
     let mut conditions = Conditions::default();
     conditions.with("source =", filter.source.as_ref());
-    conditions.with("state =", filter.state.map(State::as_str));
+    conditions.with("state =", filter.state.map(PrescriptionState::as_str));
     conditions.with("document =", bare.as_ref().map(providers::TaxId::bare).or(document));
     LIST.page(connection, conditions, page, Prescription::read).await
 }

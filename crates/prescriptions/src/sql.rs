@@ -9,13 +9,13 @@ use sha2::{Digest, Sha256};
 use store::Tx;
 use store::many::{Value, insert, rounds};
 
-use crate::{File, State};
+use crate::{File, PrescriptionState};
 
 /// A request as one event describes it.
 pub struct Fact {
     pub(crate) request: Prescription,
     pub(crate) partner_hash: String,
-    pub(crate) state: State,
+    pub(crate) state: PrescriptionState,
     /// The optional fields that could not be read.
     pub(crate) ignored: Ignored,
 }

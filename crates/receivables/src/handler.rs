@@ -12,7 +12,7 @@ use store::Tx;
 use store::many::rounds;
 
 use crate::sql::{self, Order, OrderChange, Snapshot};
-use crate::{AgreementState, State};
+use crate::{AgreementState, ReceivableState};
 
 /// Books agreements and orders.
 pub struct Receivables {
@@ -94,9 +94,9 @@ async fn write_agreements(snapshots: &[Snapshot<'_>], tx: &mut Tx) -> Result<(),
             match newest.remove(&snapshot.key()) {
                 Some(first_event) => {
                     let unpaid = match snapshot.state {
-                        AgreementState::Canceled => State::Canceled,
+                        AgreementState::Canceled => ReceivableState::Canceled,
                         AgreementState::Active | AgreementState::Settled | AgreementState::Inactive => {
-                            State::Open
+                            ReceivableState::Open
                         }
                     };
                     instalments.push((snapshot, unpaid));
@@ -105,7 +105,7 @@ async fn write_agreements(snapshots: &[Snapshot<'_>], tx: &mut Tx) -> Result<(),
                         replacing.push(snapshot);
                     }
                 }
-                None => instalments.push((snapshot, State::Canceled)),
+                None => instalments.push((snapshot, ReceivableState::Canceled)),
             }
         }
         sql::upsert_instalments(tx, &instalments).await?;
@@ -130,9 +130,9 @@ fn order(event: &Event, zone: &Zone) -> Result<Fact, Permanent> {
         // must not open what is paid.
         "ORDER_CREATED" => OrderChange::Known,
         "FINANCIAL_PAYMENT_DISCHARGE" => {
-            OrderChange::State(State::Paid, Some(zone.day(event.time).to_string()))
+            OrderChange::State(ReceivableState::Paid, Some(zone.day(event.time).to_string()))
         }
-        "ORDER_CANCEL" => OrderChange::State(State::Canceled, None),
+        "ORDER_CANCEL" => OrderChange::State(ReceivableState::Canceled, None),
         "FINANCIAL_PAYMENT_STATUS" if status.is_some() => OrderChange::Status,
         "FINANCIAL_PAYMENT_STATUS" => {
             return Err(match ignored.at("data.status") {

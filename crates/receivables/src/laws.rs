@@ -6,7 +6,7 @@ use providers::{gestao_online, recuperador};
 use serde_json::{Value, json};
 use store::{Page, Store, sql};
 
-use crate::{AgreementFilter, Filter, Kind, Receivables, State, list, list_agreements};
+use crate::{AgreementFilter, Filter, Kind, ReceivableState, Receivables, list, list_agreements};
 
 /// The handler with the days of the default zone.
 fn handler() -> Receivables {
@@ -326,9 +326,13 @@ pub async fn a_list_is_filtered_and_paged(store: &Store) {
         let rows = list(&mut connection, &filter, &Page::first(10)).await.expect("a page").items;
         assert_eq!(rows.len(), expect, "{filter:?}");
     };
-    check(Filter { state: Some(State::Canceled), ..base.clone() }, 2).await;
+    check(Filter { state: Some(ReceivableState::Canceled), ..base.clone() }, 2).await;
     check(Filter { kind: Some(Kind::Order), ..base.clone() }, 1).await;
-    check(Filter { agreement_id: Some("45031".into()), state: Some(State::Paid), ..base.clone() }, 1).await;
+    check(
+        Filter { agreement_id: Some("45031".into()), state: Some(ReceivableState::Paid), ..base.clone() },
+        1,
+    )
+    .await;
     let document = |text: &str| AgreementFilter {
         source: Some("listed".into()),
         document: Some(text.into()),

@@ -26,7 +26,7 @@ use std::sync::Arc;
 
 use consumer::{Bindings, Consumer, DEFAULT_RETRY, Domain};
 pub use handler::Receivables;
-pub use model::{Agreement, AgreementState, Kind, Receivable, State};
+pub use model::{Agreement, AgreementState, Kind, Receivable, ReceivableState};
 pub use query::{AGREEMENTS, AgreementFilter, Filter, RECEIVABLES, VIEWS, list, list_agreements};
 use store::{Component, Migration};
 

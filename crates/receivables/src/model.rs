@@ -7,8 +7,8 @@ use utoipa::ToSchema;
 /// An enum that is one of a few fixed words, in the tables as in JSON.
 macro_rules! words {
     ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $word:literal),+ $(,)? }) => {
-        $(#[$doc])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+        $(#[$doc])*
         // The schema does not see a word that the macro is given, so the rule is said once more.
         #[serde(rename_all = "lowercase")]
         pub enum $name {
@@ -45,7 +45,8 @@ words! {
 
 words! {
     /// Whether it still is owed.
-    State {
+    #[schema(as = State)]
+    ReceivableState {
         /// It is.
         Open = "open",
         /// It was paid.
@@ -88,7 +89,7 @@ pub struct Receivable {
     /// the first notice of the payment came, and stays when a paid order is cancelled.
     pub paid_date: Option<String>,
     /// Whether it is owed.
-    pub state: State,
+    pub state: ReceivableState,
     /// The provider's number for the status of an order's payment.
     pub provider_status: Option<String>,
 }
@@ -103,7 +104,7 @@ impl Receivable {
             due_date: row.try_get("due_date")?,
             amount_centavos: row.try_get("amount_centavos")?,
             paid_date: row.try_get("paid_date")?,
-            state: State::read(row, "state")?,
+            state: ReceivableState::read(row, "state")?,
             provider_status: row.try_get("provider_status")?,
         })
     }

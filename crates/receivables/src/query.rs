@@ -5,7 +5,7 @@ use store::{Conditions, Connection, List, Page, Paged, StoreError};
 use utoipa::IntoParams;
 use view::{Form, Reading, View, column};
 
-use crate::{Agreement, AgreementState, Kind, Receivable, State};
+use crate::{Agreement, AgreementState, Kind, Receivable, ReceivableState};
 
 /// Which receivables: those that agree with every field given.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, IntoParams)]
@@ -16,7 +16,7 @@ pub struct Filter {
     /// Instalments or orders.
     pub kind: Option<Kind>,
     /// Whether they are owed.
-    pub state: Option<State>,
+    pub state: Option<ReceivableState>,
     /// The agreement whose instalments they are.
     pub agreement_id: Option<String>,
 }
@@ -47,7 +47,7 @@ pub async fn list(
     let mut conditions = Conditions::default();
     conditions.with("source =", filter.source.as_ref());
     conditions.with("kind =", filter.kind.map(Kind::as_str));
-    conditions.with("state =", filter.state.map(State::as_str));
+    conditions.with("state =", filter.state.map(ReceivableState::as_str));
     conditions.with("agreement_id =", filter.agreement_id.as_ref());
     LIST.page(connection, conditions, page, Receivable::read).await
 }

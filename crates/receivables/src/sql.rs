@@ -11,7 +11,7 @@ use store::many::{Value, insert, rounds};
 use store::sql::{assembled, query};
 use store::{Row, Tx};
 
-use crate::{AgreementState, Kind, State};
+use crate::{AgreementState, Kind, ReceivableState};
 
 /// An agreement as one event describes it.
 pub(crate) struct Snapshot<'a> {
@@ -41,7 +41,7 @@ pub(crate) enum OrderChange {
     /// That there is one.
     Known,
     /// That it is paid, and on which day that was told, or that it is cancelled.
-    State(State, Option<String>),
+    State(ReceivableState, Option<String>),
     /// The status of its payment, which is the body's.
     Status,
 }
@@ -123,13 +123,13 @@ const WRITTEN: &str = "CASE WHEN receivables.state_event LIKE '% %' THEN receiva
 /// Writes those instalments that no newer snapshot mentions. The unpaid ones get the state beside their snapshot.
 pub(crate) async fn upsert_instalments(
     tx: &mut Tx,
-    snapshots: &[(&Snapshot<'_>, State)],
+    snapshots: &[(&Snapshot<'_>, ReceivableState)],
 ) -> Result<(), Failure> {
     let mut rows = Vec::new();
     for (Snapshot { event, agreement, .. }, unpaid) in snapshots {
         for instalment in &agreement.lista_parcelas {
             let state = match instalment.situacao {
-                Pagamento::Pago => State::Paid,
+                Pagamento::Pago => ReceivableState::Paid,
                 Pagamento::NaoPago => *unpaid,
             };
             let row: Vec<Value> = vec![
@@ -178,11 +178,11 @@ pub(crate) async fn cancel_unmentioned(tx: &mut Tx, snapshot: &Snapshot<'_>) -> 
          WHERE source = $2 AND kind = $3 AND agreement_id = $4 AND state = $5 \
          AND (state_order, {WRITTEN}) < ($6, $7)"
     ))
-    .bind(State::Canceled.as_str())
+    .bind(ReceivableState::Canceled.as_str())
     .bind(source)
     .bind(Kind::Instalment.as_str())
     .bind(agreement)
-    .bind(State::Open.as_str())
+    .bind(ReceivableState::Open.as_str())
     .bind(snapshot.agreement.id.0)
     .bind(receipt(snapshot.event))
     .execute(&mut **tx)
@@ -207,8 +207,8 @@ pub(crate) async fn insert_debts(tx: &mut Tx, snapshots: &[&Snapshot<'_>]) -> Re
     for Snapshot { event, agreement, .. } in snapshots {
         for (position, debt) in (0_i64..).zip(&agreement.lista_dividas) {
             let state = match debt.situacao {
-                Pagamento::Pago => State::Paid,
-                Pagamento::NaoPago => State::Open,
+                Pagamento::Pago => ReceivableState::Paid,
+                Pagamento::NaoPago => ReceivableState::Open,
             };
             rows.push(vec![
                 (&event.source.name).into(),
@@ -271,9 +271,9 @@ pub(crate) async fn upsert_orders(tx: &mut Tx, orders: &[(&Event, &Order)]) -> R
         let (at, first) = event.receipt();
         let (said, unsaid) = ((at, first.to_string()), (0_i64, String::new()));
         let (state, paid_date, state_order, provider_status, status_order) = match change {
-            OrderChange::Known => (State::Open, None, unsaid.clone(), None, unsaid),
+            OrderChange::Known => (ReceivableState::Open, None, unsaid.clone(), None, unsaid),
             OrderChange::State(state, paid_date) => (*state, paid_date.clone(), said, None, unsaid),
-            OrderChange::Status => (State::Open, None, unsaid, status.clone(), said),
+            OrderChange::Status => (ReceivableState::Open, None, unsaid, status.clone(), said),
         };
         let row: Vec<Value> = vec![
             (&event.source.name).into(),

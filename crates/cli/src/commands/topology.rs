@@ -177,12 +177,12 @@ fn definitions(topology: &Topology, vhost: &str) -> Value {
 }
 
 /// The topic reference: every documented topic, what it means and who consumes it.
-fn reference(config: &Config) -> String {
+pub fn reference(config: &Config) -> String {
     let mut text = String::from(
         "# Topics\n\nEvery documented topic. Others are accepted and routed under their own name.\n",
     );
     text += "\n## Consumers\n\n| consumer | what it does |\n| --- | --- |\n";
-    for domain in &domains::ALL {
+    for domain in domains::ALL {
         text += &format!("| `{}` | {} |\n", domain.name(), domain.bindings.purpose);
     }
     for provider in &config.providers {

@@ -50,7 +50,7 @@ pub struct Roles {
 impl Roles {
     /// All of them.
     pub fn all() -> Self {
-        Self { ingress: true, ledger: true, domains: &domains::ALL, console: true }
+        Self { ingress: true, ledger: true, domains: domains::ALL, console: true }
     }
 
     fn is_all(self) -> bool {

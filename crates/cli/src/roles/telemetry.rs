@@ -99,6 +99,13 @@ impl Telemetry {
         Ok(Self { metrics, log: queue, spans })
     }
 
+    /// Of tests, which share a process: nothing is written, sent or counted.
+    #[cfg(test)]
+    pub fn none() -> Self {
+        let metrics = PrometheusBuilder::new().build_recorder().handle();
+        Self { metrics, log: LogQueue::default(), spans: None }
+    }
+
     /// Renders the metrics of this moment as Prometheus text.
     pub fn render(&self) -> impl Fn() -> String + Send + Sync + 'static {
         let (metrics, log) = (self.metrics.clone(), self.log.clone());
