@@ -119,7 +119,7 @@ impl Product {
             "[data]\ndir = {:?}\n[broker]\nurl = {broker_url:?}\n[store]\nurl = {store_url:?}\n\
              [ingress]\nlisten = \"127.0.0.1:{ingress}\"\nsubject_key = {subject_key:?}\n[console]\nlisten = \"127.0.0.1:{console}\"\n\
              [operations]\nlisten = \"127.0.0.1:{operations}\"\n\
-             [ingress.limits]\nbody_timeout_ms = 1000\nheader_timeout_ms = 1000\n",
+             [ingress.limits]\nbody_timeout_ms = 15000\n",
             folder.path().join("data")
         );
         let mut auth = BTreeMap::new();
@@ -159,6 +159,14 @@ impl Product {
         };
         command.current_dir(self.folder.path()).args(["--config", "malote.toml"]).args(arguments);
         Ok(command)
+    }
+
+    /// Gives the ingress of a process, from its next start on, a second for each head and each body: tests of what is slow.
+    pub fn hurry(&mut self, name: &str) {
+        for limit in ["HEADER", "BODY"] {
+            let variable = format!("MALOTE__INGRESS__LIMITS__{limit}_TIMEOUT_MS");
+            self.set_environment(name, [(variable, "1000".to_owned())]);
+        }
     }
 
     /// From here on processes and commands are of this binary.

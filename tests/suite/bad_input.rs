@@ -46,6 +46,7 @@ provider = "gestao-online"
 auth = { networks = ["10.0.0.0/8"], query = { name = "token", secrets = ["go-token"] } }
 "#;
     let mut product = Product::configured("embedded", "sqlite", far)?;
+    product.hurry("up");
     product.start("up", &["up"]).await?;
 
     let go = "/webhooks/go?token=go-token";

@@ -1,13 +1,15 @@
 //! A database of the first release, with rows in every table, under today's program: migrated in place, and everything
 //! that an operator does works on the rows of before.
 
-use anyhow::Result;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
 use event::{Event, EventId, Source, Topic};
 use serde_json::{Value, json};
 use store::many::{Value as Cell, insert};
 use store::{Component, Config, Store, Tx};
 
-use crate::product::{Product, example};
+use crate::product::{PATIENCE, Product, example};
 
 /// The day of every row, as the first release counted it: of UTC. At this hour it is the day before in Brazil.
 const DAY: &str = "2026-10-20";
@@ -161,8 +163,9 @@ async fn populate_books(tx: &mut Tx) -> Result<()> {
     let first = id(1).to_string();
     for text in [
         format!(
-            "INSERT INTO receivables (source, kind, external_id, state, state_order, state_event, status_order, \
-             status_event, first_event) VALUES ('go', 'order', 'before', 'open', 0, '', 0, '', '{first}')"
+            "INSERT INTO receivables (source, kind, external_id, agreement_id, state, state_order, state_event, \
+             status_order, status_event, first_event) \
+             VALUES ('rec', 'instalment', 'before', 'before', 'open', 1, '{first}', 0, '', '{first}')"
         ),
         format!(
             "INSERT INTO agreements (source, external_id, agreed_centavos, original_centavos, instalments, state, \
@@ -180,6 +183,19 @@ async fn populate_books(tx: &mut Tx) -> Result<()> {
         store::many::fetch(tx, text, []).await?;
     }
     Ok(())
+}
+
+/// Waits until the event is in this state; the oldest is 0.
+async fn becomes(product: &Product, index: usize, state: &str) -> Result<()> {
+    let started = Instant::now();
+    loop {
+        let now = product.rows(&["events", "list"])?[index]["state"].clone();
+        if now == state {
+            return Ok(());
+        }
+        ensure!(started.elapsed() < PATIENCE, "event {index} stays {now}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
 }
 
 async fn upgrade(store_url: &str) -> Result<()> {
@@ -231,17 +247,33 @@ async fn upgrade(store_url: &str) -> Result<()> {
     );
     assert_eq!(states(&product)?[1], "handled");
 
-    product.run(&["dead", "retry", "--everything"])?;
-    assert_eq!(states(&product)?[2], "handled");
+    // The commands wait 10 s at most for what they send again.
+    product.command(&["dead", "retry", "--everything"])?.output()?;
+    becomes(&product, 2, "handled").await?;
     assert!(!product.command(&["rejected", "retry", "--everything"])?.output()?.status.success());
     product.run(&["rejected", "discard", "--everything", "--reason", "known"])?;
     product.run(&["unrouted", "discard", "--everything", "--reason", "known"])?;
-    product.run(&["events", "replay", &id(6).to_string()])?;
+    product.command(&["events", "replay", &id(6).to_string()])?.output()?;
+    becomes(&product, 5, "handled").await?;
     assert_eq!(
         states(&product)?,
         ["handled", "handled", "handled", "discarded", "duplicate", "handled", "routed"]
     );
     product.run(&["reconcile", "--day", DAY])?;
+
+    // A correction of the agreement of before, under the same id, is booked whole.
+    let correction = json!({
+        "id": 1, "id_acordo": "before", "valor_original": 1, "valor_acordo": 1, "situacao": "A",
+        "lista_parcelas": [{"id": "corrected", "datavencto": "2026-12-15", "valor": 1, "situacao": "N"}]
+    });
+    product.post("rec", correction.to_string()).await?;
+    product.settled(8).await?;
+    let booked = |name: &str| -> Result<Value> {
+        let rows = product.rows(&["receivables", "list"])?;
+        let found = rows.iter().find(|row| row["external_id"] == name);
+        Ok(found.map_or(Value::Null, |row| row["state"].clone()))
+    };
+    assert_eq!((booked("before")?, booked("corrected")?), (json!("canceled"), json!("open")));
     Ok(())
 }
 

@@ -58,12 +58,7 @@ async fn a_database_that_answers_but_takes_no_writes_is_an_outage_too() -> Resul
     product.post("go", order(0)).await?;
     product.settled(1).await?;
 
-    let read_only = |on: &str| -> Result<()> {
-        postgres.query("malote", &format!("ALTER SYSTEM SET default_transaction_read_only = {on}"))?;
-        postgres.query("malote", "SELECT pg_reload_conf()")?;
-        Ok(())
-    };
-    read_only("on")?;
+    postgres.set("default_transaction_read_only", "on")?;
     for n in 1..ORDERS {
         product.post("go", order(n)).await?;
     }
@@ -74,7 +69,7 @@ async fn a_database_that_answers_but_takes_no_writes_is_an_outage_too() -> Resul
         Ok(status.iter().all(|queue| queue.consumers == 0 && queue.ready == ORDERS as u64 - 1))
     })
     .await?;
-    read_only("off")?;
+    postgres.set("default_transaction_read_only", "off")?;
     let events = product.settled(ORDERS).await?;
     assert!(events.iter().all(|event| event["state"] == "handled"), "{events:#?}");
     assert!(product.rows(&["dead", "list"])?.is_empty());
@@ -142,7 +137,14 @@ async fn every_role_finishes_what_it_has_in_hand_and_its_successor_goes_on() -> 
     for n in 50..100 {
         product.post("go", order(n)).await?;
     }
-    waiting(&store, 2).await?;
+    until("both replicas wait with a batch", async || {
+        let mut connection = store.read().await?;
+        let text = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() \
+                    AND wait_event_type = 'Lock' AND query LIKE 'INSERT INTO inbox%'";
+        let waiting: i64 = sql::scalar(text).fetch_one(&mut *connection).await?;
+        Ok(waiting >= 2)
+    })
+    .await?;
     let replicas = ["receivables-1", "receivables-2"];
     told_to_finish(&mut product, &replicas).await?;
     lock.rollback().await?;

@@ -1,10 +1,12 @@
 //! Secrets change while requests come in: each is answered by the old or the new one, and none is lost.
 
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use harness::{Postgres, RabbitMq};
 
 use crate::product::{PATIENCE, Product};
 
@@ -152,7 +154,7 @@ async fn a_changed_configuration_waits_for_sighup_and_a_removed_source_is_denied
     assert!(accepts_at(&product, "fixed", "x").await?);
 
     // A removed source is denied, whatever else changed, and stays so.
-    let without = text.replace(&closed, "").replace("body_timeout_ms = 1000", "body_timeout_ms = 2000");
+    let without = text.replace(&closed, "").replace("body_timeout_ms = 15000", "body_timeout_ms = 2000");
     fs::write(&file, without)?;
     hang_up(&product)?;
     turns(false, "x").await?;
@@ -167,4 +169,71 @@ async fn a_changed_configuration_waits_for_sighup_and_a_removed_source_is_denied
     turns(true, "fixed-1").await?;
     assert!(!accepts_at(&product, "fixed", "x").await?);
     product.terminate("up").await
+}
+
+/// Waits until a server has a session that was made with the password of now.
+async fn await_session(what: &str, product: &Product, has_session: impl Fn() -> Result<bool>) -> Result<()> {
+    let started = Instant::now();
+    while !has_session()? {
+        ensure!(started.elapsed() < PATIENCE, "{what}:\n{}", product.output("invoices"));
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rotated_password_of_broker_and_store_is_used_at_the_next_connection() -> Result<()> {
+    let node = tokio::task::block_in_place(RabbitMq::start)?;
+    let postgres = tokio::task::block_in_place(Postgres::start)?;
+    node.rabbitmqctl("add_user", &["malote", "first"])?;
+    node.rabbitmqctl("set_permissions", &["malote", ".*", ".*", ".*"])?;
+    postgres.query("postgres", "CREATE ROLE malote LOGIN PASSWORD 'first'")?;
+    postgres.query("postgres", "CREATE DATABASE malote OWNER malote")?;
+    let access = postgres.folder().join("data/pg_hba.conf");
+    let trusting = fs::read_to_string(&access)?;
+    fs::write(&access, format!("host all malote all scram-sha-256\n{trusting}"))?;
+    postgres.query("postgres", "SELECT pg_reload_conf()")?;
+
+    let with_user = |url: String, user: &str| url.replace(&format!("{user}@"), "malote@");
+    let mut product = Product::configured(
+        &with_user(node.url("/"), "guest:guest"),
+        &with_user(postgres.url("malote"), "postgres"),
+        "",
+    )?;
+    let files = ["broker.password", "store.password"].map(|name| product.folder().join(name));
+    let write = |password: &str| files.iter().try_for_each(|file| fs::write(file, password));
+    let name_of = |file: &Path| file.display().to_string();
+    product.set_environment(
+        "invoices",
+        [
+            ("MALOTE__BROKER__PASSWORD_FILE".to_owned(), name_of(&files[0])),
+            ("MALOTE__STORE__PASSWORD_FILE".to_owned(), name_of(&files[1])),
+        ],
+    );
+    write("first\n")?;
+    product.start("invoices", &["consume", "invoices"]).await?;
+
+    node.rabbitmqctl("change_password", &["malote", "second"])?;
+    postgres.query("postgres", "ALTER ROLE malote PASSWORD 'second'")?;
+    let changed_at = event::now();
+    write("second\n")?;
+    node.rabbitmqctl("close_all_connections", &["rotated"])?;
+    let ended = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE usename = 'malote'";
+    postgres.query("postgres", ended)?;
+
+    await_session("no connection to RabbitMQ", &product, || {
+        let listed = node.rabbitmqctl("list_connections", &["user", "connected_at"])?;
+        let connected_at = |line: &str| line.strip_prefix("malote\t")?.trim().parse::<i64>().ok();
+        Ok(listed.lines().filter_map(connected_at).any(|at| at > changed_at.as_millisecond()))
+    })
+    .await?;
+    await_session("no session of PostgreSQL", &product, || {
+        let text = format!(
+            "SELECT count(*) FROM pg_stat_activity WHERE usename = 'malote' AND backend_start > '{changed_at}'"
+        );
+        Ok(postgres.query("postgres", &text)?.trim() != "0")
+    })
+    .await?;
+    product.ready("invoices").await?;
+    product.terminate("invoices").await
 }

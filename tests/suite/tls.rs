@@ -107,11 +107,9 @@ async fn postgresql_is_verified_and_sees_the_certificate_of_the_client() -> Resu
     for (setting, name) in
         [("ssl_cert_file", "server.crt"), ("ssl_key_file", "server.key"), ("ssl_ca_file", "ca.crt")]
     {
-        let file = handed_over(&ours.file(name), postgres.folder())?;
-        postgres.query("malote", &format!("ALTER SYSTEM SET {setting} = '{file}'"))?;
+        postgres.set(setting, &handed_over(&ours.file(name), postgres.folder())?)?;
     }
-    postgres.query("malote", "ALTER SYSTEM SET ssl = on")?;
-    postgres.query("malote", "SELECT pg_reload_conf()")?;
+    postgres.set("ssl", "on")?;
     let url = format!("{}?sslmode=verify-full", postgres.url("malote"));
     let open = |tls: store::ClientTls| {
         let config = store::Config { tls, ..store::Config::new(url.clone()) };

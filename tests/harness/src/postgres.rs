@@ -173,6 +173,24 @@ impl Postgres {
         psql(&self.root, &self.url(database), sql)
     }
 
+    /// Changes a setting of the running server. Every session has it from its next statement on when this returns.
+    ///
+    /// # Errors
+    /// The server does not answer, or takes the value only with a restart.
+    pub fn set(&self, name: &str, value: &str) -> Result<()> {
+        self.query("postgres", &format!("ALTER SYSTEM SET {name} = '{value}'"))?;
+        self.query("postgres", "SELECT pg_reload_conf()")?;
+        // The server tells its sessions before it accepts another one.
+        let deadline = Instant::now() + START_PATIENCE;
+        while self.query("postgres", &format!("SHOW {name}"))?.trim() != value {
+            if Instant::now() > deadline {
+                bail!("{name} does not become {value}");
+            }
+            thread::sleep(POLL);
+        }
+        Ok(())
+    }
+
     /// `kill -9` of the server; returns once it is gone. Its own processes notice and end by themselves.
     ///
     /// # Errors

@@ -94,6 +94,7 @@ struct Line {
 async fn run(row: &Row) -> Result<Line> {
     let mut product = Product::configured("embedded", "sqlite", SIGNED)?;
     product.limit_descriptors(row.descriptors);
+    product.hurry("up");
     product.start("up", &["up"]).await?;
     let pid = product.pid("up");
     let sender = Sender::new(&product)?;
