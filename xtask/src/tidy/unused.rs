@@ -1,9 +1,9 @@
 //! Dependencies that a manifest names and the code does not.
 //!
-//! A text search: a dependency is used where the code says `name::` or `use name`, comments apart. What the search takes for
-//! a use although it is none: a local module of the same name, and a path inside a string. What it cannot see is a
-//! dependency that is there for its features alone, or that a macro of another crate names: list it in [`UNSEEN`]. Unit
-//! tests are told apart by `#[cfg(test)]` before a `mod … {`, and take the rest of the file.
+//! A text search: a dependency is used where the code says `name::` or `use name`, comments apart, or calls one of
+//! [`MACROS`]. What the search takes for a use although it is none: a local module of the same name, and a path inside a
+//! string. What it cannot see is a dependency that is there for its features alone. Unit tests are told apart by
+//! `#[cfg(test)]` before a `mod … {`, and take the rest of the file.
 
 use cargo_metadata::{DependencyKind, Metadata, TargetKind};
 
@@ -12,17 +12,8 @@ use super::{File, Finding};
 
 const RULE: &str = "unused";
 
-/// Crate, dependency that its code does not name, and why the crate needs it.
-const UNSEEN: [(&str, &str, &str); 6] = [
-    ("invoices", "tempfile", LAWS),
-    ("invoices", "tokio", LAWS),
-    ("prescriptions", "tempfile", LAWS),
-    ("prescriptions", "tokio", LAWS),
-    ("receivables", "tempfile", LAWS),
-    ("receivables", "tokio", LAWS),
-];
-
-const LAWS: &str = "the macros law_tests and fresh_sqlite of store name it";
+/// Macros of ours whose expansion names a dependency of the crate that calls them, and that dependency.
+const MACROS: [(&str, &str); 2] = [("law_tests!", "tokio"), ("fresh_sqlite!", "tempfile")];
 
 /// A workspace member and what its manifest names.
 pub struct Package {
@@ -79,10 +70,6 @@ pub fn check(packages: &[Package], sources: &[File], shared: &[String]) -> Vec<F
         let manifest = format!("{}/Cargo.toml", package.folder);
         for dependency in &package.dependencies {
             let Dependency { name, kind, features } = dependency;
-            let unseen = |(of, on, _): &(&str, &str, &str)| *of == package.name && on == name;
-            if UNSEEN.iter().any(unseen) {
-                continue;
-            }
             let detail = match kind {
                 DependencyKind::Development => {
                     let normal = package.dependencies.iter().find(|other| {
@@ -181,6 +168,10 @@ fn start_of_tests(text: &str) -> usize {
 
 /// Whether some code names a dependency.
 fn uses(code: &[&str], dependency: &str) -> bool {
+    let called = |text: &&str| MACROS.iter().any(|(call, named)| *named == dependency && text.contains(call));
+    if code.iter().any(called) {
+        return true;
+    }
     let name = dependency.replace('-', "_");
     code.iter().flat_map(|text| text.lines()).any(|line| {
         let (line, _) = split_comment(line);
@@ -262,6 +253,16 @@ mod tests {
             ("crates/a/inner/src/lib.rs", "use some_crate::A;"),
         ];
         assert_eq!(findings(NORMAL, &elsewhere).len(), 1);
+    }
+
+    #[test]
+    fn a_macro_that_names_a_dependency_is_a_use() {
+        let development = ("tempfile", DependencyKind::Development, &[] as &[&str]);
+        assert_eq!(
+            findings(development, &[("crates/a/src/lib.rs", "laws!(store::fresh_sqlite!());")]),
+            [""; 0]
+        );
+        assert_eq!(findings(development, &[("crates/a/src/lib.rs", "store::law_tests! {}")]).len(), 1);
     }
 
     #[test]
