@@ -108,7 +108,7 @@ async fn a_secret_rotates_under_load_and_a_broken_file_keeps_the_old_one() -> Re
         ensure!(started.elapsed() < PATIENCE, "{}", product.output("up"));
     }
     assert_eq!(status(&token).await?, 401);
-    // A token that is away for a moment is no new one.
+    // A token file that is missing for a moment is no new token.
     fs::remove_file(product.folder().join("data/token"))?;
     hang_up(&product)?;
     says(&product, "keeping the current token", 1).await?;

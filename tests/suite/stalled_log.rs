@@ -13,7 +13,7 @@ const DENIED: usize = 3_000;
 /// Events of the true sender, each with lines of its own at the level of debugging.
 const EVENTS: usize = 1_000;
 
-/// How many requests are on their way at once.
+/// How many requests are in flight at once.
 const AT_ONCE: usize = 50;
 
 #[tokio::test]

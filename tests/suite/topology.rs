@@ -156,7 +156,7 @@ async fn an_earlier_topology_serves_until_it_is_migrated_and_loses_nothing_by_it
 
     // A role of today and one of before run side by side on it.
     product.start("invoices", &["consume", "invoices"]).await?;
-    // The log is written beside the work.
+    // The log is written in the background.
     await_that("advice in the log", async || product.output("invoices").contains("malote topology apply"))
         .await
         .with_context(|| product.output("invoices"))?;

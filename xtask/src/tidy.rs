@@ -22,6 +22,7 @@ mod deploy;
 mod functions;
 mod licence;
 mod manifests;
+mod phrases;
 mod sources;
 mod supply;
 mod unused;
@@ -88,6 +89,7 @@ pub fn check(workspace: &Workspace) -> Result<()> {
     read_files(root, &root.join(decisions::FOLDER), &|name| name.ends_with(".md"), &mut records)?;
     records.sort_by(|a, b| a.path.cmp(&b.path));
     findings.extend(decisions::check(&records));
+    findings.extend(phrases::check(&texts(root)?));
     let crates: Vec<_> =
         packages.iter().map(|package| (package.name.as_str(), package.folder.as_str())).collect();
     match fs::read_to_string(root.join("ARCHITECTURE.md")) {
@@ -107,6 +109,20 @@ pub fn check(workspace: &Workspace) -> Result<()> {
         bail!("findings: {}", findings.len());
     }
     Ok(())
+}
+
+/// Everything that people read: code, documents and the commented configuration.
+fn texts(root: &Path) -> Result<Vec<File>> {
+    let is_text = |name: &str| [".rs", ".md", ".toml"].iter().any(|ending| name.ends_with(ending));
+    let mut texts = Vec::new();
+    for folder in ["crates", "deploy", "docs", "fuzz", "tests", "xtask"] {
+        read_files(root, &root.join(folder), &is_text, &mut texts)?;
+    }
+    for path in ["ARCHITECTURE.md", "CHANGELOG.md", "CONTRIBUTING.md", "README.md", "SECURITY.md"] {
+        let text = fs::read_to_string(root.join(path)).with_context(|| format!("reading {path}"))?;
+        texts.push(File { path: path.to_owned(), text });
+    }
+    Ok(texts)
 }
 
 /// Rust sources and cargo manifests.

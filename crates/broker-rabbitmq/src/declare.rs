@@ -181,7 +181,7 @@ fn declare_error(error: lapin::Error) -> BrokerError {
     }
 }
 
-/// Whether a failed precondition is one that no waiting mends: what exists is otherwise, or an argument is not taken.
+/// Whether a failed precondition is one that waiting does not fix: what exists differs, or an argument is not supported.
 /// RabbitMQ also says PRECONDITION_FAILED where a queue or its metadata has no majority now.
 fn is_conflict(message: &str) -> bool {
     ["inequivalent arg", "invalid arg"].iter().any(|words| message.contains(words))

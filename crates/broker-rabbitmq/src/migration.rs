@@ -34,7 +34,7 @@ const BATCH: u16 = 256;
 /// How long messages are gathered that are moved together, and how often something is looked at that takes a moment.
 const QUIET: Duration = Duration::from_millis(300);
 
-/// How long no dead-lettering is said to be under way before it is believed: RabbitMQ counts every 5 s and collects the counts every
+/// How long no dead-lettering is reported before that counts: RabbitMQ counts every 5 s and collects the counts every
 /// 5 s.
 const CERTAIN: Duration = Duration::from_secs(11);
 

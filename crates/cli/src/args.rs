@@ -37,7 +37,7 @@ pub enum Command {
     Up,
     /// Run the ingress: take webhooks and publish them.
     Ingress(Role),
-    /// Run the ledger: record every event and what becomes of it.
+    /// Run the ledger: record every event and its outcome.
     Ledger(Role),
     /// Run one consumer.
     Consume(Consume),
@@ -60,7 +60,7 @@ pub enum Command {
     /// What was asked to be sent again or discarded, and how far it is.
     #[command(subcommand)]
     Jobs(Jobs),
-    /// The books of a day: what came in, what became of it, and what does not agree. Status 1 if anything does not.
+    /// Daily reconciliation: what was received, its outcome, and every difference. Status 1 if there is one.
     Reconcile(Reconcile),
     /// A list of a domain.
     #[command(flatten)]
@@ -73,7 +73,7 @@ pub enum Command {
     /// The configuration.
     #[command(subcommand)]
     Config(Config),
-    /// Reach broker, store and API; say what is missing and how to mend it.
+    /// Reach broker, store and API; say what is wrong and how to fix it.
     Doctor(Doctor),
     /// Print the OpenAPI document of the administration API.
     Openapi,
@@ -279,7 +279,7 @@ fn filter(text: &str) -> Result<(String, String), String> {
 pub enum Events {
     /// The newest first.
     List(EventList),
-    /// One event: its envelope, its body and what became of it.
+    /// One event: its envelope, its body and its outcome.
     Show(Show),
     /// Send recorded events again. A consumer that has handled an event does not handle it twice.
     Replay(Replay),
@@ -297,7 +297,7 @@ pub struct Replay {
     /// Which events.
     #[command(flatten)]
     pub filter: EventFilters,
-    /// Every event there is, where nothing else says which.
+    /// All events; required when no other filter is given.
     #[arg(long)]
     pub everything: bool,
     /// Only to this consumer.
@@ -346,7 +346,7 @@ pub struct Choice {
     /// Only rows of this source.
     #[arg(long, value_name = "NAME")]
     pub source: Option<String>,
-    /// Everything that is listed, where nothing else says which.
+    /// Everything listed; required when no other filter is given.
     #[arg(long)]
     pub everything: bool,
 }
@@ -448,7 +448,7 @@ pub enum Jobs {
     Show(Show),
     /// Follow a job to its end.
     Watch(JobRef),
-    /// End a job. What is on its way arrives.
+    /// Cancel a job; messages already sent still arrive.
     Cancel(JobRef),
 }
 
@@ -549,7 +549,7 @@ pub enum Rejected {
     List(List),
     /// One rejected body and its cause.
     Show(Show),
-    /// Read rejected bodies again, now that the contract or the configuration is mended.
+    /// Read rejected bodies again, now that the contract or the configuration is fixed.
     Retry(Retry),
     /// Let rejected bodies be, with the reason on record.
     Discard(Discard),

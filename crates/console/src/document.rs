@@ -21,11 +21,11 @@ use crate::{jobs, lists, queues, record};
 #[openapi(
     info(
         title = "malote: administration API",
-        description = "What came in, what became of it, and what the books say. Lists come in pages, newest first; \
+        description = "Every event received, its outcome, and what was booked. Lists come in pages, newest first; \
                        errors are problem details (RFC 9457).",
     ),
     tags(
-        (name = "record", description = "What came in and what became of it"),
+        (name = "record", description = "Received events and their outcome"),
         (name = "jobs", description = "What is sent again, discarded or reconciled"),
         (name = "books", description = "What the consumers booked"),
         (name = "operations", description = "What runs"),
@@ -66,7 +66,7 @@ fn add_common(document: &mut openapi::OpenApi) {
             operation.security = Some(vec![SecurityRequirement::new("token", Vec::<String>::new())]);
             let responses = &mut operation.responses.responses;
             responses.insert("401".to_owned(), answer("The token is missing or wrong"));
-            responses.insert("503".to_owned(), answer("The database or the broker is away; see Retry-After"));
+            responses.insert("503".to_owned(), answer("The database or the broker is down; see Retry-After"));
             if path.contains("{id}") {
                 responses.insert("404".to_owned(), answer("There is none with this id"));
             } else if operation.parameters.is_some() || operation.request_body.is_some() {

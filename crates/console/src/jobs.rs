@@ -79,16 +79,16 @@ pub(crate) async fn show(State(state): State<ConsoleState>, Id(id): Id) -> Resul
     jobs::show(&mut connection, id).await?.map(Json).ok_or(Refusal::NoSuchId)
 }
 
-/// What became of what a job has sent: how much was handled, died again, or is still under way.
+/// The outcome of what a job has sent: how much was handled, became a dead letter again, or is pending.
 #[utoipa::path(get, path = "/api/v1/jobs/{id}/outcome", tag = "jobs",
     params(("id" = String, Path, description = "The job's id; it is no discard")),
-    responses((status = 200, description = "What became of it", body = Outcome)))]
+    responses((status = 200, description = "The outcome", body = Outcome)))]
 pub(crate) async fn outcome(State(state): State<ConsoleState>, Id(id): Id) -> Result<Json<Outcome>, Refusal> {
     let mut connection = state.store.read().await?;
     jobs::outcome(&mut connection, id).await?.map(Json).ok_or(Refusal::NoSuchId)
 }
 
-/// Ends a job; one that has ended stays as it is. What is on its way arrives.
+/// Cancels a job; one that has ended stays as it is. Messages already sent still arrive.
 #[utoipa::path(post, path = "/api/v1/jobs/{id}/cancel", tag = "jobs",
     params(("id" = String, Path, description = "The job's id")),
     responses((status = 200, description = "The job", body = Job)))]

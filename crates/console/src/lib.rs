@@ -1,4 +1,4 @@
-//! The administration API: what came in, what became of it, and what the books say, under `/api/v1`.
+//! The administration API: every event received, its outcome, and what was booked, under `/api/v1`.
 //!
 //! Place in the flow: to the right of the ledger and the domains, whose rows it reads; the command line and the
 //! operator's tools are its clients. Everything but the OpenAPI document needs the bearer token: rows hold names and

@@ -1,4 +1,4 @@
-//! What came in and what became of it, one by one and in groups.
+//! Received events and their outcome, one by one and in groups.
 
 use axum::Json;
 use axum::body::Body;
@@ -16,7 +16,7 @@ use crate::names;
 use crate::page::{Id, Query};
 use crate::refusal::Refusal;
 
-/// One event with its body, and what became of it at each consumer.
+/// One event with its body, and its outcome at each consumer.
 #[utoipa::path(get, path = "/api/v1/events/{id}", tag = "record",
     params(("id" = String, Path, description = "The event's id")),
     responses((status = 200, description = "The event", body = Event)))]

@@ -11,7 +11,7 @@
 //!                      └── unreadable ────────────────────────────────────┴──▶ dead, confirmed ──▶ ack
 //! ```
 //!
-//! While the database is away the batch is held and tried again; no attempt is counted, and it is given back in time.
+//! While the database is down the batch is held and tried again; no attempt is counted, and it is given back in time.
 //!
 //! This crate knows no provider and no domain table.
 

@@ -1,4 +1,4 @@
-//! Waiting for what is away, with a growing pause.
+//! Waiting for what is down, with a growing pause.
 
 use std::time::Duration;
 

@@ -37,7 +37,7 @@ pub struct Config {
     /// How long one transaction may take, in milliseconds.
     pub batch_timeout_ms: u64,
     /// How long deliveries are held that cannot be settled, in milliseconds, before they go back to the queue: while the
-    /// database is away, while a batch does not get through, while the broker takes no retries.
+    /// database is down, while a batch does not commit, while the broker accepts no retries.
     pub hold_ms: u64,
     /// How many bytes of bodies one consumer holds unsettled at a time, by the mean size of the bodies seen. A batch ends at
     /// a quarter of it.
@@ -234,7 +234,7 @@ impl Consumer {
                     End::Alone => continue,
                     End::Held(why) => why,
                     End::Forgotten => "its queue has messages and hands out none".to_owned(),
-                    End::Lost(error) => format!("its queue is away: {}", one_line(&error)),
+                    End::Lost(error) => format!("its queue is unavailable: {}", one_line(&error)),
                     End::StoreAway => {
                         // The queue keeps what comes; asking for it again before the database is back would only
                         // count deliveries towards the queue's limit.
@@ -382,7 +382,7 @@ impl Consumer {
         batch
     }
 
-    /// Gives every delivery of the batch its effect, and adds those that failed to `aside`: they are put aside after the
+    /// Gives every delivery of the batch its effect, and adds those that failed to `aside`: they are set aside after the
     /// others, so that a broker which takes no retries holds up no healthy event.
     async fn complete(
         &self,
@@ -455,7 +455,7 @@ impl Consumer {
         Ok(())
     }
 
-    /// Tries one delivery by itself, and waits for a database that is away. An event that takes the database away
+    /// Tries one delivery by itself, and waits for a database that is down. An event that brings the database down
     /// every time, though it takes writes in between, has failed.
     async fn attempt_alone(
         &self,
@@ -490,13 +490,13 @@ impl Consumer {
                 () = sleep(LOOK) => {}
             }
             if let Err(error) = deliveries.ack(&[]).await {
-                self.pause(format!("its queue is away: {}", one_line(&error)));
+                self.pause(format!("its queue is unavailable: {}", one_line(&error)));
                 return work.await;
             }
         }
     }
 
-    /// Reads the events, where the work wants events, and puts aside what cannot be read and what goes elsewhere.
+    /// Reads the events, where the work wants events, and sets aside what cannot be read and what goes elsewhere.
     fn read(&self, batch: Vec<Taken>, aside: &mut Aside) -> Vec<Taken> {
         let mut kept = Vec::with_capacity(batch.len());
         for mut taken in batch {
@@ -531,7 +531,7 @@ impl Consumer {
         Ok(deliveries.ack(&tags).await?)
     }
 
-    /// Keeps the batch while the database is away, for a while.
+    /// Keeps the batch while the database is down, for a while.
     async fn hold(&self, hold: &mut Hold, why: &str, stop: &CancellationToken) -> Result<(), End> {
         warn!("the consumer pauses: {why}");
         self.pause(why.to_owned());

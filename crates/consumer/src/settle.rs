@@ -1,4 +1,4 @@
-//! What becomes of a message that failed: the next delay, or the dead letters. Confirmed before the original is acked.
+//! What happens to a message that failed: the next delay, or the dead letters. Confirmed before the original is acked.
 
 use std::hash::{BuildHasher, RandomState};
 

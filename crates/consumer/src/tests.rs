@@ -46,7 +46,7 @@ struct Orders {
     calls: Mutex<BTreeMap<String, usize>>,
     /// How many facts each call had.
     batches: Mutex<Vec<usize>>,
-    /// How many calls the database is away for.
+    /// For how many calls the database is down.
     away: AtomicUsize,
     gate: Option<Arc<Semaphore>>,
 }

@@ -35,7 +35,7 @@ mod tests {
     #[test]
     fn each_level_is_said_once() {
         let level = |text, below| Level(text, Some(Box::new(below)));
-        let error = level("not stored", level("the broker is away: refused", Level("refused", None)));
-        assert_eq!(Chain(&error).to_string(), "not stored: the broker is away: refused");
+        let error = level("not stored", level("the broker is down: refused", Level("refused", None)));
+        assert_eq!(Chain(&error).to_string(), "not stored: the broker is down: refused");
     }
 }

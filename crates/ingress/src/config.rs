@@ -33,7 +33,7 @@ pub struct Config {
     pub answer_timeout_ms: u64,
     /// How many requests of one source are worked on at once; more are asked to come again (429).
     pub source_requests: usize,
-    /// Proxies whose `X-Forwarded-For` is believed.
+    /// Proxies whose `X-Forwarded-For` is trusted.
     #[serde(default)]
     pub trusted_proxies: Vec<IpNet>,
     /// Time-outs and limits of the port.

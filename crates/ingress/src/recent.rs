@@ -1,4 +1,4 @@
-//! The keys of a source's latest facts, in this process's memory: a duplicate that meets one is handed to nobody, not
+//! The keys of a source's latest facts, in this process's memory: a duplicate that meets one is not delivered, not
 //! even to a queue that is not malote's own.
 //!
 //! It forgets the oldest, and everything at an end of the process, and does not see what other ingresses take: the store

@@ -33,7 +33,7 @@ pub struct EventFilter {
     /// The topic, whole.
     #[param(value_type = Option<String>)]
     pub topic: Option<Topic>,
-    /// What became of the event.
+    /// The outcome of the event.
     pub state: Option<EventState>,
     /// What the event is about, whole.
     #[param(value_type = Option<String>)]
@@ -72,9 +72,9 @@ pub struct EventRow {
     /// Receipt; for a replay, its own.
     #[schema(value_type = String, format = DateTime)]
     pub received_at: Timestamp,
-    /// What became of it as a whole.
+    /// Its outcome as a whole.
     pub state: EventState,
-    /// What became of it at each consumer.
+    /// Its outcome at each consumer.
     pub consumers: BTreeMap<String, ConsumerState>,
     /// The event that its sender had sent before, which this one repeats.
     pub duplicate_of: Option<String>,
@@ -86,7 +86,7 @@ pub struct Event {
     /// What a list shows of it.
     #[serde(flatten)]
     pub row: EventRow,
-    /// What became of it at each consumer, in detail.
+    /// Its outcome at each consumer, in detail.
     pub outcomes: Vec<Outcome>,
     /// When it was found that no queue is bound to its topic.
     #[schema(value_type = Option<String>, format = DateTime)]
@@ -109,13 +109,13 @@ pub struct Event {
     pub text: Text,
 }
 
-/// What became of an event at one consumer.
+/// The outcome of an event at one consumer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[schema(as = ConsumerOutcome)]
 pub struct Outcome {
     /// The consumer.
     pub consumer: String,
-    /// What became of the event there.
+    /// The outcome there.
     pub state: ConsumerState,
     /// When it had its effect.
     #[schema(value_type = Option<String>, format = DateTime)]

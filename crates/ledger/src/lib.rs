@@ -1,4 +1,4 @@
-//! The ledger: the record of everything that came in, and of what became of it.
+//! The ledger: the record of every event received, and of its outcome.
 //!
 //! Place in the flow: four recorders read the four fixed queues and write one table each; the administration API
 //! reads them joined.

@@ -1,11 +1,11 @@
-//! The books of a day: what came in, what became of it, and whether the two agree.
+//! Daily reconciliation: what was received, its outcome, and whether the two agree.
 //!
-//! Received and what became of it are read in different ways, so that a mistake in one shows: what is handled is counted
+//! What was received and its outcome are read in different ways, so that a mistake in one shows: what is handled is counted
 //! in the inbox, what is pending in the list of what is owed. What the ingresses say they answered comes from neither.
 //!
 //! A reconciliation is a job ([`crate::jobs`]), whatever the size of the day: it goes through the day in ranges of ids
-//! ([`walk`]), keeps what it has counted after each, and lists every difference on its own. An event that a consumer owes
-//! its effect and that no queue can hold any more is sent to that consumer again, once for each job.
+//! ([`walk`]), keeps what it has counted after each, and lists every difference on its own. An event that is pending at
+//! a consumer and that no queue can hold any more is sent to that consumer again, once for each job.
 
 pub(crate) mod walk;
 
@@ -38,7 +38,7 @@ pub struct SourceBooks {
     pub handled: i64,
     /// Only queues of other services took it.
     pub routed: i64,
-    /// A consumer still owes it its effect.
+    /// A consumer has yet to give it its effect.
     pub pending: i64,
     /// A consumer gave up.
     pub dead: i64,

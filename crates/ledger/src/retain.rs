@@ -1,8 +1,8 @@
-//! Retention: what is settled and older than its source's days leaves the record, in small steps beside the work.
+//! Retention: what is settled and older than its source's days is deleted from the record gradually, in the background.
 //!
-//! An event that a consumer still owes its effect, and one with an open dead letter, stays until that is done: first it is
-//! handled or discarded, then it is old. One that a job has sent again stays while its message is under way ([`hold`]): what
-//! has become of it would be forgotten, and the message take effect a second time. The tables of the domains are theirs and
+//! A pending event, and one with an open dead letter, stays until that is done: first it is handled or
+//! discarded, then it is old. One that a job has sent again stays while its message is under way ([`hold`]): its
+//! outcome would be forgotten, and the message take effect a second time. The tables of the domains are theirs and
 //! stay as they are.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -47,7 +47,7 @@ pub struct Retention {
 }
 
 impl Retention {
-    /// The first day whose events are kept: the books of a day are there or gone as a whole.
+    /// The first day whose events are kept: the record of a day is there or gone as a whole.
     fn first_kept(&self, source: &str, now: Timestamp) -> Option<Day> {
         let own = self.sources.iter().find(|(name, _)| name.as_str() == source);
         let days = own.map_or(self.keep_days, |(_, days)| *days);

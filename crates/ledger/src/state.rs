@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-/// What became of an event at one consumer.
+/// The outcome of an event at one consumer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ConsumerState {
@@ -19,15 +19,15 @@ pub enum ConsumerState {
     Discarded,
 }
 
-/// What became of an event.
+/// The outcome of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum EventState {
-    /// A consumer still owes it its effect, and none gave up.
+    /// A consumer has yet to give it its effect, and none gave up.
     Pending,
     /// Every consumer that takes it has handled it.
     Handled,
-    /// Only queues of other services took it: what becomes of it there is not known here.
+    /// Only queues of other services took it: its outcome there is not known here.
     Routed,
     /// A consumer gave up.
     Dead,

@@ -151,7 +151,7 @@ pub(crate) async fn tell(
     layout: &Layout,
 ) -> Result<(), Untold> {
     let ledger = layout.queue(FixedQueue::Ledger);
-    // What it has yet to read is on its way.
+    // What it has yet to read is in flight.
     if broker.queues(std::slice::from_ref(&ledger)).await?.iter().any(|queue| queue.ready > 0) {
         return Err(Untold::Behind);
     }

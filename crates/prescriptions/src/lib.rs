@@ -1,4 +1,4 @@
-//! Prescriptions: renewals asked for at Benefício Visão, and what became of them. Health data.
+//! Prescriptions: renewals requested at Benefício Visão, and their outcome. Health data.
 //!
 //! Place in the flow: the consumer runtime has [`Prescriptions`] read each event of its bindings and write
 //! its facts; screens and the command line read the rows with [`list`]. Current state and history are tables of the domain;

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use store::{AnyRow, DriverError, Row};
 use utoipa::ToSchema;
 
-/// What became of a renewal.
+/// The outcome of a renewal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum PrescriptionState {
@@ -99,7 +99,7 @@ pub struct Prescription {
     pub document: String,
     /// The person's e-mail address.
     pub email: Option<String>,
-    /// What became of the request.
+    /// The outcome of the request.
     pub state: PrescriptionState,
     /// Why it was refused.
     pub reason: Option<String>,

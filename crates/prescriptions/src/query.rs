@@ -13,7 +13,7 @@ use crate::{Prescription, PrescriptionState};
 pub struct Filter {
     /// The source's name.
     pub source: Option<String>,
-    /// What became of the request.
+    /// The outcome of the request.
     pub state: Option<PrescriptionState>,
     /// The person's CPF, bare or formatted.
     pub document: Option<String>,
@@ -28,7 +28,7 @@ pub async fn list(
     const LIST: List<'_> = List::new(
         "SELECT source, document, email, state, reason, right_spherical, right_cylindrical, right_axis, \
          right_add, left_spherical, left_cylindrical, left_axis, left_add, files, first_event FROM prescriptions",
-        // An event makes one row at most. A cursor travels in addresses, so it names nobody.
+        // An event makes one row at most. A cursor travels in addresses, so it holds no personal data.
         &["first_event", "source"],
     );
     // What holds no document matches none.

@@ -55,7 +55,7 @@ fn read(fields: &Fields<'_>, key: &SubjectKey) -> Result<(Topic, Option<Subject>
 }
 
 choice! {
-    /// What became of a renewal.
+    /// The outcome of a renewal.
     Status {
         /// Asked for.
         Pending = "pending",
@@ -75,7 +75,7 @@ pub struct Prescription {
     pub email: Option<Personal>,
     /// The person.
     pub cpf: TaxId,
-    /// What became of the renewal.
+    /// The outcome of the renewal.
     pub status: Status,
     /// Why it was refused.
     pub reason: Option<Personal>,

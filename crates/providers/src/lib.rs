@@ -1,7 +1,7 @@
 //! What the providers send: who they are, how they prove it, what happened, to what, and the payloads in
 //! full.
 //!
-//! The ingress asks an [`auth::Auth`] whether a request may be believed and a [`Provider`] what it says; the
+//! The ingress asks an [`auth::Auth`] whether a request is authenticated and a [`Provider`] what it says; the
 //! domain crates [`parse`] the recorded bytes into typed payloads. Everything here is pure: bytes and headers
 //! in, values out. This crate knows no socket, no broker, no database and no clock.
 //!

@@ -81,7 +81,7 @@ fn read(fields: &Fields<'_>, _: &SubjectKey) -> Result<(Topic, Option<Subject>),
 }
 
 choice! {
-    /// What became of an agreement: the provider's `situacao`.
+    /// The state of an agreement: the provider's `situacao`.
     Situacao {
         /// Awaiting payment.
         AguardandoPagamento = "A",
@@ -179,7 +179,7 @@ pub struct Agreement {
     pub data_cancelamento: Option<Date>,
     /// Why it was cancelled.
     pub motivo_cancelamento: Option<Personal>,
-    /// What became of it.
+    /// Its state.
     pub situacao: Situacao,
     /// The debts that the agreement settles.
     pub lista_dividas: Vec<Divida>,

@@ -1,4 +1,4 @@
-//! The key under which a person's number becomes a subject that names nobody.
+//! The key under which a person's number becomes a pseudonymous subject.
 
 use std::fmt;
 

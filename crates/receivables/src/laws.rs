@@ -135,7 +135,7 @@ pub async fn an_inactive_agreement_keeps_its_instalments(store: &Store) {
 }
 
 /// An open instalment that the newest snapshot leaves out is canceled, a paid one stays paid, and the newest snapshot
-/// that mentions an instalment is believed about it, also when it comes late.
+/// that mentions an instalment decides its state, also when it comes late.
 pub async fn an_instalment_left_out_is_canceled_unless_it_is_paid(store: &Store) {
     let active = r#""situacao": "A""#;
     let snapshots = [

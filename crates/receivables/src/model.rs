@@ -57,7 +57,7 @@ words! {
 }
 
 words! {
-    /// What became of an agreement.
+    /// The state of an agreement.
     AgreementState {
         /// Its instalments are awaited.
         Active = "active",
@@ -127,7 +127,7 @@ pub struct Agreement {
     pub original_centavos: i64,
     /// The number of instalments, the down payment included.
     pub instalments: i64,
-    /// What became of it.
+    /// Its state.
     pub state: AgreementState,
 }
 

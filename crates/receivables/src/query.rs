@@ -27,7 +27,7 @@ pub struct Filter {
 pub struct AgreementFilter {
     /// The source's name.
     pub source: Option<String>,
-    /// What became of them.
+    /// Their state.
     pub state: Option<AgreementState>,
     /// The client's CPF or CNPJ, bare or formatted.
     pub document: Option<String>,

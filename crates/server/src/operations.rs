@@ -259,12 +259,12 @@ mod tests {
         store.down("connection refused");
         assert_eq!(operations.health.trouble("store").as_deref(), Some("connection refused"));
         assert_eq!((operations.health.trouble("spool"), operations.health.trouble("none")), (None, None));
-        spool.degraded("the broker is away");
+        spool.degraded("the broker is down");
         let (status, body) = readyz();
         assert_eq!((status, &body["status"]), (200, &json!("degraded")));
         assert_eq!(
             body["components"]["spool"],
-            json!({"status": "degraded", "trouble": "the broker is away"})
+            json!({"status": "degraded", "trouble": "the broker is down"})
         );
         spool.down("it is full");
         assert_eq!((readyz().0, &readyz().1["status"]), (503, &json!("down")));

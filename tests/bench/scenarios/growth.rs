@@ -295,7 +295,7 @@ async fn get(port: u16, path: &str) -> Result<serde_json::Value> {
     Ok(serde_json::from_str(body)?)
 }
 
-/// Deletes half of the record beside the work, and says what that did.
+/// Deletes half of the record in the background, and reports the effect.
 async fn retention(bench: Bench, side: &mut Side, first: usize) -> Result<String> {
     let days = if bench.quick { 1 } else { 38 };
     side.stop().await?;

@@ -144,7 +144,7 @@ pub async fn embedded(bench: Bench) -> Result<Section> {
     let text = format!(
         "POST, authenticated, read, stored in every queue it is routed to and on the disk (fsync), answered 200; {events} \
          events in each of {} rounds. Beside it the same HTTP server and router, which read the body and answer without \
-         any work. The database is away meanwhile, so that nothing is drained beside.",
+         any work. The database is down meanwhile, so that nothing is drained at the same time.",
         bench.rounds()
     );
     let tables = vec![table("the empty answer", limit, &ways, &empty.rate)];

@@ -107,7 +107,7 @@ async fn faults_one_poison_event_ends_in_the_dead_letters_and_delays_no_other() 
     println!("p99 from receipt to effect: {without:.1?} without the poison, {with:.1?} with it");
     assert!(!is_full() || with < without * 2, "{with:?} is more than twice {without:?}");
 
-    // Mended, it goes back and has its effect.
+    // Fixed, it goes back and has its effect.
     let mut tx = store.begin().await?;
     sql::query("DROP TRIGGER poison").execute(&mut *tx).await?;
     tx.commit().await?;

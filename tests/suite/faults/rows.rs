@@ -12,7 +12,7 @@ use tokio::time::sleep;
 use super::{Line, Trial};
 use crate::product::Product;
 
-/// What the rows share: servers that they may break, and have to mend.
+/// What the rows share: servers that they may break, and have to repair.
 pub struct Servers {
     rabbitmq: RabbitMq,
     pub postgres: Postgres,

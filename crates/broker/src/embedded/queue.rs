@@ -17,7 +17,7 @@ use crate::Queue;
 /// Names a consumer; never used twice in a process.
 pub(super) type ConsumerId = u64;
 
-/// A delivery on its way to a consumer: as stored, to be read there.
+/// A delivery in flight to a consumer: as stored, to be read there.
 pub(super) struct Handed {
     pub id: i64,
     pub redelivered: bool,

@@ -245,7 +245,7 @@ pub async fn a_message_arrives_as_it_was_published(instance: &dyn Instance) {
         let delivery = take(&mut deliveries).await;
         assert!(!delivery.redelivered);
         assert_eq!(delivery.routing_key, "ORDER_CREATED");
-        assert!(delivery.message == sent, "message {n} changed on its way");
+        assert!(delivery.message == sent, "message {n} changed in flight");
         deliveries.ack(&[delivery.tag]).await.expect("the subscription lives");
     }
 }

@@ -23,7 +23,7 @@ use crate::{
     Subscriber, Topology,
 };
 
-/// How many of a lane are on their way to the broker at once. New publishes wait once no more than this are left.
+/// How many of a lane are in flight to the broker at once. New publishes wait once no more than this are left.
 const WINDOW: u16 = 128;
 
 /// How many lanes are drained with the whole window at once: so much is in memory.
@@ -48,7 +48,7 @@ const LONGEST_REFUSAL: Duration = Duration::from_secs(60);
 /// How long a stop goes on draining.
 const LAST_ROUNDS: Duration = Duration::from_secs(5);
 
-/// How often the broker is looked for while it is away.
+/// How often the broker is looked for while it is down.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// What the drains of a run share.
@@ -605,7 +605,7 @@ impl Inner {
         let trouble = Trouble::away(Chain(error).to_string());
         let mut state = self.state();
         if state.outage.is_none() {
-            tracing::warn!("the broker is away, events go to the spool: {}", trouble.text);
+            tracing::warn!("the broker is down, events go to the spool: {}", trouble.text);
         }
         state.outage = Some(trouble);
         self.show_change(&state);

@@ -66,12 +66,12 @@ impl Trouble {
         Self { kind, text: event::Chain(error).to_string() }
     }
 
-    /// The broker is away.
+    /// The broker is down.
     pub(super) fn away(text: String) -> Self {
         Self { kind: UNAVAILABLE, text }
     }
 
-    /// Whether the broker itself is away: it gave no answer about the message.
+    /// Whether the broker itself is down: it gave no answer about the message.
     pub(super) fn is_outage(&self) -> bool {
         self.kind == UNAVAILABLE
     }

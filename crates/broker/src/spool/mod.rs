@@ -10,7 +10,7 @@
 //! Up to 128 pairs of exchange and routing key have a lane of their own, further ones share one: a queue that refuses
 //! blocks only what goes to it. While a lane holds anything, what is new for it goes behind. A lane is drained in its order, a bounded number at a time; when few are left,
 //! its new publishes wait for a moment until the last one is through, so that under a steady load, too, the way to the
-//! broker opens again. While the broker itself is away, every publish goes to its lane without trying.
+//! broker opens again. While the broker itself is down, every publish goes to its lane without trying.
 //!
 //! The file is an embedded broker with a queue for each lane, so what it promises is what the broker laws prove: a publish
 //! that returned survives a crash.
@@ -127,7 +127,7 @@ struct State {
     messages: u64,
     /// Their bytes, and those of what is aside.
     bytes: u64,
-    /// The broker is away, and why: no publish tries it.
+    /// The broker is down, and why: no publish tries it.
     outage: Option<Trouble>,
     /// Why the broker took nothing last.
     trouble: String,
@@ -212,7 +212,7 @@ impl Spool {
             messages: 0,
             bytes: 0,
             outage: None,
-            trouble: "it was away when this process ended last".to_owned(),
+            trouble: "it was down when this process last ended".to_owned(),
             refusal: None,
             refused_at: None,
             refused_bytes: 0,
@@ -440,7 +440,7 @@ impl Inner {
         Ok(reservation)
     }
 
-    /// From now on publishes of this name are stored; where the broker is away, all are.
+    /// From now on publishes of this name are stored; where the broker is down, all are.
     fn turn_to_file(
         self: &Arc<Self>,
         exchange: &ExchangeName,
@@ -454,7 +454,7 @@ impl Inner {
             self.doubted.store(true, Ordering::Release);
         }
         if trouble.is_outage() && state.outage.is_none() {
-            tracing::warn!("the broker is away, events go to the spool: {}", trouble.text);
+            tracing::warn!("the broker is down, events go to the spool: {}", trouble.text);
             state.outage = Some(trouble.clone());
             self.show_change(&state);
         } else if state.lanes.find(&name).is_none() {

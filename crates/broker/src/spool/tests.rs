@@ -1,4 +1,4 @@
-//! The spool in front of a broker that is away, slow or refusing when it is told to.
+//! The spool in front of a broker that is down, slow or refusing on command.
 
 use std::collections::BTreeSet;
 use std::path::Path;

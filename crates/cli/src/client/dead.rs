@@ -56,7 +56,7 @@ pub async fn show(Show { id, output }: Show, config: &Config) -> Result<()> {
     }
     let api = Api::new(&output.api, config)?;
     let Some(mut found) = api.find(&format!("dead/{id}")).await? else {
-        bail!("no consumer gave up on {id}; `malote events show {id}` tells what became of it");
+        bail!("no consumer gave up on {id}; `malote events show {id}` shows its outcome");
     };
     let Value::Array(letters) = found["items"].take() else {
         bail!("{} does not answer as malote does", api.base())

@@ -1,4 +1,4 @@
-//! Jobs followed to their end, and to what becomes of what they sent.
+//! Jobs followed to their end, and to the outcome of what they sent.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -22,7 +22,7 @@ const TURN_PATIENCE: Duration = Duration::from_secs(5);
 const OUTCOME_PATIENCE: Duration = Duration::from_secs(10);
 const SETTLE_TIME: Duration = Duration::from_secs(1);
 
-/// Follows jobs to their end, tells how each ended, and waits a moment for what becomes of what they sent. Status 1 unless
+/// Follows jobs to their end, tells how each ended, and waits a moment for the outcome of what they sent. Status 1 unless
 /// all of it was done and nothing came back. An interruption leaves the jobs running.
 pub async fn jobs(api: &Api, jobs: Vec<Value>) -> Result<ExitCode> {
     let mut interrupted = std::pin::pin!(tokio::signal::ctrl_c());
@@ -116,7 +116,7 @@ fn tell_end(job: &Value) -> bool {
     text("state") == "done" && progress == sent
 }
 
-/// What became of what jobs sent.
+/// The outcome of what jobs sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Outcome {
     settled: i64,
@@ -125,7 +125,7 @@ struct Outcome {
     pending: i64,
 }
 
-/// Waits a moment for what becomes of what was sent, and tells it. Whether nothing came back.
+/// Waits a moment for the outcome of what was sent, and shows it. Whether nothing came back.
 async fn tell_outcome(api: &Api, jobs: &[Value], mut interrupted: Pin<&mut impl Future>) -> Result<bool> {
     let begun = Instant::now();
     let mut before = None;
@@ -142,7 +142,7 @@ async fn tell_outcome(api: &Api, jobs: &[Value], mut interrupted: Pin<&mut impl 
             () = tokio::time::sleep(POLL) => {}
             _ = interrupted.as_mut() => {
                 let id = jobs[0]["id"].as_str().unwrap_or_default();
-                report::line(format!("What was sent is on its way. `malote jobs watch {id}` tells what became of it."));
+                report::line(format!("What was sent still arrives. `malote jobs watch {id}` shows its outcome."));
                 return Ok(true);
             }
         }

@@ -121,7 +121,7 @@ const OUTCOMES: [Column; 8] = [
     column("Error", "error", Form::Text),
 ];
 
-/// A resource as lines of name and value, then its headers, what became of it, and its body.
+/// A resource as lines of name and value, then its headers, its outcome, and its body.
 pub fn described(found: &Value) -> String {
     let width = FIELDS.iter().map(|name| name.len()).max().unwrap_or(0);
     let mut text = String::new();

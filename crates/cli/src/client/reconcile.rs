@@ -1,4 +1,4 @@
-//! The books of a day.
+//! Daily reconciliation.
 
 use std::process::ExitCode;
 
@@ -117,7 +117,7 @@ fn print(books: &Value, found: Vec<Value>) {
     let (sent, open): (Vec<_>, Vec<_>) = found.into_iter().partition(|row| !row["sent_at"].is_null());
     if !sent.is_empty() {
         report::line(format!(
-            "\n{}, in no queue: sent again to the consumer that owes the effect, under the same id.",
+            "\n{}, in no queue: sent again to the consumer that has not handled it, under the same id.",
             counted(&books["sent"], "event was pending", "events were pending")
         ));
         report::print(&table::of_rows(&SENT, &sent));

@@ -83,7 +83,7 @@ pub async fn run(args: Simulate, config: &Config) -> Result<ExitCode> {
     if all.first_refusal.is_some() {
         return Ok(ExitCode::FAILURE);
     }
-    report::line("What became of them: `malote events list`, `malote queues`.");
+    report::line("Their outcome: `malote events list`, `malote queues`.");
     Ok(ExitCode::SUCCESS)
 }
 

@@ -22,7 +22,7 @@ pub fn check(loaded: &Loaded) {
     }
     for Source { name, provider, auth, .. } in &config.sources {
         let open = if matches!(auth, providers::auth::Auth::None) {
-            ", auth = \"none\": everyone is believed"
+            ", auth = \"none\": unauthenticated requests are accepted"
         } else {
             ""
         };

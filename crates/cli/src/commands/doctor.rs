@@ -1,4 +1,4 @@
-//! `malote doctor`: looks at everything that an installation needs, and says how to mend what is wrong.
+//! `malote doctor`: looks at everything that an installation needs, and says how to fix what is wrong.
 
 mod broker;
 mod files;
@@ -35,10 +35,10 @@ impl Findings {
         self.line("!", "33", text.as_ref());
     }
 
-    fn bad(&mut self, text: impl AsRef<str>, mend: impl AsRef<str>) {
+    fn bad(&mut self, text: impl AsRef<str>, fix: impl AsRef<str>) {
         self.wrong += 1;
         self.line("✗", "31", text.as_ref());
-        report::line(format!("    {}", mend.as_ref()));
+        report::line(format!("    {}", fix.as_ref()));
     }
 
     fn line(&self, mark: &str, colour: &str, text: &str) {
@@ -49,7 +49,7 @@ impl Findings {
     }
 }
 
-/// Looks and tells. Status 1 if anything has to be mended.
+/// Looks and tells. Status 1 if anything has to be fixed.
 pub async fn run(args: Doctor, config: &Config) -> Result<ExitCode> {
     let mut findings = Findings::default();
     findings.good("the configuration has no mistake");
@@ -77,8 +77,8 @@ fn data_dir(config: &Config, findings: &mut Findings) {
         Err(_) => return missing_data_dir(dir, findings),
     }
     if let Some(mode) = open_mode(dir) {
-        let mend = format!("others may look into it: chmod 700 {}", dir.display());
-        findings.bad(format!("the data directory {} has mode {mode:o}", dir.display()), mend);
+        let fix = format!("others may look into it: chmod 700 {}", dir.display());
+        findings.bad(format!("the data directory {} has mode {mode:o}", dir.display()), fix);
     }
     let mut files: Vec<_> =
         fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
@@ -149,9 +149,9 @@ async fn api(config: &Config, findings: &mut Findings) -> Option<bool> {
             Some(true)
         }
         Err(error) => {
-            let mend =
+            let fix =
                 "stop what has the port, set console.listen, or use the configuration of that installation";
-            findings.bad(format!("something listens on {} but: {error:#}", config.console.listen), mend);
+            findings.bad(format!("something listens on {} but: {error:#}", config.console.listen), fix);
             Some(false)
         }
     }

@@ -178,9 +178,8 @@ fn definitions(topology: &Topology, vhost: &str) -> Value {
 
 /// The topic reference: every documented topic, what it means and who consumes it.
 pub fn reference(config: &Config) -> String {
-    let mut text = String::from(
-        "# Topics\n\nEvery documented topic. Others are accepted and routed under their own name.\n",
-    );
+    let mut text =
+        String::from("# Topics\n\nEvery documented topic. Others are accepted too, and routed by name.\n");
     text += "\n## Consumers\n\n| consumer | what it does |\n| --- | --- |\n";
     for domain in domains::ALL {
         text += &format!("| `{}` | {} |\n", domain.name(), domain.bindings.purpose);

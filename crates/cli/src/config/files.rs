@@ -49,7 +49,7 @@ pub(crate) struct SecretFiles {
     pub(crate) mistakes: Vec<Mistake>,
 }
 
-/// What became of a `*_file` setting.
+/// The outcome of reading a `*_file` setting.
 enum Taken {
     /// It is not set.
     Nothing,

@@ -1,6 +1,6 @@
 //! The roles of a process: opens broker and store, starts what was asked for, and stops it in order.
 //!
-//! Promises that a port answers, with readiness saying what is missing, while the broker or the database is away; that
+//! Promises that a port answers, with readiness saying what is missing, while the broker or the database is down; that
 //! nothing is lost by a stop: the ingress finishes its requests first, then the consumers their batches, then broker
 //! and store close. Knows no HTTP and no domain beyond its row in [`domains`].
 

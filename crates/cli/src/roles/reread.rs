@@ -1,4 +1,4 @@
-//! Reading a rejected body once more, as the ingress would read it now: after a contract or the configuration was mended.
+//! Reading a rejected body once more, as the ingress would read it now: after a contract or the configuration was fixed.
 
 use std::sync::Arc;
 

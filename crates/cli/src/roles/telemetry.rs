@@ -45,7 +45,7 @@ const UPKEEP_PERIOD: Duration = Duration::from_secs(1);
 const SILENT: &str =
     ",lapin=off,opentelemetry=warn,opentelemetry_sdk=warn,opentelemetry_otlp=off,reqwest=warn,hyper=warn";
 
-/// What a process tells about itself; dropped last, so that what is on its way still leaves.
+/// What a process reports about itself; dropped last, so that what is in flight still leaves.
 pub struct Telemetry {
     metrics: PrometheusHandle,
     log: LogQueue,

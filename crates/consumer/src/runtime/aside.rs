@@ -25,7 +25,7 @@ pub(super) enum Fate {
     Forwarded(Forward),
 }
 
-/// Deliveries on their way to another place, held until they are there.
+/// Deliveries that go to another place, held until they are there.
 pub(super) struct Aside {
     pub(super) events: VecDeque<(Taken, Fate)>,
     /// When the broker is asked again.
@@ -55,7 +55,7 @@ impl Consumer {
         }
         while let Some((taken, fate)) = aside.events.front() {
             if let Err(why) = self.move_on(taken, fate).await {
-                let why = format!("a failed event cannot be put aside: {why}");
+                let why = format!("a failed event cannot be set aside: {why}");
                 let since = *aside.stuck_since.get_or_insert_with(Instant::now);
                 if since.elapsed() >= Duration::from_millis(self.config.hold_ms) {
                     return Err(End::Held(why));

@@ -23,7 +23,7 @@ pub(super) enum Stop {
     Failed(Failure),
     /// Another transaction is in the way.
     Conflict(String),
-    /// The database is away, takes no writes, or does not answer in time.
+    /// The database is down, takes no writes, or does not answer in time.
     StoreAway(String),
 }
 
@@ -39,7 +39,7 @@ impl Consumer {
             Ok(Ok(Ok(()))) => return Ok(()),
             Ok(Ok(Err(failure))) => failure,
             Ok(Err(panic)) => Failure::Permanent(panicked(panic.as_ref())),
-            // Handlers do nothing but ask the database: it is away, or something in it is in the way.
+            // Handlers do nothing but ask the database: it is down, or something in it is in the way.
             Err(_) => {
                 return Err(match self.store.check_writable().await {
                     Ok(()) => Stop::Conflict(format!("not done within {limit:?}")),

@@ -35,7 +35,7 @@ async fn an_event_whose_originals_come_again_takes_one_chain_of_retries() {
     let letter = timeout(PATIENCE, dead.next()).await.expect("a dead letter").unwrap().message;
     assert_eq!(letter.long(header::ATTEMPT), Some(3));
     assert_eq!(letter.text(header::RETRY_COPY), None);
-    // A second chain would still wait, or be on its way to the consumer or to a letter of its own.
+    // A second chain would still wait, or be in flight to the consumer or to a dead letter of its own.
     let started = Instant::now();
     while setup.held(&["wait.1s", "orders"]).await > 0 {
         assert!(started.elapsed() < PATIENCE, "a retry is never handled");

@@ -67,6 +67,6 @@ async fn a_duplicate_that_cannot_be_read_is_no_dead_letter() {
     }
     let _running = tokio::spawn(setup.consumer(&Arc::default()).run(setup.stop.clone()));
     let dead = setup.dead_letters(1).await;
-    // They are put aside in their order: the others would be dead letters before the first event of its sender.
+    // They are set aside in their order: the others would be dead letters before the first event of its sender.
     assert_eq!(dead["unreadable"].message_id, first.message_id);
 }

@@ -40,11 +40,11 @@ pub type Reread = Arc<dyn Fn(&RejectedBody) -> Result<Event, String> + Send + Sy
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Action {
-    /// Recorded events are sent again, whatever became of them.
+    /// Recorded events are sent again, whatever their outcome.
     Replay,
     /// What is open is sent again.
     Retry,
-    /// What is open is let be.
+    /// Open entries are closed without a retry.
     Discard,
     /// The two sides of a day's books are compared; `filter` is `{"day": "2026-11-24"}`, `today` or `yesterday`.
     Reconcile,

@@ -1,4 +1,4 @@
-//! What became of what a job sent.
+//! The outcome of what a job sent.
 
 use event::EventId;
 use serde::Serialize;
@@ -9,7 +9,7 @@ use super::{Action, What, table};
 use crate::predicates::{dead_at, given_up_since, handled, open_mark};
 use store::many::{Value, fetch};
 
-/// What became of what a job sent: of letters where it went through dead letters, of events otherwise.
+/// The outcome of what a job sent: of letters where it went through dead letters, of events otherwise.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Outcome {
     /// How many were sent.
@@ -24,7 +24,7 @@ pub struct Outcome {
     pub pending: i64,
 }
 
-/// What became of what a job has sent so far; `None` if there is no such job, or it sends nothing. Rows that a later job
+/// The outcome of what a job has sent so far; `None` if there is no such job, or it sends nothing. Rows that a later job
 /// has taken up count as settled here.
 pub async fn outcome(connection: &mut Connection, id: EventId) -> Result<Option<Outcome>, StoreError> {
     let Some(job) = table::show(connection, id).await?.filter(|job| job.action != Action::Discard) else {

@@ -103,7 +103,7 @@ impl Runner {
     /// Messages in each queue that is not empty, by name without prefix.
     async fn waiting(&self) -> Result<BTreeMap<String, u64>, Trouble> {
         let fixed = FixedQueue::ALL.map(|queue| queue.to_string()).into_iter();
-        // What a consumer holds is still on its way to it; the recorders hold something whenever events come in.
+        // What a consumer holds is still in flight to it; the recorders hold something whenever events come in.
         let is_fixed = |name: &str| FixedQueue::ALL.iter().any(|queue| queue.name() == name);
         let consumers = self.consumers.iter().map(|bindings| bindings.consumer.to_owned());
         let retry = RetryDelay::ALL.into_iter().map(|delay| format!("wait.{delay}"));

@@ -8,7 +8,7 @@ use event::{EventId, HeaderValue, Message, header};
 use super::selection::{Letter, Recorded};
 use super::{Job, NewJob};
 
-/// A message on its way.
+/// A message to send.
 pub(crate) struct Outgoing {
     pub(crate) exchange: ExchangeName,
     pub(crate) routing_key: String,

@@ -32,7 +32,7 @@ const IDLE: Duration = Duration::from_millis(500);
 /// How long a job is its console's, from its last batch on.
 pub(super) const LEASE: Duration = Duration::from_secs(15);
 
-/// The pauses while broker or database are away: doubles.
+/// The pauses while broker or database are down: doubles.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
@@ -123,7 +123,7 @@ enum Mark {
     None,
 }
 
-/// What becomes of a batch.
+/// The outcome of a batch.
 #[derive(Default)]
 struct Plan {
     outgoing: Vec<Outgoing>,
@@ -205,7 +205,7 @@ impl Runner {
                 }
                 Err(trouble) => {
                     warn!(job = job.id, "the job waits: {trouble}");
-                    // Where the database is away it cannot be told; then it is not the job's trouble alone.
+                    // Where the database is down it cannot be recorded; then it is not the job's trouble alone.
                     let _ = self.tell(&job, worker, &trouble.to_string()).await;
                     stop.run_until_cancelled(sleep(pause)).await;
                     pause = (pause * 2).min(LONGEST_PAUSE);
@@ -449,7 +449,7 @@ impl Runner {
     }
 }
 
-/// Consumers owe an event its effect, since this job: also before the event is on record.
+/// An event is pending at consumers, since this job: also before the event is on record.
 pub(super) async fn owe(
     tx: &mut Tx,
     job: &Job,
@@ -465,7 +465,7 @@ pub(super) async fn owe(
 /// Marks a row that was gone through.
 async fn write(mark: &Mark, job: &Job, tx: &mut Tx) -> Result<(), StoreError> {
     let column = match job.action {
-        // What is sent again is no longer let be.
+        // What is sent again is open again.
         Action::Replay | Action::Retry => "discarded_in = NULL, resent_in",
         Action::Discard | Action::Reconcile => "discarded_in",
     };

@@ -135,7 +135,7 @@ pub async fn show(connection: &mut Connection, id: EventId) -> Result<Option<Job
     rows.first().map(job).transpose()
 }
 
-/// Ends a job that has not ended. What is on its way arrives. `None` if there is no such job.
+/// Cancels a job that has not ended. Messages already sent still arrive. `None` if there is no such job.
 pub async fn cancel(store: &Store, id: EventId) -> Result<Option<Job>, StoreError> {
     let mut tx = store.begin().await?;
     let text = format!(

@@ -391,7 +391,7 @@ async fn what_is_discarded_is_listed_no_more_and_accounted_for() {
         crate::reconcile::tests::read(&setting.store, &event::now().to_string()[..10], &[]).await;
     assert_eq!((books.sources[0].received, books.sources[0].discarded, books.balanced), (2, 2, true));
 
-    // Sent again, it is no longer let be.
+    // Sent again, it is open again.
     *setting.orders.failing.lock().unwrap() = false;
     setting.ended(&setting.create(&ask(Action::Replay, What::Events, json!({}))).await).await;
     setting.all_in_state(1, EventState::Handled).await;
@@ -435,7 +435,7 @@ async fn an_unrouted_event_reaches_who_subscribes_later_and_is_open_again_if_nob
 #[tokio::test]
 async fn a_rejected_body_is_read_again_and_what_is_still_hopeless_stays_with_its_cause() {
     let setting = setting().await;
-    for body in ["hopeless", "mended"] {
+    for body in ["hopeless", "fixed"] {
         let mut message = Message { body: body.into(), ..event("rejected").to_message() };
         message.headers.insert(header::CAUSE.to_owned(), "it was not read".into());
         setting.broker.publish(&setting.layout.rejected(), "", message).await.unwrap();

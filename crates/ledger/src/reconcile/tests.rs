@@ -11,7 +11,7 @@ use crate::tests::{CONSUMERS, dead_message, die, file, fresh, handle, invoice, r
 use crate::{DeadFilter, EventState, dead};
 use event::Zone;
 
-/// The books of a day in UTC, read in one go, with what these queues hold.
+/// The reconciliation of a day in UTC, read in one go, with what these queues hold.
 pub(crate) async fn read(store: &Store, day: &str, waiting: &[&str]) -> (Reconciliation, Vec<Difference>) {
     read_in(store, &Zone::new("UTC").unwrap(), day, waiting).await
 }
@@ -50,7 +50,7 @@ pub(crate) fn aged(event: Event, seconds: i64) -> Event {
     Event { id, time, ..event }
 }
 
-/// Received long enough ago to be nowhere on its way.
+/// Received long enough ago to be in flight nowhere.
 fn old() -> Event {
     aged(invoice(), 2 * IN_HAND_SECONDS)
 }

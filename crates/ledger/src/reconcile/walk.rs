@@ -4,14 +4,14 @@
 //! job next goes on behind the last step. Memory and statements are bounded by [`RANGE_ROWS`], not by the day.
 //!
 //! When an event is in no queue: no queue tells what it holds, so it is inferred, for each consumer, up to which time
-//! of receipt a pending event cannot be on its way any more ([`Walk::begin`]). All of these have to hold:
+//! of receipt a pending event cannot be in flight any more ([`Walk::begin`]). All of these have to hold:
 //!
 //! - It came in more than [`IN_HAND_SECONDS`] ago, so that it is in no consumer's hands.
 //! - The consumer's queue is empty, or the consumer has handled an event that came in [`IN_HAND_SECONDS`] later: queues
 //!   are first in, first out.
 //! - No queue of retries holds anything, or the event is older than all waits of its consumer together.
 //! - It has no dead letter there that is open or discarded, and no other job is at work or ended lately: what a job
-//!   sends is on its way, however old it is.
+//!   sends is in flight, however old it is.
 //!
 //! A wrong guess is harmless: the event is sent under the same id, and the inbox gives it to its handler once.
 
@@ -34,7 +34,7 @@ use crate::predicates::{
 /// How many rows of a table a step goes through.
 pub(crate) const RANGE_ROWS: i64 = 5_000;
 
-/// How long a row may be on its way before its absence elsewhere is a difference.
+/// How long a row may be in flight before its absence elsewhere is a difference.
 const GRACE_SECONDS: i64 = 60;
 
 /// How long an event may be in a consumer's hands.
@@ -67,7 +67,7 @@ pub(crate) enum Phase {
     Sources,
     /// What is in no queue is sent again.
     Repair,
-    /// What was sent again is on its way.
+    /// What was sent again is in flight.
     Settle,
     /// What earlier passes found goes.
     Tidy,
@@ -112,7 +112,7 @@ pub(crate) struct Found {
     pub(crate) events: i64,
 }
 
-/// What became of the event in `e`: the first state that there is evidence of.
+/// The outcome of the event in `e`: the first state that there is evidence of.
 fn state() -> String {
     let evidence: [(Predicate, &str); 8] = [
         (duplicate, "duplicate"),
@@ -499,7 +499,7 @@ async fn unaccounted(
 }
 
 /// For each consumer the id before which nothing that it owes is in a queue (see the head of this file); under the empty
-/// name that for consumers that are not there any more. Empty while a job's sendings are on their way.
+/// name that for consumers that are not there any more. Empty while what a job sent is in flight.
 async fn in_no_queue_before(
     connection: &mut Connection,
     waiting: &BTreeMap<String, u64>,

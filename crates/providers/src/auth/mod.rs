@@ -1,4 +1,4 @@
-//! Whether a request may be believed.
+//! Whether a request is authenticated.
 //!
 //! An [`Auth`] is what one source requires. Every mechanism that is given must pass; within a mechanism any
 //! live secret does, so that secrets can rotate. A refusal says nothing about which part failed.
@@ -26,7 +26,7 @@ use crate::{Duplicates, HeaderName};
 /// What a source requires: `"none"`, which has to be written out, or a table of mechanisms.
 #[derive(Clone, Debug)]
 pub enum Auth {
-    /// Everyone is believed.
+    /// Unauthenticated requests are accepted.
     None,
     /// Every mechanism given must pass.
     All(Box<Mechanisms>),
@@ -59,7 +59,7 @@ pub struct Mechanisms {
     pub networks: Option<Vec<IpNet>>,
 }
 
-/// What a request brings along to be believed.
+/// What a request proves its sender with.
 #[derive(Clone, Copy)]
 pub struct Credentials<'a> {
     /// The request's headers.
@@ -91,7 +91,7 @@ pub enum Denied {
     Browser,
 }
 
-/// What a sender adds to a request to be believed.
+/// What a sender adds to a request to be authenticated.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Signed {
     /// Headers, with lower-case names.
@@ -114,8 +114,8 @@ impl Auth {
     }
 
     /// Checks what needs no body: network, header, query, Basic and bearer. The network comes first, so that
-    /// from outside of it nothing can be learned about the rest. Where nothing but the network is asked for, a browser
-    /// inside of it would be believed whatever page it shows: what a page sends is refused.
+    /// from outside of it nothing can be learned about the rest. Where only the network is required, a browser
+    /// inside of it would pass whatever page it shows: what a page sends is refused.
     pub fn check_head(&self, credentials: &Credentials<'_>) -> Result<(), Denied> {
         let headers = credentials.headers;
         if let Self::All(required) = self

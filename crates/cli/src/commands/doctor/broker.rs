@@ -87,7 +87,7 @@ async fn embedded(config: &Config, is_up: Option<bool>, findings: &mut Findings)
     let broker = match installation::open_broker(config) {
         Ok(broker) => broker,
         Err(error) => {
-            let mend = match error.downcast_ref::<OpenError>() {
+            let fix = match error.downcast_ref::<OpenError>() {
                 Some(OpenError::InUse { .. }) => "stop that process, or set data.dir to a folder of this one",
                 Some(OpenError::Version { .. }) => "start that malote, or set data.dir to another folder",
                 Some(OpenError::Foreign { .. }) => {
@@ -98,7 +98,7 @@ async fn embedded(config: &Config, is_up: Option<bool>, findings: &mut Findings)
                     "check the disk and the file's owner; a damaged file has to come from a backup"
                 }
             };
-            return findings.bad(format!("{error:#}"), mend);
+            return findings.bad(format!("{error:#}"), fix);
         }
     };
     match broker.check().await {
@@ -202,8 +202,8 @@ async fn as_declared(config: &Config, broker: &RabbitMq, existing: &Topology, fi
             Ok(None) => {}
             Ok(Some(text)) => {
                 is_as_declared = false;
-                let mend = "run `malote topology apply` once no older malote runs; the queue works as it is meanwhile";
-                findings.bad(format!("queue {} was declared otherwise: {text}", queue.name), mend);
+                let fix = "run `malote topology apply` once no older malote runs; the queue works as it is meanwhile";
+                findings.bad(format!("queue {} was declared otherwise: {text}", queue.name), fix);
             }
             Err(error) => return findings.bad(chain(&error), "see the broker's own log"),
         }
@@ -222,8 +222,8 @@ async fn as_declared(config: &Config, broker: &RabbitMq, existing: &Topology, fi
     }
     let moving = present(broker, existing.queues.iter().map(|queue| stand_in_of(&queue.name))).await;
     if !moving.is_empty() {
-        let mend = "run it again: it goes on from there";
-        findings.bad(format!("`malote topology apply` was interrupted and left {}", moving.join(", ")), mend);
+        let fix = "run it again: it goes on from there";
+        findings.bad(format!("`malote topology apply` was interrupted and left {}", moving.join(", ")), fix);
     }
 }
 
@@ -305,14 +305,14 @@ fn feature_flags(flags: &Value, findings: &mut Findings) {
         .filter(|flag| flag["state"] != "enabled" && flag["stability"] != "experimental")
         .filter_map(|flag| flag["name"].as_str())
         .collect();
-    let mend = "run `rabbitmqctl enable_feature_flag all` once every node has the same version";
+    let fix = "run `rabbitmqctl enable_feature_flag all` once every node has the same version";
     if off.contains(&"stream_queue") {
         // Without it RabbitMQ 3.x takes at-least-once dead-lettering for at-most-once.
-        findings.bad("the feature flag stream_queue is off: a retry or a dead letter may be lost", mend);
+        findings.bad("the feature flag stream_queue is off: a retry or a dead letter may be lost", fix);
     }
     match off.is_empty() {
         true => findings.good("every feature flag is on"),
-        false => findings.note(format!("feature flags are off: {}; {mend}", off.join(", "))),
+        false => findings.note(format!("feature flags are off: {}; {fix}", off.join(", "))),
     }
 }
 

@@ -43,7 +43,7 @@ pub(super) fn check(config: &Config, findings: &mut Findings) {
         }
         match refused.is_empty() {
             true => findings.good(format!("{what} can be read and written: {}", file.display())),
-            false => refused.into_iter().for_each(|(text, mend)| findings.bad(text, mend)),
+            false => refused.into_iter().for_each(|(text, fix)| findings.bad(text, fix)),
         }
         if folder != config.data.dir {
             check_folder(folder, findings);
@@ -56,7 +56,7 @@ fn refusal(file: &Path, owner: u32) -> Option<(String, String)> {
     let metadata = fs::metadata(file).ok()?;
     let (mode, uid) = (metadata.mode() & 0o777, metadata.uid());
     let shown = file.display();
-    let mend = format!("chown {owner} {shown} && chmod 600 {shown}");
+    let fix = format!("chown {owner} {shown} && chmod 600 {shown}");
     if is_decided_by_mode(owner) {
         return match (uid == owner, mode & 0o600 == 0o600) {
             (true, true) => None,
@@ -64,18 +64,18 @@ fn refusal(file: &Path, owner: u32) -> Option<(String, String)> {
                 format!(
                     "{shown} has mode {mode:03o}: user {owner}, who owns its folder and runs malote, cannot write it"
                 ),
-                mend,
+                fix,
             )),
             (false, _) => Some((
                 format!(
                     "{shown} belongs to user {uid}: user {owner}, who owns its folder and runs malote, cannot write it"
                 ),
-                mend,
+                fix,
             )),
         };
     }
     let error = fs::OpenOptions::new().read(true).write(true).open(file).err()?;
-    Some((format!("{shown} cannot be written by user {} (mode {mode:03o}): {error}", me()), mend))
+    Some((format!("{shown} cannot be written by user {} (mode {mode:03o}): {error}", me()), fix))
 }
 
 /// Whether owner and mode say more about the owner of a folder than an attempt of this process.
@@ -131,9 +131,9 @@ mod tests {
         if me() == 0 {
             chown(&file, Some(user), None).unwrap();
         }
-        let (text, mend) = refusal(&file, user).unwrap();
+        let (text, fix) = refusal(&file, user).unwrap();
         assert!(text.contains("store.db-shm") && text.contains("mode 400"), "{text}");
-        assert!(mend.contains("chmod 600"), "{mend}");
+        assert!(fix.contains("chmod 600"), "{fix}");
         if me() == 0 {
             let (text, _) = refusal(&file, 1).unwrap();
             assert!(text.contains("belongs to user 65534"), "{text}");

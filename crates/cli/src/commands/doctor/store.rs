@@ -11,7 +11,7 @@ use crate::config::Config;
 use crate::installation;
 use crate::report::chain;
 
-/// The oldest PostgreSQL that its project still mends.
+/// The oldest PostgreSQL that its project still maintains.
 pub(super) const OLDEST_POSTGRESQL: (u64, u64) = (15, 0);
 
 /// Reaches the store, and commits a write to it.
@@ -33,14 +33,14 @@ pub(super) async fn check(config: &Config, findings: &mut Findings) {
     };
     match store.check().await {
         Err(error) => {
-            let mend = match file {
+            let fix = match file {
                 Some(_) => {
                     "it has to be a SQLite database that this user can write, in a folder that this user can write: see \
                      above; or restore it from a backup"
                 }
                 None => "start it, or set store.url; user, password and database have to exist",
             };
-            findings.bad(format!("{} is unavailable: {}", store.address(), told(&error)), mend);
+            findings.bad(format!("{} is unavailable: {}", store.address(), told(&error)), fix);
         }
         Ok(info) => {
             let text = format!("the store is {} {} at {}", info.product, info.version, info.address);
@@ -73,7 +73,7 @@ async fn check_write(store: &Store, file: Option<&Path>, findings: &mut Findings
     // What is asked for the reason may fail as well: then the first error tells more.
     let read_only = store.read_only().await.unwrap_or(None);
     let address = store.address();
-    let (text, mend) = match (read_only, file) {
+    let (text, fix) = match (read_only, file) {
         (Some(ReadOnly::Recovery), _) => (
             format!("{address} takes no writes: it is in recovery, as a standby or after a restore"),
             "set store.url to the primary, or promote this one: SELECT pg_promote()".to_owned(),
@@ -97,7 +97,7 @@ async fn check_write(store: &Store, file: Option<&Path>, findings: &mut Findings
             .to_owned(),
         ),
     };
-    findings.bad(text, mend);
+    findings.bad(text, fix);
 }
 
 fn is_without_tables(error: &StoreError) -> bool {

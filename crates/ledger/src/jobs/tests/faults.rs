@@ -1,4 +1,4 @@
-//! What jobs promise while something fails or happens in between: a broker that is away, a console that is killed, a
+//! What jobs promise while something fails or happens in between: a broker that is down, a console that is killed, a
 //! letter that dies again before it is marked.
 
 use async_trait::async_trait;

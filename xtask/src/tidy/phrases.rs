@@ -1,0 +1,114 @@
+//! Phrases that readers stumbled over, and what to write instead.
+//!
+//! They are looked for in code, comments, messages and documents alike, also across a line break. A phrase that is right in
+//! some place is too short for this list.
+
+use super::{File, Finding};
+
+const RULE: &str = "phrase";
+
+/// This file, which has to name them.
+const OWN: &str = "xtask/src/tidy/phrases.rs";
+
+/// Each phrase, in lower case and whole words, and plain words for it.
+const PHRASES: &[(&str, &str)] = &[
+    ("are away", "are down"),
+    ("be believed", "be authenticated"),
+    ("became of", "the outcome of"),
+    ("become of", "the outcome of"),
+    ("becomes of", "the outcome of"),
+    ("beside the work", "in the background"),
+    ("every event there is", "all events"),
+    ("handed to nobody", "not delivered"),
+    ("in small steps", "gradually"),
+    ("in the midst", "midway"),
+    ("is away", "is down"),
+    ("is believed", "is accepted without authentication"),
+    ("is let be", "is left unchanged"),
+    ("let it be", "close without retrying, or left unchanged"),
+    ("longer let be", "open again"),
+    ("mend", "fix"),
+    ("mended", "fixed"),
+    ("mending", "fixing"),
+    ("mends", "fixes"),
+    ("names nobody", "pseudonymous"),
+    ("no failed attempt", "does not count as an attempt"),
+    ("nobody's wish", "must never be dropped"),
+    ("on its way", "in flight, or already sent"),
+    ("on their way", "in flight, or already sent"),
+    ("put aside", "set aside"),
+    ("puts aside", "sets aside"),
+    ("sends it otherwise", "fixes the request"),
+    ("still owe", "pending at"),
+    ("still owes", "is pending at"),
+    ("the books of a day", "daily reconciliation"),
+    ("under their own name", "by name"),
+    ("was away", "was down"),
+    ("whoever needs it", "every subscriber"),
+];
+
+/// Every place with one of the phrases.
+pub fn check(files: &[File]) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for File { path, text } in files.iter().filter(|file| file.path != OWN) {
+        let lines: Vec<String> = text.lines().map(plain).collect();
+        for (number, line) in (1..).zip(&lines) {
+            // A phrase may end on the next line.
+            let joined = match lines.get(number) {
+                Some(next) => format!(" {line} {next} "),
+                None => format!(" {line} "),
+            };
+            for (phrase, instead) in PHRASES {
+                let begins_here = |(at, _): (usize, &str)| at < line.len();
+                if joined.match_indices(&format!(" {phrase} ")).any(begins_here) {
+                    let detail = format!("\"{phrase}\": write plainly, such as \"{instead}\"");
+                    findings.push(Finding::new(format!("{path}:{number}"), RULE, detail));
+                }
+            }
+        }
+    }
+    findings
+}
+
+/// A line's words in lower case, parted by single spaces: no markers of comments, no punctuation.
+fn plain(line: &str) -> String {
+    let words = line.split(|c: char| !(c.is_alphanumeric() || c == '\'' || c == '_'));
+    words.filter(|word| !word.is_empty()).map(str::to_lowercase).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::file;
+    use super::*;
+
+    fn places(path: &str, text: &str) -> Vec<String> {
+        check(&[file(path, text)]).into_iter().map(|finding| finding.place).collect()
+    }
+
+    #[test]
+    fn a_phrase_is_found_in_text_code_and_messages_whatever_stands_around_it() {
+        for text in [
+            "/// What became of it.",
+            "\"the broker is away: refused\"",
+            "- *The broker* is away",
+            "## Is away",
+            "let mend = 1;",
+        ] {
+            assert_eq!(places("a.rs", &format!("\n{text}\n")), ["a.rs:2"], "{text}");
+        }
+        for text in ["the broker is awayish", "amends", "let mend_all = 1;", "The broker is. Awake"] {
+            assert_eq!(places("a.rs", text), [""; 0], "{text}");
+        }
+    }
+
+    #[test]
+    fn a_phrase_over_two_lines_is_found_once_at_its_beginning() {
+        assert_eq!(places("a.rs", "//! The broker is\n//! away, and\n//! more.\n"), ["a.rs:1"]);
+    }
+
+    #[test]
+    fn every_phrase_is_in_plain_form_and_in_order() {
+        assert!(PHRASES.iter().all(|(phrase, _)| plain(phrase) == *phrase));
+        assert!(PHRASES.is_sorted());
+    }
+}
