@@ -6,13 +6,16 @@
 use std::fmt;
 use std::str::FromStr;
 
-use percent_encoding::percent_decode_str;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
 /// The port of AMQP over plain TCP (IANA: amqp).
 const AMQP_PORT: u16 = 5672;
 
 /// The port of AMQP over TLS (IANA: amqps).
 const AMQPS_PORT: u16 = 5671;
+
+/// What a virtual host is written without: all but the unreserved characters (RFC 3986, section 2.3).
+const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// One node's address.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,7 +61,7 @@ pub enum AmqpUrlError {
         /// The host.
         host: String,
     },
-    /// An IPv6 address without its closing bracket, or with something after it.
+    /// An IPv6 address without one of its brackets, or with something after it.
     #[error("an IPv6 address is written in brackets: [::1]:5672")]
     Brackets,
     /// Percent-encoding of the named part.
@@ -70,6 +73,9 @@ pub enum AmqpUrlError {
     /// A slash in the virtual host.
     #[error("a virtual host with a slash is percent-encoded: %2F")]
     VhostSlash,
+    /// An `@` after the first slash, which may be one of the password's.
+    #[error("a slash in user or password is percent-encoded: %2F; so is an @ in the virtual host: %40")]
+    Slash,
     /// Something after `?` or `#`.
     #[error("parameters are settings of their own: nothing follows the virtual host")]
     Parameters,
@@ -91,6 +97,7 @@ impl FromStr for AmqpUrl {
         }
         let (authority, vhost) = match rest.split_once('/') {
             None | Some((_, "")) => (rest.trim_end_matches('/'), "/".to_owned()),
+            Some((_, rest)) if rest.contains('@') => return Err(AmqpUrlError::Slash),
             Some((_, vhost)) if vhost.contains('/') => return Err(AmqpUrlError::VhostSlash),
             Some((authority, vhost)) => (authority, decode(vhost, "virtual host")?),
         };
@@ -138,6 +145,9 @@ fn parse_host(text: &str, default_port: u16) -> Result<Host, AmqpUrlError> {
     if name.is_empty() {
         return Err(AmqpUrlError::NoHost);
     }
+    if name.contains(['[', ']']) {
+        return Err(AmqpUrlError::Brackets);
+    }
     let port = match port.map(str::parse) {
         None => default_port,
         Some(Ok(port)) if port > 0 => port,
@@ -170,7 +180,7 @@ impl AmqpUrl {
     pub(crate) fn address(&self, hosts: &[Host]) -> String {
         let scheme = if self.tls { "amqps" } else { "amqp" };
         let hosts: Vec<_> = hosts.iter().map(Host::to_string).collect();
-        let vhost = self.vhost.replace('/', "%2F");
+        let vhost = utf8_percent_encode(&self.vhost, RESERVED);
         format!("{scheme}://{}/{vhost}", hosts.join(","))
     }
 }
@@ -232,10 +242,23 @@ mod tests {
         check("amqp://one:70000", AmqpUrlError::Port { host: "one".into() });
         check("amqp://::1:5672", AmqpUrlError::Brackets);
         check("amqp://[::1/v", AmqpUrlError::Brackets);
+        check("amqp://[[::1]", AmqpUrlError::Brackets);
+        check("amqp://one]/v", AmqpUrlError::Brackets);
         check("amqp://one/a/b", AmqpUrlError::VhostSlash);
+        check("amqp://u:5672/secret@one", AmqpUrlError::Slash);
+        check("amqp://u:p@one/a@b", AmqpUrlError::Slash);
         check("amqp://one/v?heartbeat=10", AmqpUrlError::Parameters);
         check("amqp://u:a%@one", AmqpUrlError::Encoding { part: "password" });
         check("amqp://u%ff:a@one", AmqpUrlError::Encoding { part: "user" });
+    }
+
+    #[test]
+    fn an_address_reads_as_the_same_virtual_host() {
+        for vhost in ["orders/eu", "50%", "a@b", "a?b#c", "é", "a-b.c_d~e"] {
+            let url = parse(&format!("amqp://one/{}", utf8_percent_encode(vhost, NON_ALPHANUMERIC))).unwrap();
+            assert_eq!(url.vhost, vhost);
+            assert_eq!(parse(&url.to_string()), Ok(url), "{vhost}");
+        }
     }
 
     #[test]

@@ -38,6 +38,7 @@ use tokio_util::sync::CancellationToken;
 use view::View;
 
 pub use document::openapi;
+pub use page::Asked;
 pub use queues::{QueueRow, Version};
 pub use token::Token;
 

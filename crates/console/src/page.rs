@@ -29,16 +29,17 @@ pub(crate) struct PageParameters {
 
 /// What a list is asked for.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Asked {
+pub struct Asked {
     /// The filter as it was given, by parameter.
-    pub(crate) given: Vec<(String, String)>,
-    pub(crate) page: Page,
+    pub given: Vec<(String, String)>,
+    /// The page.
+    pub page: Page,
 }
 
 impl Asked {
     /// Reads the query of a list with these filters, of which `check` says what is wrong with one. Every mistake is named
     /// with its parameter, what was expected and what was found.
-    pub(crate) fn parse(
+    pub fn parse(
         query: &str,
         filters: &[String],
         check: impl Fn(&str, &str) -> Result<(), String>,
@@ -68,8 +69,8 @@ impl Asked {
             return Err(bad_limit(&pairs));
         }
         if let Some(cursor) = &parameters.cursor {
-            let id = cursor.split_once(':').map_or(cursor.as_str(), |(id, _)| id);
-            if id.parse::<EventId>().is_err() {
+            let id = store::cursor::read(cursor, 2).next();
+            if id.is_none_or(|id| id.parse::<EventId>().is_err()) {
                 return Err(format!("cursor: expected the `next` of the page before, got {cursor:?}"));
             }
         }

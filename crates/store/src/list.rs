@@ -4,7 +4,7 @@ use sqlx::Row;
 use sqlx::any::AnyRow;
 
 use crate::many::{Value, fetch};
-use crate::{Connection, Page, Paged, StoreError};
+use crate::{Connection, Page, Paged, StoreError, cursor};
 
 /// Conditions joined by `AND`, and the values that they name. Their texts come from the source, never from a request.
 #[derive(Default)]
@@ -66,7 +66,7 @@ impl<'a> List<'a> {
     pub fn statement(&self, mut conditions: Conditions, page: &Page) -> (String, Vec<Value>) {
         let Self { select, key, group } = self;
         if let Some(cursor) = &page.cursor {
-            let parts = cursor.splitn(key.len(), ':').chain(std::iter::repeat("")).take(key.len());
+            let parts = cursor::read(cursor, key.len());
             let parts: Vec<_> = parts.map(|part| conditions.bind(Value::from(part))).collect();
             conditions.add(format!("({}) < ({})", key.join(", "), parts.join(", ")));
         }
@@ -86,7 +86,7 @@ impl<'a> List<'a> {
         let cursor = |row: &AnyRow| {
             let names = self.key.iter().map(|column| column.rsplit('.').next().unwrap_or_default());
             let parts = names.map(|name| row.try_get::<String, _>(name)).collect::<Result<Vec<_>, _>>()?;
-            Ok::<_, StoreError>(parts.join(":"))
+            Ok::<_, StoreError>(cursor::write(&parts))
         };
         let limit = page.limit as usize;
         let next = match rows.len() > limit {

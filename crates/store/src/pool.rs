@@ -1,5 +1,6 @@
 //! Opens either database and hands out transactions.
 
+use std::fmt;
 use std::fs;
 use std::future::Future;
 use std::io;
@@ -26,8 +27,8 @@ pub enum ReadOnly {
     Setting,
 }
 
-/// Where the database is and how it is used.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+/// Where the database is and how it is used. `Debug` shows the address alone: the URL may hold a password.
+#[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// `sqlite` (a file in the data directory), `sqlite:<file>` or `postgres://user:password@host/database`.
@@ -54,6 +55,12 @@ pub struct ClientTls {
     pub certificate: Option<PathBuf>,
     /// Its key.
     pub key: Option<PathBuf>,
+}
+
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Config").field("address", &address_of(&self.url)).finish_non_exhaustive()
+    }
 }
 
 impl Config {
@@ -375,8 +382,14 @@ fn options(url: &str) -> Result<AnyConnectOptions, StoreError> {
 /// Host and database of a PostgreSQL URL, without user and password.
 fn address_of(url: &str) -> String {
     let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
-    let rest = rest.split('?').next().unwrap_or(rest);
-    rest.rsplit_once('@').map_or(rest, |(_, address)| address).to_owned()
+    let (address, query) = rest.split_once('?').unwrap_or((rest, ""));
+    let shown = match address.rsplit_once('@') {
+        Some((_, address)) => address,
+        // The question mark may be one of the password's that was not escaped.
+        None if query.contains('@') => address.split([':', '/']).next().unwrap_or_default(),
+        None => address,
+    };
+    shown.to_owned()
 }
 
 #[cfg(test)]
@@ -390,6 +403,9 @@ mod tests {
             "db.example:5432/malote"
         );
         assert_eq!(address_of("postgres://localhost/malote"), "localhost/malote");
+        assert_eq!(address_of("postgres://malote:se?cret@db.example/malote"), "malote");
+        let config = Config::new("postgres://malote:secret@db.example/malote?password=secret");
+        assert_eq!(format!("{config:?}"), r#"Config { address: "db.example/malote", .. }"#);
     }
 
     #[test]

@@ -13,7 +13,7 @@ const MAY_NAME: &str = "may-name";
 const FENCE: &str = "fence";
 
 /// Every crate and the crates of ours that it may name. `ALL` is no restriction.
-const CRATES: [(&str, &[&str]); 18] = [
+const CRATES: [(&str, &[&str]); 19] = [
     ("event", &[]),
     ("providers", &["event"]),
     ("broker", &["event"]),
@@ -33,6 +33,7 @@ const CRATES: [(&str, &[&str]); 18] = [
     ),
     ("cli", ALL),
     ("tests", ALL),
+    ("fuzz-targets", ALL),
     ("harness", &[]),
     ("xtask", ALL),
 ];

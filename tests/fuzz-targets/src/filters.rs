@@ -1,0 +1,71 @@
+//! Filters and cursors: what a list of the administration API is asked for.
+
+use arbitrary::Unstructured;
+use console::Asked;
+use store::{Page, cursor};
+use view::View;
+
+/// Every list.
+fn views() -> impl Iterator<Item = &'static View> {
+    let domains = [invoices::VIEWS.as_slice(), &receivables::VIEWS, &prescriptions::VIEWS];
+    ledger::VIEWS.into_iter().chain(domains.into_iter().flatten().copied())
+}
+
+fn parse(view: &View, query: &str) -> Result<Asked, String> {
+    Asked::parse(query, &view.filters(), |name, value| view.check(name, value))
+}
+
+pub(crate) fn seeds() -> Vec<Vec<u8>> {
+    [
+        "",
+        "topic=acordo.quitado&limit=7&from=2026-11-22T12:00:00Z&to=2026-11-23T00:00:00-03:00",
+        "cursor=0199d3c0-1f2e-7abc-8def-0123456789ab&limit=1000&state=pending",
+        "cursor=0199d3c0-1f2e-7abc-8def-0123456789ab%3Ainvoices&consumer=invoices",
+        "id=0199d3c0-1f2e-7abc-8def-0123456789ab&source=go-matriz&provider=recuperador",
+        "subject=order%2F1%20%C3%A9&topic=%00",
+        "group=3f2a90c1&limit=0",
+        "source=go&state=paid&customer=1+2",
+    ]
+    .map(|text| text.as_bytes().to_vec())
+    .into()
+}
+
+/// A query that is read keeps to its limits, and its parameters, written out again, are the same query.
+pub(crate) fn run(input: &[u8]) {
+    let Ok(text) = std::str::from_utf8(input) else { return };
+    for view in views() {
+        let Ok(asked) = parse(view, text) else { continue };
+        let Page { limit, cursor } = &asked.page;
+        assert!((1..=Page::LIMIT).contains(limit), "a limit of {limit}");
+        let mut query = form_urlencoded::Serializer::new(String::new());
+        query.extend_pairs(&asked.given).append_pair("limit", &limit.to_string());
+        query.extend_pairs(cursor.iter().map(|cursor| ("cursor", cursor)));
+        let again = parse(view, &query.finish());
+        assert_eq!(again.as_ref(), Ok(&asked), "{} reads {text:?} in two ways", view.name);
+    }
+}
+
+pub(crate) fn cursor_seeds() -> Vec<Vec<u8>> {
+    ["", "invoices", "a:b:c", "12:%3A", "\u{e9}&limit=3", "+ +"].map(|text| text.as_bytes().to_vec()).into()
+}
+
+/// A page ends at a key, which travels as an opaque text in an address and comes back as the same key.
+pub(crate) fn cursors(input: &[u8]) {
+    let mut input = Unstructured::new(input);
+    let id = event::EventId::of_parts(
+        input.arbitrary().unwrap_or_default(),
+        [input.len().to_be_bytes().as_slice()],
+    );
+    let Ok(second) = std::str::from_utf8(input.take_rest()) else { return };
+    assert_eq!(id.to_string().parse::<event::EventId>(), Ok(id));
+    let key = [id.to_string(), second.to_owned()];
+    let text = cursor::write(&key);
+    assert!(cursor::read(&text, key.len()).eq(&key), "{text:?} is another key");
+    let mut query = form_urlencoded::Serializer::new(String::new());
+    query.append_pair("cursor", &text);
+    match parse(&ledger::EVENTS, &query.finish()) {
+        Ok(asked) => assert_eq!(asked.page.cursor, Some(text)),
+        // PostgreSQL takes no NUL in a text, so none is in a key.
+        Err(error) => assert!(second.contains('\0'), "{text:?}: {error}"),
+    }
+}
