@@ -22,7 +22,7 @@ pub struct Ingress {
     unproved_body_memory_bytes: Option<usize>,
     answer_timeout_ms: u64,
     source_requests: usize,
-    /// Proxies whose `X-Forwarded-For` is believed.
+    /// Proxies whose `X-Forwarded-For` is trusted.
     pub trusted_proxies: Vec<IpNet>,
     subject_key: Secret,
     /// Where events wait that the broker does not take.

@@ -34,7 +34,7 @@ pub(super) fn start(shared: &Shared<'_>, parts: Parts, tasks: &mut Tasks) -> Tok
         policies: config.consumer.policies.clone(),
         reread: reread(config, key),
     };
-    // A broker that is away is a job's trouble, and told as such.
+    // While the broker is down the job says so; the console keeps running.
     tasks.spawn_once(&shared.migrated, &shared.working, |stop| runner.run(stop));
     let token = Token::new(token.expose());
     let state = ConsoleState {

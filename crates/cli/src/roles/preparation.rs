@@ -67,8 +67,8 @@ impl Preparation {
         }
     }
 
-    /// Declares the topology and brings the tables up to date, waiting for whatever is away without an end. An error
-    /// is one that waiting does not mend.
+    /// Declares the topology and brings the tables up to date, and waits without a limit while broker or database is down.
+    /// An error is one that waiting does not fix.
     async fn run(self) -> Result<Self> {
         tokio::try_join!(self.declare(), self.migrate())?;
         info!("broker and store are prepared");
