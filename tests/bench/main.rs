@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
 
-use crate::limits::empty;
+use crate::limits::{empty, smallest};
 use crate::scenarios::{ALL, Bench};
 
 /// The text around the sections.
@@ -39,9 +39,21 @@ struct Arguments {
 }
 
 fn main() -> Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    if std::env::args().nth(1).is_some_and(|argument| argument == empty::COMMAND) {
-        return runtime.block_on(empty::serve()).map(|never| match never {});
+    // Two workers, unless TOKIO_WORKER_THREADS says otherwise.
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    if std::env::var_os("TOKIO_WORKER_THREADS").is_none() {
+        runtime.worker_threads(2);
+    }
+    let runtime = runtime.enable_all().build()?;
+    let arguments: Vec<_> = std::env::args().skip(1).collect();
+    match arguments.split_first() {
+        Some((command, [])) if command == empty::COMMAND => {
+            return runtime.block_on(empty::serve()).map(|never| match never {});
+        }
+        Some((command, rest)) if command == smallest::COMMAND => {
+            return runtime.block_on(smallest::serve(rest)).map(|never| match never {});
+        }
+        _ => {}
     }
     runtime.block_on(run(Arguments::parse()))
 }

@@ -147,6 +147,14 @@ impl Product {
         })
     }
 
+    /// Has every source believe everyone from the next start on.
+    pub fn ask_no_credentials(&self) -> Result<()> {
+        let file = self.folder.path().join("malote.toml");
+        let text = fs::read_to_string(&file)?;
+        let line = |line: &str| if line.starts_with("auth = ") { "auth = \"none\"" } else { line }.to_owned();
+        Ok(fs::write(file, text.lines().map(line).collect::<Vec<_>>().join("\n"))?)
+    }
+
     /// A command of this installation, not started.
     pub fn command(&self, arguments: &[&str]) -> Result<Command> {
         let mut command = match self.descriptors {

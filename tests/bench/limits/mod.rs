@@ -3,3 +3,4 @@
 pub mod confirms;
 pub mod empty;
 pub mod inserts;
+pub mod smallest;

@@ -1,4 +1,5 @@
-//! From POST to 200: on RabbitMQ beside a bare confirm loop, embedded beside an answer without work.
+//! From POST to 200: on RabbitMQ beside a bare confirm loop and the smallest handler, embedded beside an answer without
+//! work.
 
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use tests::usage::{cpu, rss_mb};
 use super::{Bench, NO_DATABASE, per_event_us};
 use crate::limits::confirms;
 use crate::limits::empty::Empty;
+use crate::limits::smallest::Smallest;
 use crate::load::{Pace, post};
 use crate::mix;
 use crate::report::{Figures, Section, Table};
@@ -45,22 +47,30 @@ impl Way {
         Ok(())
     }
 
-    fn row(&self, name: String, limit: &Figures) -> Vec<String> {
-        let ratio = self.rate.by(limit);
+    /// With the rate divided by that of each limit.
+    fn row(&self, name: String, limits: &[&Figures]) -> Vec<String> {
         let Self { rate, p50, p99, cpu, rss } = self;
-        vec![name, rate.show(0), ratio.show(2), p50.show(1), p99.show(1), cpu.show(1), rss.show(0)]
+        let ratios = limits.iter().map(|limit| rate.by(limit).show(2));
+        let rest = [p50.show(1), p99.show(1), cpu.show(1), rss.show(0)];
+        [name, rate.show(0)].into_iter().chain(ratios).chain(rest).collect()
     }
 }
 
-fn table(limit_name: &str, limit: Vec<String>, ways: &[Way], limit_rate: &Figures) -> Table {
-    let of = format!("of {limit_name}");
-    let mut table =
-        Table::new(&["what", "events/s", &of, "p50 ms", "p99 ms", "processor µs/event", "memory MB"]);
-    table.row(limit);
-    for (connections, way) in CONNECTIONS.into_iter().zip(ways) {
-        table.row(way.row(format!("malote, {connections} connections"), limit_rate));
-    }
-    table
+/// A table with the rates divided by those of these limits.
+fn table(limits: &[&str]) -> Table {
+    let ratios: Vec<_> = limits.iter().map(|limit| format!("of {limit}")).collect();
+    let before = ["what", "events/s"].into_iter().chain(ratios.iter().map(String::as_str));
+    let all: Vec<_> = before.chain(["p50 ms", "p99 ms", "processor µs/event", "memory MB"]).collect();
+    Table::new(&all)
+}
+
+/// Who takes the events of a round.
+#[derive(Clone, Copy)]
+enum Party {
+    Loop,
+    /// With an index into the connections.
+    Smallest(usize),
+    Malote(usize),
 }
 
 /// The first scenario.
@@ -68,28 +78,40 @@ pub async fn rabbitmq(bench: Bench) -> Result<Section> {
     let events = bench.events(60_000);
     let node = RabbitMq::start()?;
     let mut limit = Figures::default();
-    let mut ways = vec![Way::default(); CONNECTIONS.len()];
+    let mut smallest = vec![Way::default(); CONNECTIONS.len()];
+    let mut ways = smallest.clone();
     let (mut broker_limit, mut broker_malote) = (Figures::default(), Figures::default());
-    let pid = node.pid().unwrap_or_default();
+    let of_connections = (0..CONNECTIONS.len()).flat_map(|at| [Party::Smallest(at), Party::Malote(at)]);
+    let parties: Vec<_> = [Party::Loop].into_iter().chain(of_connections).collect();
+    let node_pid = node.pid().unwrap_or_default();
     for round in 0..bench.rounds() {
-        for (at, connections) in [None].into_iter().chain(CONNECTIONS.map(Some)).enumerate() {
+        for (at, party) in parties.iter().enumerate() {
             // Queues of its own for each, empty at first.
             let vhost = format!("round-{round}-{at}");
             node.create_vhost(&vhost)?;
-            let mut product = Product::configured(&node.url(&vhost), NO_DATABASE, "")?;
+            let url = node.url(&vhost);
+            let mut product = Product::configured(&url, NO_DATABASE, "")?;
             product.start("ingress", &["ingress"]).await?;
-            let before = cpu(pid)?;
-            match connections {
-                None => {
-                    product.terminate("ingress").await?;
-                    limit.add(confirms::rate(&node.url(&vhost), 0..events).await?);
-                    broker_limit.add(per_event_us(cpu(pid)? - before, events));
+            let port = product.port("ingress");
+            // The ingress has declared the topology.
+            if !matches!(party, Party::Malote(_)) {
+                product.terminate("ingress").await?;
+            }
+            let before = cpu(node_pid)?;
+            match *party {
+                Party::Loop => {
+                    limit.add(confirms::rate(&url, 0..events).await?);
+                    broker_limit.add(per_event_us(cpu(node_pid)? - before, events));
                 }
-                Some(connections) => {
+                Party::Smallest(at) => {
                     let requests = mix::requests(&product.poster(), 0..events)?;
-                    let (port, pid) = (product.port("ingress"), product.pid("ingress"));
-                    ways[at - 1].measure(port, pid, requests, connections).await?;
-                    broker_malote.add(per_event_us(cpu(node.pid().unwrap_or_default())? - before, events));
+                    let handler = Smallest::start(&url, port).await?;
+                    smallest[at].measure(port, handler.pid(), requests, CONNECTIONS[at]).await?;
+                }
+                Party::Malote(at) => {
+                    let requests = mix::requests(&product.poster(), 0..events)?;
+                    ways[at].measure(port, product.pid("ingress"), requests, CONNECTIONS[at]).await?;
+                    broker_malote.add(per_event_us(cpu(node_pid)? - before, events));
                     product.terminate("ingress").await?;
                 }
             }
@@ -98,27 +120,29 @@ pub async fn rabbitmq(bench: Bench) -> Result<Section> {
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
     }
+    let mut table = table(&["the loop", "the smallest handler"]);
     let dash = String::from("–");
-    let limit_row = vec![
-        "confirm loop, 256 in flight".to_owned(),
-        limit.show(0),
-        "1".to_owned(),
-        dash.clone(),
-        dash.clone(),
-        dash.clone(),
-        dash,
-    ];
+    table.row(
+        ["confirm loop, 256 in flight".to_owned(), limit.show(0), "1".to_owned()]
+            .into_iter()
+            .chain(std::iter::repeat_n(dash, 5)),
+    );
+    for (at, connections) in CONNECTIONS.into_iter().enumerate() {
+        for (name, way) in [("smallest handler", &smallest[at]), ("malote", &ways[at])] {
+            table.row(way.row(format!("{name}, {connections} connections"), &[&limit, &smallest[at].rate]));
+        }
+    }
     let text = format!(
         "POST, authenticated, read, published to the full topology, confirmed by RabbitMQ, answered 200; {events} events \
          in each of {} rounds. Beside it a bare loop of the same client library that publishes the same messages to the \
-         same exchanges, without HTTP. RabbitMQ itself took {} µs of processor time for each event of the loop and {} µs \
-         for each of malote's.",
+         same exchanges, without HTTP; and the smallest handler, which reads the topic of a POST, publishes the body \
+         without attributes over two channels and answers once it is confirmed, and asks for no credentials. RabbitMQ \
+         itself took {} µs of processor time for each event of the loop and {} µs for each of malote's.",
         bench.rounds(),
         broker_limit.show(0),
         broker_malote.show(0)
     );
-    let tables = vec![table("the loop", limit_row, &ways, &limit)];
-    Ok(Section { title: "Ingress, RabbitMQ", text, tables })
+    Ok(Section { title: "Ingress, RabbitMQ", text, tables: vec![table] })
 }
 
 /// The second scenario.
@@ -140,13 +164,16 @@ pub async fn embedded(bench: Bench) -> Result<Section> {
             product.kill9("up")?;
         }
     }
-    let limit = empty.row("empty answer, 64 connections".to_owned(), &empty.rate);
+    let mut table = table(&["the empty answer"]);
+    table.row(empty.row("empty answer, 64 connections".to_owned(), &[&empty.rate]));
+    for (connections, way) in CONNECTIONS.into_iter().zip(&ways) {
+        table.row(way.row(format!("malote, {connections} connections"), &[&empty.rate]));
+    }
     let text = format!(
         "POST, authenticated, read, stored in every queue it is routed to and on the disk (fsync), answered 200; {events} \
          events in each of {} rounds. Beside it the same HTTP server and router, which read the body and answer without \
          any work. The database is down meanwhile, so that nothing is drained at the same time.",
         bench.rounds()
     );
-    let tables = vec![table("the empty answer", limit, &ways, &empty.rate)];
-    Ok(Section { title: "Ingress, embedded", text, tables })
+    Ok(Section { title: "Ingress, embedded", text, tables: vec![table] })
 }
