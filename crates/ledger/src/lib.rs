@@ -1,13 +1,14 @@
 //! The ledger: the record of every event received, and of its outcome.
 //!
-//! Place in the flow: four recorders read the four fixed queues and write one table each; the administration API
-//! reads them joined.
+//! Place in the flow: five recorders read the fixed queues and write one table each; the administration API reads them
+//! joined.
 //!
 //! ```text
 //! ledger   ──▶ event, unsettled     every accepted event, whole, and which of our consumers take it
 //! unrouted ──▶ unrouted             the mark of an event whose topic nobody is bound to
 //! rejected ──▶ rejected             authenticated bodies that could not be used, with the cause
 //! dead     ──▶ dead_letter          what a consumer gave up, with its error
+//! tallies  ──▶ tally                how many requests each ingress accepted and rejected
 //! ```
 //!
 //! What is promised: recording a message again changes nothing; an event, its mark and its dead letters may arrive in
