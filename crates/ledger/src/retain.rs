@@ -21,9 +21,9 @@ use crate::time::time;
 /// How many rows leave in one transaction.
 const STEP: i64 = 256;
 
-/// How long an event stays after a job has sent it again: longer than its message is in a queue. A consumer that has not handled
-/// the event yet is owed it, which keeps it in any case.
-const HOLD: Duration = Duration::from_secs(24 * 3_600);
+/// How long an event stays after a job has sent it again: longer than a consumer that has handled it may be stopped, with the
+/// message in its queue. A consumer that has not handled it keeps it in any case.
+const HOLD: Duration = Duration::from_secs(30 * 24 * 3_600);
 
 /// No event leaves at this age: `keep_days` are whole days.
 const LEAST_AGE: Duration = Duration::from_secs(12 * 3_600);

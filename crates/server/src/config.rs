@@ -73,8 +73,8 @@ pub struct Limits {
     /// streams. Further ones are answered with 429.
     #[serde(deserialize_with = "at_least_one")]
     pub client_requests: u64,
-    /// The number of requests in work, over all clients, that bounds what their heads take. As it is neared, a client may
-    /// have only a quarter as many as there is room for; four it always may have.
+    /// The number of requests in progress, over all clients, at which one client may have only four. Before, it may have a
+    /// quarter of what is left, at most `client_requests`. Trusted proxies have no such limit.
     #[serde(deserialize_with = "at_least_one")]
     pub max_requests: u64,
     /// How long running requests may take to finish after a stop.

@@ -12,7 +12,8 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode};
+use http::header::CONTENT_LENGTH;
+use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -39,9 +40,12 @@ use crate::tls::{Certificate, TlsError};
 /// The longest head of a request, and the read buffer of a connection. Longer heads get 431.
 const HEAD_LIMIT_BYTES: usize = 64 * 1024;
 
-/// How much of bodies that nobody has read yet one HTTP/2 connection holds, and one stream of it: what RFC 9113 (section
-/// 6.9.2) gives every connection from its beginning, so the least that there is. No budget of a role sees these bytes.
-const HTTP2_WINDOW_BYTES: u32 = 65_535;
+/// How much of a body that nobody has read yet one HTTP/2 stream holds: what RFC 9113 (section 6.9.2) gives it from its
+/// beginning. No budget of a role sees these bytes.
+const HTTP2_STREAM_WINDOW_BYTES: u32 = 65_535;
+
+/// The same for all streams of a connection: several, so that one whose body waits for memory does not stop the others.
+const HTTP2_CONNECTION_WINDOW_BYTES: u32 = 4 * HTTP2_STREAM_WINDOW_BYTES;
 
 /// How many requests one HTTP/2 connection has open at once; further ones wait at the client.
 const HTTP2_STREAMS: u32 = 128;
@@ -166,8 +170,8 @@ impl Server {
         // hyper's own timer would be set anew for every request; `connection` keeps the time of heads.
         http.http1().max_buf_size(HEAD_LIMIT_BYTES).header_read_timeout(None);
         http.http2()
-            .initial_connection_window_size(HTTP2_WINDOW_BYTES)
-            .initial_stream_window_size(HTTP2_WINDOW_BYTES)
+            .initial_connection_window_size(HTTP2_CONNECTION_WINDOW_BYTES)
+            .initial_stream_window_size(HTTP2_STREAM_WINDOW_BYTES)
             .max_header_list_size(HTTP2_HEAD_LIMIT_BYTES)
             .max_send_buf_size(HTTP2_SEND_BUFFER_BYTES)
             .max_concurrent_streams(HTTP2_STREAMS);
@@ -336,7 +340,9 @@ async fn answer<S, B>(
 ) -> Result<Response<Answer<B>>, Infallible>
 where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
+    B: Body,
 {
+    let is_head = request.method() == Method::HEAD;
     // A load balancer that shares its address with senders is told the health all the same.
     let ours = match shared.hosts.refusal(&request) {
         Some(problem) => Some(problem.into_response()),
@@ -355,7 +361,17 @@ where
         },
     };
     shared.metrics.answered(response.status());
+    let response = if is_head { without_body(response) } else { response };
     Ok(response.map(|content| Answer { content, _running: running }))
+}
+
+/// The answer to HEAD: the headers alone. hyper leaves the body out with HTTP/1 only.
+fn without_body<B: Body>(response: Response<Content<B>>) -> Response<Content<B>> {
+    let (mut parts, body) = response.into_parts();
+    if let Some(length) = body.size_hint().exact() {
+        parts.headers.entry(CONTENT_LENGTH).or_insert_with(|| HeaderValue::from(length));
+    }
+    Response::from_parts(parts, Content::Ours(Full::default()))
 }
 
 fn too_many_requests() -> Response<Full<Bytes>> {
@@ -419,9 +435,15 @@ impl<B: Body<Data = Bytes> + Unpin> Body for Answer<B> {
     }
 
     fn size_hint(&self) -> SizeHint {
-        match &self.content {
-            Content::Ours(body) => body.size_hint(),
-            Content::Service(body) => body.size_hint(),
+        self.content.size_hint()
+    }
+}
+
+impl<B: Body> Content<B> {
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Ours(body) => body.size_hint(),
+            Self::Service(body) => body.size_hint(),
         }
     }
 }

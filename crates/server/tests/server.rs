@@ -448,6 +448,27 @@ async fn http2_is_served_with_prior_knowledge_and_drained_like_the_rest() {
 }
 
 #[tokio::test]
+async fn an_answer_to_head_has_the_length_of_its_body_and_no_body() {
+    let server = start(PATIENT).await;
+    let mut client = over_http2(server.connect().await).await;
+    for (path, status) in [("/healthz", 200), ("/panic", 500)] {
+        let get = Request::get(format!("http://x{path}")).body(Full::default()).unwrap();
+        let whole = within(client.send_request(get)).await.unwrap().into_body().collect().await.unwrap();
+        let head = Request::head(format!("http://x{path}")).body(Full::default()).unwrap();
+        let answer = within(client.send_request(head)).await.unwrap();
+        let length = answer.headers()["content-length"].to_str().unwrap().to_owned();
+        assert_eq!(
+            (answer.status().as_u16(), length),
+            (status, whole.to_bytes().len().to_string()),
+            "{path}"
+        );
+        assert!(answer.into_body().collect().await.unwrap().to_bytes().is_empty(), "{path}");
+    }
+    let answer = server.exchange("HEAD /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await;
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("\r\n\r\n"), "{answer:?}");
+}
+
+#[tokio::test]
 async fn an_idle_http2_connection_is_closed_and_its_frames_are_no_heads() {
     let server = start(Limits { header_timeout_ms: 100, idle_timeout_ms: 300, ..PATIENT }).await;
     let client = over_http2(server.connect().await).await;
