@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use anyhow::{Result, anyhow};
+use anyhow::{Context, Result, anyhow};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -87,6 +87,8 @@ impl Flood {
         let (ended, counts) = (stop.clone(), Arc::new(Counts::default()));
         let seen = Arc::clone(&counts);
         let thread = std::thread::spawn(move || {
+            // It would come from other machines: what it takes of the processors of this one, nobody else may miss.
+            rustix::process::nice(10).context("lowering the priority of the flood")?;
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             runtime.block_on(async {
                 let mut strangers = JoinSet::new();
