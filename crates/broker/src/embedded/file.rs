@@ -221,6 +221,13 @@ impl File {
         }
     }
 
+    /// Moves the log into the database file, so that no later commit has to.
+    pub fn checkpoint(&self) {
+        if let Err(error) = self.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())) {
+            tracing::debug!(%error, "the broker's log stays as it is until a later commit");
+        }
+    }
+
     /// Moves the whole log into the database file and closes it.
     pub fn close(self) {
         let checkpoint = "PRAGMA wal_checkpoint(TRUNCATE)";
@@ -372,11 +379,26 @@ impl File {
         self.write(&table.insert, params![id, routing_key, properties, body, expires_at])
     }
 
-    /// The next messages after an id, oldest first.
-    pub fn after(&self, table: &Table, id: i64, limit: u32) -> rusqlite::Result<Vec<StoredMessage>> {
+    /// The next messages after an id, oldest first: the first one, and more as long as their bodies have fewer bytes than
+    /// these.
+    pub fn after(
+        &self,
+        table: &Table,
+        id: i64,
+        limit: u32,
+        mut bytes: usize,
+    ) -> rusqlite::Result<Vec<StoredMessage>> {
         let mut statement = self.connection.prepare_cached(&table.after)?;
-        let rows = statement.query_map(params![id, limit], StoredMessage::read)?;
-        rows.collect()
+        let mut rows = statement.query(params![id, limit])?;
+        let mut messages = Vec::new();
+        while (messages.is_empty() || bytes > 0)
+            && let Some(row) = rows.next()?
+        {
+            let message = StoredMessage::read(row)?;
+            bytes = bytes.saturating_sub(message.body.len());
+            messages.push(message);
+        }
+        Ok(messages)
     }
 
     /// One message.

@@ -14,6 +14,9 @@ use tokio::sync::mpsc::UnboundedSender;
 use super::file::{File, StoredMessage, StoredQueue, Table};
 use crate::Queue;
 
+/// Bytes of bodies that are read from a queue at a time, as long as it is one message at least.
+const READ_BYTES: usize = 1024 * 1024;
+
 /// Names a consumer; never used twice in a process.
 pub(super) type ConsumerId = u64;
 
@@ -166,16 +169,21 @@ impl QueueState {
         Ok(())
     }
 
-    /// The ready messages at the head, at most this many, oldest first, without taking them. Those that came back
-    /// are given on their own, before the others.
+    /// The ready messages at the head, oldest first, without taking them: at most this many, and few if they are large.
+    /// Those that came back are given on their own, before the others.
     pub fn peek(&self, file: &File, limit: usize) -> rusqlite::Result<Vec<StoredMessage>> {
         if self.returned.is_empty() {
             let limit = u32::try_from(limit).unwrap_or(u32::MAX);
-            return file.after(&self.table, self.cursor, limit);
+            return file.after(&self.table, self.cursor, limit, READ_BYTES);
         }
-        let mut messages = Vec::new();
+        let (mut messages, mut bytes) = (Vec::new(), 0);
         for &id in self.returned.iter().take(limit) {
-            messages.extend(file.one(&self.table, id)?);
+            let message = file.one(&self.table, id)?;
+            bytes += message.as_ref().map_or(0, |message| message.body.len());
+            messages.extend(message);
+            if bytes >= READ_BYTES {
+                break;
+            }
         }
         Ok(messages)
     }

@@ -17,9 +17,10 @@ use crate::{
     BrokerError, Cause, Destination, ExchangeName, PublishError, Queue, QueueName, QueueStatus, Topology,
 };
 
-/// Messages handed out or expired per queue in one transaction: what is beyond goes into the next one, so that
-/// publishers are answered in between.
+/// Messages handed out or expired per queue in one transaction, and the bytes of their bodies: what is beyond goes into a
+/// later one, so that publishers are answered in between.
 const BATCH: usize = 1_024;
+const BATCH_BYTES: usize = 1024 * 1024;
 
 /// Messages read at a time.
 const READ: usize = 128;
@@ -299,16 +300,17 @@ impl State {
     pub fn expire(&mut self, file: &File, now: i64) -> rusqlite::Result<bool> {
         let mut more = false;
         for index in 0..self.queues.len() {
-            let mut expired = 0;
+            let (mut expired, mut bytes) = (0, 0);
             while let Due::At(due) = self.queues[index].find_due(file)?
                 && due <= now
             {
                 let Some(message) = self.queues[index].peek(file, 1)?.pop() else { break };
-                expired += 1;
-                if expired > BATCH {
+                if expired >= BATCH || bytes >= BATCH_BYTES {
                     more = true;
                     break;
                 }
+                expired += 1;
+                bytes += message.body.len();
                 if let Some(message) = self.dead_letter(file, now, index, message, Death::Expired)? {
                     // To the end of the queue for another round, so that it holds up none of those behind it.
                     let StoredMessage { id, routing_key, properties, body, .. } = &message;
@@ -325,9 +327,9 @@ impl State {
     pub fn hand_out(&mut self, file: &File, now: i64) -> rusqlite::Result<bool> {
         let mut more = false;
         for index in 0..self.queues.len() {
-            let mut read = 0;
+            let (mut read, mut bytes) = (0, 0);
             while self.queues[index].can_hand_out() {
-                if read >= BATCH {
+                if read >= BATCH || bytes >= BATCH_BYTES {
                     more = true;
                     break;
                 }
@@ -337,6 +339,7 @@ impl State {
                 }
                 for message in messages {
                     read += 1;
+                    bytes += message.body.len();
                     // After a crash only: whatever else comes back too often is dead at once.
                     let message = if message.deliveries > self.queues[index].queue.delivery_limit {
                         more = true;

@@ -356,6 +356,71 @@ async fn when_the_file_refuses_a_write_publishers_learn_the_cause_and_nothing_is
     assert_eq!(ready(&broker, "work").await, 0);
 }
 
+/// The ids of a queue's messages, oldest first, after a broker that has these publishes to do all at once has done them
+/// and has closed: id and length of the body. Everyone is confirmed.
+async fn published_at_once(publishes: impl Iterator<Item = (String, usize)>) -> Vec<String> {
+    let directory = TempDir::new().unwrap();
+    let broker = open_in(&directory);
+    declare(&broker, &[queue("work")]).await;
+    broker.close().await;
+    drop(broker);
+
+    let (commands, receiver) = mpsc::channel();
+    let mut answers = Vec::new();
+    for (id, bytes) in publishes {
+        let (reply, answer) = oneshot::channel();
+        answers.push(answer);
+        let publish = Command::Publish {
+            exchange: ExchangeName::default_exchange(),
+            routing_key: "work".to_owned(),
+            properties: properties::write(&message(&id)),
+            expiration: None,
+            body: vec![7; bytes].into(),
+            reply,
+        };
+        commands.send(publish).unwrap();
+    }
+    let (reply, closed) = oneshot::channel();
+    commands.send(Command::Close { reply }).unwrap();
+    let (file, clock) = (File::open(&directory.path().join("broker.db")).unwrap(), Clock::new());
+    let state = State::load(&file, clock.now()).unwrap();
+    Writer::new(file, state, clock, receiver).run();
+    closed.await.unwrap();
+    for answer in &mut answers {
+        answer.try_recv().unwrap().unwrap();
+    }
+
+    let broker = open_in(&directory);
+    let mut deliveries = broker.subscribe(&QueueName::new("work"), u16::MAX).await.unwrap();
+    let mut ids = Vec::new();
+    for _ in answers {
+        ids.push(next(&mut deliveries).await.message.message_id);
+    }
+    ids
+}
+
+#[tokio::test]
+async fn a_small_message_does_not_wait_for_the_large_ones_before_it() {
+    let large = |n| (format!("large {n}"), 1024 * 1024);
+    let ids = published_at_once((0..8).map(large).chain([("small".to_owned(), 2)])).await;
+    let expected: Vec<_> = ["small".to_owned()].into_iter().chain((0..8).map(|n| large(n).0)).collect();
+    assert_eq!(ids, expected);
+}
+
+#[tokio::test]
+async fn large_messages_get_their_turn_among_any_number_of_small_ones() {
+    let small = (0..10_000).map(|n| (format!("small {n}"), 2));
+    let large = (0..4).map(|n| (format!("large {n}"), 700 * 1024));
+    let ids = published_at_once(large.chain(small)).await;
+    let places: Vec<_> = (0..ids.len()).filter(|&place| ids[place].starts_with("large")).collect();
+    assert_eq!(places.len(), 4);
+    // One at a time, with small ones in between.
+    assert!(places.windows(2).all(|pair| pair[1] > pair[0] + 1), "{places:?}");
+    assert!(places[3] < ids.len() - 1, "{places:?}");
+    let smalls: Vec<_> = ids.iter().filter(|id| id.starts_with("small")).collect();
+    assert!(smalls.into_iter().eq((0..10_000).map(|n| format!("small {n}")).collect::<Vec<_>>().iter()));
+}
+
 #[tokio::test]
 async fn the_log_stays_bounded_while_consumers_keep_up() {
     let directory = TempDir::new().unwrap();
