@@ -123,16 +123,8 @@ fn topology() -> Topology {
 }
 
 fn message(id: impl ToString) -> Message {
-    Message {
-        message_id: id.to_string(),
-        r#type: "good".to_owned(),
-        timestamp: 1_790_000_000,
-        content_type: "application/json".to_owned(),
-        app_id: event::APP_ID.to_owned(),
-        expiration: None,
-        headers: [("cloudEvents_id".to_owned(), HeaderValue::from(id.to_string()))].into(),
-        body: b"{}".as_slice().into(),
-    }
+    let headers = [("cloudEvents_id".to_owned(), HeaderValue::from(id.to_string()))].into();
+    Message { headers, ..broker::test_support::message(id) }
 }
 
 async fn declared(config: Config) -> Arc<RabbitMq> {

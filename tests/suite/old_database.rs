@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use event::{Event, EventId, Source, Topic};
+use event::{Event, EventId};
 use serde_json::{Value, json};
 use store::many::{Value as Cell, insert};
 use store::{Component, Config, Store, Tx};
@@ -28,8 +28,7 @@ fn id(number: u32) -> EventId {
 }
 
 fn received(number: u32, source: &str, topic: &str, body: &str) -> Event {
-    let source = Source::parse(source).expect("a source");
-    let event = Event::new(source, Topic::new(topic).expect("a topic"), body.to_owned().into());
+    let event = broker::test_support::event(source, topic, body.to_owned());
     Event { id: id(number), time: HOUR.parse().expect("a time"), ..event }
 }
 

@@ -8,7 +8,7 @@ use broker::embedded::Embedded;
 use broker::{DynBroker, FixedQueue, Layout, QueueStatus, Topology};
 use broker_rabbitmq::RabbitMq;
 use consumer::{Bindings, Config, Consumer, DEFAULT_RETRY, Failure, Handler, Permanent, Runtime, Status};
-use event::{Event, ProviderName, Source, SourceName, Topic};
+use event::{Event, ProviderName};
 use ledger::{DeadFilter, DeadRow};
 use store::{Page, Store, Tx, sql};
 use tokio::sync::{Notify, Semaphore, watch};
@@ -150,8 +150,7 @@ impl Setting {
     }
 
     async fn publish(&self, topic: &str, size: usize) {
-        let source = Source::new(provider(), SourceName::new("go").expect("a name"));
-        let event = Event::new(source, Topic::new(topic).expect("a topic"), vec![b' '; size].into());
+        let event = broker::test_support::event("/gestao-online/go", topic, vec![b' '; size]);
         let published =
             self.broker.publish(&self.layout.webhooks(&provider()), topic, event.to_message()).await;
         published.expect("the queue is bound");

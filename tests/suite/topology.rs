@@ -14,7 +14,7 @@ use broker::{
     Subscriber, Topology,
 };
 use broker_rabbitmq::{Config, RabbitMq};
-use event::{Event, EventId, Message, ProviderName, header};
+use event::{Event, Message, ProviderName, header};
 use tokio::time::{sleep, timeout};
 
 use tests::domains::DOMAINS;
@@ -75,19 +75,7 @@ fn failed_event(topic: &str) -> Message {
 }
 
 fn event(topic: &str) -> Event {
-    Event {
-        id: EventId::generate(),
-        source: event::Source::parse("/gestao-online/go").expect("a source"),
-        topic: event::Topic::new(topic).expect("a topic"),
-        subject: None,
-        time: event::now(),
-        content_type: "application/json".to_owned(),
-        data: "{}".into(),
-        traceparent: None,
-        replay_of: None,
-        repaired: false,
-        headers: Default::default(),
-    }
+    broker::test_support::event("/gestao-online/go", topic, "{}")
 }
 
 async fn exists(broker: &RabbitMq, queue: &str) -> Result<bool> {

@@ -23,6 +23,7 @@ mod functions;
 mod licence;
 mod manifests;
 mod phrases;
+mod scaffolding;
 mod sources;
 mod supply;
 mod unused;
@@ -76,6 +77,7 @@ pub fn check(workspace: &Workspace) -> Result<()> {
     findings.extend(sources::check(&sources));
     findings.extend(circles::check(&sources));
     findings.extend(functions::check(&sources));
+    findings.extend(scaffolding::check(&sources, &workspace.binary_features()?));
     let read = |path: &str| fs::read_to_string(root.join(path)).with_context(|| format!("reading {path}"));
     findings.extend(deploy::check(&read(deploy::COMPOSE)?, &read(deploy::CONTAINERFILE)?));
     let shared = unused::shared(&read("Cargo.toml")?).context("reading Cargo.toml")?;

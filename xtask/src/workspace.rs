@@ -71,7 +71,19 @@ impl Workspace {
     /// # Errors
     /// Cargo.lock does not agree with the manifests, or a package is neither here nor to be had.
     pub fn tree(&self) -> Result<String> {
-        let arguments = ["--workspace", "--edges=normal,build,dev", "--prefix=none", "--format={p}|{l}"];
+        self.tree_of(&["--workspace", "--edges=normal,build,dev", "--format={p}|{l}"])
+    }
+
+    /// Every package that the binary consists of or is built with, one a line: `name v1.2.3 (source)|feature,feature`.
+    ///
+    /// # Errors
+    /// As those of [`tree`](Self::tree).
+    pub fn binary_features(&self) -> Result<String> {
+        self.tree_of(&["--package=cli", "--edges=normal,build", "--format={p}|{f}"])
+    }
+
+    fn tree_of(&self, arguments: &[&str]) -> Result<String> {
+        let arguments = [arguments, &["--prefix=none"]].concat();
         let output = self.cargo("tree", &arguments).output().context("starting `cargo tree`")?;
         if !output.status.success() {
             bail!("`cargo tree` failed: {}", String::from_utf8_lossy(&output.stderr).trim());

@@ -71,53 +71,25 @@ impl Drop for InHand {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex;
-
-    use async_trait::async_trait;
-    use broker::PublishError;
+    use broker::test_support::{RecordingBroker, message};
 
     use super::*;
 
-    /// Refuses so many publishes, then takes all.
-    struct Refusing {
-        refusals: Mutex<u32>,
-        taken: Mutex<Vec<String>>,
-    }
-
-    #[async_trait]
-    impl Publisher for Refusing {
-        async fn publish(&self, _: &ExchangeName, _: &str, message: Message) -> Result<(), PublishError> {
-            let mut refusals = self.refusals.lock().unwrap();
-            if *refusals > 0 {
-                *refusals -= 1;
-                return Err(PublishError::Refused);
-            }
-            self.taken.lock().unwrap().push(message.message_id);
-            Ok(())
-        }
-    }
-
-    fn message(id: usize) -> Message {
-        Message {
-            message_id: id.to_string(),
-            r#type: String::new(),
-            timestamp: 0,
-            content_type: String::new(),
-            app_id: String::new(),
-            expiration: None,
-            headers: Default::default(),
-            body: Default::default(),
-        }
-    }
-
     #[tokio::test]
     async fn a_refused_message_of_a_deleted_queue_is_published_again_until_it_is_taken() {
-        let broker = Refusing { refusals: Mutex::new(4), taken: Mutex::default() };
+        let broker = RecordingBroker::alone();
+        let mut refusals = 0;
+        broker.refuse(move |_| {
+            refusals += 1;
+            refusals <= 4
+        });
         let mut in_hand = InHand::new(QueueName::new("old"));
         for id in 0..3 {
             in_hand.push((ExchangeName::default_exchange(), "new".to_owned(), message(id)));
         }
-        assert_eq!(in_hand.publish(&broker).await, 3);
-        assert_eq!(*broker.taken.lock().unwrap(), ["0", "1", "2"]);
+        assert_eq!(in_hand.publish(&*broker).await, 3);
+        let taken: Vec<_> =
+            broker.published().into_iter().map(|published| published.message.message_id).collect();
+        assert_eq!(taken, ["0", "1", "2"]);
     }
 }

@@ -11,9 +11,12 @@ pub mod death;
 mod disk;
 pub mod embedded;
 mod fixed_queue;
+#[cfg(any(test, feature = "test-support"))]
 pub mod laws;
 pub mod layout;
 pub mod spool;
+#[cfg(any(test, feature = "test-support"))]
+pub mod test_support;
 pub mod topology;
 
 use std::sync::Arc;

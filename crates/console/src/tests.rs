@@ -9,7 +9,7 @@ use axum::response::Response;
 use broker::embedded::Embedded;
 use broker::{DynBroker, FixedQueue, Layout};
 use consumer::{Bindings, Domain, Runtime};
-use event::{Event, EventId, Message, Source, Topic, header};
+use event::{Event, EventId, Message, header};
 use http::{Method, Request, StatusCode};
 use http_body_util::BodyExt;
 use ledger::jobs::Runner;
@@ -155,8 +155,7 @@ async fn json(response: Response) -> Value {
 }
 
 fn event(topic: &str, body: &'static [u8]) -> Event {
-    let source = Source::parse("/recuperador/rec-1").unwrap();
-    Event::new(source, Topic::new(topic).unwrap(), Bytes::from_static(body))
+    broker::test_support::event("/recuperador/rec-1", topic, body)
 }
 
 fn with(event: &Event, headers: &[(&str, &str)]) -> Message {

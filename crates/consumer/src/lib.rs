@@ -18,6 +18,7 @@
 mod bindings;
 mod domain;
 mod handler;
+#[cfg(any(test, feature = "test-support"))]
 pub mod laws;
 mod pause;
 mod policy;

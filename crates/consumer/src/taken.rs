@@ -29,21 +29,11 @@ impl From<Delivery> for Taken {
 
 #[cfg(test)]
 pub(crate) mod tests {
-
     use super::*;
 
     /// A delivery with a body of this size.
     pub(crate) fn taken(size: usize, redelivered: bool) -> Taken {
-        let message = Message {
-            message_id: String::new(),
-            r#type: String::new(),
-            timestamp: 0,
-            content_type: String::new(),
-            app_id: String::new(),
-            expiration: None,
-            headers: Default::default(),
-            body: vec![0; size].into(),
-        };
+        let message = Message { body: vec![0; size].into(), ..Message::default() };
         Taken { tag: 0, redelivered, message, read: None }
     }
 }

@@ -7,11 +7,9 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use broker::embedded::Embedded;
-use broker::{
-    Broker, BrokerError, BrokerInfo, Deliveries, DynBroker, ExchangeName, Layout, PublishError, Publisher,
-    QueueName, QueueStatus, Subscriber, Topology,
-};
-use event::{Event, Message, ProviderName, Source, SourceName, Topic, header};
+use broker::test_support::{self, Answer, RecordingBroker};
+use broker::{DynBroker, Layout};
+use event::{Event, Message, ProviderName, header};
 use store::{DriverError, Store, StoreError, Tx, sql};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
@@ -150,8 +148,11 @@ impl Setup {
     }
 
     fn event(&self, topic: &str) -> Event {
-        let source = Source::new(self.provider.clone(), SourceName::new("go").unwrap());
-        Event::new(source, Topic::new(topic).unwrap(), "{}".into())
+        test_support::event("/gestao-online/go", topic, "{}")
+    }
+
+    fn recording(&self) -> Arc<RecordingBroker> {
+        RecordingBroker::in_front_of(self.broker.clone())
     }
 
     async fn publish(&self, message: Message) {
@@ -301,136 +302,6 @@ async fn while_the_database_is_away_no_attempt_is_spent() {
     assert_eq!(setup.ready("wait.1s").await + setup.ready("dead").await, 0);
 }
 
-/// The embedded broker, with faults.
-struct Unwilling {
-    broker: DynBroker,
-    /// How many publishes it does not take.
-    refusals: AtomicUsize,
-    /// How many looks at a queue find a message there, whether or not there is one.
-    waiting_looks: AtomicUsize,
-    /// How many subscriptions it hands out nothing to.
-    forgotten: AtomicUsize,
-    /// How many acks it loses, along with the subscription.
-    lost_acks: Arc<AtomicUsize>,
-    /// How many subscriptions there were.
-    subscriptions: AtomicUsize,
-}
-
-impl Unwilling {
-    fn new(setup: &Setup) -> Arc<Self> {
-        Arc::new(Self {
-            broker: setup.broker.clone(),
-            refusals: AtomicUsize::new(0),
-            waiting_looks: AtomicUsize::new(0),
-            forgotten: AtomicUsize::new(0),
-            lost_acks: Arc::default(),
-            subscriptions: AtomicUsize::new(0),
-        })
-    }
-}
-
-/// A subscription that may end in place of an ack.
-struct Lossy {
-    inner: Option<Box<dyn Deliveries>>,
-    lost: Arc<AtomicUsize>,
-}
-
-impl Lossy {
-    fn inner(&mut self) -> Result<&mut Box<dyn Deliveries>, BrokerError> {
-        self.inner.as_mut().ok_or_else(|| BrokerError::Unavailable("the subscription is over".into()))
-    }
-}
-
-#[async_trait]
-impl Deliveries for Lossy {
-    async fn next(&mut self) -> Result<broker::Delivery, BrokerError> {
-        self.inner()?.next().await
-    }
-
-    async fn ack(&mut self, tags: &[broker::DeliveryTag]) -> Result<(), BrokerError> {
-        if !tags.is_empty() && counted_down(&self.lost) {
-            self.inner = None;
-        }
-        self.inner()?.ack(tags).await
-    }
-
-    async fn limit(&mut self, prefetch: u16) -> Result<(), BrokerError> {
-        self.inner()?.limit(prefetch).await
-    }
-}
-
-/// A subscription that its queue has forgotten.
-struct Forgotten;
-
-#[async_trait]
-impl Deliveries for Forgotten {
-    async fn next(&mut self) -> Result<broker::Delivery, BrokerError> {
-        std::future::pending().await
-    }
-
-    async fn ack(&mut self, _: &[broker::DeliveryTag]) -> Result<(), BrokerError> {
-        Ok(())
-    }
-
-    async fn limit(&mut self, _: u16) -> Result<(), BrokerError> {
-        Ok(())
-    }
-}
-
-fn counted_down(count: &AtomicUsize) -> bool {
-    count.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok()
-}
-
-#[async_trait]
-impl Publisher for Unwilling {
-    async fn publish(
-        &self,
-        exchange: &ExchangeName,
-        key: &str,
-        message: Message,
-    ) -> Result<(), PublishError> {
-        match counted_down(&self.refusals) {
-            true => Err(PublishError::Refused),
-            false => self.broker.publish(exchange, key, message).await,
-        }
-    }
-}
-
-#[async_trait]
-impl Subscriber for Unwilling {
-    async fn subscribe(&self, queue: &QueueName, prefetch: u16) -> Result<Box<dyn Deliveries>, BrokerError> {
-        self.subscriptions.fetch_add(1, Ordering::SeqCst);
-        if counted_down(&self.forgotten) {
-            return Ok(Box::new(Forgotten));
-        }
-        let inner = Some(self.broker.subscribe(queue, prefetch).await?);
-        Ok(Box::new(Lossy { inner, lost: self.lost_acks.clone() }))
-    }
-}
-
-#[async_trait]
-impl Broker for Unwilling {
-    async fn declare(&self, topology: &Topology) -> Result<(), BrokerError> {
-        self.broker.declare(topology).await
-    }
-
-    async fn queues(&self, queues: &[QueueName]) -> Result<Vec<QueueStatus>, BrokerError> {
-        let mut statuses = self.broker.queues(queues).await?;
-        if counted_down(&self.waiting_looks) {
-            statuses.iter_mut().for_each(|status| status.ready += 1);
-        }
-        Ok(statuses)
-    }
-
-    async fn check(&self) -> Result<BrokerInfo, BrokerError> {
-        self.broker.check().await
-    }
-
-    async fn close(&self) {
-        self.broker.close().await;
-    }
-}
-
 #[tokio::test]
 async fn a_broker_that_takes_no_dead_letter_holds_up_the_bad_event_and_no_good_one() {
     let setup = setup().await;
@@ -439,8 +310,8 @@ async fn a_broker_that_takes_no_dead_letter_holds_up_the_bad_event_and_no_good_o
     for topic in ["permanent", "good", "good"] {
         setup.publish(setup.event(topic).to_message()).await;
     }
-    let broker = Unwilling::new(&setup);
-    broker.refusals.store(usize::MAX, Ordering::SeqCst);
+    let broker = setup.recording();
+    broker.answer(Answer::Refuse);
     let runtime = Runtime { broker: broker.clone(), ..setup.runtime() };
     let consumer = Consumer::new(&BINDINGS, Arc::<Orders>::default(), runtime);
     let mut status = consumer.status();
@@ -449,7 +320,7 @@ async fn a_broker_that_takes_no_dead_letter_holds_up_the_bad_event_and_no_good_o
     timeout(PATIENCE, status.wait_for(|status| matches!(status, Status::Paused(_)))).await.unwrap().unwrap();
     // Held, not given back: that would count towards the delivery limit of the queue.
     assert_eq!(setup.ready("orders").await, 0);
-    broker.refusals.store(0, Ordering::SeqCst);
+    broker.answer(Answer::Confirm);
     assert_eq!(setup.dead_letters(2).await.len(), 2);
 }
 
@@ -631,8 +502,8 @@ async fn what_its_sender_has_sent_before_is_handed_to_nobody() {
 async fn a_consumer_that_its_queue_has_forgotten_asks_again() {
     let setup = setup().await;
     setup.publish(setup.event("good").to_message()).await;
-    let broker = Unwilling::new(&setup);
-    broker.forgotten.store(1, Ordering::SeqCst);
+    let broker = setup.recording();
+    broker.silence_subscriptions(1);
     let runtime = Runtime { broker, ..setup.runtime() };
     let consumer = Consumer::new(&BINDINGS, Arc::<Orders>::default(), runtime);
     let _running = tokio::spawn(consumer.run(setup.stop.clone()));
@@ -642,18 +513,18 @@ async fn a_consumer_that_its_queue_has_forgotten_asks_again() {
 #[tokio::test]
 async fn a_subscription_that_hands_out_a_message_between_two_looks_is_not_forgotten() {
     let setup = setup().await;
-    let broker = Unwilling::new(&setup);
-    broker.waiting_looks.store(2, Ordering::SeqCst);
+    let broker = setup.recording();
+    broker.overstate_queues(2);
     let runtime = Runtime { broker: broker.clone(), ..setup.runtime() };
     let consumer = Consumer::new(&BINDINGS, Arc::<Orders>::default(), runtime);
     let _running = tokio::spawn(consumer.run(setup.stop.clone()));
     let started = Instant::now();
-    while broker.waiting_looks.load(Ordering::SeqCst) == 2 {
+    while broker.overstatements() == 2 {
         assert!(started.elapsed() < PATIENCE, "nobody looks at the queue");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     setup.publish(setup.event("good").to_message()).await;
     setup.has_effects("good", 1).await;
-    assert_eq!(broker.waiting_looks.load(Ordering::SeqCst), 0);
-    assert_eq!(broker.subscriptions.load(Ordering::SeqCst), 1);
+    assert_eq!(broker.overstatements(), 0);
+    assert_eq!(broker.subscriptions(), 1);
 }

@@ -59,7 +59,7 @@ pub mod header {
 }
 
 /// A message as AMQP 0-9-1 basic properties, headers and a body. Always persistent (`delivery_mode` 2).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Message {
     /// `message_id`: the event's id.
     pub message_id: String,

@@ -92,9 +92,8 @@ pub(crate) fn report(run: EventId, zone: &Zone, rows: &[Row]) -> Message {
         timestamp: u64::try_from(event::now().as_second()).unwrap_or(0),
         content_type: "application/json".to_owned(),
         app_id: event::APP_ID.to_owned(),
-        expiration: None,
-        headers: Default::default(),
         body: body.into(),
+        ..Message::default()
     }
 }
 

@@ -1,99 +1,21 @@
 //! The ingress in front of a broker that answers as it is told to.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 
-use async_trait::async_trait;
 use axum::body::{Body, to_bytes};
-use broker::{
-    Broker, BrokerError, BrokerInfo, Deliveries, DiskAlarm, ExchangeName, Layout, PublishError, Publisher,
-    QueueName, QueueStatus, Subscriber, Topology,
-};
+use broker::test_support::{Answer, RecordingBroker};
+use broker::{DiskAlarm, Layout};
 use event::{Event, Message, SourceName, header};
 use futures_util::{StreamExt, stream};
 use http::{Request, Response};
 use providers::{Provider, SubjectKey, generic};
 use serde_json::{Value, json};
 use server::PeerAddr;
-use tokio::sync::Semaphore;
 use tower_service::Service;
 
 use crate::{Config, Ingress, Quota, Source};
-
-/// What the next publishes come to.
-enum Mood {
-    Confirms,
-    IsAway,
-    HasNoExchange,
-    /// Says that a publish has come, and confirms it once there is a permit.
-    Waits(Arc<Gate>),
-}
-
-struct Gate {
-    come: Semaphore,
-    permits: Semaphore,
-}
-
-impl Gate {
-    fn closed() -> Arc<Self> {
-        Arc::new(Self { come: Semaphore::new(0), permits: Semaphore::new(0) })
-    }
-}
-
-/// Keeps what is published.
-struct Recording {
-    mood: Mood,
-    published: Mutex<Vec<(String, String, Message)>>,
-}
-
-#[async_trait]
-impl Publisher for Recording {
-    async fn publish(
-        &self,
-        exchange: &ExchangeName,
-        key: &str,
-        message: Message,
-    ) -> Result<(), PublishError> {
-        match &self.mood {
-            Mood::Confirms => {}
-            Mood::IsAway => return Err(PublishError::Unavailable("connection refused".into())),
-            Mood::HasNoExchange => {
-                return Err(PublishError::MissingExchange { exchange: exchange.clone() });
-            }
-            Mood::Waits(gate) => {
-                gate.come.add_permits(1);
-                gate.permits.acquire().await.expect("open").forget();
-            }
-        }
-        self.published.lock().unwrap().push((exchange.to_string(), key.to_owned(), message));
-        Ok(())
-    }
-}
-
-#[async_trait]
-impl Subscriber for Recording {
-    async fn subscribe(&self, queue: &QueueName, _: u16) -> Result<Box<dyn Deliveries>, BrokerError> {
-        Err(BrokerError::MissingQueue { queue: queue.clone() })
-    }
-}
-
-#[async_trait]
-impl Broker for Recording {
-    async fn declare(&self, _: &Topology) -> Result<(), BrokerError> {
-        Ok(())
-    }
-
-    async fn queues(&self, _: &[QueueName]) -> Result<Vec<QueueStatus>, BrokerError> {
-        Ok(Vec::new())
-    }
-
-    async fn check(&self) -> Result<BrokerInfo, BrokerError> {
-        Ok(BrokerInfo { product: "recording".into(), version: "1".into(), address: "memory".into() })
-    }
-
-    async fn close(&self) {}
-}
 
 /// A proof that is in the body alone.
 fn signature() -> Value {
@@ -101,7 +23,7 @@ fn signature() -> Value {
 }
 
 struct Setup {
-    broker: Arc<Recording>,
+    broker: Arc<RecordingBroker>,
     ingress: Ingress,
 }
 
@@ -130,11 +52,11 @@ const CONFIG: Config = Config {
     tls: None,
 };
 
-fn setup(mood: Mood) -> Setup {
-    setup_with(mood, CONFIG)
+fn setup(answer: Answer) -> Setup {
+    setup_with(answer, CONFIG)
 }
 
-fn setup_with(mood: Mood, config: Config) -> Setup {
+fn setup_with(answer: Answer, config: Config) -> Setup {
     let source = |name: &str, provider: Provider, auth: Value| Source {
         name: SourceName::new(name).unwrap(),
         provider,
@@ -164,7 +86,8 @@ fn setup_with(mood: Mood, config: Config) -> Setup {
         source("signed", Provider::named("mercado-eletronico").unwrap(), signature()),
         source("inside", Provider::named("gestao-online").unwrap(), json!({"networks": ["10.0.0.0/8"]})),
     ];
-    let broker = Arc::new(Recording { mood, published: Mutex::default() });
+    let broker = RecordingBroker::alone();
+    broker.answer(answer);
     let key = SubjectKey::from_bytes([7; 32]);
     let (zone, disk) = (event::Zone::default(), DiskAlarm::default());
     let ingress = Ingress::new(sources, broker.clone(), Layout::new(""), key, zone, config, disk);
@@ -182,7 +105,8 @@ impl Setup {
     }
 
     fn published(&self) -> Vec<(String, String, Message)> {
-        self.broker.published.lock().unwrap().clone()
+        let published = self.broker.published().into_iter();
+        published.map(|it| (it.exchange.to_string(), it.routing_key, it.message)).collect()
     }
 }
 
@@ -203,7 +127,7 @@ const ORDER: &str = r#"{"topic": "order.created", "data": {"orderId": "0123"}}"#
 
 #[tokio::test]
 async fn an_accepted_post_is_published_with_its_bytes_and_answered_with_its_id() {
-    let setup = setup(Mood::Confirms);
+    let setup = setup(Answer::Confirm);
     let response = setup.post("/webhooks/me", ORDER).await;
     assert_eq!(response.status(), 200);
     let answer = json_of(response).await;
@@ -219,7 +143,7 @@ async fn an_accepted_post_is_published_with_its_bytes_and_answered_with_its_id()
 
 #[tokio::test]
 async fn a_content_type_that_amqp_cannot_carry_is_kept_without_its_parameters() {
-    let setup = setup(Mood::Confirms);
+    let setup = setup(Answer::Confirm);
     let mut request = post("/webhooks/me", ORDER);
     let long = format!("application/json; x={}", "x".repeat(300));
     request.headers_mut().insert("content-type", long.parse().unwrap());
@@ -229,7 +153,7 @@ async fn a_content_type_that_amqp_cannot_carry_is_kept_without_its_parameters() 
 
 #[tokio::test]
 async fn an_unusable_body_is_kept_with_its_cause_before_it_is_refused() {
-    let setup = setup(Mood::Confirms);
+    let setup = setup(Answer::Confirm);
     let response = setup.post("/webhooks/me", r#"{"data": {}}"#).await;
     assert_eq!(response.status(), 400);
     let problem = json_of(response).await;
@@ -243,35 +167,34 @@ async fn an_unusable_body_is_kept_with_its_cause_before_it_is_refused() {
 
 #[tokio::test]
 async fn what_cannot_be_stored_is_never_answered_with_success() {
-    let check = async |mood, body| {
-        let response = setup(mood).post("/webhooks/me", body).await;
+    let check = async |answer, body| {
+        let response = setup(answer).post("/webhooks/me", body).await;
         assert_eq!(response.status(), 503);
         assert_eq!(response.headers()["retry-after"], "5");
     };
-    check(Mood::IsAway, ORDER).await;
-    check(Mood::HasNoExchange, ORDER).await;
+    check(Answer::Unavailable, ORDER).await;
+    check(Answer::MissingExchange, ORDER).await;
     // An unusable body that cannot be kept is asked for again, too.
-    check(Mood::IsAway, "{}").await;
+    check(Answer::Unavailable, "{}").await;
     let config = Config { answer_timeout_ms: 20, ..CONFIG };
-    let response = setup_with(Mood::Waits(Gate::closed()), config).post("/webhooks/me", ORDER).await;
+    let response = setup_with(Answer::Hold, config).post("/webhooks/me", ORDER).await;
     assert_eq!(response.status(), 503);
 }
 
 #[tokio::test]
 async fn one_source_cannot_take_the_places_of_another() {
-    let gate = Gate::closed();
-    let setup = Arc::new(setup(Mood::Waits(gate.clone())));
+    let setup = Arc::new(setup(Answer::Hold));
     let waiting: Vec<_> = (0..2)
         .map(|_| {
             let setup = setup.clone();
             tokio::spawn(async move { setup.post("/webhooks/me", ORDER).await.status() })
         })
         .collect();
-    gate.come.acquire_many(2).await.expect("open").forget();
+    setup.broker.held(2).await;
     let refused = setup.post("/webhooks/me", ORDER).await;
     assert_eq!(refused.status(), 429);
     assert_eq!(refused.headers()["retry-after"], "1");
-    gate.permits.add_permits(3);
+    setup.broker.confirm(3);
     assert_eq!(setup.post("/webhooks/erp", r#"{"event": "x"}"#).await.status(), 202);
     for waiting in waiting {
         assert_eq!(waiting.await.unwrap(), 200);
@@ -286,7 +209,7 @@ fn endless() -> Body {
 
 #[tokio::test]
 async fn strangers_whose_bodies_do_not_end_take_no_place_of_the_source() {
-    let setup = Arc::new(setup(Mood::Confirms));
+    let setup = Arc::new(setup(Answer::Confirm));
     let strangers: Vec<_> = (0..20)
         .map(|_| {
             let setup = setup.clone();
@@ -313,8 +236,7 @@ async fn strangers_whose_bodies_do_not_end_take_no_place_of_the_source() {
 #[tokio::test]
 async fn the_requests_of_a_client_behind_a_proxy_are_counted_by_its_own_address() {
     let config = Config { trusted_proxies: vec!["192.0.2.0/24".parse().unwrap()], ..CONFIG };
-    let gate = Gate::closed();
-    let setup = Arc::new(setup_with(Mood::Waits(gate.clone()), config));
+    let setup = Arc::new(setup_with(Answer::Hold, config));
     let send = |path: &'static str, client: &str| {
         let setup = setup.clone();
         let mut request = post(path, r#"{"event": "x", "topic": "x"}"#);
@@ -322,12 +244,12 @@ async fn the_requests_of_a_client_behind_a_proxy_are_counted_by_its_own_address(
         tokio::spawn(async move { setup.send(request).await })
     };
     let waiting = [send("/webhooks/me", "198.51.100.1"), send("/webhooks/erp", "198.51.100.1")];
-    gate.come.acquire_many(2).await.expect("open").forget();
+    setup.broker.held(2).await;
     let refused = send("/webhooks/erp", "198.51.100.1").await.unwrap();
     assert_eq!((refused.status().as_u16(), &refused.headers()["retry-after"]), (429, &"1".parse().unwrap()));
     let other = send("/webhooks/erp", "198.51.100.2");
-    gate.come.acquire().await.expect("open").forget();
-    gate.permits.add_permits(3);
+    setup.broker.held(1).await;
+    setup.broker.confirm(3);
     for accepted in waiting.into_iter().chain([other]) {
         assert!(accepted.await.unwrap().status().is_success());
     }
@@ -335,7 +257,7 @@ async fn the_requests_of_a_client_behind_a_proxy_are_counted_by_its_own_address(
 
 #[tokio::test]
 async fn a_source_over_its_quota_is_asked_to_come_again_and_nothing_of_it_is_half_taken() {
-    let setup = setup(Mood::Confirms);
+    let setup = setup(Answer::Confirm);
     let from = |address: &str, body| {
         let mut request = post("/webhooks/inside", body);
         request.extensions_mut().insert(PeerAddr(address.parse().unwrap()));
@@ -364,8 +286,7 @@ async fn a_source_over_its_quota_is_asked_to_come_again_and_nothing_of_it_is_hal
 
 #[tokio::test]
 async fn a_client_over_ipv4_is_not_counted_again_on_a_port_that_takes_ipv6() {
-    let gate = Gate::closed();
-    let setup = Arc::new(setup_with(Mood::Waits(gate.clone()), Config { source_requests: 8, ..CONFIG }));
+    let setup = Arc::new(setup_with(Answer::Hold, Config { source_requests: 8, ..CONFIG }));
     let send = || {
         let setup = setup.clone();
         let mut request = post("/webhooks/me", ORDER);
@@ -374,9 +295,9 @@ async fn a_client_over_ipv4_is_not_counted_again_on_a_port_that_takes_ipv6() {
     };
     // The server counts them; here more are in work than one client may have behind a proxy.
     let waiting = [(); 3].map(|()| send());
-    let come = tokio::time::timeout(std::time::Duration::from_secs(10), gate.come.acquire_many(3));
-    come.await.expect("all three are published").expect("open").forget();
-    gate.permits.add_permits(3);
+    let come = tokio::time::timeout(std::time::Duration::from_secs(10), setup.broker.held(3));
+    come.await.expect("all three are published");
+    setup.broker.confirm(3);
     for waiting in waiting {
         assert_eq!(waiting.await.unwrap(), 200);
     }
@@ -384,7 +305,7 @@ async fn a_client_over_ipv4_is_not_counted_again_on_a_port_that_takes_ipv6() {
 
 #[tokio::test]
 async fn what_is_not_stored_uses_no_quota_up() {
-    let setup = setup(Mood::IsAway);
+    let setup = setup(Answer::Unavailable);
     for body in [r#"{"event_id": "ORDER_CREATED", "data": {"code": "1"}}"#, "{}"].into_iter().cycle().take(8)
     {
         let mut request = post("/webhooks/inside", body);
@@ -395,7 +316,7 @@ async fn what_is_not_stored_uses_no_quota_up() {
 
 #[tokio::test]
 async fn a_provider_that_insists_on_an_answer_gets_it() {
-    let response = setup(Mood::Confirms).post("/webhooks/erp", r#"{"event": "paid"}"#).await;
+    let response = setup(Answer::Confirm).post("/webhooks/erp", r#"{"event": "paid"}"#).await;
     assert_eq!(response.status(), 202);
     assert_eq!(response.headers()["content-type"], "text/plain");
     assert_eq!(to_bytes(response.into_body(), 100).await.unwrap(), "OK");
@@ -403,7 +324,7 @@ async fn a_provider_that_insists_on_an_answer_gets_it() {
 
 #[tokio::test]
 async fn whoever_proves_nothing_leaves_nothing() {
-    let setup = setup(Mood::Confirms);
+    let setup = setup(Answer::Confirm);
     let check = async |status: u16, request: Request<Body>| {
         let response = setup.send(request).await;
         assert_eq!(response.status(), status);
@@ -427,7 +348,7 @@ async fn whoever_proves_nothing_leaves_nothing() {
 
 #[tokio::test]
 async fn the_body_decides_whatever_the_label_says() {
-    let setup = setup(Mood::Confirms);
+    let setup = setup(Answer::Confirm);
     let send = async |name: &'static str, value: Option<&'static str>, body: &'static [u8]| {
         let mut request = post("/webhooks/me", "");
         *request.body_mut() = Body::from(body);
@@ -466,7 +387,7 @@ async fn the_body_decides_whatever_the_label_says() {
 
 #[tokio::test]
 async fn a_compressed_body_is_kept_as_it_was_before() {
-    let setup = setup(Mood::Confirms);
+    let setup = setup(Answer::Confirm);
     let mut gzip = flate2::read::GzEncoder::new(ORDER.as_bytes(), flate2::Compression::fast());
     let mut compressed = Vec::new();
     std::io::Read::read_to_end(&mut gzip, &mut compressed).unwrap();
@@ -487,8 +408,7 @@ async fn a_compressed_body_is_read_on_only_with_memory_for_what_it_becomes() {
         source_requests: 8,
         ..CONFIG
     };
-    let gate = Gate::closed();
-    let setup = Arc::new(setup_with(Mood::Waits(gate.clone()), config));
+    let setup = Arc::new(setup_with(Answer::Hold, config));
     let send = |body: Body, coding: &'static str| {
         let setup = setup.clone();
         let mut request = post("/webhooks/me", "");
@@ -498,7 +418,7 @@ async fn a_compressed_body_is_read_on_only_with_memory_for_what_it_becomes() {
     };
     // Of the 256 KiB for large bodies, these hold 200.
     let large = [(); 2].map(|()| send(Body::from(vec![b' '; 100 * KIB]), "identity"));
-    gate.come.acquire_many(2).await.expect("open").forget();
+    setup.broker.held(2).await;
     let is_read_on = Arc::new(AtomicBool::new(false));
     let begin = stream::once(async { Ok::<_, std::io::Error>(bytes::Bytes::from_static(&[0x1f])) });
     let rest = stream::once({
@@ -511,7 +431,7 @@ async fn a_compressed_body_is_read_on_only_with_memory_for_what_it_becomes() {
     let compressed = send(Body::from_stream(begin.chain(rest)), "gzip");
     assert_eq!(compressed.await.unwrap(), 503);
     assert!(!is_read_on.load(Ordering::Relaxed));
-    gate.permits.add_permits(2);
+    setup.broker.confirm(2);
     for large in large {
         assert_eq!(large.await.unwrap(), 400);
     }
@@ -519,7 +439,7 @@ async fn a_compressed_body_is_read_on_only_with_memory_for_what_it_becomes() {
 
 #[tokio::test]
 async fn an_address_is_found_with_more_slashes_than_it_needs() {
-    let setup = setup(Mood::Confirms);
+    let setup = setup(Answer::Confirm);
     for path in ["/webhooks/me/", "//webhooks/me", "/webhooks//me", "///webhooks///me//", "/webhooks/m%65"] {
         let mut request = post("/", ORDER);
         let uri = http::Uri::builder().path_and_query(path).build().unwrap();
@@ -534,7 +454,7 @@ async fn an_address_is_found_with_more_slashes_than_it_needs() {
 
 #[tokio::test]
 async fn an_id_that_is_too_long_is_rejected_with_its_place_and_the_limit() {
-    let setup = setup(Mood::Confirms);
+    let setup = setup(Answer::Confirm);
     let body = format!(r#"{{"topic": "order.created", "data": {{"orderId": "{}"}}}}"#, "7".repeat(600));
     let response = setup.post("/webhooks/me", body.leak()).await;
     assert_eq!(response.status(), 400);
@@ -549,7 +469,7 @@ async fn an_id_that_is_too_long_is_rejected_with_its_place_and_the_limit() {
 
 #[tokio::test]
 async fn a_fact_sent_again_gets_its_200_and_goes_to_the_record_alone() {
-    let setup = setup(Mood::Confirms);
+    let setup = setup(Answer::Confirm);
     let send = async |id: Option<&str>| {
         let mut request = post("/webhooks/erp", r#"{"event": "paid"}"#);
         if let Some(id) = id {
@@ -575,7 +495,7 @@ async fn a_fact_sent_again_gets_its_200_and_goes_to_the_record_alone() {
 
 #[tokio::test]
 async fn the_ledger_is_told_what_was_answered_once_more_at_the_end() {
-    let setup = setup(Mood::Confirms);
+    let setup = setup(Answer::Confirm);
     for body in [r#"{"event": "paid"}"#, r#"{"event": "due"}"#, "{}"] {
         setup.post("/webhooks/erp", body).await;
     }
@@ -594,7 +514,7 @@ async fn the_ledger_is_told_what_was_answered_once_more_at_the_end() {
 
 #[tokio::test]
 async fn what_was_not_stored_is_not_counted() {
-    let setup = setup(Mood::IsAway);
+    let setup = setup(Answer::Unavailable);
     assert_eq!(setup.post("/webhooks/erp", r#"{"event": "paid"}"#).await.status(), 503);
     let stop = tokio_util::sync::CancellationToken::new();
     stop.cancel();

@@ -395,8 +395,7 @@ mod tests {
 
     #[test]
     fn a_replay_is_received_when_it_is_replayed() {
-        let source = event::Source::parse("/recuperador/rec-1").unwrap();
-        let mut event = event::Event::new(source, Topic::new("acordo.quitado").unwrap(), "{}".into());
+        let mut event = broker::test_support::event("/recuperador/rec-1", "acordo.quitado", "{}");
         event.time = "2020-01-01T00:00:00Z".parse().unwrap();
         assert_eq!(received_at(&event), event.time);
         event.replay_of = Some(EventId::generate());

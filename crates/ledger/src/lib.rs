@@ -34,6 +34,7 @@ mod dead;
 mod events;
 mod filed;
 pub mod jobs;
+#[cfg(any(test, feature = "test-support"))]
 pub mod laws;
 mod names;
 mod predicates;

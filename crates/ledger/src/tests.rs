@@ -4,9 +4,7 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use consumer::{Bindings, DEFAULT_RETRY, Failure, Recorder};
-use event::{
-    Event, EventId, Headers, Message, ProviderName, Source, SourceName, Subject, Timestamp, Topic, header,
-};
+use event::{Event, EventId, Headers, Message, ProviderName, SourceName, Subject, Timestamp, Topic, header};
 use store::{Page, Paged, Row, Store, inbox, sql};
 
 use crate::record::{DeadLetters, Events, Rejected, Unrouted};
@@ -40,7 +38,7 @@ pub(crate) async fn fresh() -> (Store, tempfile::TempDir) {
 }
 
 fn event(source: &str, topic: &str) -> Event {
-    Event::new(Source::parse(source).unwrap(), Topic::new(topic).unwrap(), Bytes::from_static(b"{\"a\":1}"))
+    broker::test_support::event(source, topic, r#"{"a":1}"#)
 }
 
 /// An event of both consumers.

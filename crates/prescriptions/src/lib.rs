@@ -16,6 +16,7 @@
 //! ```
 
 mod handler;
+#[cfg(any(test, feature = "test-support"))]
 pub mod laws;
 mod model;
 mod query;

@@ -10,6 +10,7 @@
 pub mod cursor;
 mod dialect;
 pub mod inbox;
+#[cfg(any(test, feature = "test-support"))]
 pub mod laws;
 mod list;
 pub mod many;

@@ -10,6 +10,7 @@ use tokio::sync::Mutex;
 
 use super::*;
 use crate::laws::Instance;
+use crate::test_support::message;
 use crate::{Binding, Destination, DynBroker, Exchange, ExchangeKind, Queue};
 
 /// A broker whose crash stops its thread between a write and the commit, and continues on a copy of the files.
@@ -53,19 +54,6 @@ impl Instance for Crashing {
 crate::broker_laws!(Crashing::new());
 
 const PATIENCE: Duration = Duration::from_secs(60);
-
-fn message(id: &str) -> Message {
-    Message {
-        message_id: id.to_owned(),
-        r#type: "order.created".to_owned(),
-        timestamp: 1,
-        content_type: "application/json".to_owned(),
-        app_id: event::APP_ID.to_owned(),
-        expiration: None,
-        headers: Default::default(),
-        body: "{}".into(),
-    }
-}
 
 fn queue(name: &str) -> Queue {
     Queue { name: QueueName::new(name), delivery_limit: 1, message_ttl: None, dead_letter_exchange: None }

@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
-use event::Message;
 
+use crate::test_support::message;
 use crate::{
     Binding, Deliveries, Delivery, Destination, DynBroker, Exchange, ExchangeKind, ExchangeName, Queue,
     QueueName, Topology,
@@ -181,27 +181,12 @@ fn plain_queue(name: QueueName) -> Queue {
     Queue { name, delivery_limit: 20, message_ttl: None, dead_letter_exchange: None }
 }
 
-/// A message that can be told from others by its `message_id`.
-fn message(id: impl Into<String>) -> Message {
-    let id = id.into();
-    Message {
-        body: format!("body of {id}").into(),
-        message_id: id,
-        r#type: "order.created".to_owned(),
-        timestamp: 1_700_000_000,
-        content_type: "application/json".to_owned(),
-        app_id: event::APP_ID.to_owned(),
-        expiration: None,
-        headers: Default::default(),
-    }
-}
-
-async fn publish(broker: &DynBroker, exchange: &ExchangeName, routing_key: &str, id: impl Into<String>) {
+async fn publish(broker: &DynBroker, exchange: &ExchangeName, routing_key: &str, id: impl ToString) {
     broker.publish(exchange, routing_key, message(id)).await.expect("the message is routed and stored");
 }
 
 /// Publishes to the default exchange, straight into a queue.
-async fn put(broker: &DynBroker, queue: &QueueName, id: impl Into<String>) {
+async fn put(broker: &DynBroker, queue: &QueueName, id: impl ToString) {
     publish(broker, &ExchangeName::default_exchange(), queue.as_str(), id).await;
 }
 

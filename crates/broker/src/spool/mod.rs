@@ -588,16 +588,7 @@ fn topology() -> Topology {
 }
 
 fn probe() -> Message {
-    Message {
-        message_id: String::new(),
-        r#type: String::new(),
-        timestamp: 0,
-        content_type: String::new(),
-        app_id: event::APP_ID.to_owned(),
-        expiration: None,
-        headers: Default::default(),
-        body: Default::default(),
-    }
+    Message { app_id: event::APP_ID.to_owned(), ..Message::default() }
 }
 
 fn size(message: &Message) -> u64 {

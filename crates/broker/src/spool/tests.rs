@@ -2,100 +2,19 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::sync::atomic::AtomicU8;
 
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
-use crate::{BrokerError, BrokerInfo, Deliveries, QueueStatus};
-
-const WORKS: u8 = 0;
-const AWAY: u8 = 1;
-const SILENT: u8 = 2;
-/// Takes a second for each publish.
-const SLOW: u8 = 3;
-
-/// An embedded broker with a mood.
-struct Moody {
-    real: Embedded,
-    mood: AtomicU8,
-    /// Routing keys and types that it refuses.
-    refused: Mutex<BTreeSet<&'static str>>,
-    /// The routing keys and ids of everything that was published, taken or not.
-    tried: Mutex<Vec<(String, String)>>,
-}
-
-impl Moody {
-    fn new(file: &Path) -> Arc<Self> {
-        let real = Embedded::open(file).unwrap();
-        let (refused, tried) = (Mutex::new(["poison"].into()), Mutex::default());
-        Arc::new(Self { real, mood: AtomicU8::new(WORKS), refused, tried })
-    }
-
-    fn refuses(&self, key: &str) -> bool {
-        self.refused.lock().unwrap().contains(key)
-    }
-
-    /// How often messages with this routing key were published.
-    fn tries(&self, key: &str) -> usize {
-        self.tried.lock().unwrap().iter().filter(|(tried, _)| tried == key).count()
-    }
-}
-
-#[async_trait]
-impl Publisher for Moody {
-    async fn publish(
-        &self,
-        exchange: &ExchangeName,
-        key: &str,
-        message: Message,
-    ) -> Result<(), PublishError> {
-        self.tried.lock().unwrap().push((key.to_owned(), message.message_id.clone()));
-        match self.mood.load(Ordering::SeqCst) {
-            AWAY => Err(PublishError::Unavailable("connection refused".into())),
-            SILENT => std::future::pending().await,
-            SLOW => {
-                tokio::time::sleep(Duration::from_secs(1)).await;
-                self.real.publish(exchange, key, message).await
-            }
-            _ if self.refuses(&message.r#type) || self.refuses(key) => Err(PublishError::Refused),
-            _ => self.real.publish(exchange, key, message).await,
-        }
-    }
-}
-
-#[async_trait]
-impl Subscriber for Moody {
-    async fn subscribe(&self, queue: &QueueName, prefetch: u16) -> Result<Box<dyn Deliveries>, BrokerError> {
-        self.real.subscribe(queue, prefetch).await
-    }
-}
-
-#[async_trait]
-impl Broker for Moody {
-    async fn declare(&self, topology: &Topology) -> Result<(), BrokerError> {
-        self.real.declare(topology).await
-    }
-
-    async fn queues(&self, queues: &[QueueName]) -> Result<Vec<QueueStatus>, BrokerError> {
-        self.real.queues(queues).await
-    }
-
-    async fn check(&self) -> Result<BrokerInfo, BrokerError> {
-        match self.mood.load(Ordering::SeqCst) {
-            WORKS => self.real.check().await,
-            _ => Err(BrokerError::Unavailable("connection refused".into())),
-        }
-    }
-
-    async fn close(&self) {}
-}
+use crate::test_support::{self, Answer, RecordingBroker};
 
 struct Setting {
     folder: TempDir,
-    broker: Arc<Moody>,
+    broker: Arc<RecordingBroker>,
+    /// Routing keys and types that the broker refuses.
+    refused: Arc<Mutex<BTreeSet<&'static str>>>,
     disk: DiskAlarm,
 }
 
@@ -110,25 +29,33 @@ fn work() -> Topology {
 }
 
 fn message(id: usize) -> Message {
-    Message {
-        message_id: id.to_string(),
-        r#type: "order.created".to_owned(),
-        timestamp: 1,
-        body: vec![b'x'; 100].into(),
-        ..probe()
-    }
+    Message { body: vec![b'x'; 100].into(), ..test_support::message(id) }
 }
 
 impl Setting {
     async fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let broker = Moody::new(&folder.path().join("broker.db"));
-        broker.declare(&work()).await.unwrap();
-        Self { folder, broker, disk: DiskAlarm::default() }
+        let setting = Self::with(folder, "broker.db");
+        setting.broker.declare(&work()).await.unwrap();
+        setting
     }
 
-    fn mood(&self, mood: u8) {
-        self.broker.mood.store(mood, Ordering::SeqCst);
+    /// With an embedded broker in a file of this name.
+    fn with(folder: TempDir, file: &str) -> Self {
+        let broker = Arc::new(Embedded::open(folder.path().join(file)).unwrap());
+        let broker = RecordingBroker::in_front_of(broker);
+        let refused = Arc::new(Mutex::new(BTreeSet::from(["poison"])));
+        let keys = refused.clone();
+        broker.refuse(move |published| {
+            let keys = keys.lock().unwrap();
+            keys.contains(&*published.routing_key) || keys.contains(&*published.message.r#type)
+        });
+        Self { folder, broker, refused, disk: DiskAlarm::default() }
+    }
+
+    /// How often messages with this routing key were published.
+    fn tries(&self, key: &str) -> usize {
+        self.broker.tries(|published| published.routing_key == key)
     }
 
     fn file(&self) -> &Path {
@@ -191,19 +118,19 @@ async fn until(spool: &Spool, fits: impl Fn(&Standing) -> bool) {
 
 #[tokio::test]
 async fn what_the_broker_does_not_take_comes_later_in_its_order() {
-    for mood in [AWAY, SILENT] {
+    for answer in [Answer::Unavailable, Answer::Hang] {
         let setting = Setting::new().await;
         let spool = setting.spool(1 << 20).await;
         let (stop, drain) = setting.run(&spool);
         publish(&spool, 0).await.unwrap();
-        setting.mood(mood);
+        setting.broker.answer(answer);
         for id in 1..400 {
             publish(&spool, id).await.unwrap();
         }
         assert!(matches!(*spool.standing().borrow(), Standing::Spooling(_)));
-        setting.mood(WORKS);
+        setting.broker.answer(Answer::Confirm);
         // A silent broker's publish is given up by the drain's caller only: it starts anew.
-        if mood == SILENT {
+        if answer == Answer::Hang {
             stop.cancel();
             drain.abort();
             let _ = drain.await;
@@ -226,7 +153,7 @@ async fn under_a_steady_load_the_way_to_the_broker_opens_again() {
     let setting = Setting::new().await;
     let spool = setting.spool(64 << 20).await;
     let (_stop, _drain) = setting.run(&spool);
-    setting.mood(AWAY);
+    setting.broker.answer(Answer::Unavailable);
     for id in 0..1_000 {
         publish(&spool, id).await.unwrap();
     }
@@ -244,7 +171,7 @@ async fn under_a_steady_load_the_way_to_the_broker_opens_again() {
             })
         })
         .collect();
-    setting.mood(WORKS);
+    setting.broker.answer(Answer::Confirm);
     until(&spool, |standing| *standing == Standing::Direct).await;
     end.cancel();
     let mut sent = 1_000;
@@ -260,12 +187,12 @@ async fn under_a_steady_load_the_way_to_the_broker_opens_again() {
 async fn what_was_stored_survives_the_process_and_goes_first() {
     let setting = Setting::new().await;
     let spool = setting.spool(1 << 20).await;
-    setting.mood(AWAY);
+    setting.broker.answer(Answer::Unavailable);
     for id in 0..300 {
         publish(&spool, id).await.unwrap();
     }
     drop(spool);
-    setting.mood(WORKS);
+    setting.broker.answer(Answer::Confirm);
     let spool = setting.spool(1 << 20).await;
     assert_eq!(spool.0.state().messages, 300);
     assert_eq!(spool.0.state().bytes, 300 * size(&message(0)));
@@ -279,7 +206,7 @@ async fn a_full_spool_refuses_with_the_reason_and_takes_again_once_there_is_room
     let setting = Setting::new().await;
     let spool = setting.spool(10 * size(&message(0))).await;
     let (_stop, _drain) = setting.run(&spool);
-    setting.mood(AWAY);
+    setting.broker.answer(Answer::Unavailable);
     for id in 0..10 {
         publish(&spool, id).await.unwrap();
     }
@@ -290,7 +217,7 @@ async fn a_full_spool_refuses_with_the_reason_and_takes_again_once_there_is_room
         "{said}"
     );
     assert!(matches!(*spool.standing().borrow(), Standing::Refusing(_)));
-    setting.mood(WORKS);
+    setting.broker.answer(Answer::Confirm);
     until(&spool, |standing| *standing == Standing::Direct).await;
     publish(&spool, 10).await.unwrap();
     assert_eq!(setting.arrived(11).await, (0..11).collect::<Vec<_>>());
@@ -303,12 +230,12 @@ async fn a_nearly_full_disk_refuses_to_spool_with_the_reason_and_stops_no_direct
     let (_stop, _drain) = setting.run(&spool);
     setting.disk.set(true);
     publish(&spool, 0).await.unwrap();
-    setting.mood(AWAY);
+    setting.broker.answer(Answer::Unavailable);
     let said = Chain(&publish(&spool, 1).await.unwrap_err()).to_string();
     assert!(said.contains("data.disk_free_limit_bytes"), "{said}");
     setting.disk.set(false);
     publish(&spool, 1).await.unwrap();
-    setting.mood(WORKS);
+    setting.broker.answer(Answer::Confirm);
     until(&spool, |standing| *standing == Standing::Direct).await;
     assert_eq!(setting.arrived(2).await, [0, 1]);
 }
@@ -317,13 +244,13 @@ async fn a_nearly_full_disk_refuses_to_spool_with_the_reason_and_stops_no_direct
 async fn what_the_broker_never_takes_is_set_aside_and_the_others_get_through() {
     let setting = Setting::new().await;
     let spool = setting.spool(1 << 30).await;
-    setting.mood(AWAY);
+    setting.broker.answer(Answer::Unavailable);
     let poison = Message { r#type: "poison".to_owned(), ..message(0) };
     spool.publish(&ExchangeName::default_exchange(), "work", poison).await.unwrap();
     for id in 1..50 {
         publish(&spool, id).await.unwrap();
     }
-    setting.mood(WORKS);
+    setting.broker.answer(Answer::Confirm);
     let (_stop, _drain) = setting.run(&spool);
     // One more beside it in each round.
     let mut sent = 50;
@@ -341,8 +268,7 @@ async fn what_the_broker_never_takes_is_set_aside_and_the_others_get_through() {
 #[tokio::test]
 async fn a_topology_that_is_gone_is_declared_again() {
     let setting = Setting::new().await;
-    let folder = setting.file().join("other.db");
-    let setting = Setting { broker: Moody::new(&folder), ..setting };
+    let setting = Setting::with(setting.folder, "other.db");
     let spool = setting.spool(1 << 20).await;
     let (_stop, _drain) = setting.run(&spool);
     publish(&spool, 0).await.unwrap();
@@ -354,11 +280,11 @@ async fn a_topology_that_is_gone_is_declared_again() {
 async fn a_stop_drains_what_it_can() {
     let setting = Setting::new().await;
     let spool = setting.spool(1 << 22).await;
-    setting.mood(AWAY);
+    setting.broker.answer(Answer::Unavailable);
     for id in 0..1_000 {
         publish(&spool, id).await.unwrap();
     }
-    setting.mood(WORKS);
+    setting.broker.answer(Answer::Confirm);
     let (stop, drain) = setting.run(&spool);
     stop.cancel();
     timeout(Duration::from_secs(30), drain).await.unwrap().unwrap();
@@ -386,47 +312,47 @@ async fn a_refused_lane_blocks_no_other_and_its_copies_are_few() {
     let setting = Setting::new().await;
     let spool = setting.spool(1 << 22).await;
     let (_stop, _drain) = setting.run(&spool);
-    setting.broker.refused.lock().unwrap().insert("full");
+    setting.refused.lock().unwrap().insert("full");
     let started = Instant::now();
     for id in 0..100 {
         publish_to(&spool, "full", id).await.unwrap();
         publish(&spool, id).await.unwrap();
     }
     // The others went to the broker at once, each once.
-    assert_eq!(setting.broker.tries("work"), 100);
+    assert_eq!(setting.tries("work"), 100);
     assert_eq!(setting.arrived(100).await, (0..100).collect::<Vec<_>>());
     let standing = spool.standing().borrow().clone();
     assert_eq!(standing, Standing::Spooling("queue full: the broker refused the message".to_owned()));
     // Several probes: pauses of 0.1, 0.2, 0.4 s and so on, less up to a half.
-    while setting.broker.tries("full") < 7 {
+    while setting.tries("full") < 7 {
         assert!(started.elapsed() < Duration::from_secs(30), "it is probed no more");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     let probes =
         |elapsed: Duration| (0..).take_while(|n| Duration::from_millis(50 << n) < elapsed).count() + 1;
-    assert!(setting.broker.tries("full") <= 1 + 2 * probes(started.elapsed()), "each probe is of two");
-    let before = setting.broker.tries("full");
-    setting.broker.refused.lock().unwrap().remove("full");
+    assert!(setting.tries("full") <= 1 + 2 * probes(started.elapsed()), "each probe is of two");
+    let before = setting.tries("full");
+    setting.refused.lock().unwrap().remove("full");
     assert_eq!(setting.arrived_at("full", 100).await, (0..100).collect::<Vec<_>>());
     until(&spool, |standing| *standing == Standing::Direct).await;
     // At most one probe was refused in between.
-    assert!((before..=before + 102).contains(&setting.broker.tries("full")));
-    let drained = setting.broker.tries("full");
+    assert!((before..=before + 102).contains(&setting.tries("full")));
+    let drained = setting.tries("full");
     publish_to(&spool, "full", 100).await.unwrap();
-    assert_eq!(setting.broker.tries("full"), drained + 1);
+    assert_eq!(setting.tries("full"), drained + 1);
 }
 
 #[tokio::test]
 async fn while_the_broker_is_away_no_lane_tries_it_and_each_keeps_its_order() {
     let setting = Setting::new().await;
     let spool = setting.spool(1 << 22).await;
-    setting.mood(AWAY);
+    setting.broker.answer(Answer::Unavailable);
     for id in 0..50 {
         publish(&spool, id).await.unwrap();
         publish_to(&spool, "full", id).await.unwrap();
     }
-    assert_eq!(setting.broker.tried.lock().unwrap().len(), 1);
-    setting.mood(WORKS);
+    assert_eq!(setting.broker.tries(|_| true), 1);
+    setting.broker.answer(Answer::Confirm);
     let (_stop, _drain) = setting.run(&spool);
     assert_eq!(setting.arrived(50).await, (0..50).collect::<Vec<_>>());
     assert_eq!(setting.arrived_at("full", 50).await, (0..50).collect::<Vec<_>>());
@@ -438,10 +364,10 @@ async fn an_outage_with_an_empty_file_ends_with_the_outage() {
     let setting = Setting::new().await;
     let spool = setting.spool(0).await;
     let (_stop, _drain) = setting.run(&spool);
-    setting.mood(AWAY);
+    setting.broker.answer(Answer::Unavailable);
     publish(&spool, 0).await.unwrap_err();
     assert!(matches!(*spool.standing().borrow(), Standing::Refusing(_)));
-    setting.mood(WORKS);
+    setting.broker.answer(Answer::Confirm);
     until(&spool, |standing| *standing == Standing::Direct).await;
     publish(&spool, 1).await.unwrap();
 }
@@ -450,13 +376,13 @@ async fn an_outage_with_an_empty_file_ends_with_the_outage() {
 async fn what_is_set_aside_is_shown_and_gets_through_once_the_broker_takes_it() {
     let setting = Setting::new().await;
     let spool = setting.spool(1 << 22).await;
-    setting.mood(AWAY);
+    setting.broker.answer(Answer::Unavailable);
     let poison = |id| Message { r#type: "poison".to_owned(), ..message(id) };
     for id in 0..20 {
         let sent = if id % 10 == 3 { poison(id) } else { message(id) };
         spool.publish(&ExchangeName::default_exchange(), "work", sent).await.unwrap();
     }
-    setting.mood(WORKS);
+    setting.broker.answer(Answer::Confirm);
     let (stop, drain) = setting.run(&spool);
     let set_aside = spool.set_aside();
     let patience = Duration::from_secs(30);
@@ -484,7 +410,7 @@ async fn what_is_set_aside_is_shown_and_gets_through_once_the_broker_takes_it() 
     assert!(both(&set_aside.borrow()));
     assert_eq!(counted(&spool), (0, 2 * size(&message(0))));
     assert_eq!(*spool.standing().borrow(), Standing::Direct);
-    setting.broker.refused.lock().unwrap().clear();
+    setting.refused.lock().unwrap().clear();
     let (_stop, _drain) = setting.run(&spool);
     timeout(patience, set_aside.wait_for(Option::is_none)).await.unwrap().unwrap();
     let mut arrived = setting.arrived(2).await;
@@ -518,7 +444,7 @@ async fn all_that_is_aside_is_tried_those_beyond_the_list_and_copies_of_one_even
 async fn a_publish_that_is_given_up_and_one_that_is_not_written_leave_no_reservation() {
     let setting = Setting::new().await;
     let spool = setting.spool(1 << 22).await;
-    setting.mood(AWAY);
+    setting.broker.answer(Answer::Unavailable);
     publish(&spool, 0).await.unwrap();
     // Given up at once: whether it is stored or not, the count is that of the file.
     for id in 1..20 {
@@ -560,7 +486,7 @@ async fn a_file_of_the_form_before_is_taken_over_whole() {
     }
     file.close().await;
     drop(file);
-    setting.broker.refused.lock().unwrap().insert("full");
+    setting.refused.lock().unwrap().insert("full");
     let spool = setting.spool(1 << 22).await;
     assert_eq!(counted(&spool), (55, 60 * size(&message(0))));
     let (_stop, _drain) = setting.run(&spool);
@@ -570,7 +496,7 @@ async fn a_file_of_the_form_before_is_taken_over_whole() {
     let mut arrived = setting.arrived(5 + 28 + 1).await;
     arrived.sort_unstable();
     assert_eq!(arrived, (0..5).chain((5..62).filter(|id| id % 2 == 1)).collect::<Vec<_>>());
-    setting.broker.refused.lock().unwrap().clear();
+    setting.refused.lock().unwrap().clear();
     let mut arrived = setting.arrived_at("full", 28).await;
     // The new one goes behind those that are in its lane by then.
     let new = arrived.iter().position(|id| *id == 60).unwrap();
@@ -582,7 +508,7 @@ async fn a_file_of_the_form_before_is_taken_over_whole() {
 async fn a_refusal_lasts_while_the_disk_is_nearly_full_and_while_what_was_refused_has_no_room() {
     let setting = Setting::new().await;
     let spool = setting.spool(3 * size(&message(0))).await;
-    setting.mood(AWAY);
+    setting.broker.answer(Answer::Unavailable);
     publish(&spool, 0).await.unwrap();
     let is_refusing = || matches!(*spool.standing().borrow(), Standing::Refusing(_));
     setting.disk.set(true);
@@ -599,7 +525,7 @@ async fn a_refusal_lasts_while_the_disk_is_nearly_full_and_while_what_was_refuse
     assert!(is_refusing(), "the large one has no room");
     publish(&spool, 3).await.unwrap();
     assert!(is_refusing(), "a small one that is stored makes no room");
-    setting.mood(WORKS);
+    setting.broker.answer(Answer::Confirm);
     let (_stop, _drain) = setting.run(&spool);
     until(&spool, |standing| *standing == Standing::Direct).await;
     assert_eq!(setting.arrived(2).await, [0, 3]);
@@ -610,7 +536,7 @@ async fn a_refusal_of_one_queue_is_not_over_because_others_are_taken() {
     let setting = Setting::new().await;
     let spool = setting.spool(1 << 20).await;
     setting.disk.set(true);
-    setting.broker.refused.lock().unwrap().insert("full");
+    setting.refused.lock().unwrap().insert("full");
     publish_to(&spool, "full", 0).await.unwrap_err();
     spool.0.look_again().await;
     publish(&spool, 1).await.unwrap();
@@ -631,9 +557,9 @@ async fn neither_a_queue_that_hovers_at_its_limit_nor_a_missing_one_hurries_othe
         publish_to(&spool, key, 0).await.unwrap();
     }
     for id in 0..40 {
-        setting.broker.refused.lock().unwrap().insert("full");
+        setting.refused.lock().unwrap().insert("full");
         publish_to(&spool, "full", id).await.unwrap();
-        setting.broker.refused.lock().unwrap().remove("full");
+        setting.refused.lock().unwrap().remove("full");
         let is_closed = || spool.0.state().lanes.open.contains_key(" full");
         while is_closed() {
             assert!(started.elapsed() < Duration::from_secs(60), "the lane never opens");
@@ -643,7 +569,7 @@ async fn neither_a_queue_that_hovers_at_its_limit_nor_a_missing_one_hurries_othe
     // At most twice for each pause of 0.1, 0.2, 0.4 s and so on, less up to a half.
     let pauses = (0..).take_while(|n| Duration::from_millis(50 << n) < started.elapsed()).count() + 1;
     for key in others {
-        let tries = setting.broker.tries(key);
+        let tries = setting.tries(key);
         assert!(tries <= 1 + 2 * pauses, "{key}: {tries} tries in {pauses} pauses");
     }
 }
@@ -652,7 +578,7 @@ async fn neither_a_queue_that_hovers_at_its_limit_nor_a_missing_one_hurries_othe
 async fn a_stop_ends_all_lanes_at_one_time() {
     let setting = Setting::new().await;
     let spool = setting.spool(1 << 24).await;
-    setting.mood(AWAY);
+    setting.broker.answer(Answer::Unavailable);
     let names: Vec<String> = (0..96).map(|number| format!("way.{number}")).collect();
     let queues = names.iter().map(|name| Queue { name: QueueName::new(name), ..work().queues[0].clone() });
     let topology = Topology { queues: queues.collect(), ..Topology::default() };
@@ -660,7 +586,7 @@ async fn a_stop_ends_all_lanes_at_one_time() {
     for name in names.iter().chain(&names) {
         publish_to(&spool, name, 0).await.unwrap();
     }
-    setting.mood(SLOW);
+    setting.broker.answer(Answer::ConfirmAfter(Duration::from_secs(1)));
     let (stop, drain) = setting.run(&spool);
     let started = Instant::now();
     // The first of each lane is through, and the lanes wait for their turns.
@@ -683,14 +609,14 @@ async fn more_ways_than_there_are_lanes_share_one() {
     let queues = names.iter().map(|name| Queue { name: QueueName::new(name), ..work().queues[0].clone() });
     let topology = Topology { queues: queues.collect(), ..Topology::default() };
     setting.broker.declare(&topology).await.unwrap();
-    setting.mood(AWAY);
+    setting.broker.answer(Answer::Unavailable);
     for id in 0..2 {
         for name in &names {
             publish_to(&spool, name, id).await.unwrap();
         }
     }
     assert_eq!(spool.0.state().lanes.open.len(), lanes::LANES + 1);
-    setting.mood(WORKS);
+    setting.broker.answer(Answer::Confirm);
     let (_stop, _drain) = setting.run(&spool);
     for name in &names {
         assert_eq!(setting.arrived_at(name, 2).await, [0, 1], "{name}");

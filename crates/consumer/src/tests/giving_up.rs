@@ -11,9 +11,9 @@ fn tried(runtime: &mut Runtime, attempts: u32) {
     runtime.config.policies.insert("orders".to_owned(), change);
 }
 
-async fn await_subscriptions(broker: &Unwilling, count: usize) {
+async fn await_subscriptions(broker: &RecordingBroker, count: usize) {
     let started = Instant::now();
-    while broker.subscriptions.load(Ordering::SeqCst) < count {
+    while broker.subscriptions() < count {
         assert!(started.elapsed() < PATIENCE, "the consumer gives nothing back");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
@@ -22,9 +22,9 @@ async fn await_subscriptions(broker: &Unwilling, count: usize) {
 #[tokio::test]
 async fn an_event_whose_originals_come_again_takes_one_chain_of_retries() {
     let setup = setup().await;
-    let broker = Unwilling::new(&setup);
+    let broker = setup.recording();
     // The first two acks follow the publishes of the first retry and of its second copy.
-    broker.lost_acks.store(2, Ordering::SeqCst);
+    broker.lose_acks(2);
     let mut runtime = Runtime { broker: broker.clone(), ..setup.runtime() };
     tried(&mut runtime, 3);
     let consumer = Consumer::new(&BINDINGS, Arc::<Orders>::default(), runtime);
@@ -66,8 +66,8 @@ async fn what_a_job_sends_again_has_attempts_of_its_own() {
 #[tokio::test]
 async fn what_cannot_be_put_aside_is_given_back_in_time_and_blocks_no_other() {
     let setup = setup().await;
-    let broker = Unwilling::new(&setup);
-    broker.refusals.store(usize::MAX, Ordering::SeqCst);
+    let broker = setup.recording();
+    broker.answer(Answer::Refuse);
     let mut runtime = Runtime { broker: broker.clone(), ..setup.runtime() };
     runtime.config.hold_ms = 200;
     let consumer = Consumer::new(&BINDINGS, Arc::<Orders>::default(), runtime);
@@ -76,7 +76,7 @@ async fn what_cannot_be_put_aside_is_given_back_in_time_and_blocks_no_other() {
     await_subscriptions(&broker, 3).await;
     setup.publish(setup.event("good").to_message()).await;
     setup.has_effects("good", 1).await;
-    broker.refusals.store(0, Ordering::SeqCst);
+    broker.answer(Answer::Confirm);
     let dead = setup.dead_letters(1).await;
     assert_eq!(dead["permanent"].long(header::ATTEMPT), Some(1));
 }
@@ -104,7 +104,7 @@ async fn a_batch_that_does_not_get_through_in_time_is_given_back_bit_by_bit() {
     for n in 0..40 {
         setup.publish(setup.event(&format!("slow-{n}")).to_message()).await;
     }
-    let broker = Unwilling::new(&setup);
+    let broker = setup.recording();
     let mut runtime = Runtime { broker: broker.clone(), ..setup.runtime() };
     runtime.config.hold_ms = 100;
     let running = tokio::spawn(Consumer::new(&BINDINGS, Arc::new(Slow), runtime).run(setup.stop.clone()));

@@ -9,7 +9,7 @@ use std::time::Duration;
 use broker::embedded::Embedded;
 use broker::{DynBroker, Layout};
 use consumer::{Bindings, Consumer, DEFAULT_RETRY, Failure, Handler, Permanent, PolicyChange, Runtime};
-use event::{Event, EventId, Message, Source, Topic, Zone, header};
+use event::{Event, EventId, Message, Source, Zone, header};
 use serde_json::json;
 use store::{Page, Row, Store, Tx, sql};
 use tokio::task::JoinHandle;
@@ -110,8 +110,7 @@ impl Drop for Setting {
 }
 
 fn event(topic: &str) -> Event {
-    let source = Source::parse("/gestao-online/go").unwrap();
-    Event::new(source, Topic::new(topic).unwrap(), r#"{"a": 1}"#.into())
+    broker::test_support::event("/gestao-online/go", topic, r#"{"a": 1}"#)
 }
 
 fn ask(action: Action, what: What, filter: serde_json::Value) -> NewJob {

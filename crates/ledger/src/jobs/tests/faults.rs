@@ -1,80 +1,21 @@
 //! What jobs promise while something fails or happens in between: a broker that is down, a console that is killed, a
 //! letter that dies again before it is marked.
 
-use async_trait::async_trait;
-use broker::{
-    Broker, BrokerError, BrokerInfo, Deliveries, ExchangeName, PublishError, Publisher, QueueName,
-    QueueStatus, Subscriber, Topology,
-};
-use tokio::sync::Semaphore;
+use broker::test_support::{Answer, RecordingBroker};
 
 use super::super::selection::Selection;
 use super::*;
 
-/// A broker that stores what it is given, and confirms it only with a permit.
-pub(super) struct Unconfirmed {
-    broker: DynBroker,
-    pub(super) permits: Semaphore,
-    /// The message that it refuses.
-    pub(super) refused: Mutex<Option<EventId>>,
-    /// The ids of what it was given.
-    published: Mutex<Vec<String>>,
-}
-
-impl Unconfirmed {
-    fn times(&self, id: EventId) -> usize {
-        self.published.lock().unwrap().iter().filter(|published| **published == id.to_string()).count()
-    }
-}
-
-#[async_trait]
-impl Publisher for Unconfirmed {
-    async fn publish(
-        &self,
-        exchange: &ExchangeName,
-        routing_key: &str,
-        message: Message,
-    ) -> Result<(), PublishError> {
-        self.published.lock().unwrap().push(message.message_id.clone());
-        if self.refused.lock().unwrap().is_some_and(|id| id.to_string() == message.message_id) {
-            return Err(PublishError::Refused);
-        }
-        self.broker.publish(exchange, routing_key, message).await?;
-        self.permits.acquire().await.expect("the semaphore is never closed").forget();
-        Ok(())
-    }
-}
-
-#[async_trait]
-impl Subscriber for Unconfirmed {
-    async fn subscribe(&self, queue: &QueueName, prefetch: u16) -> Result<Box<dyn Deliveries>, BrokerError> {
-        self.broker.subscribe(queue, prefetch).await
-    }
-}
-
-#[async_trait]
-impl Broker for Unconfirmed {
-    async fn declare(&self, topology: &Topology) -> Result<(), BrokerError> {
-        self.broker.declare(topology).await
-    }
-
-    async fn queues(&self, queues: &[QueueName]) -> Result<Vec<QueueStatus>, BrokerError> {
-        self.broker.queues(queues).await
-    }
-
-    async fn check(&self) -> Result<BrokerInfo, BrokerError> {
-        self.broker.check().await
-    }
-
-    async fn close(&self) {
-        self.broker.close().await;
-    }
-}
-
 impl Setting {
-    pub(super) fn unconfirmed(&self) -> Arc<Unconfirmed> {
-        let (broker, permits) = (self.broker.clone(), Semaphore::new(0));
-        Arc::new(Unconfirmed { broker, permits, refused: Mutex::default(), published: Mutex::default() })
+    pub(super) fn recording(&self) -> Arc<RecordingBroker> {
+        RecordingBroker::in_front_of(self.broker.clone())
+    }
+
+    /// Stores what it is given, and confirms nothing by itself.
+    fn unconfirmed(&self) -> Arc<RecordingBroker> {
+        let broker = self.recording();
+        broker.answer(Answer::Hold);
+        broker
     }
 
     pub(super) async fn shown(&self, job: &Job) -> Job {
@@ -129,6 +70,12 @@ impl Setting {
         tx.commit().await.unwrap();
         foreign
     }
+}
+
+/// From now on the broker refuses this event, and nothing else.
+pub(super) fn refuse(broker: &RecordingBroker, id: EventId) {
+    let id = id.to_string();
+    broker.refuse(move |published| published.message.message_id == id);
 }
 
 #[tokio::test]
@@ -214,21 +161,21 @@ async fn a_refused_message_is_tried_again_without_those_of_its_batch_that_are_co
     let events: Vec<_> = (0..3).map(|_| event("ORDER")).collect();
     setting.publish(&events).await;
     setting.all_in_state(3, EventState::Handled).await;
-    let broker = setting.unconfirmed();
-    broker.permits.add_permits(100);
-    *broker.refused.lock().unwrap() = Some(events[1].id);
+    let broker = setting.recording();
+    let times = |id: EventId| broker.tries(|published| published.message.message_id == id.to_string());
+    refuse(&broker, events[1].id);
     tokio::spawn(Runner { broker: broker.clone(), ..setting.runner() }.run(setting.stop.clone()));
     let job = setting.create(&ask(Action::Replay, What::Events, json!({"source": "go"}))).await;
     let started = Instant::now();
-    while broker.times(events[1].id) < 3 {
+    while times(events[1].id) < 3 {
         assert!(started.elapsed() < PATIENCE, "the refused one is not tried again");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     assert!(setting.shown(&job).await.trouble.contains("refused"));
-    *broker.refused.lock().unwrap() = None;
+    broker.refuse(|_| false);
     let job = setting.ended(&job).await;
     assert_eq!((job.state, job.progress, job.sent, job.trouble.as_str()), (JobState::Done, 3, 3, ""));
-    assert_eq!((broker.times(events[0].id), broker.times(events[2].id)), (1, 1));
+    assert_eq!((times(events[0].id), times(events[2].id)), (1, 1));
 }
 
 #[tokio::test]
@@ -249,7 +196,7 @@ async fn a_second_console_leaves_a_job_alone_while_the_first_works_on_it() {
         table::take(&setting.store, table::Lane::Sending, "another", late, late).await.unwrap().is_some()
     );
     // The first finds out before it writes anything down.
-    held.permits.add_permits(1);
+    held.confirm(1);
     stop.cancel();
     first.await.unwrap();
     assert_eq!(setting.shown(&job).await.progress, 0);
@@ -276,7 +223,7 @@ async fn a_letter_that_dies_again_before_it_is_marked_is_open_and_one_that_is_ha
         } else {
             setting.handled_are(1).await;
         }
-        held.permits.add_permits(1);
+        held.confirm(1);
         let job = setting.ended(&job).await;
         assert_eq!((job.progress, job.sent), (1, 1));
         assert_eq!(setting.open_letters().await.len(), usize::from(fails_again));

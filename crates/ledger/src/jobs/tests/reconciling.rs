@@ -2,6 +2,7 @@
 
 use event::Day;
 
+use super::faults::refuse;
 use super::*;
 use crate::reconcile::tests::aged;
 use crate::reconcile::walk::RANGE_ROWS;
@@ -186,9 +187,8 @@ async fn what_its_queue_does_not_take_stays_a_difference_and_keeps_no_other_wait
     let mut tx = setting.store.begin().await.unwrap();
     consumer::Recorder::record(&recorder, &messages.each_ref(), &mut tx).await.unwrap();
     tx.commit().await.unwrap();
-    let broker = setting.unconfirmed();
-    broker.permits.add_permits(100);
-    *broker.refused.lock().unwrap() = Some(lost[0].id);
+    let broker = setting.recording();
+    refuse(&broker, lost[0].id);
     tokio::spawn(Runner { broker, ..setting.runner() }.run(setting.stop.clone()));
     let job = setting.ended(&setting.reconcile(Zone::default().day(lost[0].time)).await).await;
     assert_eq!((job.state, job.sent, job.trouble.as_str()), (JobState::Done, 1, "1 difference"));
