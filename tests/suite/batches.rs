@@ -12,6 +12,7 @@ use invoices::Invoices;
 use store::{Page, Store, Tx};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
+use view::Row as _;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -99,7 +100,7 @@ async fn a_body_that_cannot_be_read_costs_the_others_nothing(store: Store) {
 
     assert_eq!(*handler.calls.lock().expect("nobody panics"), [1, 1, 1, 1, GOOD]);
     let mut connection = store.read().await.expect("a connection");
-    let page = invoices::list(&mut connection, &Default::default(), &Page::first(1_000)).await;
+    let page = invoices::Invoice::page(&mut connection, &Default::default(), &Page::first(1_000)).await;
     assert_eq!(page.expect("a list").items.len(), GOOD + 4);
     stop.cancel();
     running.await.expect("it stops");

@@ -15,6 +15,7 @@ use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::{JoinHandle, block_in_place};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
+use view::Row as _;
 
 /// How long a test waits for what must happen.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -181,10 +182,8 @@ impl Setting {
     async fn letters(&self) -> Vec<DeadRow> {
         let mut connection = self.store.read().await.expect("the store is there");
         let page = Page::first(100);
-        ledger::dead(&mut connection, &DeadFilter::default(), &page)
-            .await
-            .expect("the tables are there")
-            .items
+        let letters = DeadRow::page(&mut connection, &DeadFilter::default(), &page).await;
+        letters.expect("the tables are there").items
     }
 
     /// Waits until the consumer's queue is as asked for.

@@ -4,8 +4,9 @@ use consumer::laws::{Webhook, events, handle, in_every_order};
 use providers::{gestao_online, mercado_eletronico};
 use serde_json::{Value, json};
 use store::{Page, Store, sql};
+use view::Row as _;
 
-use crate::{Filter, Invoices, list};
+use crate::{Filter, Invoice, Invoices};
 
 /// A notice of Mercado Eletrônico's about invoice 32211.
 fn notice(topic: &'static str, data: &'static str) -> Webhook<'static> {
@@ -28,7 +29,7 @@ fn documented(topic: &str) -> Webhook<'_> {
 async fn invoices(store: &Store, source: &str) -> Vec<Value> {
     let mut connection = store.read().await.expect("a connection");
     let filter = Filter { source: Some(source.to_owned()), ..Filter::default() };
-    let page = list(&mut connection, &filter, &Page::first(100)).await.expect("a list");
+    let page = Invoice::page(&mut connection, &filter, &Page::first(100)).await.expect("a list");
     let mut rows: Vec<_> = page.items.iter().map(|row| json!(row)).collect();
     rows.iter_mut().for_each(|row| row["source"] = Value::Null);
     rows.sort_by_key(|row| row["external_id"].to_string());
@@ -151,15 +152,15 @@ pub async fn a_list_is_filtered_and_paged(store: &Store) {
     handle(store, &Invoices, &events("listed", &topics.map(documented))).await.expect("handled");
     let mut connection = store.read().await.expect("a connection");
     let base = Filter { source: Some("listed".to_owned()), ..Filter::default() };
-    let first = list(&mut connection, &base, &Page::first(1)).await.expect("a page");
+    let first = Invoice::page(&mut connection, &base, &Page::first(1)).await.expect("a page");
     assert_eq!((first.items[0].external_id.as_str(), first.items[0].attachments.len()), ("32211", 1));
     let second = Page { cursor: first.next, ..Page::first(1) };
-    let second = list(&mut connection, &base, &second).await.expect("a page");
+    let second = Invoice::page(&mut connection, &base, &second).await.expect("a page");
     assert_eq!((second.items[0].external_id.as_str(), second.items[0].attachments.len()), ("851233", 0));
     assert_eq!(second.next, None);
     for (status, expect) in [("103", 1), ("101", 0)] {
         let filter = Filter { status: Some(status.to_owned()), ..base.clone() };
-        let rows = list(&mut connection, &filter, &Page::first(10)).await.expect("a page").items;
+        let rows = Invoice::page(&mut connection, &filter, &Page::first(10)).await.expect("a page").items;
         assert_eq!(rows.len(), expect, "{status}");
     }
 }

@@ -27,7 +27,7 @@ use std::sync::Arc;
 use consumer::{Bindings, Consumer, DEFAULT_RETRY, Domain};
 pub use handler::Invoices;
 pub use model::Invoice;
-pub use query::{Filter, INVOICES, VIEWS, list};
+pub use query::{Filter, INVOICES, VIEWS};
 use store::{Component, Migration};
 
 /// The domain.

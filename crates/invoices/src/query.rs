@@ -22,25 +22,6 @@ pub struct Filter {
     pub status: Option<String>,
 }
 
-/// A page of invoices, newest first.
-pub async fn list(
-    connection: &mut Connection,
-    filter: &Filter,
-    page: &Page,
-) -> Result<Paged<Invoice>, StoreError> {
-    const LIST: List<'_> = List::new(
-        "SELECT source, external_id, status, previous_status, credit_memo_requested, first_event FROM invoices",
-        &["first_event", "external_id"],
-    );
-    let mut conditions = Conditions::default();
-    conditions.with("source =", filter.source.as_ref());
-    conditions.with("external_id =", filter.external_id.as_ref());
-    conditions.with("status =", filter.status.as_ref());
-    let mut page = LIST.page(connection, conditions, page, Invoice::read).await?;
-    attach(connection, &mut page.items).await?;
-    Ok(page)
-}
-
 /// Fills in the attachments.
 async fn attach(connection: &mut Connection, invoices: &mut [Invoice]) -> Result<(), StoreError> {
     if invoices.is_empty() {
@@ -73,7 +54,17 @@ impl view::Row for Invoice {
         filter: &Filter,
         page: &Page,
     ) -> Result<Paged<Self>, StoreError> {
-        list(connection, filter, page).await
+        const LIST: List<'_> = List::new(
+            "SELECT source, external_id, status, previous_status, credit_memo_requested, first_event FROM invoices",
+            &["first_event", "external_id"],
+        );
+        let mut conditions = Conditions::default();
+        conditions.with("source =", filter.source.as_ref());
+        conditions.with("external_id =", filter.external_id.as_ref());
+        conditions.with("status =", filter.status.as_ref());
+        let mut page = LIST.page(connection, conditions, page, Self::read).await?;
+        attach(connection, &mut page.items).await?;
+        Ok(page)
     }
 }
 

@@ -71,27 +71,19 @@ fn row(row: &AnyRow) -> Result<DeadRow, StoreError> {
     })
 }
 
-/// A page of the open dead letters, newest event first: no effect followed, and nobody sent them again or discarded them. The cursor is `<event id>:<consumer>` of
-/// the page's last.
-pub async fn dead(
-    connection: &mut Connection,
-    filter: &DeadFilter,
-    page: &Page,
-) -> Result<Paged<DeadRow>, StoreError> {
-    let (text, values) = statement(filter, page);
-    let rows = fetch(connection, text, values).await?;
-    List::new("", &KEY).cut(&rows, page, row)
-}
-
 impl view::Row for DeadRow {
     type Filter = DeadFilter;
 
+    /// Open dead letters, newest event first: no effect followed, and nobody sent them again or discarded them. The cursor
+    /// is `<event id>:<consumer>` of the page's last.
     async fn page(
         connection: &mut Connection,
         filter: &DeadFilter,
         page: &Page,
     ) -> Result<Paged<Self>, StoreError> {
-        dead(connection, filter, page).await
+        let (text, values) = statement(filter, page);
+        let rows = fetch(connection, text, values).await?;
+        List::new("", &KEY).cut(&rows, page, row)
     }
 }
 

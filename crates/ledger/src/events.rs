@@ -156,26 +156,18 @@ fn columns() -> String {
     )
 }
 
-/// A page of events, newest first. The cursor is the id of the page's last event.
-pub async fn list(
-    connection: &mut Connection,
-    filter: &EventFilter,
-    page: &Page,
-) -> Result<Paged<EventRow>, StoreError> {
-    let (text, values) = statement(filter, page);
-    let rows = fetch(connection, text, values).await?;
-    List::new("", &["e.id"]).cut(&rows, page, row)
-}
-
 impl view::Row for EventRow {
     type Filter = EventFilter;
 
+    /// The cursor is the id of the page's last event.
     async fn page(
         connection: &mut Connection,
         filter: &EventFilter,
         page: &Page,
     ) -> Result<Paged<Self>, StoreError> {
-        list(connection, filter, page).await
+        let (text, values) = statement(filter, page);
+        let rows = fetch(connection, text, values).await?;
+        List::new("", &["e.id"]).cut(&rows, page, row)
     }
 }
 

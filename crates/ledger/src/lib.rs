@@ -17,11 +17,13 @@
 //! HTTP, and logs nothing of an event.
 //!
 //! ```
-//! use ledger::{EventFilter, EventState};
+//! use ledger::{EventFilter, EventRow, EventState};
+//! use store::Page;
+//! use view::Row;
 //!
 //! # async fn example(store: &store::Store) -> Result<(), store::StoreError> {
 //! let filter = EventFilter { state: Some(EventState::Pending), ..EventFilter::default() };
-//! let page = ledger::list(&mut *store.read().await?, &filter, &store::Page::first(50)).await?;
+//! let page = EventRow::page(&mut *store.read().await?, &filter, &Page::first(50)).await?;
 //! for event in page.items {
 //!     println!("{} {} {:?}", event.id, event.topic, event.consumers);
 //! }
@@ -52,16 +54,16 @@ mod views;
 pub mod witness;
 
 pub use contents::{Body, Text};
-pub use dead::{DeadFilter, DeadGroup, DeadLetter, DeadRow, dead, dead_groups, show_dead};
-pub use events::{Event, EventFilter, EventRow, Outcome, body, list, show};
+pub use dead::{DeadFilter, DeadGroup, DeadLetter, DeadRow, dead_groups, show_dead};
+pub use events::{Event, EventFilter, EventRow, Outcome, body, show};
 pub use names::{Name, is_on_record, on_record};
 pub use reconcile::{Difference, Reconciliation, SourceBooks, differences, reconciliation};
 pub use record::consumers;
-pub use rejected::{Rejected, RejectedFilter, RejectedRow, rejected, show_rejected};
+pub use rejected::{Rejected, RejectedFilter, RejectedRow, show_rejected};
 pub use retain::{Retention, retain};
 pub use state::{ConsumerState, EventState};
 pub use sweep::{sweep, sweep_until};
-pub use unrouted::{UnroutedFilter, UnroutedRow, unrouted};
+pub use unrouted::{UnroutedFilter, UnroutedRow};
 pub use views::{DEAD, EVENTS, REJECTED, UNROUTED, VIEWS};
 
 use store::{Component, Migration};

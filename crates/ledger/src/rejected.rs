@@ -69,24 +69,16 @@ fn row(row: &AnyRow) -> Result<RejectedRow, StoreError> {
     })
 }
 
-/// A page of the rejected bodies that nobody sent again or discarded, newest first. The cursor is the id of the page's last.
-pub async fn rejected(
-    connection: &mut Connection,
-    filter: &RejectedFilter,
-    page: &Page,
-) -> Result<Paged<RejectedRow>, StoreError> {
-    LIST.page(connection, chosen(filter), page, row).await
-}
-
 impl view::Row for RejectedRow {
     type Filter = RejectedFilter;
 
+    /// Rejected bodies that nobody sent again or discarded. The cursor is the id of the page's last.
     async fn page(
         connection: &mut Connection,
         filter: &RejectedFilter,
         page: &Page,
     ) -> Result<Paged<Self>, StoreError> {
-        rejected(connection, filter, page).await
+        LIST.page(connection, chosen(filter), page, row).await
     }
 }
 

@@ -6,11 +6,12 @@ use bytes::Bytes;
 use consumer::{Bindings, DEFAULT_RETRY, Failure, Recorder};
 use event::{Event, EventId, Headers, Message, ProviderName, SourceName, Subject, Timestamp, Topic, header};
 use store::{Page, Paged, Row, Store, inbox, sql};
+use view::Row as _;
 
 use crate::record::{DeadLetters, Events, Rejected, Unrouted};
 use crate::{
-    ConsumerState, DeadFilter, EventFilter, EventRow, EventState, RejectedFilter, Retention, UnroutedFilter,
-    dead, list, rejected, retain, show, show_rejected, sweep, unrouted,
+    ConsumerState, DeadFilter, DeadRow, EventFilter, EventRow, EventState, RejectedFilter, RejectedRow,
+    Retention, UnroutedFilter, UnroutedRow, retain, show, show_rejected, sweep,
 };
 use store::many::{Value, fetch};
 
@@ -91,7 +92,7 @@ pub(crate) async fn handle(store: &Store, event: &Event, consumer: &str) {
 }
 
 async fn page(store: &Store, filter: &EventFilter, page: &Page) -> Paged<EventRow> {
-    list(&mut store.read().await.unwrap(), filter, page).await.unwrap()
+    EventRow::page(&mut store.read().await.unwrap(), filter, page).await.unwrap()
 }
 
 async fn ids(store: &Store, filter: &EventFilter) -> Vec<String> {
@@ -407,7 +408,8 @@ async fn what_is_no_event_is_refused_as_an_event_and_filed_as_a_dead_letter() {
     again.headers.insert("x-delivery-count".to_owned(), 1.into());
     file(&store, &[again]).await;
     let mut connection = store.read().await.unwrap();
-    let letters = dead(&mut connection, &DeadFilter::default(), &Page::first(10)).await.unwrap().items;
+    let letters =
+        DeadRow::page(&mut connection, &DeadFilter::default(), &Page::first(10)).await.unwrap().items;
     assert_eq!(letters.len(), 1);
     let letter = &letters[0];
     assert!(letter.event_id.parse::<EventId>().is_ok());
@@ -449,7 +451,8 @@ async fn what_the_broker_gives_up_after_a_retry_is_still_its_consumers() {
     message.headers.insert(header::DEATH_REASON.to_owned(), "delivery_limit".into());
     file(&store, &[message]).await;
     let mut connection = store.read().await.unwrap();
-    let letters = dead(&mut connection, &DeadFilter::default(), &Page::first(10)).await.unwrap().items;
+    let letters =
+        DeadRow::page(&mut connection, &DeadFilter::default(), &Page::first(10)).await.unwrap().items;
     assert_eq!((letters[0].consumer.as_str(), letters[0].attempts), ("invoices", 2));
     assert!(
         letters[0].error.ends_with("; the attempt before failed: attempt 2 failed"),
@@ -473,7 +476,8 @@ async fn a_retry_whose_queue_is_gone_is_filed_with_its_consumer_its_attempts_and
     }
     file(&store, &[retry, record]).await;
     let mut connection = store.read().await.unwrap();
-    let mut letters = dead(&mut connection, &DeadFilter::default(), &Page::first(10)).await.unwrap().items;
+    let mut letters =
+        DeadRow::page(&mut connection, &DeadFilter::default(), &Page::first(10)).await.unwrap().items;
     letters.sort_by(|one, other| one.consumer.cmp(&other.consumer));
     let told: Vec<_> =
         letters.iter().map(|letter| (&*letter.consumer, letter.attempts, &*letter.error)).collect();
@@ -512,7 +516,8 @@ async fn what_is_sent_back_alone_is_said_to_crash_the_process_only_where_it_was_
         let (store, _folder) = fresh().await;
         file(&store, &[message]).await;
         let mut connection = store.read().await.unwrap();
-        let letters = dead(&mut connection, &DeadFilter::default(), &Page::first(10)).await.unwrap().items;
+        let letters =
+            DeadRow::page(&mut connection, &DeadFilter::default(), &Page::first(10)).await.unwrap().items;
         assert_eq!((letters[0].consumer.as_str(), letters[0].error.as_str()), ("invoices", expect));
     }
 }
@@ -529,7 +534,7 @@ async fn a_dead_letter_is_listed_until_its_consumer_handles_the_event_and_the_la
         let (mut found, mut cursor) = (Vec::new(), None);
         loop {
             let mut connection = store.read().await.unwrap();
-            let next = dead(&mut connection, filter, &Page { limit: 1, cursor }).await.unwrap();
+            let next = DeadRow::page(&mut connection, filter, &Page { limit: 1, cursor }).await.unwrap();
             found.extend(next.items.into_iter().map(|row| (row.event_id, row.consumer, row.attempts)));
             cursor = next.next;
             if cursor.is_none() {
@@ -582,24 +587,24 @@ async fn rejected_bodies_and_marks_are_listed_by_source() {
     let mut connection = store.read().await.unwrap();
     let source = SourceName::new("go-1").ok();
     let filter = RejectedFilter { source: source.clone(), ..Default::default() };
-    let first = rejected(&mut connection, &filter, &Page::first(1)).await.unwrap();
+    let first = RejectedRow::page(&mut connection, &filter, &Page::first(1)).await.unwrap();
     assert_eq!(first.items[0].id, events[2].id.to_string());
     assert_eq!(first.items[0].cause, "not JSON:\u{fffd} byte 3");
     let second = Page { limit: 1, cursor: first.next };
-    let second = rejected(&mut connection, &filter, &second).await.unwrap();
+    let second = RejectedRow::page(&mut connection, &filter, &second).await.unwrap();
     assert_eq!((second.items[0].id.clone(), second.next), (events[0].id.to_string(), None));
     let whole = show_rejected(&mut connection, events[0].id).await.unwrap().unwrap();
     assert_eq!((whole.text.body.as_deref(), whole.size), (Some("{\"a\":1}"), 7));
     assert!(crate::body(&mut connection, events[1].id).await.unwrap().is_some());
 
     let filter = UnroutedFilter { source, ..UnroutedFilter::default() };
-    let marks = unrouted(&mut connection, &filter, &Page::first(10)).await.unwrap().items;
+    let marks = UnroutedRow::page(&mut connection, &filter, &Page::first(10)).await.unwrap().items;
     assert_eq!(
         marks.iter().map(|row| row.id.clone()).collect::<Vec<_>>(),
         [events[2].id.to_string(), events[0].id.to_string()]
     );
     let topic = UnroutedFilter { topic: Topic::new("acordo.quitado").ok(), ..UnroutedFilter::default() };
-    assert_eq!(unrouted(&mut connection, &topic, &Page::first(10)).await.unwrap().items.len(), 1);
+    assert_eq!(UnroutedRow::page(&mut connection, &topic, &Page::first(10)).await.unwrap().items.len(), 1);
 }
 
 #[tokio::test]

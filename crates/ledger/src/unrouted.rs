@@ -59,24 +59,16 @@ fn row(row: &AnyRow) -> Result<UnroutedRow, StoreError> {
     })
 }
 
-/// A page of unrouted events, newest first. The cursor is the id of the page's last.
-pub async fn unrouted(
-    connection: &mut Connection,
-    filter: &UnroutedFilter,
-    page: &Page,
-) -> Result<Paged<UnroutedRow>, StoreError> {
-    LIST.page(connection, chosen(filter), page, row).await
-}
-
 impl view::Row for UnroutedRow {
     type Filter = UnroutedFilter;
 
+    /// The cursor is the id of the page's last event.
     async fn page(
         connection: &mut Connection,
         filter: &UnroutedFilter,
         page: &Page,
     ) -> Result<Paged<Self>, StoreError> {
-        unrouted(connection, filter, page).await
+        LIST.page(connection, chosen(filter), page, row).await
     }
 }
 

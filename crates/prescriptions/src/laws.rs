@@ -4,8 +4,9 @@ use consumer::laws::{Webhook, events, handle, in_every_order};
 use providers::beneficio_visao::{NAME, TOPICS};
 use serde_json::{Value, json};
 use store::{Page, Store, sql};
+use view::Row as _;
 
-use crate::{Filter, PrescriptionState, Prescriptions, list};
+use crate::{Filter, Prescription, PrescriptionState, Prescriptions};
 
 /// A body about one person.
 fn body(status: &str, more: &str) -> String {
@@ -20,7 +21,7 @@ fn webhook<'a>(topic: &'a str, data: &'a str) -> Webhook<'a> {
 async fn prescriptions(store: &Store, source: &str) -> Vec<String> {
     let mut connection = store.read().await.expect("a connection");
     let filter = Filter { source: Some(source.to_owned()), ..Filter::default() };
-    let page = list(&mut connection, &filter, &Page::first(100)).await.expect("a list");
+    let page = Prescription::page(&mut connection, &filter, &Page::first(100)).await.expect("a list");
     let text = |row| serde_json::to_string(row).expect("a row is JSON").replace(source, "");
     let mut rows: Vec<_> = page.items.iter().map(text).collect();
     rows.sort();
@@ -160,13 +161,14 @@ pub async fn a_list_is_filtered_and_paged(store: &Store) {
 
     let mut connection = store.read().await.expect("a connection");
     let base = Filter { source: Some("listed".to_owned()), ..Filter::default() };
-    let first = list(&mut connection, &base, &Page::first(2)).await.expect("a page");
+    let first = Prescription::page(&mut connection, &base, &Page::first(2)).await.expect("a page");
     assert_eq!(first.items[0].document, "11144477735");
     let second = Page { cursor: first.next, ..Page::first(2) };
-    let second = list(&mut connection, &base, &second).await.expect("a page");
+    let second = Prescription::page(&mut connection, &base, &second).await.expect("a page");
     assert_eq!((second.items.len(), second.next), (1, None));
     let mut check = async |filter: Filter, expect: usize| {
-        let rows = list(&mut connection, &filter, &Page::first(10)).await.expect("a page").items;
+        let rows =
+            Prescription::page(&mut connection, &filter, &Page::first(10)).await.expect("a page").items;
         assert_eq!(rows.len(), expect);
     };
     check(Filter { state: Some(PrescriptionState::Renewed), ..base.clone() }, 2).await;

@@ -27,7 +27,7 @@ use std::sync::Arc;
 use consumer::{Bindings, Consumer, DEFAULT_RETRY, Domain};
 pub use handler::Prescriptions;
 pub use model::{Eye, File, Prescription, PrescriptionState};
-pub use query::{Filter, PRESCRIPTIONS, VIEWS, list};
+pub use query::{Filter, PRESCRIPTIONS, VIEWS};
 use store::{Component, Migration};
 
 /// The domain.

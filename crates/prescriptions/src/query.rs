@@ -19,28 +19,6 @@ pub struct Filter {
     pub document: Option<String>,
 }
 
-/// A page of prescriptions, newest first.
-pub async fn list(
-    connection: &mut Connection,
-    filter: &Filter,
-    page: &Page,
-) -> Result<Paged<Prescription>, StoreError> {
-    const LIST: List<'_> = List::new(
-        "SELECT source, document, email, state, reason, right_spherical, right_cylindrical, right_axis, \
-         right_add, left_spherical, left_cylindrical, left_axis, left_add, files, first_event FROM prescriptions",
-        // An event makes one row at most. A cursor travels in addresses, so it holds no personal data.
-        &["first_event", "source"],
-    );
-    // What holds no document matches none.
-    let document = filter.document.as_deref();
-    let bare = document.and_then(providers::TaxId::new);
-    let mut conditions = Conditions::default();
-    conditions.with("source =", filter.source.as_ref());
-    conditions.with("state =", filter.state.map(PrescriptionState::as_str));
-    conditions.with("document =", bare.as_ref().map(providers::TaxId::bare).or(document));
-    LIST.page(connection, conditions, page, Prescription::read).await
-}
-
 impl view::Row for Prescription {
     type Filter = Filter;
 
@@ -49,7 +27,20 @@ impl view::Row for Prescription {
         filter: &Filter,
         page: &Page,
     ) -> Result<Paged<Self>, StoreError> {
-        list(connection, filter, page).await
+        const LIST: List<'_> = List::new(
+            "SELECT source, document, email, state, reason, right_spherical, right_cylindrical, right_axis, \
+             right_add, left_spherical, left_cylindrical, left_axis, left_add, files, first_event FROM prescriptions",
+            // An event makes one row at most. A cursor travels in addresses, so it holds no personal data.
+            &["first_event", "source"],
+        );
+        // What holds no document matches none.
+        let document = filter.document.as_deref();
+        let bare = document.and_then(providers::TaxId::new);
+        let mut conditions = Conditions::default();
+        conditions.with("source =", filter.source.as_ref());
+        conditions.with("state =", filter.state.map(PrescriptionState::as_str));
+        conditions.with("document =", bare.as_ref().map(providers::TaxId::bare).or(document));
+        LIST.page(connection, conditions, page, Self::read).await
     }
 }
 

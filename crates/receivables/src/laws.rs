@@ -5,8 +5,9 @@ use event::Zone;
 use providers::{gestao_online, recuperador};
 use serde_json::{Value, json};
 use store::{Page, Store, sql};
+use view::Row as _;
 
-use crate::{AgreementFilter, Filter, Kind, ReceivableState, Receivables, list, list_agreements};
+use crate::{Agreement, AgreementFilter, Filter, Kind, Receivable, ReceivableState, Receivables};
 
 /// The handler with the days of the default zone.
 fn handler() -> Receivables {
@@ -48,7 +49,7 @@ fn snapshot(webhook_id: i64, fields: &str, instalments: &[(&str, &str)]) -> Stri
 async fn receivables(store: &Store, source: &str) -> Vec<Value> {
     let mut connection = store.read().await.expect("a connection");
     let filter = Filter { source: Some(source.to_owned()), ..Filter::default() };
-    let page = list(&mut connection, &filter, &Page::first(100)).await.expect("a list");
+    let page = Receivable::page(&mut connection, &filter, &Page::first(100)).await.expect("a list");
     let mut rows: Vec<_> = page.items.iter().map(|row| json!(row)).collect();
     rows.sort_by_key(|row| row["external_id"].to_string());
     rows
@@ -65,7 +66,7 @@ async fn states(store: &Store, source: &str) -> Vec<String> {
 async fn agreements(store: &Store, source: &str) -> Vec<Value> {
     let mut connection = store.read().await.expect("a connection");
     let filter = AgreementFilter { source: Some(source.to_owned()), ..AgreementFilter::default() };
-    let page = list_agreements(&mut connection, &filter, &Page::first(100)).await.expect("a list");
+    let page = Agreement::page(&mut connection, &filter, &Page::first(100)).await.expect("a list");
     page.items.iter().map(|row| json!(row)).collect()
 }
 
@@ -313,7 +314,7 @@ pub async fn a_list_is_filtered_and_paged(store: &Store) {
 
     let (mut page, mut ids) = (Page::first(1), Vec::new());
     loop {
-        let part = list(&mut connection, &base, &page).await.expect("a page");
+        let part = Receivable::page(&mut connection, &base, &page).await.expect("a page");
         ids.extend(part.items.into_iter().map(|row| row.external_id));
         match part.next {
             Some(next) => page.cursor = Some(next),
@@ -323,7 +324,7 @@ pub async fn a_list_is_filtered_and_paged(store: &Store) {
     assert_eq!(ids, ["0000593098", "910003", "910002", "910001"]);
 
     let mut check = async |filter: Filter, expect: usize| {
-        let rows = list(&mut connection, &filter, &Page::first(10)).await.expect("a page").items;
+        let rows = Receivable::page(&mut connection, &filter, &Page::first(10)).await.expect("a page").items;
         assert_eq!(rows.len(), expect, "{filter:?}");
     };
     check(Filter { state: Some(ReceivableState::Canceled), ..base.clone() }, 2).await;
@@ -339,7 +340,7 @@ pub async fn a_list_is_filtered_and_paged(store: &Store) {
         ..AgreementFilter::default()
     };
     for (text, expect) in [("529.982.247-25", 1), ("52998224725", 1), ("1", 0), ("-", 0)] {
-        let rows = list_agreements(&mut connection, &document(text), &Page::first(10)).await.expect("a page");
+        let rows = Agreement::page(&mut connection, &document(text), &Page::first(10)).await.expect("a page");
         assert_eq!(rows.items.len(), expect, "{text}");
     }
 }

@@ -28,7 +28,7 @@ use std::sync::Arc;
 use consumer::{Bindings, Consumer, DEFAULT_RETRY, Domain};
 pub use handler::Receivables;
 pub use model::{Agreement, AgreementState, Kind, Receivable, ReceivableState};
-pub use query::{AGREEMENTS, AgreementFilter, Filter, RECEIVABLES, VIEWS, list, list_agreements};
+pub use query::{AGREEMENTS, AgreementFilter, Filter, RECEIVABLES, VIEWS};
 use store::{Component, Migration};
 
 /// The domain.

@@ -33,46 +33,6 @@ pub struct AgreementFilter {
     pub document: Option<String>,
 }
 
-/// A page of receivables, newest first.
-pub async fn list(
-    connection: &mut Connection,
-    filter: &Filter,
-    page: &Page,
-) -> Result<Paged<Receivable>, StoreError> {
-    const LIST: List<'_> = List::new(
-        "SELECT source, external_id, kind, agreement_id, due_date, amount_centavos, paid_date, state, \
-         provider_status, first_event FROM receivables",
-        &["first_event", "external_id"],
-    );
-    let mut conditions = Conditions::default();
-    conditions.with("source =", filter.source.as_ref());
-    conditions.with("kind =", filter.kind.map(Kind::as_str));
-    conditions.with("state =", filter.state.map(ReceivableState::as_str));
-    conditions.with("agreement_id =", filter.agreement_id.as_ref());
-    LIST.page(connection, conditions, page, Receivable::read).await
-}
-
-/// A page of agreements, newest first.
-pub async fn list_agreements(
-    connection: &mut Connection,
-    filter: &AgreementFilter,
-    page: &Page,
-) -> Result<Paged<Agreement>, StoreError> {
-    const LIST: List<'_> = List::new(
-        "SELECT source, external_id, client_name, document, agreed_centavos, original_centavos, instalments, \
-         state, first_event FROM agreements",
-        &["first_event", "external_id"],
-    );
-    // What holds no document matches none.
-    let document = filter.document.as_deref();
-    let bare = document.and_then(providers::TaxId::new);
-    let mut conditions = Conditions::default();
-    conditions.with("source =", filter.source.as_ref());
-    conditions.with("state =", filter.state.map(AgreementState::as_str));
-    conditions.with("document =", bare.as_ref().map(providers::TaxId::bare).or(document));
-    LIST.page(connection, conditions, page, Agreement::read).await
-}
-
 impl view::Row for Receivable {
     type Filter = Filter;
 
@@ -81,7 +41,17 @@ impl view::Row for Receivable {
         filter: &Filter,
         page: &Page,
     ) -> Result<Paged<Self>, StoreError> {
-        list(connection, filter, page).await
+        const LIST: List<'_> = List::new(
+            "SELECT source, external_id, kind, agreement_id, due_date, amount_centavos, paid_date, state, \
+             provider_status, first_event FROM receivables",
+            &["first_event", "external_id"],
+        );
+        let mut conditions = Conditions::default();
+        conditions.with("source =", filter.source.as_ref());
+        conditions.with("kind =", filter.kind.map(Kind::as_str));
+        conditions.with("state =", filter.state.map(ReceivableState::as_str));
+        conditions.with("agreement_id =", filter.agreement_id.as_ref());
+        LIST.page(connection, conditions, page, Self::read).await
     }
 }
 
@@ -93,7 +63,19 @@ impl view::Row for Agreement {
         filter: &AgreementFilter,
         page: &Page,
     ) -> Result<Paged<Self>, StoreError> {
-        list_agreements(connection, filter, page).await
+        const LIST: List<'_> = List::new(
+            "SELECT source, external_id, client_name, document, agreed_centavos, original_centavos, instalments, \
+             state, first_event FROM agreements",
+            &["first_event", "external_id"],
+        );
+        // What holds no document matches none.
+        let document = filter.document.as_deref();
+        let bare = document.and_then(providers::TaxId::new);
+        let mut conditions = Conditions::default();
+        conditions.with("source =", filter.source.as_ref());
+        conditions.with("state =", filter.state.map(AgreementState::as_str));
+        conditions.with("document =", bare.as_ref().map(providers::TaxId::bare).or(document));
+        LIST.page(connection, conditions, page, Self::read).await
     }
 }
 

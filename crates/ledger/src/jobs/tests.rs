@@ -18,9 +18,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::{
-    DeadFilter, EventFilter, EventState, RejectedFilter, UnroutedFilter, dead, dead_groups, rejected,
-    show_dead, unrouted,
+    DeadFilter, DeadRow, EventFilter, EventRow, EventState, RejectedFilter, RejectedRow, UnroutedFilter,
+    UnroutedRow, dead_groups, show_dead,
 };
+use view::Row as _;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -220,7 +221,7 @@ impl Setting {
     async fn in_state(&self, state: EventState) -> usize {
         let filter = EventFilter { state: Some(state), ..EventFilter::default() };
         let mut connection = self.store.read().await.unwrap();
-        let listed = crate::list(&mut connection, &filter, &Page::first(1_000)).await.unwrap().items;
+        let listed = EventRow::page(&mut connection, &filter, &Page::first(1_000)).await.unwrap().items;
         assert!(listed.iter().all(|row| row.state == state), "{listed:?}");
         listed.len()
     }
@@ -352,7 +353,8 @@ async fn a_dead_letter_goes_back_with_its_history_and_is_open_again_if_it_dies_a
     let mut connection = setting.store.read().await.unwrap();
     let started = Instant::now();
     let row = loop {
-        let rows = dead(&mut connection, &DeadFilter::default(), &Page::first(10)).await.unwrap().items;
+        let rows =
+            DeadRow::page(&mut connection, &DeadFilter::default(), &Page::first(10)).await.unwrap().items;
         if rows.len() == 2 && history(&rows[0].event_id).await == 2 && history(&rows[1].event_id).await == 2 {
             break rows[0].clone();
         }
@@ -365,7 +367,13 @@ async fn a_dead_letter_goes_back_with_its_history_and_is_open_again_if_it_dies_a
     *setting.orders.failing.lock().unwrap() = false;
     setting.ended(&setting.create(&retry).await).await;
     setting.all_in_state(2, EventState::Handled).await;
-    assert!(dead(&mut connection, &DeadFilter::default(), &Page::first(10)).await.unwrap().items.is_empty());
+    assert!(
+        DeadRow::page(&mut connection, &DeadFilter::default(), &Page::first(10))
+            .await
+            .unwrap()
+            .items
+            .is_empty()
+    );
     assert_eq!(setting.handled(), 2);
 }
 
@@ -383,8 +391,15 @@ async fn what_is_discarded_is_listed_no_more_and_accounted_for() {
     }
     assert_eq!(setting.in_state(EventState::Discarded).await, 2);
     let mut connection = setting.store.read().await.unwrap();
-    assert!(dead(&mut connection, &DeadFilter::default(), &Page::first(10)).await.unwrap().items.is_empty());
-    let marks = unrouted(&mut connection, &UnroutedFilter::default(), &Page::first(10)).await.unwrap();
+    assert!(
+        DeadRow::page(&mut connection, &DeadFilter::default(), &Page::first(10))
+            .await
+            .unwrap()
+            .items
+            .is_empty()
+    );
+    let marks =
+        UnroutedRow::page(&mut connection, &UnroutedFilter::default(), &Page::first(10)).await.unwrap();
     assert!(marks.items.is_empty());
     let (books, _) =
         crate::reconcile::tests::read(&setting.store, &event::now().to_string()[..10], &[]).await;
@@ -441,7 +456,7 @@ async fn a_rejected_body_is_read_again_and_what_is_still_hopeless_stays_with_its
     }
     let listed = async || {
         let mut connection = setting.store.read().await.unwrap();
-        rejected(&mut connection, &RejectedFilter::default(), &Page::first(10)).await.unwrap().items
+        RejectedRow::page(&mut connection, &RejectedFilter::default(), &Page::first(10)).await.unwrap().items
     };
     let started = Instant::now();
     while listed().await.len() < 2 {

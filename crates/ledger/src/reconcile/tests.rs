@@ -8,8 +8,9 @@ use super::walk::{IN_HAND_SECONDS, Phase};
 use super::*;
 use crate::events::id_at;
 use crate::tests::{CONSUMERS, dead_message, die, file, fresh, handle, invoice, receive, state};
-use crate::{DeadFilter, EventState, dead};
+use crate::{DeadFilter, DeadRow, EventState};
 use event::Zone;
+use view::Row as _;
 
 /// The reconciliation of a day in UTC, read in one go, with what these queues hold.
 pub(crate) async fn read(store: &Store, day: &str, waiting: &[&str]) -> (Reconciliation, Vec<Difference>) {
@@ -120,7 +121,7 @@ async fn a_letter_that_dies_again_is_open_whatever_the_clock_of_its_consumer_say
     file(&store, &[again]).await;
     let mut connection = store.read().await.unwrap();
     let page = store::Page::first(10);
-    let letters = dead(&mut connection, &DeadFilter::default(), &page).await.unwrap().items;
+    let letters = DeadRow::page(&mut connection, &DeadFilter::default(), &page).await.unwrap().items;
     assert_eq!(letters.iter().map(|row| row.attempts).collect::<Vec<_>>(), [3]);
 }
 

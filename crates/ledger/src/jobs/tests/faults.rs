@@ -45,7 +45,7 @@ impl Setting {
 
     async fn open_letters(&self) -> Vec<crate::DeadRow> {
         let mut connection = self.store.read().await.unwrap();
-        dead(&mut connection, &DeadFilter::default(), &Page::first(10)).await.unwrap().items
+        DeadRow::page(&mut connection, &DeadFilter::default(), &Page::first(10)).await.unwrap().items
     }
 
     async fn open_letters_are(&self, count: usize) {
