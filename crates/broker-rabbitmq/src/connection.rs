@@ -21,7 +21,8 @@ use crate::declare;
 use crate::link::{Link, establish};
 use crate::{Config, Unavailable};
 
-/// How often a topology is tried: two replicas that create the same queue at once can make the server fail one.
+/// How often a declaration is attempted: when two replicas create the same queue at once, the server may fail one of
+/// them.
 const DECLARE_ATTEMPTS: u32 = 5;
 
 /// How often a connection's state is looked at, for a loss that lapin reports to nobody.
@@ -91,7 +92,7 @@ impl Supervised {
         }
     }
 
-    /// Declares a topology on whichever connection is live. Gives what is in force, as [`declare::on_link`] does.
+    /// Declares a topology on whichever connection is live. Returns what is in force, as [`declare::on_link`] does.
     pub(crate) async fn declare(
         &self,
         topology: &Topology,
@@ -102,7 +103,7 @@ impl Supervised {
         loop {
             let (link, _channel) = self.channel(deadline).await.map_err(BrokerError::Unavailable)?;
             match declare::on_link(&link, topology.clone()).await {
-                // Past the deadline the caller is told: without a majority every attempt takes its whole time.
+                // After the deadline the error is returned: without a majority, every attempt takes its full time-out.
                 Err(BrokerError::Unavailable(cause))
                     if attempt < DECLARE_ATTEMPTS && Instant::now() < deadline =>
                 {

@@ -25,10 +25,10 @@ use crate::message::{amqp_value, short};
 /// How long a whole topology may take: some twenty quorum queues at 10 to 50 ms each, many times over.
 const DECLARE_PATIENCE: Duration = Duration::from_secs(30);
 
-/// Declares a topology on this connection. Gives what is in force: a queue that exists with another delivery limit
-/// keeps it, for the argument of a queue cannot change.
+/// Declares a topology on this connection. Returns what is in force: a queue that exists with another delivery limit
+/// keeps it, since the arguments of a queue cannot change.
 pub(crate) async fn on_link(link: &Link, mut topology: Topology) -> Result<Topology, BrokerError> {
-    // The server tells of one queue at a time, and closes the channel.
+    // The server reports one queue at a time, and closes the channel.
     for _ in 0..=topology.queues.len() {
         match once(link, &topology).await {
             Ok(()) => break,
@@ -136,7 +136,7 @@ pub(crate) async fn statuses(
         Ok(QueueStatus {
             queue: queue.clone(),
             ready: status.message_count().into(),
-            // AMQP does not tell.
+            // AMQP does not show it.
             unacked: None,
             consumers: status.consumer_count().into(),
         })
@@ -181,8 +181,8 @@ fn declare_error(error: lapin::Error) -> BrokerError {
     }
 }
 
-/// Whether a failed precondition is one that waiting does not fix: what exists differs, or an argument is not supported.
-/// RabbitMQ also says PRECONDITION_FAILED where a queue or its metadata has no majority now.
+/// Whether waiting cannot fix this failed precondition: what exists differs, or an argument is not supported. RabbitMQ
+/// also reports PRECONDITION_FAILED while a queue or its metadata has no majority.
 fn is_conflict(message: &str) -> bool {
     ["inequivalent arg", "invalid arg"].iter().any(|words| message.contains(words))
 }

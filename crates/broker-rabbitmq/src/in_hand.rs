@@ -1,4 +1,5 @@
-//! Messages that only this process holds: their queue is deleted. They are published until the broker has them all.
+//! Messages that only this process holds, because their queue is deleted. They are published until the broker has
+//! confirmed all of them.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -7,11 +8,11 @@ use broker::{ExchangeName, Publisher, QueueName};
 use event::{Chain, Message};
 use tokio::time::sleep;
 
-/// The pause after a publish that failed: doubles.
+/// The pause after a failed publish; it doubles each time.
 const FIRST_PAUSE: Duration = Duration::from_millis(if cfg!(test) { 1 } else { 100 });
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
-/// What was in a queue when it was deleted. Where it is dropped before all is published, the log names what is lost.
+/// The messages of a deleted queue. If it is dropped before all are published, the log names the lost ones.
 pub(crate) struct InHand {
     from: QueueName,
     messages: VecDeque<(ExchangeName, String, Message)>,
@@ -27,7 +28,7 @@ impl InHand {
         self.messages.push_back(onward);
     }
 
-    /// Publishes everything in its order, without an end; returns how many messages that were.
+    /// Publishes everything in order, retrying without limit; returns the number of messages.
     pub(crate) async fn publish(mut self, broker: &impl Publisher) -> u64 {
         let mut published = 0;
         let mut pause = FIRST_PAUSE;

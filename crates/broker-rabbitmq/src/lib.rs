@@ -77,9 +77,9 @@ pub struct Config {
     pub heartbeat_s: u16,
     /// What RabbitMQ shows as the connection's name, with `publish` or `consume` added.
     pub connection_name: String,
-    /// What `amqps://` is spoken with.
+    /// The TLS settings of `amqps://`.
     pub tls: ClientTls,
-    /// A file with the password, which takes the place of that of the URL. It is read for each connection.
+    /// A file with the password, which replaces that of the URL. It is read for each connection.
     pub password_file: Option<PathBuf>,
 }
 
@@ -99,7 +99,7 @@ impl Config {
         }
     }
 
-    /// What a connection that is made now shows. A line break at the end of the file is no part of it.
+    /// The credentials of a new connection. A trailing line break in the file is ignored.
     pub(crate) fn password(&self) -> io::Result<String> {
         let Some(file) = &self.password_file else { return Ok(self.url.password.clone()) };
         match fs::read_to_string(file) {
@@ -177,7 +177,7 @@ impl RabbitMq {
         self.publishing.blocked()
     }
 
-    /// How a queue that exists differs from this declaration, in words; `None` if it does not. One that does not exist is
+    /// How an existing queue differs from this declaration, in words; `None` if it does not. A missing queue is
     /// declared.
     pub async fn difference(&self, queue: &Queue) -> Result<Option<String>, BrokerError> {
         let topology = Topology { queues: vec![queue.clone()], ..Topology::default() };

@@ -1,6 +1,6 @@
 //! One connection to one host.
 //!
-//! Promises that an attempt that is dropped, and a connection that is abandoned, end at once with lapin's own thread.
+//! Promises that a dropped attempt and an abandoned connection end at once, together with lapin's own thread.
 
 use std::io;
 use std::net::{Shutdown, TcpStream};
@@ -34,17 +34,17 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    /// Whether it is connected and not condemned.
+    /// Whether it is connected and not to be replaced.
     pub(crate) fn usable(&self) -> bool {
         !self.condemned_already.load(Ordering::Acquire) && self.is_connected()
     }
 
-    /// Whether the connection stands.
+    /// Whether the connection is established.
     pub(crate) fn is_connected(&self) -> bool {
         self.connection.status().connected()
     }
 
-    /// What the server tells of the connection.
+    /// The events that the server reports on the connection.
     pub(crate) fn events(&self) -> impl Stream<Item = Event> + Send + 'static {
         self.connection.events_listener()
     }
@@ -55,18 +55,18 @@ impl Link {
         self.condemned.notify_one();
     }
 
-    /// Returns once the connection is condemned.
+    /// Returns once the connection is to be replaced.
     pub(crate) async fn condemned(&self) {
         self.condemned.notified().await;
     }
 
-    /// Ends the connection, without a word to the server.
+    /// Drops the connection without notifying the server.
     pub(crate) fn abandon(&self) {
         self.condemn();
         self.socket.shut_down();
     }
 
-    /// Closes the connection in good order; within this time, or without a word to the server.
+    /// Closes the connection cleanly; drops it when that takes longer than this.
     pub(crate) async fn close(&self, patience: Duration) {
         let close = self.connection.close(200, "closed by malote".into());
         if timeout(patience, close).await.is_err() {
@@ -74,12 +74,12 @@ impl Link {
         }
     }
 
-    /// Whether the server has told that it takes no publishes now (`connection.blocked`).
+    /// Whether the server accepts no publishes now (`connection.blocked`).
     pub(crate) fn blocked(&self) -> bool {
         self.connection.status().blocked()
     }
 
-    /// Opens a channel. A connection that cannot open one within the time is condemned.
+    /// Opens a channel. A connection that cannot open one in time is to be replaced.
     pub(crate) async fn open_channel(&self, deadline: Instant) -> Result<Channel, Cause> {
         match timeout_at(deadline, self.connection.create_channel()).await {
             Ok(Ok(channel)) => Ok(channel),
@@ -96,7 +96,7 @@ impl Link {
         }
     }
 
-    /// What the server says of itself, asked once per connection.
+    /// What the server says about itself, requested once per connection.
     pub(crate) async fn identity(&self, config: &Config) -> Result<&Identity, Cause> {
         let ask = || async {
             let patience = config.connection_timeout();
@@ -123,7 +123,7 @@ impl Socket {
 
     fn shut_down(&self) {
         if let Some(socket) = self.0.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            // It fails when the peer was faster, which is as good.
+            // It fails if the peer closed first, which has the same effect.
             let _ = socket.shutdown(Shutdown::Both);
         }
     }
@@ -162,7 +162,7 @@ pub(crate) async fn establish(config: &Config, role: &str, host: &Host) -> lapin
     let runtime = lapin::runtime::default_runtime()?;
     let (name, port, tls, dialled) =
         (host.name.clone(), host.port, url.tls.then(|| config.tls.clone()), socket.clone());
-    // Runs on lapin's own thread, which has to end too when nobody waits any more.
+    // Runs on lapin's own thread, which must also end once nobody waits for it.
     let dial = Connection::connector(
         uri,
         runtime,

@@ -1,8 +1,8 @@
 //! A message as lapin's basic properties, and back.
 //!
-//! Promises that malote's own messages survive the way unchanged, and that no message of a foreign publisher fails:
-//! missing properties are empty, numbers of every width become longs, what has no counterpart is left out. Headers of
-//! the broker's own are read, and never sent.
+//! Promises that malote's own messages arrive unchanged, and that no message of another publisher fails: missing
+//! properties are empty, integers of every width become longs, and what has no counterpart is left out. The broker's
+//! own headers are read and never sent.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -16,7 +16,8 @@ use lapin::types::{AMQPValue, FieldTable, ShortString, ShortStringError};
 /// `delivery_mode` of a message that survives a restart (AMQP 0-9-1, basic class).
 const PERSISTENT: u8 = 2;
 
-/// The properties and headers of a message, persistent, without those of a broker. Fails for a property or a header name of over 255 bytes.
+/// The properties and headers of a persistent message, without those of a broker. Fails for a property or a header name
+/// of over 255 bytes.
 pub(crate) fn to_properties(message: &Message) -> Result<BasicProperties, ShortStringError> {
     let mut headers = BTreeMap::new();
     for (name, value) in message.headers.iter().filter(|(name, _)| !death::is_of_broker(name)) {
@@ -76,8 +77,8 @@ pub(crate) fn from_properties(properties: BasicProperties, body: Vec<u8>) -> Mes
     }
 }
 
-/// Queue and reason of a message's last death, for a RabbitMQ before 3.13, which tells them in `x-death` alone: an array
-/// of tables, the last death first.
+/// Queue and reason of a message's last death. RabbitMQ before 3.13 gives them only in `x-death`: an array of tables,
+/// the last death first.
 fn last_death(deaths: &AMQPValue) -> Vec<(String, HeaderValue)> {
     let Some(AMQPValue::FieldTable(last)) = deaths.as_array().and_then(|deaths| deaths.as_slice().first())
     else {
@@ -201,7 +202,7 @@ mod tests {
             sent.headers().iter().flat_map(FieldTable::inner).map(|(name, _)| name.as_str()).collect();
         assert_eq!(names, ["malote_attempt"]);
 
-        // From 3.13 on RabbitMQ says it itself.
+        // RabbitMQ 3.13 and later give it in headers of their own.
         for (name, value) in [(death::LAST_QUEUE, "a"), (death::LAST_REASON, "expired")] {
             table.insert(name.into(), AMQPValue::LongString(value.into()));
         }

@@ -1,12 +1,12 @@
-//! Brings what an earlier release declared to the topology of today, without losing what waits in it.
+//! Migrates what an earlier release declared to the current topology, without losing messages.
 //!
-//! The arguments of a queue cannot change. Two things are therefore done over, and each may be interrupted anywhere and
-//! done again: the retry queues that dead-letter to the default exchange are emptied into those of today and deleted;
-//! and a queue with another delivery limit is emptied into a temporary one that is bound as it is, deleted, declared anew
-//! and filled again. A message is acked where it was once it is confirmed where it goes.
+//! The arguments of a queue cannot change, so two kinds of queues are replaced. Retry queues that dead-letter to the
+//! default exchange are emptied into the current ones and deleted. A queue with another delivery limit is emptied into
+//! a temporary one with the same bindings, deleted, declared again and refilled. Each step can be interrupted anywhere
+//! and repeated. A message is acked in its old queue once it is confirmed in the new one.
 //!
-//! A queue is deleted only when it is certainly empty, which AMQP cannot tell: a message whose dead-lettering is under
-//! way is counted nowhere. [`Inspect`] is what can tell, and without it such queues stay.
+//! A queue is deleted only when it is certainly empty, which AMQP cannot show: it does not count a message that is
+//! being dead-lettered. [`Inspect`] does; without it, such queues stay.
 
 use std::time::Duration;
 
@@ -31,49 +31,49 @@ use crate::{NEW_QUEUE_SETTLES, RabbitMq};
 /// Messages moved at a time.
 const BATCH: u16 = 256;
 
-/// How long messages are gathered that are moved together, and how often something is looked at that takes a moment.
+/// How long messages are gathered before they are moved together, and the interval of polling.
 const QUIET: Duration = Duration::from_millis(300);
 
-/// How long no dead-lettering is reported before that counts: RabbitMQ counts every 5 s and collects the counts every
-/// 5 s.
+/// How long no dead-lettering must be reported before a queue counts as empty: RabbitMQ counts every 5 s and collects
+/// the counts every 5 s.
 const CERTAIN: Duration = Duration::from_secs(11);
 
-/// How long a queue may take to be certainly empty.
+/// How long to wait until a queue is certainly empty.
 const PATIENCE: Duration = Duration::from_secs(25);
 
 /// What a queue has that AMQP does not show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Inspection {
-    /// Messages whose dead-lettering is under way.
+    /// Messages that are being dead-lettered.
     pub dying: u64,
-    /// Bindings, that of the default exchange not counted.
+    /// Bindings, without that of the default exchange.
     pub bindings: usize,
 }
 
 /// Sees what AMQP does not show.
 #[async_trait]
 pub trait Inspect: Send + Sync {
-    /// What a queue has now, or had up to 10 s ago; `None` where nobody can tell.
+    /// The state of a queue now, or up to 10 s ago; `None` if it is unknown.
     async fn inspect(&self, queue: &QueueName) -> Option<Inspection>;
 }
 
 /// Why a queue stays as it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Obstacle {
-    /// Nobody can tell whether it is empty.
+    /// Whether it is empty is unknown.
     Unseen,
-    /// It holds what cannot be moved: messages whose queue is gone, held by their dead-lettering.
+    /// It holds messages that cannot be moved: they are being dead-lettered to a queue that does not exist.
     Stuck(u64),
     /// Consumers take from it.
     Consumed(u64),
-    /// Somebody else bound it, too.
+    /// It has other bindings than ours.
     ForeignBindings,
 }
 
-/// Something that was done, or why it was not.
+/// A step that was done, or why it was not.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// So many messages went from an old retry queue to that of today.
+    /// Messages were moved from an old retry queue to the current one.
     Moved {
         /// The old queue.
         queue: QueueName,
@@ -85,14 +85,14 @@ pub enum Step {
         /// The queue.
         queue: QueueName,
     },
-    /// A queue has its new delivery limit, and every message that it had.
+    /// A queue has its new delivery limit and all its messages.
     Renewed {
         /// The queue.
         queue: QueueName,
         /// How many messages it had.
         messages: u64,
     },
-    /// A queue stays as it is. It goes on working.
+    /// A queue stays as it is and continues to work.
     Kept {
         /// The queue.
         queue: QueueName,
@@ -104,10 +104,10 @@ pub enum Step {
 /// Why a migration stopped. It can be run again.
 #[derive(Debug, thiserror::Error)]
 pub enum MigrationError {
-    /// What was asked of the broker failed.
+    /// A request to the broker failed.
     #[error(transparent)]
     Broker(#[from] BrokerError),
-    /// A message that was to be moved stays where it is.
+    /// A message could not be moved and stays where it is.
     #[error("a message of queue {queue} cannot be moved: it stays there")]
     Publish {
         /// The queue.
@@ -118,10 +118,10 @@ pub enum MigrationError {
     },
 }
 
-/// Where the messages of a queue go.
+/// Where the messages of a queue are moved to.
 #[derive(Clone)]
 enum Way {
-    /// To the retry queue of today, for the rest of the wait.
+    /// To the current retry queue, for the rest of the wait.
     Wait(ExchangeName, RetryDelay),
     /// To another queue.
     Queue(QueueName),
@@ -131,7 +131,7 @@ enum Way {
 struct Emptied {
     queue: QueueName,
     way: Way,
-    /// Whether it is declared anew afterwards.
+    /// Whether it is declared again afterwards.
     is_renewed: bool,
     moved: u64,
     empty_since: Option<Instant>,
@@ -162,7 +162,7 @@ impl RabbitMq {
         for one in &mut emptied {
             self.finish(one, inspect, &mut steps).await?;
         }
-        // Whatever was deleted to be renewed, here or in a run that was interrupted.
+        // Every queue that was deleted to be declared again, in this run or an interrupted one.
         self.declare(topology).await?;
         for queue in &topology.queues {
             if let Some(messages) = self.take_back(queue, topology).await? {
@@ -188,7 +188,7 @@ impl RabbitMq {
         Ok(found)
     }
 
-    /// The queues with another delivery limit that can be renewed; a stand-in gets what is new from now on.
+    /// The queues with another delivery limit that can be replaced; from now on their stand-ins receive new messages.
     async fn outdated(
         &self,
         topology: &Topology,
@@ -219,7 +219,7 @@ impl RabbitMq {
         Ok(found)
     }
 
-    /// Deletes a queue that is certainly empty, and tells what was done.
+    /// Deletes a queue that is certainly empty, and returns what was done.
     async fn finish(
         &self,
         one: &mut Emptied,
@@ -249,7 +249,7 @@ impl RabbitMq {
         Ok(())
     }
 
-    /// The status of a queue that need not exist.
+    /// The status of a queue that may not exist.
     async fn find(&self, queue: &QueueName) -> Result<Option<QueueStatus>, BrokerError> {
         match self.queues(std::slice::from_ref(queue)).await {
             Ok(mut statuses) => Ok(statuses.pop()),
@@ -258,8 +258,8 @@ impl RabbitMq {
         }
     }
 
-    /// How many consumers a queue has at the deadline; 0 as soon as it has none. Those of a process that has just ended,
-    /// such as a migration that was killed, are counted for a moment longer.
+    /// How many consumers a queue has at the deadline; 0 as soon as it has none. The consumers of a process that has
+    /// just ended, such as a killed migration, are counted a moment longer.
     async fn lasting_consumers(&self, queue: &QueueName, deadline: Instant) -> Result<u64, BrokerError> {
         loop {
             let consumers = self.find(queue).await?.map_or(0, |status| status.consumers);
@@ -276,7 +276,7 @@ impl RabbitMq {
         Ok(in_force.queues[0].delivery_limit)
     }
 
-    /// What keeps a queue from being deleted and declared anew, before anything is touched.
+    /// What prevents a queue from being deleted and declared again; checked before anything is changed.
     async fn obstacle(
         &self,
         queue: &Queue,
@@ -309,8 +309,8 @@ impl RabbitMq {
         Ok(())
     }
 
-    /// Moves what a queue hands out, until it is empty for a moment; returns how many messages that were. What it holds
-    /// back stays.
+    /// Moves the messages that a queue delivers until it is empty for a moment; returns their number. What it does not
+    /// deliver stays.
     async fn drain(&self, queue: &QueueName, way: &Way) -> Result<u64, MigrationError> {
         let mut deliveries = self.subscribe(queue, BATCH).await?;
         let mut moved = 0;
@@ -340,7 +340,7 @@ impl RabbitMq {
         published.map_err(|source| MigrationError::Publish { queue: from.clone(), source })
     }
 
-    /// Waits until certainly no queue holds back anything, or until that is not going to be.
+    /// Waits until no queue holds undelivered messages, or until that can no longer be expected.
     async fn await_certainly_empty(&self, emptied: &mut [Emptied], inspect: &dyn Inspect) {
         let start = Instant::now();
         while start.elapsed() < PATIENCE {
@@ -360,8 +360,8 @@ impl RabbitMq {
         }
     }
 
-    /// Deletes a queue that holds back nothing. What is in it is moved before; what comes in at that moment is handed out
-    /// to us, and moved after. False if others take from it.
+    /// Deletes a queue without undelivered messages. Its messages are moved first; what arrives meanwhile is delivered
+    /// to this process and moved afterwards. False if it has other consumers.
     async fn delete(&self, one: &mut Emptied) -> Result<bool, MigrationError> {
         if self.find(&one.queue).await?.is_none() {
             return Ok(true);
@@ -377,7 +377,7 @@ impl RabbitMq {
         let unavailable = |error: lapin::Error| BrokerError::Unavailable(error.into());
         let name = short(one.queue.as_str()).map_err(|error| BrokerError::Unavailable(error.into()))?;
         let deleted = channel.queue_delete(name.clone(), QueueDeleteOptions::default()).await;
-        // A queue that the broker said no about keeps what it has. Without an answer it may be gone.
+        // If the broker refused, the queue keeps its messages. Without an answer it may be deleted.
         let deleted = match deleted {
             Err(error) if soft_error(&error).is_some() => return Err(unavailable(error).into()),
             deleted => deleted,
@@ -414,7 +414,7 @@ impl RabbitMq {
     }
 }
 
-/// Where a message goes on, and the message as it goes there.
+/// Where a message is moved to, and the message as it is published there.
 fn onward(way: &Way, delivery: Delivery) -> (ExchangeName, String, Message) {
     let Delivery { routing_key, mut message, .. } = delivery;
     match way {
@@ -431,12 +431,12 @@ fn bindings_of(queue: &Queue, topology: &Topology) -> Vec<Binding> {
     topology.bindings.iter().filter(is_its).cloned().collect()
 }
 
-/// The name of the queue that stands in for another while that is declared anew.
+/// The name of the stand-in for a queue that is declared again.
 pub fn stand_in_of(queue: &QueueName) -> QueueName {
     QueueName::new(format!("{queue}.moving"))
 }
 
-/// The queue that stands in for another, bound as it is.
+/// The stand-in for a queue, with the same bindings.
 fn stand_in(queue: &Queue, topology: &Topology) -> Topology {
     let name = stand_in_of(&queue.name);
     let bind = |binding| Binding { destination: Destination::Queue(name.clone()), ..binding };
@@ -447,7 +447,7 @@ fn stand_in(queue: &Queue, topology: &Topology) -> Topology {
     }
 }
 
-/// How long a message still has to wait that has waited since its last attempt failed.
+/// The rest of the wait of a message that has waited since its last attempt failed.
 fn rest(message: &Message, delay: RetryDelay, now: Timestamp) -> Duration {
     let whole = message.expiration.unwrap_or(delay.duration()).min(delay.duration());
     let history = message.text(header::HISTORY).and_then(|text| serde_json::from_str::<Value>(text).ok());

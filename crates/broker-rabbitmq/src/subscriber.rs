@@ -1,8 +1,8 @@
-//! Subscribing: one channel per consumer, deliveries handed out in order, settled singly or together.
+//! Subscribing: one channel per consumer, deliveries are handed out in order and settled one by one or together.
 //!
-//! Promises that after an error, or when dropped, the channel is closed and the server gives back what was not
-//! settled. A cancelled subscription is never used again, even where the server keeps its channel open or would
-//! reactivate it. Acks of the longest prefix of what is outstanding travel as one. Knows nothing of what a message means.
+//! Promises that after an error, or when dropped, the channel is closed and the server gives back what was not settled.
+//! A cancelled subscription is never used again, even where the server keeps its channel open or would reactivate it.
+//! Acks for the longest prefix of outstanding deliveries are sent as one. It does not know what a message means.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::io;
@@ -69,7 +69,7 @@ pub(crate) struct Deliveries {
     /// Handed out and not settled. Tags grow in the order of delivery.
     outstanding: BTreeSet<DeliveryTag>,
     is_over: bool,
-    /// How long the server may take to change the prefetch.
+    /// Time-out of a change of the prefetch.
     patience: Duration,
     runtime: Handle,
     /// The connection lives as long as somebody uses it.
@@ -88,8 +88,8 @@ impl Deliveries {
         }
     }
 
-    /// Ends the subscription with what lapin's stream gave in place of a delivery. The stream says so once, and is
-    /// pending for ever afterwards.
+    /// Ends the subscription with what lapin's stream returned instead of a delivery. The stream returns it once, and
+    /// is pending forever afterwards.
     fn ended(&mut self, last: Option<lapin::Error>) -> BrokerError {
         self.end();
         match last {
@@ -98,8 +98,8 @@ impl Deliveries {
         }
     }
 
-    /// Replaces the consumer by one with another prefetch, on the same channel: RabbitMQ takes the prefetch of a consumer
-    /// from the time when it was made. What the old one holds stays outstanding.
+    /// Replaces the consumer by one with another prefetch, on the same channel: RabbitMQ fixes the prefetch of a
+    /// consumer when it is created. What the old one holds stays outstanding.
     async fn consume_anew(&mut self, prefetch: u16) -> lapin::Result<()> {
         let tag = self.consumer.tag();
         self.channel.basic_cancel(tag, BasicCancelOptions::default()).await?;
@@ -111,7 +111,7 @@ impl Deliveries {
         Ok(())
     }
 
-    /// Takes what has arrived off the stream, which shows whether the subscription is over.
+    /// Takes what has arrived from the stream, which shows whether the subscription is over.
     fn look(&mut self) -> Result<(), BrokerError> {
         while let Some(next) = self.consumer.next().now_or_never() {
             match next {

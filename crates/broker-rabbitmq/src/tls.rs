@@ -1,5 +1,4 @@
-//! What a connection with TLS is made with. The files are read for each connection, so that one that is made anew has what
-//! they hold by then.
+//! TLS settings of a connection. The files are read for each connection, so a reconnection uses renewed certificates.
 
 use std::fs;
 use std::io;
@@ -12,9 +11,9 @@ use serde::Deserialize;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ClientTls {
-    /// Certificates of authorities that are trusted besides those of the system.
+    /// Certificate authorities to trust besides those of the system.
     pub ca: Option<PathBuf>,
-    /// The certificate that shows who this client is, with its intermediates.
+    /// The certificate of this client, with its intermediates.
     pub certificate: Option<PathBuf>,
     /// Its key (PKCS#8).
     pub key: Option<PathBuf>,

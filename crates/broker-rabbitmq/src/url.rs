@@ -14,7 +14,7 @@ const AMQP_PORT: u16 = 5672;
 /// The port of AMQP over TLS (IANA: amqps).
 const AMQPS_PORT: u16 = 5671;
 
-/// What a virtual host is written without: all but the unreserved characters (RFC 3986, section 2.3).
+/// The characters that are percent-encoded in a virtual host: all but the unreserved ones (RFC 3986, section 2.3).
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// One node's address.
@@ -73,7 +73,7 @@ pub enum AmqpUrlError {
     /// A slash in the virtual host.
     #[error("a virtual host with a slash is percent-encoded: %2F")]
     VhostSlash,
-    /// An `@` after the first slash, which may be one of the password's.
+    /// An `@` after the first slash, which may belong to the password.
     #[error("a slash in user or password is percent-encoded: %2F; so is an @ in the virtual host: %40")]
     Slash,
     /// Something after `?` or `#`.
@@ -167,7 +167,7 @@ impl AmqpUrl {
         &self.vhost
     }
 
-    /// Whether it leads over the network without TLS: whoever is on the way reads the password and every event.
+    /// Whether it crosses the network without TLS: then the password and every event can be read on the network.
     pub fn is_exposed(&self) -> bool {
         let is_local = |host: &Host| match host.name.parse::<std::net::IpAddr>() {
             Ok(ip) => ip.to_canonical().is_loopback(),

@@ -1,8 +1,8 @@
-//! What a broker tells of a message that it gave up itself, in one form for every broker.
+//! What a broker reports about a message that it gave up itself, in one form for every broker.
 //!
-//! RabbitMQ describes the way of a dead letter in headers of its own. They end here: what matters becomes two of ours
-//! on receipt, and nothing of theirs is ever published. RabbitMQ up to 3.13 takes a message that arrives with an
-//! `x-death` for one that goes in circles, and drops it without a word at its next dead-lettering.
+//! RabbitMQ describes the path of a dead letter in its own headers. On receipt, what matters is copied to two of ours,
+//! and theirs are never published: RabbitMQ up to 3.13 takes a message that arrives with an `x-death` for one in a
+//! cycle, and silently drops it at its next dead-lettering.
 
 use event::{Message, header};
 
@@ -11,23 +11,23 @@ use crate::QueueName;
 /// The queue that gave the message up last. RabbitMQ writes it from 3.13 on.
 pub const LAST_QUEUE: &str = "x-last-death-queue";
 
-/// Why it did: `expired`, `delivery_limit`, … RabbitMQ writes it from 3.13 on.
+/// The reason: `expired`, `delivery_limit`, … RabbitMQ writes it from 3.13 on.
 pub const LAST_REASON: &str = "x-last-death-reason";
 
-/// Why a message that came back unsettled too often is a dead letter, as [`header::DEATH_REASON`] tells it.
+/// The value of [`header::DEATH_REASON`] for a message that came back unsettled too often.
 pub const DELIVERY_LIMIT: &str = "delivery_limit";
 
-/// Why a message that waited is a dead letter, as [`header::DEATH_REASON`] tells it.
+/// The value of [`header::DEATH_REASON`] for a message whose queue was gone after its wait.
 pub const MISSING_QUEUE: &str = "missing_queue";
 
-/// Whether a header is a broker's: such headers are read, and never published.
+/// Whether a header belongs to a broker: such headers are read and never published.
 pub fn is_of_broker(name: &str) -> bool {
-    // AMQP 0-9-1, section 3.1.4.1: names that begin so are the server's.
+    // AMQP 0-9-1, section 3.1.4.1: names with this prefix belong to the server.
     name.starts_with("x-")
 }
 
-/// Writes [`header::DEATH_QUEUE`] and [`header::DEATH_REASON`] on a message that was read from a queue, if its broker
-/// gave it up before. One whose wait for this queue is over was not given up; what it told before stays.
+/// Writes [`header::DEATH_QUEUE`] and [`header::DEATH_REASON`] on a message from a queue, if its broker gave it up
+/// before. The end of a wait for this queue does not count as giving up; earlier values stay.
 pub fn tell(message: &mut Message, queue: &QueueName, routing_key: &str) {
     let (Some(died_in), Some(reason)) = (message.text(LAST_QUEUE), message.text(LAST_REASON)) else { return };
     let (queue, reason) = match reason {

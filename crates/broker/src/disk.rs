@@ -1,21 +1,21 @@
-//! The alarm of a disk that is nearly full, as RabbitMQ has it for its own.
+//! The alarm of a nearly full disk, like RabbitMQ's own.
 //!
-//! Whoever watches the disk raises it; whoever stores what comes from outside asks it first. It looks at no disk itself.
+//! What watches the disk raises it; what stores events from outside checks it first. It does not look at a disk itself.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Whether less is free on a disk than has to stay free. Clones are one alarm.
+/// Whether a disk has less free space than configured. Clones share one alarm.
 #[derive(Clone, Debug, Default)]
 pub struct DiskAlarm(Arc<AtomicBool>);
 
 impl DiskAlarm {
-    /// Raises or clears it; true when that changed it.
+    /// Raises or clears it; returns whether that changed it.
     pub fn set(&self, is_raised: bool) -> bool {
         self.0.swap(is_raised, Ordering::Relaxed) != is_raised
     }
 
-    /// Whether nothing from outside is to be stored now.
+    /// Whether events from outside must not be stored now.
     pub fn is_raised(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }

@@ -1,4 +1,4 @@
-//! The fixed queues: what the record reads, whichever consumers are configured.
+//! The fixed queues: those that the ledger reads, whichever consumers are configured.
 
 use std::fmt;
 
@@ -14,21 +14,21 @@ pub enum FixedQueue {
     Unrouted,
     /// Authenticated bodies that could not be used.
     Rejected,
-    /// What consumers gave up.
+    /// Dead letters.
     Dead,
-    /// How many requests each ingress has answered.
+    /// The tallies of the ingresses.
     Tallies,
-    /// What the record itself gave up.
+    /// What the ledger itself gave up.
     Parked,
 }
 
 impl FixedQueue {
-    /// All of them, in the order in which they are declared and listed.
+    /// All, in the order in which they are declared and listed.
     pub const ALL: [Self; 6] =
         [Self::Ledger, Self::Unrouted, Self::Rejected, Self::Dead, Self::Tallies, Self::Parked];
 
-    /// The name without prefix. The fanout exchange in front of the queue has the same; the ledger's queue has none and is
-    /// bound to what each provider sends.
+    /// The name without prefix. The fanout exchange in front of the queue has the same name. The queue `ledger` has no
+    /// such exchange: it is bound to those of the providers.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Ledger => "ledger",
@@ -40,7 +40,7 @@ impl FixedQueue {
         }
     }
 
-    /// What it carries, in a few words.
+    /// Its contents, in a few words.
     pub const fn purpose(self) -> &'static str {
         match self {
             Self::Ledger => "every accepted event, for the record",
@@ -52,7 +52,7 @@ impl FixedQueue {
         }
     }
 
-    /// How often a message may come back unsettled before the broker dead-letters it: as often as in every queue.
+    /// How often a message may come back unsettled before the broker dead-letters it: the limit of every queue.
     pub const fn delivery_limit(self) -> u32 {
         DELIVERY_LIMIT
     }

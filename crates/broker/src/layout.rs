@@ -1,6 +1,6 @@
 //! malote's own topology: which exchange carries what, which queue each consumer reads.
 //!
-//! One value, [`Layout`], holds the configurable prefix and knows every name. An event's way, left to right:
+//! One value, [`Layout`], holds the configurable prefix and knows every name. The path of an event, left to right:
 //!
 //! ```text
 //! received.<provider> ──▶ ledger                                   every event
@@ -8,8 +8,8 @@
 //!                    └─(nobody bound)─▶ unrouted
 //! ```
 //!
-//! The two hops give the ledger its copy and still see what nobody is bound to. A retry waits in a queue of its delay
-//! and comes back by its work queue's name:
+//! The two hops give the ledger its copy and still detect topics that no queue is bound to. A retry waits in the queue
+//! of its delay and comes back by the name of its work queue:
 //!
 //! ```text
 //! wait.<delay> ──(time to live)──▶ requeue ──▶ the work queue
@@ -85,7 +85,7 @@ impl fmt::Display for RetryDelay {
     }
 }
 
-/// The text is none of the delays that have a queue.
+/// The text is not one of the delays that have a queue.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("expected one of {}, got {given:?}", RetryDelay::ALL.map(|delay| delay.to_string()).join(", "))]
 pub struct NotARetryDelay {
@@ -184,17 +184,17 @@ impl Layout {
         self.queue(format_args!("wait.{delay}"))
     }
 
-    /// Exchange and queue of a delay where it dead-letters to the default exchange, as it did in earlier releases: for
-    /// migrations alone.
+    /// Exchange and queue of a delay that dead-letters to the default exchange, as in earlier releases: for migrations
+    /// only.
     pub fn former_wait(&self, delay: RetryDelay) -> (ExchangeName, QueueName) {
         let name = format!("retry.{delay}");
         (self.exchange(&name), self.queue(&name))
     }
 
-    /// Where a message goes after its wait: to the queue that its routing key names, or else to the dead letters.
+    /// Where a message goes after its wait: to the queue that its routing key names, else to the dead letters.
     ///
-    /// Not the default exchange: a queue that dead-letters at least once keeps what finds no destination, and 32 such
-    /// messages hold up everything behind them.
+    /// Not the default exchange: a queue with at-least-once dead-lettering keeps messages without a destination, and 32
+    /// of them block the queue.
     pub fn requeue(&self) -> ExchangeName {
         self.exchange("requeue")
     }

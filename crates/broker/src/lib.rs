@@ -1,5 +1,5 @@
-//! What malote asks of a message broker: the traits, the topology values, and the laws that every
-//! implementation passes.
+//! What malote requires of a message broker: the traits, the topology values, and the laws that every implementation
+//! passes.
 //!
 //! Place in the flow: the ingress publishes through [`Publisher`]; consumers take deliveries through
 //! [`Subscriber`]; roles declare a [`Topology`] at start. Two implementations exist: `embedded` here, and
@@ -60,7 +60,7 @@ pub enum PublishError {
     Unavailable(#[source] Cause),
 }
 
-/// Why the broker did not do what was asked, other than publishing.
+/// Why a request to the broker other than a publish failed.
 #[derive(Debug, thiserror::Error)]
 pub enum BrokerError {
     /// The queue does not exist: the topology is not declared.
@@ -76,7 +76,7 @@ pub enum BrokerError {
     Conflict {
         /// The kind and name of what exists, such as `queue ledger`.
         what: String,
-        /// The broker's own words.
+        /// The broker's own text.
         #[source]
         cause: Cause,
     },
@@ -131,24 +131,24 @@ pub trait Subscriber: Send + Sync + 'static {
 
 /// The deliveries of one consumer on one queue.
 ///
-/// Dropping it gives back what is not settled: the queue hands it to another consumer, marked redelivered. That is the
-/// only way to give a delivery back, and it counts towards the queue's delivery limit.
+/// Dropping it gives back unsettled deliveries: the queue delivers them again, marked redelivered. That is the only way
+/// to give a delivery back, and it counts towards the delivery limit of the queue.
 ///
-/// After an error from any method the subscription is over for good: every later call of any method returns an error at
-/// once. What was not settled is given back by the broker; the caller subscribes again. A subscription is over when the
-/// connection is lost, when the broker cancels it, and when its queue is deleted.
+/// After an error from any method the subscription is over: every later call of any method returns an error at once.
+/// The broker gives back what was not settled; the caller subscribes again. A subscription is over when the connection
+/// is lost, when the broker cancels it, and when its queue is deleted.
 #[async_trait]
 pub trait Deliveries: Send {
     /// The next delivery; waits for one without an end. Cancel safe: no delivery is lost when the future is dropped.
     async fn next(&mut self) -> Result<Delivery, BrokerError>;
 
-    /// Takes deliveries off the queue for good; with no tags, only fails where the subscription is over. `Ok` means that
-    /// the broker was told; a crash right after may bring them again, marked redelivered. Notices the end of a
-    /// subscription even before every delivery in front of it was taken.
+    /// Removes deliveries from the queue; without tags, fails only if the subscription is over. `Ok` means that the ack
+    /// was sent; after a crash they may come again, marked redelivered. Notices the end of a subscription even if
+    /// deliveries in front of it are not taken yet.
     async fn ack(&mut self, tags: &[DeliveryTag]) -> Result<(), BrokerError>;
 
-    /// Changes how many deliveries are handed out and unsettled at any time: at most `prefetch` (1 or more) of those that
-    /// arrive from now on. What has arrived before comes first, can be settled as ever, and may or may not count.
+    /// Changes how many deliveries are handed out and unsettled at any time: at most `prefetch` (1 or more) of those
+    /// that arrive from now on. Earlier ones come first, can be settled as before, and may or may not count.
     async fn limit(&mut self, prefetch: u16) -> Result<(), BrokerError>;
 }
 
@@ -159,7 +159,7 @@ pub struct QueueStatus {
     pub queue: QueueName,
     /// Messages ready to be handed out; those that are with a consumer are not counted.
     pub ready: u64,
-    /// Messages that consumers hold and have not settled; `None` where the broker does not say.
+    /// Messages that consumers hold and have not settled; `None` if the broker does not show it.
     pub unacked: Option<u64>,
     /// Consumers that take from it now.
     pub consumers: u64,
@@ -181,16 +181,16 @@ pub struct BrokerInfo {
 pub trait Broker: Publisher + Subscriber {
     /// Declares exchanges, queues and bindings. Declaring what exists changes nothing; nothing is ever deleted.
     ///
-    /// A queue that exists with another delivery limit is no conflict: a release that changes the limit runs beside the
-    /// one before. The queue takes the new limit, or keeps its own where the broker cannot change it.
+    /// An existing queue with another delivery limit is not a conflict: a release that changes the limit runs beside
+    /// its predecessor. The queue takes the new limit, or keeps its own where the broker cannot change it.
     async fn declare(&self, topology: &Topology) -> Result<(), BrokerError>;
 
     /// The status of each queue, in the order asked.
     async fn queues(&self, queues: &[QueueName]) -> Result<Vec<QueueStatus>, BrokerError>;
 
-    /// Reaches the broker and asks who it is: what readiness and `malote doctor` show.
+    /// Contacts the broker and returns what it is: shown by readiness and `malote doctor`.
     async fn check(&self) -> Result<BrokerInfo, BrokerError>;
 
-    /// Finishes what is under way and closes. Publishing afterwards is an error.
+    /// Finishes running operations and closes. Publishing afterwards is an error.
     async fn close(&self);
 }

@@ -88,10 +88,10 @@ impl Exchange {
 
 /// How often a message may come back unsettled before the broker itself dead-letters it.
 ///
-/// A process that crashes gives back everything it has prefetched, which says nothing about any one of these messages.
-/// A process that is restarted every 2 s comes back 43,200 times a day; the limit is above that, so that a day of
-/// crashes dead-letters nothing. The consumer's own count of attempts (`malote_attempt`) decides about a message; this
-/// limit only ends what never ends otherwise.
+/// A crashing process gives back everything it has prefetched, which says nothing about any single message. A process
+/// that is restarted every 2 s comes back 43,200 times a day; the limit is above that, so that a day of crashes
+/// dead-letters nothing. The consumer's own count of attempts (`malote_attempt`) decides about a message; this limit
+/// only stops endless redelivery.
 pub const DELIVERY_LIMIT: u32 = 50_000;
 
 /// A durable queue; on RabbitMQ always a quorum queue that rejects publishes when full.
@@ -108,8 +108,8 @@ pub struct Queue {
 }
 
 impl Queue {
-    /// What RabbitMQ is asked for: a quorum queue that refuses what it has no room for, and that keeps a dead letter
-    /// until its destination has it.
+    /// The arguments for RabbitMQ: a quorum queue that rejects publishes when it is full, and keeps a dead letter until
+    /// its destination has it.
     pub fn arguments(&self) -> BTreeMap<&'static str, HeaderValue> {
         let mut arguments = BTreeMap::from([
             ("x-queue-type", "quorum".into()),
@@ -121,7 +121,7 @@ impl Queue {
             arguments.insert("x-dead-letter-strategy", "at-least-once".into());
         }
         if let Some(ttl) = self.message_ttl {
-            // RabbitMQ takes at most 2^32 - 1 milliseconds, some 49 days, and says so itself.
+            // RabbitMQ accepts at most 2^32 - 1 milliseconds, about 49 days, and reports a larger value itself.
             let ttl_ms = i64::try_from(ttl.as_millis()).unwrap_or(i64::MAX);
             arguments.insert("x-message-ttl", ttl_ms.into());
         }

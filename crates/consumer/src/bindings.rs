@@ -1,4 +1,4 @@
-//! What a consumer is bound to: declared once, and everything else is a projection of it.
+//! The bindings of a consumer: declared once; everything else is a projection.
 
 use broker::layout::{RetryDelay, WorkQueue};
 use broker::topology::topic_matches;
@@ -17,7 +17,7 @@ pub struct Bindings {
     pub purpose: &'static str,
     /// For each provider, the patterns it binds to `webhooks.<provider>`.
     pub topics: &'static [(&'static str, &'static [&'static str])],
-    /// How many deliveries it holds unsettled at a time, at most.
+    /// The maximum number of unsettled deliveries.
     pub prefetch: u16,
     /// The waits between attempts.
     pub retry: &'static [RetryDelay],

@@ -6,7 +6,7 @@ use view::View;
 
 use crate::{Bindings, Consumer, Runtime};
 
-/// One consumer that keeps books of its own: what a domain's crate declares, and all that wiring needs to know of it.
+/// A consumer with tables of its own: what the crate of a domain declares, and all that wiring needs.
 #[derive(Clone, Copy, Debug)]
 pub struct Domain {
     /// What its consumer is bound to.
@@ -15,7 +15,8 @@ pub struct Domain {
     pub component: Component,
     /// Its lists: route, API document and command of each follow from it.
     pub views: &'static [&'static View],
-    /// Makes a replica of its consumer. Where a provider does not tell a fact's day, it is that of receipt in the zone.
+    /// Creates a replica of its consumer. If a provider does not give the day of a fact, it is the day of receipt in
+    /// the zone.
     pub consumer: fn(&Zone, Runtime) -> Consumer,
 }
 

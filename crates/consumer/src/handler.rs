@@ -8,37 +8,37 @@ use broker::QueueName;
 use event::{Event, Message};
 use store::{StoreError, Tx};
 
-/// Gives events their effect: each is read by itself, then the facts of many are written together.
+/// Writes the effects of events: each event is read on its own, then the facts of many are written together.
 #[async_trait]
 pub trait Handler: Send + Sync + 'static {
     /// What an event says.
     type Fact: Send + Sync + 'static;
 
-    /// Reads one event. Asks neither the database nor the clock: the same event gives the same fact. An event that
+    /// Reads one event. Uses neither the database nor the clock: the same event gives the same fact. An event that
     /// cannot be read is set aside alone and becomes a dead letter, unless it was handled before.
     fn read(&self, event: &Event) -> Result<Self::Fact, Permanent>;
 
-    /// What `read` had to leave out of the fact, for operators; stored beside the event's claim in the inbox. Names places
-    /// in the body and quotes nothing of it.
+    /// What `read` left out of the fact, for operators; stored beside the event's claim in the inbox. Names places in
+    /// the body and quotes nothing.
     fn note(&self, _fact: &Self::Fact) -> Option<String> {
         None
     }
 
-    /// Writes the effects of all the facts into the transaction, and only there. The runtime commits; what returns an
-    /// error is rolled back and tried again by halves. Called once for each event whose transaction commits; the same
-    /// event may come again after a rollback. Events come in no promised order, within a call neither: an older fact must
-    /// not overwrite a newer one. No event is there twice.
+    /// Writes the effects of all the facts into the transaction, and only there. The runtime commits; after an error it
+    /// rolls back and retries the batch in halves. An event is in one committed call only; after a rollback it may come
+    /// again. The order of events is not defined, neither across calls nor within one: an older fact must not overwrite
+    /// a newer one. No call has an event twice.
     async fn write(&self, facts: &[(&Event, &Self::Fact)], tx: &mut Tx) -> Result<(), Failure>;
 }
 
-/// Sees events in the transaction in which they are handled.
+/// Observes events in the transaction in which they are handled.
 #[async_trait]
 pub trait Observer: Send + Sync + 'static {
-    /// Called after the effects of these events are written and before the transaction commits, which it may not.
+    /// Called after the effects of these events are written and before the transaction commits; the commit may fail.
     async fn observe(&self, events: &[&Event], tx: &mut Tx) -> Result<(), Failure>;
 }
 
-/// A fact of a handler that the runtime does not know by its type.
+/// A fact whose type the runtime does not know.
 pub(crate) type AnyFact = Box<dyn Any + Send + Sync>;
 
 /// A [`Handler`] of facts of any type.
@@ -84,18 +84,18 @@ pub trait Recorder: Send + Sync + 'static {
     }
 }
 
-/// A message that belongs into another queue.
+/// A message that belongs in another queue.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Forward {
-    /// The queue. If it is gone, the message is a dead letter.
+    /// The queue. If it does not exist, the message becomes a dead letter.
     pub queue: QueueName,
-    /// The message as it is to arrive there.
+    /// The message to publish there.
     pub message: Message,
 }
 
-/// Why an event cannot be read, now or ever: it becomes a dead letter.
+/// Why an event can never be read: it becomes a dead letter.
 ///
-/// The text is shown to operators and logged. It names the place, and holds no personal data.
+/// The text is shown to operators and logged. It names the place and contains no personal data.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct Permanent(String);

@@ -1,7 +1,7 @@
-//! What every domain's handler promises, whatever its tables: written once, run by each domain on each database.
+//! What the handler of every domain promises: written once, run by each domain on each database.
 //!
-//! The runtime gives events in no promised order, and several replicas handle events of the same thing at once. The
-//! rows that come of it depend on the facts alone.
+//! The order of events is not defined, and several replicas handle events of the same subject at once. The resulting
+//! rows depend only on the facts.
 
 use std::fmt::Debug;
 
@@ -22,10 +22,10 @@ pub struct Webhook<'a> {
     pub data: &'a str,
 }
 
-/// When the first webhook is received; each later one comes a second after the one before.
+/// When the first webhook is received; each further one a second later.
 const FIRST_RECEIPT: &str = "2026-11-22T12:00:00Z";
 
-/// The events of these webhooks at one source, received in the given order.
+/// The events of these webhooks at one source, received in this order.
 pub fn events(source: &str, webhooks: &[Webhook<'_>]) -> Vec<Event> {
     let first: Timestamp = FIRST_RECEIPT.parse().expect("a time");
     let event = |(webhook, second): (&Webhook<'_>, i64)| {
@@ -60,9 +60,9 @@ async fn handle_together<H: Handler>(store: &Store, handler: &H, events: &[&Even
     Ok(tx.commit().await?)
 }
 
-/// Gives the rows that these webhooks lead to, having made sure that they do so in whatever order the events arrive, one
-/// by one and in one call, when several replicas handle them at once, and when each is replayed. Every time a source of
-/// its own has them; `rows` gives the rows of a source, without its name.
+/// Returns the rows that these webhooks lead to, after checking that they are the same in every order of arrival, one
+/// by one and in one call, when several replicas handle them at once, and when each is replayed. Each run uses its own
+/// source; `rows` returns the rows of a source, without its name.
 pub async fn in_every_order<H: Handler, T: PartialEq + Debug>(
     store: &Store,
     handler: &H,

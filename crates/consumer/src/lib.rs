@@ -5,13 +5,14 @@
 //!
 //! ```text
 //! queue ──batch──▶ read each ──▶ one transaction: claim in the inbox ▸ write all ▸ commit ──▶ ack together
-//!                      │             │ it fails: roll back, then by halves, down to the one that fails
+//!                      │             │ failure: roll back, then retry in halves, down to the failing one
 //!                      │             ├── Transient ──▶ wait.<delay>, confirmed ──▶ ack
 //!                      │             └── Permanent, or the last attempt ──┐
 //!                      └── unreadable ────────────────────────────────────┴──▶ dead, confirmed ──▶ ack
 //! ```
 //!
-//! While the database is down the batch is held and tried again; no attempt is counted, and it is given back in time.
+//! While the database is down the batch is held and retried; no attempt is counted, and it is given back before
+//! RabbitMQ ends the subscription.
 //!
 //! This crate knows no provider and no domain table.
 

@@ -1,4 +1,4 @@
-//! Waiting for what is down, with a growing pause.
+//! Waiting for a database or broker that is down, with growing pauses.
 
 use std::time::Duration;
 

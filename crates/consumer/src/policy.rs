@@ -80,7 +80,7 @@ impl Policy {
         self.delays.get(before).or(self.delays.last()).copied()
     }
 
-    /// All waits of an event together, at most.
+    /// The maximum total wait of an event.
     pub fn total_wait(&self) -> Duration {
         let waits = self.attempts - 1;
         let listed: Duration = self.delays.iter().take(waits).map(|delay| delay.duration()).sum();

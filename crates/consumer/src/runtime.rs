@@ -36,8 +36,8 @@ pub struct Config {
     pub batch_events: usize,
     /// How long one transaction may take, in milliseconds.
     pub batch_timeout_ms: u64,
-    /// How long deliveries are held that cannot be settled, in milliseconds, before they go back to the queue: while the
-    /// database is down, while a batch does not commit, while the broker accepts no retries.
+    /// How long deliveries that cannot be settled are held, in milliseconds, before they go back to the queue: while
+    /// the database is down, a batch does not commit, or the broker accepts no retries.
     pub hold_ms: u64,
     /// How many bytes of bodies one consumer holds unsettled at a time, by the mean size of the bodies seen. A batch ends at
     /// a quarter of it.
@@ -124,7 +124,7 @@ enum Blocked {
     Conflict(String),
 }
 
-/// How long a batch may be held, and how long the next look at the database waits.
+/// How long a batch may be held, and the pause before the next check of the database.
 struct Hold {
     until: Instant,
     backoff: Backoff,
@@ -140,7 +140,7 @@ const GATHER: Duration = Duration::from_millis(20);
 /// How long nothing may come before the consumer asks whether anything is there.
 const IDLE: Duration = Duration::from_millis(if cfg!(test) { 100 } else { 15_000 });
 
-/// How often the consumer looks whether its subscription lives while a batch is in work.
+/// How often the consumer checks its subscription while it handles a batch.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// How often an event may meet an outage that is over at the next look, before that counts as an attempt.
@@ -152,9 +152,9 @@ enum End {
     Lost(BrokerError),
     /// The database stayed away: what was held goes back to the queue.
     StoreAway,
-    /// What was held for too long, for another reason, goes back to the queue.
+    /// What was held too long for another reason goes back to the queue.
     Held(String),
-    /// A delivery is to be tried with nothing else in hand.
+    /// A delivery is to be tried alone.
     Alone,
     /// The broker hands out nothing of what is there, as after a leader that was lost in the wrong moment.
     Forgotten,
@@ -293,7 +293,7 @@ impl Consumer {
                 first = deliveries.next() => Some(first),
                 () = sleep_until(aside.again_at), if !aside.events.is_empty() => None,
                 () = sleep(IDLE), if aside.events.is_empty() => match self.is_forgotten().await {
-                    // Nobody took what came meanwhile: with a window of 1 one delivery keeps all others waiting.
+                    // Nothing took what arrived meanwhile: with a window of 1, one delivery keeps all others waiting.
                     true => match deliveries.next().now_or_never() {
                         None => return End::Forgotten,
                         first => first,
@@ -317,7 +317,7 @@ impl Consumer {
         }
     }
 
-    /// One batch, from its taking to the deliveries that come next.
+    /// Handles one batch, until the next deliveries arrive.
     async fn work(
         &self,
         mut batch: Vec<Taken>,
@@ -398,7 +398,7 @@ impl Consumer {
         // What does not go through whole is tried by halves: the few that fail keep few others waiting.
         let (mut parts, mut is_progress) = (vec![batch], false);
         while let Some(mut part) = parts.pop() {
-            // However long it takes, every round settles something.
+            // Every round settles something, so this ends.
             if is_progress && Instant::now() >= hold.until {
                 return Err(End::Held("a batch does not get through in time".to_owned()));
             }
@@ -429,7 +429,7 @@ impl Consumer {
         self.outwait(blocked, &mut hold, aside, deliveries, stop).await
     }
 
-    /// Tries what another transaction is in the way of again, behind all the others, for a while.
+    /// Retries what conflicts with another transaction, after all the others, for a while.
     async fn outwait(
         &self,
         mut blocked: Vec<Taken>,
@@ -455,8 +455,8 @@ impl Consumer {
         Ok(())
     }
 
-    /// Tries one delivery by itself, and waits for a database that is down. An event that brings the database down
-    /// every time, though it takes writes in between, has failed.
+    /// Tries one delivery alone, and waits while the database is down. An event that makes the database fail every
+    /// time, although it accepts writes in between, has failed.
     async fn attempt_alone(
         &self,
         taken: &Taken,
@@ -479,8 +479,8 @@ impl Consumer {
         Ok(Err(Blocked::Failed(Failure::Transient(last))))
     }
 
-    /// Waits for work that may take long, and says so where the subscription ends meanwhile. The work is still done: its
-    /// messages may be nowhere else.
+    /// Waits for work that may take long, and reports whether the subscription ended meanwhile. The work is finished in
+    /// any case: its messages may be nowhere else.
     async fn watched<T>(&self, work: impl Future<Output = T>, deliveries: &mut dyn Deliveries) -> T {
         let mut work = std::pin::pin!(work);
         loop {
@@ -496,7 +496,7 @@ impl Consumer {
         }
     }
 
-    /// Reads the events, where the work wants events, and sets aside what cannot be read and what goes elsewhere.
+    /// Reads the events, if the work needs them, and sets aside what cannot be read and what belongs in another queue.
     fn read(&self, batch: Vec<Taken>, aside: &mut Aside) -> Vec<Taken> {
         let mut kept = Vec::with_capacity(batch.len());
         for mut taken in batch {

@@ -102,7 +102,7 @@ impl Settlement {
             Some(delay) => {
                 message.expiration = self.policy.shortened(delay, random());
                 message.headers.insert(header::RETRY_COPY.to_owned(), EventId::generate().to_string().into());
-                // The exchange `requeue` takes it back by this routing key.
+                // The exchange `requeue` routes it back by this key.
                 self.broker.publish(&self.layout.retry(delay), self.queue.as_str(), message).await?;
                 Ok(Sent::Retry(delay))
             }

@@ -1,21 +1,21 @@
-//! A delivery in hand.
+//! A delivery that a consumer holds.
 
 use broker::{Delivery, DeliveryTag};
 use event::{Event, Message, header};
 
 use crate::handler::AnyFact;
 
-/// A delivery that has been read as far as this consumer needs.
+/// A delivery, read as far as this consumer needs.
 pub(crate) struct Taken {
     pub(crate) tag: DeliveryTag,
     pub(crate) redelivered: bool,
     pub(crate) message: Message,
-    /// The event and its fact, where the work wants them.
+    /// The event and its fact, if the work needs them.
     pub(crate) read: Option<(Event, AnyFact)>,
 }
 
 impl Taken {
-    /// Whether it is to be tried with nothing else in hand.
+    /// Whether it is to be tried alone.
     pub(crate) fn is_alone(&self) -> bool {
         self.message.headers.contains_key(header::ALONE)
     }

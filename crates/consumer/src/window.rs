@@ -1,25 +1,25 @@
 //! How many deliveries a subscription holds at a time: one at first, then as many as the sizes of their bodies allow.
 //!
 //! AMQP bounds what a consumer holds by number only. A crash of the process counts against everything it holds, so the
-//! window stays at one while deliveries come back: only the message that crashed the process is then counted.
+//! window stays at one while redeliveries arrive: then only the message that crashed the process is counted.
 
 use crate::taken::Taken;
 
-/// By how much the window grows at most at a time.
+/// The maximum growth of the window in one step.
 const GROWTH: u16 = 8;
 
-/// A body's share in the mean size is one part in this many.
+/// The weight of a body in the mean size is one in this many.
 const WEIGHT: usize = 8;
 
 pub(crate) struct Window {
     /// The largest number of deliveries.
     most: u16,
-    /// How many bytes of bodies they may have together.
+    /// The maximum total size of their bodies, in bytes.
     bytes: usize,
     now: u16,
-    /// The mean size of the bodies seen, the recent ones above all.
+    /// The moving average of body sizes.
     mean: Option<usize>,
-    /// Something of the last batch came back to the queue before.
+    /// The last batch had a redelivery.
     came_back: bool,
 }
 
@@ -33,7 +33,7 @@ impl Window {
         self.now
     }
 
-    /// Takes note of a batch.
+    /// Accounts for a batch.
     pub(crate) fn note(&mut self, batch: &[Taken]) {
         if batch.is_empty() {
             return;
@@ -44,8 +44,8 @@ impl Window {
         }
     }
 
-    /// The new number of deliveries, if it changes. With `others_wait` it also grows while deliveries come back: what is
-    /// held must not keep the others from coming.
+    /// The new number of deliveries, if it changes. With `others_wait` it also grows while redeliveries arrive: what is
+    /// held must not block the others.
     pub(crate) fn next(&mut self, others_wait: bool) -> Option<u16> {
         let fits = self.mean.map_or(1, |mean| self.bytes / mean.max(1));
         let fits = u16::try_from(fits).unwrap_or(u16::MAX).clamp(1, self.most.max(1));
@@ -54,7 +54,7 @@ impl Window {
         } else if self.came_back && !others_wait {
             self.now
         } else if fits == self.most || fits / 2 >= self.now {
-            // Not for every little change of the mean: a change costs a few round trips.
+            // Not for every small change of the mean: a change costs a few round trips.
             fits.min(self.now.saturating_mul(GROWTH))
         } else {
             self.now

@@ -17,12 +17,12 @@ pub struct Zone {
     rules: TimeZone,
 }
 
-/// The zone of a tally that names none: those of releases before the setting.
+/// The zone of a tally without one, from a release before the setting.
 pub const UTC: &str = "UTC";
 
 impl Zone {
-    /// The zone of this name, such as `America/Sao_Paulo`. Capitals make no difference: the name is kept as the
-    /// database writes it.
+    /// The zone of this name, such as `America/Sao_Paulo`. Case does not matter: the name is kept as the database
+    /// writes it.
     pub fn new(name: &str) -> Result<Self, NoSuchZone> {
         let unknown = || NoSuchZone(name.to_owned());
         let rules = TimeZone::get(name).map_err(|_| unknown())?;
@@ -35,12 +35,12 @@ impl Zone {
         &self.name
     }
 
-    /// The day that a time is on.
+    /// The day of a time.
     pub fn day(&self, time: Timestamp) -> Day {
         Day(self.rules.to_datetime(time).date())
     }
 
-    /// The day's begin, and the begin of the next.
+    /// The start of the day, and that of the next.
     pub fn bounds(&self, day: Day) -> Range<Timestamp> {
         let begin = |date: Date| {
             let begin = date.to_zoned(self.rules.clone()).and_then(|midnight| midnight.start_of_day());
@@ -74,7 +74,7 @@ pub struct NoSuchZone(String);
 pub struct Day(Date);
 
 impl Day {
-    /// The day so many days before.
+    /// The day this many days earlier.
     pub fn minus(self, days: u32) -> Self {
         let before = self.0.checked_sub(Span::new().days(days.min(1_000_000)));
         // Four digits, whatever is subtracted.
@@ -94,7 +94,7 @@ impl Serialize for Day {
     }
 }
 
-/// A text that is no day.
+/// A text that is not a day.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("expected a day such as 2026-11-24, got {0:?}")]
 pub struct NotADay(String);
@@ -126,7 +126,7 @@ mod tests {
     #[test]
     fn a_day_ends_where_the_next_begins_also_when_the_clocks_change() {
         check("America/Sao_Paulo", "2026-11-24", "2026-11-24T03:00:00Z", "2026-11-25T03:00:00Z", 24);
-        // At midnight the clocks went on to one o'clock, and at the next midnight of the change back to eleven.
+        // The clocks went from midnight to one o'clock, and later from midnight back to eleven.
         check("America/Sao_Paulo", "2018-11-04", "2018-11-04T03:00:00Z", "2018-11-05T02:00:00Z", 23);
         check("America/Sao_Paulo", "2019-02-16", "2019-02-16T02:00:00Z", "2019-02-17T03:00:00Z", 25);
         check("Europe/Lisbon", "2026-03-29", "2026-03-29T00:00:00Z", "2026-03-29T23:00:00Z", 23);

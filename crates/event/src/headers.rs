@@ -34,16 +34,16 @@ impl From<&str> for HeaderValue {
     }
 }
 
-/// A name, which malote's own headers have as a constant.
+/// A name; those of malote's own headers are constants.
 type Name = Cow<'static, str>;
 
-/// Headers, each name once, in the order of names. A clone shares them until one of the two is changed: whoever publishes
-/// keeps a message until it is confirmed.
+/// Headers, each name once, in the order of names. Clones share them until one is changed: a publisher keeps each
+/// message until it is confirmed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MessageHeaders(Arc<Vec<(Name, HeaderValue)>>);
 
 impl MessageHeaders {
-    /// The place of a name: where it is, or where it belongs.
+    /// The position of a name, or where to insert it.
     fn find(&self, name: &str) -> Result<usize, usize> {
         self.0.binary_search_by(|(known, _)| known.as_ref().cmp(name))
     }
@@ -53,12 +53,12 @@ impl MessageHeaders {
         self.find(name).ok().map(|at| &self.0[at].1)
     }
 
-    /// Whether there is a header of this name.
+    /// Whether a header of this name exists.
     pub fn contains_key(&self, name: &str) -> bool {
         self.find(name).is_ok()
     }
 
-    /// Whether there is none.
+    /// Whether there are no headers.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -79,7 +79,7 @@ impl MessageHeaders {
         }
     }
 
-    /// Takes a header out.
+    /// Removes a header.
     pub fn remove(&mut self, name: &str) -> Option<HeaderValue> {
         let at = self.find(name).ok()?;
         Some(Arc::make_mut(&mut self.0).remove(at).1)

@@ -38,7 +38,7 @@ impl EventId {
         Self(uuid::Builder::from_unix_timestamp_millis(job.milliseconds(), &random).into_uuid())
     }
 
-    /// The id of a message that came without one, made of what it consists of: the same parts give the same id.
+    /// The id of a message that came without one, derived from its contents: the same parts give the same id.
     pub fn of_parts<'a>(milliseconds: u64, parts: impl IntoIterator<Item = &'a [u8]>) -> Self {
         // FNV-1a (Noll; 128 bit). Each part ends with its length, so that parts do not run into each other.
         let mut hash = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d_u128;

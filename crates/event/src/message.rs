@@ -31,19 +31,19 @@ pub mod header {
     pub const RECORD_ATTEMPT: &str = "malote_record_attempt";
     /// The error of the ledger's last attempt to file the message.
     pub const RECORD_ERROR: &str = "malote_record_error";
-    /// On a retried message: the name of this copy of it, for a retry may be sent twice.
+    /// On a retried message: the name of this copy, since a retry may be sent twice.
     pub const RETRY_COPY: &str = "malote_retry_copy";
-    /// On a message that the broker gave up and the ledger sent back: when that was (RFC 3339). Its consumer tries it with
-    /// nothing else in hand, and the next time it is a dead letter.
+    /// On a message that the broker gave up and the ledger sent back: when that was (RFC 3339). Its consumer tries it
+    /// alone; the next time it becomes a dead letter.
     pub const ALONE: &str = "malote_alone";
     /// On a rejected body: why it could not be used.
     pub const CAUSE: &str = "malote_cause";
     /// Every failed attempt, the oldest first, as a JSON array of `{"attempt", "at", "error"}`; the last 20 are kept. It
     /// stays when a dead letter is sent again.
     pub const HISTORY: &str = "malote_history";
-    /// On what a broker gave up by itself: the queue that it was in, or was to go to.
+    /// On a message that the broker itself gave up: its queue, or the one that it was meant for.
     pub const DEATH_QUEUE: &str = "malote_death_queue";
-    /// Why a broker gave it up: `delivery_limit`, or `missing_queue` if its queue was gone when its wait was over.
+    /// Why the broker gave it up: `delivery_limit`, or `missing_queue` if its queue did not exist after the wait.
     pub const DEATH_REASON: &str = "malote_death_reason";
     /// On what was sent again: the id of the job that did.
     pub const JOB: &str = "malote_job";
@@ -63,7 +63,7 @@ pub mod header {
 pub struct Message {
     /// `message_id`: the event's id.
     pub message_id: String,
-    /// `type`: the event's topic. A message that comes back from a retry queue has another routing key.
+    /// `type`: the event's topic. A message from a retry queue has another routing key.
     pub r#type: String,
     /// `timestamp`: seconds since 1970, UTC.
     pub timestamp: u64,

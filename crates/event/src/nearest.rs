@@ -1,6 +1,6 @@
-//! What somebody probably meant by a name that there is not.
+//! The known name that was probably meant by an unknown one.
 
-/// The name of these that is nearest to the given one, if it is near.
+/// The one of these names that is closest to the given one, if it is close.
 pub fn nearest<'a>(given: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let distance = |name: &str| {
         // Levenshtein, one row at a time.

@@ -307,7 +307,7 @@ impl Deliveries for Subscription {
         let mut ids = Vec::with_capacity(tags.len());
         for &tag in tags {
             if !self.held.remove(&tag) {
-                // As a channel error does.
+                // Like a channel error.
                 self.end();
                 return Err(unavailable(NotHeld(tag)));
             }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::death;
 
-/// More headers that RabbitMQ gives a dead letter, those with plain text in them.
+/// Further headers that RabbitMQ adds to a dead letter: those with a plain text.
 const FIRST_DEATH_QUEUE: &str = "x-first-death-queue";
 const FIRST_DEATH_REASON: &str = "x-first-death-reason";
 
@@ -88,8 +88,7 @@ pub(super) fn message_id(properties: &str) -> String {
         .unwrap_or_default()
 }
 
-/// The properties of a dead letter: the same, with the queues of its first and its last death in the headers, and why
-/// it died there.
+/// The properties of a dead letter: the same, and in the headers the queues and reasons of its first and last death.
 pub(super) fn bury(properties: &str, queue: &str, death: Death) -> String {
     let reason = death.reason();
     let Ok(mut parsed) = serde_json::from_str::<Properties<'_>>(properties) else {

@@ -20,7 +20,7 @@ const READ_BYTES: usize = 1024 * 1024;
 /// Names a consumer; never used twice in a process.
 pub(super) type ConsumerId = u64;
 
-/// A delivery in flight to a consumer: as stored, to be read there.
+/// A delivery in flight to a consumer, as stored; the consumer parses it.
 pub(super) struct Handed {
     pub id: i64,
     pub redelivered: bool,

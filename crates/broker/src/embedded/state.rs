@@ -204,7 +204,7 @@ impl State {
         Ok(())
     }
 
-    /// Removes a consumer. What it holds is ready again; what came back too often is dead.
+    /// Removes a consumer. What it holds is ready again, or dead-lettered if it came back too often.
     pub fn unsubscribe(
         &mut self,
         file: &File,
@@ -388,7 +388,7 @@ impl State {
     }
 }
 
-/// Whether a declared queue is the existing one, as far as a queue cannot change; times to live count in whole
+/// Whether a declared queue equals the existing one in what cannot change; times to live are compared in whole
 /// milliseconds.
 fn same_queue(existing: &Queue, declared: &Queue) -> bool {
     let Queue { name, delivery_limit: _, message_ttl, dead_letter_exchange } = declared;

@@ -149,7 +149,7 @@ async fn an_orderly_end_keeps_messages_counts_and_order() {
     let first = next(&mut deliveries).await;
     deliveries.ack(&[first.tag]).await.unwrap();
     broker.close().await;
-    // What had arrived is still handed out; then the subscription is over, and nothing it holds can be settled.
+    // What had arrived is still delivered; then the subscription is over, and nothing it holds can be settled.
     for id in ["b", "c"] {
         assert_eq!(next(&mut deliveries).await.message.message_id, id);
     }
@@ -428,7 +428,7 @@ async fn the_log_stays_bounded_while_consumers_keep_up() {
     }
 }
 
-/// Makes a file what version 1 wrote, with what waits in it: no direct exchange, and retry queues named `retry.<delay>`
+/// Turns a file into one of version 1 with waiting messages: no direct exchange, and retry queues named `retry.<delay>`
 /// that dead-letter to the default exchange.
 fn downgrade_to_1(directory: &TempDir, prefix: &str) {
     let connection = rusqlite::Connection::open(directory.path().join("broker.db")).unwrap();
@@ -477,7 +477,7 @@ async fn a_file_of_version_1_becomes_the_topology_of_today_and_keeps_what_waits(
     broker.close().await;
     downgrade_to_1(&directory, "retry.1s.");
 
-    // What is due finds its way before anything is declared.
+    // What is due is routed before anything is declared.
     let broker = open_in(&directory);
     let mut deliveries = subscribe(&broker, "retry.1s.work").await;
     assert_eq!(next(&mut deliveries).await.message.message_id, "held");

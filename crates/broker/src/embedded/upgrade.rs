@@ -1,4 +1,4 @@
-//! Brings a file of an earlier version up to date, in the transaction that gives it its new version.
+//! Upgrades a file of an earlier version, in the transaction that sets its new version.
 
 use std::collections::BTreeSet;
 
@@ -18,8 +18,8 @@ const DIRECT_EXCHANGES: &str = "
     DROP TABLE exchange_1;
 ";
 
-/// Version 1 knew no direct exchanges: its retry queues dead-lettered to the default exchange. They become the ones of
-/// today with what waits in them. `requeue` is there at once: what is due at this start must find its way.
+/// Version 1 had no direct exchanges: its retry queues dead-lettered to the default exchange. They become the current
+/// ones with their messages. `requeue` is created at once, since messages may be due at this start.
 pub(super) fn from_1(connection: &Connection) -> rusqlite::Result<()> {
     connection.execute_batch(DIRECT_EXCHANGES)?;
     let mut prefixes = BTreeSet::new();

@@ -139,7 +139,7 @@ pub async fn prefetch_bounds_what_a_consumer_holds(instance: &dyn Instance) {
     nothing_arrives(&mut second).await;
 }
 
-/// A changed prefetch bounds what comes from then on; nothing that was handed out comes again, and it can be settled.
+/// A changed prefetch bounds later deliveries; earlier ones do not come again and can be settled.
 pub async fn a_changed_limit_holds_from_then_on_and_gives_nothing_back(instance: &dyn Instance) {
     let (broker, names) = (instance.broker().await, Names::new());
     Declaration::new(&names).queue("work").declare(&broker).await;
@@ -150,7 +150,7 @@ pub async fn a_changed_limit_holds_from_then_on_and_gives_nothing_back(instance:
     let mut deliveries = subscribe(&broker, &queue, 1).await;
     let mut taken = vec![take(&mut deliveries).await];
     nothing_arrives(&mut deliveries).await;
-    // The first is held over the change, and settled after it.
+    // The first is held across the change and settled afterwards.
     deliveries.limit(4).await.expect("the subscription lives");
     deliveries.ack(&[taken[0].tag]).await.expect("the subscription lives");
     for _ in 0..4 {

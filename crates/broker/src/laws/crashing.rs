@@ -101,7 +101,7 @@ pub async fn what_was_unsettled_comes_back_after_a_crash(instance: &dyn Instance
     nothing_arrives(&mut deliveries).await;
 }
 
-/// Once a subscription is over, every method says so at once, as often as it is asked, whichever noticed first.
+/// Once a subscription is over, every call of every method returns an error at once, whichever method noticed first.
 pub async fn a_subscription_that_is_over_says_so_for_good(instance: &dyn Instance) {
     let (broker, names) = (instance.broker().await, Names::new());
     Declaration::new(&names).queue("work").declare(&broker).await;
@@ -114,7 +114,7 @@ pub async fn a_subscription_that_is_over_says_so_for_good(instance: &dyn Instanc
 
     let end = async {
         while taking.next().await.is_ok() {}
-        // In front of the end is a delivery that nobody takes.
+        // A delivery that nobody takes is in front of the end.
         while acking.ack(&[]).await.is_ok() {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }

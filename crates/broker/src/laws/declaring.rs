@@ -56,8 +56,8 @@ pub async fn a_conflicting_declaration_is_refused(instance: &dyn Instance) {
     assert_eq!(drain(&mut deliveries, 1).await, ["m0"]);
 }
 
-/// A queue that exists with another delivery limit is no conflict, whichever limit is in force afterwards: two releases
-/// may declare it in turn, and nothing in it is lost.
+/// An existing queue with another delivery limit is not a conflict, whichever limit is in force afterwards: two
+/// releases may declare it in turn, and no message is lost.
 pub async fn another_delivery_limit_is_no_conflict(instance: &dyn Instance) {
     let (broker, names) = (instance.broker().await, Names::new());
     let declare = async |broker: &DynBroker, delivery_limit| {

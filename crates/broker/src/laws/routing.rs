@@ -52,7 +52,8 @@ pub async fn a_topic_exchange_routes_as_amqp_says(instance: &dyn Instance) {
     }
 }
 
-/// A direct exchange takes the whole routing key and no patterns; what no key takes goes to its alternate exchange.
+/// A direct exchange compares the whole routing key, without patterns; what matches no binding goes to its alternate
+/// exchange.
 pub async fn a_direct_exchange_routes_by_the_whole_key(instance: &dyn Instance) {
     let (broker, names) = (instance.broker().await, Names::new());
     Declaration::new(&names)

@@ -1,5 +1,5 @@
-//! Laws of retry queues: a queue with a time to live that dead-letters to a direct exchange, which leads to the work
-//! queues by their names and has an exchange for dead letters as its alternate.
+//! Laws of retry queues: queues with a time to live that dead-letter to a direct exchange. It routes to the work queues
+//! by name, and its alternate exchange takes dead letters.
 
 use std::time::{Duration, Instant};
 
@@ -15,8 +15,8 @@ use crate::{Binding, Destination, DynBroker, ExchangeKind, Queue, Topology};
 /// A broker may count whole milliseconds: the start and the end of a wait each lose less than one.
 const GRAIN: Duration = Duration::from_millis(2);
 
-/// Declares exchange and queue `wait`, whose messages go to that of these queues that their routing key names after
-/// `delay`, or else to the queue `dead`.
+/// Declares exchange and queue `wait`. After `delay` its messages go to the one of these queues that their routing key
+/// names, else to the queue `dead`.
 pub(super) async fn declare_wait(broker: &DynBroker, names: &Names, delay: Duration, work: &[&str]) {
     let mut declaration = Declaration::new(names)
         .fanout("wait")
@@ -115,10 +115,10 @@ pub async fn a_retried_message_takes_nothing_else_with_it(instance: &dyn Instanc
     nothing_arrives(&mut work).await;
 }
 
-/// Retries of a queue that does not exist hold up no other's, however many they are, and become dead letters that tell
-/// for which queue they were.
+/// Any number of retries for a missing queue do not hold up those of other queues; they become dead letters that name
+/// that queue.
 pub async fn retries_for_a_missing_queue_become_dead_letters_and_hold_up_no_other(instance: &dyn Instance) {
-    // RabbitMQ holds 32 messages whose dead-lettering is under way, and none behind them.
+    // RabbitMQ dead-letters at most 32 messages at a time, and the others wait behind them.
     const MISSING: usize = 70;
     let (broker, names) = (instance.broker().await, Names::new());
     declare_wait(&broker, &names, Duration::from_millis(100), &["work"]).await;
@@ -143,8 +143,8 @@ pub async fn retries_for_a_missing_queue_become_dead_letters_and_hold_up_no_othe
     nothing_arrives(&mut dead).await;
 }
 
-/// A message that came out of a retry queue and is published again, with the headers that it came with, comes out of
-/// the next one, too, any number of times: no header of the broker's goes along, and its deaths begin anew.
+/// A message from a retry queue that is published again with its headers also leaves the next retry queue, any number
+/// of times: the broker's own headers are dropped, so its deaths are counted from the beginning.
 pub async fn what_is_published_again_tells_of_no_earlier_death(instance: &dyn Instance) {
     let (broker, names) = (instance.broker().await, Names::new());
     declare_wait(&broker, &names, Duration::from_millis(50), &["one", "other"]).await;
@@ -183,7 +183,7 @@ pub async fn what_is_published_again_tells_of_no_earlier_death(instance: &dyn In
     assert_eq!(delivery.message.headers, [("malote_attempt".to_owned(), 1.into())].into());
 }
 
-/// What a queue gives up for its delivery limit tells so, and keeps telling after another wait.
+/// A message beyond the delivery limit names its queue and the reason, also after another wait.
 pub async fn the_broker_tells_which_queue_gave_a_message_up(instance: &dyn Instance) {
     let (broker, names) = (instance.broker().await, Names::new());
     declare_wait(&broker, &names, Duration::from_millis(50), &["dead"]).await;
@@ -215,7 +215,7 @@ pub async fn the_broker_tells_which_queue_gave_a_message_up(instance: &dyn Insta
     let expected = (Some(names.queue("work").to_string()), Some("delivery_limit".to_owned()));
     let delivery = take(&mut dead).await;
     assert_eq!(told(&delivery.message), expected);
-    // As the ledger does when it cannot file it now.
+    // As the ledger does when it cannot file it at once.
     broker
         .publish(&names.exchange("wait"), names.queue("dead").as_str(), delivery.message)
         .await

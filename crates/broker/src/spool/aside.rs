@@ -1,4 +1,4 @@
-//! What the broker does not take though it takes others of the same lane: out of their way, tried again without an end.
+//! Messages that the broker refuses although it accepts others of the same lane: set aside, and retried without limit.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -13,33 +13,33 @@ use super::{
 use crate::embedded::{Contents, Embedded};
 use crate::{BrokerError, Deliveries, Delivery, DynBroker, ExchangeName, Publisher, QueueName, Subscriber};
 
-/// The pauses between two rounds through what is aside: doubles.
+/// The pause between two rounds through what is set aside; it doubles.
 const FIRST_PAUSE: Duration = Duration::from_millis(if cfg!(test) { 50 } else { 60_000 });
 const LONGEST_PAUSE: Duration = Duration::from_millis(if cfg!(test) { 100 } else { 900_000 });
 
-/// How many are read at once; and at a start, to be listed: what is beyond is listed once it was tried.
+/// How many are read at once, and listed at a start: further ones are listed once they were tried.
 const PREFETCH: u16 = 64;
 pub(super) const LISTED: u16 = if cfg!(test) { 8 } else { 1_024 };
 
-/// A message that is aside.
+/// A message that is set aside.
 struct Kept {
-    /// The lane that it would be in.
+    /// The lane that it belongs to.
     lane: String,
     reason: String,
-    /// Seconds since 1970 at which it was made.
+    /// When it was created, in seconds since 1970.
     time: u64,
 }
 
 /// What is aside.
 #[derive(Default)]
 pub(super) struct Aside {
-    /// How many the file holds. Copies of an event count each, and so do those that are not listed.
+    /// How many the file holds. Every copy of an event counts, and so do messages that are not listed.
     events: u64,
-    /// What is known of them, by event.
+    /// What is known about them, by event.
     listed: BTreeMap<String, Kept>,
 }
 
-/// What is aside of one lane.
+/// What is set aside of one lane.
 pub(super) struct Group<'a> {
     pub lane: &'a str,
     pub reason: &'a str,
@@ -78,7 +78,7 @@ impl Aside {
         self.events
     }
 
-    /// Seconds since 1970 at which the oldest of those listed was made.
+    /// When the oldest of those listed was created, in seconds since 1970.
     pub(super) fn oldest(&self) -> Option<u64> {
         self.listed.values().map(|kept| kept.time).min()
     }
@@ -92,7 +92,7 @@ impl Aside {
         groups.into_iter().map(|((lane, reason), events)| Group { lane, reason, events }).collect()
     }
 
-    /// How many, where they go and why, for readiness.
+    /// How many, their destination and the reason, for readiness.
     pub(super) fn summary(&self) -> Option<String> {
         const NAMED: usize = 3;
         let lanes: BTreeSet<_> = self
@@ -107,7 +107,7 @@ impl Aside {
 }
 
 impl Inner {
-    /// Keeps a message out of the way of the others in its lane.
+    /// Sets a message aside, so that it does not block the others of its lane.
     pub(super) async fn set_aside(
         &self,
         lane: &str,
@@ -135,13 +135,13 @@ impl Inner {
         Ok(())
     }
 
-    /// Goes through what is aside, again and again.
+    /// Retries what is set aside, round after round.
     pub(super) async fn try_aside(&self, broker: &DynBroker) {
         let mut pause = FIRST_PAUSE;
         loop {
             let file = self.state().file.clone();
             if let Ok(file) = file {
-                // An error is the file's: the next round finds what it holds.
+                // The error is one of the file: the next round reads it again.
                 let _ = self.round_aside(&file, broker).await;
             }
             let again = tokio::select! {
@@ -156,7 +156,7 @@ impl Inner {
         let queue = QueueName::new(ASIDE);
         let count = file.contents(&queue).await?.messages;
         {
-            // A write that the file refused half-way was not counted.
+            // A write that failed halfway was not counted.
             let mut state = self.state();
             state.aside.events = count;
             self.show_change(&state);
@@ -182,12 +182,12 @@ impl Inner {
                 }
                 Err(error) => {
                     let trouble = Trouble::new(&error);
-                    // The broker's trouble is not this message's.
+                    // A fault of the broker is not a fault of this message.
                     if !trouble.is_answer() {
                         break;
                     }
                     let message = with_reason(message, &trouble);
-                    // Where there are more than are read at once: behind the others. Else it stays where it is.
+                    // If there are more than are read at once, it goes behind the others. Else it stays where it is.
                     if count > u64::from(PREFETCH) {
                         keep(file, message.clone()).await?;
                         deliveries.ack(&[tag]).await?;

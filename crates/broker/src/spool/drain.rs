@@ -1,4 +1,5 @@
-//! Takes what is spooled to the broker: each lane in its order, so many at a time, for as long as it takes.
+//! Publishes what is spooled: each lane in its order, a bounded number at a time, until the broker has confirmed
+//! everything.
 
 use std::collections::{HashMap, VecDeque};
 use std::future::{Future, poll_fn};
@@ -23,24 +24,24 @@ use crate::{
     Subscriber, Topology,
 };
 
-/// How many of a lane are in flight to the broker at once. New publishes wait once no more than this are left.
+/// How many messages of a lane are in flight to the broker at once. New publishes wait once no more than this are left.
 const WINDOW: u16 = 128;
 
-/// How many lanes are drained with the whole window at once: so much is in memory.
+/// How many lanes are drained with the whole window at once: this bounds the memory.
 const TURNS: usize = 8;
 
-/// How many are looked at after a round in which nothing got through. Two of them are published at most: the first, and
-/// where that is refused one of the others, since the first may be the trouble itself.
+/// How many are considered after a round in which nothing was confirmed. At most two of them are published: the first
+/// and, if it is refused, one of the others, since the first itself may be the problem.
 const PROBED: u16 = 8;
 
-/// How many are published at once after one was refused: doubles with each round in which all get through.
+/// How many are published at once after a refusal; doubles with each round in which all are confirmed.
 const FEW: usize = 2;
 
-/// How often a message may fail while a later one of its lane gets through before it is set aside.
+/// How often a message may fail while a later one of its lane is confirmed, before it is set aside.
 const TRIES: u32 = 8;
 
-/// The pause after a round in which nothing got through: doubles, up to the first while the broker does not answer, and up
-/// to the second where it refuses, since then each try is another copy for the queues that do take it.
+/// The pause after a round in which nothing was confirmed. It doubles, up to the first limit while the broker does not
+/// answer, and up to the second while it refuses: then each try leaves another copy in the queues that accept it.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 const LONGEST_REFUSAL: Duration = Duration::from_secs(60);
@@ -48,7 +49,7 @@ const LONGEST_REFUSAL: Duration = Duration::from_secs(60);
 /// How long a stop goes on draining.
 const LAST_ROUNDS: Duration = Duration::from_secs(5);
 
-/// How often the broker is looked for while it is down.
+/// How often the broker is checked while it is down.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// What the drains of a run share.
@@ -59,21 +60,21 @@ struct Drains {
     topology: Arc<Topology>,
     stop: CancellationToken,
     turns: Arc<Semaphore>,
-    /// When the last rounds end, once told to stop: at the same moment for all lanes.
+    /// When the last rounds end after a stop: at the same moment for all lanes.
     end: Arc<OnceLock<Instant>>,
 }
 
 /// How a subscription of a lane's queue ends.
 enum End {
-    /// Everything is through.
+    /// Everything is confirmed.
     Drained,
-    /// A probe got through: the rest may follow.
+    /// A probe was confirmed: the rest may follow.
     Recovered,
-    /// Nothing got through.
+    /// Nothing was confirmed.
     Nothing(Trouble),
-    /// The file refused a write, or is not open.
+    /// A write to the file failed, or it is not open.
     Lost,
-    /// Told to stop, and the time for the last rounds is over.
+    /// Stopped, and the time for the last rounds is over.
     Stopped,
 }
 
@@ -93,8 +94,8 @@ enum Round {
 }
 
 impl Spool {
-    /// Drains the file until `stop` is cancelled; then for a few seconds more, while that gets on. `broker` publishes in
-    /// the order it is asked, and is closed at the end; `topology` is declared again where it is gone.
+    /// Drains the file until `stop` is cancelled, then for a few seconds more while that makes progress. `broker`
+    /// publishes in the order it is asked, and is closed at the end; `topology` is declared again where it is gone.
     pub async fn run(&self, broker: DynBroker, topology: Topology, stop: CancellationToken) {
         let inner = &self.0;
         let shown = async {
@@ -134,9 +135,9 @@ impl Spool {
 }
 
 impl Drains {
-    /// A drain for each closed lane, until told to stop.
+    /// Runs a drain for each closed lane until the stop.
     async fn run(self) {
-        // A run before this one that was dropped took its drains with it.
+        // The drains of an earlier run ended when that was dropped.
         self.inner.state().lanes.open.values_mut().for_each(|lane| lane.has_drain = false);
         let mut drains = JoinSet::new();
         loop {
@@ -173,7 +174,7 @@ impl Drains {
         *self.end.get_or_init(|| Instant::now() + LAST_ROUNDS)
     }
 
-    /// Waits for the stop, and for the end of the last rounds.
+    /// Waits for the stop and the end of the last rounds.
     async fn over(&self) {
         self.stop.cancelled().await;
         sleep_until(self.end()).await;
@@ -203,7 +204,7 @@ impl Drains {
                 End::Lost => {
                     sleep(FIRST_PAUSE).await;
                     if self.stop.is_cancelled() || self.inner.state().file.is_err() {
-                        // The next file has its lanes anew.
+                        // The next file has its own lanes.
                         self.inner.lost(&name);
                         return;
                     }
@@ -219,7 +220,8 @@ impl Drains {
                     tokio::select! {
                         () = sleep(jittered(pause)) => (pause, was_woken) = (pause * 2, false),
                         () = self.inner.again.notified() => (pause, was_woken) = (FIRST_PAUSE, false),
-                        // Once for each length of the pause: a queue that hovers at its limit hurries nobody.
+                        // Once per length of the pause: a queue that hovers at its limit must not make others retry
+                        // more often.
                         () = woken.notified(), if !was_woken => was_woken = true,
                         () = self.stop.cancelled() => {}
                     }
@@ -229,18 +231,18 @@ impl Drains {
     }
 }
 
-/// One lane at work.
+/// A lane that is being drained.
 struct Draining<'a> {
     drains: &'a Drains,
     name: &'a str,
-    /// How often a message has failed while a later one got through, by its place in the file.
+    /// How often a message has failed while a later one was confirmed, by its position in the file.
     tries: HashMap<DeliveryTag, u32>,
-    /// Rounds in which nothing got through.
+    /// Rounds in which nothing was confirmed.
     failures: usize,
 }
 
 impl Draining<'_> {
-    /// One subscription of the lane's queue, to its end.
+    /// Runs one subscription of the lane's queue to its end.
     async fn session(&mut self, is_probing: bool) -> Result<End, End> {
         let Drains { inner, turns, .. } = self.drains;
         let _turn = match is_probing {
@@ -268,7 +270,8 @@ impl Draining<'_> {
                     window = (window * 2).min(usize::from(WINDOW));
                     inner.near_the_end(self.name);
                 }
-                // What failed in company is tried again, but not in a hot loop, and not with many behind it.
+                // What failed while others were confirmed is retried, but not in a hot loop, and not with many behind
+                // it.
                 Round::Part => {
                     window = FEW;
                     inner.go_on_spooling(self.name);
@@ -290,8 +293,8 @@ impl Draining<'_> {
         }
     }
 
-    /// Tries one of those behind the first, which was refused: another one each time. Where it gets through, the first has
-    /// failed in company.
+    /// Tries one of those behind the refused first: a different one each time. If it is confirmed, the first has failed
+    /// while another was confirmed.
     async fn does_another_get_through(
         &mut self,
         trouble: &Trouble,
@@ -310,7 +313,7 @@ impl Draining<'_> {
         Ok(is_through)
     }
 
-    /// Holds the message in front again, or sets it aside after so many times.
+    /// Puts the message in front again, or sets it aside after too many failures.
     async fn failed_in_company(
         &mut self,
         taken: Delivery,
@@ -329,14 +332,14 @@ impl Draining<'_> {
         self.drains.inner.set_aside(self.name, file, &taken, trouble, deliveries).await
     }
 
-    /// Waits for a delivery, and takes those that are there with it. An error ends the session.
+    /// Waits for a delivery, and takes those that are available with it. An error ends the session.
     async fn gather(
         &mut self,
         held: &mut VecDeque<Delivery>,
         limit: usize,
         deliveries: &mut dyn Deliveries,
     ) -> Result<(), End> {
-        /// How long those are waited for that the file has not handed out yet.
+        /// How long to wait for those that the file has not delivered yet.
         const COMPANY: Duration = Duration::from_millis(20);
         let company_until = Instant::now() + COMPANY;
         let Drains { inner, stop, .. } = self.drains;
@@ -352,7 +355,7 @@ impl Draining<'_> {
             if held.len() >= limit.min(usize::try_from(waiting).unwrap_or(usize::MAX)) && !held.is_empty() {
                 break;
             }
-            // One that is being stored comes soon, or is given up.
+            // One that is being stored arrives soon, or is given up.
             let until = if held.is_empty() { Instant::now() + READ_PATIENCE } else { company_until };
             match timeout_at(until, deliveries.next()).await {
                 Ok(delivery) => held.push_back(delivery?),
@@ -366,8 +369,8 @@ impl Draining<'_> {
         Ok(())
     }
 
-    /// Publishes these in order, waits for every confirm, and takes off the file what is through. The others are held in
-    /// front again, or set aside. An error means that the file's subscription is over.
+    /// Publishes these in order, waits for every confirm, and removes the confirmed ones from the file. The others are
+    /// put in front again or set aside. An error means that the subscription of the file is over.
     async fn round(
         &mut self,
         batch: Vec<Delivery>,
@@ -413,7 +416,7 @@ impl Draining<'_> {
             return Ok(Round::Through);
         };
         let mut stay = Vec::new();
-        // Their own lane takes them in their order.
+        // Their own lane keeps their order.
         for (index, (taken, error)) in batch.into_iter().zip(outcomes).enumerate() {
             let Some(trouble) = error.as_ref().map(Trouble::new) else { continue };
             inner.metrics.refused_tries.increment(u64::from(trouble.is_answer()));
@@ -422,7 +425,7 @@ impl Draining<'_> {
                 false => stay.push((index, taken, trouble)),
             }
         }
-        // The last one first, since each is put in front.
+        // Last one first, since each is put in front.
         for (index, taken, trouble) in stay.into_iter().rev() {
             if trouble.is_answer() && last_through.is_some_and(|last| last > index) {
                 self.failed_in_company(taken, &trouble, held, file, deliveries).await?;
@@ -430,7 +433,7 @@ impl Draining<'_> {
                 held.push_front(taken);
             }
         }
-        // What left the shared lane is out of the way, too.
+        // What left the shared lane no longer blocks it.
         let is_separated = self.name == lanes::SHARED && trouble.is_answer();
         Ok(if last_through.is_some() || is_separated { Round::Part } else { Round::Nothing(trouble) })
     }
@@ -448,8 +451,8 @@ impl Inner {
         }
     }
 
-    /// Moves a refused message from the shared lane to its own, so that it holds up none that go elsewhere; aside where
-    /// there is none left.
+    /// Moves a refused message from the shared lane to its own, so that it does not block others; sets it aside if no
+    /// lane is left.
     async fn separate(
         &self,
         file: &Embedded,
@@ -493,14 +496,14 @@ impl Inner {
         }
     }
 
-    /// With nothing left, publishes of this lane go to the broker again. False where something is left.
+    /// If nothing is left, publishes of this lane go to the broker again. False if something is left.
     async fn open_way(&self, name: &str) -> bool {
         let (file, queue) = {
             let state = self.state();
             let Some(lane) = state.lanes.open.get(name) else { return true };
             (state.file.clone(), lane.queue.clone())
         };
-        // What was acked when the file refused a write is there again.
+        // What was acked while a write failed is delivered again.
         let left = match file {
             Ok(file) => file.queues(&[queue]).await.map_or(0, |status| status[0].ready),
             Err(_) => 0,
@@ -518,7 +521,7 @@ impl Inner {
             None => return true,
         }
         let Some(lane) = state.lanes.open_way(name) else { return true };
-        // What let these through may let others through.
+        // Whatever made these succeed may make others succeed.
         if lane.trouble.is_answer() {
             state.lanes.wake_beside(name);
         }
@@ -535,14 +538,14 @@ impl Inner {
         true
     }
 
-    /// A drain has ended before its lane was empty: the next one begins where it was.
+    /// A drain has ended before its lane was empty: the next one continues there.
     fn lost(&self, name: &str) {
         if let Some(lane) = self.state().lanes.open.get_mut(name) {
             lane.has_drain = false;
         }
     }
 
-    /// The end is not near after all: whoever waits for it is stored.
+    /// The lane will not be empty soon after all: publishes that wait for it are stored.
     fn go_on_spooling(&self, name: &str) {
         if let Some(lane) = self.state().lanes.open.get_mut(name)
             && std::mem::replace(&mut lane.gate, Gate::Spooling) == Gate::HandingOver
@@ -551,7 +554,7 @@ impl Inner {
         }
     }
 
-    /// Nothing of a lane gets through, because of this.
+    /// Nothing of a lane is confirmed, for this reason.
     fn keep_spooling(&self, name: &str, trouble: &Trouble) {
         self.go_on_spooling(name);
         let mut state = self.state();
@@ -568,7 +571,7 @@ impl Inner {
         }
     }
 
-    /// Whether the broker is there, where it is in doubt, and whether what was refused would be taken now.
+    /// Checks whether the broker is up, if in doubt, and whether what was refused would be accepted now.
     pub(super) async fn look_again(&self) {
         let (is_away, is_refusing, is_empty, is_calm, file, has_room) = {
             let state = self.state();
@@ -614,8 +617,8 @@ impl Inner {
 
 type Publishing<'a> = Pin<Box<dyn Future<Output = Result<(), PublishError>> + Send + 'a>>;
 
-/// Starts each publish after the one before it, then waits for all. A broker stores what it is asked to in the order in
-/// which it was asked first.
+/// Starts the publishes in order, then waits for all. A broker stores what it is asked to in the order in which it was
+/// asked first.
 async fn in_order(mut publishes: Vec<Publishing<'_>>) -> Vec<Result<(), PublishError>> {
     let mut early = Vec::with_capacity(publishes.len());
     poll_fn(|context| {

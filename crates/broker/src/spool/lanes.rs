@@ -1,7 +1,7 @@
-//! Lanes: for each exchange and routing key that the broker does not take now, a queue of the file and what is known of it.
+//! Lanes: for each exchange and routing key that the broker does not accept now, a queue in the file and its state.
 //!
-//! A message that the broker refuses says nothing about those that go elsewhere. A lane exists while it holds messages;
-//! without one, publishes go to the broker. What has no lane left to itself shares one.
+//! A refused message says nothing about messages to other queues. A lane exists while it holds messages; without one,
+//! publishes go to the broker. When all lanes are in use, further destinations share one.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::{ExchangeName, PublishError, QueueName};
 /// How many lanes there are beside the shared one.
 pub(super) const LANES: usize = 128;
 
-/// The name of the lane that several ways share; files of before have everything in it.
+/// The name of the lane that several destinations share; in files of earlier releases it holds everything.
 pub(super) const SHARED: &str = "";
 
 /// The queue of the shared lane.
@@ -34,7 +34,7 @@ pub(super) fn name(exchange: &ExchangeName, routing_key: &str) -> String {
     format!("{exchange} {routing_key}")
 }
 
-/// A lane's name as people read it.
+/// A lane's name for display.
 pub(super) fn shown(name: &str) -> String {
     match name.split_once(' ') {
         None => "several topics".to_owned(),
@@ -43,7 +43,7 @@ pub(super) fn shown(name: &str) -> String {
     }
 }
 
-/// Why the broker did not take a message.
+/// Why the broker did not accept a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Trouble {
     /// One word, for metrics.
@@ -51,7 +51,7 @@ pub(super) struct Trouble {
     pub text: String,
 }
 
-/// Nothing was heard of the broker in time.
+/// The broker did not answer in time.
 pub(super) const UNCONFIRMED: &str = "unconfirmed";
 const UNAVAILABLE: &str = "unavailable";
 
@@ -71,12 +71,12 @@ impl Trouble {
         Self { kind: UNAVAILABLE, text }
     }
 
-    /// Whether the broker itself is down: it gave no answer about the message.
+    /// Whether the broker itself is down: it did not answer.
     pub(super) fn is_outage(&self) -> bool {
         self.kind == UNAVAILABLE
     }
 
-    /// Whether the broker has said no: each try is another copy for the queues that take it.
+    /// Whether the broker refused: each try leaves another copy in the queues that accept it.
     pub(super) fn is_answer(&self) -> bool {
         ![UNAVAILABLE, UNCONFIRMED].contains(&self.kind)
     }
@@ -87,11 +87,11 @@ impl Trouble {
 pub(super) enum Gate {
     /// Nothing: it is stored.
     Spooling,
-    /// The last few to get through.
+    /// Until the last few are confirmed.
     HandingOver,
 }
 
-/// A way that is closed.
+/// A closed lane: publishes are stored in it.
 pub(super) struct Lane {
     pub queue: QueueName,
     pub gate: Gate,
@@ -99,11 +99,11 @@ pub(super) struct Lane {
     pub messages: u64,
     pub trouble: Trouble,
     pub since: Instant,
-    /// Seconds since 1970 at which the oldest message was made, as far as the drain has seen it.
+    /// When the oldest message was created, in seconds since 1970, as far as the drain has seen it.
     pub oldest: Option<u64>,
     pub drained: u64,
     pub has_drain: bool,
-    /// What let others through may let this one through.
+    /// Whatever made others succeed may make this one succeed.
     pub woken: Arc<Notify>,
 }
 
@@ -120,12 +120,12 @@ impl Default for Lanes {
 }
 
 impl Lanes {
-    /// The name of the lane that a message of this name is in, if its way is closed.
+    /// The name of the lane of a message with this name, if it is closed.
     pub(super) fn find<'a>(&self, name: &'a str) -> Option<&'a str> {
         [name, SHARED].into_iter().find(|name| self.open.contains_key(*name))
     }
 
-    /// Closes the way of this name, unless it is. Gives the name of its lane.
+    /// Closes the lane of this name, unless it is closed. Returns the name of the lane in use.
     pub(super) fn close_way<'a>(&mut self, name: &'a str, trouble: &Trouble) -> &'a str {
         if let Some(name) = self.find(name) {
             return name;
@@ -138,7 +138,7 @@ impl Lanes {
         name
     }
 
-    /// The lane of this name itself, where it is closed or there is one left.
+    /// The lane of this name itself, if it is closed or a lane is left.
     pub(super) fn own(&mut self, name: &str, trouble: &Trouble) -> Option<&mut Lane> {
         if !self.open.contains_key(name) {
             let queue = self.free.pop()?;
@@ -147,7 +147,7 @@ impl Lanes {
         self.open.get_mut(name)
     }
 
-    /// Adds a lane that the file holds messages of.
+    /// Adds a lane of which the file holds messages.
     pub(super) fn recover(&mut self, name: String, queue: QueueName, messages: u64, trouble: Trouble) {
         self.free.retain(|free| *free != queue);
         self.insert(name.clone(), queue, trouble);
@@ -171,7 +171,7 @@ impl Lanes {
         self.open.insert(name, lane);
     }
 
-    /// Opens the way of this name again.
+    /// Opens the lane of this name again.
     pub(super) fn open_way(&mut self, name: &str) -> Option<Lane> {
         let lane = self.open.remove(name)?;
         if name != SHARED {
@@ -180,20 +180,20 @@ impl Lanes {
         Some(lane)
     }
 
-    /// Lets the lanes of the same exchange try again.
+    /// Makes the lanes of the same exchange retry.
     pub(super) fn wake_beside(&self, name: &str) {
-        // The exchange's name with the space that ends it. The shared lane is of no exchange.
+        // The exchange's name with the space that ends it. The shared lane belongs to no exchange.
         let Some(exchange) = name.find(' ').map(|end| &name[..=end]) else { return };
         let beside = self.open.iter().filter(|(name, _)| name.starts_with(exchange));
         beside.for_each(|(_, lane)| lane.woken.notify_waiters());
     }
 
-    /// Lets every lane try again.
+    /// Makes every lane retry.
     pub(super) fn wake_all(&self) {
         self.open.values().for_each(|lane| lane.woken.notify_waiters());
     }
 
-    /// What waits where, and why: a few of them, for readiness and the log.
+    /// A few lanes with what waits and why, for readiness and the log.
     pub(super) fn summary(&self) -> Option<String> {
         const NAMED: usize = 3;
         let mut texts: Vec<_> = self

@@ -1,23 +1,24 @@
-//! The spool: where the ingress keeps what the broker does not take now.
+//! The spool: where the ingress keeps what the broker does not confirm now.
 //!
 //! ```text
 //! publish ──▶ broker ──confirm──▶ Ok
-//!    │  (away, blocked, refusing, slow)
+//!    │  (down, blocked, refusing, slow)
 //!    └──▶ lane in the file, fsynced ──▶ Ok        drain ──in order──▶ broker ──confirm──▶ off the file
 //!                                                   └─(alone refused)──▶ aside ──now and then──▶ broker
 //! ```
 //!
 //! Up to 128 pairs of exchange and routing key have a lane of their own, further ones share one: a queue that refuses
-//! blocks only what goes to it. While a lane holds anything, what is new for it goes behind. A lane is drained in its order, a bounded number at a time; when few are left,
-//! its new publishes wait for a moment until the last one is through, so that under a steady load, too, the way to the
-//! broker opens again. While the broker itself is down, every publish goes to its lane without trying.
+//! blocks only its own messages. While a lane holds messages, new ones queue behind them. A lane is drained in order, a
+//! bounded number at a time. When few are left, its new publishes wait until the last one is confirmed: this way the
+//! lane empties under a steady load, too. While the broker itself is down, every publish goes straight to its lane.
 //!
-//! The file is an embedded broker with a queue for each lane, so what it promises is what the broker laws prove: a publish
-//! that returned survives a crash.
+//! The file is an embedded broker with a queue for each lane, so the broker laws hold for it: a publish that returned
+//! survives a crash.
 //!
-//! What was sent and not confirmed in time, and what one queue of several refused, is published again under the same id:
-//! consumers meet it twice. How often is bounded: a refusing lane is probed by two messages at a time, after pauses that
-//! double from 0.1 s to a minute. This module knows messages and where they go; it does not know what they say.
+//! What was sent and not confirmed in time, and what one queue of several refused, is published again under the same
+//! id: consumers may receive it twice. The number of copies is bounded: a refusing lane is probed by two messages at a
+//! time, after pauses that double from 0.1 s to a minute. This module knows messages and their destinations, not their
+//! contents.
 
 mod aside;
 mod drain;
@@ -45,13 +46,13 @@ use crate::{
     Topology,
 };
 
-/// The queue of what the broker does not take though it takes others of the same lane.
+/// The queue of messages that the broker refuses although it accepts others of the same lane.
 const ASIDE: &str = "aside";
 
 /// A queue that keeps nothing: written to find out whether the file takes writes.
 const PROBE: &str = "probe";
 
-/// Where a spooled message goes, on the message while it is in the file; and why it was set aside.
+/// Headers of a message in the file: its destination, and why it was set aside.
 const EXCHANGE: &str = "malote_spool_exchange";
 const ROUTING_KEY: &str = "malote_spool_routing_key";
 const REASON: &str = "malote_spool_reason";
@@ -65,11 +66,11 @@ const HANDOVER_PATIENCE: Duration = Duration::from_secs(1);
 /// How long nothing is stored after the file refused a write: every refused write ends the drain's subscription.
 const REFUSAL_PAUSE: Duration = Duration::from_secs(1);
 
-/// How long nothing is refused before a broker that answers counts as one that takes what it refused: neither that it
-/// answers nor that it takes others tells anything of the queue that refused.
+/// How long nothing must be refused before a broker that answers counts as one that accepts what it refused: that it
+/// answers and accepts others says nothing about the queue that refused.
 const CALM: Duration = Duration::from_secs(10);
 
-/// How long the file may take to hand out what it holds.
+/// Time-out of the deliveries of the file.
 const READ_PATIENCE: Duration = Duration::from_secs(1);
 
 /// How much is stored, and when.
@@ -81,7 +82,7 @@ pub struct Config {
     pub limit_bytes: u64,
     /// How long the broker may take to confirm before the message is stored here.
     pub patience: Duration,
-    /// While it is raised, nothing is stored here.
+    /// While it is raised, nothing is spooled.
     pub disk: DiskAlarm,
 }
 
@@ -90,7 +91,7 @@ pub struct Config {
 pub enum Standing {
     /// Nothing waits: publishes go to the broker.
     Direct,
-    /// Publishes are stored, all or those of single exchanges and routing keys, because of this.
+    /// Publishes are stored, all or those of some exchanges and routing keys, for this reason.
     Spooling(String),
     /// Publishes are refused, because of this.
     Refusing(String),
@@ -123,19 +124,19 @@ enum Refusal {
 struct State {
     lanes: Lanes,
     aside: Aside,
-    /// Messages in lanes, those that are being stored included.
+    /// Messages in lanes, including those that are being stored.
     messages: u64,
-    /// Their bytes, and those of what is aside.
+    /// Their bytes, and those of what is set aside.
     bytes: u64,
-    /// The broker is down, and why: no publish tries it.
+    /// Why the broker is down: publishes do not try it.
     outage: Option<Trouble>,
-    /// Why the broker took nothing last.
+    /// Why the broker did not confirm last.
     trouble: String,
     /// Why publishes are refused.
     refusal: Option<String>,
     /// When the last publish was refused.
     refused_at: Option<Instant>,
-    /// The most bytes of one message that was refused.
+    /// The size of the largest message that was refused.
     refused_bytes: u64,
     /// Until when nothing is stored.
     refusing_until: Option<Instant>,
@@ -150,15 +151,15 @@ struct Inner {
     config: Config,
     broker: DynBroker,
     state: Mutex<State>,
-    /// Nothing waits and nothing is refused: a publish looks at nothing else.
+    /// Nothing waits and nothing is refused: a publish checks nothing else.
     is_direct: AtomicBool,
     /// Changes when a lane is handed over or opened.
     changed: watch::Sender<()>,
     /// A lane was closed, and needs a drain.
     closed: Notify,
-    /// Something may have become possible: whoever waits to try again does so now.
+    /// Wakes everything that waits to retry.
     again: Notify,
-    /// The broker did not answer: whether it is there has to be found out.
+    /// The broker did not answer: it has to be checked.
     doubted: AtomicBool,
     standing: watch::Sender<Standing>,
     set_aside: watch::Sender<Option<String>>,
@@ -171,7 +172,7 @@ enum Way {
     File(Reservation),
 }
 
-/// Room in the file for one message of a lane. Given back when it is dropped before the message is stored.
+/// Reserved space in the file for one message of a lane. Released if it is dropped before the message is stored.
 struct Reservation {
     inner: Arc<Inner>,
     lane: String,
@@ -252,12 +253,12 @@ impl Spool {
         self.0.standing.subscribe()
     }
 
-    /// What is set aside, and why, now and whenever it changes; `None` while nothing is.
+    /// What is set aside, and why, now and whenever it changes; `None` if nothing is.
     pub fn set_aside(&self) -> watch::Receiver<Option<String>> {
         self.0.set_aside.subscribe()
     }
 
-    /// Tries at once what waits to be tried again: the topology has changed.
+    /// Retries at once what waits for a retry: the topology has changed.
     pub fn try_again(&self) {
         self.0.again.notify_waiters();
     }
@@ -297,7 +298,7 @@ impl Publisher for Spool {
             Err(refusal) => Err(refusal),
         };
         let reservation = way.map_err(|refusal| inner.refuse(&refusal, bytes))?;
-        // A task of its own: a caller that goes away leaves no message in the file that is not counted.
+        // A task of its own, so that a cancelled caller leaves no uncounted message in the file.
         let stored = tokio::spawn(reservation.store(wrapped(message, exchange, routing_key))).await;
         match stored.unwrap_or_else(|_| Err(PublishError::Unavailable(BrokenOff.into()))) {
             Ok(()) => {
@@ -317,7 +318,7 @@ impl Publisher for Spool {
 }
 
 impl State {
-    /// Room for a message of this name, whose way is closed from now on.
+    /// Reserves space for a message of this name, whose lane is closed from now on.
     fn reserve(
         &mut self,
         inner: &Arc<Inner>,
@@ -345,7 +346,7 @@ impl State {
         Ok(Reservation { inner: inner.clone(), lane: name.to_owned(), queue, file, bytes, is_kept: false })
     }
 
-    /// A message has left its lane. An acked message may come again after the file refused a write: it was counted then.
+    /// A message has left its lane. An acked message may come again after a failed write: it was counted then.
     fn release(&mut self, lane: &str, bytes: u64) {
         if let Some(lane) = self.lanes.open.get_mut(lane) {
             lane.messages = lane.messages.saturating_sub(1);
@@ -378,7 +379,7 @@ impl Inner {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Shows what has changed: everything that others see of the state is derived here.
+    /// Publishes what has changed: everything that others see of the state is derived here.
     fn show_change(&self, state: &State) {
         let standing = state.standing();
         self.is_direct.store(standing == Standing::Direct, Ordering::Release);
@@ -440,7 +441,7 @@ impl Inner {
         Ok(reservation)
     }
 
-    /// From now on publishes of this name are stored; where the broker is down, all are.
+    /// From now on publishes of this name are stored; if the broker is down, all are.
     fn turn_to_file(
         self: &Arc<Self>,
         exchange: &ExchangeName,
@@ -480,7 +481,7 @@ impl Inner {
         PublishError::Unavailable(error.into())
     }
 
-    /// A publish went to the broker and was confirmed: where nothing waits, nothing is refused any more after a while.
+    /// A publish to the broker was confirmed: if nothing waits, refusals end after a while.
     fn direct_works(&self) {
         if !self.is_direct.load(Ordering::Acquire) {
             let state = self.state();
@@ -552,7 +553,7 @@ impl Inner {
             let is_shared = lanes::queues().next().as_ref() == Some(&queue);
             let name = match state.lanes.open.contains_key(&name) {
                 _ if is_shared => lanes::SHARED.to_owned(),
-                // Two lanes of one name: what is new goes behind the first.
+                // Two lanes of one name: new messages go behind the first.
                 true => format!("{name} ({queue})"),
                 false => name,
             };
@@ -565,7 +566,7 @@ impl Inner {
     }
 }
 
-/// The first messages of a queue, which keeps them.
+/// The first messages of a queue, which stay there.
 async fn peek(file: &Embedded, queue: &QueueName, count: u16) -> Vec<Message> {
     let mut messages = Vec::new();
     if let Ok(mut deliveries) = file.subscribe(queue, count).await {

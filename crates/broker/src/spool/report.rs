@@ -1,4 +1,4 @@
-//! What is shown of the spool: metrics, of the whole and of each lane.
+//! Metrics of the spool, in total and per lane.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -7,7 +7,7 @@ use metrics::{Counter, Gauge, counter, gauge};
 
 use super::{Inner, State};
 
-/// How many series of single lanes there are at most: what comes after is in the totals only.
+/// The maximum number of series of single lanes: further lanes are in the totals only.
 const SERIES: usize = 512;
 
 pub(super) struct Metrics {
@@ -20,12 +20,12 @@ pub(super) struct Metrics {
     pub stored: Counter,
     pub drained: Counter,
     pub refused: Counter,
-    /// Publishes of the drain that the broker refused: each is one more copy for the queues that took it.
+    /// Publishes of the drain that the broker refused: each leaves one more copy in the queues that accepted it.
     pub refused_tries: Counter,
     series: Mutex<BTreeMap<Series, Gauge>>,
 }
 
-/// A metric of a lane: its name, the lane, why.
+/// A metric of a lane: its name, the lane, the reason.
 type Series = (&'static str, String, String);
 
 impl Metrics {
@@ -69,7 +69,7 @@ impl Metrics {
     }
 }
 
-/// How long ago, in seconds.
+/// The age in seconds.
 fn age(time: Option<u64>) -> f64 {
     let now = u64::try_from(event::now().as_second()).unwrap_or_default();
     time.map_or(0.0, |time| now.saturating_sub(time) as f64)

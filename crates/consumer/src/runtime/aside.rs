@@ -1,4 +1,4 @@
-//! Deliveries that leave their queue for another place: published there and confirmed, then acked.
+//! Deliveries that move to another queue: published there and confirmed, then acked.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -15,22 +15,22 @@ use crate::settle::Sent;
 use crate::taken::Taken;
 use crate::{Failure, Forward, Permanent};
 
-/// Where a delivery goes.
+/// Where a delivery is moved to.
 pub(super) enum Fate {
-    /// To its next attempt, or to the dead letters.
+    /// To the queue of its next attempt, or to the dead letters.
     Failed(Failure),
     /// To the dead letters, unless it was handled before: its handler cannot read the event.
     Unreadable(Event, Permanent),
-    /// Where the recorder says.
+    /// Where the recorder sends it.
     Forwarded(Forward),
 }
 
-/// Deliveries that go to another place, held until they are there.
+/// Deliveries that are held until they are confirmed in another queue.
 pub(super) struct Aside {
     pub(super) events: VecDeque<(Taken, Fate)>,
-    /// When the broker is asked again.
+    /// When the broker is tried again.
     pub(super) again_at: Instant,
-    /// Since when the broker takes none of them.
+    /// Since when the broker accepts none of them.
     stuck_since: Option<Instant>,
     backoff: Backoff,
 }
@@ -42,9 +42,9 @@ impl Default for Aside {
 }
 
 impl Consumer {
-    /// Publishes each message to its next place, then acks the original. What the broker does not take is kept, held
-    /// and not acked, and tried again later; others are handled meanwhile. What stays is given back to its queue: RabbitMQ
-    /// ends a subscription that holds a delivery for too long.
+    /// Publishes each message to its destination, then acks the original. What the broker does not accept is held
+    /// without an ack and retried later; others are handled meanwhile. What still remains is given back to its queue:
+    /// RabbitMQ ends a subscription that holds a delivery too long.
     pub(super) async fn put_aside(
         &self,
         aside: &mut Aside,
@@ -63,7 +63,7 @@ impl Consumer {
                 warn!("{why}");
                 self.pause(why);
                 aside.again_at = Instant::now() + aside.backoff.next();
-                // With the subscription the originals are gone, too: they will fail again where they then are.
+                // The originals are gone with the subscription: they will fail again wherever they are delivered next.
                 return Ok(deliveries.ack(&[]).await?);
             }
             deliveries.ack(&[taken.tag]).await?;
@@ -74,7 +74,7 @@ impl Consumer {
         Ok(())
     }
 
-    /// Publishes one message to its next place.
+    /// Publishes one message to its destination.
     async fn move_on(&self, taken: &Taken, fate: &Fate) -> Result<(), String> {
         let message = &taken.message;
         let (event_id, topic) = (&message.message_id, &message.r#type);
@@ -115,7 +115,7 @@ impl Consumer {
         Ok(())
     }
 
-    /// Whether the event was handled before, or repeats one of its sender's: then it is no dead letter either.
+    /// Whether the event was handled before or is a duplicate: then it is not a dead letter either.
     async fn is_duplicate(&self, event: &Event, message: &Message) -> Result<bool, StoreError> {
         // Never committed: which event is the first is decided together with an effect.
         let mut tx = self.store.begin().await?;
@@ -126,7 +126,7 @@ impl Consumer {
                 self.metrics.sender_duplicate.increment(1);
                 return Ok(true);
             }
-            // The key of a foreign message that no table takes.
+            // No table accepts the key of such a foreign message.
             Err(StoreError::Unfit(_)) => return Ok(false),
             Err(error) => return Err(error),
         }
@@ -135,7 +135,7 @@ impl Consumer {
         Ok(is_handled)
     }
 
-    /// Whether another copy of this retry goes on in its place. An original whose ack was lost is delivered again and
+    /// Whether another copy of this retry continues instead. An original whose ack was lost is delivered again and
     /// sends a second retry; the copy that fails first goes on, and the other ends here.
     async fn is_superseded(&self, message: &Message) -> Result<bool, StoreError> {
         let Some(copy) = message.text(header::RETRY_COPY) else { return Ok(false) };
@@ -152,7 +152,7 @@ impl Consumer {
                 tx.commit().await?;
                 Ok(!is_ours)
             }
-            // The id of a foreign message that no table takes.
+            // No table accepts the id of such a foreign message.
             Err(StoreError::Unfit(_)) => Ok(false),
             Err(error) => Err(error),
         }

@@ -17,13 +17,13 @@ use crate::Failure;
 use crate::handler::{AnyFact, AnyHandler};
 use crate::taken::Taken;
 
-/// Why a batch, or one of it, is not committed.
+/// Why a batch, or a single delivery, is not committed.
 pub(super) enum Stop {
-    /// The handler, or the database about this statement, said no.
+    /// The handler failed, or the database rejected a statement.
     Failed(Failure),
-    /// Another transaction is in the way.
+    /// It conflicts with another transaction.
     Conflict(String),
-    /// The database is down, takes no writes, or does not answer in time.
+    /// The database is down, accepts no writes, or does not answer in time.
     StoreAway(String),
 }
 
@@ -39,7 +39,7 @@ impl Consumer {
             Ok(Ok(Ok(()))) => return Ok(()),
             Ok(Ok(Err(failure))) => failure,
             Ok(Err(panic)) => Failure::Permanent(panicked(panic.as_ref())),
-            // Handlers do nothing but ask the database: it is down, or something in it is in the way.
+            // Handlers only use the database: either it is down, or a lock in it is held.
             Err(_) => {
                 return Err(match self.store.check_writable().await {
                     Ok(()) => Stop::Conflict(format!("not done within {limit:?}")),
@@ -96,7 +96,7 @@ impl Consumer {
         Ok(())
     }
 
-    /// Writes the effects of these facts, and what stands beside them.
+    /// Writes the effects of these facts, and their notes.
     async fn write(
         &self,
         handler: &dyn AnyHandler,
@@ -116,7 +116,7 @@ impl Consumer {
         Ok(())
     }
 
-    /// Those of the batch whose sender has sent the same before: nobody handles them.
+    /// The duplicates in the batch: they are not handled.
     async fn sender_duplicates(
         &self,
         batch: &[Taken],
@@ -130,7 +130,7 @@ impl Consumer {
     }
 }
 
-/// Below the event's own trace. At the level of debugging, since only an exporter of spans has a use for it.
+/// A child of the event's own trace. At debug level, since only an exporter of spans uses it.
 fn span(event: &Event) -> Span {
     debug_span!(
         "handle",
@@ -141,7 +141,7 @@ fn span(event: &Event) -> Span {
     )
 }
 
-/// What an operator reads of a handler's panic.
+/// The text for operators about a panic of a handler.
 pub(super) fn panicked(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
     format!("the handler panicked: {}", text.unwrap_or("no text"))

@@ -1,4 +1,4 @@
-//! What fails, what is held, and what goes back to its queue.
+//! Failed, held and returned deliveries.
 
 use super::*;
 
