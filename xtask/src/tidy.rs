@@ -19,6 +19,7 @@ mod commands;
 mod decisions;
 mod dependencies;
 mod deploy;
+mod error_types;
 mod functions;
 mod licence;
 mod manifests;
@@ -78,6 +79,7 @@ pub fn check(workspace: &Workspace) -> Result<()> {
     findings.extend(circles::check(&sources));
     findings.extend(functions::check(&sources));
     findings.extend(scaffolding::check(&sources, &workspace.binary_features()?));
+    findings.extend(error_types::check(&sources));
     let read = |path: &str| fs::read_to_string(root.join(path)).with_context(|| format!("reading {path}"));
     findings.extend(deploy::check(&read(deploy::COMPOSE)?, &read(deploy::CONTAINERFILE)?));
     let shared = unused::shared(&read("Cargo.toml")?).context("reading Cargo.toml")?;
@@ -125,6 +127,11 @@ fn texts(root: &Path) -> Result<Vec<File>> {
         texts.push(File { path: path.to_owned(), text });
     }
     Ok(texts)
+}
+
+/// Whether a Rust file holds tests only.
+fn is_test(path: &str) -> bool {
+    path.starts_with("tests/") || path.ends_with("/tests.rs") || path.contains("/tests/")
 }
 
 /// Rust sources and cargo manifests.

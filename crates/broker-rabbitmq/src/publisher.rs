@@ -272,12 +272,12 @@ impl Owner {
         let channel = Arc::new(channel);
         let mut window = Window::new(self.window);
         let mut outcomes = Vec::new();
-        let mut settlement = Settlement::default();
+        let mut confirms = Confirms::default();
         let mut stalled = pin!(sleep(self.stall));
         let mut accepting = true;
         let mut progress = false;
         let cause = loop {
-            let limit = self.limit(&settlement);
+            let limit = self.limit(&confirms);
             while window.len() < limit {
                 let Some(request) = backlog.pop_front().or_else(|| self.requests.try_recv().ok()) else {
                     break;
@@ -308,12 +308,12 @@ impl Owner {
                     self.in_flight.decrement(outcomes.len() as f64);
                     for (published, outcome) in outcomes.drain(..) {
                         self.confirm_seconds.record(published.sent.elapsed().as_secs_f64());
-                        settlement.add(published.request, outcome);
+                        confirms.add(published.request, outcome);
                     }
-                    let answered = settlement.settle(window.is_empty());
+                    let answered = confirms.settle(window.is_empty());
                     progress |= answered > 0;
                     self.suspects = self.suspects.saturating_sub(answered);
-                    if let Some(error) = settlement.error.take() {
+                    if let Some(error) = confirms.error.take() {
                         break Some(error);
                     }
                 }
@@ -338,7 +338,7 @@ impl Owner {
         };
         self.in_flight.decrement(window.len() as f64);
         let in_window = window.into_occupants().map(|published| published.request);
-        let unsettled: Vec<_> = settlement.unsettled().chain(in_window).collect();
+        let unsettled: Vec<_> = confirms.unsettled().chain(in_window).collect();
         // Where the cause is known, those to blame are answered; the innocent go first on the next channel.
         let innocent = match cause {
             Some(error) => self.blame(unsettled, error, &mut progress),
@@ -349,8 +349,8 @@ impl Owner {
     }
 
     /// How many publishes may be in flight now.
-    fn limit(&self, settlement: &Settlement) -> usize {
-        if settlement.checking() {
+    fn limit(&self, confirms: &Confirms) -> usize {
+        if confirms.checking() {
             0
         } else if self.suspects > 0 {
             1
@@ -413,9 +413,9 @@ async fn publish_and_confirm(
     channel.basic_publish(exchange, routing_key, options, &body, properties).await?.await
 }
 
-/// What confirms have told and callers have not been told yet.
+/// The confirms that have come in and that callers are not answered with yet.
 #[derive(Default)]
-struct Settlement {
+struct Confirms {
     acked: Vec<Request>,
     refused: Vec<Request>,
     failed: Vec<Request>,
@@ -423,7 +423,7 @@ struct Settlement {
     error: Option<lapin::Error>,
 }
 
-impl Settlement {
+impl Confirms {
     /// Whether a message was returned and acks are held back until nothing is in flight.
     fn checking(&self) -> bool {
         !self.returned.is_empty()

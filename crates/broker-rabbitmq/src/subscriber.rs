@@ -140,7 +140,7 @@ impl broker::Deliveries for Deliveries {
         };
         self.outstanding.insert(delivery.delivery_tag);
         let mut message = from_properties(delivery.properties, delivery.data);
-        death::tell(&mut message, &self.queue, delivery.routing_key.as_str());
+        death::mark(&mut message, &self.queue, delivery.routing_key.as_str());
         Ok(Delivery {
             tag: delivery.delivery_tag,
             redelivered: delivery.redelivered,

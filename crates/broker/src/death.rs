@@ -28,7 +28,7 @@ pub fn is_of_broker(name: &str) -> bool {
 
 /// Writes [`header::DEATH_QUEUE`] and [`header::DEATH_REASON`] on a message from a queue, if its broker gave it up
 /// before. The end of a wait for this queue does not count as giving up; earlier values stay.
-pub fn tell(message: &mut Message, queue: &QueueName, routing_key: &str) {
+pub fn mark(message: &mut Message, queue: &QueueName, routing_key: &str) {
     let (Some(died_in), Some(reason)) = (message.text(LAST_QUEUE), message.text(LAST_REASON)) else { return };
     let (queue, reason) = match reason {
         "expired" if routing_key == queue.as_str() => return,

@@ -1,16 +1,18 @@
 //! The command line: the one registry of commands, from which [`parser`](crate::parser), help and reference are made.
 
+mod values;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use clap::builder::{OsStringValueParser, PossibleValuesParser, TypedValueParser};
 use clap::error::ErrorKind;
 use clap::{ArgMatches, Args, Command as Tree, FromArgMatches, Parser, Subcommand, ValueEnum};
-use event::{Day, Timestamp, Zone};
 use ledger::EventState;
 use view::View;
 
+pub use self::values::Moment;
+use self::values::{at_least_one, filter, moment};
 use crate::domains;
 
 /// Takes the webhooks that providers post, loses none, and books each where it belongs.
@@ -220,58 +222,6 @@ pub struct List {
     /// How it is asked and printed.
     #[command(flatten)]
     pub output: Output,
-}
-
-fn at_least_one<N: std::str::FromStr + From<u8> + PartialOrd>(text: &str) -> Result<N, String> {
-    let number = text.parse().ok().filter(|number| *number >= N::from(1));
-    number.ok_or_else(|| "expected a whole number of at least 1".to_owned())
-}
-
-/// A point in time as it is given.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Moment {
-    /// That time.
-    At(Timestamp),
-    /// The begin of this day.
-    Day(Day),
-}
-
-impl Moment {
-    /// The time that is meant, with days of this zone.
-    pub fn time(self, zone: &Zone) -> Timestamp {
-        match self {
-            Self::At(time) => time,
-            Self::Day(day) => zone.bounds(day).start,
-        }
-    }
-}
-
-/// A moment: RFC 3339, a day (its beginning), or how long ago it was.
-fn moment(text: &str) -> Result<Moment, String> {
-    let ago = || {
-        let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
-        let seconds = match unit {
-            "s" => 1,
-            "m" => 60,
-            "h" => 60 * 60,
-            "d" => 24 * 60 * 60,
-            _ => return None,
-        };
-        let ago = Duration::from_secs(number.parse::<u64>().ok()?.checked_mul(seconds)?);
-        event::now().checked_sub(ago).ok()
-    };
-    let day = || text.parse().map(Moment::Day).ok();
-    let at = text.parse().ok().or_else(ago).map(Moment::At);
-    at.or_else(day).ok_or_else(|| {
-        "expected a time such as 2026-11-22T16:00:00Z, a day such as 2026-11-22, or how long ago, such as 30m, 2h or 7d"
-            .to_owned()
-    })
-}
-
-fn filter(text: &str) -> Result<(String, String), String> {
-    text.split_once('=')
-        .map(|(field, value)| (field.to_owned(), value.to_owned()))
-        .ok_or_else(|| "expected FIELD=VALUE".to_owned())
 }
 
 /// `malote events`
@@ -614,24 +564,6 @@ pub enum Config {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_moment_is_a_time_a_day_or_how_long_ago() {
-        let zone = Zone::default();
-        let check = |text: &str, expect: &str| {
-            assert_eq!(moment(text).unwrap().time(&zone).to_string(), expect);
-        };
-        check("2026-11-22T16:00:00Z", "2026-11-22T16:00:00Z");
-        check("2026-11-22T13:00:00-03:00", "2026-11-22T16:00:00Z");
-        check("2026-11-22", "2026-11-22T03:00:00Z");
-        for (text, seconds) in [("90s", 90), ("30m", 1800), ("2h", 7200), ("7d", 604_800)] {
-            let ago = event::now().as_second() - moment(text).unwrap().time(&zone).as_second();
-            assert!((seconds..=seconds + 1).contains(&ago), "{text}: {ago}");
-        }
-        for text in ["", "h", "yesterday", "2h ago", "2026-13-01", "-1h", "99999999999999999999d", "é"] {
-            assert!(moment(text).unwrap_err().starts_with("expected a time such as"), "{text}");
-        }
-    }
 
     #[test]
     fn every_command_of_the_design_is_there() {

@@ -39,7 +39,7 @@ impl fmt::Display for Management {
 
 impl Management {
     /// The API that is configured, if one is.
-    pub fn of(config: &Config) -> Result<Option<Self>> {
+    pub fn configured(config: &Config) -> Result<Option<Self>> {
         let (BrokerUrl::Amqp(amqp), Some(base)) = (&config.broker.url, config.broker.management_url.get())
         else {
             return Ok(None);

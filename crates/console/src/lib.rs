@@ -13,6 +13,7 @@ mod jobs;
 mod lists;
 mod names;
 mod page;
+mod query_error;
 mod queues;
 mod record;
 mod refusal;
@@ -39,6 +40,7 @@ use view::View;
 
 pub use document::openapi;
 pub use page::Asked;
+pub use query_error::QueryError;
 pub use queues::{QueueRow, Version};
 pub use token::Token;
 

@@ -29,7 +29,7 @@ pub(crate) fn route(view: &'static View) -> MethodRouter<ConsoleState> {
 
 async fn answer(view: &View, state: &ConsoleState, query: &str) -> Result<Response, Refusal> {
     let check = |name: &str, value: &str| view.check(name, value);
-    let Asked { given, page } = Asked::parse(query, &view.filters(), check).map_err(Refusal::Parameter)?;
+    let Asked { given, page } = Asked::parse(query, &view.filters(), check)?;
     let mut connection = state.store.read().await?;
     let Answer { json, is_empty } = view.page(&mut connection, &given, &page).await?;
     if is_empty {
@@ -62,7 +62,7 @@ pub(crate) fn describe(view: &View, document: &mut OpenApi) {
 impl From<Unread> for Refusal {
     fn from(error: Unread) -> Self {
         match error {
-            Unread::Filter(text) => Self::Parameter(text),
+            Unread::Filter(error) => Self::Query(error.into()),
             Unread::Store(error) => Self::Store(error),
         }
     }

@@ -11,7 +11,9 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use store::Page;
 use utoipa::IntoParams;
+use view::BadParameter;
 
+use crate::query_error::QueryError;
 use crate::refusal::Refusal;
 
 const DEFAULT_LIMIT: u32 = 50;
@@ -37,30 +39,28 @@ pub struct Asked {
 }
 
 impl Asked {
-    /// Reads the query of a list with these filters, of which `check` says what is wrong with one. Every mistake is named
-    /// with its parameter, what was expected and what was found.
+    /// Reads the query of a list with these filters, of which `check` says what is wrong with one.
     pub fn parse(
         query: &str,
         filters: &[String],
-        check: impl Fn(&str, &str) -> Result<(), String>,
-    ) -> Result<Self, String> {
-        let pairs: Vec<(String, String)> = serde_urlencoded::from_str(query)
-            .map_err(|error| format!("the query cannot be read: {error}"))?;
+        check: impl Fn(&str, &str) -> Result<(), BadParameter>,
+    ) -> Result<Self, QueryError> {
+        let pairs: Vec<(String, String)> =
+            serde_urlencoded::from_str(query).map_err(QueryError::Malformed)?;
         let of_page = view::names::<PageParameters>();
         let mut seen = BTreeSet::new();
         for (name, value) in &pairs {
             if !seen.insert(name) {
-                return Err(format!("{name}: given twice"));
+                return Err(QueryError::Twice(name.clone()));
             }
-            // PostgreSQL takes no NUL in a text.
             if value.contains('\0') {
-                return Err(format!("{name}: a NUL character fits nothing"));
+                return Err(QueryError::Nul(name.clone()));
             }
             if filters.contains(name) {
                 check(name, value)?;
             } else if !of_page.contains(name) {
                 let known = [filters, of_page.as_slice()].concat().join(", ");
-                return Err(format!("{name:?} is not a parameter of this list: expected one of {known}"));
+                return Err(QueryError::Unknown { name: name.clone(), known });
             }
         }
         let parameters: PageParameters = view::read(&pairs).map_err(|_| bad_limit(&pairs))?;
@@ -71,7 +71,7 @@ impl Asked {
         if let Some(cursor) = &parameters.cursor {
             let id = store::cursor::read(cursor, 2).next();
             if id.is_none_or(|id| id.parse::<EventId>().is_err()) {
-                return Err(format!("cursor: expected the `next` of the page before, got {cursor:?}"));
+                return Err(QueryError::Cursor(cursor.clone()));
             }
         }
         let given = pairs.into_iter().filter(|(name, _)| filters.contains(name)).collect();
@@ -80,7 +80,7 @@ impl Asked {
 }
 
 /// The query of a list with a filter of this type.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq)]
 pub(crate) struct Query<F> {
     pub(crate) filter: F,
     pub(crate) asked: Asked,
@@ -90,20 +90,20 @@ impl<S: Send + Sync, F: DeserializeOwned + IntoParams> FromRequestParts<S> for Q
     type Rejection = Refusal;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refusal> {
-        Self::parse(parts.uri.query().unwrap_or_default()).map_err(Refusal::Parameter)
+        Self::parse(parts.uri.query().unwrap_or_default()).map_err(Refusal::from)
     }
 }
 
 impl<F: DeserializeOwned + IntoParams> Query<F> {
-    fn parse(query: &str) -> Result<Self, String> {
+    fn parse(query: &str) -> Result<Self, QueryError> {
         let asked = Asked::parse(query, &view::names::<F>(), view::check::<F>)?;
         Ok(Self { filter: view::read(&asked.given)?, asked })
     }
 }
 
-fn bad_limit(pairs: &[(String, String)]) -> String {
+fn bad_limit(pairs: &[(String, String)]) -> QueryError {
     let limit = pairs.iter().find(|(name, _)| name == "limit").map_or("", |(_, value)| value);
-    format!("limit: expected a number from 1 to {}, got {limit:?}", Page::LIMIT)
+    QueryError::Limit { got: limit.to_owned() }
 }
 
 /// The id in a path. What is no id is the id of nothing.
@@ -143,7 +143,8 @@ mod tests {
 
     #[test]
     fn a_mistake_is_named_with_its_parameter_and_what_is_allowed() {
-        let check = |query, expect| assert_eq!(Events::parse(query).unwrap_err(), expect, "{query}");
+        let check =
+            |query, expect| assert_eq!(Events::parse(query).unwrap_err().to_string(), expect, "{query}");
         check(
             "state=x",
             r#"state: expected one of pending, handled, routed, dead, unrouted, discarded, duplicate, got "x""#,

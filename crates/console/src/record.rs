@@ -7,7 +7,7 @@ use axum::response::Response;
 use event::EventId;
 use http::HeaderValue;
 use http::header::{CONTENT_DISPOSITION, CONTENT_SECURITY_POLICY, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
-use ledger::{DeadFilter, DeadGroup, DeadLetter, Event, Rejected};
+use ledger::{DeadFilter, DeadGroup, DeadLetter, RecordedEvent, Rejected};
 use store::Paged;
 use view::List;
 
@@ -19,8 +19,11 @@ use crate::refusal::Refusal;
 /// One event with its body, and its outcome at each consumer.
 #[utoipa::path(get, path = "/api/v1/events/{id}", tag = "record",
     params(("id" = String, Path, description = "The event's id")),
-    responses((status = 200, description = "The event", body = Event)))]
-pub(crate) async fn event(State(state): State<ConsoleState>, Id(id): Id) -> Result<Json<Event>, Refusal> {
+    responses((status = 200, description = "The event", body = RecordedEvent)))]
+pub(crate) async fn event(
+    State(state): State<ConsoleState>,
+    Id(id): Id,
+) -> Result<Json<RecordedEvent>, Refusal> {
     let mut connection = state.store.read().await?;
     ledger::show(&mut connection, id).await?.map(Json).ok_or(Refusal::NoSuchId)
 }

@@ -14,6 +14,7 @@ use store::StoreError;
 use tokio::time::timeout;
 
 use crate::ConsoleState;
+use crate::query_error::QueryError;
 
 /// How soon asking again makes sense, in seconds.
 const RETRY_AFTER: u32 = 5;
@@ -30,6 +31,9 @@ pub(crate) enum Refusal {
     /// A parameter that cannot be used: its name, what is expected and what it got.
     #[error("{0}")]
     Parameter(String),
+    /// A query that a list is not read with.
+    #[error(transparent)]
+    Query(#[from] QueryError),
     /// There is no such path.
     #[error("There is no such path; /api/v1/openapi.json lists those that there are.")]
     NoSuchPath,
@@ -125,7 +129,7 @@ impl IntoResponse for Refusal {
         let detail = self.to_string();
         let problem = match self {
             Self::Unauthorized => Problem::new(StatusCode::UNAUTHORIZED).authenticate("Bearer"),
-            Self::Parameter(_) => Problem::new(StatusCode::BAD_REQUEST)
+            Self::Parameter(_) | Self::Query(_) => Problem::new(StatusCode::BAD_REQUEST)
                 .with_type("parameter", "A parameter of the request cannot be used"),
             Self::NoSuchPath | Self::NoSuchId => Problem::new(StatusCode::NOT_FOUND),
             Self::Method(allowed) => Problem::new(StatusCode::METHOD_NOT_ALLOWED).allow(allowed),

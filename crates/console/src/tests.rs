@@ -12,7 +12,7 @@ use consumer::{Bindings, Domain, Runtime};
 use event::{Event, EventId, Message, header};
 use http::{Method, Request, StatusCode};
 use http_body_util::BodyExt;
-use ledger::jobs::Runner;
+use ledger::jobs::{Reread, Runner, StillUnusable};
 use serde_json::{Value, json};
 use server::Health;
 use store::Store;
@@ -106,7 +106,7 @@ impl Console {
     /// Works on jobs.
     fn runner(&self) -> Runner {
         let ConsoleState { store, broker, layout, zone, .. } = self.state.clone();
-        let reread: ledger::jobs::Reread = Arc::new(|_| Err("it cannot be read".to_owned()));
+        let reread: Reread = Arc::new(|_| Err(StillUnusable::Body("it cannot be read".into())));
         let (consumers, policies) = (consumers().to_vec(), Default::default());
         Runner { broker, layout, store, zone, consumers, policies, reread }
     }

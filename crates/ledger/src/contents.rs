@@ -16,7 +16,8 @@ pub struct Body {
 
 /// A body within JSON: exactly one of the members is there.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
-pub struct Text {
+#[schema(as = Text)]
+pub struct BodyInJson {
     /// The body, if it is UTF-8.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub body: Option<String>,
@@ -25,7 +26,7 @@ pub struct Text {
     pub body_base64: Option<String>,
 }
 
-impl From<Vec<u8>> for Text {
+impl From<Vec<u8>> for BodyInJson {
     fn from(bytes: Vec<u8>) -> Self {
         match String::from_utf8(bytes) {
             Ok(text) => Self { body: Some(text), body_base64: None },
@@ -41,7 +42,7 @@ mod tests {
     #[test]
     fn a_body_is_text_where_it_can_be() {
         let check = |bytes: &[u8], expect| {
-            assert_eq!(serde_json::to_string(&Text::from(bytes.to_vec())).unwrap(), expect);
+            assert_eq!(serde_json::to_string(&BodyInJson::from(bytes.to_vec())).unwrap(), expect);
         };
         check("{\"ação\":1}".as_bytes(), r#"{"body":"{\"ação\":1}"}"#);
         check(&[0xff, 0], r#"{"body_base64":"/wA="}"#);

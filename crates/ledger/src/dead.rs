@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use store::{AnyRow, Conditions, Connection, List, Page, Paged, Row, StoreError};
 use utoipa::{IntoParams, ToSchema};
 
-use crate::Text;
+use crate::BodyInJson;
 use crate::predicates::dead_at;
 use crate::time::time;
 use store::many::{Value, fetch};
@@ -173,7 +173,7 @@ pub struct DeadLetter {
     pub content_type: String,
     /// The body.
     #[serde(flatten)]
-    pub text: Text,
+    pub body: BodyInJson,
 }
 
 /// The dead letters of one event, open or not.
@@ -191,7 +191,7 @@ pub async fn show_dead(connection: &mut Connection, id: EventId) -> Result<Vec<D
             discarded_in: found.try_get("discarded_in")?,
             headers: serde_json::from_str(found.try_get("headers")?).unwrap_or_default(),
             content_type: found.try_get("content_type")?,
-            text: Text::from(found.try_get::<Vec<u8>, _>("body")?),
+            body: BodyInJson::from(found.try_get::<Vec<u8>, _>("body")?),
         })
     };
     rows.iter().map(whole).collect()

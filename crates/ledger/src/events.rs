@@ -14,7 +14,7 @@ use crate::predicates::{
 };
 use crate::state::{Mark, by_consumer};
 use crate::time::time;
-use crate::{Body, ConsumerState, EventState, Text};
+use crate::{Body, BodyInJson, ConsumerState, EventState};
 use store::many::{Value, fetch};
 
 /// Which events to list: all that is given must fit.
@@ -82,7 +82,8 @@ pub struct EventRow {
 
 /// An event, whole.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
-pub struct Event {
+#[schema(as = Event)]
+pub struct RecordedEvent {
     /// What a list shows of it.
     #[serde(flatten)]
     pub row: EventRow,
@@ -106,7 +107,7 @@ pub struct Event {
     pub size: i64,
     /// The body as received.
     #[serde(flatten)]
-    pub text: Text,
+    pub body: BodyInJson,
 }
 
 /// The outcome of an event at one consumer.
@@ -290,14 +291,14 @@ fn row(row: &AnyRow) -> Result<EventRow, StoreError> {
         topic: row.try_get("topic")?,
         subject: row.try_get("subject")?,
         received_at: time(row, "received_at")?,
-        state: EventState::of(mark, &consumers),
+        state: EventState::combined(mark, &consumers),
         consumers,
         duplicate_of,
     })
 }
 
 /// One event, whole; `None` if there is none with this id.
-pub async fn show(connection: &mut Connection, id: EventId) -> Result<Option<Event>, StoreError> {
+pub async fn show(connection: &mut Connection, id: EventId) -> Result<Option<RecordedEvent>, StoreError> {
     let text = format!(
         "SELECT {}, e.content_type, e.size, e.traceparent, e.replay_of, e.repaired, e.headers, e.body \
          FROM event e WHERE e.id = $1",
@@ -347,7 +348,7 @@ pub async fn show(connection: &mut Connection, id: EventId) -> Result<Option<Eve
         }
     }
     let unrouted: Option<i64> = found.try_get("unrouted_at")?;
-    Ok(Some(Event {
+    Ok(Some(RecordedEvent {
         row,
         outcomes: outcomes.into_values().collect(),
         unrouted_at: unrouted.map(|_| time(found, "unrouted_at")).transpose()?,
@@ -357,7 +358,7 @@ pub async fn show(connection: &mut Connection, id: EventId) -> Result<Option<Eve
         headers: serde_json::from_str(found.try_get("headers")?).unwrap_or_default(),
         content_type: found.try_get("content_type")?,
         size: found.try_get("size")?,
-        text: Text::from(found.try_get::<Vec<u8>, _>("body")?),
+        body: BodyInJson::from(found.try_get::<Vec<u8>, _>("body")?),
     }))
 }
 

@@ -69,7 +69,7 @@ pub async fn a_repetition_never_becomes_the_first(store: &Store) {
                     assert_eq!(shown.row.duplicate_of, Some(first.0.id.to_string()), "{key} {order:?}");
                 }
                 drop(connection);
-                let sighting = Sighting::of(&first.0, &first.1).expect("it has a key");
+                let sighting = Sighting::from_message(&first.0, &first.1).expect("it has a key");
                 let mut tx = store.begin().await.expect("a transaction");
                 let duplicates = seen::duplicates(&mut tx, &[sighting]).await.expect("it is noted");
                 assert!(duplicates.is_empty(), "a consumer handles the first: {key} {order:?}");

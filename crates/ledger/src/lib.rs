@@ -53,9 +53,9 @@ mod unrouted;
 mod views;
 pub mod witness;
 
-pub use contents::{Body, Text};
+pub use contents::{Body, BodyInJson};
 pub use dead::{DeadFilter, DeadGroup, DeadLetter, DeadRow, dead_groups, show_dead};
-pub use events::{Event, EventFilter, EventRow, Outcome, body, show};
+pub use events::{EventFilter, EventRow, Outcome, RecordedEvent, body, show};
 pub use names::{Name, is_on_record, on_record};
 pub use reconcile::{Difference, Reconciliation, SourceBooks, differences, reconciliation};
 pub use record::consumers;

@@ -9,11 +9,12 @@
 //! a row of unrouted         open_mark, discarded_mark                          or neither: sent again
 //! a row of rejected         open_body
 //! a row of unsettled        pending_at                                         at the row's consumer
+//! a row of job              unfinished
 //! an event                  duplicate, unrouted, dead, pending, discarded_by_…, routed
 //! ```
 //!
 //! The predicates of an event do not exclude each other. An event has the state of the first that is true, in the order of
-//! [`crate::EventState::of`]; where none is true, it is handled.
+//! [`crate::EventState::combined`]; where none is true, it is handled.
 
 /// A predicate of a row with this alias.
 pub(crate) type Predicate = fn(&str) -> String;
@@ -137,6 +138,11 @@ pub(crate) fn handled_by_all(event: &str) -> String {
     )
 }
 
+/// A job is unfinished until it is done, cancelled or failed: a console works on it, or will.
+pub(crate) fn unfinished(job: &str) -> String {
+    format!("({job}.state IN ('waiting', 'running'))")
+}
+
 /// The letter or mark comes from a later job than the one on record, which need not come from any.
 pub(crate) fn is_later(excluded: &str, on_record: &str) -> String {
     format!("{excluded} > coalesce({on_record}, '')")
@@ -200,6 +206,7 @@ mod tests {
             "died_in >",
             "marked_in >",
             " d.died_in",
+            "'waiting', 'running')",
             "SELECT 1 FROM inbox",
             "SELECT 1 FROM dead_letter",
             "SELECT 1 FROM unrouted",

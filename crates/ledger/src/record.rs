@@ -80,7 +80,7 @@ impl Recorder for Events {
     async fn record(&self, messages: &[&Message], tx: &mut Tx) -> Result<(), Failure> {
         let events = events(messages)?;
         let sightings: Vec<_> =
-            events.iter().filter_map(|(event, message)| Sighting::of(event, message)).collect();
+            events.iter().filter_map(|(event, message)| Sighting::from_message(event, message)).collect();
         let duplicates = seen::duplicates(tx, &sightings).await?;
         let takers = |event: &Event, message: &Message| match message.text(header::TO_CONSUMER) {
             _ if duplicates.contains_key(&event.id) => Vec::new(),

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use store::{AnyRow, Conditions, Connection, List, Page, Paged, Row, StoreError};
 use utoipa::{IntoParams, ToSchema};
 
-use crate::Text;
+use crate::BodyInJson;
 use crate::predicates::open_body;
 use crate::time::time;
 use store::many::{Value, fetch};
@@ -56,7 +56,7 @@ pub struct Rejected {
     pub size: i64,
     /// The body as received.
     #[serde(flatten)]
-    pub text: Text,
+    pub body: BodyInJson,
 }
 
 fn row(row: &AnyRow) -> Result<RejectedRow, StoreError> {
@@ -107,7 +107,7 @@ pub async fn show_rejected(connection: &mut Connection, id: EventId) -> Result<O
             headers: serde_json::from_str(found.try_get("headers")?).unwrap_or_default(),
             content_type: found.try_get("content_type")?,
             size: found.try_get("size")?,
-            text: Text::from(found.try_get::<Vec<u8>, _>("body")?),
+            body: BodyInJson::from(found.try_get::<Vec<u8>, _>("body")?),
         })
     };
     rows.first().map(whole).transpose()

@@ -51,6 +51,11 @@ impl EventState {
         Self::Duplicate,
     ];
 
+    /// The state with this name.
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.name() == name)
+    }
+
     /// Its name, as in JSON.
     pub const fn name(self) -> &'static str {
         match self {
@@ -65,7 +70,7 @@ impl EventState {
     }
 
     /// The state of an event with these marks and these consumers.
-    pub(crate) fn of(mark: Mark, consumers: &BTreeMap<String, ConsumerState>) -> Self {
+    pub(crate) fn combined(mark: Mark, consumers: &BTreeMap<String, ConsumerState>) -> Self {
         let any = |state| consumers.values().any(|other| *other == state);
         match mark {
             Mark::Duplicate => Self::Duplicate,
@@ -119,6 +124,9 @@ mod tests {
             serde_json::to_value(EventState::ALL).unwrap(),
             serde_json::json!(EventState::ALL.map(EventState::name))
         );
+        for state in EventState::ALL {
+            assert_eq!(EventState::named(state.name()), Some(state));
+        }
     }
 
     #[test]
@@ -126,17 +134,17 @@ mod tests {
         let check = |takes: &[&'static str], dead: &[&'static str], handled: &[&'static str], expect| {
             let names = |names: &[&'static str]| names.to_vec();
             let states = by_consumer(names(takes), names(dead), [], names(handled));
-            assert_eq!(EventState::of(Mark::None, &states), expect, "{states:?}");
-            assert_eq!(EventState::of(Mark::Unrouted, &states), EventState::Unrouted);
-            assert_eq!(EventState::of(Mark::Duplicate, &states), EventState::Duplicate);
+            assert_eq!(EventState::combined(Mark::None, &states), expect, "{states:?}");
+            assert_eq!(EventState::combined(Mark::Unrouted, &states), EventState::Unrouted);
+            assert_eq!(EventState::combined(Mark::Duplicate, &states), EventState::Duplicate);
             let discarded = match expect {
                 EventState::Handled | EventState::Routed => EventState::Discarded,
                 other => other,
             };
-            assert_eq!(EventState::of(Mark::Discarded, &states), discarded);
+            assert_eq!(EventState::combined(Mark::Discarded, &states), discarded);
         };
         let discarded = |handled: &[&'static str]| {
-            EventState::of(Mark::None, &by_consumer(["a", "b"], [], ["b"], handled.to_vec()))
+            EventState::combined(Mark::None, &by_consumer(["a", "b"], [], ["b"], handled.to_vec()))
         };
         assert_eq!(discarded(&[]), EventState::Pending);
         assert_eq!(discarded(&["a"]), EventState::Discarded);

@@ -594,7 +594,7 @@ async fn rejected_bodies_and_marks_are_listed_by_source() {
     let second = RejectedRow::page(&mut connection, &filter, &second).await.unwrap();
     assert_eq!((second.items[0].id.clone(), second.next), (events[0].id.to_string(), None));
     let whole = show_rejected(&mut connection, events[0].id).await.unwrap().unwrap();
-    assert_eq!((whole.text.body.as_deref(), whole.size), (Some("{\"a\":1}"), 7));
+    assert_eq!((whole.body.body.as_deref(), whole.size), (Some("{\"a\":1}"), 7));
     assert!(crate::body(&mut connection, events[1].id).await.unwrap().is_some());
 
     let filter = UnroutedFilter { source, ..UnroutedFilter::default() };

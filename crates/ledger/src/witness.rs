@@ -136,7 +136,7 @@ pub async fn report(kept: Kept, store: Store, broker: DynBroker, layout: Layout,
         if events.is_empty() {
             continue;
         }
-        if let Err(error) = tell(&events, &store, &broker, &layout).await {
+        if let Err(error) = send_unrecorded(&events, &store, &broker, &layout).await {
             warn!("events that may be missing in the record are looked at again later: {}", Chain(&error));
             events.iter().for_each(|event| kept.push(event));
         }
@@ -144,7 +144,7 @@ pub async fn report(kept: Kept, store: Store, broker: DynBroker, layout: Layout,
 }
 
 /// Sends those of these events that are not on record to the ledger's queue.
-pub(crate) async fn tell(
+pub(crate) async fn send_unrecorded(
     events: &[Event],
     store: &Store,
     broker: &DynBroker,
@@ -203,9 +203,9 @@ mod tests {
         let depth = async || broker.queues(&[layout.queue(FixedQueue::Ledger)]).await.unwrap()[0].ready;
         let events = [invoice(), invoice()];
         receive(&store, &events[..1]).await;
-        tell(&events, &store, &broker, &layout).await.unwrap();
+        send_unrecorded(&events, &store, &broker, &layout).await.unwrap();
         assert_eq!(depth().await, 1);
-        assert!(matches!(tell(&events, &store, &broker, &layout).await, Err(Untold::Behind)));
+        assert!(matches!(send_unrecorded(&events, &store, &broker, &layout).await, Err(Untold::Behind)));
         assert_eq!(depth().await, 1);
     }
 }

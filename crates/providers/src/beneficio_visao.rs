@@ -11,6 +11,7 @@ use crate::compact::compact;
 use crate::contract::{Object, Payload};
 use crate::fields::{Fields, root, topic};
 use crate::provider::Declaration;
+use crate::unexpected::Unexpected;
 use crate::value::{Value, choice};
 use crate::{ContractError, Degrees, Dioptres, Personal, SubjectKey, TaxId, TopicInfo, Unusable};
 
@@ -185,7 +186,7 @@ impl fmt::Debug for PartnerParams {
 }
 
 impl Value for PartnerParams {
-    fn read(json: &str) -> Result<Self, String> {
+    fn read(json: &str) -> Result<Self, Unexpected> {
         Ok(match compact(json) {
             null if null == "null" => Self::default(),
             text => Self(text),

@@ -200,13 +200,13 @@ impl<'a> Object<'a> {
     }
 
     fn present(&self, name: &str) -> Result<&'a str, ContractError> {
-        self.field(name)?.ok_or_else(|| self.error(name, "missing".to_owned()))
+        self.field(name)?.ok_or_else(|| self.error(name, "missing"))
     }
 
     fn field(&self, name: &str) -> Result<Option<&'a str>, ContractError> {
         let mut found = self.fields.iter().filter(|(field, _)| field == name).map(|(_, json)| *json);
         match (found.next(), found.next()) {
-            (_, Some(_)) => Err(self.error(name, "there twice".to_owned())),
+            (_, Some(_)) => Err(self.error(name, "there twice")),
             (first, None) => Ok(first),
         }
     }
@@ -216,8 +216,8 @@ impl<'a> Object<'a> {
         None
     }
 
-    fn error(&self, name: &str, problem: String) -> ContractError {
-        ContractError { path: self.path(name), problem }
+    fn error(&self, name: &str, problem: impl ToString) -> ContractError {
+        ContractError { path: self.path(name), problem: problem.to_string() }
     }
 
     fn path(&self, name: &str) -> String {

@@ -84,13 +84,9 @@ impl SubjectFrom {
         if id.is_empty() || self.personal {
             return Ok((!id.is_empty()).then(|| Subject::new(&self.entity, &key.hash(id))));
         }
-        let length = id.chars().count();
-        match Id::new(id) {
+        match Id::new(id, |text| format!("a text of {} characters", text.chars().count())) {
             Ok(id) => Ok(Some(Subject::new(&self.entity, id.as_str()))),
-            Err(expected) => {
-                let problem = format!("expected {expected}, got a text of {length} characters");
-                Err(Problem::Id { place: place.to_owned(), problem }.into())
-            }
+            Err(problem) => Err(Problem::Id { place: place.to_owned(), problem }.into()),
         }
     }
 

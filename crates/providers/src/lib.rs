@@ -40,6 +40,7 @@ mod provider;
 pub mod recuperador;
 mod registry;
 mod subject_key;
+mod unexpected;
 mod unusable;
 pub mod value;
 

@@ -2,6 +2,8 @@
 
 use event::BadName;
 
+use crate::unexpected::Unexpected;
+
 /// A body that cannot become an event. `Display` says what is wrong, where, and what to do about it.
 ///
 /// The text goes into the answer to the sender and into the record of rejected bodies; it quotes nothing of
@@ -34,7 +36,7 @@ pub(crate) enum Problem {
     #[error("{place}: {rule}; send a name that keeps to this")]
     TopicName { place: String, rule: BadName },
     #[error("{place}: {problem}; send an identifier that keeps to this")]
-    Id { place: String, problem: String },
+    Id { place: String, problem: Unexpected },
 }
 
 impl From<Problem> for Unusable {

@@ -54,7 +54,7 @@ pub use client::{Client, ClientRequests, Turn};
 pub use config::{Config, Limits};
 pub use descriptors::raise_descriptor_limit;
 pub use hosts::{HostName, NotAHostName};
-pub use operations::{Component, Health, Operations};
+pub use operations::{ComponentHealth, Health, Operations};
 pub use problem::Problem;
 pub use serve::{BindError, PeerAddr, Server};
 pub use tls::{Certificate, Tls, TlsError};

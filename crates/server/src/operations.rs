@@ -139,23 +139,23 @@ pub struct Health {
 impl Health {
     /// Registers a component that the role needs, which is down ("starting") until it says otherwise. A name that is
     /// there already gives the same component, in the state that it has.
-    pub fn component(&self, name: impl Into<Name>) -> Component {
+    pub fn component(&self, name: impl Into<Name>) -> ComponentHealth {
         self.register(name.into(), false)
     }
 
     /// Registers a component that the role can do without: when it is down, the role is degraded and ready.
-    pub fn secondary(&self, name: impl Into<Name>) -> Component {
+    pub fn secondary(&self, name: impl Into<Name>) -> ComponentHealth {
         self.register(name.into(), true)
     }
 
-    fn register(&self, name: Name, is_secondary: bool) -> Component {
+    fn register(&self, name: Name, is_secondary: bool) -> ComponentHealth {
         let starting = if is_secondary { State::Degraded } else { State::Down };
         let state = Arc::clone(
             lock(&self.components)
                 .entry(name.clone())
                 .or_insert_with(|| Arc::new(Mutex::new(starting(STARTING.into())))),
         );
-        Component { name, state, is_secondary }
+        ComponentHealth { name, state, is_secondary }
     }
 
     /// The components that are down, each with its trouble. Empty means ready.
@@ -184,13 +184,13 @@ impl Health {
 
 /// One part of a role that can be up or in trouble: a broker, a store. A clone is the same component.
 #[derive(Clone, Debug)]
-pub struct Component {
+pub struct ComponentHealth {
     name: Name,
     state: Arc<Mutex<State>>,
     is_secondary: bool,
 }
 
-impl Component {
+impl ComponentHealth {
     /// The component works. Cheap when nothing changes; an end of trouble is logged.
     pub fn up(&self) {
         match std::mem::replace(&mut *lock(&self.state), State::Up) {

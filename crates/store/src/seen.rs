@@ -33,7 +33,7 @@ const KEY_CHARS: usize = 64;
 
 impl Sighting {
     /// What the message says of its event; `None` where the sender's facts cannot be told apart.
-    pub fn of(event: &Event, message: &Message) -> Option<Self> {
+    pub fn from_message(event: &Event, message: &Message) -> Option<Self> {
         Some(Self {
             source: event.source.name.clone(),
             key: message.text(header::DUPLICATE_KEY)?.to_owned(),

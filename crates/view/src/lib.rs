@@ -52,7 +52,7 @@ mod filter;
 mod reading;
 
 pub use column::{Column, Form, column};
-pub use filter::{check, names, read};
+pub use filter::{BadParameter, check, names, read};
 pub use reading::{Answer, List, Reading, Row, Unread};
 
 use store::{Connection, Page};
@@ -93,7 +93,7 @@ impl View {
     }
 
     /// Whether a parameter of the filter can be used; else what is wrong with it.
-    pub fn check(&self, parameter: &str, value: &str) -> Result<(), String> {
+    pub fn check(&self, parameter: &str, value: &str) -> Result<(), BadParameter> {
         (self.reading.check)(parameter, value)
     }
 

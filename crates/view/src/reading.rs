@@ -10,7 +10,7 @@ use utoipa::openapi::path::Parameter;
 use utoipa::openapi::{RefOr, Schema};
 use utoipa::{IntoParams, PartialSchema, ToSchema};
 
-use crate::filter;
+use crate::filter::{self, BadParameter};
 
 /// A row of a list.
 pub trait Row: Serialize + ToSchema + Sized + 'static {
@@ -50,12 +50,14 @@ pub struct Answer {
 }
 
 /// Why a page is not read.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum Unread {
-    /// The filter cannot be used: which parameter, what was expected and what was found.
-    Filter(String),
-    /// The database.
-    Store(StoreError),
+    /// The filter cannot be used.
+    #[error(transparent)]
+    Filter(#[from] serde_urlencoded::de::Error),
+    /// The database did not do its part.
+    #[error(transparent)]
+    Store(#[from] StoreError),
 }
 
 type Read<'a> = Pin<Box<dyn Future<Output = Result<Answer, Unread>> + Send + 'a>>;
@@ -64,7 +66,7 @@ type Read<'a> = Pin<Box<dyn Future<Output = Result<Answer, Unread>> + Send + 'a>
 #[derive(Clone, Copy, Debug)]
 pub struct Reading {
     pub(crate) parameters: fn() -> Vec<Parameter>,
-    pub(crate) check: fn(&str, &str) -> Result<(), String>,
+    pub(crate) check: fn(&str, &str) -> Result<(), BadParameter>,
     pub(crate) page: for<'a> fn(&'a mut Connection, &'a [(String, String)], &'a Page) -> Read<'a>,
     schemas: fn() -> Vec<(String, RefOr<Schema>)>,
 }
@@ -92,8 +94,8 @@ fn page<'a, R: Row>(
     page: &'a Page,
 ) -> Read<'a> {
     Box::pin(async move {
-        let filter = filter::read(given).map_err(Unread::Filter)?;
-        let list = List::from(R::page(connection, &filter, page).await.map_err(Unread::Store)?);
+        let filter = filter::read(given)?;
+        let list = List::from(R::page(connection, &filter, page).await?);
         let json = serde_json::to_string(&list).expect("a row is JSON");
         Ok(Answer { json, is_empty: list.items.is_empty() })
     })

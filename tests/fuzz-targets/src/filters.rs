@@ -1,7 +1,7 @@
 //! Filters and cursors: what a list of the administration API is asked for.
 
 use arbitrary::Unstructured;
-use console::Asked;
+use console::{Asked, QueryError};
 use store::{Page, cursor};
 use view::View;
 
@@ -11,7 +11,7 @@ fn views() -> impl Iterator<Item = &'static View> {
     ledger::VIEWS.into_iter().chain(domains.into_iter().flatten().copied())
 }
 
-fn parse(view: &View, query: &str) -> Result<Asked, String> {
+fn parse(view: &View, query: &str) -> Result<Asked, QueryError> {
     Asked::parse(query, &view.filters(), |name, value| view.check(name, value))
 }
 

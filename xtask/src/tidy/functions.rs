@@ -1,7 +1,7 @@
 //! No function is too long to be read at once; its tests may be.
 
 use super::code::{tokens, without_tests};
-use super::{File, Finding};
+use super::{File, Finding, is_test};
 
 const RULE: &str = "function";
 
@@ -10,8 +10,6 @@ const MOST_LINES: usize = 80;
 
 /// Every function of the crates and the build tool that is too long.
 pub fn check(sources: &[File]) -> Vec<Finding> {
-    let is_test =
-        |path: &str| path.starts_with("tests/") || path.ends_with("/tests.rs") || path.contains("/tests/");
     let mut findings = Vec::new();
     for File { path, text } in sources.iter().filter(|file| !is_test(&file.path)) {
         let tokens = without_tests(tokens(text));

@@ -66,7 +66,7 @@ pub fn packages(metadata: &Metadata) -> Vec<Package> {
 pub fn check(packages: &[Package], sources: &[File], shared: &[String]) -> Vec<Finding> {
     let mut findings = Vec::new();
     for package in packages {
-        let code = Code::of(package, packages, sources);
+        let code = Code::in_package(package, packages, sources);
         let manifest = format!("{}/Cargo.toml", package.folder);
         for dependency in &package.dependencies {
             let Dependency { name, kind, features } = dependency;
@@ -128,7 +128,8 @@ struct Code<'a> {
 }
 
 impl<'a> Code<'a> {
-    fn of(package: &Package, packages: &[Package], sources: &'a [File]) -> Self {
+    /// The sources in a package's folder, by what they are compiled for.
+    fn in_package(package: &Package, packages: &[Package], sources: &'a [File]) -> Self {
         let mut code = Self::default();
         // A package may lie in the folder of another.
         let depth = |path: &str| {

@@ -293,7 +293,7 @@ impl Deliveries for Subscription {
         let Handed { id, redelivered, routing_key, properties, body } =
             self.deliveries.recv().await.ok_or_else(|| unavailable(Ended))?;
         let mut message = properties::read(&properties, body).map_err(unavailable)?;
-        death::tell(&mut message, &self.queue, &routing_key);
+        death::mark(&mut message, &self.queue, &routing_key);
         let tag = id.cast_unsigned();
         self.held.insert(tag);
         Ok(Delivery { tag, redelivered, routing_key, message })

@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::lanes::{self, Gate, Trouble};
-use super::{Inner, PROBE, READ_PATIENCE, Spool, probe, size, unwrapped};
+use super::{Inner, NotOpen, PROBE, READ_PATIENCE, Spool, probe, size, unwrapped};
 use crate::embedded::Embedded;
 use crate::{
     Broker, BrokerError, Deliveries, Delivery, DeliveryTag, DynBroker, ExchangeName, PublishError, Publisher,
@@ -126,7 +126,7 @@ impl Spool {
             () = looked => {}
         }
         inner.show();
-        let file = std::mem::replace(&mut inner.state().file, Err("it is closed".to_owned()));
+        let file = std::mem::replace(&mut inner.state().file, Err(NotOpen::Closed));
         if let Ok(file) = file {
             file.close().await;
         }
@@ -161,8 +161,9 @@ impl Drains {
                     self.end();
                 }
                 () = sleep(LONGEST_PAUSE), if !is_open => {
-                    if self.inner.open().await.is_ok() {
-                        tracing::info!("the spool's file is open");
+                    match self.inner.open().await {
+                        Ok(()) => tracing::info!("the spool's file is open"),
+                        Err(error) => self.inner.state().file = Err(NotOpen::Failed(Arc::new(error))),
                     }
                 }
             }

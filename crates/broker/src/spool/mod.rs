@@ -112,12 +112,23 @@ enum Refusal {
     Full { bytes: u64, limit: u64 },
     #[error("the disk of its file is nearly full: make room, or lower data.disk_free_limit_bytes")]
     DiskFull,
-    #[error("its file is not open: {0}")]
-    NotOpen(String),
+    #[error("its file is not open")]
+    NotOpen(#[source] NotOpen),
     #[error("its file was not written a moment ago")]
     Pausing,
     #[error("its file cannot be written")]
     Failed(#[source] PublishError),
+}
+
+/// Why the spool has no file.
+#[derive(Clone, Debug, thiserror::Error)]
+enum NotOpen {
+    #[error("it was not opened yet")]
+    Untried,
+    #[error("it is closed")]
+    Closed,
+    #[error(transparent)]
+    Failed(Arc<OpenError>),
 }
 
 /// What changes together.
@@ -140,7 +151,7 @@ struct State {
     refused_bytes: u64,
     /// Until when nothing is stored.
     refusing_until: Option<Instant>,
-    file: Result<Embedded, String>,
+    file: Result<Embedded, NotOpen>,
 }
 
 /// A publisher that stores what the broker does not take. Clones share it. [`Spool::run`] has to run beside it.
@@ -218,7 +229,7 @@ impl Spool {
             refused_at: None,
             refused_bytes: 0,
             refusing_until: None,
-            file: Err("it was not opened yet".to_owned()),
+            file: Err(NotOpen::Untried),
         };
         let metrics = Metrics::new(config.limit_bytes);
         let spool = Self(Arc::new(Inner {
@@ -243,6 +254,7 @@ impl Spool {
             }
             Err(error @ (OpenError::File { .. } | OpenError::Sqlite { .. })) => {
                 tracing::error!("there is no spool until its file opens: {}", Chain(&error));
+                spool.0.state().file = Err(NotOpen::Failed(Arc::new(error)));
             }
         }
         Ok(spool)
@@ -524,13 +536,7 @@ impl Inner {
     async fn open(&self) -> Result<(), OpenError> {
         let path = self.config.file.clone();
         let opened = tokio::task::spawn_blocking(move || Embedded::open(path)).await;
-        let file = match opened.expect("opening does not panic") {
-            Ok(file) => file,
-            Err(error) => {
-                self.state().file = Err(Chain(&error).to_string());
-                return Err(error);
-            }
-        };
+        let file = opened.expect("opening does not panic")?;
         // A file that cannot be declared on or read fails later, where it is tried again.
         let _ = file.declare(&topology()).await;
         let mut found = Vec::new();

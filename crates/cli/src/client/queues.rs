@@ -141,7 +141,7 @@ async fn add_held(config: &Config, rows: &mut [Value]) -> Result<()> {
     if rows.iter().all(|row| !row["unacked"].is_null()) {
         return Ok(());
     }
-    let Some(management) = Management::of(config)? else { return Ok(()) };
+    let Some(management) = Management::configured(config)? else { return Ok(()) };
     let queues = management.of_vhost("queues", &[]).await?;
     for queue in queues.as_array().into_iter().flatten() {
         for row in rows.iter_mut().filter(|row| row["name"] == queue["name"]) {

@@ -50,7 +50,7 @@ pub async fn apply(config: &Config) -> Result<()> {
             Vec::new()
         }
         BrokerUrl::Amqp(url) => {
-            let inspect: Box<dyn Inspect> = match Management::of(config)? {
+            let inspect: Box<dyn Inspect> = match Management::configured(config)? {
                 Some(management) => Box::new(management),
                 None => Box::new(Unseeing),
             };

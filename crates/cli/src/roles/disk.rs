@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use broker::DiskAlarm;
-use server::Component;
+use server::ComponentHealth;
 use tokio::time::sleep;
 
 /// How often the disk is looked at.
@@ -20,7 +20,7 @@ pub fn free_bytes(folder: &Path) -> Option<u64> {
 }
 
 /// Keeps the alarm true to the disks of these folders, without an end.
-pub async fn watch(folders: Vec<PathBuf>, limit_bytes: u64, alarm: DiskAlarm, health: Component) {
+pub async fn watch(folders: Vec<PathBuf>, limit_bytes: u64, alarm: DiskAlarm, health: ComponentHealth) {
     loop {
         let looked_at = folders.clone();
         // A disk behind a network may take its time.

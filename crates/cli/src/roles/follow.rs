@@ -2,14 +2,14 @@
 
 use broker::spool::Standing;
 use consumer::Status;
-use server::Component;
+use server::ComponentHealth;
 use tokio::sync::watch;
 
 /// Shows each state of a receiver as health, until its sender is gone.
 pub(super) async fn follow<T>(
     mut states: watch::Receiver<T>,
-    show: fn(&T, &Component),
-    component: Component,
+    show: fn(&T, &ComponentHealth),
+    component: ComponentHealth,
 ) {
     loop {
         show(&states.borrow_and_update(), &component);
@@ -20,7 +20,7 @@ pub(super) async fn follow<T>(
 }
 
 /// Shows a consumer's status.
-pub(super) fn consumer(status: &Status, component: &Component) {
+pub(super) fn consumer(status: &Status, component: &ComponentHealth) {
     match status {
         Status::Starting | Status::Stopped => {}
         Status::Running => component.up(),
@@ -29,7 +29,7 @@ pub(super) fn consumer(status: &Status, component: &Component) {
 }
 
 /// Shows where the spool stands.
-pub(super) fn spool(standing: &Standing, component: &Component) {
+pub(super) fn spool(standing: &Standing, component: &ComponentHealth) {
     match standing {
         Standing::Direct => component.up(),
         Standing::Spooling(why) => component.degraded(format!("events wait for the broker: {why}")),
@@ -38,7 +38,7 @@ pub(super) fn spool(standing: &Standing, component: &Component) {
 }
 
 /// Shows what the spool has set aside.
-pub(super) fn set_aside(set_aside: &Option<String>, component: &Component) {
+pub(super) fn set_aside(set_aside: &Option<String>, component: &ComponentHealth) {
     match set_aside {
         None => component.up(),
         Some(text) => component.degraded(text.clone()),

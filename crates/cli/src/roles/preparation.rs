@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::Result;
 use broker::spool::Spool;
 use broker::{BrokerError, DynBroker, Topology};
-use server::Component;
+use server::ComponentHealth;
 use store::{Store, StoreError};
 use tokio::sync::mpsc;
 use tokio::time::sleep;
@@ -48,9 +48,9 @@ pub(super) async fn keep(
 pub(super) struct Preparation {
     broker: DynBroker,
     topology: Topology,
-    broker_health: Component,
+    broker_health: ComponentHealth,
     spool: Option<Spool>,
-    store: Option<(Store, Component)>,
+    store: Option<(Store, ComponentHealth)>,
     migrated: CancellationToken,
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use event::{Event, SourceName, header};
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue};
-use ledger::jobs::{RejectedBody, Reread};
+use ledger::jobs::{RejectedBody, Reread, StillUnusable};
 use providers::{Inbound, SubjectKey};
 
 use crate::config::Config;
@@ -16,12 +16,12 @@ pub fn reread(config: &Config, key: SubjectKey) -> Reread {
     Arc::new(move |rejected| read(rejected, &config, &key))
 }
 
-fn read(rejected: &RejectedBody, config: &Config, key: &SubjectKey) -> Result<Event, String> {
-    let name = rejected.source.as_deref().ok_or("it is not known which source sent it")?;
+fn read(rejected: &RejectedBody, config: &Config, key: &SubjectKey) -> Result<Event, StillUnusable> {
+    let name = rejected.source.as_deref().ok_or(StillUnusable::UnknownSource)?;
     let source = config.sources.iter().find(|source| source.name.as_str() == name);
-    let source = source.ok_or_else(|| format!("no source {name} is configured any more"))?;
-    let provider =
-        config.provider(&source.provider).ok_or_else(|| format!("no provider {}", source.provider))?;
+    let source = source.ok_or_else(|| StillUnusable::NoSource(name.to_owned()))?;
+    let provider = config.provider(&source.provider);
+    let provider = provider.ok_or_else(|| StillUnusable::NoProvider(source.provider.clone()))?;
     let recorded: serde_json::Map<String, serde_json::Value> =
         serde_json::from_str(&rejected.headers).unwrap_or_default();
     let text = |name: &str| recorded.get(name).and_then(serde_json::Value::as_str);
@@ -37,7 +37,7 @@ fn read(rejected: &RejectedBody, config: &Config, key: &SubjectKey) -> Result<Ev
     }
     let body = rejected.body.clone().into();
     let reading = provider.read(&Inbound { headers: &headers, body: &body }, key);
-    let reading = reading.map_err(|unusable| unusable.to_string())?;
+    let reading = reading.map_err(|unusable| StillUnusable::Body(unusable.into()))?;
     let name: SourceName = source.name.clone();
     Ok(Event {
         id: rejected.id,
@@ -81,7 +81,7 @@ mod tests {
         let check = |change: fn(&mut RejectedBody), expect: &str| {
             let mut rejected = rejected.clone();
             change(&mut rejected);
-            assert_eq!(read(&rejected, &config, &key).unwrap_err(), expect);
+            assert_eq!(read(&rejected, &config, &key).unwrap_err().to_string(), expect);
         };
         check(|rejected| rejected.source = Some("gone".into()), "no source gone is configured any more");
         check(

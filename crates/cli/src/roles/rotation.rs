@@ -17,8 +17,8 @@ use event::SourceName;
 use ingress::Ingress;
 use providers::auth::Auth;
 use serde_json::Value;
-use server::Certificate;
-use store::Store;
+use server::{Certificate, TlsError};
+use store::{Store, StoreError};
 use tokio::time::sleep;
 use tracing::{error, info, warn};
 
@@ -58,16 +58,16 @@ impl Rotation {
             };
             for ((section, certificate), watch) in &mut certificates {
                 let Some(stamps) = watch.due(certificate.files(), is_asked) else { continue };
-                let read = certificate.reload().map_err(|error| {
-                    format!("keeping the current certificate of {section}.tls: {}", chain(&error))
-                });
+                let read = certificate
+                    .reload()
+                    .map_err(|error| Kept::Certificate { section, error: Box::new(error) });
                 if watch.settle(stamps, is_asked, read) {
                     info!("reloaded the certificate of {section}.tls");
                 }
             }
             let is_asked = is_asked && self.accept(loaded, &mut tree);
             let Some(stamps) = secrets.due(files.iter().map(PathBuf::as_path), is_asked) else { continue };
-            let read = config::resolved(&tree, loaded.needed).map_err(|mistakes| invalid(&mistakes));
+            let read = config::resolved(&tree, loaded.needed).map_err(Kept::Secrets);
             let read = read.and_then(|config| {
                 files = self.secret_files(&config);
                 self.apply(&config)?;
@@ -96,7 +96,7 @@ impl Rotation {
         let new = match config::load(loaded.file.as_deref(), loaded.needed) {
             Ok(new) => new.tree,
             Err(mistakes) => {
-                error!("{}", invalid(&mistakes));
+                error!("{}", Kept::Secrets(mistakes));
                 return false;
             }
         };
@@ -120,28 +120,39 @@ impl Rotation {
         true
     }
 
-    fn apply(&self, config: &Config) -> Result<(), String> {
+    fn apply(&self, config: &Config) -> Result<(), Kept> {
         if let Some(ingress) = &self.ingress {
             for source in &config.sources {
                 ingress.set_auth(&source.name, source.auth.clone());
             }
         }
         if let Some(store) = &self.store {
-            let reconnected = store.reconnect_with(&config.store);
-            reconnected
-                .map_err(|error| format!("keeping the current password of the store: {}", chain(&error)))?;
+            store.reconnect_with(&config.store).map_err(Kept::Password)?;
         }
         let Some(token) = &self.token else { return Ok(()) };
         let text = config.console.token().cloned().map_or_else(|| data_dir::made_token(&config.data.dir), Ok);
-        let text = text.map_err(|error| format!("keeping the current token: {error:#}"))?;
-        token.replace(text.expose());
+        token.replace(text.map_err(Kept::Token)?.expose());
         Ok(())
     }
 }
 
-fn invalid(mistakes: &Mistakes) -> String {
-    let mistakes = mistakes.to_string().replace('\n', ";");
-    format!("keeping the current secrets: the new configuration is invalid: {mistakes}")
+/// What is kept as it is, since its new form cannot be used.
+#[derive(Debug, thiserror::Error)]
+enum Kept {
+    #[error("keeping the current certificate of {section}.tls")]
+    Certificate {
+        section: &'static str,
+        #[source]
+        error: Box<TlsError>,
+    },
+    #[error(
+        "keeping the current secrets: the new configuration is invalid: {}", .0.to_string().replace('\n', ";")
+    )]
+    Secrets(Mistakes),
+    #[error("keeping the current password of the store")]
+    Password(#[source] StoreError),
+    #[error("keeping the current token")]
+    Token(#[source] anyhow::Error),
 }
 
 /// What shows that a file is another than before, also behind a symbolic link: times, length and inode.
@@ -161,6 +172,7 @@ struct Watch {
     /// process started, and after an error.
     in_force: Option<Stamps>,
     before: Stamps,
+    /// What the log says of the last reading, if that failed.
     error: Option<String>,
 }
 
@@ -174,9 +186,9 @@ impl Watch {
     }
 
     /// Keeps the result of a reading: true where it is worth a line of the log. An error is logged once.
-    fn settle(&mut self, stamps: Stamps, is_asked: bool, read: Result<(), String>) -> bool {
+    fn settle(&mut self, stamps: Stamps, is_asked: bool, read: Result<(), Kept>) -> bool {
         let is_first = self.in_force.is_none() && self.error.is_none();
-        let error = read.err();
+        let error = read.err().map(|error| chain(&error));
         self.in_force = error.is_none().then_some(stamps);
         if let Some(error) = error.as_ref().filter(|error| is_asked || self.error.as_ref() != Some(error)) {
             error!("{error}");
@@ -212,7 +224,7 @@ mod tests {
         assert!(!watch.settle(stamps, false, Ok(())));
         assert!(due(&mut watch).is_none());
         let stamps = due(&mut watch).unwrap();
-        assert!(!watch.settle(stamps, false, Err("unusable".to_owned())));
+        assert!(!watch.settle(stamps, false, Err(Kept::Secrets(Mistakes(Vec::new())))));
         let stamps = due(&mut watch).unwrap();
         assert!(watch.settle(stamps, false, Ok(())));
         assert!(due(&mut watch).is_none());

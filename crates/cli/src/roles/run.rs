@@ -36,7 +36,7 @@ pub async fn run(
         () = signals.next() => None,
     };
     let Some(mut running) = started else { return Ok(()) };
-    welcome::tell(config, roles, &running);
+    welcome::print(config, roles, &running);
     let rotation = std::mem::take(&mut running.rotation);
     let failed = tokio::select! {
         () = signals.next() => None,

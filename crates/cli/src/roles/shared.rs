@@ -3,7 +3,7 @@
 use std::future::Future;
 
 use broker::{DynBroker, Layout};
-use server::{Component, Health, Operations};
+use server::{ComponentHealth, Health, Operations};
 use store::Store;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -34,7 +34,7 @@ pub(super) struct Shared<'a> {
 impl Shared<'_> {
     /// A part of the process's health. A secondary one does not make the process unready: an ingress that can store what
     /// comes is ready, whatever else of its process has to wait.
-    pub fn component(&self, name: &'static str, is_secondary: bool) -> Component {
+    pub fn component(&self, name: &'static str, is_secondary: bool) -> ComponentHealth {
         if is_secondary { self.health.secondary(name) } else { self.health.component(name) }
     }
 }

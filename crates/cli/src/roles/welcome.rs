@@ -10,7 +10,7 @@ use crate::installation;
 use crate::report;
 
 /// Tells where everything is.
-pub fn tell(config: &Config, roles: Roles, running: &Running) {
+pub fn print(config: &Config, roles: Roles, running: &Running) {
     let text = |address: Option<std::net::SocketAddr>| address.map(|address| address.to_string());
     info!(
         ingress = text(running.ingress),

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use broker::Deliveries;
+use broker::{Deliveries, PublishError};
 use event::{Event, Message, header};
 use store::{StoreError, inbox, retry, seen};
 use tokio::time::Instant;
@@ -41,6 +41,14 @@ impl Default for Aside {
     }
 }
 
+/// Why a message stays where it is.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+enum NotMoved {
+    Publish(#[from] PublishError),
+    Store(#[from] StoreError),
+}
+
 impl Consumer {
     /// Publishes each message to its destination, then acks the original. What the broker does not accept is held
     /// without an ack and retried later; others are handled meanwhile. What still remains is given back to its queue:
@@ -55,7 +63,7 @@ impl Consumer {
         }
         while let Some((taken, fate)) = aside.events.front() {
             if let Err(why) = self.move_on(taken, fate).await {
-                let why = format!("a failed event cannot be set aside: {why}");
+                let why = format!("a failed event cannot be set aside: {}", one_line(&why));
                 let since = *aside.stuck_since.get_or_insert_with(Instant::now);
                 if since.elapsed() >= Duration::from_millis(self.config.hold_ms) {
                     return Err(End::Held(why));
@@ -75,42 +83,40 @@ impl Consumer {
     }
 
     /// Publishes one message to its destination.
-    async fn move_on(&self, taken: &Taken, fate: &Fate) -> Result<(), String> {
+    async fn move_on(&self, taken: &Taken, fate: &Fate) -> Result<(), NotMoved> {
         let message = &taken.message;
         let (event_id, topic) = (&message.message_id, &message.r#type);
         let failure = match fate {
             Fate::Failed(failure) => failure,
             Fate::Unreadable(event, why) => {
-                if self.is_duplicate(event, message).await.map_err(|error| one_line(&error))? {
+                if self.is_duplicate(event, message).await? {
                     return Ok(());
                 }
                 &why.clone().into()
             }
             Fate::Forwarded(Forward { queue, message }) => {
                 let (broker, requeue) = (&self.settlement.broker, self.settlement.layout.requeue());
-                let sent = broker.publish(&requeue, queue.as_str(), message.clone()).await;
-                sent.map_err(|error| one_line(&error))?;
+                broker.publish(&requeue, queue.as_str(), message.clone()).await?;
                 warn!(%event_id, topic, "given up by the broker: sent back to {queue}, to be tried alone");
                 return Ok(());
             }
         };
-        if self.is_superseded(message).await.map_err(|error| one_line(&error))? {
+        if self.is_superseded(message).await? {
             self.metrics.duplicate.increment(1);
             debug!(%event_id, topic, "a second copy of a retry is dropped");
             return Ok(());
         }
         let text = one_line(failure);
         let permanent = matches!(failure, Failure::Permanent(_) | Failure::Store(StoreError::Unfit(_)));
-        match self.settlement.fail(message.clone(), &text, permanent).await {
-            Ok(Sent::Retry(delay)) => {
+        match self.settlement.fail(message.clone(), &text, permanent).await? {
+            Sent::Retry(delay) => {
                 self.metrics.retried.increment(1);
                 warn!(%event_id, topic, "tried again in {delay}: {text}");
             }
-            Ok(Sent::Dead) => {
+            Sent::Dead => {
                 self.metrics.dead.increment(1);
                 error!(%event_id, topic, "now a dead letter: {text}");
             }
-            Err(error) => return Err(one_line(&error)),
         }
         Ok(())
     }
@@ -119,7 +125,7 @@ impl Consumer {
     async fn is_duplicate(&self, event: &Event, message: &Message) -> Result<bool, StoreError> {
         // Never committed: which event is the first is decided together with an effect.
         let mut tx = self.store.begin().await?;
-        let sighting: Vec<_> = seen::Sighting::of(event, message).into_iter().collect();
+        let sighting: Vec<_> = seen::Sighting::from_message(event, message).into_iter().collect();
         match seen::duplicates(&mut tx, &sighting).await {
             Ok(duplicates) if duplicates.is_empty() => {}
             Ok(_) => {

@@ -124,7 +124,7 @@ impl Consumer {
     ) -> Result<HashMap<EventId, EventId>, StoreError> {
         let sightings: Vec<_> = batch
             .iter()
-            .filter_map(|taken| seen::Sighting::of(&taken.read.as_ref()?.0, &taken.message))
+            .filter_map(|taken| seen::Sighting::from_message(&taken.read.as_ref()?.0, &taken.message))
             .collect();
         seen::duplicates(tx, &sightings).await
     }

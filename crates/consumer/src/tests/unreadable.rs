@@ -58,7 +58,7 @@ async fn a_duplicate_that_cannot_be_read_is_no_dead_letter() {
     let (handled, first, second) = (setup.event("unreadable"), keyed(), keyed());
     let mut tx = setup.store.begin().await.unwrap();
     store::inbox::claim(&mut tx, "orders", &[handled.id], event::now()).await.unwrap();
-    let sighting = Sighting::of(&Event::from_message(&first).unwrap(), &first).unwrap();
+    let sighting = Sighting::from_message(&Event::from_message(&first).unwrap(), &first).unwrap();
     seen::duplicates(&mut tx, &[sighting]).await.unwrap();
     tx.commit().await.unwrap();
 

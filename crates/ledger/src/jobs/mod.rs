@@ -20,9 +20,10 @@ mod table;
 #[cfg(test)]
 mod tests;
 
+use std::error::Error;
 use std::sync::Arc;
 
-use event::{Day, Event, EventId, Timestamp, Zone};
+use event::{Day, Event, EventId, ProviderName, Timestamp, Zone};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use store::StoreError;
@@ -34,7 +35,24 @@ pub use selection::RejectedBody;
 pub use table::{cancel, count, create, list, show};
 
 /// Reads a rejected body once more: the event that it is now, or why it still cannot be used.
-pub type Reread = Arc<dyn Fn(&RejectedBody) -> Result<Event, String> + Send + Sync>;
+pub type Reread = Arc<dyn Fn(&RejectedBody) -> Result<Event, StillUnusable> + Send + Sync>;
+
+/// Why a rejected body still cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum StillUnusable {
+    /// The record names no sender.
+    #[error("it is not known which source sent it")]
+    UnknownSource,
+    /// Its sender is not configured.
+    #[error("no source {0} is configured any more")]
+    NoSource(String),
+    /// The kind of its sender is not configured.
+    #[error("no provider {0}")]
+    NoProvider(ProviderName),
+    /// What is wrong with the body, as the provider's contract has it.
+    #[error(transparent)]
+    Body(Box<dyn Error + Send + Sync>),
+}
 
 /// What is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

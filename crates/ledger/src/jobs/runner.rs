@@ -206,7 +206,7 @@ impl Runner {
                 Err(trouble) => {
                     warn!(job = job.id, "the job waits: {trouble}");
                     // Where the database is down it cannot be recorded; then it is not the job's trouble alone.
-                    let _ = self.tell(&job, worker, &trouble.to_string()).await;
+                    let _ = self.set_trouble(&job, worker, &trouble.to_string()).await;
                     stop.run_until_cancelled(sleep(pause)).await;
                     pause = (pause * 2).min(LONGEST_PAUSE);
                 }
@@ -352,7 +352,8 @@ impl Runner {
                     targets = self.takers(&event);
                     plan.outgoing.push(resend::accepted(&event, job, &self.layout));
                 }
-                Err(cause) => {
+                Err(error) => {
+                    let cause = error.to_string();
                     plan.unsent.insert(cause.clone());
                     plan.marks.push(Mark::Unusable { id: row.id, cause });
                     return;
@@ -428,7 +429,8 @@ impl Runner {
         self.update(text, values).await
     }
 
-    async fn tell(&self, job: &Job, worker: &str, trouble: &str) -> Result<(), StoreError> {
+    /// Records what a job waits for, and keeps it.
+    async fn set_trouble(&self, job: &Job, worker: &str, trouble: &str) -> Result<(), StoreError> {
         let lease: Timestamp = event::now() + LEASE;
         let text = "UPDATE job SET trouble = $3, lease_until = $4 \
                     WHERE id = $1 AND worker = $2 AND state = 'running'";

@@ -7,6 +7,7 @@ use store::{AnyRow, Conditions, Connection, List, Page, Paged, Row, Store, Store
 
 use super::selection::Selection;
 use super::{Action, Job, JobError, JobState, NewJob};
+use crate::predicates::unfinished;
 use crate::time::{optional_time, time};
 use store::many::{Value, fetch};
 
@@ -140,7 +141,8 @@ pub async fn cancel(store: &Store, id: EventId) -> Result<Option<Job>, StoreErro
     let mut tx = store.begin().await?;
     let text = format!(
         "UPDATE job SET state = 'cancelled', finished_at = $2 \
-         WHERE id = $1 AND state IN ('waiting', 'running') AND {KNOWN}"
+         WHERE id = $1 AND {} AND {KNOWN}",
+        unfinished("job")
     );
     fetch(&mut tx, text, vec![Value::from(&id), Value::from(event::now())]).await?;
     tx.commit().await.map_err(StoreError::from)?;
@@ -175,9 +177,10 @@ pub(super) async fn take(
     until: Timestamp,
 ) -> Result<Option<Job>, StoreError> {
     let free = format!(
-        "action IN {} AND {KNOWN} AND state IN ('waiting', 'running') \
+        "action IN {} AND {KNOWN} AND {} \
          AND (worker IS NULL OR worker = $1 OR lease_until < $2)",
-        lane.actions()
+        lane.actions(),
+        unfinished("job")
     );
     let text = format!("SELECT id FROM job WHERE {free} ORDER BY id LIMIT 1");
     let values = vec![Value::from(&worker), Value::from(now)];

@@ -184,7 +184,7 @@ impl Setting {
             consumers: vec![ORDERS],
             policies: Default::default(),
             reread: Arc::new(|rejected| match rejected.body.as_slice() {
-                b"hopeless" => Err("it is not JSON".to_owned()),
+                b"hopeless" => Err(StillUnusable::Body("it is not JSON".into())),
                 _ => Ok(Event { id: rejected.id, time: rejected.received_at, ..event("ORDER") }),
             }),
         }

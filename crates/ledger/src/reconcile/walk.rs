@@ -25,10 +25,11 @@ use store::many::{Value, fetch};
 use store::{AnyRow, Connection, Row, StoreError};
 
 use super::{Difference, Reconciliation, SourceBooks};
+use crate::EventState;
 use crate::events::{CLOCK_SLACK_SECONDS, id_at};
 use crate::predicates::{
     Predicate, dead, discarded_by_letter, discarded_by_mark, duplicate, given_up, handled_by_all, pending,
-    pending_at, routed, unrouted,
+    pending_at, routed, unfinished, unrouted,
 };
 
 /// How many rows of a table a step goes through.
@@ -112,20 +113,24 @@ pub(crate) struct Found {
     pub(crate) events: i64,
 }
 
+/// What is counted in the place of a state: an event without evidence of one, and a replay.
+const UNACCOUNTED: &str = "unaccounted";
+const REPLAYED: &str = "replayed";
+
 /// The outcome of the event in `e`: the first state that there is evidence of.
 fn state() -> String {
-    let evidence: [(Predicate, &str); 8] = [
-        (duplicate, "duplicate"),
-        (unrouted, "unrouted"),
-        (dead, "dead"),
-        (pending, "pending"),
-        (discarded_by_mark, "discarded"),
-        (discarded_by_letter, "discarded"),
-        (routed, "routed"),
-        (handled_by_all, "handled"),
+    let evidence: [(Predicate, EventState); 8] = [
+        (duplicate, EventState::Duplicate),
+        (unrouted, EventState::Unrouted),
+        (dead, EventState::Dead),
+        (pending, EventState::Pending),
+        (discarded_by_mark, EventState::Discarded),
+        (discarded_by_letter, EventState::Discarded),
+        (routed, EventState::Routed),
+        (handled_by_all, EventState::Handled),
     ];
-    let whens = evidence.map(|(predicate, state)| format!("WHEN {} THEN '{state}'", predicate("e")));
-    format!("CASE {} ELSE 'unaccounted' END", whens.join(" "))
+    let whens = evidence.map(|(predicate, state)| format!("WHEN {} THEN '{}'", predicate("e"), state.name()));
+    format!("CASE {} ELSE '{UNACCOUNTED}' END", whens.join(" "))
 }
 
 /// The last id of a range from behind one id to before another; no row where fewer are left.
@@ -138,7 +143,7 @@ pub(crate) fn count_states() -> String {
     let state = state();
     format!(
         "SELECT source, state, count(*) AS count FROM (SELECT e.source AS source, \
-         CASE WHEN e.replay_of IS NOT NULL THEN 'replayed' ELSE {state} END AS state FROM event e \
+         CASE WHEN e.replay_of IS NOT NULL THEN '{REPLAYED}' ELSE {state} END AS state FROM event e \
          WHERE {IN_RANGE}) AS states GROUP BY source, state"
     )
 }
@@ -147,7 +152,7 @@ pub(crate) fn find_unaccounted() -> String {
     let state = state();
     format!(
         "SELECT e.source AS source, e.id AS event_id, e.consumers AS consumer FROM event e \
-         WHERE {IN_RANGE} AND e.replay_of IS NULL AND {state} = 'unaccounted' ORDER BY e.id"
+         WHERE {IN_RANGE} AND e.replay_of IS NULL AND {state} = '{UNACCOUNTED}' ORDER BY e.id"
     )
 }
 
@@ -349,19 +354,19 @@ impl Walk {
             let (state, count): (String, i64) = (row.try_get("state")?, row.try_get("count")?);
             found.events += count;
             let books = self.books_of(row.try_get("source")?);
-            let column = match state.as_str() {
-                "replayed" => {
+            let column = match EventState::named(&state) {
+                None if state == REPLAYED => {
                     books.replayed += count;
                     continue;
                 }
-                "duplicate" => &mut books.duplicate,
-                "unrouted" => &mut books.unrouted,
-                "dead" => &mut books.dead,
-                "pending" => &mut books.pending,
-                "discarded" => &mut books.discarded,
-                "handled" => &mut books.handled,
-                "routed" => &mut books.routed,
-                _ => {
+                Some(EventState::Duplicate) => &mut books.duplicate,
+                Some(EventState::Unrouted) => &mut books.unrouted,
+                Some(EventState::Dead) => &mut books.dead,
+                Some(EventState::Pending) => &mut books.pending,
+                Some(EventState::Discarded) => &mut books.discarded,
+                Some(EventState::Handled) => &mut books.handled,
+                Some(EventState::Routed) => &mut books.routed,
+                None => {
                     has_unaccounted = true;
                     &mut books.unaccounted
                 }
@@ -493,7 +498,7 @@ async fn unaccounted(
 ) -> Result<(), StoreError> {
     for row in fetch(connection, find_unaccounted(), range.to_vec()).await? {
         let detail = "neither handled by every consumer that takes it nor pending: replay it";
-        differences.push(difference("unaccounted", &row, row.try_get("consumer")?, detail.to_owned())?);
+        differences.push(difference(UNACCOUNTED, &row, row.try_get("consumer")?, detail.to_owned())?);
     }
     Ok(())
 }
@@ -508,9 +513,12 @@ async fn in_no_queue_before(
 ) -> Result<BTreeMap<String, String>, StoreError> {
     let in_hand = Duration::from_secs(IN_HAND_SECONDS.unsigned_abs());
     // A reconciliation that sent nothing keeps nobody from judging.
-    let text = "SELECT 1 FROM job WHERE (action <> 'reconcile' AND state IN ('waiting', 'running')) \
-                OR (finished_at > $1 AND (action <> 'reconcile' OR sent > 0)) LIMIT 1";
-    if !fetch(connection, text.to_owned(), [Value::from(now - in_hand)]).await?.is_empty() {
+    let text = format!(
+        "SELECT 1 FROM job WHERE (action <> 'reconcile' AND {}) \
+         OR (finished_at > $1 AND (action <> 'reconcile' OR sent > 0)) LIMIT 1",
+        unfinished("job")
+    );
+    if !fetch(connection, text, [Value::from(now - in_hand)]).await?.is_empty() {
         return Ok(BTreeMap::new());
     }
     let is_retried = waiting.keys().any(|queue| queue.starts_with("wait."));

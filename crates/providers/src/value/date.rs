@@ -5,8 +5,9 @@ use std::fmt;
 use jiff::civil;
 use serde::{Deserialize, Serialize};
 
-use super::{Value, shown, string};
+use super::{Value, string, unexpected};
 use crate::body::{self, kind};
+use crate::unexpected::Unexpected;
 
 /// A day of the calendar, from any of the documented forms: `YYYY-MM-DD`, `YYYY-MM-DDT00:00:00` (any time of
 /// day), or a PHP `DateTime` object `{date, timezone_type, timezone}`. A time may have a zone: `Z`, `-03:00`, `-0300`.
@@ -36,7 +37,7 @@ struct PhpDateTime {
 }
 
 impl Value for Date {
-    fn read(json: &str) -> Result<Self, String> {
+    fn read(json: &str) -> Result<Self, Unexpected> {
         let day = match kind(json) {
             "an object" => serde_json::from_str::<PhpDateTime>(json)
                 .ok()
@@ -45,11 +46,9 @@ impl Value for Date {
             _ => string(json).and_then(|text| day(&text)),
         };
         day.map(Self).ok_or_else(|| {
-            format!(
-                "expected a date (\"YYYY-MM-DD\", \"YYYY-MM-DDThh:mm:ss\" or \
-                 {{date, timezone_type, timezone}}), got {}",
-                shown(json)
-            )
+            let expected =
+                r#"a date ("YYYY-MM-DD", "YYYY-MM-DDThh:mm:ss" or {date, timezone_type, timezone})"#;
+            unexpected(expected, json)
         })
     }
 
@@ -164,7 +163,7 @@ mod tests {
     #[test]
     fn what_is_not_a_date_is_refused() {
         let check = |json: &str, expect: &str| {
-            let error = Date::read(json).unwrap_err();
+            let error = Date::read(json).unwrap_err().to_string();
             assert!(error.starts_with("expected a date (") && error.ends_with(expect), "{error}");
         };
         check(r#""2026-02-30""#, "got a text of 10 characters");

@@ -11,6 +11,7 @@ mod text;
 use std::borrow::Cow;
 
 use crate::body::kind;
+use crate::unexpected::Unexpected;
 
 pub use date::Date;
 pub(crate) use number::integer;
@@ -20,8 +21,8 @@ pub use text::{Id, Personal};
 
 /// A value that reads itself from the text of one JSON value.
 pub(crate) trait Value: Sized {
-    /// Reads the text; an error says `expected …, got …`.
-    fn read(json: &str) -> Result<Self, String>;
+    /// Reads the text.
+    fn read(json: &str) -> Result<Self, Unexpected>;
 
     /// Whether an optional field with this text is the same as one that is missing.
     fn is_absent(json: &str) -> bool {
@@ -48,12 +49,12 @@ macro_rules! choice {
         }
 
         impl crate::value::Value for $name {
-            fn read(json: &str) -> Result<Self, String> {
+            fn read(json: &str) -> Result<Self, crate::unexpected::Unexpected> {
                 match crate::value::string(json).as_deref() {
                     $(Some($text) => Ok(Self::$variant),)+
                     _ => {
                         let texts = [$(concat!('"', $text, '"')),+].join(" or ");
-                        Err(format!("expected {texts}, got {}", crate::value::shown(json)))
+                        Err(crate::value::unexpected(texts, json))
                     }
                 }
             }
@@ -64,20 +65,25 @@ pub(crate) use choice;
 
 impl Value for bool {
     /// The flag `"S"` (sim) or `"N"` (não).
-    fn read(json: &str) -> Result<Self, String> {
+    fn read(json: &str) -> Result<Self, Unexpected> {
         match string(json).as_deref() {
             Some("S") => Ok(true),
             Some("N") => Ok(false),
-            _ => Err(format!(r#"expected "S" or "N", got {}"#, shown(json))),
+            _ => Err(unexpected(r#""S" or "N""#, json)),
         }
     }
 }
 
 impl Value for String {
     /// Text, or a number whose text is kept: codes arrive as either.
-    fn read(json: &str) -> Result<Self, String> {
-        written(json).ok_or_else(|| format!("expected text, got {}", shown(json)))
+    fn read(json: &str) -> Result<Self, Unexpected> {
+        written(json).ok_or_else(|| unexpected("text", json))
     }
+}
+
+/// The error of a value: `expected` says what its field holds; `json` is the text of the value.
+pub(crate) fn unexpected(expected: impl Into<Cow<'static, str>>, json: &str) -> Unexpected {
+    Unexpected { expected: expected.into(), got: shown(json) }
 }
 
 /// A JSON value as an error may show it: its kind and length.
@@ -130,7 +136,7 @@ mod tests {
     #[test]
     fn a_flag_is_s_or_n() {
         let check = |json: &str, expect: Result<bool, &str>| {
-            assert_eq!(bool::read(json), expect.map_err(str::to_owned));
+            assert_eq!(bool::read(json).map_err(|error| error.to_string()), expect.map_err(str::to_owned));
         };
         check(r#""S""#, Ok(true));
         check(r#""N""#, Ok(false));

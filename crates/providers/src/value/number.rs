@@ -9,8 +9,9 @@ use serde::ser::Error;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 
-use super::{Value, scalar, shown, written};
+use super::{Value, scalar, unexpected, written};
 use crate::body::kind;
+use crate::unexpected::Unexpected;
 
 /// An amount of money in centavos, exact.
 ///
@@ -29,8 +30,8 @@ impl fmt::Display for Centavos {
 }
 
 impl Value for Centavos {
-    fn read(json: &str) -> Result<Self, String> {
-        let expected = |what: &str| format!("expected {what}, got {}", shown(json));
+    fn read(json: &str) -> Result<Self, Unexpected> {
+        let expected = |what: &'static str| unexpected(what, json);
         let text = match super::string(json) {
             Some(text) => plain_amount(&text).map_err(expected)?,
             None => json.to_owned(),
@@ -64,11 +65,11 @@ macro_rules! exact {
         }
 
         impl Value for $name {
-            fn read(json: &str) -> Result<Self, String> {
+            fn read(json: &str) -> Result<Self, Unexpected> {
                 // A comma is the decimal point: no power or axis has thousands.
                 let text = written(json).map(|text| text.replacen(',', ".", 1));
                 let decimal = text.and_then(|text| decimal(text.trim()));
-                decimal.map(Self).ok_or_else(|| format!("expected a decimal, got {}", shown(json)))
+                decimal.map(Self).ok_or_else(|| unexpected("a decimal", json))
             }
         }
 
@@ -104,11 +105,11 @@ exact! {
 pub struct Sequence(pub i64);
 
 impl Value for Sequence {
-    fn read(json: &str) -> Result<Self, String> {
+    fn read(json: &str) -> Result<Self, Unexpected> {
         scalar(json)
             .and_then(|text| integer(text.trim()).parse().ok())
             .map(Self)
-            .ok_or_else(|| format!("expected a whole number, got {}", shown(json)))
+            .ok_or_else(|| unexpected("a whole number", json))
     }
 }
 
@@ -196,7 +197,11 @@ mod tests {
     #[test]
     fn money_is_exact_to_the_centavo() {
         let check = |json: &str, expect: Result<i64, &str>| {
-            assert_eq!(Centavos::read(json).map(|c| c.0), expect.map_err(str::to_owned), "{json}");
+            assert_eq!(
+                Centavos::read(json).map(|c| c.0).map_err(|error| error.to_string()),
+                expect.map_err(str::to_owned),
+                "{json}"
+            );
         };
         check("460.20", Ok(46020));
         check("460.2", Ok(46020));
@@ -230,7 +235,7 @@ mod tests {
         let check = |text: &str, expect: Option<i64>| {
             let got = Centavos::read(&serde_json::to_string(text).unwrap());
             assert_eq!(got.as_ref().ok().map(|amount| amount.0), expect, "{text}: {got:?}");
-            got.err().unwrap_or_default()
+            got.err().map(|error| error.to_string()).unwrap_or_default()
         };
         for (text, centavos) in [
             ("1.380,60", 138_060),
@@ -315,7 +320,10 @@ mod tests {
         check("0", "0");
         check(r#""-2.25""#, "-2.25");
         check(r#""-2,25""#, "-2.25");
-        assert_eq!(Degrees::read(r#""x180""#).unwrap_err(), "expected a decimal, got a text of 4 characters");
+        assert_eq!(
+            Degrees::read(r#""x180""#).unwrap_err().to_string(),
+            "expected a decimal, got a text of 4 characters"
+        );
     }
 
     #[test]
@@ -325,7 +333,7 @@ mod tests {
         assert_eq!(Sequence::read("88120.0"), Ok(Sequence(88120)));
         assert_eq!(Sequence::read("9007199254740993.0"), Ok(Sequence(9_007_199_254_740_993)));
         assert_eq!(
-            Sequence::read("1.5").unwrap_err(),
+            Sequence::read("1.5").unwrap_err().to_string(),
             "expected a whole number, got a number of 3 characters"
         );
     }

@@ -4,8 +4,9 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::{Value, scalar, shown};
+use super::{Value, scalar, unexpected};
 use crate::body::kind;
+use crate::unexpected::Unexpected;
 
 /// A CPF or CNPJ, kept bare: letters (a CNPJ may hold them) in upper case and digits, no punctuation.
 ///
@@ -99,12 +100,12 @@ impl fmt::Debug for TaxId {
 }
 
 impl Value for TaxId {
-    fn read(json: &str) -> Result<Self, String> {
+    fn read(json: &str) -> Result<Self, Unexpected> {
         let id = match kind(json) {
             "a number" => scalar(json).and_then(|digits| Self::from_number(&digits)),
             _ => scalar(json).and_then(|text| Self::new(&text)),
         };
-        id.ok_or_else(|| format!("expected a CPF or CNPJ, got {}", shown(json)))
+        id.ok_or_else(|| unexpected("a CPF or CNPJ", json))
     }
 }
 
@@ -127,7 +128,7 @@ mod tests {
 
     #[test]
     fn what_holds_no_tax_id_is_refused_without_being_quoted() {
-        let check = |json: &str, expect: &str| assert_eq!(TaxId::read(json).unwrap_err(), expect);
+        let check = |json: &str, expect: &str| assert_eq!(TaxId::read(json).unwrap_err().to_string(), expect);
         check(r#"" - ""#, "expected a CPF or CNPJ, got a text of 3 characters");
         check(r#"{"cpf": "52998224725"}"#, "expected a CPF or CNPJ, got an object");
         check(&format!("\"{}\"", "1".repeat(33)), "expected a CPF or CNPJ, got a text of 33 characters");

@@ -1,10 +1,12 @@
 //! Texts: identifiers, which are kept exactly, and personal texts, which are never shown by accident.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use serde::Serialize;
 
-use super::{Value, scalar, shown, written};
+use super::{Value, scalar, shown, unexpected, written};
+use crate::unexpected::Unexpected;
 
 /// An identifier or a code of the provider's: its text exactly, whether it arrived as a string or as a
 /// number. The number `1902.0` is the identifier `1902`.
@@ -20,18 +22,18 @@ impl Id {
     /// subject.
     pub const LIMIT_BYTES: usize = 200;
 
-    /// An identifier from its text; an error says what was expected.
-    pub(crate) fn new(text: String) -> Result<Self, String> {
-        if text.is_empty() {
-            return Err("an identifier (a string or a number)".to_owned());
-        }
-        if text.len() > Self::LIMIT_BYTES {
-            return Err(format!("an identifier of at most {} bytes", Self::LIMIT_BYTES));
-        }
-        if text.contains(char::REPLACEMENT_CHARACTER) {
-            return Err("an identifier that is Unicode text".to_owned());
-        }
-        Ok(Self(text))
+    /// An identifier from its text; `got` says what it is if it is none.
+    pub(crate) fn new(text: String, got: impl FnOnce(&str) -> String) -> Result<Self, Unexpected> {
+        let expected: Cow<'static, str> = if text.is_empty() {
+            "an identifier (a string or a number)".into()
+        } else if text.len() > Self::LIMIT_BYTES {
+            format!("an identifier of at most {} bytes", Self::LIMIT_BYTES).into()
+        } else if text.contains(char::REPLACEMENT_CHARACTER) {
+            "an identifier that is Unicode text".into()
+        } else {
+            return Ok(Self(text));
+        };
+        Err(Unexpected { expected, got: got(&text) })
     }
 
     /// The identifier's text.
@@ -53,9 +55,8 @@ impl From<Id> for String {
 }
 
 impl Value for Id {
-    fn read(json: &str) -> Result<Self, String> {
-        Self::new(scalar(json).unwrap_or_default())
-            .map_err(|expected| format!("expected {expected}, got {}", shown(json)))
+    fn read(json: &str) -> Result<Self, Unexpected> {
+        Self::new(scalar(json).unwrap_or_default(), |_| shown(json))
     }
 }
 
@@ -84,8 +85,8 @@ impl From<Personal> for String {
 }
 
 impl Value for Personal {
-    fn read(json: &str) -> Result<Self, String> {
-        written(json).map(Self).ok_or_else(|| format!("expected text, got {}", shown(json)))
+    fn read(json: &str) -> Result<Self, Unexpected> {
+        written(json).map(Self).ok_or_else(|| unexpected("text", json))
     }
 }
 
@@ -96,7 +97,8 @@ mod tests {
     #[test]
     fn an_id_keeps_its_text() {
         let check = |json: &str, expect: Result<&str, &str>| {
-            assert_eq!(Id::read(json).map(String::from), expect.map(str::to_owned).map_err(str::to_owned));
+            let read = Id::read(json).map(String::from).map_err(|error| error.to_string());
+            assert_eq!(read, expect.map(str::to_owned).map_err(str::to_owned));
         };
         check(r#""0004970001""#, Ok("0004970001"));
         check("45031", Ok("45031"));
@@ -122,6 +124,6 @@ mod tests {
     #[test]
     fn personal_text_shows_neither_in_debug_nor_in_an_error() {
         assert_eq!(format!("{:?}", Personal::read(r#""Maria""#)), "Ok([personal])");
-        assert_eq!(Personal::read(r#"["Maria"]"#).unwrap_err(), "expected text, got an array");
+        assert_eq!(Personal::read(r#"["Maria"]"#).unwrap_err().to_string(), "expected text, got an array");
     }
 }

@@ -240,7 +240,7 @@ async fn present(broker: &RabbitMq, queues: impl IntoIterator<Item = QueueName>)
 
 /// What the management API alone shows: the cluster, feature flags, policies.
 async fn managed(config: &Config, existing: &Topology, findings: &mut Findings) {
-    let asked = match Management::of(config) {
+    let asked = match Management::configured(config) {
         Ok(None) => {
             return findings.note(
                 "not checked: cluster, feature flags and policies; to have them checked, set broker.management_url to \

@@ -218,7 +218,7 @@ async fn an_event_that_only_a_consumer_has_is_told_and_reaches_the_ledger_from_t
     let job = setting.ended(&setting.reconcile(day).await).await;
     assert_eq!(setting.differences(&job).await[0].kind, "handled, not recorded");
     let (store, broker) = (&setting.store, &setting.broker);
-    witness::tell(&kept.older(Duration::ZERO), store, broker, &setting.layout).await.unwrap();
+    witness::send_unrecorded(&kept.older(Duration::ZERO), store, broker, &setting.layout).await.unwrap();
     setting.all_in_state(1, EventState::Handled).await;
     let job = setting.ended(&setting.reconcile(day).await).await;
     let books = setting.books(&job).await;
