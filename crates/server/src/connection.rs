@@ -36,8 +36,9 @@ const LINGERING_BYTES: usize = 64 * 1024;
 const LINGERING_PAUSE: Duration = Duration::from_millis(10);
 
 /// How long a new connection has for its first byte before it gives way to another one. The first byte of a client that
-/// means to send a request follows the last packet of the TCP handshake at once.
-const SETTLING: Duration = Duration::from_millis(30);
+/// means to send a request follows the last packet of the TCP handshake at once. While a full port fills with silent
+/// connections, a new one waits for this long.
+const SETTLING: Duration = Duration::from_millis(10);
 
 /// How long a TLS handshake or the head of a request has: some round trips.
 const PROCEEDING: Duration = Duration::from_secs(1);

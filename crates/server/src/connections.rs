@@ -1,8 +1,9 @@
 //! The open connections of a port: a maximum for all, a share for each client, and which one is closed for a new one.
 //!
 //! A connection without a request gives way: when the port is full, those that have been unused the longest are closed;
-//! when a client has its share, its own. A connection with a request is never closed for another one. The lock is taken
-//! when a connection comes and goes, never for a request.
+//! when a client has its share, its own. A connection with a request is never closed for another one. Of many connections
+//! that one client opens at once, most are begun a little later, one after the other: otherwise those of others would
+//! wait until all of them have been read. The lock is taken when a connection comes and goes, never for a request.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -24,6 +25,12 @@ const LOOK_PERIOD: Duration = Duration::from_millis(10);
 
 /// How many unused connections of a full port are closed at a time: finding them costs a look at all.
 const CLOSED_AT_ONCE: usize = 16;
+
+/// How many connections a client may open at once, and by how much each further one is begun after the one before, but never
+/// later than that after it was accepted.
+const BURST: u32 = 32;
+const BEGIN_PERIOD: Duration = Duration::from_micros(200);
+const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 
 /// The connections of one port.
 pub(crate) struct Connections {
@@ -48,6 +55,17 @@ struct Open {
 struct Held {
     connections: Vec<Connection>,
     requests: Arc<AtomicU64>,
+    /// When its next connection would be begun if it had opened none at once.
+    next_begin: Option<Instant>,
+}
+
+impl Held {
+    /// How long to wait before a new connection is begun.
+    fn pause(&mut self, now: Instant) -> Duration {
+        let begin = self.next_begin.map_or(now, |next| next.clamp(now, now + LONGEST_PAUSE));
+        self.next_begin = Some(begin + BEGIN_PERIOD);
+        (begin - now).saturating_sub(BEGIN_PERIOD * BURST)
+    }
 }
 
 struct Connection {
@@ -86,11 +104,12 @@ impl Connections {
         if !is_proxy && held.connections.len() >= self.share && !close_oldest(held.connections.iter(), 1) {
             return None;
         }
+        let pause = if is_proxy { Duration::ZERO } else { held.pause(Instant::now()) };
         let requests = (!is_proxy).then(|| Arc::clone(&held.requests));
         let activity = Activity::new(self.limits, requests, Arc::clone(&self.requests));
         held.connections.push(Connection { activity: Arc::clone(&activity), end });
         open.count += 1;
-        Some(Place { connections: Arc::clone(self), client, activity })
+        Some(Place { connections: Arc::clone(self), client, activity, pause })
     }
 
     /// Closes some of the connections that have been unused the longest.
@@ -121,6 +140,8 @@ pub(crate) struct Place {
     connections: Arc<Connections>,
     client: Client,
     pub(crate) activity: Arc<Activity>,
+    /// How long to wait before the connection is begun.
+    pub(crate) pause: Duration,
 }
 
 impl Drop for Place {
@@ -139,5 +160,32 @@ impl Drop for Place {
         }
         drop(open);
         self.connections.freed.notify_one();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_that_one_client_opens_at_once_are_begun_one_after_the_other() {
+        let (mut held, now) = (Held::default(), Instant::now());
+        let pauses: Vec<_> = (0..5_000).map(|_| held.pause(now)).collect();
+        assert!(pauses[..=BURST as usize].iter().all(Duration::is_zero));
+        assert_eq!(pauses[1_000], BEGIN_PERIOD * (1_000 - BURST));
+        assert!(pauses[4_999] <= LONGEST_PAUSE);
+        assert!(held.pause(now + Duration::from_secs(1)).is_zero(), "they are all begun");
+    }
+
+    #[test]
+    fn other_clients_and_trusted_proxies_do_not_wait() {
+        let proxies = vec!["192.0.2.9/32".parse().unwrap()];
+        let connections = Connections::new(Limits::default(), 4096, proxies);
+        let open = |address: [u8; 4]| connections.admit(address.into(), CancellationToken::new()).unwrap();
+        let many: Vec<_> = (0..500).map(|_| open([192, 0, 2, 1])).collect();
+        assert!(many.iter().any(|place| !place.pause.is_zero()));
+        assert!(open([192, 0, 2, 2]).pause.is_zero());
+        let many: Vec<_> = (0..500).map(|_| open([192, 0, 2, 9])).collect();
+        assert!(many.iter().all(|place| place.pause.is_zero()));
     }
 }

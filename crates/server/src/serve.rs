@@ -301,6 +301,11 @@ where
 {
     async fn run(self, stream: TcpStream, tls: Option<TlsAcceptor>) {
         let _open = self.shared.metrics.connection();
+        if !self.place.pause.is_zero()
+            && self.stop.run_until_cancelled(tokio::time::sleep(self.place.pause)).await.is_none()
+        {
+            return;
+        }
         // Fails only if the peer is gone already, which the first read finds out.
         let _ = stream.set_nodelay(true);
         let Some(tls) = tls else { return self.speak(stream).await };
