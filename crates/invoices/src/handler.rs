@@ -38,10 +38,7 @@ impl Handler for Invoices {
 
 /// A field that the topic needs, although its family does not.
 fn needed(field: Option<impl Into<String>>, path: &str, ignored: &Ignored) -> Result<String, Permanent> {
-    field.map(Into::into).ok_or_else(|| match ignored.at(path) {
-        Some(problem) => Permanent::new(problem),
-        None => Permanent::new(format!("{path}: missing")),
-    })
+    field.map(Into::into).ok_or_else(|| Permanent::new(ignored.absence(path)))
 }
 
 /// A notice of Mercado Eletrônico's. A topic that the provider does not document has no contract: it is recorded with

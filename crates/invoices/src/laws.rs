@@ -1,7 +1,7 @@
 //! What is known of an invoice after which webhooks: written once, run on each database.
 
 use consumer::laws::{Webhook, events, handle, in_every_order};
-use providers::{gestao_online, mercado_eletronico};
+use providers::{Provider, gestao_online, mercado_eletronico};
 use serde_json::{Value, json};
 use store::{Page, Store, sql};
 use view::Row as _;
@@ -15,14 +15,10 @@ fn notice(topic: &'static str, data: &'static str) -> Webhook<'static> {
 
 /// The documented webhook of this topic, of either provider.
 fn documented(topic: &str) -> Webhook<'_> {
-    let example = |topics: &'static [providers::TopicInfo]| {
-        topics.iter().find(|info| info.name == topic).and_then(|info| info.example)
-    };
-    let (provider, data) = match example(mercado_eletronico::TOPICS) {
-        Some(data) => (mercado_eletronico::NAME, Some(data)),
-        None => (gestao_online::NAME, example(gestao_online::TOPICS)),
-    };
-    Webhook { provider, topic, data: data.expect("the topic has a documented body") }
+    let example = |provider| Some((provider, Provider::named(provider)?.example(topic)?));
+    let mut examples = [mercado_eletronico::NAME, gestao_online::NAME].into_iter().filter_map(example);
+    let (provider, data) = examples.next().expect("the topic has a documented body");
+    Webhook { provider, topic, data }
 }
 
 /// The invoices of a source, without its name.

@@ -1,5 +1,6 @@
 //! The lists.
 
+use providers::TaxId;
 use serde::Deserialize;
 use store::{Conditions, Connection, List, Page, Paged, StoreError};
 use utoipa::IntoParams;
@@ -33,13 +34,10 @@ impl view::Row for Prescription {
             // An event makes one row at most. A cursor travels in addresses, so it holds no personal data.
             &["first_event", "source"],
         );
-        // What holds no document matches none.
-        let document = filter.document.as_deref();
-        let bare = document.and_then(providers::TaxId::new);
         let mut conditions = Conditions::default();
         conditions.with("source =", filter.source.as_ref());
         conditions.with("state =", filter.state.map(PrescriptionState::as_str));
-        conditions.with("document =", bare.as_ref().map(providers::TaxId::bare).or(document));
+        conditions.with("document =", filter.document.as_deref().map(TaxId::sought));
         LIST.page(connection, conditions, page, Self::read).await
     }
 }

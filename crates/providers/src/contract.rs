@@ -64,9 +64,10 @@ impl Ignored {
         (!self.first.is_empty()).then(|| self.to_string())
     }
 
-    /// What is wrong with the field of this path, if it was ignored.
-    pub fn at(&self, path: &str) -> Option<&ContractError> {
-        self.first.iter().find(|ignored| ignored.path == path)
+    /// Why a field that is needed after all has no value: what is wrong with it, or that it is missing.
+    pub fn absence(&self, path: &str) -> ContractError {
+        let ignored = self.first.iter().find(|ignored| ignored.path == path);
+        ignored.cloned().unwrap_or_else(|| ContractError::new(path, "missing"))
     }
 
     fn push(&mut self, ignored: ContractError) {

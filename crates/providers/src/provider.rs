@@ -130,6 +130,11 @@ impl Provider {
         self.0.topics
     }
 
+    /// The documented body of a topic, where there is one.
+    pub fn example(&self, topic: &str) -> Option<&'static str> {
+        self.topics().iter().find(|info| info.name == topic)?.example
+    }
+
     /// The `Content-Type` of an event whose sender declares none.
     pub fn media_type(&self) -> &'static str {
         match self.form() {

@@ -134,12 +134,7 @@ fn order(event: &Event, zone: &Zone) -> Result<Fact, Permanent> {
         }
         "ORDER_CANCEL" => OrderChange::State(ReceivableState::Canceled, None),
         "FINANCIAL_PAYMENT_STATUS" if status.is_some() => OrderChange::Status,
-        "FINANCIAL_PAYMENT_STATUS" => {
-            return Err(match ignored.at("data.status") {
-                Some(problem) => Permanent::new(problem),
-                None => Permanent::new("data.status: missing"),
-            });
-        }
+        "FINANCIAL_PAYMENT_STATUS" => return Err(Permanent::new(ignored.absence("data.status"))),
         topic => return Err(Permanent::new(format!("receivables: no meaning for topic {topic}"))),
     };
     Ok(Fact { about: About::Order(Order { key, status, change }), ignored })

@@ -2,7 +2,7 @@
 
 use consumer::laws::{Webhook, events, handle, in_every_order};
 use event::Zone;
-use providers::{gestao_online, recuperador};
+use providers::{Provider, gestao_online, recuperador};
 use serde_json::{Value, json};
 use store::{Page, Store, sql};
 use view::Row as _;
@@ -21,14 +21,10 @@ fn agreement<'a>(topic: &'a str, data: &'a str) -> Webhook<'a> {
 
 /// The documented webhook of this topic, of either provider.
 fn documented(topic: &str) -> Webhook<'_> {
-    let example = |topics: &'static [providers::TopicInfo]| {
-        topics.iter().find(|info| info.name == topic).and_then(|info| info.example)
-    };
-    let (provider, data) = match example(recuperador::TOPICS) {
-        Some(data) => (recuperador::NAME, Some(data)),
-        None => (gestao_online::NAME, example(gestao_online::TOPICS)),
-    };
-    Webhook { provider, topic, data: data.expect("the topic has a documented body") }
+    let example = |provider| Some((provider, Provider::named(provider)?.example(topic)?));
+    let mut examples = [recuperador::NAME, gestao_online::NAME].into_iter().filter_map(example);
+    let (provider, data) = examples.next().expect("the topic has a documented body");
+    Webhook { provider, topic, data }
 }
 
 /// A snapshot of agreement 7 with these instalments: id and `situacao`.

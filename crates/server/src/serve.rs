@@ -15,7 +15,7 @@ use bytes::Bytes;
 use http::header::CONTENT_LENGTH;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
-use http_body_util::Full;
+use http_body_util::{Either, Full};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -345,7 +345,8 @@ async fn answer<S, B>(
 ) -> Result<Response<Answer<B>>, Infallible>
 where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
-    B: Body,
+    B: Body<Data = Bytes>,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
     let is_head = request.method() == Method::HEAD;
     // A load balancer that shares its address with senders is told the health all the same.
@@ -355,13 +356,13 @@ where
     };
     let ours = ours.or_else(|| running.is_beyond_share.then(too_many_requests));
     let response = match ours {
-        Some(response) => response.map(Content::Ours),
+        Some(response) => response.map(Either::Left),
         None => match caught(service, request).await {
-            Ok(response) => response.map(Content::Service),
+            Ok(response) => response.map(Either::Right),
             Err(Panicked) => {
                 shared.metrics.panics_total.increment(1);
                 tracing::error!("a request handler panicked; its request is answered with 500");
-                Problem::new(StatusCode::INTERNAL_SERVER_ERROR).into_response().map(Content::Ours)
+                Problem::new(StatusCode::INTERNAL_SERVER_ERROR).into_response().map(Either::Left)
             }
         },
     };
@@ -371,12 +372,16 @@ where
 }
 
 /// The answer to HEAD: the headers alone. hyper leaves the body out with HTTP/1 only.
-fn without_body<B: Body>(response: Response<Content<B>>) -> Response<Content<B>> {
+fn without_body<B>(response: Response<Content<B>>) -> Response<Content<B>>
+where
+    B: Body<Data = Bytes>,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
     let (mut parts, body) = response.into_parts();
     if let Some(length) = body.size_hint().exact() {
         parts.headers.entry(CONTENT_LENGTH).or_insert_with(|| HeaderValue::from(length));
     }
-    Response::from_parts(parts, Content::Ours(Full::default()))
+    Response::from_parts(parts, Either::Left(Full::default()))
 }
 
 fn too_many_requests() -> Response<Full<Bytes>> {
@@ -405,51 +410,36 @@ where
     .await
 }
 
+/// The server's own content, or the service's.
+type Content<B> = Either<Full<Bytes>, B>;
+
 /// The body of an answer, which keeps its request counted as running until it is sent.
 struct Answer<B> {
     content: Content<B>,
     _running: Running,
 }
 
-enum Content<B> {
-    Ours(Full<Bytes>),
-    Service(B),
-}
-
-impl<B: Body<Data = Bytes> + Unpin> Body for Answer<B> {
+impl<B> Body for Answer<B>
+where
+    B: Body<Data = Bytes> + Unpin,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
     type Data = Bytes;
-    type Error = B::Error;
+    type Error = Box<dyn Error + Send + Sync>;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
-        match &mut self.content {
-            Content::Ours(body) => Pin::new(body)
-                .poll_frame(cx)
-                .map(|frame| frame.map(|frame| frame.map_err(|never| match never {}))),
-            Content::Service(body) => Pin::new(body).poll_frame(cx),
-        }
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        Pin::new(&mut self.content).poll_frame(cx)
     }
 
     fn is_end_stream(&self) -> bool {
-        match &self.content {
-            Content::Ours(body) => body.is_end_stream(),
-            Content::Service(body) => body.is_end_stream(),
-        }
+        self.content.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
         self.content.size_hint()
-    }
-}
-
-impl<B: Body> Content<B> {
-    fn size_hint(&self) -> SizeHint {
-        match self {
-            Self::Ours(body) => body.size_hint(),
-            Self::Service(body) => body.size_hint(),
-        }
     }
 }
 

@@ -27,23 +27,17 @@ pub struct Fact {
 
 /// The fact of a number: orders, notas fiscais, agreements and prescriptions in turn.
 pub fn fact(number: usize) -> Fact {
+    let order = |topic: &str, table| Fact {
+        source: "go",
+        table,
+        key: format!("{number:010}"),
+        body: format!(
+            r#"{{"event_id": "{topic}", "data": {{"id": "{number}", "code": "{number:010}", "status": 1}}}}"#
+        ),
+    };
     match number % 4 {
-        0 => Fact {
-            source: "go",
-            table: "receivables",
-            key: format!("{number:010}"),
-            body: format!(
-                r#"{{"event_id": "ORDER_CREATED", "data": {{"id": "{number}", "code": "{number:010}", "status": 1}}}}"#
-            ),
-        },
-        1 => Fact {
-            source: "go",
-            table: "invoices",
-            key: format!("{number:010}"),
-            body: format!(
-                r#"{{"event_id": "TAX_INVOICE_CHANGE_STATUS", "data": {{"id": "{number}", "code": "{number:010}", "status": 1}}}}"#
-            ),
-        },
+        0 => order("ORDER_CREATED", "receivables"),
+        1 => order("TAX_INVOICE_CHANGE_STATUS", "invoices"),
         2 => Fact {
             source: "rec",
             table: "agreements",

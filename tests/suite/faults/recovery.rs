@@ -19,14 +19,20 @@ fn count(full: usize, short: usize) -> usize {
     if is_full() { full } else { short }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn faults_a_minute_without_the_database_costs_no_dead_letter() -> Result<()> {
+/// The product on servers of its own, with the effects of its consumers watched.
+async fn started() -> Result<(Servers, Product, Books)> {
     let servers = Servers::start()?;
     let (broker, store) = servers.urls()?;
     let mut product = Product::configured(&broker, &store, QUICK)?;
     start(&mut product).await?;
     let books = Books::open(&store, product.folder())?;
     books.watch_effects().await?;
+    Ok((servers, product, books))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn faults_a_minute_without_the_database_costs_no_dead_letter() -> Result<()> {
+    let (servers, product, books) = started().await?;
     servers.postgres.stop()?;
     let (events, outage) = (count(5_000, 500), Duration::from_secs(if is_full() { 60 } else { 5 }));
     let load = Load::start(&product.poster(), &[product.ingress.clone()], 0, events, outage);
@@ -127,12 +133,7 @@ async fn faults_one_poison_event_ends_in_the_dead_letters_and_delays_no_other() 
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn faults_a_replay_keeps_its_rate_survives_its_console_and_can_be_cancelled() -> Result<()> {
-    let servers = Servers::start()?;
-    let (broker, store) = servers.urls()?;
-    let mut product = Product::configured(&broker, &store, QUICK)?;
-    start(&mut product).await?;
-    let books = Books::open(&store, product.folder())?;
-    books.watch_effects().await?;
+    let (_servers, mut product, books) = started().await?;
     let (events, rate) = (count(100_000, 1_500), count(2_000, 250));
     let load = Load::start(&product.poster(), &[product.ingress.clone()], 0, events, Duration::from_secs(1));
     let posted = load.end().await?;

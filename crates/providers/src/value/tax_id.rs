@@ -28,6 +28,12 @@ impl TaxId {
         (!bare.is_empty() && bare.len() <= Self::LIMIT_CHARS).then_some(Self(bare))
     }
 
+    /// What to look for where a person wrote `text`: the bare form, or the text itself where it is no tax id, which nobody
+    /// has.
+    pub fn sought(text: &str) -> String {
+        Self::new(text).map_or_else(|| text.to_owned(), |id| id.0)
+    }
+
     /// A CPF (11 digits) or a CNPJ (14) that came as a number. Up to 11 digits may be either: the check digits tell
     /// which and, where both fit, a CNPJ is one whose digits before them are `0001`, the head office. Where neither fits
     /// it is a CPF. `None` for what is no positive integer of at most 14 digits.
