@@ -21,7 +21,7 @@ pub enum Pace {
     PerSecond(f64),
 }
 
-/// What posting came to. Every answer was 200.
+/// The result of posting. Every answer was 200.
 pub struct Posted {
     /// From the first request to the last answer.
     pub elapsed: Duration,

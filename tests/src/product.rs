@@ -19,7 +19,7 @@ use crate::domains::DOMAINS;
 /// The longest wait for something that takes milliseconds on an idle machine.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Held by whoever runs a demo: it wants the default ports, and takes others only where they are taken.
+/// Held while a demo runs: it prefers the default ports, and uses others only if they are taken.
 pub static DEMO: std::sync::Mutex<()> = std::sync::Mutex::new(());
 
 /// The sources of every product here: name, provider, authentication.

@@ -1,4 +1,4 @@
-//! Batches of a domain's consumer, on both databases: what one bad body costs the others.
+//! Batches of the consumer of a domain, on both databases: the effect of one bad body on the others.
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};

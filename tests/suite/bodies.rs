@@ -1,5 +1,5 @@
-//! Bodies as senders write them: what is meant is booked, alike on both deployments; what is not clear is refused with
-//! its place; and no text of a body reaches an error or a log line.
+//! Bodies as senders write them: clear ones are booked in the same way on both deployments; ambiguous ones are refused
+//! with the position; and no text of a body reaches an error or a log line.
 
 use std::time::Instant;
 

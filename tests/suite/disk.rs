@@ -1,4 +1,4 @@
-//! A disk that is nearly full: what comes from outside is refused before anything breaks.
+//! A nearly full disk: new events are refused before anything breaks.
 
 use std::fs;
 use std::time::{Duration, Instant};

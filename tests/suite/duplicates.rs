@@ -1,4 +1,4 @@
-//! Facts that a sender sends again: as they were, written otherwise, or corrected.
+//! Facts that a sender sends again: unchanged, in another spelling, or corrected.
 
 use anyhow::Result;
 use futures_util::future::try_join_all;

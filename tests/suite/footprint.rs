@@ -1,5 +1,5 @@
-//! What a product takes when it is idle, and memory with a backlog of bodies as large as the ingress takes. Memory and
-//! processor time are counted, not timed.
+//! Resources of an idle installation, and memory with a backlog of the largest bodies. Memory and processor time are
+//! counted, not timed.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What operators do about events, on both deployments: retry, discard, reconcile, as the command line shows it.
+//! Operations on events, on both deployments: retry, discard and reconcile, as the command line shows them.
 
 use anyhow::{Context, Result, ensure};
 use event::EventId;
@@ -44,7 +44,7 @@ async fn retry_and_discard(product: &Product) -> Result<()> {
     post_trouble(product).await?;
     let id = product.rows(&["dead", "list"])?[0]["event_id"].as_str().context("an id")?.to_owned();
 
-    // It dies again, and its attempts are those that its history tells of.
+    // It dies again, and its attempts are those in its history.
     let (_, text) = said(product, &["dead", "retry", &id])?;
     assert!(text.contains("1 sent again."), "{text}");
     let started = Instant::now();
@@ -83,7 +83,7 @@ async fn a_lost_event_is_sent_again(product: &Product, store: &Store) -> Result<
         ensure!(started.elapsed() < PATIENCE, "not booked");
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     }
-    // A copy of it, received an hour ago, that its consumer owes its effect.
+    // A copy of it, received an hour ago, that is pending at its consumer.
     let time = event::now() - std::time::Duration::from_secs(3_600);
     let milliseconds = time.as_millisecond();
     let lost: EventId =

@@ -1,5 +1,5 @@
-//! A database of the first release, with rows in every table, under today's program: migrated in place, and everything
-//! that an operator does works on the rows of before.
+//! A database of the first release, with rows in every table, opened by the current program: it is migrated in place,
+//! and all operations work on the old rows.
 
 use std::time::{Duration, Instant};
 
@@ -260,7 +260,7 @@ async fn upgrade(store_url: &str) -> Result<()> {
     );
     product.run(&["reconcile", "--day", DAY])?;
 
-    // A correction of the agreement of before, under the same id, is booked whole.
+    // A correction of the earlier agreement, under the same id, is booked completely.
     let correction = json!({
         "id": 1, "id_acordo": "before", "valor_original": 1, "valor_acordo": 1, "situacao": "A",
         "lista_parcelas": [{"id": "corrected", "datavencto": "2026-12-15", "valor": 1, "situacao": "N"}]

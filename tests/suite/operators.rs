@@ -1,4 +1,4 @@
-//! What operators are told, and that it is true: `doctor`, `queues`, lists and jobs while something is broken.
+//! What operators see while something is broken: `doctor`, `queues`, lists and jobs.
 
 use std::fs::{self, Permissions};
 use std::io::{BufRead, BufReader};
@@ -122,13 +122,13 @@ async fn doctor_tells_a_locked_store_and_a_full_disk() -> Result<()> {
         assert_said(
             &ask(&product, &["doctor"])?,
             1,
-            &["store.db takes no writes: another process has locked it"],
+            &["store.db accepts no writes: another process has locked it"],
         );
         drop(lock);
         locker.close().await;
     }
     disk.fill()?;
-    assert_said(&ask(&product, &["doctor"])?, 1, &["takes no new file: No space left on device"]);
+    assert_said(&ask(&product, &["doctor"])?, 1, &["is not writable: No space left on device"]);
     disk.empty()?;
     // The pauses of the outage end by themselves.
     until_said(&product, &["doctor"], "is ready").await?;
@@ -204,7 +204,7 @@ async fn a_store_that_takes_no_writes_is_told_with_its_reason_everywhere() -> Re
     Ok(())
 }
 
-/// Sends again, and waits for what comes of it: the command itself waits for ten seconds only.
+/// Sends again, and waits for the outcome: the command itself waits for ten seconds only.
 async fn resend(product: &Product, arguments: &[&str], sent: &str, status: i32, outcome: &str) -> Result<()> {
     let mut said = ask(product, arguments)?;
     assert!(said.text.contains(sent), "{sent:?} is missing in\n{}", said.text);
@@ -217,7 +217,7 @@ async fn resend(product: &Product, arguments: &[&str], sent: &str, status: i32, 
     Ok(())
 }
 
-/// Sends again and discards what nobody handled, and is told what came of it.
+/// Sends again and discards what was not handled, and shows the outcome.
 async fn resend_and_discard(product: &Product) -> Result<()> {
     for webhook in 0..2 {
         product.post("rec", hopeless(webhook)).await?;

@@ -1,4 +1,4 @@
-//! The spool in front of a RabbitMQ in which one queue refuses what comes.
+//! The spool in front of a RabbitMQ with one refusing queue.
 
 use std::time::{Duration, Instant};
 

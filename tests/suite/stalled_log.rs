@@ -1,4 +1,4 @@
-//! The log's reader stalls: nobody waits for it, and a stranger cannot fill the log.
+//! The reader of the log stalls: nothing waits for it, and a stranger cannot fill the log.
 
 use std::io::Read;
 

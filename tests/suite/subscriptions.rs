@@ -1,4 +1,4 @@
-//! Consumers in trouble, on real brokers: subscriptions that end under a batch, crashes, large bodies.
+//! Consumers under faults, on real brokers: subscriptions that end during a batch, crashes, large bodies.
 
 use std::sync::Arc;
 use std::time::Duration;

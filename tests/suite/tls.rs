@@ -1,4 +1,4 @@
-//! TLS to RabbitMQ and PostgreSQL: the server is verified, and the client shows its certificate.
+//! TLS to RabbitMQ and PostgreSQL: the server is verified, and the client presents its certificate.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
@@ -33,7 +33,7 @@ impl Certificates {
             fs::write(folder.path().join(format!("{name}.crt")), certificate.pem())?;
             let file = folder.path().join(format!("{name}.key"));
             fs::write(&file, key.serialize_pem())?;
-            // PostgreSQL takes no key that others can read.
+            // PostgreSQL refuses a key that others can read.
             fs::set_permissions(&file, fs::Permissions::from_mode(0o600))?;
         }
         Ok(Self { folder })

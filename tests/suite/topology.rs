@@ -1,5 +1,5 @@
 //! The topology on RabbitMQ: that of an earlier release is migrated without loss, declarations wait for a majority, and
-//! `malote doctor` tells what is not as it should be.
+//! `malote doctor` reports differences.
 
 use std::collections::BTreeSet;
 use std::process::{Output, Stdio};
@@ -142,7 +142,7 @@ async fn an_earlier_topology_serves_until_it_is_migrated_and_loses_nothing_by_it
         broker.publish(&exchange, queue, message).await?;
     }
 
-    // A role of today and one of before run side by side on it.
+    // A role of this release and one of the earlier release run side by side on it.
     product.start("invoices", &["consume", "invoices"]).await?;
     // The log is written in the background.
     await_that("advice in the log", async || product.output("invoices").contains("malote topology apply"))
@@ -163,7 +163,7 @@ async fn an_earlier_topology_serves_until_it_is_migrated_and_loses_nothing_by_it
         .await?;
     }
 
-    // Whatever is confirmed to a queue while that is declared anew is there afterwards.
+    // What is confirmed to a queue while it is replaced is there afterwards.
     let stop = Arc::new(AtomicBool::new(false));
     let publishing = {
         let (broker, stop) = (broker.clone(), stop.clone());
@@ -218,7 +218,7 @@ async fn an_earlier_topology_serves_until_it_is_migrated_and_loses_nothing_by_it
     assert!(exists(&broker, "retry.1s").await?, "{said}");
     ensure!(said.contains("retry.1s") && said.contains("3 messages"), "{said}");
 
-    // Queues have the limits of today, and what waited waits for the rest of its time.
+    // Queues have the current limits, and waiting messages wait for the rest of their time.
     for queue in &Layout::new("").topology(&providers(), &work()).queues {
         assert_eq!(broker.difference(queue).await?, None, "{}", queue.name);
     }
@@ -232,7 +232,7 @@ async fn an_earlier_topology_serves_until_it_is_migrated_and_loses_nothing_by_it
     }
     // Once more changes nothing.
     let again = product.run(&["topology", "apply"])?;
-    ensure!(!again.contains("Moved") && !again.contains("anew"), "{again}");
+    ensure!(!again.contains("Moved") && !again.contains("Replaced"), "{again}");
     Ok(())
 }
 

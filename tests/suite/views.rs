@@ -1,4 +1,4 @@
-//! The views for people who query PostgreSQL by hand: no stored row makes one of them fail, whatever it holds.
+//! The views for people who query PostgreSQL by hand: no stored row makes one of them fail.
 
 use anyhow::{Context, Result};
 use store::many::{Value, fetch};

@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use harness::Versions;
 
-/// What stands above the tables.
+/// The text above the tables.
 const HEAD: &str = include_str!("reliability.md");
 
 /// Writes the table of these servers into the document.

@@ -1,4 +1,4 @@
-//! What was run, how long it took and what came of it: the lines that every command ends with.
+//! What was run, how long it took and the result: the summary of every command.
 
 use std::fmt::Write as _;
 use std::process::ExitCode;

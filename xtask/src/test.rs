@@ -11,8 +11,8 @@ use crate::report::Report;
 use crate::workspace::{Workspace, run};
 use crate::{bench, docs, reliability, tidy};
 
-/// What runs on the servers of every release, beside the machine's own: the tests whose names contain one of these. The
-/// other black-box tests depend on the servers far less than they take time.
+/// The tests that run on the servers of every release, besides those of this machine: those whose names contain one of
+/// these. The other black-box tests take long and hardly depend on the servers.
 const ON_EVERY_RELEASE: [&str; 3] = ["laws", "faults", "subscriptions"];
 
 /// Every check and every test.
@@ -100,7 +100,7 @@ fn build(workspace: &Workspace, report: &mut Report) -> bool {
         && report.step("build", || workspace.build())
 }
 
-/// The servers of a release, unpacked. A release that cannot be had is a step of its own that fails: it is no failed test.
+/// The servers of a release, unpacked. A release that is not available fails this step, and no test.
 fn unpack(workspace: &Workspace, report: &mut Report, release: Release) -> Option<Root> {
     let folder = workspace.target().join("servers");
     report.step_with(format!("unpack the servers of Debian {release}"), || release.unpack(&folder))

@@ -115,7 +115,7 @@ pub fn check(workspace: &Workspace) -> Result<()> {
     Ok(())
 }
 
-/// Everything that people read: code, documents and the commented configuration.
+/// All text that people read: code, documents and the commented configuration.
 fn texts(root: &Path) -> Result<Vec<File>> {
     let is_text = |name: &str| [".rs", ".md", ".toml"].iter().any(|ending| name.ends_with(ending));
     let mut texts = Vec::new();

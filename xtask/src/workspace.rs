@@ -54,7 +54,8 @@ impl Workspace {
             command.arg("--locked");
         }
         command.args(arguments).current_dir(self.root());
-        // What `cargo run` says of this program. Build scripts that look at it would run anew each time.
+        // Variables that `cargo run` sets for this program. Build scripts that depend on them would run again each
+        // time.
         for (name, _) in env::vars_os() {
             if name
                 .to_str()
@@ -66,15 +67,16 @@ impl Workspace {
         command
     }
 
-    /// Every package that is built for this machine, one a line: `name v1.2.3 (source)|licence`.
+    /// Every package that is built on this machine, one per line: `name v1.2.3 (source)|licence`.
     ///
     /// # Errors
-    /// Cargo.lock does not agree with the manifests, or a package is neither here nor to be had.
+    /// Cargo.lock does not match the manifests, or a package cannot be downloaded.
     pub fn tree(&self) -> Result<String> {
         self.tree_of(&["--workspace", "--edges=normal,build,dev", "--format={p}|{l}"])
     }
 
-    /// Every package that the binary consists of or is built with, one a line: `name v1.2.3 (source)|feature,feature`.
+    /// Every package that the binary consists of or is built with, one per line: `name v1.2.3
+    /// (source)|feature,feature`.
     ///
     /// # Errors
     /// As those of [`tree`](Self::tree).
@@ -91,7 +93,7 @@ impl Workspace {
         String::from_utf8(output.stdout).context("reading what `cargo tree` prints")
     }
 
-    /// Builds the binary of the version before this one, once, and returns its path. It is what the tests of an upgrade start
+    /// Builds the binary of the version before this one, once, and returns its path. The tests of an upgrade start it
     /// beside the new one.
     ///
     /// # Errors
@@ -111,7 +113,7 @@ impl Workspace {
                 format!("the history has to reach commit {PREVIOUS}: fetch it with `git fetch --unshallow`")
             })?;
         run(Command::new("tar").arg("-xf").arg(&archive).arg("-C").arg(&sources))?;
-        // In a folder of its own: cargo takes two checkouts of one workspace for the same packages.
+        // In its own folder: cargo treats two checkouts of one workspace as the same packages.
         let built = folder.join("target");
         let mut build = self.cargo("build", &["--package", "cli", "--target-dir"]);
         run(build.arg(&built).arg("--manifest-path").arg(sources.join("Cargo.toml")))?;

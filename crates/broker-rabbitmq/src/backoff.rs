@@ -1,4 +1,4 @@
-//! How long to wait before trying again: exponential, with jitter, without an end.
+//! How long to wait before a retry: exponential, with jitter, without limit.
 //!
 //! Knows no clock; randomness is a parameter.
 

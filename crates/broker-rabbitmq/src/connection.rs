@@ -1,4 +1,4 @@
-//! Supervised connections: who asks gets the live one, and a lost one is replaced without an end.
+//! Supervised connections: callers get the live one, and a lost one is replaced, with retries without limit.
 //!
 //! Promises that all hosts are tried in turn, each within the connection time-out, with a jittered back-off between
 //! rounds, and that a connection whose channels cannot be opened is thrown away. A connection is made when it is
@@ -43,7 +43,7 @@ pub(crate) struct Supervised {
 
 impl Supervised {
     /// Starts supervision. It ends when the sender of `closing` says so, with its connection, or is gone: the
-    /// connection then stays for whoever still uses it, and is not replaced.
+    /// connection then stays for its users, and is not replaced.
     pub(crate) fn start(
         role: &'static str,
         config: Arc<Config>,
@@ -64,7 +64,7 @@ impl Supervised {
         Self { state, wanted }
     }
 
-    /// The live connection; waits for it without an end. Fails only when closed.
+    /// The live connection; waits for it without limit. Fails only when closed.
     pub(crate) async fn link(&self) -> Result<Arc<Link>, Cause> {
         self.wanted.notify_one();
         let mut state = self.state.clone();
@@ -170,7 +170,7 @@ impl Supervisor {
         }
     }
 
-    /// Connects and replaces what is lost, for ever.
+    /// Connects and replaces lost connections, forever.
     async fn keep_connected(&self) {
         let mut backoff = Backoff::default();
         let mut connected_before = false;
@@ -236,7 +236,7 @@ impl Supervisor {
             };
             match event {
                 Some(Event::ConnectionBlocked(reason)) => {
-                    warn!(role = self.role, reason, "RabbitMQ takes no publishes");
+                    warn!(role = self.role, reason, "RabbitMQ accepts no publishes");
                     self.blocked.set(1.0);
                 }
                 Some(Event::ConnectionUnblocked) => {

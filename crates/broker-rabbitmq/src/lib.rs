@@ -4,9 +4,9 @@
 //! lapin. Publishing and consuming use a connection each, made when first wanted and replaced when lost:
 //! [`RabbitMq::connect`] never fails, and a handle lives through any outage of the server.
 //!
-//! Whoever makes a handle sees to three things before. A rustls crypto provider is installed, if the URL says
-//! `amqps`; the metrics recorder is installed, as handles to metrics are taken once; and lapin's own log is off
-//! (target `lapin`), because it writes returned messages whole.
+//! The caller ensures three things before it creates a handle. A rustls crypto provider is installed, if the URL says
+//! `amqps`; the metrics recorder is installed, as handles to metrics are taken once; and lapin's own log is off (target
+//! `lapin`), because it writes returned messages whole.
 //!
 //! One thing RabbitMQ does not promise: a quorum queue is of no use after `kill -9` of a node within half a second of
 //! the queue's first declaration. [`Broker::declare`] therefore returns a second late when it made a queue.

@@ -80,7 +80,7 @@ impl Outcomes {
     }
 }
 
-/// One publish, with whoever waits for it.
+/// One publish, with its waiting caller.
 struct Request {
     exchange: ExchangeName,
     routing_key: String,
@@ -185,7 +185,7 @@ impl Publisher {
         confirmed.await.unwrap_or_else(|_| Err(PublishError::Unavailable(self.connection.why_down())))
     }
 
-    /// Takes no more publishes and waits for those under way, at most a confirm's time.
+    /// Accepts no more publishes and waits for those in flight, at most for the time-out of a confirm.
     pub(crate) async fn close(&self) {
         self.senders.write().unwrap_or_else(PoisonError::into_inner).clear();
         let owners = std::mem::take(&mut *self.owners.lock().unwrap_or_else(PoisonError::into_inner));

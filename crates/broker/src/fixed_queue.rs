@@ -48,7 +48,7 @@ impl FixedQueue {
             Self::Rejected => "authenticated bodies that could not be used",
             Self::Dead => "what consumers gave up",
             Self::Tallies => "what the ingresses say they have answered",
-            Self::Parked => "what the record itself gave up; nobody takes from it",
+            Self::Parked => "what the ledger itself gave up; it has no consumer",
         }
     }
 

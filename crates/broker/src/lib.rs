@@ -139,7 +139,7 @@ pub trait Subscriber: Send + Sync + 'static {
 /// is lost, when the broker cancels it, and when its queue is deleted.
 #[async_trait]
 pub trait Deliveries: Send {
-    /// The next delivery; waits for one without an end. Cancel safe: no delivery is lost when the future is dropped.
+    /// The next delivery; waits for one without limit. Cancel safe: no delivery is lost when the future is dropped.
     async fn next(&mut self) -> Result<Delivery, BrokerError>;
 
     /// Removes deliveries from the queue; without tags, fails only if the subscription is over. `Ok` means that the ack

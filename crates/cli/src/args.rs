@@ -524,14 +524,14 @@ pub enum Topology {
         #[arg(long, value_enum, default_value_t = TopologyFormat::Table)]
         format: TopologyFormat,
     },
-    /// Declare it on the configured broker, and bring up to date what an earlier release declared.
+    /// Declare it on the configured broker, and migrate what an earlier release declared.
     ///
-    /// On RabbitMQ, the arguments of a queue cannot change. What waits in retry queues of an earlier release is moved to
-    /// those of today, and the emptied ones are deleted. A queue with another delivery limit, and no consumer, is emptied
-    /// into a temporary queue, deleted, declared anew and filled again. Nothing is lost if this is interrupted: run it
-    /// again. Whether a queue is empty is asked of RabbitMQ's management API (broker.management_url); without it, no
+    /// On RabbitMQ, the arguments of a queue cannot change. Messages in retry queues of an earlier release are moved to
+    /// the current ones, and the emptied queues are deleted. A queue with another delivery limit and without a consumer
+    /// is emptied into a temporary queue, deleted, declared again and refilled. Nothing is lost if this is interrupted:
+    /// run it again. RabbitMQ's management API shows whether a queue is empty (broker.management_url); without it, no
     /// queue is deleted. Roles of this release work on either topology. One of an earlier release does not start on a
-    /// queue that was declared anew: upgrade every process first.
+    /// replaced queue: upgrade every process first.
     Apply,
 }
 

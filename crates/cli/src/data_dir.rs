@@ -79,23 +79,23 @@ pub fn existing_token(data_dir: &Path) -> Result<Secret> {
     if token_file(data_dir).exists() { made_token(data_dir) } else { Ok(Secret::from("")) }
 }
 
-/// The administration token of a data directory, which has to be there.
+/// The administration token of a data directory, which must exist.
 pub fn made_token(data_dir: &Path) -> Result<Secret> {
     let file = token_file(data_dir);
     check_token(&file, read(&file)?)
 }
 
-/// Where the key of subjects is, unless it is configured.
+/// The path of the subject key, unless it is configured.
 pub fn subject_key_file(data_dir: &Path) -> PathBuf {
     data_dir.join(SUBJECT_KEY)
 }
 
-/// Whether a key of subjects was made in a data directory.
+/// Whether a data directory contains a subject key.
 pub fn has_subject_key(data_dir: &Path) -> bool {
     subject_key_file(data_dir).exists()
 }
 
-/// What is wrong where a role needs the key of others and has none, and what to do.
+/// The error for a role that needs the subject key of others and has none.
 pub fn missing_subject_key(data_dir: &Path) -> String {
     format!(
         "ingress.subject_key is not set, and {} does not exist: every ingress and console of an installation needs the same \
@@ -106,7 +106,7 @@ pub fn missing_subject_key(data_dir: &Path) -> String {
     )
 }
 
-/// Where the administration token is.
+/// The path of the administration token.
 pub fn token_file(data_dir: &Path) -> PathBuf {
     data_dir.join(TOKEN)
 }

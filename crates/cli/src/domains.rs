@@ -6,7 +6,7 @@ mod toy;
 use consumer::Domain;
 use view::View;
 
-/// All of them. A new domain is a new line.
+/// All domains. A new domain is a new line.
 pub static ALL: &[&Domain] = &[
     &invoices::DOMAIN,
     &receivables::DOMAIN,

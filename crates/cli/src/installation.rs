@@ -80,7 +80,7 @@ pub fn store_file(config: &Config) -> Option<PathBuf> {
     }
 }
 
-/// The folders of the files that an ingress stores events in, and that fill up with them.
+/// The folders of the files in which an ingress stores events.
 pub fn folders(config: &Config) -> Vec<PathBuf> {
     let file = match config.is_embedded() {
         true => Some(broker_file(config)),
@@ -92,7 +92,7 @@ pub fn folders(config: &Config) -> Vec<PathBuf> {
     folders
 }
 
-/// The folder of a file; that of a bare name is the current one.
+/// The folder of a file; for a bare name, the current one.
 fn folder(file: &Path) -> Option<&Path> {
     file.parent().map(|folder| if folder.as_os_str().is_empty() { Path::new(".") } else { folder })
 }

@@ -99,7 +99,7 @@ async fn run(cli: Cli) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The secrets that have to be there for a command.
+/// The secrets that a command requires.
 fn needed(command: &Command) -> Needed {
     let none = Needed::NONE;
     match command {
@@ -111,7 +111,7 @@ fn needed(command: &Command) -> Needed {
         Command::Topology(_) => Needed { broker: true, ..none },
         Command::Queues(_) => Needed { broker: true, token: true, ..none },
         Command::Doctor(_) => Needed { broker: true, store: true, token: true, ..none },
-        // They ask the administration API.
+        // They use the administration API.
         _ => Needed { token: true, ..none },
     }
 }

@@ -1,6 +1,6 @@
 //! RabbitMQ's management API: what AMQP does not show.
 //!
-//! It is read and never written to. It serves `malote doctor` and `malote topology apply`; no role needs it.
+//! It is only read. `malote doctor` and `malote topology apply` use it; no role needs it.
 
 use std::fmt;
 use std::fs;
@@ -19,10 +19,10 @@ use tokio::time::sleep;
 use crate::config::{BrokerUrl, Config};
 use crate::report::chain;
 
-/// How long an answer may take, and the first count of a new queue, which comes within 10 s.
+/// Time-out of an answer, and of the first count of a new queue, which comes within 10 s.
 const PATIENCE: Duration = Duration::from_secs(15);
 
-/// Asks the management API as the user of `broker.url`.
+/// A client of the management API, as the user of `broker.url`.
 pub struct Management {
     client: Client,
     base: Url,
@@ -38,7 +38,7 @@ impl fmt::Display for Management {
 }
 
 impl Management {
-    /// The API that is configured, if one is.
+    /// The configured API, if any.
     pub fn configured(config: &Config) -> Result<Option<Self>> {
         let (BrokerUrl::Amqp(amqp), Some(base)) = (&config.broker.url, config.broker.management_url.get())
         else {
@@ -47,7 +47,7 @@ impl Management {
         Self::new(base.clone(), amqp, config.broker.tls.ca.as_deref()).map(Some)
     }
 
-    /// `ca` is a file of authorities to trust besides those of the system.
+    /// `ca` is a file with certificate authorities to trust besides those of the system.
     fn new(base: Url, amqp: &AmqpUrl, ca: Option<&Path>) -> Result<Self> {
         let mut builder = Client::builder().timeout(PATIENCE);
         if let Some(file) = ca {
@@ -106,7 +106,7 @@ impl Inspect for Management {
     }
 }
 
-/// Sees nothing: no management API is configured.
+/// No management API is configured: nothing is known.
 pub struct Unseeing;
 
 #[async_trait]

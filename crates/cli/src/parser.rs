@@ -6,12 +6,12 @@ use clap::{Command, CommandFactory, FromArgMatches};
 use crate::args::Cli;
 use crate::domains;
 
-/// Reads the command line; ends the program where it cannot be read.
+/// Reads the command line; exits with a message if it is invalid.
 pub fn parse() -> Cli {
     Cli::from_arg_matches(&tree().get_matches()).unwrap_or_else(|error| error.exit())
 }
 
-/// The commands, each list with what it lists and what it can be filtered by.
+/// The commands; each list with its description and its filters.
 pub fn tree() -> Command {
     Cli::command().mut_subcommands(|parent| {
         let Some(view) = domains::views().find(|view| view.name == parent.get_name()) else { return parent };

@@ -9,7 +9,7 @@ use crate::config::Mistakes;
 /// Why standard output takes nothing any more.
 static LOST: OnceLock<io::Error> = OnceLock::new();
 
-/// Writes to standard output, until a write fails: [`ended`] tells of it once the command has cleaned up.
+/// Writes to standard output, until a write fails: [`ended`] reports it once the command has cleaned up.
 pub fn print(text: &str) {
     if is_output_lost() {
         return;
@@ -42,7 +42,7 @@ pub fn line(text: impl AsRef<str>) {
     print(&format!("{}\n", text.as_ref()));
 }
 
-/// Writes a line to standard error: what is worth knowing while a command waits.
+/// Writes a line to standard error: progress while a command waits.
 pub fn note(text: impl AsRef<str>) {
     let _ = writeln!(io::stderr().lock(), "malote: {}", text.as_ref());
 }

@@ -1,4 +1,4 @@
-//! What one line in the registry gives a domain: the toy domain of `domains/toy.rs`, from a webhook to its rows.
+//! A domain needs one line in the registry: the toy domain of `domains/toy.rs`, from a webhook to its rows.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,4 @@
-//! The OpenAPI document: a projection of the lists and the handlers, and of what all of them have in common. Made once.
+//! The OpenAPI document: a projection of the lists and the handlers, built once.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
@@ -40,7 +40,7 @@ struct Document;
 
 const OPEN: &str = "/api/v1/openapi.json";
 
-/// Adds what every protected path has: the token, and the problems it may answer with.
+/// Adds what all protected paths share: the token, and the problems that they may answer with.
 fn add_common(document: &mut openapi::OpenApi) {
     let components = document.components.get_or_insert_default();
     components.add_security_scheme("token", SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer)));
@@ -84,7 +84,7 @@ pub fn openapi(views: &[&View]) -> String {
     document.to_pretty_json().expect("the document is plain JSON")
 }
 
-/// The document as it is answered.
+/// The document as an answer.
 pub(crate) struct Served {
     text: Bytes,
     /// Its entity tag, which changes with it.
@@ -92,7 +92,7 @@ pub(crate) struct Served {
 }
 
 impl Served {
-    /// The document with these lists, made once.
+    /// The document with these lists, built once.
     pub(crate) fn new(views: &[&View]) -> Self {
         let text = openapi(views);
         let mut hasher = DefaultHasher::new();
@@ -107,7 +107,7 @@ impl Served {
         (status = 304, description = "It is the one that If-None-Match names")))]
 pub(crate) async fn serve(State(served): State<Arc<Served>>, headers: HeaderMap) -> Response {
     let Served { text, tag } = &*served;
-    // Kept, and asked for again: a new version of malote has another.
+    // Cached, but revalidated: a new version of malote has another document.
     let caching = [(CACHE_CONTROL, "no-cache"), (ETAG, tag.as_str())];
     let known = headers.get_all(IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
     let is_known = |value: &str| value.split(',').any(|one| one.trim().trim_start_matches("W/") == tag);

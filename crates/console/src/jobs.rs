@@ -37,7 +37,7 @@ impl From<JobError> for Refusal {
     }
 }
 
-/// Asks for a job, or with `dry_run` only how many rows it would go through. What a reconciliation finds is at
+/// Creates a job, or with `dry_run` only counts the rows that it would process. The findings of a reconciliation are at
 /// `/jobs/{id}/reconciliation` and `/jobs/{id}/differences`.
 #[utoipa::path(post, path = "/api/v1/jobs", tag = "jobs", request_body = NewJob, responses(
     (status = 201, description = "The job, which begins soon", body = Job),
@@ -96,7 +96,7 @@ pub(crate) async fn cancel(State(state): State<ConsoleState>, Id(id): Id) -> Res
     jobs::cancel(&state.store, id).await?.map(Json).ok_or(Refusal::NoSuchId)
 }
 
-/// The books of a job that reconciles: as far as they are read, and once it is done its result.
+/// The books of a reconciliation: partial while the job runs, complete once it is done.
 #[utoipa::path(get, path = "/api/v1/jobs/{id}/reconciliation", tag = "jobs",
     params(("id" = String, Path, description = "The job's id")),
     responses((status = 200, description = "The books", body = Reconciliation)))]
@@ -108,7 +108,8 @@ pub(crate) async fn reconciliation(
     ledger::reconciliation(&mut connection, id).await?.map(Json).ok_or(Refusal::NoSuchId)
 }
 
-/// What a job that reconciles found not to agree, event by event, and what it sent again; in the order of finding.
+/// The differences that a reconciliation found, event by event, and what it sent again; in the order in which it found
+/// them.
 #[utoipa::path(get, path = "/api/v1/jobs/{id}/differences", tag = "jobs",
     params(("id" = String, Path, description = "The job's id"), crate::page::PageParameters),
     responses((status = 200, description = "A page of differences", body = List<Difference>)))]

@@ -1,12 +1,12 @@
 //! The administration API: every event received, its outcome, and what was booked, under `/api/v1`.
 //!
 //! Place in the flow: to the right of the ledger and the domains, whose rows it reads; the command line and the
-//! operator's tools are its clients. Everything but the OpenAPI document needs the bearer token: rows hold names and
-//! documents of people, which also is why no answer may be cached. Lists come in pages, newest first:
-//! `{"items": […], "next": "<cursor>" | null}`; errors are problem details (RFC 9457).
+//! operator's tools are its clients. Everything but the OpenAPI document needs the bearer token: rows contain names and
+//! documents of people, so no answer may be cached. Lists come in pages, newest first: `{"items": […], "next":
+//! "<cursor>" | null}`; errors are problem details (RFC 9457).
 //!
-//! Jobs are the only thing that is written. This crate knows no list and no table: the ledger and each domain declare
-//! theirs as a [`View`], and read them.
+//! Only jobs are written. This crate knows no list and no table: the ledger and each domain declare their lists as
+//! [`View`]s, and read them.
 
 mod document;
 mod jobs;
@@ -65,11 +65,11 @@ pub struct ConsoleState {
     pub sources: Vec<String>,
     /// The names of the providers, configured and built in.
     pub providers: Vec<String>,
-    /// How the parts of this process are: a consumer is `consumer.<name>`.
+    /// The health of this process: a consumer is `consumer.<name>`.
     pub health: Health,
     /// Cancelled once the tables are up to date.
     pub migrated: CancellationToken,
-    /// Whose days are reconciled.
+    /// The time zone of the days to reconcile.
     pub zone: Zone,
     /// The program's version.
     pub version: &'static str,
@@ -113,7 +113,7 @@ pub fn router(state: ConsoleState) -> Router {
         .layer(from_fn(no_store))
 }
 
-/// Keeps every answer out of caches that does not say otherwise.
+/// Forbids caching of every answer that does not allow it.
 async fn no_store(request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
     response.headers_mut().entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));

@@ -1,4 +1,4 @@
-//! The lists: of each view a route, and its part of the OpenAPI document.
+//! The lists: a route for each view, and its part of the OpenAPI document.
 
 use axum::extract::{RawQuery, State};
 use axum::response::{IntoResponse, Response};
@@ -15,7 +15,7 @@ use crate::names;
 use crate::page::{Asked, PageParameters};
 use crate::refusal::Refusal;
 
-/// Where a list is.
+/// The path of a list.
 pub(crate) fn path(view: &View) -> String {
     format!("/api/v1/{}", view.name)
 }

@@ -1,7 +1,6 @@
 //! Names in filters: one that is neither configured nor on record is a mistake, not an empty list.
 //!
-//! What is configured is known at once, and a list with rows proves its names. Only an empty answer costs a look at the
-//! record.
+//! Configured names are known, and a list with rows proves its names. Only an empty answer costs a query of the record.
 
 use ledger::Name;
 use store::{Connection, Page};
@@ -10,7 +9,7 @@ use view::View;
 use crate::ConsoleState;
 use crate::refusal::Refusal;
 
-/// Refuses the first of these parameters of an empty list whose name is unknown. A source whose rows are in that list alone
+/// Refuses the first of these parameters of an empty list whose name is unknown. A source with rows only in that list
 /// is known.
 pub(crate) async fn check(
     state: &ConsoleState,

@@ -29,10 +29,10 @@ pub(crate) struct PageParameters {
     cursor: Option<String>,
 }
 
-/// What a list is asked for.
+/// The query of a list.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Asked {
-    /// The filter as it was given, by parameter.
+    /// The filter as given, by parameter.
     pub given: Vec<(String, String)>,
     /// The page.
     pub page: Page,

@@ -13,7 +13,7 @@ pub enum QueryError {
     /// A parameter is there twice.
     #[error("{0}: given twice")]
     Twice(String),
-    /// PostgreSQL takes no NUL in a text.
+    /// PostgreSQL accepts no NUL in a text.
     #[error("{0}: a NUL character fits nothing")]
     Nul(String),
     /// The list has no such parameter.

@@ -21,11 +21,11 @@ pub struct QueueRow {
     pub purpose: String,
     /// Messages ready to be handed out.
     pub ready: u64,
-    /// Messages that consumers hold and have not settled; null where the broker does not say.
+    /// Messages that consumers hold and have not settled; null if the broker does not show it.
     pub unacked: Option<u64>,
     /// Consumers that take from it now.
     pub consumers: u64,
-    /// Why its consumer in this process takes nothing; null where it does, or runs elsewhere.
+    /// Why its consumer in this process is paused; null if it is running, or runs in another process.
     pub paused: Option<String>,
 }
 

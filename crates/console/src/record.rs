@@ -1,4 +1,4 @@
-//! Received events and their outcome, one by one and in groups.
+//! Received events and their outcomes, one by one and in groups.
 
 use axum::Json;
 use axum::body::Body;

@@ -19,10 +19,11 @@ use crate::query_error::QueryError;
 /// How soon asking again makes sense, in seconds.
 const RETRY_AFTER: u32 = 5;
 
-/// How long database and broker may take to show which of them is late.
+/// How long database and broker may take to show which of them is slow.
 const LATE_PATIENCE: Duration = Duration::from_secs(3);
 
-/// A refusal. The texts reach a client that has the token: the database's own words are in them where they hold no value.
+/// A refusal. Only clients with the token see the texts: they contain the message of the database if that contains no
+/// value.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Refusal {
     /// No token, or the wrong one.
@@ -52,29 +53,29 @@ pub(crate) enum Refusal {
         error => format!("The queues cannot be read: {error}."),
     })]
     Broker(#[from] BrokerError),
-    /// What was asked took too long, and this is why.
+    /// The request took too long, for this reason.
     #[error("{0}")]
     NotInTime(String),
 }
 
-/// An answer that lacks the database's address, which [`complete`] knows.
+/// An answer without the address of the database, which [`complete`] adds.
 #[derive(Clone)]
 struct OfStore(Arc<StoreError>);
 
-/// An error and its causes as the beginning of a sentence.
+/// An error and its causes as the start of a sentence.
 fn sentence(error: &dyn Error) -> String {
     let text = Chain(error).to_string();
     let mut letters = text.chars();
     letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
 }
 
-/// Adds to an answer about the database which one it is.
+/// Adds the address of the database to an answer about it.
 pub(crate) fn complete(response: Response, state: &ConsoleState) -> Response {
     let Some(OfStore(error)) = response.extensions().get() else { return response };
     store_problem(error, &state.store.address()).into_response().map(Body::new)
 }
 
-/// Which of database and broker keeps a request from its answer.
+/// Whether the database or the broker delays a request.
 pub(crate) async fn late(state: &ConsoleState) -> Refusal {
     match tokio::join!(
         timeout(LATE_PATIENCE, state.store.check()),

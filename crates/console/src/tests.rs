@@ -103,7 +103,7 @@ impl Console {
         }
     }
 
-    /// Works on jobs.
+    /// Runs jobs.
     fn runner(&self) -> Runner {
         let ConsoleState { store, broker, layout, zone, .. } = self.state.clone();
         let reread: Reread = Arc::new(|_| Err(StillUnusable::Body("it cannot be read".into())));
@@ -297,7 +297,7 @@ async fn what_came_in_is_shown_with_what_became_of_it() {
     assert_eq!(ready("test.wait.24h"), Some(&json!(0)));
     assert!(queues.iter().all(|queue| queue["unacked"] == 0 && queue["paused"].is_null()), "{queues:?}");
 
-    // What a consumer holds is neither ready nor gone.
+    // What a consumer holds is neither ready nor lost.
     let queue = layout.queue("receivables");
     let mut held = console.state.broker.subscribe(&queue, 10).await.unwrap();
     held.next().await.unwrap();
@@ -333,7 +333,7 @@ async fn what_is_away_is_503_with_a_time_to_come_back() {
 #[tokio::test]
 async fn a_name_that_nothing_has_is_400_with_those_that_there_are_and_one_on_record_is_listed() {
     let console = Console::start().await;
-    // Of a source that is configured no more.
+    // Of a source that is no longer configured.
     let unknown = event("unknown.topic", b"{}");
     console.accept(&unknown).await;
     let given_up =

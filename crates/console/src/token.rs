@@ -13,7 +13,7 @@ use subtle::ConstantTimeEq;
 use crate::ConsoleState;
 use crate::refusal::{self, Refusal};
 
-/// A secret that every client shares. It cannot be printed. A clone is the same token.
+/// A secret that all clients share. It cannot be printed. Clones share it.
 #[derive(Clone)]
 pub struct Token(Arc<RwLock<Box<str>>>);
 
@@ -23,7 +23,7 @@ impl Token {
         Self(Arc::new(RwLock::new(text.into())))
     }
 
-    /// Puts another text in the place of this one: requests from now on need it.
+    /// Replaces the text: requests from now on need the new one.
     pub fn replace(&self, text: impl Into<Box<str>>) {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = text.into();
     }
@@ -45,7 +45,7 @@ impl fmt::Debug for Token {
 /// becomes a 503.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// How long a request waits for the tables. With a database that is down they are not there for long.
+/// How long a request waits for the tables. While the database is down this may be long.
 const START_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Lets a request pass that has the token.
@@ -54,7 +54,7 @@ pub(crate) async fn authorize(State(state): State<ConsoleState>, request: Reques
     if !presented.is_some_and(|presented| state.token.fits(presented)) {
         return Refusal::Unauthorized.into_response();
     }
-    // Right after a start the tables may not be there yet, which would look as if the database were broken.
+    // Right after a start the tables may not exist yet, which would look like a broken database.
     let _ = tokio::time::timeout(START_PATIENCE, state.migrated.cancelled()).await;
     let response = match tokio::time::timeout(ANSWER_TIMEOUT, next.run(request)).await {
         Ok(response) => response,

@@ -115,7 +115,7 @@ impl From<Permanent> for Failure {
 
 /// Why an event had no effect: what the runtime does next depends on the variant alone.
 ///
-/// The text is shown to operators and logged. It names the place, and holds no personal data.
+/// The text is shown to operators and logged. It names the place and contains no personal data.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
     /// It may work later: the event is tried again after the next delay.

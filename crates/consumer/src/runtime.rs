@@ -281,8 +281,8 @@ impl Consumer {
             Err(error) => return End::Lost(error),
         };
         match self.running() {
-            Status::Paused(_) => info!("the consumer goes on"),
-            Status::Starting | Status::Running | Status::Stopped => debug!("the consumer takes deliveries"),
+            Status::Paused(_) => info!("the consumer resumes"),
+            Status::Starting | Status::Running | Status::Stopped => debug!("the consumer is running"),
         }
         let mut aside = Aside::default();
         let mut begun = Instant::now() - GATHER;
@@ -382,8 +382,8 @@ impl Consumer {
         batch
     }
 
-    /// Gives every delivery of the batch its effect, and adds those that failed to `aside`: they are set aside after the
-    /// others, so that a broker which takes no retries holds up no healthy event.
+    /// Gives every delivery of the batch its effect, and adds those that failed to `aside`: they are set aside after
+    /// the others, so that a broker that accepts no retries does not hold up healthy events.
     async fn complete(
         &self,
         batch: Vec<Taken>,
@@ -539,7 +539,7 @@ impl Consumer {
             return Err(if stop.is_cancelled() { End::Told } else { End::StoreAway });
         }
         self.running();
-        info!("the database takes writes");
+        info!("the database accepts writes again");
         Ok(())
     }
 

@@ -29,14 +29,14 @@ pub(crate) enum Sent {
     Dead,
 }
 
-/// How many failed attempts a message tells of, and how much of each error.
+/// How many failed attempts a message lists, and how much of each error.
 const HISTORY_LENGTH: usize = 20;
 const HISTORY_ERROR_CHARS: usize = 300;
 
 /// One failed attempt.
 #[derive(Serialize, Deserialize)]
 struct Attempt {
-    /// From 1, over all that the message tells of, those before it was sent again included.
+    /// From 1, over all that the message lists, including those before it was sent again.
     attempt: u64,
     at: String,
     error: String,
@@ -70,7 +70,7 @@ pub(crate) struct History {
 impl History {
     /// Of a consumer of events.
     pub(crate) const OF_EVENTS: Self = Self { attempt: header::ATTEMPT, error: header::ERROR, is_own: true };
-    /// Of a recorder: what the message tells of the consumer that it failed at stays as it is.
+    /// Of a recorder: the headers about the consumer that failed stay as they are.
     pub(crate) const OF_RECORDS: Self =
         Self { attempt: header::RECORD_ATTEMPT, error: header::RECORD_ERROR, is_own: false };
 }

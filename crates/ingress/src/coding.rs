@@ -1,6 +1,6 @@
 //! Content codings (RFC 9110, section 8.4.1): what a body was compressed with, and the body without it.
 //!
-//! The label advises and the body decides: a body that is not compressed as the label says stays as it is.
+//! The label is a hint and the body decides: a body that is not compressed as labelled stays as it is.
 
 use std::io::Read;
 
@@ -12,16 +12,16 @@ use server::BodyError;
 
 use crate::refusal::Refusal;
 
-/// A coding that is read.
+/// A supported coding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Coding {
     Gzip,
-    /// With the zlib wrapper that it should have, or without.
+    /// With the required zlib wrapper, or without.
     Deflate,
 }
 
-/// The coding that a request declares; `None` for none, `identity`, and what is no coding, such as `UTF-8`. Refused are
-/// the other registered codings and several at once.
+/// The coding that a request declares; `None` for none, `identity`, and values that are not codings, such as `UTF-8`.
+/// Other registered codings, and several at once, are refused.
 pub(crate) fn coding(headers: &HeaderMap) -> Result<Option<Coding>, Refusal> {
     let values = headers.get_all(CONTENT_ENCODING).iter();
     let names = values.filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
@@ -70,7 +70,7 @@ impl Coding {
     }
 }
 
-/// What the decoder gives, up to one byte more than the limit; `None` if the input is not what it decodes.
+/// The output of the decoder, up to one byte more than the limit; `None` if the input is not in this coding.
 fn read(decoder: impl Read, limit_bytes: usize) -> Option<Vec<u8>> {
     let mut decoded = Vec::new();
     decoder.take(limit_bytes as u64 + 1).read_to_end(&mut decoded).ok().map(|_| decoded)
@@ -125,7 +125,7 @@ mod tests {
             (Coding::Gzip, Bytes::from([gzip(&BODY[..5]), gzip(&BODY[5..])].concat())),
             (Coding::Deflate, zlib.finish().unwrap().into()),
             (Coding::Deflate, raw.finish().unwrap().into()),
-            // Labelled so, and not compressed.
+            // Labelled as compressed, but not compressed.
             (Coding::Gzip, BODY.into()),
             (Coding::Deflate, BODY.into()),
         ] {

@@ -7,10 +7,10 @@ use ipnet::IpNet;
 use serde::Deserialize;
 use server::{HostName, Limits, Tls};
 
-/// The least memory of all bodies where it is not set.
+/// The minimum default of the memory for all bodies.
 const MEMORY_BYTES: usize = 64 * 1024 * 1024;
 
-/// The least of it for unproved bodies where that is not set.
+/// The minimum default of its part for unproved bodies.
 const UNPROVED_MEMORY_BYTES: usize = 16 * 1024 * 1024;
 
 /// The ingress's port, limits and deadlines.
@@ -19,14 +19,14 @@ const UNPROVED_MEMORY_BYTES: usize = 16 * 1024 * 1024;
 pub struct Config {
     /// Address and port; port 0 takes a free one.
     pub listen: SocketAddr,
-    /// The hosts under which the operations endpoints answer, besides the port's own.
+    /// The hosts under which the operations endpoints answer, besides those of the port itself.
     #[serde(default)]
     pub hosts: Vec<HostName>,
     /// The longest body, in bytes.
     pub body_limit_bytes: usize,
-    /// The memory of all request bodies, in bytes; a body holds it until it is published.
+    /// The memory for all request bodies, in bytes; a body occupies it until it is published.
     pub body_memory_bytes: usize,
-    /// How much of that is for bodies whose sender has proved nothing yet.
+    /// How much of that is for bodies whose sender is not authenticated yet.
     pub unproved_body_memory_bytes: usize,
     /// How long the broker may take to confirm before the sender is asked to try again, in milliseconds. Senders
     /// give up after 5 to 10 s and call that a failure.
@@ -56,10 +56,10 @@ impl Config {
         }
     }
 
-    /// The memory of all bodies and that of the unproved ones: as given, or enough for bodies of this length.
+    /// The memory for all bodies and for unproved ones: as configured, or enough for bodies of this length.
     pub fn memory(body_limit_bytes: usize, all: Option<usize>, unproved: Option<usize>) -> (usize, usize) {
         let unproved = unproved.unwrap_or(body_limit_bytes.saturating_mul(2).max(UNPROVED_MEMORY_BYTES));
-        // Of the large bodies, one may be decoded and one may come at the same time.
+        // One large body may be decoded while another one arrives.
         let enough = unproved.saturating_add(body_limit_bytes.saturating_mul(4));
         (all.unwrap_or(enough.max(MEMORY_BYTES)), unproved)
     }

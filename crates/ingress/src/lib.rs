@@ -6,9 +6,9 @@
 //!                                                └─(unusable)▸ rejected ▸ confirm ▸ 400
 //! ```
 //!
-//! A 2xx answer means that the event is durable in every queue bound to its topic. Anything else is a problem
-//! (RFC 9457) that says what to do. This crate is thin: it knows no table and no domain, and leaves the meaning of a
-//! body to `providers` and its storage to `broker`.
+//! A 2xx answer means that the event is durable in every queue bound to its topic. Any other answer is a problem (RFC
+//! 9457) that says what to do. This crate knows no table and no domain: `providers` reads bodies, and `broker` stores
+//! them.
 
 mod coding;
 mod config;

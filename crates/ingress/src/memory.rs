@@ -1,16 +1,16 @@
-//! The memory of request bodies: how much of it there is, and who has to do without when it runs out.
+//! The memory for request bodies: its limits, and which bodies are refused or dropped when it is exhausted.
 //!
-//! Three budgets, so that none of these can take the memory of another:
+//! Three separate budgets:
 //!
 //! | budget | bodies | when it is exhausted |
 //! | --- | --- | --- |
-//! | unproved | whose sender has proved nothing yet | the slowest body is dropped, of the client that has occupied the most memory for the longest time |
-//! | small | proved, up to 64 KiB | refused |
-//! | large | proved, longer | waits a moment, then refused |
+//! | unproved | of senders that are not authenticated yet | the slowest body is dropped, of the client that has occupied the most memory for the longest time |
+//! | small | authenticated, up to 64 KiB | refused |
+//! | large | authenticated, longer | waits a moment, then refused |
 //!
-//! A body that arrives whole with its first bytes is proved or refused at once and is never part of the unproved ones.
-//! Proved bodies hold their memory until they are published. Few large ones are checked and published at a time: a small
-//! one would wait behind them.
+//! A body that is complete with its first bytes is authenticated or refused at once and never counts as unproved.
+//! Authenticated bodies occupy their memory until they are published. Few large ones are checked and published at a
+//! time, since small ones would wait behind them.
 
 use std::collections::{HashMap, hash_map};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -22,10 +22,10 @@ use server::Client;
 use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 use tokio::time::{Instant, timeout};
 
-/// The longest small body. One read of a connection yields no more.
+/// The longest small body. One read of a connection returns no more.
 pub(crate) const SMALL_BYTES: usize = 64 * 1024;
 
-/// How many bytes of large bodies are published at a time: what a disk or a network takes in about 10 ms.
+/// How many bytes of large bodies are published at a time: what a disk or a network accepts in about 10 ms.
 const PUBLISHING_BYTES: usize = 4 * 1024 * 1024;
 
 /// How long a large body waits for memory.
@@ -46,7 +46,7 @@ struct Budget {
     used: AtomicUsize,
 }
 
-/// There is no memory for the body now.
+/// No memory is left for the body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Exhausted;
 
@@ -64,7 +64,7 @@ impl Memory {
         }
     }
 
-    /// Takes memory for a proved body.
+    /// Takes memory for an authenticated body.
     pub(crate) async fn hold(&self, bytes: usize) -> Result<Held<'_>, Exhausted> {
         if bytes <= SMALL_BYTES {
             return self.small.take(bytes).map(Held::Small);
@@ -74,8 +74,8 @@ impl Memory {
         Ok(Held::Large(permit.expect("the semaphore is never closed")))
     }
 
-    /// Waits until a large body may be checked, which then counts for as long as the returned value lives. To check it
-    /// occupies a processor for milliseconds.
+    /// Waits until a large body may be checked; it counts for as long as the returned value lives. The check occupies a
+    /// processor for milliseconds.
     pub(crate) async fn checking(&self, bytes: usize) -> Option<SemaphorePermit<'_>> {
         match bytes {
             0..=SMALL_BYTES => None,
@@ -83,7 +83,7 @@ impl Memory {
         }
     }
 
-    /// Waits until a large body may be published, which then counts for as long as the returned value lives.
+    /// Waits until a large body may be published; it counts for as long as the returned value lives.
     pub(crate) async fn publishing(&self, bytes: usize) -> Option<SemaphorePermit<'_>> {
         if bytes <= SMALL_BYTES {
             return None;
@@ -93,7 +93,7 @@ impl Memory {
     }
 }
 
-/// How many large bodies are checked at a time: one processor is left for the rest.
+/// How many large bodies are checked at a time: one processor is left for everything else.
 fn checks() -> usize {
     std::thread::available_parallelism().map_or(1, |processors| (processors.get() - 1).max(1))
 }
@@ -112,7 +112,7 @@ impl Budget {
     }
 }
 
-/// The memory of a proved body, for as long as the value lives.
+/// The memory of an authenticated body, for as long as the value lives.
 pub(crate) enum Held<'a> {
     #[allow(dead_code, reason = "held for its end")]
     Small(Small<'a>),
@@ -140,11 +140,11 @@ impl Drop for Small<'_> {
     }
 }
 
-/// The bodies that are being read and whose sender has proved nothing.
+/// The bodies that are being read and whose sender is not authenticated yet.
 ///
-/// The measure is memory times time. By it, a body that arrives at the speed of the network is never dropped for the sake
-/// of slow ones, however many there are; and whoever sends many shares the loss among its own. When half of the budget is
-/// used, the bodies of clients that use their share of it are read slowly, which leaves the processor to others.
+/// The measure is memory times time. A body that arrives at network speed is therefore never dropped in favour of slow
+/// ones, however many there are; and a client that sends many bodies loses its own. When half of the budget is used,
+/// the bodies of clients that use up their share are read slowly, which leaves the processor to others.
 pub(crate) struct Unproved {
     limit: usize,
     bodies: Mutex<Bodies>,
@@ -159,7 +159,7 @@ struct Bodies {
     clients: HashMap<Client, Usage>,
 }
 
-/// What one client holds.
+/// The usage of one client.
 #[derive(Default)]
 struct Usage {
     bodies: usize,
@@ -170,21 +170,22 @@ struct Entry {
     client: Client,
     bytes: usize,
     since: Instant,
-    /// It waits only to be checked, and is not dropped any more.
+    /// It only waits to be checked, and can no longer be dropped.
     is_whole: bool,
     dropped: Arc<Notify>,
 }
 
-/// By how much a body waits after 64 KiB for every other one that is being read. All together come to 64 MiB per second.
+/// How long a body waits after each 64 KiB, per other body that is being read. Together they arrive at 64 MiB per
+/// second.
 const PAUSE_PER_BODY: Duration = Duration::from_millis(1);
 
-/// So many of the bodies that have been read the longest do not wait, so that some come to their end.
+/// This many of the bodies that have been read the longest do not wait, so that some complete.
 const UNPAUSED: usize = 16;
 
 /// The longest wait after 64 KiB.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
-/// Memory is taken in steps, so that a body of many small pieces seldom takes the lock.
+/// Memory is taken in steps, so that a body of many small pieces rarely takes the lock.
 const STEP_BYTES: usize = 16 * 1024;
 
 impl Unproved {
@@ -193,7 +194,7 @@ impl Unproved {
         Self { limit, bodies: Mutex::default(), dropped }
     }
 
-    /// Enters a body of a client.
+    /// Registers a body of a client.
     pub(crate) fn open(&self, client: Client) -> UnprovedBody<'_> {
         let dropped = Arc::new(Notify::new());
         let mut bodies = self.lock();
@@ -206,7 +207,7 @@ impl Unproved {
         UnprovedBody { unproved: self, id, client, taken: 0, dropped }
     }
 
-    /// Drops bodies until an eighth of the budget is free, since each search costs a look at all.
+    /// Drops bodies until an eighth of the budget is free, since each search scans all of them.
     fn make_room(&self, bodies: &mut Bodies) {
         let now = Instant::now();
         let mut clients: HashMap<Client, Costs> = HashMap::new();
@@ -217,7 +218,7 @@ impl Unproved {
             costs.sum += cost;
             costs.bodies.push((rate, cost, *id));
         }
-        // The slowest last, where it is taken from.
+        // The slowest last, where bodies are taken from.
         clients.values_mut().for_each(|costs| costs.bodies.sort_unstable_by(|a, b| b.cmp(a)));
         while bodies.used > self.limit - self.limit / 8 {
             let Some(greediest) = clients.values_mut().max_by_key(|costs| costs.sum) else { return };
@@ -268,8 +269,8 @@ pub(crate) struct UnprovedBody<'a> {
 }
 
 impl UnprovedBody<'_> {
-    /// Takes memory for a body that has become this long. A body that is dropped meanwhile is told by
-    /// [`Self::dropped`].
+    /// Takes memory for a body that has grown to this length. [`Self::dropped`] reports that a body was dropped
+    /// meanwhile.
     pub(crate) fn grow_to(&mut self, bytes: usize) {
         if bytes <= self.taken {
             return;
@@ -286,7 +287,7 @@ impl UnprovedBody<'_> {
         }
     }
 
-    /// How long to wait before the body is read on, after so many bytes.
+    /// How long to wait before reading the body continues, after this many bytes.
     pub(crate) fn pause(&self, bytes: usize) -> Option<Duration> {
         let bodies = self.unproved.lock();
         if bodies.used <= self.unproved.limit / 2 {
@@ -300,7 +301,7 @@ impl UnprovedBody<'_> {
         (own > share / 2 && !is_early()).then(|| (PAUSE_PER_BODY * others).min(LONGEST_PAUSE).mul_f64(reads))
     }
 
-    /// The body has ended.
+    /// The body is complete.
     pub(crate) fn complete(&self) {
         if let Some(body) = self.unproved.lock().held.get_mut(&self.id) {
             body.is_whole = true;

@@ -1,8 +1,8 @@
-//! Requests to addresses that no source has: counted per address, and the first to each logged.
+//! Requests to addresses that belong to no source: counted per address, and the first to each is logged.
 //!
-//! Promises that neither the log, the metrics nor the memory grows with the number of addresses, which a stranger
-//! chooses: those beyond the bounds are counted together. Of an address only the beginning is kept: a sender that
-//! mistypes it may have put a secret into the rest.
+//! Promises that log, metrics and memory do not grow with the number of addresses, which a stranger chooses: those
+//! beyond the bounds are counted together. Only the beginning of an address is kept: the rest may contain a secret if a
+//! sender mistypes it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
@@ -12,19 +12,19 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use metrics::counter;
 use tracing::warn;
 
-/// How many addresses below `/webhooks` are told apart: there a sender's mistake is most likely.
+/// How many addresses below `/webhooks` are counted separately: a mistake of a sender is most likely there.
 const BELOW_WEBHOOKS: usize = 48;
 
-/// How many other addresses are told apart: most of them are a scanner's.
+/// How many other addresses are counted separately: most of them come from scanners.
 const ELSEWHERE: usize = 16;
 
 /// The longest part of a segment that is kept, in characters.
 const SEGMENT_CHARS: usize = 40;
 
-/// The name that the addresses beyond the bounds have in common.
+/// The common name of the addresses beyond the bounds.
 const OTHERS: &str = "other";
 
-/// What was asked for in vain.
+/// The counts of misses.
 #[derive(Default)]
 pub(crate) struct Misses(Mutex<Table>);
 
@@ -32,7 +32,7 @@ pub(crate) struct Misses(Mutex<Table>);
 struct Table {
     /// The requests to each address since the last summary, without the one that was logged at once.
     repeated: BTreeMap<String, u64>,
-    /// The addresses that the metric has, since the start: a metric never loses a label.
+    /// The addresses in the metric since the start: a metric never loses a label.
     labels: BTreeSet<String>,
 }
 
@@ -53,10 +53,10 @@ impl Misses {
         table.repeated.insert(address, 0);
     }
 
-    /// Logs what came after the first request to each address since the last summary, and begins a new period.
+    /// Logs the requests after the first one to each address since the last summary, and starts a new period.
     pub(crate) fn summarise(&self) {
         let mut table = self.lock();
-        // An address that nobody asks for any more leaves its place to another one.
+        // An address without further requests is replaced by another one.
         table.repeated.retain(|_, requests| *requests > 0);
         let repeated: Vec<_> = table
             .repeated
@@ -74,7 +74,8 @@ impl Misses {
     }
 }
 
-/// The first two segments of a path, up to the first character that no name of a source has. What is left out is `…`.
+/// The first two segments of a path, up to the first character that the name of a source cannot contain. `…` stands for
+/// what is left out.
 fn beginning(path: &str) -> String {
     let mut address = String::new();
     let mut segments = path.split('/').filter(|segment| !segment.is_empty());

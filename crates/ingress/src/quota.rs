@@ -1,8 +1,8 @@
-//! How much one source may send: requests and bytes per second and per day, and bytes of rejected bodies per day.
+//! The quotas of a source: requests and bytes per second and per day, and bytes of rejected bodies per day.
 //!
-//! Promises that a source over its quota is asked to come again (429) with the time after which there is room, and that what
-//! is refused uses nothing up. Only requests that have proved their source count, so a stranger cannot use a quota up. Each
-//! ingress counts by itself, since its start.
+//! Promises that a source over its quota is told to retry (429) and after how long, and that refused requests do not
+//! count. Only authenticated requests count, so a stranger cannot use up a quota. Each ingress counts on its own, from
+//! its start.
 
 use std::num::NonZeroU64;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 
-/// The quotas of a source, as they are configured; what is missing is without a limit.
+/// The configured quotas of a source; missing ones are unlimited.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Quota {
@@ -22,24 +22,25 @@ pub struct Quota {
     pub requests_per_day: Option<NonZeroU64>,
     /// Bytes of bodies in 24 hours.
     pub bytes_per_day: Option<NonZeroU64>,
-    /// Bytes of bodies in 24 hours that cannot be used and are kept for that reason.
+    /// Bytes of rejected bodies, which are kept, in 24 hours.
     pub rejected_bytes_per_day: Option<NonZeroU64>,
 }
 
-/// A quota that is used up.
+/// An exhausted quota.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("this source has used up its quota of {what}; send it again later")]
 pub(crate) struct UsedUp {
     what: &'static str,
-    /// After how many seconds there is room again.
+    /// After how many seconds the source may send again.
     pub(crate) retry_after_s: u32,
 }
 
 const SECOND: Duration = Duration::from_secs(1);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Fills up evenly to what may be used within a period. A request is let in while anything is left and may take more than
-/// that, so that a body larger than a second's quota is not refused for ever; the next ones wait until it is made up for.
+/// Refills evenly up to the quota of a period. A request is admitted while anything is left and may take more than
+/// that, so that a body larger than the quota of a second is not refused forever; later ones wait until the excess is
+/// refilled.
 struct Bucket {
     what: &'static str,
     capacity: f64,
@@ -62,7 +63,7 @@ impl Bucket {
         let passed = now.saturating_duration_since(self.filled_at).as_secs_f64();
         self.left = (self.left + passed * self.per_second).min(self.capacity);
         self.filled_at = now;
-        // One request or byte has to be there whole.
+        // At least one whole request or byte must be left.
         let missing = self.capacity.min(1.0) - self.left;
         if missing <= 0.0 {
             return Ok(());
@@ -71,7 +72,7 @@ impl Bucket {
     }
 }
 
-/// The quotas of a source at work.
+/// The running quotas of a source.
 pub(crate) struct Quotas(Mutex<Buckets>);
 
 struct Buckets {
@@ -81,7 +82,7 @@ struct Buckets {
 }
 
 impl Quotas {
-    /// `None` where nothing is limited.
+    /// `None` if nothing is limited.
     pub(crate) fn new(quota: Quota, now: Instant) -> Option<Self> {
         if quota == Quota::default() {
             return None;
@@ -111,7 +112,7 @@ impl Quotas {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Counts a request with a body of so many bytes.
+    /// Counts a request with a body of this many bytes.
     pub(crate) fn request(&self, bytes: usize, now: Instant) -> Result<(), UsedUp> {
         let Buckets { requests, bytes: by_bytes, .. } = &mut *self.buckets();
         for bucket in requests.iter_mut().chain(by_bytes.iter_mut()) {
@@ -122,14 +123,14 @@ impl Quotas {
         Ok(())
     }
 
-    /// Gives back what a request took that was not stored in the end.
+    /// Gives back what a request took that was not stored.
     pub(crate) fn give_back(&self, bytes: usize) {
         let Buckets { requests, bytes: by_bytes, .. } = &mut *self.buckets();
         requests.iter_mut().for_each(|bucket| bucket.give_back(1.0));
         by_bytes.iter_mut().for_each(|bucket| bucket.give_back(bytes as f64));
     }
 
-    /// Gives back what a rejected body took that was not kept in the end.
+    /// Gives back what a rejected body took that was not kept.
     pub(crate) fn give_back_rejected(&self, bytes: usize) {
         self.buckets().rejected.iter_mut().for_each(|bucket| bucket.give_back(bytes as f64));
     }
@@ -166,7 +167,7 @@ mod tests {
         assert_eq!(what(quotas.request(10, at(0))), Ok(()));
         assert_eq!(what(quotas.request(10, at(0))), Ok(()));
         assert_eq!(what(quotas.request(10, at(0))), Err(("requests per second", 1)));
-        // What was refused has used nothing up.
+        // Refused requests did not count.
         assert_eq!(what(quotas.request(10, at(500))), Ok(()));
         assert_eq!(what(quotas.request(10, at(1_000))), Ok(()));
         let (what_for, seconds) = what(quotas.request(10, at(2_000))).unwrap_err();

@@ -49,9 +49,9 @@ struct Inner {
     zone: Zone,
     config: Config,
     memory: Memory,
-    /// Of the disk that events are stored on, where that is ours.
+    /// The alarm of the disk that events are stored on, if it is ours.
     disk: DiskAlarm,
-    /// Of clients behind a trusted proxy.
+    /// Requests in progress of clients behind a trusted proxy.
     client_requests: ClientRequests,
     misses: Misses,
 }
@@ -66,8 +66,8 @@ struct Accepted<'a> {
 }
 
 impl Ingress {
-    /// An ingress for these sources. `key` hashes personal data in subjects; what is answered is counted by days of
-    /// `zone`; while the alarm of `disk` is raised, no event is taken.
+    /// An ingress for these sources. `key` hashes personal data in subjects; answers are counted by days of `zone`;
+    /// while the alarm of `disk` is raised, no event is accepted.
     pub fn new(
         sources: Vec<Source>,
         publisher: Arc<dyn Publisher>,
@@ -98,8 +98,8 @@ impl Ingress {
         }))
     }
 
-    /// Tells the ledger every few seconds what was answered, and the log every minute what was refused; both once more
-    /// when `stop` is cancelled: after the last request, and before the broker closes.
+    /// Reports to the ledger every few seconds what was answered, and to the log every minute what was refused; both
+    /// once more when `stop` is cancelled, after the last request and before the broker closes.
     pub async fn report(self, stop: CancellationToken) {
         let Self(inner) = &self;
         let run = EventId::generate();
@@ -138,8 +138,8 @@ impl Ingress {
         }
     }
 
-    /// Has a source prove this from now on; requests under way are checked against what they began with. A source that
-    /// is not here stays unknown.
+    /// Replaces the authentication of a source; requests in progress are checked against the earlier one. A source that
+    /// is not configured stays unknown.
     pub fn set_auth(&self, source: &SourceName, auth: Auth) {
         if let Some(route) = self.0.routes.get(source.as_str()) {
             route.set_auth(auth);
@@ -158,13 +158,14 @@ impl Ingress {
     }
 }
 
-/// How often the ledger is told of counts that changed.
+/// How often changed counts are reported to the ledger.
 const REPORT_PERIOD: Duration = Duration::from_secs(5);
 
-/// How often the log is told how many requests were refused.
+/// How often the number of refused requests is logged.
 const SUMMARY_PERIOD: Duration = Duration::from_secs(60);
 
-/// The longest property that AMQP 0-9-1 carries (shortstr, section 4.2.5.3). The provider's stands in for a longer type.
+/// The longest property of AMQP 0-9-1 (shortstr, section 4.2.5.3). The media type of the provider replaces a longer
+/// content type.
 const CONTENT_TYPE_LIMIT_BYTES: usize = 255;
 
 /// What is known of a request before its source has a say.
@@ -195,7 +196,7 @@ async fn receive<B: RequestBody + Send>(ingress: &Inner, request: Request<B>) ->
     let span = debug_span!("receive", event_id = %id, %source, topic = Empty, traceparent);
     async {
         let arrival = Arrival { id, time: event::now(), client, traceparent };
-        // The server counts by the address of the connection, which may be a proxy's.
+        // The server counts by the address of the connection, which may be that of a proxy.
         let turn = match client == peer {
             true => Ok(None),
             false => ingress.client_requests.begin(Client::new(client)).map(Some).ok_or(Refusal::ClientBusy),
@@ -223,7 +224,7 @@ async fn receive<B: RequestBody + Send>(ingress: &Inner, request: Request<B>) ->
     .await
 }
 
-/// The source that an address is of: `/webhooks/{source}`. Senders double slashes and add one at the end.
+/// The source of an address: `/webhooks/{source}`. Some senders double slashes or append one.
 fn source_name(path: &str) -> Option<Cow<'_, str>> {
     let mut parts = path.split('/').filter(|part| !part.is_empty());
     match (parts.next(), parts.next(), parts.next()) {
@@ -232,8 +233,8 @@ fn source_name(path: &str) -> Option<Cow<'_, str>> {
     }
 }
 
-/// Counts a refusal, and logs it where it is the first of its client. The log names the source, the client and the
-/// reason, nothing of the request.
+/// Counts a refusal, and logs it if it is the first of its client. The log names the source, the client and the reason,
+/// and nothing from the request.
 fn report(route: &Route, client: IpAddr, event_id: EventId, refusal: &Refusal) {
     let source = &route.name;
     let count = match refusal {
@@ -307,7 +308,7 @@ impl Inner {
         let (reading, fact, cause) = match provider.read_fact(&inbound, &self.key, rule) {
             Ok((reading, fact)) => (reading, fact, None),
             Err(cause) => {
-                // Before it is kept, so that nothing is answered 400 that is not on record.
+                // Before the body is kept, so that every 400 is on record.
                 if let Some(quotas) = &route.quotas {
                     quotas.rejected(inbound.body.len(), Instant::now())?;
                 }
@@ -355,8 +356,7 @@ impl Inner {
         }
     }
 
-    /// The body, once everything that the source has to prove is proved, with its memory and a place among the source's
-    /// requests.
+    /// The body of an authenticated request, with its memory and its place among the requests of the source.
     async fn authenticated<'a>(
         &'a self,
         route: &'a Route,
@@ -371,10 +371,10 @@ impl Inner {
         auth.check_head(&credentials).map_err(Refusal::Denied)?;
         let coding = coding(&parts.headers)?;
         let (limit, pace) = (self.config.body_limit_bytes, self.config.limits.pace());
-        // How long the body without its coding may be, which is in memory at the same time.
+        // The maximum size of the decoded body, which is in memory at the same time.
         let decoded = if coding.is_some() { limit } else { 0 };
         let mut reader = Reader::new(body, limit, pace).map_err(Refusal::Body)?;
-        // Most bodies are whole with their first bytes, and need no memory before they are checked.
+        // Most bodies are complete with their first bytes, and need no memory before they are checked.
         if !reader.is_whole() && reader.declared_len().is_none_or(|length| length <= SMALL_BYTES) {
             reader.more().await.map_err(Refusal::Body)?;
         }
@@ -392,7 +392,7 @@ impl Inner {
         let mut memory = match proved {
             Some(memory) => memory,
             None => {
-                // A body waits for the memory of another size only while it is counted itself.
+                // A body that waits for more memory is counted meanwhile.
                 let _waiting = match coding.is_some() && unproved.is_none() {
                     true => Some(self.memory.hold(body.len().min(SMALL_BYTES)).await?),
                     false => None,
@@ -410,12 +410,12 @@ impl Inner {
             }
             None => body,
         };
-        // The last thing taken: neither a stranger nor a body that waits for memory holds a place.
+        // Taken last, so that neither strangers nor bodies that wait for memory hold a place.
         let place = route.places.try_acquire().map_err(|_| Refusal::Busy)?;
         Ok((body, Share { _place: place, _memory: memory }))
     }
 
-    /// Reads the rest of a body whose sender may be a stranger.
+    /// Reads the rest of a body whose sender is not authenticated yet.
     async fn read_unproved(
         &self,
         reader: &mut Reader<impl RequestBody>,
@@ -444,8 +444,8 @@ impl Inner {
         Ok(unproved)
     }
 
-    /// Reads the rest of a body whose sender is known. Memory is taken for all of it beforehand: bodies that are read half
-    /// would wait for each other's. So is the memory for `decoded` more bytes, which the body becomes.
+    /// Reads the rest of a body whose sender is authenticated. All its memory is taken beforehand, since half-read
+    /// bodies would wait for each other; so is the memory for the `decoded` bytes that it becomes.
     async fn read_proved(
         &self,
         reader: &mut Reader<impl RequestBody>,
@@ -509,7 +509,7 @@ impl Inner {
     }
 }
 
-/// What a proved request holds until it is answered.
+/// What an authenticated request holds until it is answered.
 struct Share<'a> {
     _place: SemaphorePermit<'a>,
     _memory: Held<'a>,

@@ -1,8 +1,8 @@
-//! The keys of a source's latest facts, in this process's memory: a duplicate that meets one is not delivered, not
-//! even to a queue that is not malote's own.
+//! The keys of the latest facts of a source, in memory: a duplicate of one of them is not delivered to any queue,
+//! including those of other services.
 //!
-//! It forgets the oldest, and everything at an end of the process, and does not see what other ingresses take: the store
-//! decides then, for malote's own consumers.
+//! It forgets the oldest keys, loses all with the process, and does not see what other ingresses accept: then the store
+//! decides, for malote's own consumers.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -34,7 +34,7 @@ impl Recent {
         (time.duration_since(first).as_secs() <= window_s).then_some(id)
     }
 
-    /// Remembers a fact that was accepted, or accepted anew after its window.
+    /// Remembers a fact that was accepted, for the first time or after its window.
     pub(crate) fn remember(&self, key: String, id: EventId, time: Timestamp) {
         let mut keys = self.keys();
         if keys.first.insert(key.clone(), (id, time)).is_none() {

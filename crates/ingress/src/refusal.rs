@@ -56,7 +56,7 @@ impl From<Exhausted> for Refusal {
 const RETRY_AFTER_S: u32 = 5;
 
 impl Refusal {
-    /// The kind of refusal in few words, for what is counted by it.
+    /// The kind of refusal in a few words, as a label of counters.
     pub(crate) fn reason(&self) -> &'static str {
         match self {
             Self::NoSuchAddress => "no such address",
@@ -80,7 +80,7 @@ impl Refusal {
         }
     }
 
-    /// Whether the event is lost on this side, through no fault of its sender.
+    /// Whether the event was not stored, through no fault of its sender.
     pub(crate) fn is_failure(&self) -> bool {
         matches!(self, Self::NotStored(_) | Self::NotInTime | Self::DiskFull)
     }

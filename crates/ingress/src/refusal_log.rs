@@ -1,8 +1,8 @@
-//! The log of refused requests: the first of a client in full, the others as a count each minute.
+//! The log of refused requests: the first of each client in full, the others as a count per minute.
 //!
-//! Promises that neither the log nor the memory grows with the number of refused requests or of clients: a stranger
-//! chooses both. Clients beyond the bound are counted together. No client can hide a failure to store events, which is
-//! logged whoever sent them.
+//! Promises that log and memory do not grow with the number of refused requests or clients, which a stranger chooses.
+//! Clients beyond the bound are counted together. No client can hide a failure to store events: it is logged for every
+//! sender.
 
 use std::collections::HashMap;
 use std::mem;
@@ -12,7 +12,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use server::Client;
 use tracing::{error, warn};
 
-/// How many clients and reasons are told apart within a period.
+/// How many clients and reasons are counted separately within a period.
 const CLIENTS: usize = 128;
 
 /// The refusals of one source.
@@ -29,7 +29,7 @@ struct Table {
 }
 
 impl RefusalLog {
-    /// Counts a refusal. True if it is the first of this client for this reason, after a period without: log it.
+    /// Counts a refusal. True if it must be logged: the first of this client for this reason after a period without.
     pub(crate) fn is_first(&self, client: IpAddr, reason: &'static str) -> bool {
         let mut table = self.lock();
         let is_full = table.repeated.len() >= CLIENTS;
@@ -44,7 +44,8 @@ impl RefusalLog {
         false
     }
 
-    /// Counts an event that was not stored. True if it is the first for this reason, after a period without: log it.
+    /// Counts an event that was not stored. True if it must be logged: the first for this reason after a period
+    /// without.
     pub(crate) fn is_first_failure(&self, reason: &'static str) -> bool {
         let mut table = self.lock();
         match table.failures.get_mut(reason) {
@@ -54,11 +55,11 @@ impl RefusalLog {
         false
     }
 
-    /// Logs what came after the first of each client since the last summary, and begins a new period.
+    /// Logs the refusals after the first of each client since the last summary, and starts a new period.
     pub(crate) fn summarise(&self, source: &str) {
         let (mut repeated, others, failures) = {
             let mut table = self.lock();
-            // Who goes on is known in the next period, and who was quiet is new again.
+            // Clients that continue stay known in the next period; those without a refusal are new again.
             table.repeated.retain(|_, count| *count > 0);
             let repeated: Vec<_> =
                 table.repeated.iter_mut().map(|(key, count)| (*key, mem::take(count))).collect();
@@ -104,7 +105,7 @@ mod tests {
         }
     }
 
-    /// What a summary logs.
+    /// The contents of a summary.
     fn summary(log: &RefusalLog) -> Vec<String> {
         let lines = Lines::default();
         let writer = lines.clone();
@@ -141,7 +142,7 @@ mod tests {
             )
         };
         assert_eq!(summary(&log), [line("203.0.113.9", 1234), line("2001:db8::/64", 1)]);
-        // Who was quiet is new, and who went on is not.
+        // A client without a refusal is new again, one that continued is not.
         assert!(!log.is_first(ip("203.0.113.9"), "not authenticated"));
         assert!(log.is_first(ip("203.0.113.9"), "not a POST"));
         assert_eq!(summary(&log), [line("203.0.113.9", 1)]);

@@ -26,7 +26,7 @@ pub struct Source {
     pub auth: Auth,
     /// How it tells that it sends a fact again, if it does.
     pub duplicates: Option<Duplicates>,
-    /// How much it may send.
+    /// Its quotas.
     pub quota: Quota,
 }
 
@@ -35,10 +35,10 @@ pub(crate) struct Route {
     pub(crate) name: SourceName,
     pub(crate) provider: Provider,
     pub(crate) duplicates: Option<Duplicates>,
-    /// What the source has to prove now.
+    /// The current authentication of the source.
     auth: RwLock<Arc<Auth>>,
     pub(crate) event_source: event::Source,
-    /// Where its events are published to.
+    /// Where its events are published.
     pub(crate) received: ExchangeName,
     pub(crate) places: Semaphore,
     pub(crate) quotas: Option<Quotas>,
@@ -82,7 +82,7 @@ impl Route {
         }
     }
 
-    /// What the source has to prove: one request is checked against one answer.
+    /// The authentication of the source; a request is checked against one version of it.
     pub(crate) fn auth(&self) -> Arc<Auth> {
         Arc::clone(&self.auth.read().unwrap_or_else(PoisonError::into_inner))
     }

@@ -1,7 +1,7 @@
-//! What an ingress has answered, counted by source and day, and told to the ledger: the other side of the books.
+//! The answers of an ingress, counted by source and day and reported to the ledger: the other side of the books.
 //!
-//! A tally is published like an event, after the events that it counts. Whoever reads it has been sent those before. It
-//! names the time zone that its days are of, so that it stays true when another one is configured.
+//! A tally is published like an event, after the events that it counts. It names the time zone of its days, so that it
+//! stays correct when another one is configured.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -25,7 +25,7 @@ struct OfDay {
     counts: Counts,
 }
 
-/// The counts of one source, by the begin of the day.
+/// The counts of one source, by the start of the day.
 pub(crate) struct Tally {
     zone: Zone,
     days: Mutex<BTreeMap<Timestamp, OfDay>>,
@@ -40,7 +40,7 @@ impl Tally {
         self.days.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Counts at a day. Which day a time is on is looked up once a day: it is asked for each request.
+    /// Counts an answer on its day. The day of a time is computed once per day, since every request needs it.
     fn count(&self, time: Timestamp, add: impl FnOnce(&mut Counts)) {
         let mut days = self.days();
         if let Some((_, found)) = days.range_mut(..=time).next_back()

@@ -17,7 +17,7 @@ use tower_service::Service;
 
 use crate::{Config, Ingress, Quota, Source};
 
-/// A proof that is in the body alone.
+/// A signature, which needs the whole body.
 fn signature() -> Value {
     json!({"hmac": {"header": "x-signature", "algorithm": "sha256", "encoding": "hex", "secrets": ["s3cret"]}})
 }
@@ -201,7 +201,7 @@ async fn one_source_cannot_take_the_places_of_another() {
     }
 }
 
-/// A body that begins and goes on for ever.
+/// A body that never ends.
 fn endless() -> Body {
     let begin = stream::once(async { Ok::<_, std::io::Error>(bytes::Bytes::from_static(b"{")) });
     Body::from_stream(begin.chain(stream::pending()))
@@ -263,7 +263,7 @@ async fn a_source_over_its_quota_is_asked_to_come_again_and_nothing_of_it_is_hal
         request.extensions_mut().insert(PeerAddr(address.parse().unwrap()));
         setup.send(request)
     };
-    // A stranger uses nothing up.
+    // A stranger uses up no quota.
     for _ in 0..5 {
         assert_eq!(from("192.0.2.1:4000", "{}").await.status(), 403);
     }

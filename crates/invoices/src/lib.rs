@@ -1,11 +1,11 @@
 //! Invoices (notas fiscais): their status, attachments and credit memos, from Mercado Eletrônico and Gestão Online.
 //!
-//! Place in the flow: the consumer runtime has [`Invoices`] read each event of its bindings and write its
-//! facts; screens and the command line read the rows with [`list`]. Current state and history are tables of the domain;
-//! no other crate writes them.
+//! Place in the flow: the consumer runtime has [`Invoices`] read each event of its bindings and write its facts;
+//! screens and the command line read the rows through [`VIEWS`]. Current state and history are tables of the domain; no
+//! other crate writes them.
 //!
-//! The providers send thin notices that say one thing each, and give no order of facts: of two notices about the same
-//! thing, the one received later is newer; what a notice says nothing about, it leaves alone.
+//! The providers send thin notices, each about one thing, without an order of facts: of two notices about the same
+//! thing, the one received later is newer. A notice does not change what it does not mention.
 //!
 //! ```
 //! use event::{ProviderName, Topic};

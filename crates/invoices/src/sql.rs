@@ -12,7 +12,7 @@ use store::many::{Value, insert, rounds};
 pub struct Fact {
     /// The invoice, where the body names one.
     pub(crate) external_id: Option<String>,
-    /// What is said of it, if that has a meaning.
+    /// The change of the invoice, if the event has one.
     pub(crate) change: Option<Change>,
     /// The optional fields that could not be read.
     pub(crate) ignored: Ignored,

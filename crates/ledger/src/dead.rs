@@ -42,7 +42,7 @@ pub struct DeadRow {
     pub provider: Option<String>,
     /// The provider's name for what happened.
     pub topic: String,
-    /// How often the consumer had tried, those before it was sent again included.
+    /// How often the consumer had tried, including attempts before it was sent again.
     pub attempts: i64,
     /// Why it gave up.
     pub error: String,

@@ -72,7 +72,7 @@ pub struct EventRow {
     /// Receipt; for a replay, its own.
     #[schema(value_type = String, format = DateTime)]
     pub received_at: Timestamp,
-    /// Its outcome as a whole.
+    /// Its overall outcome.
     pub state: EventState,
     /// Its outcome at each consumer.
     pub consumers: BTreeMap<String, ConsumerState>,
@@ -123,7 +123,7 @@ pub struct Outcome {
     pub handled_at: Option<Timestamp>,
     /// What the consumer could not read of the event and did not need: paths and reasons, never values.
     pub note: Option<String>,
-    /// How often the consumer had tried when it gave up, those before it was sent again included.
+    /// How often the consumer had tried when it gave up, including attempts before it was sent again.
     pub attempts: Option<i64>,
     /// Why it gave up.
     pub error: Option<String>,

@@ -9,7 +9,7 @@ use store::many::Value;
 
 /// What could be read of a message.
 pub(crate) struct Filed<'a> {
-    /// Its event id, or one made of the message where it has none: each attempt to file it then is the same row.
+    /// Its event id, or one derived from the message if it has none: every attempt to file it writes the same row.
     pub(crate) id: EventId,
     source: Option<Source>,
     /// Receipt, or else publication, or else now.
@@ -18,7 +18,7 @@ pub(crate) struct Filed<'a> {
 }
 
 impl<'a> Filed<'a> {
-    /// What can be read of a message from this queue.
+    /// The readable fields of a message from this queue.
     pub(crate) fn new(message: &'a Message, queue: FixedQueue) -> Self {
         let attribute = |name: &str| message.text(&format!("{}{name}", header::CLOUD_EVENTS));
         let published = || {
@@ -58,7 +58,7 @@ impl<'a> Filed<'a> {
     }
 }
 
-/// The id of a message that has none. What brokers and malote's own attempts write on it plays no part.
+/// The id of a message without one. Headers that brokers and malote's own attempts add do not count.
 fn id_of(message: &Message, queue: FixedQueue, time: Option<Timestamp>) -> EventId {
     let Message { message_id, r#type, content_type, app_id, headers, body, .. } = message;
     let texts = [queue.name(), message_id, r#type, content_type, app_id].map(str::as_bytes);
@@ -81,7 +81,7 @@ pub(crate) fn json(headers: &impl serde::Serialize) -> Value {
     Value::from(Some(serde_json::to_string(headers).expect("a map of texts and numbers is JSON")))
 }
 
-/// A text that came from outside: PostgreSQL takes no NUL in a text.
+/// A text that came from outside: PostgreSQL accepts no NUL in a text.
 pub(crate) fn text(text: &str) -> Value {
     Value::from(Some(text.replace('\0', "\u{fffd}")))
 }

@@ -1,4 +1,4 @@
-//! What the record holds whatever the order of messages and batches: written once, run on each database.
+//! What the ledger records, whatever the order of messages and batches: written once, run on each database.
 
 use consumer::{Failure, Recorder};
 use event::{Event, Message, Source, Topic, header};
@@ -16,7 +16,7 @@ const BINDINGS: consumer::Bindings = consumer::Bindings {
     retry: consumer::DEFAULT_RETRY,
 };
 
-/// The message of an event that has this key; a repetition names the event that it repeats.
+/// The message of an event with this key; a duplicate names the event that it repeats.
 fn message(key: &str, repeats: Option<&Event>) -> (Event, Message) {
     let source = Source::parse("/recuperador/rec-1").expect("a source");
     let event = Event::new(source, Topic::new("acordo.quitado").expect("a topic"), "{}".into());
@@ -37,8 +37,8 @@ async fn record(store: &Store, batch: &[&Message]) -> Result<(), Failure> {
     Ok(tx.commit().await?)
 }
 
-/// What an ingress sent as a repetition is recorded as one, and the event that it repeats stays the first for the ledger
-/// and for every consumer: in every order, in whichever batches, by two ledgers one after the other or at once.
+/// An event that an ingress marked as a duplicate is recorded as one, and the event that it repeats stays the first for
+/// the ledger and every consumer: in every order, in all batches, by two ledgers one after the other or at once.
 pub async fn a_repetition_never_becomes_the_first(store: &Store) {
     const ORDERS: [[usize; 3]; 6] = [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]];
     for (number, order) in ORDERS.into_iter().enumerate() {

@@ -7,14 +7,14 @@
 //! ledger   ──▶ event, unsettled     every accepted event, whole, and which of our consumers take it
 //! unrouted ──▶ unrouted             the mark of an event whose topic nobody is bound to
 //! rejected ──▶ rejected             authenticated bodies that could not be used, with the cause
-//! dead     ──▶ dead_letter          what a consumer gave up, with its error
+//! dead     ──▶ dead_letter          dead letters, with the error
 //! tallies  ──▶ tally                how many requests each ingress accepted and rejected
 //! ```
 //!
-//! What is promised: recording a message again changes nothing; an event, its mark and its dead letters may arrive in
-//! any order; a filter by state agrees with the state shown. A consumer has handled an event exactly if the inbox of
-//! the store says so, since that row is written with the effect. This crate knows no provider, no domain table and no
-//! HTTP, and logs nothing of an event.
+//! Promises: recording a message again changes nothing; an event, its mark and its dead letters may arrive in any
+//! order; a filter by state agrees with the state shown. A consumer has handled an event exactly if the inbox of the
+//! store says so, since that row is written with the effect. This crate knows no provider, no domain table and no HTTP,
+//! and logs nothing of an event.
 //!
 //! ```
 //! use ledger::{EventFilter, EventRow, EventState};

@@ -1,23 +1,23 @@
-//! Which names the record holds: what tells a name that fits nothing at the moment from one that there never was.
+//! The names on record, to tell a name without current rows from an unknown one.
 
 use store::{Connection, Row, StoreError};
 
 use store::many::{Value, fetch};
 
-/// What is named.
+/// The kind of name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Name {
     /// A configured sender.
     Source,
     /// A kind of sender.
     Provider,
-    /// A consumer that gave something up.
+    /// A consumer that gave up an event.
     Consumer,
     /// A group of dead letters.
     Group,
 }
 
-/// The most names that are given.
+/// The maximum number of names returned.
 const LIMIT: u32 = 200;
 
 impl Name {
@@ -32,7 +32,7 @@ impl Name {
     }
 }
 
-/// Whether the record holds a name.
+/// Whether a name is on record.
 pub async fn is_on_record(connection: &mut Connection, name: Name, text: &str) -> Result<bool, StoreError> {
     for (table, column) in name.columns() {
         let statement = format!("SELECT 1 AS found FROM {table} WHERE {column} = $1 LIMIT 1");
@@ -43,7 +43,7 @@ pub async fn is_on_record(connection: &mut Connection, name: Name, text: &str) -
     Ok(false)
 }
 
-/// The names on record, at most 200 of each table. Goes from one name to the next by index, however many rows have it.
+/// The names on record, at most 200 of each table. Skips from one name to the next by index, however many rows have it.
 pub async fn on_record(connection: &mut Connection, name: Name) -> Result<Vec<String>, StoreError> {
     let mut names = Vec::new();
     for (table, column) in name.columns() {

@@ -1,7 +1,8 @@
-//! What makes a dead letter, a mark or an event open, dead, pending, discarded or routed: the only place that says so in SQL.
+//! When a dead letter, a mark or an event is open, dead, pending, discarded or routed: the only place that defines it
+//! in SQL.
 //!
-//! Each predicate takes the alias of the row that it is about, and is true or false of every row, never null: it may be
-//! negated, and joined with `AND` and `OR`, as it stands. The aliases within are the predicate's own.
+//! Each predicate takes the alias of its row and is true or false for every row, never null: it can be negated, and
+//! joined with `AND` and `OR`. The aliases within are its own.
 //!
 //! ```text
 //! a row of dead_letter      open_letter | discarded_letter | resent_letter     exactly one
@@ -89,7 +90,7 @@ pub(crate) fn given_up_since(row: &str, job: &str) -> String {
     has_letter(row, &format!("d.died_in >= {job}"))
 }
 
-/// An event is a duplicate when its sender had sent the same fact before.
+/// An event is a duplicate if its sender had sent the same fact before.
 pub(crate) fn duplicate(event: &str) -> String {
     format!("({event}.duplicate_of IS NOT NULL)")
 }
@@ -127,8 +128,8 @@ pub(crate) fn routed(event: &str) -> String {
     )
 }
 
-/// Every consumer that takes the event has handled it, counted claim by claim: evidence that does not follow from the
-/// absence of another state.
+/// Every consumer of the event has handled it, counted by claims: positive evidence instead of the absence of another
+/// state.
 pub(crate) fn handled_by_all(event: &str) -> String {
     let names = format!("{event}.consumers");
     format!(
@@ -143,17 +144,17 @@ pub(crate) fn unfinished(job: &str) -> String {
     format!("({job}.state IN ('waiting', 'running'))")
 }
 
-/// The letter or mark comes from a later job than the one on record, which need not come from any.
+/// The letter or mark comes from a later job than the one on record, which may have none.
 pub(crate) fn is_later(excluded: &str, on_record: &str) -> String {
     format!("{excluded} > coalesce({on_record}, '')")
 }
 
-/// A job sent the row's event again, and it has come back from none since. Ids of jobs sort by time.
+/// A job sent the event of the row again, and it has not come back since. Ids of jobs sort by time.
 fn is_away(row: &str, came_back_in: &str) -> String {
     format!("({row}.resent_in IS NOT NULL AND coalesce({row}.{came_back_in}, '') < {row}.resent_in)")
 }
 
-/// The consumer of `row` has a letter `d` of its event, and that letter fits.
+/// The consumer of `row` has a letter `d` of its event that satisfies the condition.
 fn has_letter(row: &str, fits: &str) -> String {
     format!(
         "EXISTS (SELECT 1 FROM dead_letter d WHERE d.event_id = {row}.event_id AND d.consumer = {row}.consumer \
@@ -161,7 +162,7 @@ fn has_letter(row: &str, fits: &str) -> String {
     )
 }
 
-/// The event has a mark `u`, and that mark fits.
+/// The event has a mark `u` that satisfies the condition.
 fn has_mark(event: &str, fits: &str) -> String {
     format!("EXISTS (SELECT 1 FROM unrouted u WHERE u.event_id = {event}.id AND {fits})")
 }

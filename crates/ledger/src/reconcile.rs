@@ -1,11 +1,11 @@
 //! Daily reconciliation: what was received, its outcome, and whether the two agree.
 //!
-//! What was received and its outcome are read in different ways, so that a mistake in one shows: what is handled is counted
-//! in the inbox, what is pending in the list of what is owed. What the ingresses say they answered comes from neither.
+//! Receipts and outcomes are read from different tables, so that an error in one shows: handled events are counted in
+//! the inbox, pending ones in the list of pending effects. The counts of the ingresses come from neither.
 //!
-//! A reconciliation is a job ([`crate::jobs`]), whatever the size of the day: it goes through the day in ranges of ids
-//! ([`walk`]), keeps what it has counted after each, and lists every difference on its own. An event that is pending at
-//! a consumer and that no queue can hold any more is sent to that consumer again, once for each job.
+//! A reconciliation is a job ([`crate::jobs`]), whatever the size of the day: it processes the day in ranges of ids
+//! ([`walk`]), stores the counts after each, and lists every difference. An event that is pending at a consumer and can
+//! no longer be in a queue is sent to that consumer again, once per job.
 
 pub(crate) mod walk;
 
@@ -36,9 +36,9 @@ pub struct SourceBooks {
     pub received: i64,
     /// Every consumer that takes it has handled it.
     pub handled: i64,
-    /// Only queues of other services took it.
+    /// Only queues of other services received it.
     pub routed: i64,
-    /// A consumer has yet to give it its effect.
+    /// A consumer has not handled it yet.
     pub pending: i64,
     /// A consumer gave up.
     pub dead: i64,
@@ -76,26 +76,26 @@ pub struct Difference {
     pub sent_at: Option<Timestamp>,
 }
 
-/// The books of one day: as far as they are read while the job runs, and its result once it is done.
+/// The books of one day: partial while the job runs, complete once it is done.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Reconciliation {
     /// The day, `YYYY-MM-DD`.
     pub day: String,
-    /// The time zone whose day it is.
+    /// The time zone of the day.
     pub zone: String,
-    /// Whether all is read and there is no difference.
+    /// Whether everything is read and there is no difference.
     pub balanced: bool,
     /// Every source that something is known of.
     pub sources: Vec<SourceBooks>,
     /// How many differences there are; `GET /api/v1/jobs/{id}/differences` lists them.
     pub differences: i64,
-    /// How many events were sent again to a consumer that owed them their effect; listed with the differences.
+    /// How many events were sent again to a consumer where they were pending; listed with the differences.
     pub sent: i64,
     /// Messages waiting in each queue that was not empty, by the queue's name without prefix.
     pub waiting: BTreeMap<String, u64>,
 }
 
-/// The books that a job has read; `None` where the job is no reconciliation or has not begun.
+/// The books that a job has read; `None` if the job is not a reconciliation or has not begun.
 pub async fn reconciliation(
     connection: &mut Connection,
     job: EventId,
@@ -103,8 +103,8 @@ pub async fn reconciliation(
     Ok(walk::load(connection, &job.to_string()).await?.map(Walk::into_books))
 }
 
-/// A page of what a reconciliation found, in the order of finding: the differences of its last pass, and what it sent
-/// again. The cursor is the page's last.
+/// A page of the findings of a reconciliation, in order: the differences of its last pass, and what it sent again. The
+/// cursor is the page's last.
 pub async fn differences(
     connection: &mut Connection,
     job: EventId,

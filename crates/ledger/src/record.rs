@@ -20,8 +20,8 @@ use store::many::{Value, insert};
 /// Two batches of the runtime's usual size: one is written while the next gathers.
 const PREFETCH: u16 = 512;
 
-/// The ledger's consumers. `consumers` are the bindings of all consumers that handle events, whichever process they run in:
-/// they decide which consumers an event waits for.
+/// The consumers of the ledger. `consumers` are the bindings of all consumers that handle events, whichever process
+/// they run in: they decide at which consumers an event is pending.
 pub fn consumers(runtime: Runtime, consumers: &[Bindings]) -> Vec<Consumer> {
     let prefix = runtime.layout.queue("").to_string();
     let recorder = |queue| -> Option<Arc<dyn Recorder>> {
@@ -215,8 +215,8 @@ pub(crate) struct DeadLetters {
     pub(crate) prefix: String,
 }
 
-/// How often the consumer has tried in all: the count of attempts begins anew when a letter is sent again, the history
-/// goes on.
+/// How often the consumer has tried in total: the count of attempts restarts when a letter is sent again, the history
+/// continues.
 fn tried(message: &Message) -> i64 {
     let history: Vec<serde_json::Value> =
         message.text(header::HISTORY).and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
@@ -225,7 +225,7 @@ fn tried(message: &Message) -> i64 {
 }
 
 impl DeadLetters {
-    /// Who gave up and why. What the runtime did not give up, the broker did.
+    /// Which consumer gave up, and why. If the runtime did not, the broker did.
     fn verdict(&self, message: &Message) -> (String, String) {
         let error = message.text(header::ERROR);
         let death_queue = message.text(header::DEATH_QUEUE);
@@ -242,7 +242,7 @@ impl DeadLetters {
             (Some(death::MISSING_QUEUE), Some(queue)) => {
                 format!("its queue {queue} did not exist when its wait was over")
             }
-            // No broker gave it up since it was sent back.
+            // The broker has not given it up since it was sent back.
             (None, Some(queue)) if is_alone => {
                 format!("its queue {queue} did not exist when it was sent back, to be tried alone")
             }
@@ -263,8 +263,8 @@ impl DeadLetters {
 
 #[async_trait]
 impl Recorder for DeadLetters {
-    /// What the broker gave up for the delivery limit is sent back once: a crash counts against everything that the process
-    /// held, so it says little about any one message.
+    /// A message beyond the delivery limit is sent back once: a crash counts against everything that the process held,
+    /// so it says little about a single message.
     fn forward(&self, message: &Message) -> Option<Forward> {
         let is_known = |name| message.headers.contains_key(name);
         if is_known(header::GIVEN_UP_AT)
@@ -275,7 +275,7 @@ impl Recorder for DeadLetters {
         }
         let queue = QueueName::new(message.text(header::DEATH_QUEUE)?);
         let mut message = message.clone();
-        // Without it, so that the next death tells its own; the queue stays, for the consumer's name.
+        // Without the reason, so that the next death sets its own; the queue stays, since it names the consumer.
         message.headers.remove(header::DEATH_REASON);
         message.headers.insert(header::ALONE.to_owned(), event::now().to_string().into());
         Some(Forward { queue, message })
@@ -312,8 +312,8 @@ impl Recorder for DeadLetters {
         }
         rows.sort_by(|(one, _), (other, _)| one.cmp(other));
         let is_later = is_later("excluded.died_in", "dead_letter.died_in");
-        // A letter that was sent again and died again replaces the first, whatever the clock of who gave it up says; the
-        // same letter says nothing new.
+        // A letter that was sent again and died again replaces the first, whatever the clocks say; the same letter
+        // changes nothing.
         let tail = format!(
             "ON CONFLICT (event_id, consumer) DO UPDATE SET attempts = excluded.attempts, \
              error = excluded.error, first_failed_at = excluded.first_failed_at, \
@@ -345,7 +345,7 @@ struct Tallies;
 #[derive(Deserialize)]
 struct Tally {
     ingress: EventId,
-    /// Whose days they are; releases without it counted days of UTC.
+    /// The time zone of the days; releases without it counted days of UTC.
     #[serde(default = "utc")]
     zone: String,
     counts: Vec<TallyRow>,
@@ -399,7 +399,7 @@ impl Recorder for Tallies {
         insert(
             tx,
             "tally (ingress, source, day, zone, accepted, rejected, reported_at)",
-            // Counts only grow: an older message changes nothing. A ledger of before wrote no zone.
+            // Counts only grow: an older message changes nothing. An earlier release of the ledger wrote no zone.
             "ON CONFLICT (ingress, source, day) DO UPDATE SET zone = excluded.zone, accepted = excluded.accepted, \
              rejected = excluded.rejected, reported_at = excluded.reported_at \
              WHERE excluded.accepted + excluded.rejected > tally.accepted + tally.rejected",

@@ -1,9 +1,8 @@
-//! Retention: what is settled and older than its source's days is deleted from the record gradually, in the background.
+//! Retention: settled events older than the `keep_days` of their source are deleted gradually in the background.
 //!
-//! A pending event, and one with an open dead letter, stays until that is done: first it is handled or
-//! discarded, then it is old. One that a job has sent again stays while its message is under way ([`hold`]): its
-//! outcome would be forgotten, and the message take effect a second time. The tables of the domains are theirs and
-//! stay as they are.
+//! A pending event, and one with an open dead letter, stays until it is handled or discarded. One that a job has sent
+//! again stays while its message is in flight ([`hold`]): else its claim would be deleted, and the message would take
+//! effect a second time. The tables of the domains are not touched.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -21,33 +20,33 @@ use crate::time::time;
 /// How many rows leave in one transaction.
 const STEP: i64 = 256;
 
-/// How long an event stays after a job has sent it again: longer than a consumer that has handled it may be stopped, with the
-/// message in its queue. A consumer that has not handled it keeps it in any case.
+/// How long an event stays after a job has sent it again: longer than a consumer that has handled it may be stopped
+/// with the message in its queue. While a consumer has not handled it, it stays in any case.
 const HOLD: Duration = Duration::from_secs(30 * 24 * 3_600);
 
-/// No event leaves at this age: `keep_days` are whole days.
+/// No event is deleted at this age: `keep_days` are whole days.
 const LEAST_AGE: Duration = Duration::from_secs(12 * 3_600);
 
-/// What stands for the ingresses in the counts of days that are gone otherwise: one for all, so that two replicas which
-/// retain at once count a day once.
+/// The name that replaces the ingresses in the counts of days that are otherwise deleted: one for all, so that two
+/// replicas at once count a day once.
 const REST: &str = "retention";
 
 /// How long what came in is kept.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Retention {
-    /// In days; 0 is for ever.
+    /// In days; 0 means forever.
     pub keep_days: u32,
     /// The same for single sources.
     #[serde(skip)]
     pub sources: BTreeMap<SourceName, u32>,
-    /// Whose days they are.
+    /// The time zone of the days.
     #[serde(skip)]
     pub zone: Zone,
 }
 
 impl Retention {
-    /// The first day whose events are kept: the record of a day is there or gone as a whole.
+    /// The first day whose events are kept: a day is kept or deleted as a whole.
     fn first_kept(&self, source: &str, now: Timestamp) -> Option<Day> {
         let own = self.sources.iter().find(|(name, _)| name.as_str() == source);
         let days = own.map_or(self.keep_days, |(_, days)| *days);
@@ -55,8 +54,8 @@ impl Retention {
     }
 }
 
-/// Keeps these events from being retained while what a job sends of them is under way. Gives those that are gone already, or
-/// being deleted: a job must not send them.
+/// Protects these events from deletion while messages of a job are in flight. Returns those that are already deleted,
+/// or being deleted: a job must not send them.
 pub(crate) async fn hold(
     store: &Store,
     ids: impl Iterator<Item = EventId>,
@@ -69,7 +68,8 @@ pub(crate) async fn hold(
     let list: Vec<EventId> = old.iter().copied().collect();
     let mut tx = store.begin().await?;
     for chunk in chunks(&list) {
-        // A row of the event itself: a deletion under way is waited for, and one that waits looks at the row again.
+        // Writes a row of the event itself: this waits for a running deletion, and a waiting deletion checks the row
+        // again.
         let list = store::sql::list(2, chunk.len());
         let text = format!("UPDATE event SET held_until = $1 WHERE id IN ({list}) RETURNING id");
         let values = [Value::from(now + HOLD)].into_iter().chain(chunk.iter().map(Value::from));
@@ -98,7 +98,7 @@ pub async fn retain(store: &Store, retention: &Retention, now: Timestamp) -> Res
     for source in names {
         let Some(first_kept) = retention.first_kept(&source, now) else { continue };
         let until = retention.zone.bounds(first_kept).start;
-        // First what was counted, then what it counts: in between, and after a kill, nothing seems to be missing.
+        // First the counts, then the events: meanwhile, and after a kill, nothing seems to be missing.
         forget_tallies(store, &source, first_kept, &retention.zone).await?;
         gone += events(store, &source, until, now).await?;
         gone += rejected(store, &source, until).await?;
@@ -107,7 +107,7 @@ pub async fn retain(store: &Store, retention: &Retention, now: Timestamp) -> Res
     Ok(gone)
 }
 
-/// Deletes what the ingresses counted on days that are gone.
+/// Deletes the counts of the ingresses for deleted days.
 async fn forget_tallies(store: &Store, source: &str, first_kept: Day, zone: &Zone) -> Result<(), StoreError> {
     let mut tx = store.begin().await?;
     // A day of another zone reaches into the next.
@@ -118,8 +118,8 @@ async fn forget_tallies(store: &Store, source: &str, first_kept: Day, zone: &Zon
     Ok(tx.commit().await?)
 }
 
-/// Counts what is left of days that are gone otherwise, because it is still owed or dead, in the place of what the
-/// ingresses counted: so the books of such a day balance.
+/// Replaces the counts of the ingresses for deleted days by the number of events that are left because they are pending
+/// or dead: this way the books of such a day balance.
 async fn tally_rest(store: &Store, source: &str, until: Timestamp, zone: &Zone) -> Result<(), StoreError> {
     let mut days: BTreeMap<Day, i64> = BTreeMap::new();
     let mut last = String::new();
@@ -174,12 +174,12 @@ async fn rejected(store: &Store, source: &str, until: Timestamp) -> Result<u64, 
     delete(store, &bodies, source, until).await
 }
 
-/// What leaves the record.
+/// Which events are deleted.
 struct Leaving {
     table: &'static str,
     /// Of a row `e`.
     condition: String,
-    /// The tables that have rows about it, and their columns with its id.
+    /// The tables with rows about it, and their columns with its id.
     others: &'static [(&'static str, &'static str)],
 }
 
@@ -202,7 +202,7 @@ fn settled_events(now: Timestamp) -> Leaving {
     }
 }
 
-/// Deletes what is from before then, step by step. Gives how many are gone.
+/// Deletes events from before that time, step by step; returns how many.
 async fn delete(store: &Store, leaving: &Leaving, source: &str, until: Timestamp) -> Result<u64, StoreError> {
     let Leaving { table, condition, .. } = leaving;
     let find = format!(
@@ -212,7 +212,7 @@ async fn delete(store: &Store, leaving: &Leaving, source: &str, until: Timestamp
     let (mut gone, mut last) = (0, String::new());
     loop {
         let begun = Instant::now();
-        // The id is given before the receipt is told, and by another clock.
+        // The id is generated before the time of receipt, and by another clock.
         let before = id_at(until, CLOCK_SLACK_SECONDS);
         let values = [source.into(), (&last).into(), before.into(), until.into(), STEP.into()];
         let rows = fetch(&mut *store.read().await?, find.clone(), values).await?;
@@ -224,8 +224,8 @@ async fn delete(store: &Store, leaving: &Leaving, source: &str, until: Timestamp
     }
 }
 
-/// Deletes those of the rows that still fulfil the condition, with what there is about them: since they were found, a job
-/// may have sent one of them again.
+/// Deletes the rows that still satisfy the condition, with all rows about them: a job may have sent one of them again
+/// since they were found.
 async fn delete_step(store: &Store, leaving: &Leaving, ids: &[String]) -> Result<u64, StoreError> {
     let Leaving { table, condition, others } = leaving;
     let mut tx = store.begin().await?;
@@ -277,7 +277,7 @@ mod tests {
     async fn an_old_day_with_an_open_dead_letter_or_a_pending_event_keeps_just_these_and_balances() {
         let (store, _folder) = fresh().await;
         let retention = Retention { keep_days: 7, ..Retention::default() };
-        // All at one time, and so on one day.
+        // All at the same time, so on one day.
         let first = aged(invoice(), TEN_DAYS_S);
         let events: Vec<Event> =
             (0..5).map(|_| Event { time: first.time, ..aged(invoice(), TEN_DAYS_S) }).collect();

@@ -23,11 +23,11 @@ pub enum ConsumerState {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum EventState {
-    /// A consumer has yet to give it its effect, and none gave up.
+    /// A consumer has not handled it yet, and none gave up.
     Pending,
     /// Every consumer that takes it has handled it.
     Handled,
-    /// Only queues of other services took it: its outcome there is not known here.
+    /// Only queues of other services received it: its outcome there is unknown.
     Routed,
     /// A consumer gave up.
     Dead,
@@ -40,7 +40,7 @@ pub enum EventState {
 }
 
 impl EventState {
-    /// All of them.
+    /// All states.
     pub const ALL: [Self; 7] = [
         Self::Pending,
         Self::Handled,
@@ -85,7 +85,7 @@ impl EventState {
     }
 }
 
-/// What is said of an event as a whole.
+/// The facts that decide the state of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mark {
     None,

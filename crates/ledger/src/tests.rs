@@ -402,7 +402,7 @@ async fn what_is_no_event_is_refused_as_an_event_and_filed_as_a_dead_letter() {
         assert!(matches!(refused, Err(Failure::Permanent(text)) if text.contains("message_id")));
     }
     file(&store, std::slice::from_ref(&foreign)).await;
-    // Filed again, as after a crash before the ack or a retry of the ledger's.
+    // Filed again, as after a crash before the ack or a retry of the ledger.
     let mut again = foreign.clone();
     again.headers.insert(header::RECORD_ATTEMPT.to_owned(), 1.into());
     again.headers.insert("x-delivery-count".to_owned(), 1.into());

@@ -76,7 +76,7 @@ impl view::Row for UnroutedRow {
 pub(crate) fn chosen(filter: &UnroutedFilter) -> Conditions {
     let mut conditions = Conditions::default();
     conditions.add(open_mark("s"));
-    // A duplicate is not delivered anyway.
+    // Duplicates are not delivered anyway.
     conditions
         .add(format!("NOT EXISTS (SELECT 1 FROM event e WHERE e.id = s.event_id AND {})", duplicate("e")));
     conditions.with("s.event_id =", filter.id.as_ref());

@@ -1,14 +1,14 @@
-//! Tells the ledger of events that a consumer has and the ledger has not.
+//! Reports events to the ledger that a consumer has handled and the ledger does not have.
 //!
-//! A broker that is killed may keep a message that it never confirmed in one queue of several. Where that is a
-//! consumer's, the event has its effect there and is missing in the record, and only this consumer has its content. A
-//! [`Witness`] observes the consumer and keeps, for a while and in little memory, the events that were on record
-//! neither when they were handled nor after a time in which the ledger reads everything; these it sends to the ledger's
-//! queue, under their own id. Recording an event again changes nothing, so a wrong guess is harmless.
+//! A killed broker may keep an unconfirmed message in one queue of several. If that is the queue of a consumer, the
+//! event has its effect there and is missing in the record, and only this consumer has its content. A [`Witness`]
+//! observes the consumer and keeps, for a while and in little memory, the events that were not on record when they were
+//! handled. Those that are still missing once the ledger must have read everything are sent to its queue under their
+//! own id. Recording an event again changes nothing, so a wrong guess is harmless.
 //!
-//! Events handled within 2 s of their receipt are not checked: only a late one can have outlived a crash of its broker. A
-//! consumer that is killed itself forgets what it kept. Nobody else can send such an event then: the inbox has its id, its consumer
-//! and the time, but neither source, topic nor body, and the message is acked. The reconciliation lists it.
+//! Events handled within 2 s of their receipt are not checked: only a late one can have outlived a crash of its broker.
+//! If the consumer itself is killed, these events are lost: the message is acked, and the inbox has the id, consumer
+//! and time, but neither source, topic nor body. The reconciliation lists them.
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -24,16 +24,16 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-/// What is handled sooner after its receipt came straight from its publisher.
+/// Events handled sooner after receipt came directly from their publisher.
 const LATE: Duration = Duration::from_secs(2);
 
-/// How long the ledger may take for what was handled elsewhere.
+/// How long the ledger may take to record what a consumer has handled.
 const GRACE: Duration = Duration::from_secs(60);
 
-/// How often what is kept is looked at.
+/// How often the kept events are checked.
 const PERIOD: Duration = Duration::from_secs(5);
 
-/// The most bodies that are kept; of more the newest are dropped, which the ledger most likely has yet to read.
+/// The maximum size of kept bodies; beyond it the newest are dropped, which the ledger most likely has yet to read.
 const LIMIT_BYTES: usize = 16 * 1024 * 1024;
 
 /// Compares the events that a consumer handles with the record.
@@ -64,7 +64,7 @@ impl Kept {
         }
     }
 
-    /// Takes out those that were kept so long ago.
+    /// Removes those that were kept for this long.
     pub(crate) fn older(&self, than: Duration) -> Vec<Event> {
         let mut queue = self.queue();
         let count = queue.events.iter().take_while(|(kept_at, _)| kept_at.elapsed() >= than).count();
@@ -75,7 +75,7 @@ impl Kept {
 }
 
 impl Witness {
-    /// What it keeps is for [`report`].
+    /// The kept events are for [`report`].
     pub fn new(kept: Kept) -> Self {
         Self { kept }
     }
@@ -116,7 +116,7 @@ async fn recorded(
     Ok(found)
 }
 
-/// Why the ledger is not told.
+/// Why the report failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Untold {
     #[error("the broker does not take it")]
@@ -129,7 +129,8 @@ pub(crate) enum Untold {
     Store(#[from] StoreError),
 }
 
-/// Sends what the ledger lacks to its queue, until `stop` is cancelled: a part of every process with a [`Witness`].
+/// Sends missing events to the queue of the ledger, until `stop` is cancelled: part of every process with a
+/// [`Witness`].
 pub async fn report(kept: Kept, store: Store, broker: DynBroker, layout: Layout, stop: CancellationToken) {
     while stop.run_until_cancelled(sleep(PERIOD)).await.is_some() {
         let events = kept.older(GRACE);
@@ -151,7 +152,7 @@ pub(crate) async fn send_unrecorded(
     layout: &Layout,
 ) -> Result<(), Untold> {
     let ledger = layout.queue(FixedQueue::Ledger);
-    // What it has yet to read is in flight.
+    // What the ledger has yet to read is in flight.
     if broker.queues(std::slice::from_ref(&ledger)).await?.iter().any(|queue| queue.ready > 0) {
         return Err(Untold::Behind);
     }

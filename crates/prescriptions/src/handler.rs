@@ -24,7 +24,7 @@ impl Handler for Prescriptions {
         }
         let Parsed { payload: request, ignored } =
             providers::parse::<Prescription>(&event.data, &event.content_type).map_err(Permanent::new)?;
-        // The CPF is part of the request's identity: anything else would be a request of nobody's.
+        // The CPF is part of the identity of the request: without it the request belongs to no person.
         let document = request.cpf.bare();
         if document.len() != 11 || !document.bytes().all(|byte| byte.is_ascii_digit()) {
             return Err(Permanent::new("cpf: expected a CPF of 11 digits"));

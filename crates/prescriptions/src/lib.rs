@@ -1,8 +1,8 @@
 //! Prescriptions: renewals requested at Benefício Visão, and their outcome. Health data.
 //!
-//! Place in the flow: the consumer runtime has [`Prescriptions`] read each event of its bindings and write
-//! its facts; screens and the command line read the rows with [`list`]. Current state and history are tables of the domain;
-//! no other crate writes them.
+//! Place in the flow: the consumer runtime has [`Prescriptions`] read each event of its bindings and write its facts;
+//! screens and the command line read the rows through [`VIEWS`]. Current state and history are tables of the domain; no
+//! other crate writes them.
 //!
 //! The provider gives no id: a request is known by its source, the person's CPF and the `partnerParams`. It gives no
 //! order of facts either: each body is the whole state, and the one received later is newer.

@@ -31,7 +31,7 @@ impl view::Row for Prescription {
         const LIST: List<'_> = List::new(
             "SELECT source, document, email, state, reason, right_spherical, right_cylindrical, right_axis, \
              right_add, left_spherical, left_cylindrical, left_axis, left_add, files, first_event FROM prescriptions",
-            // An event makes one row at most. A cursor travels in addresses, so it holds no personal data.
+            // An event writes one row at most. A cursor is part of addresses, so it contains no personal data.
             &["first_event", "source"],
         );
         let mut conditions = Conditions::default();

@@ -36,7 +36,7 @@ pub const TOPICS: &[TopicInfo] = &[
     ),
 ];
 
-/// What the provider is and how it is read.
+/// The declaration of the provider.
 pub(crate) fn declaration() -> Declaration {
     Declaration {
         name: NAME,
@@ -95,7 +95,7 @@ impl Payload for Prescription {
             cpf: object.required("cpf")?,
             status: object.required("status")?,
             reason: object.optional("reason"),
-            // A measurement that cannot be read must not pass for one that was not taken.
+            // A measurement that cannot be read must not look like one that was not taken.
             eye_measurements: object.checked_part("eyeMeasurements")?.unwrap_or_default(),
             files: object.optional_list("files")?,
             partner_params: object.checked("partnerParams")?.unwrap_or_default(),
@@ -157,12 +157,12 @@ impl Payload for File {
     }
 }
 
-/// What the partner put into the token that started the renewal: part of what identifies it. May hold
-/// personal data, so `Debug` does not show it.
+/// What the partner put into the token that started the renewal; part of its identity. May contain personal data, so
+/// `Debug` does not show it.
 ///
 /// The text is canonical: keys sorted, no spaces, strings escaped in one way and without NUL, numbers as written, but
-/// integral ones as integers. Equal texts are the same parameters. Missing, `null`, `{}` and `[]`, which is what PHP
-/// makes of `{}`, are the same.
+/// integral ones as integers. Equal texts mean equal parameters. Missing, `null`, `{}` and `[]`, which PHP writes for
+/// `{}`, are equal.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct PartnerParams(String);
 

@@ -20,16 +20,16 @@ pub(crate) const DEPTH_LIMIT: usize = 128;
 /// A body that is one JSON object.
 #[derive(Debug)]
 pub(crate) struct Json<'a> {
-    /// Strict JSON in which every string is Unicode text: the body itself, or the body as it was repaired.
+    /// Strict JSON in which every string is Unicode text: the body itself, or the repaired body.
     pub text: Cow<'a, str>,
     /// The text is not the body itself.
     pub repaired: bool,
-    /// The fields, where reading the body gave them.
+    /// The fields, if reading the body produced them.
     fields: Option<Entries<'a>>,
 }
 
 impl Json<'_> {
-    /// The object's fields, in its order: name and JSON text.
+    /// The fields of the object, in order: name and JSON text.
     pub(crate) fn fields(&self) -> Cow<'_, [(Cow<'_, str>, &str)]> {
         match &self.fields {
             Some(fields) => Cow::Borrowed(&fields.0),
@@ -57,10 +57,10 @@ pub(crate) fn text<'a>(body: &'a [u8], content_type: Option<&str>) -> Result<Dec
     decode(body, content_type).map_err(|not_text| Problem::NotUtf8 { offset: not_text.offset }.into())
 }
 
-/// Reads a body as a JSON object, strictly if it can be, leniently otherwise. `content_type` is the declared one.
+/// Reads a body as a JSON object: strictly if possible, else leniently. `content_type` is the declared one.
 pub(crate) fn json<'a>(body: &'a [u8], content_type: Option<&str>) -> Result<Json<'a>, Unusable> {
     let Decoded { mut text, mut repaired } = text(body, content_type)?;
-    // Most bodies are strict JSON and an object: reading the fields is all that it takes to know.
+    // Most bodies are strict JSON and an object: reading the fields is enough to know.
     let mut fields = match text {
         Cow::Borrowed(text) => strict_object(text),
         Cow::Owned(_) => None,
@@ -84,8 +84,8 @@ pub(crate) fn json<'a>(body: &'a [u8], content_type: Option<&str>) -> Result<Jso
     }
 }
 
-/// The text without comments and trailing commas and, where that is not enough, with control characters in strings
-/// escaped. The error is at its place in the text as it was given; `None` for a broken comment.
+/// The text without comments and trailing commas and, if that is not enough, with control characters in strings
+/// escaped. The position of an error refers to the original text; `None` for a broken comment.
 fn repair(text: &str) -> Result<String, Option<serde_json::Error>> {
     let mut bytes = text.as_bytes().to_vec();
     json_strip_comments::strip_slice(&mut bytes).map_err(|_| None)?;
@@ -98,7 +98,7 @@ fn repair(text: &str) -> Result<String, Option<serde_json::Error>> {
     }
 }
 
-/// The text with every control character within a string escaped: line breaks and tabs as they were typed.
+/// The text with every control character in a string escaped, such as typed line breaks and tabs.
 fn escape_controls(json: &str) -> String {
     let mut escaped = String::with_capacity(json.len() + 16);
     let mut in_string = false;
@@ -123,7 +123,7 @@ fn strict(text: &str) -> Result<(), serde_json::Error> {
     serde_json::from_str::<&RawValue>(text).map(|_| ())
 }
 
-/// The fields of a text that is strict JSON, an object, and has names that are Unicode text.
+/// The fields of a text that is a strict JSON object whose names are Unicode text.
 fn strict_object(text: &str) -> Option<Entries<'_>> {
     let mut entries = Entries(Vec::with_capacity(16));
     let mut deserializer = serde_json::Deserializer::from_str(text);
@@ -131,17 +131,17 @@ fn strict_object(text: &str) -> Option<Entries<'_>> {
     Some(entries)
 }
 
-/// What one look at every byte of a JSON text tells.
+/// What a single pass over the bytes of a JSON text finds out.
 struct Survey {
-    /// How deep the objects and arrays are nested, at most.
+    /// The maximum nesting depth of objects and arrays.
     depth: usize,
     /// A string has an escape `\u`.
     has_unicode_escapes: bool,
 }
 
 fn survey(json: &str) -> Survey {
-    // Most texts have no escape, and fewer brackets than may be nested, wherever they are. They are counted in parts whose
-    // count fits a byte: many bytes are then compared at a time.
+    // Most texts have no escape, and fewer brackets than the depth limit. They are counted in chunks whose count fits
+    // in a byte, so that many bytes are compared at a time.
     let parts = json.as_bytes().chunks(usize::from(u8::MAX));
     let in_part = |part: &[u8]| part.iter().map(|byte| u8::from(matches!(byte, b'{' | b'['))).sum::<u8>();
     let brackets: usize = parts.map(|part| usize::from(in_part(part))).sum();
@@ -166,8 +166,8 @@ fn survey(json: &str) -> Survey {
     survey
 }
 
-/// A JSON text with U+FFFD for each escaped half of a surrogate pair that stands alone; `None` if there is none. Such
-/// a string is JSON (RFC 8259, section 8.2) and no Unicode text.
+/// A JSON text with U+FFFD for each escaped lone surrogate; `None` if there is none. A string with one is valid JSON
+/// (RFC 8259, section 8.2) and not Unicode text.
 fn replace_lone_surrogates(json: &str) -> Option<String> {
     let bytes = json.as_bytes();
     let unit = |at: usize| {
@@ -191,7 +191,7 @@ fn replace_lone_surrogates(json: &str) -> Option<String> {
     replaced.map(|bytes| String::from_utf8(bytes).expect("hexadecimal digits took the place of others"))
 }
 
-/// What kind of JSON value a text is, with its article.
+/// The kind of a JSON value, with its article.
 pub(crate) fn kind(json: &str) -> &'static str {
     match json.bytes().find(|byte| !byte.is_ascii_whitespace()) {
         Some(b'{') => "an object",
@@ -216,7 +216,7 @@ pub(crate) struct Fields<'a> {
 pub(crate) fn fields<'a>(json: &'a str, names: &[&str]) -> Fields<'a> {
     let mut search = Search { names, seen: vec![None; names.len()], duplicate: None };
     if kind(json) == "an object" {
-        // The text is JSON in which every name is Unicode text: nothing fails.
+        // The text is JSON in which every name is Unicode text, so this cannot fail.
         let _ = serde_json::Deserializer::from_str(json).deserialize_map(&mut search);
     }
     Fields {
@@ -289,7 +289,7 @@ impl Visitor<'_> for Position<'_> {
     }
 }
 
-/// Every field of a JSON object, in its order: name and JSON text. Empty if the text is no object.
+/// Every field of a JSON object, in order: name and JSON text. Empty if the text is not an object.
 pub(crate) fn entries(json: &str) -> Vec<(Cow<'_, str>, &str)> {
     let mut entries = Entries(Vec::new());
     if kind(json) == "an object" {
@@ -301,7 +301,7 @@ pub(crate) fn entries(json: &str) -> Vec<(Cow<'_, str>, &str)> {
 #[derive(Debug)]
 struct Entries<'a>(Vec<(Cow<'a, str>, &'a str)>);
 
-/// A name, borrowed where it has no escapes.
+/// A name, borrowed if it has no escapes.
 #[derive(Deserialize)]
 #[serde(transparent)]
 struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
@@ -321,7 +321,7 @@ impl<'a> Visitor<'a> for &mut Entries<'a> {
     }
 }
 
-/// The JSON texts of an array's items; `None` if the text is no array.
+/// The JSON texts of the items of an array; `None` if the text is not an array.
 pub(crate) fn items(json: &str) -> Option<Vec<&str>> {
     let items: Vec<&RawValue> = serde_json::from_str(json).ok()?;
     Some(items.into_iter().map(RawValue::get).collect())
@@ -461,7 +461,7 @@ mod tests {
         let check = |tokens: &[&str], expect: Option<&str>| {
             let tokens: Vec<String> = tokens.iter().map(|token| (*token).to_owned()).collect();
             assert_eq!(at(body, &tokens), expect);
-            // A repaired body has its text alone.
+            // A repaired body has only its text.
             for body in [body, &format!("{body} // repaired")] {
                 assert_eq!(json(body.as_bytes(), None).unwrap().at(&tokens).map(str::trim), expect);
             }

@@ -1,11 +1,11 @@
-//! One spelling for every way to write a JSON value, so that two bodies can be compared by what they say.
+//! A canonical spelling of JSON values, so that bodies can be compared by their content.
 //!
-//! Names are sorted, insignificant white space is dropped, strings are escaped alike, and `1.0`, `1` and `10e-1` are the
-//! same number. Numbers never pass through a binary float. The result is for hashing; nothing reads or keeps it, as what
-//! [`compact`](crate::compact) gives is.
+//! Names are sorted, insignificant white space is dropped, strings are escaped in one way, and `1.0`, `1` and `10e-1`
+//! are the same number. Numbers never pass through a binary float. The result is only for hashing; a text to keep comes
+//! from [`compact`](crate::compact).
 
-/// The canonical spelling of a JSON text that was parsed before. Recurses as deep as the text is nested, which
-/// [`DEPTH_LIMIT`](crate::body::DEPTH_LIMIT) bounds.
+/// The canonical spelling of a JSON text that was parsed before. Recursion is as deep as the text is nested, bounded by
+/// [`DEPTH_LIMIT`](crate::body::DEPTH_LIMIT).
 pub(crate) fn canonical(json: &str) -> String {
     let mut writer = Writer { json, at: 0, out: String::with_capacity(json.len()) };
     writer.value();
@@ -14,13 +14,13 @@ pub(crate) fn canonical(json: &str) -> String {
 
 struct Writer<'a> {
     json: &'a str,
-    /// How far it has been read.
+    /// The position of the reader.
     at: usize,
     out: String,
 }
 
 impl<'a> Writer<'a> {
-    /// The next byte that is no white space; `None` at the end.
+    /// The next byte that is not white space; `None` at the end.
     fn peek(&mut self) -> Option<u8> {
         let rest = &self.json.as_bytes()[self.at..];
         let space = rest.iter().position(|byte| !matches!(byte, b' ' | b'\t' | b'\n' | b'\r'));
@@ -35,7 +35,7 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// Takes the text up to there.
+    /// Takes the text up to that position.
     fn take(&mut self, end: usize) -> &'a str {
         let taken = &self.json[self.at..end];
         self.at = end;
@@ -67,7 +67,7 @@ impl<'a> Writer<'a> {
         self.skip(b'{');
         self.out.push('{');
         let start = self.out.len();
-        // Where each member begins, where its name ends, and where it ends.
+        // Where each member begins, its name ends, and the member ends.
         let mut members = Vec::with_capacity(8);
         while self.peek().is_some_and(|byte| byte != b'}') {
             let begin = self.out.len();
@@ -82,7 +82,7 @@ impl<'a> Writer<'a> {
         self.skip(b'}');
         let name = |&(begin, name, _): &(usize, usize, usize)| &self.out[begin..name];
         if !members.is_sorted_by_key(name) {
-            // Of a name that is there twice, the first stays the first.
+            // Equal names keep their order.
             members.sort_by_key(name);
             let sorted: Vec<_> = members.iter().map(|&(begin, _, end)| &self.out[begin..end]).collect();
             let sorted = sorted.concat();
@@ -103,7 +103,7 @@ impl<'a> Writer<'a> {
             end += if *byte == b'\\' { 2 } else { 1 };
         }
         let text = self.take((end + 1).min(bytes.len()));
-        // A text that is no Unicode text (a lone surrogate) stays as it is.
+        // A string that is not Unicode text (a lone surrogate) stays as it is.
         let plain = if has_escapes { serde_json::from_str::<String>(text).ok() } else { None };
         match plain.and_then(|plain| serde_json::to_string(&plain).ok()) {
             Some(plain) => self.out.push_str(&plain),
@@ -122,8 +122,8 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// A number as its significant digits, times a power of ten. Writes nothing where the exponent is beyond every number
-    /// that anyone writes: `None`.
+    /// Writes a number as its significant digits and a power of ten. `None`, and nothing written, if the exponent is
+    /// absurdly large.
     fn number(&mut self, text: &str) -> Option<()> {
         let (base, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
         let unsigned = base.strip_prefix('-').unwrap_or(base);
@@ -211,7 +211,7 @@ mod tests {
         }
     }
 
-    /// An ingress of another release may take the repetition: the spelling never changes.
+    /// An ingress of another release may receive the duplicate, so the spelling never changes.
     #[test]
     fn the_spelling_is_the_same_in_every_release() {
         let check = |json: &str, expect: &str| assert_eq!(canonical(json), expect);

@@ -1,7 +1,7 @@
 //! Bytes to text, as senders write them: UTF-8 with or without a byte order mark, UTF-16, or one of the Latin
 //! character sets.
 //!
-//! The label advises and the body decides: what is UTF-8 is read as such, whatever `charset` says.
+//! The label is a hint and the body decides: valid UTF-8 is read as UTF-8, whatever `charset` says.
 
 use std::borrow::Cow;
 
@@ -12,7 +12,7 @@ pub(crate) struct Decoded<'a> {
     pub repaired: bool,
 }
 
-/// The bytes are not UTF-8, and the declared character set is not one that is read here.
+/// The bytes are not UTF-8, and the declared character set is not supported.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct NotText {
     /// The first byte that is not UTF-8.
@@ -26,7 +26,7 @@ pub(crate) fn decode<'a>(bytes: &'a [u8], content_type: Option<&str>) -> Result<
         [0xef, 0xbb, 0xbf, rest @ ..] => {
             decode_bytes(rest, content_type).map(|decoded| Decoded { repaired: true, ..decoded })
         }
-        // UTF-16 by its byte order mark or, since no text starts with NUL, by where the zero byte is.
+        // UTF-16 by its byte order mark or, since no text starts with NUL, by the position of the zero byte.
         [0xff, 0xfe, rest @ ..] => repaired(utf_16(rest, u16::from_le_bytes)),
         [0xfe, 0xff, rest @ ..] => repaired(utf_16(rest, u16::from_be_bytes)),
         [1..=255, 0, ..] => repaired(utf_16(bytes, u16::from_le_bytes)),
@@ -76,12 +76,12 @@ fn charset(content_type: &str) -> Option<String> {
 }
 
 fn utf_16(bytes: &[u8], unit: fn([u8; 2]) -> u16) -> String {
-    // An odd byte at the end is half a character.
+    // A trailing odd byte is half a character.
     let units = bytes.chunks(2).map(|pair| pair.try_into().map_or(0xfffd, unit));
     char::decode_utf16(units).map(|c| c.unwrap_or(char::REPLACEMENT_CHARACTER)).collect()
 }
 
-/// WHATWG Encoding, index windows-1252. Where the bytes are not assigned, the C1 control of the same number.
+/// WHATWG Encoding, index windows-1252. Unassigned bytes are the C1 control of the same number.
 fn windows_1252(byte: u8) -> char {
     const FROM_80: [char; 32] = [
         '€', '\u{81}', '‚', 'ƒ', '„', '…', '†', '‡', 'ˆ', '‰', 'Š', '‹', 'Œ', '\u{8d}', 'Ž', '\u{8f}',
@@ -131,9 +131,9 @@ mod tests {
         check(b"a\xe7\xe3o", Some("text/plain; charset=UTF-8"), Ok(("ação", true)));
         check(b"\x80 \x93x\x94", Some("application/json;charset=\"windows-1252\""), Ok(("€ “x”", true)));
         check(b"\xa4", Some("application/json, charset=iso-8859-15; v=1"), Ok(("€", true)));
-        // One character cut in two does not spoil the others.
+        // A truncated character does not affect the others.
         check(b"a\xc3\xa7\xc3\xa3o \xc3", None, Ok(("ação Ã", true)));
-        // Two bytes that are UTF-8 by accident, in a text that is not, where the sender says what it is.
+        // Two bytes that are valid UTF-8 by accident, in a text with another declared character set.
         check(b"N\xc3\xba \xe7", latin, Ok(("NÃº ç", true)));
         check(b"\xff\xfe{\0}\0", None, Ok(("{}", true)));
         check(b"\xfe\xff\0{\0\xe7", None, Ok(("{ç", true)));

@@ -1,5 +1,5 @@
-//! JSON values as compact text with sorted keys, which tells equal values from different ones and is still JSON. One
-//! pass, however deep a value is nested.
+//! JSON values as compact text with sorted keys: valid JSON, and equal for equal values. One pass, however deep a value
+//! is nested.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -7,10 +7,10 @@ use std::collections::BTreeMap;
 use crate::value::{integer, without_nul};
 
 /// The compact text of valid JSON: keys sorted, no spaces, strings escaped in one way and without NUL, numbers as
-/// written, but integral ones as integers. An empty array is the same as an empty object, since PHP makes `[]` of `{}`.
-/// Of a key that is there twice, the last.
+/// written, but integral ones as integers. An empty array equals an empty object, since PHP writes `[]` for `{}`. Of a
+/// duplicate key, the last value counts.
 ///
-/// Recursion is bounded by the depth of a body, [`crate::body::DEPTH_LIMIT`].
+/// Recursion is bounded by [`crate::body::DEPTH_LIMIT`].
 pub(crate) fn compact(json: &str) -> String {
     let mut text = String::with_capacity(json.len());
     Scanner { rest: json }.value().write(&mut text);
@@ -55,7 +55,7 @@ fn quoted(text: &str) -> String {
     serde_json::to_string(text).expect("a text is JSON")
 }
 
-/// Goes through a text that is known to be JSON.
+/// Scans a text that is known to be JSON.
 struct Scanner<'a> {
     rest: &'a str,
 }
@@ -85,7 +85,7 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// The elements of what begins here, up to its closing bracket.
+    /// The elements of the array or object that begins here, up to its closing bracket.
     fn each(&mut self, close: u8, mut element: impl FnMut(&mut Self)) {
         self.take(1);
         while self.next_byte().is_some_and(|byte| byte != close) {
@@ -110,7 +110,7 @@ impl<'a> Scanner<'a> {
         without_nul(serde_json::from_str(self.take(end)).unwrap_or_default())
     }
 
-    /// The first byte that is no space.
+    /// The first byte that is not white space.
     fn next_byte(&mut self) -> Option<u8> {
         self.rest = self.rest.trim_start();
         self.rest.bytes().next()
@@ -151,7 +151,7 @@ mod tests {
         check(r#""token""#, r#""token""#);
     }
 
-    /// The nesting of a body multiplies nothing: the same bytes cost about the same, flat and 120 levels deep.
+    /// Nesting does not multiply the cost: the same bytes cost about the same, flat and 120 levels deep.
     #[test]
     fn the_work_grows_with_the_size_and_not_with_the_depth() {
         let leaf = format!("[{}]", vec!["1"; 50_000].join(","));

@@ -1,7 +1,7 @@
 //! Reading a body as the payload that its provider documents.
 //!
-//! What a payload requires is an error with its path when it is missing or of the wrong form. What it does not require
-//! is then absent, and its path is noted.
+//! A required field that is missing or malformed is an error with its path. A malformed optional field counts as
+//! absent, and its path is noted.
 
 use std::borrow::Cow;
 use std::cell::RefCell;
@@ -14,7 +14,7 @@ use crate::{Unusable, body};
 /// A body that breaks its provider's contract: `lista_parcelas[2].valor: expected a decimal, got a text of 3
 /// characters`.
 ///
-/// The text names the path, the kind and the length of a value. It quotes nothing of the body.
+/// The text names the path, and the kind and length of the value. It quotes nothing of the body.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub struct ContractError {
     path: String,
@@ -56,10 +56,10 @@ pub struct Ignored {
 }
 
 impl Ignored {
-    /// How many fields are named; of others only the number is kept.
+    /// How many fields are named; further ones are only counted.
     const LIMIT: usize = 10;
 
-    /// The text for operators; `None` where every field was read.
+    /// The text for operators; `None` if every field was read.
     pub fn note(&self) -> Option<String> {
         (!self.first.is_empty()).then(|| self.to_string())
     }
@@ -96,11 +96,11 @@ impl fmt::Display for Ignored {
 pub struct Parsed<T> {
     /// The payload.
     pub payload: T,
-    /// What could not be read of it.
+    /// The fields that could not be read.
     pub ignored: Ignored,
 }
 
-/// A value that is read from the fields of one JSON object. Fields that it does not name are passed over.
+/// A value that is read from the fields of one JSON object. Other fields are ignored.
 pub trait Payload: Sized {
     /// Reads the fields.
     fn read(object: &Object<'_>) -> Result<Self, ContractError>;
@@ -124,12 +124,12 @@ pub struct Object<'a> {
 }
 
 impl<'a> Object<'a> {
-    /// A value that must be there.
+    /// A required value.
     pub(crate) fn required<T: Value>(&self, name: &str) -> Result<T, ContractError> {
         T::read(self.present(name)?).map_err(|problem| self.error(name, problem))
     }
 
-    /// A value that need not be there, and has a meaning if it is: one that cannot be read is an error.
+    /// An optional value that matters if present: a malformed one is an error.
     pub(crate) fn checked<T: Value>(&self, name: &str) -> Result<Option<T>, ContractError> {
         match self.field(name)?.filter(|json| !T::is_absent(json)) {
             Some(json) => T::read(json).map(Some).map_err(|problem| self.error(name, problem)),
@@ -137,17 +137,17 @@ impl<'a> Object<'a> {
         }
     }
 
-    /// A value that need not be there: one that cannot be read is absent, and noted.
+    /// An optional value: a malformed one counts as absent, and is noted.
     pub(crate) fn optional<T: Value>(&self, name: &str) -> Option<T> {
         self.checked(name).unwrap_or_else(|ignored| self.ignore(ignored))
     }
 
-    /// An object that must be there.
+    /// A required object.
     pub(crate) fn part<T: Payload>(&self, name: &str) -> Result<T, ContractError> {
         self.read(self.path(name), self.present(name)?)
     }
 
-    /// An object that need not be there, and has a meaning if it is: one that cannot be read is an error.
+    /// An optional object that matters if present: a malformed one is an error.
     pub(crate) fn checked_part<T: Payload>(&self, name: &str) -> Result<Option<T>, ContractError> {
         match self.field(name)? {
             None | Some("null" | r#""""#) => Ok(None),
@@ -155,13 +155,13 @@ impl<'a> Object<'a> {
         }
     }
 
-    /// An object that need not be there: one that cannot be read is absent, and noted.
+    /// An optional object: a malformed one counts as absent, and is noted.
     pub(crate) fn optional_part<T: Payload>(&self, name: &str) -> Option<T> {
         self.checked_part(name).unwrap_or_else(|ignored| self.ignore(ignored))
     }
 
-    /// A list of objects that must be there. A list of one may be the object itself, and a list may be an object whose
-    /// names are numbers, as PHP writes an array with a gap.
+    /// A required list of objects. A list of one may be the object itself, and a list may be an object whose names are
+    /// numbers, as PHP writes an array with a gap.
     pub(crate) fn list<T: Payload>(&self, name: &str) -> Result<Vec<T>, ContractError> {
         let (path, json) = (self.path(name), self.present(name)?);
         if let Some(items) = body::items(json) {

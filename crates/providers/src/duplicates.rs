@@ -1,7 +1,7 @@
 //! How a source tells that it sends a fact again: by a field, by a header, or by the whole body.
 //!
-//! What comes of it is a key: the same for the same fact, and nothing that names a person. The same id with other content
-//! is another fact: a sender corrects what it sent before.
+//! The result is a key: the same for the same fact, and without personal data. The same id with other content is
+//! another fact: a sender corrects what it sent before.
 
 use serde::de::Error;
 use serde::{Deserialize, Deserializer};
@@ -148,10 +148,10 @@ mod tests {
         let first = r#"{"data": {"id": "529.982.247-25", "value": 120.0}, "at": 2}"#;
         let one = check(&by_field, "paid", first).unwrap();
         assert_eq!((one.len(), one.contains("529")), (64, false));
-        // Serialised anew.
+        // Serialised in another way.
         let again = r#"{"at":2.0,"data":{"value":1.2e2,"id":"529.982.247-25"}}"#;
         assert_eq!(check(&by_field, "paid", again), Some(one.clone()));
-        // Corrected: the same id, as the keys of before have it, and other content.
+        // Corrected: the same id, as keys of earlier versions have it, and other content.
         let corrected = check(&by_field, "paid", &first.replace("120.0", "130.0")).unwrap();
         assert_eq!((corrected[..32] == one[..32], corrected == one), (true, false));
         assert_ne!(check(&by_field, "due", first), Some(one));

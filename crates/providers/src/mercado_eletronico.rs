@@ -117,7 +117,7 @@ const IDS: [(&str, &str); 13] = [
     ("supplierId", "supplier"),
 ];
 
-/// What the provider is and how it is read.
+/// The declaration of the provider.
 pub(crate) fn declaration() -> Declaration {
     Declaration {
         name: NAME,

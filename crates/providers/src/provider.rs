@@ -1,6 +1,6 @@
 //! What a provider is: its name, its topics, and how to read topic and subject from what it posts.
 //!
-//! Knows no provider by name; those that are built in declare themselves, see [`registry`](crate::registry).
+//! Knows no provider by name; built-in ones declare themselves, see [`registry`](crate::registry).
 
 use std::sync::Arc;
 
@@ -65,7 +65,7 @@ enum Rules {
 /// Reads topic and subject from a body's fields.
 pub(crate) type ReadObject = fn(&Fields<'_>, &SubjectKey) -> Result<(Topic, Option<Subject>), Unusable>;
 
-/// Headers that tell something about the delivery whoever the sender is.
+/// Headers that describe the delivery, for every sender.
 const KEEP_HEADERS: [&str; 3] = ["user-agent", "webhook-id", "webhook-timestamp"];
 
 /// The longest header value kept, in bytes; longer ones are left out whole.
@@ -74,13 +74,13 @@ const HEADER_LIMIT_BYTES: usize = 1024;
 /// What a built-in provider declares.
 pub(crate) struct Declaration {
     pub(crate) name: &'static str,
-    /// The name as people write it.
+    /// The name for display.
     pub(crate) title: &'static str,
     /// Every documented topic.
     pub(crate) topics: &'static [TopicInfo],
     /// Headers that the provider may send about the delivery.
     pub(crate) keep_headers: &'static [&'static str],
-    /// How it tells that it sends a fact again.
+    /// How its duplicates are recognised.
     pub(crate) duplicates: Option<Duplicates>,
     /// How topic and subject are read.
     pub(crate) read: ReadObject,
@@ -120,7 +120,7 @@ impl Provider {
         &self.0.name
     }
 
-    /// The name as people write it.
+    /// The name for display.
     pub fn title(&self) -> &str {
         &self.0.title
     }
@@ -153,15 +153,15 @@ impl Provider {
         self.0.duplicates.as_ref()
     }
 
-    /// Reads what a request says. The body decides, whatever the declared content type: its character set is found out
-    /// where it is not UTF-8, and what is not strict JSON is repaired where what is meant is clear. An unknown topic
-    /// passes under its own name, and a missing subject is no error.
+    /// Reads topic and subject of a request. The body decides, whatever the declared content type: its character set is
+    /// detected if it is not UTF-8, and JSON that is not strict is repaired if its meaning is clear. An unknown topic
+    /// is accepted, and a missing subject is not an error.
     pub fn read(&self, inbound: &Inbound<'_>, key: &SubjectKey) -> Result<Reading, Unusable> {
         self.read_fact(inbound, key, None).map(|(reading, _)| reading)
     }
 
-    /// As [`Self::read`]. With it comes what tells the fact from the source's other facts, as far as the rule does: two
-    /// requests of a source with the same text are the same fact.
+    /// Like [`Self::read`], with the text that identifies the fact according to the rule, if it does: two requests of a
+    /// source with the same text are the same fact.
     pub fn read_fact(
         &self,
         inbound: &Inbound<'_>,
@@ -175,7 +175,7 @@ impl Provider {
                 let text = body::text(inbound.body, content_type)?;
                 let (fields, is_form_repaired) = body::form(&text.text, content_type)?;
                 let (topic, subject) = config.read_form(inbound.headers, &fields, key)?;
-                // Nothing keeps a sender of forms from posting JSON, too.
+                // A sender of forms may also post JSON.
                 let json = rule.and_then(|_| body::json(inbound.body, content_type).ok());
                 let fact = fact(json.as_ref(), &topic);
                 (topic, subject, text.repaired || is_form_repaired, fact)
@@ -211,7 +211,7 @@ impl Provider {
     }
 }
 
-/// The names of the headers to keep, these beside the ones that every provider has.
+/// The names of the headers to keep: these, and the ones common to all providers.
 fn kept<'a>(names: impl IntoIterator<Item = &'a str>) -> Vec<http::HeaderName> {
     let names = KEEP_HEADERS.into_iter().chain(names).filter(|name| !CREDENTIAL_HEADERS.contains(name));
     names.map(|name| name.parse().expect("a header name that was checked, or a literal")).collect()

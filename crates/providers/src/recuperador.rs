@@ -50,10 +50,10 @@ pub const TOPICS: &[TopicInfo] = &[
     },
 ];
 
-/// How long the same notice comes again until it is answered well, in seconds: within a week it is the same fact.
+/// The window of duplicates, in seconds: within a week the same notice is the same fact.
 const REPEATED_FOR_S: i64 = 7 * 24 * 60 * 60;
 
-/// What the provider is and how it is read.
+/// The declaration of the provider.
 pub(crate) fn declaration() -> Declaration {
     Declaration {
         name: NAME,

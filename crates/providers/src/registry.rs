@@ -1,10 +1,10 @@
-//! The providers whose contracts are built in: one line for each.
+//! The built-in providers: one line for each.
 
 use crate::provider::Provider;
 use crate::{beneficio_visao, generic, gestao_online, mercado_eletronico, recuperador};
 
 impl Provider {
-    /// The providers whose contracts are built in.
+    /// The built-in providers.
     pub fn builtin() -> Vec<Provider> {
         [
             mercado_eletronico::declaration(),
@@ -23,8 +23,8 @@ impl Provider {
 }
 
 impl generic::Config {
-    /// Every mistake that is about more than one value's form, as (path, message). A configuration without
-    /// any makes a provider that does what it says.
+    /// Every mistake that concerns more than the form of one value, as (path, message). A configuration without
+    /// mistakes yields a provider that behaves as configured.
     pub fn mistakes(&self) -> Vec<(String, String)> {
         let mut mistakes = self.own_mistakes();
         if Provider::named(self.name.as_str()).is_some() {

@@ -1,4 +1,4 @@
-//! The key under which a person's number becomes a pseudonymous subject.
+//! The key that turns a person's number into a pseudonymous subject.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use sha2::Sha256;
 
 use crate::hex::to_hex;
 
-/// A secret of the installation. Whoever lacks it cannot find a CPF from its subject by trying all CPFs.
+/// A secret of the installation. Without it, a CPF cannot be found from its subject by trying all CPFs.
 #[derive(Clone)]
 pub struct SubjectKey(Hmac<Sha256>);
 

@@ -16,7 +16,7 @@ use crate::{AgreementState, ReceivableState};
 
 /// Books agreements and orders.
 pub struct Receivables {
-    /// Whose day an order is paid on, where the provider does not tell the day: it is that of receipt.
+    /// The time zone of the payment day of an order: the day of receipt, since the provider does not give one.
     pub zone: Zone,
 }
 
@@ -79,12 +79,12 @@ fn agreement(event: &Event) -> Result<Fact, Permanent> {
     Ok(Fact { about: About::Agreement(Box::new(agreement), state), ignored })
 }
 
-/// The body is a snapshot: what it says about the agreement holds until a newer one comes, and about an instalment
-/// until a newer one mentions it. Of two with the same webhook id, which a sender corrects that way, the one received
-/// later is newer. An instalment that the newest snapshot does not mention is no longer owed.
+/// The body is a snapshot: it is valid for the agreement until a newer one arrives, and for an instalment until a newer
+/// one mentions it. Of two with the same webhook id, which is how a sender corrects one, the one received later is
+/// newer. An instalment that the newest snapshot does not mention is no longer owed.
 ///
-/// That an older snapshot still counts for what newer ones do not mention makes the rows the same in whatever order
-/// snapshots arrive.
+/// Since an older snapshot still counts for what newer ones do not mention, the rows do not depend on the order of
+/// arrival.
 async fn write_agreements(snapshots: &[Snapshot<'_>], tx: &mut Tx) -> Result<(), Failure> {
     for round in rounds(snapshots.iter().map(|snapshot| (snapshot.key(), snapshot))) {
         // The agreements' rows come first: their locks keep other snapshots of the same agreements waiting.

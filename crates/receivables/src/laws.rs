@@ -132,7 +132,7 @@ pub async fn an_inactive_agreement_keeps_its_instalments(store: &Store) {
 }
 
 /// An open instalment that the newest snapshot leaves out is canceled, a paid one stays paid, and the newest snapshot
-/// that mentions an instalment decides its state, also when it comes late.
+/// that mentions an instalment decides its state, even if it arrives late.
 pub async fn an_instalment_left_out_is_canceled_unless_it_is_paid(store: &Store) {
     let active = r#""situacao": "A""#;
     let snapshots = [
@@ -171,8 +171,8 @@ pub async fn of_two_contents_with_one_webhook_id_the_later_holds(store: &Store) 
     check_states(store, &[webhooks[1], webhooks[3]], &["1 open", "2 open", "3 canceled", "active"]).await;
 }
 
-/// The row of an instalment from a version before receipts, which has the event's id in place of one, is older than every
-/// receipt: a correction with the same webhook id holds as a whole.
+/// The row of an instalment from an earlier version, with the event id instead of a receipt, counts as older than every
+/// receipt: a correction with the same webhook id replaces it.
 pub async fn a_correction_holds_over_instalments_of_a_version_before_receipts(store: &Store) {
     let (source, active) = ("before-receipts", r#""situacao": "A""#);
     let contents = [

@@ -1,12 +1,12 @@
 //! Receivables: what is owed to the company, from recuperador's agreements and Gestão Online's orders.
 //!
-//! Place in the flow: the consumer runtime has [`Receivables`] read each event of its bindings and write its
-//! facts; screens and the command line read the rows with [`list`] and [`list_agreements`]. Current state and history are
-//! tables of the domain; no other crate writes them.
+//! Place in the flow: the consumer runtime has [`Receivables`] read each event of its bindings and write its facts;
+//! screens and the command line read the rows through [`VIEWS`]. Current state and history are tables of the domain; no
+//! other crate writes them.
 //!
-//! An agreement's body is a snapshot of it with its debts and instalments, and the webhook's `id` tells which
-//! snapshot is newer; of two with the same `id`, the one received later is. An order's events say one thing each, and the one received later is newer; what an event says
-//! nothing about, it leaves alone.
+//! An agreement's body is a snapshot of it with its debts and instalments, and the `id` of the webhook orders the
+//! snapshots; of two with the same `id`, the one received later is newer. Each event of an order is about one thing,
+//! and the one received later is newer; an event does not change what it does not mention.
 //!
 //! ```
 //! use event::{ProviderName, Topic};

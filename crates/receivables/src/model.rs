@@ -85,8 +85,8 @@ pub struct Receivable {
     pub due_date: Option<String>,
     /// The amount in centavos. Nothing is known of an order's.
     pub amount_centavos: Option<i64>,
-    /// The day of the payment, `YYYY-MM-DD`. For an order the provider does not tell it: it is the day on which
-    /// the first notice of the payment came, and stays when a paid order is cancelled.
+    /// The day of the payment, `YYYY-MM-DD`. For an order, which has no payment day of the provider, it is the day on
+    /// which the first notice of the payment was received; it stays when a paid order is cancelled.
     pub paid_date: Option<String>,
     /// Whether it is owed.
     pub state: ReceivableState,
@@ -117,7 +117,7 @@ pub struct Agreement {
     pub source: String,
     /// The provider's id.
     pub external_id: String,
-    /// Who owes.
+    /// The debtor.
     pub client_name: Option<String>,
     /// The client's CPF or CNPJ, bare.
     pub document: Option<String>,

@@ -42,7 +42,7 @@ pub(crate) enum OrderChange {
     Known,
     /// That it is paid, and on which day that was told, or that it is cancelled.
     State(ReceivableState, Option<String>),
-    /// The status of its payment, which is the body's.
+    /// The status of its payment, from the body.
     Status,
 }
 
@@ -116,8 +116,8 @@ pub(crate) async fn upsert_agreements(
     Ok(written.collect::<Result<_, store::DriverError>>()?)
 }
 
-/// The receipt of the snapshot that wrote an instalment. A version before receipts wrote the event's id, which has no space:
-/// it is older than every receipt.
+/// The receipt of the snapshot that wrote an instalment. Earlier versions wrote the event id, which contains no space:
+/// it counts as older than every receipt.
 const WRITTEN: &str = "CASE WHEN receivables.state_event LIKE '% %' THEN receivables.state_event ELSE '' END";
 
 /// Writes those instalments that no newer snapshot mentions. The unpaid ones get the state beside their snapshot.

@@ -1,7 +1,7 @@
 //! Reading a request body whole, within a size and a time.
 //!
-//! The bytes are handed on as they came off the connection when they came in one frame, and copied otherwise. A body
-//! takes memory as its bytes come, at most twice as much as that, whatever length its head declares.
+//! Bytes that arrive in one frame are passed on without a copy. A body takes memory as its bytes arrive, at most twice
+//! as much, whatever length its head declares.
 
 use std::error::Error;
 use std::time::Duration;
@@ -26,10 +26,10 @@ pub enum BodyError {
         /// The time allowed, in milliseconds.
         timeout_ms: u128,
     },
-    /// It came too slowly. The answer is 408.
+    /// It arrived too slowly. The answer is 408.
     #[error("the body came with fewer than {rate_bytes} bytes per second")]
     TooSlow {
-        /// The lowest rate allowed.
+        /// The minimum rate.
         rate_bytes: u64,
     },
     /// It ended early or is malformed. The answer is 400, though the peer has most likely left.
@@ -37,14 +37,14 @@ pub enum BodyError {
     Broken(#[source] Box<dyn Error + Send + Sync>),
 }
 
-/// How much time a body may take.
+/// The time limits of a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pace {
     /// For the whole body.
     pub timeout: Duration,
     /// How long it may be slower than `rate_bytes`.
     pub grace: Duration,
-    /// The lowest average rate after that, in bytes per second; at least 1.
+    /// The minimum average rate after that, in bytes per second; at least 1.
     pub rate_bytes: u64,
 }
 
@@ -66,7 +66,7 @@ pub trait RequestBody: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Syn
 impl<B: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Unpin> RequestBody for B {}
 
 impl<B: RequestBody> Reader<B> {
-    /// Reads nothing yet. A `Content-Length` over the limit is refused.
+    /// Does not read yet. A `Content-Length` over the limit is refused.
     pub fn new(body: B, limit_bytes: usize, pace: Pace) -> Result<Self, BodyError> {
         let expected = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
         if expected > limit_bytes {
@@ -77,7 +77,7 @@ impl<B: RequestBody> Reader<B> {
         Ok(Self { body, limit_bytes, pace, started, expected, first, rest, is_whole })
     }
 
-    /// Waits for the next bytes, or the end. Trailers are thrown away. Cancel safe.
+    /// Waits for the next bytes, or the end. Trailers are discarded. Cancel safe.
     pub async fn more(&mut self) -> Result<(), BodyError> {
         let Pace { timeout, grace, rate_bytes } = self.pace;
         let slowest = grace + Duration::from_secs_f64(self.len() as f64 / rate_bytes as f64);
@@ -97,7 +97,7 @@ impl<B: RequestBody> Reader<B> {
         Ok(())
     }
 
-    /// Leaves a time out of the pace in which nobody asked for bytes.
+    /// Does not count time in which no bytes were requested.
     pub fn leave_out(&mut self, pause: Duration) {
         self.started += pause;
     }
@@ -120,13 +120,13 @@ impl<B: RequestBody> Reader<B> {
         Ok(())
     }
 
-    /// How many bytes have come.
+    /// How many bytes have arrived.
     #[allow(clippy::len_without_is_empty, reason = "nobody asks")]
     pub fn len(&self) -> usize {
         self.rest.as_ref().map_or(self.first.len(), BytesMut::len)
     }
 
-    /// The length that the head declares, if it does; at most the limit.
+    /// The declared length, if any; at most the limit.
     pub fn declared_len(&self) -> Option<usize> {
         (self.expected > 0).then_some(self.expected)
     }
@@ -136,7 +136,7 @@ impl<B: RequestBody> Reader<B> {
         self.is_whole
     }
 
-    /// What has come.
+    /// The bytes that have arrived.
     pub fn into_bytes(self) -> Bytes {
         self.rest.map_or(self.first, BytesMut::freeze)
     }

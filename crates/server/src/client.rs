@@ -1,4 +1,4 @@
-//! Who a client is where its share is counted, and how many of its requests are in work.
+//! What counts as one client, and how many of its requests are in progress.
 
 use std::collections::HashMap;
 use std::collections::hash_map::{DefaultHasher, Entry};
@@ -31,11 +31,11 @@ impl fmt::Display for Client {
     }
 }
 
-/// How many maps share the counts, so that two clients seldom wait for each other's lock.
+/// How many maps hold the counts, so that clients rarely wait for the same lock.
 const SHARDS: usize = 16;
 
-/// Counts the requests in work of clients that share connections: those behind a proxy. The server itself counts those
-/// of a client that has a connection of its own.
+/// Counts the requests in progress of clients that share connections, those behind a proxy. The server itself counts
+/// those of clients with their own connections.
 pub struct ClientRequests {
     limit: u64,
     shards: [Mutex<HashMap<Client, u64>>; SHARDS],
@@ -66,7 +66,7 @@ impl ClientRequests {
     }
 }
 
-/// A request in work.
+/// A request in progress.
 pub struct Turn<'a> {
     requests: &'a ClientRequests,
     client: Client,

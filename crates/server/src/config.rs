@@ -25,7 +25,7 @@ pub struct Config {
     /// Certificate and key; without it, plain HTTP.
     #[serde(default)]
     pub tls: Option<Tls>,
-    /// Proxies, whose connections carry the requests of many clients: a client's share does not apply to them.
+    /// Proxies, whose connections carry the requests of many clients: the share of a client does not apply to them.
     #[serde(skip)]
     pub trusted_proxies: Vec<IpNet>,
 }
@@ -51,26 +51,26 @@ pub struct Limits {
     /// itself uses it to bound how long the rest of a refused body is read and thrown away.
     #[serde(deserialize_with = "at_least_one")]
     pub body_timeout_ms: u64,
-    /// The lowest rate of a request body, in bytes per second on average, once the grace is over.
+    /// The minimum average rate of a request body, in bytes per second, after the grace period.
     #[serde(deserialize_with = "at_least_one")]
     pub body_rate_bytes: u64,
-    /// How long a request body may be slower than that.
+    /// The grace period, in which a request body may be slower.
     #[serde(deserialize_with = "at_least_one")]
     pub body_grace_ms: u64,
     /// How long a connection may stay open without a request, or with an answer that the peer does not take.
     #[serde(deserialize_with = "at_least_one")]
     pub idle_timeout_ms: u64,
-    /// The maximum number of connections. When it is reached, the longest unused one is closed for a new one; while all
-    /// are in use, new ones wait in the system's backlog. Without it, as many as there are file descriptors for, at most
-    /// 4096.
+    /// The maximum number of connections. When it is reached, the longest idle one is closed for a new one; while all
+    /// are in use, new ones wait in the system's backlog. Default: as many as the limit of file descriptors allows, at
+    /// most 4096.
     #[serde(deserialize_with = "some_at_least_one")]
     pub max_connections: Option<u64>,
-    /// The maximum number of connections of one client address. Beyond it, the client's longest unused one is closed for
-    /// a new one; while all are in use, new ones are refused. Without it, a quarter of the maximum.
+    /// The maximum number of connections of one client address. Beyond it, the longest idle one of the client is closed
+    /// for a new one; while all are in use, new ones are refused. Default: a quarter of the maximum.
     #[serde(deserialize_with = "some_at_least_one")]
     pub client_connections: Option<u64>,
-    /// The maximum number of requests of one client address that are in work, over all its connections and HTTP/2
-    /// streams. Further ones are answered with 429.
+    /// The maximum number of requests in progress of one client address, over all its connections and HTTP/2 streams.
+    /// Further ones are answered with 429.
     #[serde(deserialize_with = "at_least_one")]
     pub client_requests: u64,
     /// The number of requests in progress, over all clients, at which one client may have only four. Before, it may have a
@@ -100,12 +100,12 @@ impl Default for Limits {
     }
 }
 
-/// How many requests every client may have in work.
+/// How many requests in progress every client may always have.
 const LEAST_SHARE: u64 = 4;
 
 impl Limits {
-    /// How many requests one client may have in work while all have so many. What floods share is a part of what is left,
-    /// so some is left for whoever comes next.
+    /// How many requests in progress one client may have while all clients together have `all`. Floods share a part of
+    /// what is left, so something remains for new clients.
     pub(crate) fn requests_share(&self, in_work: u64) -> u64 {
         self.client_requests.min((self.max_requests.saturating_sub(in_work) / 4).max(LEAST_SHARE))
     }
@@ -120,7 +120,7 @@ impl Limits {
         Duration::from_millis(self.header_timeout_ms)
     }
 
-    /// The time that a request body may take: what a handler gives to [`body::read`](crate::body::read).
+    /// The time limits of a request body, for [`body::read`](crate::body::read).
     pub fn pace(&self) -> Pace {
         Pace {
             timeout: self.body_timeout(),

@@ -27,27 +27,26 @@ use crate::problem::Problem;
 /// How long the 408 of a stalled head may take to be written.
 const FAREWELL: Duration = Duration::from_secs(1);
 
-/// How many connections of the process read the rest of a refused body at a time. It is a courtesy, so that the peer sees the
-/// answer; a flood of bodies gets a reset instead.
+/// How many connections of the process drain a refused body at a time, so that the peer sees the answer; beyond that,
+/// connections are reset.
 const MAX_LINGERING: usize = 16;
 
-/// How fast such a connection reads: so many bytes, then a pause.
+/// How fast such a connection reads: this many bytes, then a pause.
 const LINGERING_BYTES: usize = 64 * 1024;
 const LINGERING_PAUSE: Duration = Duration::from_millis(10);
 
-/// How long a new connection has for its first byte before it gives way to another one. The first byte of a client that
-/// means to send a request follows the last packet of the TCP handshake at once. While a full port fills with silent
-/// connections, a new one waits for this long.
+/// How long a new connection may send nothing before it can be closed for another one. A real client sends its first
+/// byte right after the TCP handshake. While a full port fills with silent connections, a new one waits for this long.
 const SETTLING: Duration = Duration::from_millis(10);
 
-/// How long a TLS handshake or the head of a request has: some round trips.
+/// How long a TLS handshake or the head of a request may take: a few round trips.
 const PROCEEDING: Duration = Duration::from_secs(1);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     /// Nothing has come yet.
     Silent,
-    /// The TLS handshake is under way.
+    /// The TLS handshake is in progress.
     Handshake,
     /// The head of a request has begun and not ended.
     Head,
@@ -61,7 +60,7 @@ enum Phase {
     Closing,
     /// The answer is out; the rest of what the peer sends is read and thrown away.
     Lingering,
-    /// Unused, and closed to make room for another connection.
+    /// Idle, and closed to make room for another connection.
     GivenWay,
 }
 
@@ -71,7 +70,7 @@ struct State {
     since: Instant,
     /// How many requests run: more than one over HTTP/2.
     running: usize,
-    /// Since when the peer takes no bytes.
+    /// Since when the peer reads nothing.
     stalled_since: Option<Instant>,
     http2: bool,
     /// The last request has a body, which may not have been read to its end.
@@ -104,7 +103,7 @@ impl State {
 pub(crate) struct Activity {
     limits: Limits,
     state: Mutex<State>,
-    /// The requests in work of the connection's client, over all its connections. `None`: it has no limit.
+    /// The requests in progress of the client, over all its connections. `None`: it has no limit.
     client_requests: Option<Arc<AtomicU64>>,
     /// Those of all clients.
     all_requests: Arc<AtomicU64>,
@@ -140,12 +139,12 @@ impl Activity {
         Arc::new(Self { limits, state: Mutex::new(state), client_requests, all_requests })
     }
 
-    /// The TLS handshake begins. The server limits its time.
+    /// Marks the start of the TLS handshake. The server limits its time.
     pub(crate) fn begin_handshake(&self) {
         self.lock().enter(Phase::Handshake);
     }
 
-    /// The TLS handshake is done: from here on the peer has the whole time for its first byte.
+    /// Marks the end of the TLS handshake: from now on the peer has the full time for its first byte.
     pub(crate) fn end_handshake(&self) {
         let mut state = self.lock();
         if state.phase == Phase::Handshake {
@@ -153,13 +152,13 @@ impl Activity {
         }
     }
 
-    /// Since when the connection has no request, if it can be closed for another one.
+    /// Since when the connection is idle, if it can be closed for another one.
     pub(crate) fn unused_since(&self, now: Instant) -> Option<Instant> {
         self.lock().unused_since(now)
     }
 
-    /// Marks the connection to be closed at once when its end is asked for, if it is still unused. Whether it was. A
-    /// request that begins before that is still answered.
+    /// Marks the connection to be closed at once when its end is requested, if it is still idle; returns whether it
+    /// was. A request that begins before is still answered.
     pub(crate) fn give_way(&self, now: Instant) -> bool {
         let mut state = self.lock();
         let is_unused = state.unused_since(now).is_some();
@@ -234,8 +233,8 @@ impl Activity {
         verdict
     }
 
-    /// The end was asked for: a connection without a request need not linger for the body of an earlier one. Whether it
-    /// gives way, and is to be closed at once.
+    /// The end was requested: an idle connection need not linger for the body of an earlier request. Returns whether it
+    /// must be closed at once.
     fn stopping(&self) -> bool {
         let mut state = self.lock();
         if state.running == 0 {
@@ -244,8 +243,8 @@ impl Activity {
         state.phase == Phase::GivenWay && state.running == 0
     }
 
-    /// Begins to read the rest where the peer may still be sending what nobody reads: closing then would reset the
-    /// connection, and the reset would overtake the answer (RFC 9112, section 9.6).
+    /// Starts to drain the connection if the peer may still be sending: closing it would reset it, and the reset would
+    /// overtake the answer (RFC 9112, section 9.6).
     fn linger(&self) -> Option<Linger> {
         let mut state = self.lock();
         if state.http2 || !state.has_body && state.phase != Phase::Head {
@@ -261,7 +260,7 @@ impl Activity {
     }
 }
 
-/// The reading of what a peer still sends after its answer, slowly.
+/// Drains slowly what a peer still sends after its answer.
 struct Linger {
     pause: Pin<Box<Sleep>>,
     since_pause_bytes: usize,
@@ -270,7 +269,7 @@ struct Linger {
 static LINGERING: AtomicUsize = AtomicUsize::new(0);
 
 impl Linger {
-    /// `None` while as many as may do so already.
+    /// `None` if the maximum number already does so.
     fn begin() -> Option<Self> {
         let linger = Self { pause: Box::pin(sleep_until(Instant::now())), since_pause_bytes: 0 };
         (LINGERING.fetch_add(1, Ordering::Relaxed) < MAX_LINGERING).then_some(linger)
@@ -304,7 +303,7 @@ impl Drop for Linger {
 /// A running request. It lives in the handler's future and then in the response's body.
 pub(crate) struct Running {
     activity: Arc<Activity>,
-    /// The client has more requests in work than it may.
+    /// The client has more requests in progress than it may.
     pub(crate) is_beyond_share: bool,
 }
 
@@ -494,7 +493,7 @@ mod tests {
         assert!(!activity.stopping());
         drop(running);
         assert!(activity.give_way(now) && activity.stopping());
-        // Before the connection's task notices.
+        // Before the task of the connection notices.
         let _running = activity.request(false);
         assert!(!activity.stopping());
     }

@@ -1,9 +1,9 @@
 //! The open connections of a port: a maximum for all, a share for each client, and which one is closed for a new one.
 //!
-//! A connection without a request gives way: when the port is full, those that have been unused the longest are closed;
-//! when a client has its share, its own. A connection with a request is never closed for another one. Of many connections
-//! that one client opens at once, most are begun a little later, one after the other: otherwise those of others would
-//! wait until all of them have been read. The lock is taken when a connection comes and goes, never for a request.
+//! When the port is full, the longest idle connections are closed; when a client has reached its share, its own. A
+//! connection with a request is never closed for another one. Of many connections that one client opens at once, most
+//! begin a little later, one after the other: otherwise those of others would wait until all of them have been read.
+//! The lock is taken when a connection opens and closes, never for a request.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -20,10 +20,10 @@ use crate::client::Client;
 use crate::config::Limits;
 use crate::connection::Activity;
 
-/// How often a full port looks for connections that have become unused.
+/// How often a full port looks for connections that have become idle.
 const LOOK_PERIOD: Duration = Duration::from_millis(10);
 
-/// How many unused connections of a full port are closed at a time: finding them costs a look at all.
+/// How many idle connections of a full port are closed at a time: finding them scans all.
 const CLOSED_AT_ONCE: usize = 16;
 
 /// How many connections a client may open at once, and by how much each further one is begun after the one before, but never
@@ -40,7 +40,7 @@ pub(crate) struct Connections {
     trusted_proxies: Vec<IpNet>,
     open: Mutex<Open>,
     freed: Notify,
-    /// The requests in work.
+    /// The requests in progress.
     requests: Arc<AtomicU64>,
 }
 
@@ -50,7 +50,7 @@ struct Open {
     clients: HashMap<Client, Held>,
 }
 
-/// What one client holds.
+/// The connections of one client.
 #[derive(Default)]
 struct Held {
     connections: Vec<Connection>,
@@ -83,19 +83,20 @@ impl Connections {
         Arc::new(Self { max, share: share.min(max), limits, trusted_proxies, open, freed, requests })
     }
 
-    /// Waits until there is a place for one more connection, and closes unused ones to that end. Whether it waited.
+    /// Waits until there is a place for one more connection, closing idle ones for it; returns whether it waited.
     pub(crate) async fn room(&self) -> bool {
         let mut waited = false;
         while self.lock().count >= self.max {
             waited = true;
             self.close_unused();
-            // In vain when all are in use: the look is repeated.
+            // If all are in use this finds none, and is repeated.
             let _ = timeout(LOOK_PERIOD, self.freed.notified()).await;
         }
         waited
     }
 
-    /// Enters a connection, which ends when `end` is cancelled. `None`: its client has its share, all of it in use.
+    /// Registers a connection, which ends when `end` is cancelled. `None` if its client has reached its share and all
+    /// are in use.
     pub(crate) fn admit(self: &Arc<Self>, peer: IpAddr, end: CancellationToken) -> Option<Place> {
         let client = Client::new(peer);
         let is_proxy = self.trusted_proxies.iter().any(|network| network.contains(&peer.to_canonical()));
@@ -112,7 +113,7 @@ impl Connections {
         Some(Place { connections: Arc::clone(self), client, activity, pause })
     }
 
-    /// Closes some of the connections that have been unused the longest.
+    /// Closes some of the longest idle connections.
     pub(crate) fn close_unused(&self) {
         let open = self.lock();
         close_oldest(open.clients.values().flat_map(|held| &held.connections), CLOSED_AT_ONCE.min(self.max));
@@ -123,14 +124,14 @@ impl Connections {
     }
 }
 
-/// Closes at most `count` of these, the longest unused first. Whether there was any.
+/// Closes at most `count` of these, the longest idle first; returns whether there was any.
 fn close_oldest<'a>(connections: impl Iterator<Item = &'a Connection>, count: usize) -> bool {
     let now = Instant::now();
     let mut unused: Vec<_> = connections
         .filter_map(|connection| Some((connection.activity.unused_since(now)?, connection)))
         .collect();
     unused.sort_unstable_by_key(|(since, _)| *since);
-    // A request may have begun since the look.
+    // A request may have begun since the check.
     let giving_way = unused.iter().filter(|(_, connection)| connection.activity.give_way(now));
     giving_way.take(count).inspect(|(_, connection)| connection.end.cancel()).count() > 0
 }

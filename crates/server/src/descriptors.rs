@@ -1,18 +1,17 @@
-//! File descriptors: the process's limit, and how many of them a port may spend on connections.
+//! File descriptors: the limit of the process, and how many of them a port may use for connections.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Descriptors that no connection takes: broker, store, spool, log and listening sockets.
+/// Descriptors that are reserved for broker, store, spool, log and listening sockets.
 const RESERVE: u64 = 128;
 
 /// A process listens on at most three ports: those of the ingress, the console and the operations endpoints.
 const PORTS: u64 = 3;
 
-/// The maximum number of connections where neither the configuration nor the descriptors set a lower one.
+/// The maximum number of connections if neither the configuration nor the descriptors set a lower one.
 const MOST_CONNECTIONS: u64 = 4096;
 
-/// Raises the limit of file descriptors of this process as far as its user may, which is the hard limit. To be called
-/// before a port is opened.
+/// Raises the limit of file descriptors of this process to the hard limit. Call it before a port is opened.
 pub fn raise_descriptor_limit() {
     let limit = getrlimit(Resource::Nofile);
     if limit.current != limit.maximum
@@ -22,7 +21,7 @@ pub fn raise_descriptor_limit() {
     }
 }
 
-/// The maximum number of connections of a port: as configured, as far as there are descriptors for them.
+/// The maximum number of connections of a port: the configured one, bounded by the descriptors.
 pub(crate) fn max_connections(configured: Option<u64>) -> u64 {
     let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
     let (wanted, possible) = (configured.unwrap_or(MOST_CONNECTIONS), share(descriptors));

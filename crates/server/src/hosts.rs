@@ -1,8 +1,8 @@
-//! The hosts that a port answers under: the defence against DNS rebinding, where a page of a stranger reaches a port of
-//! this machine through a name of its own that resolves to it.
+//! The hosts that a port answers under: a defence against DNS rebinding, where a web page reaches a port of this
+//! machine through a name of its own that resolves to it.
 //!
-//! An address in place of a name is no such detour: the one that is listened on and those of the loopback are allowed,
-//! and every address where all are listened on.
+//! Addresses are not affected: the listening address and those of the loopback are allowed, and every address if the
+//! port listens on all.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -49,14 +49,14 @@ impl fmt::Display for HostName {
 pub(crate) struct Hosts {
     pub(crate) names: Vec<HostName>,
     pub(crate) listen: SocketAddr,
-    /// The section of the configuration that the port is set in, for what a refused client is told.
+    /// The section of the configuration that sets the port, for the answer to a refused client.
     pub(crate) section: Option<&'static str>,
-    /// The service answers under any host: what it does needs a proof that no browser has.
+    /// The service answers under any host: it requires credentials that no browser has.
     pub(crate) any_for_service: bool,
 }
 
 impl Hosts {
-    /// Refuses a request that names no host or several (RFC 9112, section 3.2), or one that is not allowed.
+    /// Refuses a request without a host, with several (RFC 9112, section 3.2), or with one that is not allowed.
     pub(crate) fn refusal<B>(&self, request: &Request<B>) -> Option<Problem> {
         let mut hosts = request.headers().get_all(HOST).iter();
         let host = hosts.next();
@@ -68,7 +68,7 @@ impl Hosts {
             return None;
         }
         let stated = host.map(authority).into_iter().chain(request.uri().authority().cloned().map(Some));
-        // Before HTTP/1.1 there may be none, which no browser leaves out.
+        // Optional before HTTP/1.1; browsers always send it.
         let mut stated =
             stated.map(|authority| authority.is_some_and(|authority| self.allows(authority.host())));
         if stated.all(|is_allowed| is_allowed) {

@@ -1,11 +1,11 @@
 //! The HTTP server of every role: the accept loop with its limits, the operations endpoints, problem details.
 //!
-//! A request meets, in this order: the limits of connections and of its client's share, the TLS handshake (if configured),
-//! the time-outs of [`Limits`], the hosts that the port answers under ([`HostName`]), the operations endpoints
-//! ([`Operations`]), and then the role's own service. What is promised: a peer
-//! that stalls is cut off whatever it stalls in, a panic in a handler fails one request, and a stop lets the running
-//! requests finish. It knows no route, no credential and no domain; the service is any tower `Service`, so an
-//! `axum::Router` fits without this crate naming axum.
+//! A request passes, in this order: the limits of connections and of the share of its client, the TLS handshake (if
+//! configured), the time-outs of [`Limits`], the hosts that the port answers under ([`HostName`]), the operations
+//! endpoints ([`Operations`]), and then the role's own service. Promises that a stalling peer is disconnected in every
+//! phase, a panic in a handler fails one request, and a stop lets running requests finish. It knows no route, no
+//! credential and no domain; the service is any tower `Service`, so an `axum::Router` fits without this crate naming
+//! axum.
 //!
 //! Metrics, through the `metrics` facade (the recorder is installed before [`Server::bind`]):
 //!

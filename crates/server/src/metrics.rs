@@ -3,7 +3,7 @@
 use http::StatusCode;
 use metrics::{Counter, Gauge, counter, gauge};
 
-/// What a peer was waited for in vain.
+/// What a peer did not send or read in time.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Stall {
     FirstByte,

@@ -1,8 +1,8 @@
 //! The endpoints that operate a role: `/healthz`, `/readyz`, `/metrics` and `/version`.
 //!
-//! The server answers them before the role's service sees the request, without a credential: what they tell is
-//! the names of components and counters, so a component's trouble must hold no secret and no personal data. A port that
-//! strangers reach serves the [public](Operations::public) ones, which say no more than up or down.
+//! The server answers them before the service of the role, without authentication. They show names of components, their
+//! errors and counters, so an error must contain no secrets and no personal data. A public port serves the
+//! [public](Operations::public) ones, which only say up or down.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -35,17 +35,17 @@ impl Operations {
         Self { health, metrics: Arc::new(metrics), version, is_public: false }
     }
 
-    /// What strangers may ask as well: `/healthz`, and a `/readyz` without a body.
+    /// The endpoints for a public port: `/healthz`, and `/readyz` without a body.
     pub fn public(&self) -> Self {
         Self { is_public: true, ..self.clone() }
     }
 
-    /// Whether the path is one of ours.
+    /// Whether the path is one of these.
     pub(crate) fn has(path: &str) -> bool {
         matches!(path, "/healthz" | "/readyz" | "/metrics" | "/version")
     }
 
-    /// The answer, if the path is one that is served. HEAD gets the headers of GET, and any other method 405.
+    /// The answer, if the path is served. HEAD gets the headers of GET, and any other method 405.
     pub(crate) fn answer(&self, method: &Method, path: &str) -> Option<Response<Full<Bytes>>> {
         let endpoint = match path {
             "/healthz" => Self::healthz,
@@ -167,7 +167,7 @@ impl Health {
         self.states().into_iter().filter_map(down).collect()
     }
 
-    /// What keeps a component from its work; `None` where nothing does, or there is no such component.
+    /// Why a component is down; `None` if it is up or does not exist.
     pub fn trouble(&self, name: &str) -> Option<String> {
         match &*lock(lock(&self.components).get(name)?) {
             State::Up => None,

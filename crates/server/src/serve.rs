@@ -40,27 +40,28 @@ use crate::tls::{Certificate, TlsError};
 /// The longest head of a request, and the read buffer of a connection. Longer heads get 431.
 const HEAD_LIMIT_BYTES: usize = 64 * 1024;
 
-/// How much of a body that nobody has read yet one HTTP/2 stream holds: what RFC 9113 (section 6.9.2) gives it from its
-/// beginning. No budget of a role sees these bytes.
+/// How much of an unread body one HTTP/2 stream holds: the initial window of RFC 9113 (section 6.9.2). These bytes are
+/// not part of any budget of a role.
 const HTTP2_STREAM_WINDOW_BYTES: u32 = 65_535;
 
-/// The same for all streams of a connection: several, so that one whose body waits for memory does not stop the others.
+/// The same for all streams of a connection: several times as much, so that a body that waits for memory does not stop
+/// the others.
 const HTTP2_CONNECTION_WINDOW_BYTES: u32 = 4 * HTTP2_STREAM_WINDOW_BYTES;
 
-/// How many requests one HTTP/2 connection has open at once; further ones wait at the client.
+/// The maximum number of open requests of an HTTP/2 connection; further ones wait at the client.
 const HTTP2_STREAMS: u32 = 128;
 
-/// The longest head of one of them. Together with [`Limits::max_requests`] it bounds what all heads take.
+/// The longest head of one of them. Together with [`Limits::max_requests`] it bounds the memory for heads.
 const HTTP2_HEAD_LIMIT_BYTES: u32 = 16 * 1024;
 
-/// How much of the answers that the peer does not take one HTTP/2 stream holds. Answers are short.
+/// How much of an answer one HTTP/2 stream buffers while the peer does not read it. Answers are short.
 const HTTP2_SEND_BUFFER_BYTES: usize = 64 * 1024;
 
-/// How long a client that has too many requests in work is asked to wait, in seconds.
+/// How long a client with too many requests in progress is told to wait, in seconds.
 const RETRY_AFTER_S: u32 = 1;
 
-/// How many connections the system holds until they are accepted, as far as it allows (`net.core.somaxconn`): a burst of
-/// strangers must not cost a known sender its first packet, which is sent again only after a second.
+/// How many connections the system queues until they are accepted, bounded by `net.core.somaxconn`: a burst of
+/// strangers must not make a sender lose its first packet, which is retransmitted only after a second.
 const BACKLOG: u32 = 4096;
 
 /// How long to wait after an accept that failed for want of a resource (file descriptors, memory).
@@ -129,19 +130,19 @@ impl Server {
         Ok(Self { listener, local_addr, tls, hosts, limits, connections, metrics: Metrics::new() })
     }
 
-    /// The certificate, where the port has one: for reading it again while the port serves.
+    /// The certificate, if the port has one, to reload it while the port serves.
     pub fn certificate(&self) -> Option<Certificate> {
         self.tls.as_ref().map(|(_, certificate)| certificate.clone())
     }
 
-    /// Names the section of the configuration that the port is set in, for clients that are told what to change.
+    /// Names the section of the configuration that sets the port, for the answers to refused clients.
     #[must_use]
     pub fn section(mut self, name: &'static str) -> Self {
         self.hosts.section = Some(name);
         self
     }
 
-    /// Lets the service answer under any host; the operations endpoints still do not.
+    /// Lets the service answer under any host; the operations endpoints stay restricted.
     #[must_use]
     pub fn under_any_host(mut self) -> Self {
         self.hosts.any_for_service = true;
@@ -167,7 +168,7 @@ impl Server {
     {
         let Self { listener, local_addr, tls, hosts, limits, connections: open, metrics } = self;
         let mut http = auto::Builder::new(TokioExecutor::new());
-        // hyper's own timer would be set anew for every request; `connection` keeps the time of heads.
+        // hyper's own timer would be reset for every request; `connection` limits the time of heads.
         http.http1().max_buf_size(HEAD_LIMIT_BYTES).header_read_timeout(None);
         http.http2()
             .initial_connection_window_size(HTTP2_CONNECTION_WINDOW_BYTES)
@@ -189,7 +190,7 @@ impl Server {
             while let Some(ended) = connections.try_join_next() {
                 report(ended);
             }
-            // A token of its own: polling the common one would take a lock that all connections share.
+            // A child token: polling the common one would take a lock that all connections share.
             let end = stop.child_token();
             let Some(place) = open.admit(peer.ip(), end.clone()) else {
                 shared.metrics.connections_refused_total.increment(1);
@@ -223,7 +224,7 @@ impl Server {
 
 fn open(address: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-    // As `TcpListener::bind` does: a restart need not wait for the connections of the process before.
+    // As `TcpListener::bind` does: a restart need not wait for the connections of the previous process.
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     let listener = socket.listen(BACKLOG)?;
@@ -349,7 +350,7 @@ where
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
     let is_head = request.method() == Method::HEAD;
-    // A load balancer that shares its address with senders is told the health all the same.
+    // A load balancer that shares its address with senders always gets the health.
     let ours = match shared.hosts.refusal(&request) {
         Some(problem) => Some(problem.into_response()),
         None => shared.operations.answer(request.method(), request.uri().path()),
@@ -371,7 +372,7 @@ where
     Ok(response.map(|content| Answer { content, _running: running }))
 }
 
-/// The answer to HEAD: the headers alone. hyper leaves the body out with HTTP/1 only.
+/// The answer to HEAD: only the headers. hyper omits the body only with HTTP/1.
 fn without_body<B>(response: Response<Content<B>>) -> Response<Content<B>>
 where
     B: Body<Data = Bytes>,

@@ -1,8 +1,8 @@
-//! TLS for a listening port: two PEM files become a rustls configuration, or an error that names the file. They can be
-//! read again while the port serves.
+//! TLS for a listening port: a rustls configuration from two PEM files, or an error that names the file. They can be
+//! reloaded while the port serves.
 //!
-//! The provider of the cryptography is ring, TLS 1.2 and 1.3, ALPN `h2` and `http/1.1`. Client certificates are
-//! not asked for: providers authenticate by what they send.
+//! The cryptography is that of ring; TLS 1.2 and 1.3, ALPN `h2` and `http/1.1`. Client certificates are not requested:
+//! providers authenticate by their requests.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -94,7 +94,7 @@ fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }
 
-/// The certificate of a port that serves. A clone is the same one.
+/// The certificate of a serving port. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Certificate {
     files: Tls,
@@ -102,13 +102,13 @@ pub struct Certificate {
 }
 
 impl Certificate {
-    /// The files that it is read from.
+    /// Its files.
     pub fn files(&self) -> [&Path; 2] {
         [&self.files.certificate, &self.files.key]
     }
 
-    /// Reads the files again, for handshakes from now on; open connections go on. After an error, what was in force
-    /// stays so.
+    /// Reloads the files for handshakes from now on; open connections continue. After an error the previous certificate
+    /// stays in use.
     pub fn reload(&self) -> Result<(), TlsError> {
         let pair = Arc::new(self.files.pair()?);
         *self.in_force.0.write().unwrap_or_else(PoisonError::into_inner) = pair;

@@ -1,6 +1,6 @@
 //! The two databases.
 
-/// Which database speaks.
+/// Which database is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dialect {
     /// SQLite: one file, one writer at a time.

@@ -57,7 +57,7 @@ pub async fn holds(tx: &mut Tx, consumer: &str, id: EventId) -> Result<bool, Sto
     Ok(!claims.is_empty())
 }
 
-/// What a consumer has to say about an event that it handled. Names places in the body and quotes nothing of it.
+/// A note of a consumer about an event that it handled. Names places in the body and quotes nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Note {
     /// The event.
@@ -66,7 +66,7 @@ pub struct Note {
     pub text: String,
 }
 
-/// Writes notes beside the consumer's claims, which stand in the same transaction.
+/// Writes notes beside the claims of the consumer, in the same transaction.
 pub async fn note(tx: &mut Tx, consumer: &str, notes: &[Note]) -> Result<(), StoreError> {
     for Note { event_id, text } in notes {
         sql::query("UPDATE inbox SET note = $1 WHERE event_id = $2 AND consumer = $3")

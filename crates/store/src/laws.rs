@@ -1,4 +1,4 @@
-//! What both databases must do alike: written once, run on each.
+//! What both databases must do: written once, run on each.
 
 use std::collections::HashMap;
 
@@ -96,8 +96,8 @@ pub async fn an_event_is_claimed_once_per_consumer(store: &Store) {
     assert_eq!(claim("receivables", &[], true).await, 0);
 }
 
-/// Of the copies of a retry the first that claims an attempt goes on, however often it comes; the others end there. A
-/// sending by another job has attempts of its own.
+/// Of the copies of a retry, the first that claims an attempt continues, however often it is delivered; the others end
+/// there. Each job that sends a message again has attempts of its own.
 pub async fn one_copy_of_a_retry_goes_on(store: &Store) {
     prepared(store).await;
     let claim = async |job, number, copy| {
@@ -199,8 +199,8 @@ pub async fn the_first_event_with_a_key_is_the_fact(store: &Store) {
     assert!(noted(store, &[late]).await.is_empty());
 }
 
-/// A sighting that repeats a known event claims nothing: it is that event's duplicate before the event is noted, and the
-/// event is the first whenever it comes. Where another event was noted first, both are that one's.
+/// A sighting that repeats a known event claims nothing: it is a duplicate of that event before the event is noted, and
+/// the event is the first whenever it arrives. If another event was noted first, both are its duplicates.
 pub async fn a_known_repetition_claims_nothing(store: &Store) {
     prepared(store).await;
     let first = sighting("rec", "a", 1_000);
@@ -218,7 +218,7 @@ pub async fn a_known_repetition_claims_nothing(store: &Store) {
     assert_eq!(noted(store, &[known, first]).await, HashMap::from(expect));
 }
 
-/// A key with content repeats one with the same content, and one that was noted without it by a version before.
+/// A key with content repeats a key with the same content, and one that an earlier version noted without content.
 pub async fn a_key_of_before_holds_whatever_the_content(store: &Store) {
     prepared(store).await;
     let (id, content) = ("0123456789abcdef".repeat(2), |digit: &str| digit.repeat(32));
@@ -252,8 +252,8 @@ pub async fn of_two_with_a_key_at_once_one_is_the_fact(store: &Store) {
     }
 }
 
-/// Makes a test of each law of a crate. `$store` is an async expression that gives a [`Store`] on an empty database, and
-/// anything that must live as long; it gets the tables of the components. `$krate` is the crate that has the laws in its
+/// Makes a test of each law of a crate. `$store` is an async expression for a [`Store`] on an empty database, and
+/// anything that must live as long; the tables of the components are created in it. `$krate` is the crate with the
 /// module `laws`.
 #[macro_export]
 macro_rules! law_tests {
@@ -272,7 +272,7 @@ macro_rules! law_tests {
     };
 }
 
-/// A store on an empty SQLite file, as [`law_tests!`](crate::law_tests) wants one. The crate that runs the tests names
+/// A store on an empty SQLite file, for [`law_tests!`](crate::law_tests). The crate that runs the tests depends on
 /// `tempfile`.
 #[macro_export]
 macro_rules! fresh_sqlite {

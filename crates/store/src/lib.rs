@@ -67,17 +67,17 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// What the database answered, for an operator; `None` where its words may hold a value that was to be stored.
+    /// The message of the database, for an operator; `None` if it may contain a value that was to be stored.
     pub fn reason(&self) -> Option<String> {
         let (Self::Unavailable(cause) | Self::Conflict(cause) | Self::Query(cause)) = self else {
             return None;
         };
         match cause {
-            // Without sqlx's own words around it.
+            // Without sqlx's own text around it.
             sqlx::Error::Io(error) => Some(error.to_string()),
             sqlx::Error::Database(error) => {
                 let code = error.code().unwrap_or_default();
-                // Syntax error or access rule violation, SQLITE_ERROR: these name tables, columns and roles.
+                // Syntax error or access rule violation, SQLITE_ERROR: these only name tables, columns and roles.
                 let names_objects = code.len() == 5 && code.starts_with("42") || code == "1";
                 (!matches!(self, Self::Query(_)) || names_objects).then(|| error.message().to_owned())
             }

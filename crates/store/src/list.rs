@@ -10,7 +10,7 @@ use crate::{Connection, Page, Paged, StoreError, cursor};
 #[derive(Default)]
 pub struct Conditions {
     texts: Vec<String>,
-    /// What the parameters `$1`, `$2`, … stand for.
+    /// The values of the parameters `$1`, `$2`, ….
     pub values: Vec<Value>,
 }
 
@@ -48,10 +48,10 @@ impl Conditions {
 pub struct List<'a> {
     /// `SELECT … FROM …`, without conditions.
     pub select: &'a str,
-    /// `TEXT` columns that identify a row together and never change, as in `s.event_id`; each is read under its name. Rows
-    /// are sorted by them, the greatest first. Only the last may hold a colon.
+    /// `TEXT` columns that together identify a row and never change, such as `s.event_id`; each is read under its name.
+    /// Rows are sorted by them in descending order. Only the last may contain a colon.
     pub key: &'a [&'a str],
-    /// What stands between the conditions and the order: nothing, or `GROUP BY …`.
+    /// The text between the conditions and the order: nothing, or `GROUP BY …`.
     pub group: &'a str,
 }
 
@@ -61,8 +61,7 @@ impl<'a> List<'a> {
         Self { select, key, group: "" }
     }
 
-    /// The statement of a page of those rows that fit, and of one row more. A cursor that no page gave just begins
-    /// somewhere.
+    /// The statement for a page of matching rows and one row more. An invalid cursor just begins somewhere.
     pub fn statement(&self, mut conditions: Conditions, page: &Page) -> (String, Vec<Value>) {
         let Self { select, key, group } = self;
         if let Some(cursor) = &page.cursor {
@@ -76,7 +75,7 @@ impl<'a> List<'a> {
         (format!("{select} {clause} {group} ORDER BY {order} LIMIT {limit}"), conditions.values)
     }
 
-    /// The page of the rows that its statement gave. Its cursor is the key of its last row.
+    /// The page of the rows that its statement returned. Its cursor is the key of its last row.
     pub fn cut<T, E: Into<StoreError>>(
         &self,
         rows: &[AnyRow],
@@ -97,7 +96,7 @@ impl<'a> List<'a> {
         Ok(Paged { items: items.collect::<Result<_, _>>()?, next })
     }
 
-    /// The page of those rows that fit.
+    /// The page of matching rows.
     pub async fn page<T, E: Into<StoreError>>(
         &self,
         connection: &mut Connection,

@@ -56,7 +56,7 @@ pub(crate) async fn run(pool: &AnyPool, dialect: Dialect, component: &Component)
     });
     let mut migrator = Migrator::with_migrations(steps.collect());
     migrator.dangerous_set_table_name(format!("migrations_{}", component.name));
-    // A newer version may have gone further: the version before it still starts, beside it or in its place.
+    // A newer version may have run more migrations: the previous version still starts, beside it or after a rollback.
     migrator.set_ignore_missing(true);
     migrator.run(pool).await.map_err(|cause| match cause {
         sqlx::migrate::MigrateError::Execute(error) => match StoreError::from(error) {

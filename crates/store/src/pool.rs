@@ -18,7 +18,7 @@ use tokio::time::timeout;
 
 use crate::{Component, Dialect, StoreError, Tx, migrate, sql};
 
-/// Why PostgreSQL takes no writes.
+/// Why PostgreSQL accepts no writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReadOnly {
     /// It is a standby, or restores a backup.
@@ -27,7 +27,7 @@ pub enum ReadOnly {
     Setting,
 }
 
-/// Where the database is and how it is used. `Debug` shows the address alone: the URL may hold a password.
+/// The address of the database and how it is used. `Debug` shows only the address: the URL may contain a password.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
@@ -40,7 +40,7 @@ pub struct Config {
     /// Allows a PostgreSQL over the network whose certificate is not verified.
     #[serde(default)]
     pub insecure: bool,
-    /// What TLS to PostgreSQL is spoken with.
+    /// The TLS settings of PostgreSQL.
     #[serde(default)]
     pub tls: ClientTls,
 }
@@ -49,9 +49,9 @@ pub struct Config {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ClientTls {
-    /// Certificates of authorities that are trusted besides those of the system.
+    /// Certificate authorities to trust besides those of the system.
     pub ca: Option<PathBuf>,
-    /// The certificate that shows who this client is.
+    /// The certificate of this client.
     pub certificate: Option<PathBuf>,
     /// Its key.
     pub key: Option<PathBuf>,
@@ -64,7 +64,7 @@ impl fmt::Debug for Config {
 }
 
 impl Config {
-    /// SQLite in the data directory, or what a URL names, with few connections and a short time-out.
+    /// SQLite in the data directory, or the database of a URL, with few connections and a short time-out.
     pub fn new(url: impl Into<String>) -> Self {
         Self {
             url: url.into(),
@@ -75,8 +75,8 @@ impl Config {
         }
     }
 
-    /// Whether the URL asks for a connection over the network that does not verify who answers: whoever is on the way
-    /// reads the password and every row.
+    /// Whether the URL asks for a connection over the network without verification of the server: then the password and
+    /// every row can be read on the network.
     pub fn is_exposed(&self) -> bool {
         let verifies = |mode: PgSslMode| matches!(mode, PgSslMode::VerifyCa | PgSslMode::VerifyFull);
         match self.url.parse::<PgConnectOptions>() {
@@ -85,8 +85,8 @@ impl Config {
         }
     }
 
-    /// The URL with what [`ClientTls`] says. Over the network, the certificate and the host name are verified unless
-    /// the URL says otherwise or `insecure` allows that they are not.
+    /// The URL with the settings of [`ClientTls`]. Over the network, the certificate and the host name are verified
+    /// unless the URL or `insecure` turns that off.
     fn postgres_url(&self) -> String {
         let is_remote = self.url.parse::<PgConnectOptions>().is_ok_and(|options| !is_local(&options));
         let mut url = self.url.clone();
@@ -154,7 +154,7 @@ pub struct Store {
 const SQLITE_PRAGMAS: &str = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA busy_timeout = 5000; \
      PRAGMA foreign_keys = ON; PRAGMA cache_size = -8000; PRAGMA temp_store = MEMORY;";
 
-/// How long a database may take to say why no connection came about.
+/// How long a database may take to report why a connection failed.
 const REASON_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Waiting for a lock ends before the consumer runtime loses patience, so that a stuck lock holds no connection.
@@ -218,8 +218,8 @@ impl Store {
         Ok(Self { dialect, address, writers, readers, check_timeout })
     }
 
-    /// Uses the URL and the files of another configuration of the same database for the connections that are opened from now
-    /// on: its password may have changed. Those that are open stay. A file of SQLite has nothing that could change.
+    /// Uses the URL and the files of another configuration of the same database for the connections that are opened
+    /// from now on: its password may have changed. Those that are open stay. For SQLite nothing changes.
     pub fn reconnect_with(&self, config: &Config) -> Result<(), StoreError> {
         if self.dialect == Dialect::Postgres {
             let options = options(&config.postgres_url())?;
@@ -262,7 +262,7 @@ impl Store {
         format!("{} at {}", self.dialect.product(), self.address)
     }
 
-    /// A pool only says that it waited in vain: one more connection tells why.
+    /// A pool only reports its time-out: one more connection shows the reason.
     async fn explained(&self, error: sqlx::Error) -> StoreError {
         if !matches!(error, sqlx::Error::PoolTimedOut) {
             return error.into();
@@ -326,8 +326,8 @@ impl Store {
         Ok(tx.commit().await?)
     }
 
-    /// Like [`Self::check_writable`], and reads on another connection what was committed. False where something else
-    /// is read.
+    /// Like [`Self::check_writable`], and reads on another connection what was committed. False if something else is
+    /// read.
     pub async fn check_kept(&self) -> Result<bool, StoreError> {
         let now = event::now();
         let ask = async {
@@ -335,13 +335,13 @@ impl Store {
             let mut connection = self.read().await?;
             let read: i64 =
                 sql::scalar("SELECT max(checked_at) FROM writable").fetch_one(&mut *connection).await?;
-            // Whoever else looks at the same time writes a later one.
+            // A concurrent check writes a later one.
             Ok(read >= now.as_microsecond())
         };
         self.in_time(ask).await
     }
 
-    /// Why PostgreSQL takes no writes, where it says so itself; `None` for another reason.
+    /// Why PostgreSQL accepts no writes, if it is read-only; `None` for another reason.
     pub async fn read_only(&self) -> Result<Option<ReadOnly>, StoreError> {
         if self.dialect != Dialect::Postgres {
             return Ok(None);
@@ -360,7 +360,7 @@ impl Store {
     }
 
     async fn in_time<T>(&self, ask: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
-        // Getting a connection has a limit of its own, which tells more.
+        // Acquiring a connection has its own time-out with a better error.
         match timeout(self.check_timeout + REASON_PATIENCE + Duration::from_secs(1), ask).await {
             Ok(answered) => answered,
             Err(_) => Err(self.explained(sqlx::Error::PoolTimedOut).await),
@@ -385,7 +385,7 @@ fn address_of(url: &str) -> String {
     let (address, query) = rest.split_once('?').unwrap_or((rest, ""));
     let shown = match address.rsplit_once('@') {
         Some((_, address)) => address,
-        // The question mark may be one of the password's that was not escaped.
+        // The question mark may belong to a password that was not escaped.
         None if query.contains('@') => address.split([':', '/']).next().unwrap_or_default(),
         None => address,
     };

@@ -1,8 +1,8 @@
-//! Which copy of a retried message goes on.
+//! Which copy of a retried message continues.
 //!
-//! A consumer publishes a retry before it acks the original. Where the ack is lost, the original comes again, fails again
-//! and sends a second copy. Each copy has a name of its own; the first that fails claims the attempt, and the others end
-//! there. A copy that is delivered again claims what it has already, so no crash loses both.
+//! A consumer publishes a retry before it acks the original. If the ack is lost, the original is redelivered, fails
+//! again and sends a second copy. Each copy has its own name; the first that fails claims the attempt, and the others
+//! end there. A redelivered copy claims its own attempt again, so no crash loses both.
 
 use crate::{Component, Migration, StoreError, Tx, many, sql};
 
@@ -18,7 +18,7 @@ pub struct Attempt<'a> {
     pub message_id: &'a str,
     /// Whose attempt it was.
     pub consumer: &'a str,
-    /// The job that sent the message again; empty for none. Each sending has attempts of its own.
+    /// The job that sent the message again; empty for none. Each such job has attempts of its own.
     pub job: &'a str,
     /// The number of attempts before this one.
     pub number: i64,
@@ -26,7 +26,7 @@ pub struct Attempt<'a> {
     pub copy: &'a str,
 }
 
-/// Claims an attempt for a copy. False where another copy has claimed this attempt or a later one.
+/// Claims an attempt for a copy. False if another copy has claimed this attempt or a later one.
 pub async fn claim(tx: &mut Tx, attempt: &Attempt<'_>) -> Result<bool, StoreError> {
     let Attempt { message_id, consumer, job, number, copy } = *attempt;
     let claimed = many::insert(
@@ -41,7 +41,7 @@ pub async fn claim(tx: &mut Tx, attempt: &Attempt<'_>) -> Result<bool, StoreErro
     Ok(!claimed.is_empty())
 }
 
-/// Forgets the attempts at messages that the consumer is done with.
+/// Deletes the attempts of messages that the consumer is done with.
 pub async fn forget(tx: &mut Tx, consumer: &str, message_ids: &[&str]) -> Result<(), StoreError> {
     for chunk in many::chunks(message_ids) {
         let list = sql::list(2, chunk.len());

@@ -23,12 +23,12 @@ pub struct Sighting {
     pub event_id: EventId,
     /// How long after the first event another with the same key repeats it, in seconds.
     pub window_s: i64,
-    /// The event that the ingress knows this one to repeat: then it never is the first.
+    /// The event that this one repeats, if the ingress recognised that: then it is never the first.
     pub repeats: Option<EventId>,
 }
 
-/// A key has 64 hexadecimal digits: 32 of what the sender names, and 32 of the content. Keys of before, and those that
-/// are the content alone, have the first 32.
+/// A key has 64 hexadecimal digits: 32 of the key that the sender names, and 32 of the content. Keys of earlier
+/// versions, and those of the content alone, have only 32.
 const KEY_CHARS: usize = 64;
 
 impl Sighting {
@@ -44,17 +44,17 @@ impl Sighting {
         })
     }
 
-    /// The key by which versions before this one noted the same fact, whatever its content.
+    /// The key by which earlier versions noted the same fact, whatever its content.
     fn key_of_before(&self) -> Option<&str> {
         self.key.get(..KEY_CHARS / 2).filter(|_| self.key.len() == KEY_CHARS)
     }
 }
 
-/// Notes the sightings, and gives those that repeat an earlier event: each with the first event's id.
+/// Notes the sightings, and returns those that repeat an earlier event, each with the id of the first.
 ///
-/// A claim by another transaction that is still open is waited for. After the window the next event is a first one again;
-/// an event of before never takes the place of a later one. A repetition that the ingress recognised claims nothing, so
-/// that the first stays the first when it is recorded later.
+/// Waits for a claim in another open transaction. After the window the next event is a first one again; an earlier
+/// event never replaces a later one. A duplicate that the ingress recognised claims nothing, so that the first event
+/// stays the first when it is recorded later.
 pub async fn duplicates(
     tx: &mut Tx,
     sightings: &[Sighting],
@@ -81,7 +81,7 @@ pub async fn duplicates(
     Ok(duplicates)
 }
 
-/// Claims each key that nobody holds for its window. Gives the events that hold theirs now. No key is there twice.
+/// Claims each free key for its window. Returns the events that hold their key now. No key occurs twice.
 async fn claim(tx: &mut Tx, sightings: &[&Sighting]) -> Result<HashSet<String>, StoreError> {
     let row = |Sighting { source, key, time, event_id, window_s, .. }: &&Sighting| {
         let until = time.as_microsecond().saturating_add(window_s.saturating_mul(1_000_000));
@@ -99,7 +99,7 @@ async fn claim(tx: &mut Tx, sightings: &[&Sighting]) -> Result<HashSet<String>, 
     Ok(claimed.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?)
 }
 
-/// Adds to `duplicates` those whose key beside them is another event's, within the window.
+/// Adds to `duplicates` those whose key belongs to another event within the window.
 async fn look_up(
     tx: &mut Tx,
     wanted: &[(&Sighting, &str)],
@@ -112,7 +112,7 @@ async fn look_up(
             sql::rows(chunk.len(), 2)
         );
         let keys = chunk.iter().flat_map(|(sighting, key)| [(&sighting.source).into(), (*key).into()]);
-        // One that is not there was forgotten just now.
+        // A missing one was forgotten just now.
         for first in many::fetch(tx, text, keys).await? {
             let (source, key): (String, String) = (first.try_get(0)?, first.try_get(1)?);
             let (first_id, seen_at): (String, i64) = (first.try_get(2)?, first.try_get(3)?);

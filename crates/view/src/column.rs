@@ -1,15 +1,15 @@
-//! What a person sees of a row.
+//! The columns of a list for display.
 
 /// How a value is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
     /// As it is.
     Text,
-    /// As it is, never cut: it is there to be copied.
+    /// As it is, never truncated: it is meant to be copied.
     Id,
-    /// A whole number, at the right edge.
+    /// A whole number, aligned right.
     Number,
-    /// Centavos as `460.20`; what is missing as `–`.
+    /// Centavos as `460.20`; a missing value as `–`.
     Money,
     /// RFC 3339 as `2026-11-22 16:01:34Z`.
     Time,
@@ -19,7 +19,7 @@ pub enum Form {
     State,
     /// `yes`, or nothing.
     Flag,
-    /// How many things a list has.
+    /// The length of a list.
     Count,
     /// Each name with its state.
     States,
@@ -27,10 +27,10 @@ pub enum Form {
     Eye,
 }
 
-/// A column: its title, the field it shows, and how.
+/// A column: its title, its field and its form.
 #[derive(Clone, Copy, Debug)]
 pub struct Column {
-    /// What stands above it.
+    /// Its title.
     pub title: &'static str,
     /// The field of the row.
     pub field: &'static str,

@@ -17,7 +17,7 @@ pub struct BadParameter {
     problem: String,
 }
 
-/// The filter that these parameters make.
+/// The filter with these parameters.
 pub fn read<F: DeserializeOwned>(pairs: &[(String, String)]) -> Result<F, Error> {
     let text = serde_urlencoded::to_string(pairs).expect("pairs of text are a query");
     serde_urlencoded::from_str(&text)
@@ -27,7 +27,7 @@ pub fn read<F: DeserializeOwned>(pairs: &[(String, String)]) -> Result<F, Error>
 pub fn check<F: DeserializeOwned>(name: &str, value: &str) -> Result<(), BadParameter> {
     let Err(error) = read::<F>(&[(name.to_owned(), value.to_owned())]) else { return Ok(()) };
     let problem = error.to_string();
-    // serde's words for a value that is none of an enum's: unknown variant `x`, expected one of `a`, `b`, `c`
+    // serde's message for an unknown value of an enum: unknown variant `x`, expected one of `a`, `b`, `c`
     let allowed = problem.strip_prefix("unknown variant `").and_then(|rest| rest.rsplit_once("`, expected "));
     let problem = match allowed {
         Some((_, allowed)) => format!("expected {}, got {value:?}", allowed.replace('`', "")),

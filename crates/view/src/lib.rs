@@ -1,8 +1,8 @@
-//! A list as one value: how its rows are filtered, read, described and shown.
+//! A list as one value: how its rows are filtered, read, described and displayed.
 //!
-//! Place in the flow: the ledger and each domain declare a [`View`] for every list that they keep. The console makes a
-//! route and a part of the OpenAPI document of it, the command line a command with its help and its table. This crate
-//! knows no table, no HTTP and no terminal.
+//! Place in the flow: the ledger and each domain declare a [`View`] for every list that they keep. The console derives
+//! a route and a part of the OpenAPI document from it, the command line a command with its help and its table. This
+//! crate knows no table, no HTTP and no terminal.
 //!
 //! ```
 //! use serde::{Deserialize, Serialize};
@@ -36,7 +36,7 @@
 //! static ORDERS: View = View {
 //!     name: "orders",
 //!     tag: "books",
-//!     about: "Orders of today",
+//!     about: "Orders",
 //!     row: "order",
 //!     rows: "orders",
 //!     columns: &[column("Order", "id", Form::Id)],
@@ -65,24 +65,24 @@ pub struct View {
     pub name: &'static str,
     /// The section of the API that it belongs to.
     pub tag: &'static str,
-    /// What it lists: a sentence without its full stop.
+    /// What it lists: a sentence without a full stop.
     pub about: &'static str,
-    /// What one of its rows is called.
+    /// The name of one row.
     pub row: &'static str,
-    /// What several are called.
+    /// The name of several rows.
     pub rows: &'static str,
-    /// What a person wants to see of a row.
+    /// The columns for display.
     pub columns: &'static [Column],
-    /// A filter that makes sense.
+    /// An example of a filter.
     pub example: &'static str,
-    /// What is said of an empty list, with the next step.
+    /// The text for an empty list, with the next step.
     pub empty: &'static str,
     /// How its rows are read and described.
     pub reading: Reading,
 }
 
 impl View {
-    /// What its rows can be filtered by.
+    /// The names of its filter parameters.
     pub fn filters(&self) -> Vec<String> {
         self.parameters().into_iter().map(|parameter| parameter.name).collect()
     }
@@ -92,12 +92,12 @@ impl View {
         (self.reading.parameters)()
     }
 
-    /// Whether a parameter of the filter can be used; else what is wrong with it.
+    /// Checks a parameter of the filter; an error says what is wrong with it.
     pub fn check(&self, parameter: &str, value: &str) -> Result<(), BadParameter> {
         (self.reading.check)(parameter, value)
     }
 
-    /// A page of the rows that fit the filter, by parameter.
+    /// A page of the rows that match the filter, given by parameter.
     pub async fn page(
         &self,
         connection: &mut Connection,

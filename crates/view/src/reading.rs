@@ -1,4 +1,4 @@
-//! How rows of some type are read and described, without the type.
+//! How rows of a type are read and described, with the type erased.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -14,10 +14,10 @@ use crate::filter::{self, BadParameter};
 
 /// A row of a list.
 pub trait Row: Serialize + ToSchema + Sized + 'static {
-    /// Which rows: all that is given must fit. Its fields are the parameters of the list.
+    /// The filter: every given field must match. Its fields are the parameters of the list.
     type Filter: DeserializeOwned + IntoParams + Send + Sync;
 
-    /// A page of the rows that fit, newest first.
+    /// A page of the matching rows, newest first.
     fn page(
         connection: &mut Connection,
         filter: &Self::Filter,
@@ -40,16 +40,16 @@ impl<T> From<Paged<T>> for List<T> {
     }
 }
 
-/// A page as it is answered.
+/// A page as the API answers it.
 #[derive(Debug)]
 pub struct Answer {
     /// A [`List`] as JSON.
     pub json: String,
-    /// Whether it has no row.
+    /// Whether it has no rows.
     pub is_empty: bool,
 }
 
-/// Why a page is not read.
+/// Why a page cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum Unread {
     /// The filter cannot be used.
@@ -72,7 +72,7 @@ pub struct Reading {
 }
 
 impl Reading {
-    /// How rows of this type are.
+    /// Reads and describes rows of this type.
     pub const fn new<R: Row>() -> Self {
         Self {
             parameters: || R::Filter::into_params(|| None),
@@ -101,7 +101,7 @@ fn page<'a, R: Row>(
     })
 }
 
-/// As the OpenAPI derive names and composes the schema of a handler's answer.
+/// Named and composed as the OpenAPI derive does for the answer of a handler.
 fn schemas<R: Row>() -> Vec<(String, RefOr<Schema>)> {
     let name = format!("{}_{}", List::<R>::name(), R::name());
     let mut schemas = vec![(name, List::<R>::schema())];

@@ -14,7 +14,7 @@ use crate::load::{Pace, post};
 use crate::mix::{self, ROUND, TAKEN};
 use crate::report::{Figures, Section, Table};
 
-/// What draining into one kind of database came to.
+/// The result of draining into one kind of database.
 #[derive(Default)]
 struct Drained {
     rate: Figures,

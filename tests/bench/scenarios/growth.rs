@@ -319,7 +319,7 @@ async fn retention(bench: Bench, side: &mut Side, first: usize) -> Result<String
         if gone > 0 {
             break gone;
         }
-        ensure!(Instant::now() < deadline, "retention deleted nothing of {before} events");
+        ensure!(Instant::now() < deadline, "there were {before} events, and retention deleted none");
         tokio::time::sleep(Duration::from_millis(100)).await;
     };
     Ok(format!(

@@ -29,7 +29,7 @@ struct Way {
 }
 
 impl Way {
-    /// Posts to a process and notes what came of it.
+    /// Posts to a process and measures it.
     async fn measure(
         &mut self,
         port: u16,

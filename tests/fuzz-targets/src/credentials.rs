@@ -60,7 +60,7 @@ pub(crate) fn run(input: &[u8]) {
     let mut choose = |limit: usize| input.arbitrary::<u8>().map_or(0, |byte| usize::from(byte) % limit);
     let (source, name) = (choose(SOURCES.len()), choose(NAMES.len()));
     let text = input.take_rest();
-    let now = Timestamp::from_second(1_764_000_000).expect("a time of today");
+    let now = Timestamp::from_second(1_764_000_000).expect("a valid time");
     let request =
         Request { headers: header(NAMES[name], text), query: String::from_utf8_lossy(text).into_owned() };
 

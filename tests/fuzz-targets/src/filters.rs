@@ -1,4 +1,4 @@
-//! Filters and cursors: what a list of the administration API is asked for.
+//! Filters and cursors: the query of a list of the administration API.
 
 use arbitrary::Unstructured;
 use console::{Asked, QueryError};
@@ -65,7 +65,7 @@ pub(crate) fn cursors(input: &[u8]) {
     query.append_pair("cursor", &text);
     match parse(&ledger::EVENTS, &query.finish()) {
         Ok(asked) => assert_eq!(asked.page.cursor, Some(text)),
-        // PostgreSQL takes no NUL in a text, so none is in a key.
+        // PostgreSQL accepts no NUL in a text, so no key contains one.
         Err(error) => assert!(second.contains('\0'), "{text:?}: {error}"),
     }
 }

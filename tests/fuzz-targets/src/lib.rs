@@ -1,7 +1,7 @@
-//! What a stranger can write, read with arbitrary input: the fuzz targets, each declared once.
+//! Fuzz targets for everything that a stranger can write, each declared once.
 //!
-//! `fuzz/` runs them under `cargo fuzz` for as long as one likes; the tests here run them on the stable toolchain, on their
-//! seeds and on a bounded number of mutations of those. A target panics when a property does not hold.
+//! `fuzz/` runs them under `cargo fuzz` without limit; the tests here run them on the stable toolchain, on their seeds
+//! and a bounded number of mutations. A target panics if a property does not hold.
 
 mod bodies;
 mod credentials;
@@ -16,7 +16,7 @@ pub struct Target {
     pub name: &'static str,
     /// Panics when a property does not hold for an input.
     pub run: fn(&[u8]),
-    /// Inputs to begin with.
+    /// Seeds.
     pub seeds: fn() -> Vec<Vec<u8>>,
 }
 

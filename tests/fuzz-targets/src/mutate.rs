@@ -1,4 +1,4 @@
-//! Mutations of seeds: the same ones each time, so that a failure is found again.
+//! Mutations of seeds: deterministic, so that a failure is reproducible.
 
 /// What is inserted: where formats begin, end and nest, and where numbers and encodings break.
 const TOKENS: &[&[u8]] = &[

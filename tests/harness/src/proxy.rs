@@ -18,7 +18,7 @@ pub enum Way {
     Cut,
     /// Connections stay, and nothing passes: what was sent passes once it is open again.
     Stalled,
-    /// Connections of before are dead and stay open on the client's side; new ones pass.
+    /// Earlier connections are dead and stay open on the client's side; new ones pass.
     HalfOpen,
 }
 
@@ -86,7 +86,7 @@ async fn pass(mut client: TcpStream, port: u16, mut way: watch::Receiver<(Way, u
         }
         let passed = tokio::select! {
             changed = way.changed() => {
-                // A connection of before is dead from now on: nothing is read of it, and it stays open.
+                // Earlier connections are dead from now on: nothing is read from them, and they stay open.
                 if changed.is_ok() && way.borrow().0 == Way::HalfOpen {
                     drop(server);
                     let cut = way.wait_for(|(way, _)| *way == Way::Cut).await.map(drop);

@@ -1,8 +1,8 @@
 //! A private RabbitMQ node: its own name, ports, data, logs, plug-ins, cookie and `epmd`, all on loopback.
 //!
-//! Promises a node that shares nothing with the system's or with another test's, runs as whoever runs the test,
-//! and is gone with its folder when the value is dropped. It calls the scripts of the distribution itself and not
-//! Debian's wrappers, which want root and then become the user `rabbitmq`. Knows nothing of malote.
+//! Promises a node that shares nothing with the system's or with another test's, runs as the user of the test, and is
+//! gone with its folder when the value is dropped. It calls the scripts of the distribution itself and not Debian's
+//! wrappers, which want root and then become the user `rabbitmq`. Knows nothing of malote.
 
 use std::fs;
 use std::io::{Read, Write};

@@ -1,8 +1,8 @@
 //! One RabbitMQ node and one PostgreSQL cluster for a whole run, and the handle through which every test process
 //! gets a virtual host and a database of its own.
 //!
-//! Promises that two tests never meet: each name is given once. The servers belong to whoever holds [`Servers`]
-//! (`cargo xtask test`); a [`Shared`] only knows their addresses, from the environment.
+//! Promises that two tests never meet: each name is given once. The servers belong to the owner of [`Servers`] (`cargo
+//! xtask test`); a [`Shared`] only knows their addresses, from the environment.
 
 use std::env;
 use std::path::PathBuf;
@@ -120,7 +120,7 @@ impl Shared {
         Ok(format!("{}/{name}", self.amqp))
     }
 
-    /// Deletes a queue, whatever it holds and whoever consumes from it. `vhost` is a URL of [`Shared::fresh_vhost`].
+    /// Deletes a queue, whatever it holds and even if it has consumers. `vhost` is a URL of [`Shared::fresh_vhost`].
     ///
     /// # Errors
     /// The node does not answer, or there is no such queue.

@@ -18,7 +18,7 @@ const SETTLING: Duration = Duration::from_secs(300);
 /// The books as the database has them.
 pub struct Books(Store);
 
-/// What one fault came to.
+/// The result of one fault.
 #[derive(Debug)]
 pub struct Account {
     pub sent: usize,
@@ -89,7 +89,7 @@ impl Books {
         Ok(sql::assembled(statement.to_owned()).fetch_one(&mut *connection).await?.try_get(0)?)
     }
 
-    /// What is not settled: accepted events that the ledger does not have, and events that a consumer owes its effect.
+    /// What is not settled: accepted events that the ledger does not have, and events that are pending at a consumer.
     async fn unsettled(&self, posted: &Posted) -> Result<(usize, i64)> {
         let ledger: BTreeSet<String> = self.texts("SELECT id FROM event").await?.into_iter().collect();
         let missing = posted.accepted.iter().filter(|event| !ledger.contains(&event.id)).count();

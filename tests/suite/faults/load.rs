@@ -61,7 +61,7 @@ pub struct Accepted {
     pub key: String,
 }
 
-/// What the posters came to.
+/// The result of the posters.
 #[derive(Default)]
 pub struct Posted {
     pub accepted: Vec<Accepted>,

@@ -42,7 +42,7 @@ async fn duplicates(product: &Product) -> u64 {
     sum as u64
 }
 
-/// What the table tells of a row.
+/// The columns of the table.
 struct Line {
     name: &'static str,
     account: Account,

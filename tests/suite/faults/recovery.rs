@@ -35,7 +35,7 @@ async fn faults_a_minute_without_the_database_costs_no_dead_letter() -> Result<(
     let (servers, product, books) = started().await?;
     servers.postgres.stop()?;
     let (events, outage) = (count(5_000, 500), Duration::from_secs(if is_full() { 60 } else { 5 }));
-    let load = Load::start(&product.poster(), &[product.ingress.clone()], 0, events, outage);
+    let load = Load::start(&product.poster(), std::slice::from_ref(&product.ingress), 0, events, outage);
     let posted = load.end().await?;
     servers.postgres.restart()?;
     let back = Instant::now();

@@ -1,4 +1,4 @@
-//! Modules that stand beside each other use each other in one direction only.
+//! Sibling modules use each other in one direction only.
 //!
 //! A module counts together with its submodules, and without its tests. A submodule may use its parent, and a parent its
 //! submodules: they are one unit for everything beside them. A name that a module re-exports leads to where it is declared.
@@ -10,14 +10,14 @@ use super::{File, Finding};
 
 const RULE: &str = "circle";
 
-/// A path as it is written, without what follows the last `::`.
+/// A path as written, without what follows the last `::`.
 type Path = Vec<String>;
 
 /// A module of one crate.
 #[derive(Default)]
 struct Module {
     file: String,
-    /// What a `use` brings in, by its name here.
+    /// The imports of a `use`, by their names here.
     imports: BTreeMap<String, Path>,
     /// The paths into the crate that its code names, each with its line.
     names: Vec<(Path, usize)>,
@@ -142,7 +142,7 @@ fn edges(modules: &Modules) -> BTreeMap<Path, Edges> {
     edges
 }
 
-/// A path from the crate's root; `None` where it leads out of the crate.
+/// A path from the root of the crate; `None` if it leads out of the crate.
 fn absolute(modules: &Modules, from: &[String], name: &[String]) -> Option<Path> {
     let supers = name.iter().take_while(|segment| *segment == "super").count();
     let child = || [from, &name[..1]].concat();

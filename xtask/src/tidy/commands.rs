@@ -1,4 +1,4 @@
-//! Cargo commands that people and machines copy: each takes the dependencies of Cargo.lock and no others.
+//! Cargo commands in documents and scripts: each uses the dependencies of Cargo.lock.
 
 use super::{File, Finding};
 
@@ -15,7 +15,8 @@ pub const FILES: [&str; 7] = [
     ".cargo/config.toml",
 ];
 
-/// What resolves dependencies on the way to a binary. `cargo check`, `add` and `update` are how Cargo.lock is changed.
+/// The subcommands that resolve dependencies on the way to a binary. `cargo check`, `add` and `update` are how
+/// Cargo.lock is changed.
 const SUBCOMMANDS: [&str; 6] = ["build", "clippy", "install", "run", "rustc", "test"];
 
 /// Every command without `--locked`. A command ends with its line, its quotation marks or at `&&`.

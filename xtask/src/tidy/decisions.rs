@@ -1,4 +1,4 @@
-//! The decision records: each has its parts, most of all its downsides, and is in the index.
+//! The decision records: each has all its parts, in particular its downsides, and is in the index.
 
 use super::{File, Finding};
 
@@ -11,7 +11,7 @@ const INDEX: &str = "docs/decisions/README.md";
 
 const HEADINGS: [&str; 4] = ["## Context", "## Decision", "## Downsides", "## Alternatives considered"];
 
-/// Every record that lacks something. `files` are those of the folder, sorted by name.
+/// Every incomplete record. `files` are those of the folder, sorted by name.
 pub fn check(files: &[File]) -> Vec<Finding> {
     let index = files.iter().find(|file| file.path == INDEX).map_or("", |file| file.text.as_str());
     let mut findings = Vec::new();

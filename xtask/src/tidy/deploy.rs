@@ -1,6 +1,6 @@
-//! What holds for every container that this repository starts: it is confined, and has no password of its own.
+//! Rules for every container that this repository starts: it is confined, and contains no password.
 //!
-//! Reads docker-compose.yml as the lines that it is made of: keys by their indentation, and `<<: *anchor`.
+//! Reads docker-compose.yml line by line: keys by their indentation, and `<<: *anchor`.
 
 use std::collections::BTreeMap;
 
@@ -11,10 +11,10 @@ const RULE: &str = "deploy";
 /// Where the containers are set up.
 pub const COMPOSE: &str = "docker-compose.yml";
 
-/// What the image is made of.
+/// The definition of the image.
 pub const CONTAINERFILE: &str = "deploy/Containerfile";
 
-/// What every service has: a key, and what its value holds.
+/// What every service must have: a key, and a part of its value.
 const REQUIRED: [(&str, &str); 6] = [
     ("read_only", "true"),
     ("cap_drop", "ALL"),
@@ -40,7 +40,7 @@ pub fn check(compose: &str, containerfile: &str) -> Vec<Finding> {
             }
         }
     }
-    // What a service has through an anchor, all others that use it have too.
+    // What a service has through an anchor, all others with it have too.
     for anchor in anchors.iter().filter(|(_, keys)| keys.contains_key("secrets")).map(|(name, _)| name) {
         let detail =
             format!("the anchor {anchor} mounts secrets: let each service mount only those that it uses");

@@ -1,4 +1,4 @@
-//! Phrases that readers stumbled over, and what to write instead.
+//! Phrases that confused readers, and what to write instead.
 //!
 //! They are looked for in code, comments, messages and documents alike, also across a line break. A phrase that is right in
 //! some place is too short for this list.
@@ -10,15 +10,20 @@ const RULE: &str = "phrase";
 /// This file, which has to name them.
 const OWN: &str = "xtask/src/tidy/phrases.rs";
 
-/// Each phrase, in lower case and whole words, and plain words for it.
+/// Each phrase, in lower case and complete words, and its replacement.
 const PHRASES: &[(&str, &str)] = &[
+    ("anew", "again"),
     ("are away", "are down"),
     ("be believed", "be authenticated"),
     ("became of", "the outcome of"),
     ("become of", "the outcome of"),
     ("becomes of", "the outcome of"),
     ("beside the work", "in the background"),
+    ("came of", "the result of"),
+    ("comes of", "the result of"),
     ("every event there is", "all events"),
+    ("for ever", "forever"),
+    ("gone through", "processed"),
     ("handed to nobody", "not delivered"),
     ("in small steps", "gradually"),
     ("in the midst", "midway"),
@@ -34,6 +39,8 @@ const PHRASES: &[(&str, &str)] = &[
     ("names nobody", "pseudonymous"),
     ("no failed attempt", "does not count as an attempt"),
     ("nobody's wish", "must never be dropped"),
+    ("of before", "earlier"),
+    ("of today", "current"),
     ("on its way", "in flight, or already sent"),
     ("on their way", "in flight, or already sent"),
     ("put aside", "set aside"),
@@ -41,10 +48,15 @@ const PHRASES: &[(&str, &str)] = &[
     ("sends it otherwise", "fixes the request"),
     ("still owe", "pending at"),
     ("still owes", "is pending at"),
+    ("takes no", "accepts no, or does not accept"),
+    ("tells of", "describes, or lists"),
     ("the books of a day", "daily reconciliation"),
+    ("told of", "reported"),
     ("under their own name", "by name"),
     ("was away", "was down"),
+    ("whoever", "the user, or the caller"),
     ("whoever needs it", "every subscriber"),
+    ("without an end", "without limit, or forever"),
 ];
 
 /// Every place with one of the phrases.

@@ -1,7 +1,7 @@
-//! What is built into malote and is not ours: licences, duplicate versions, and where packages come from.
+//! Third-party packages: licences, duplicate versions, and sources.
 //!
-//! The lists are those of deny.toml, which `cargo deny` reads too. Licences and versions are checked of what is built for
-//! this machine (`cargo tree`), sources of everything in Cargo.lock. Needs no network beside what a build needs.
+//! The lists are those of deny.toml, which `cargo deny` reads too. Licences and versions are checked for what is built
+//! on this machine (`cargo tree`), sources for everything in Cargo.lock. Needs no more network than a build.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,9 +1,9 @@
 //! Dependencies that a manifest names and the code does not.
 //!
 //! A text search: a dependency is used where the code says `name::` or `use name`, comments apart, or calls one of
-//! [`MACROS`]. What the search takes for a use although it is none: a local module of the same name, and a path inside a
-//! string. What it cannot see is a dependency that is there for its features alone. Unit tests are told apart by
-//! `#[cfg(test)]` before a `mod … {`, and take the rest of the file.
+//! [`MACROS`]. False uses are a local module of the same name, and a path inside a string. The search cannot see a
+//! dependency that is there only for its features. Unit tests are told apart by `#[cfg(test)]` before a `mod … {`, and
+//! take the rest of the file.
 
 use cargo_metadata::{DependencyKind, Metadata, TargetKind};
 
@@ -12,7 +12,7 @@ use super::{File, Finding};
 
 const RULE: &str = "unused";
 
-/// Macros of ours whose expansion names a dependency of the crate that calls them, and that dependency.
+/// Macros of ours whose expansion names a dependency of the calling crate, and that dependency.
 const MACROS: [(&str, &str); 2] = [("law_tests!", "tokio"), ("fresh_sqlite!", "tempfile")];
 
 /// A workspace member and what its manifest names.

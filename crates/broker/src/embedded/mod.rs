@@ -150,7 +150,7 @@ impl Embedded {
         })
     }
 
-    /// What a queue holds, whoever has it in hand. Goes through the whole queue.
+    /// What a queue holds, including what consumers hold. Scans the whole queue.
     pub async fn contents(&self, queue: &QueueName) -> Result<Contents, BrokerError> {
         let queue = queue.clone();
         self.ask(|reply| Command::Contents { queue, reply }).await

@@ -55,7 +55,7 @@ pub(super) enum Due {
     At(i64),
 }
 
-/// A queue. Changed only along with the file; when the file does not take a change, all queues are loaded anew.
+/// A queue. Changed only along with the file; if the file refuses a change, all queues are reloaded.
 pub(super) struct QueueState {
     pub queue: Queue,
     pub table: Table,

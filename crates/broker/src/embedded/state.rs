@@ -1,8 +1,8 @@
 //! All exchanges and queues of the embedded broker, and what each operation does to them.
 //!
 //! Every operation changes memory and writes to the file in one go; [`writer`](super::writer) commits. When the file
-//! refuses a write, this value is thrown away and loaded anew from what the file last committed, as after a crash:
-//! there is one way back to a true state, and it is the one that every start takes.
+//! refuses a write, this value is dropped and reloaded from what the file last committed, as after a crash: there is
+//! one way back to a true state, and it is the one that every start takes.
 
 use std::collections::HashSet;
 
@@ -271,7 +271,7 @@ impl State {
                 if self.warned.insert((index, message.routing_key.clone())) {
                     tracing::warn!(
                         queue = %name, %exchange, routing_key = message.routing_key, reason = death.reason(),
-                        "no queue takes a dead letter: it stays, to be tried again",
+                        "no queue accepts a dead letter: it stays in its queue and is tried again",
                     );
                 }
                 return Ok(Some(message));

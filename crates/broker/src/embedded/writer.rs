@@ -10,8 +10,8 @@
 //! most, and large ones get their turn under any load. Publishes that run at the same time have no order among each other;
 //! everything else keeps its order.
 //!
-//! When the file does not take a cycle (disk full, I/O error), the cycle is rolled back, its publishers get the
-//! cause, every subscription ends, and the state is loaded anew from the file, again and again until it works.
+//! When the file does not take a cycle (disk full, I/O error), the cycle is rolled back, its publishers get the cause,
+//! every subscription ends, and the state is reloaded from the file, repeatedly until that succeeds.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -433,7 +433,7 @@ impl Writer {
         }
     }
 
-    /// The state, and with it every subscription, is gone already; whoever else asked in this cycle gets the cause.
+    /// The state and all subscriptions are gone already; the other requests of this cycle get the cause.
     fn fail(&mut self, waiting: Waiting, error: rusqlite::Error) {
         self.file.roll_back();
         self.metrics.failures.increment(1);

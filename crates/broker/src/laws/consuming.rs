@@ -239,7 +239,7 @@ pub async fn the_delivery_limit_dead_letters(instance: &dyn Instance) {
     nothing_arrives(&mut dead).await;
 }
 
-/// A message whose consumers keep going away goes to the dead letter exchange too, and takes no other with it.
+/// A message whose consumers keep going away goes to the dead letter exchange too, and no other message does.
 pub async fn the_delivery_limit_counts_dropped_consumers(instance: &dyn Instance) {
     let (broker, names) = (instance.broker().await, Names::new());
     let queue = declare_limited(&broker, &names, 1).await;

@@ -50,7 +50,7 @@ pub async fn what_was_confirmed_survives_a_crash(instance: &dyn Instance) {
     let before = confirmed_ids();
     instance.crash().await;
     tasks.shutdown().await;
-    // Those of the very last moment too: whoever was told that a message is stored was told the truth.
+    // Those of the very last moment too: a confirmed message is stored.
     let confirmed = confirmed_ids();
 
     let broker = instance.broker().await;

@@ -39,8 +39,8 @@ pub trait Instance: Send + Sync {
 
 /// Makes every law a test.
 ///
-/// Takes an expression that gives an [`Instance`](crate::laws::Instance) and may await; it is evaluated once per
-/// law. Laws that crash the broker disturb whoever shares it: a second expression, after `crashing:`, gives them an
+/// Takes an expression that gives an [`Instance`](crate::laws::Instance) and may await; it is evaluated once per law.
+/// Laws that crash the broker disturb the other users of it: a second expression, after `crashing:`, gives them an
 /// instance of their own. The calling crate depends on tokio.
 #[macro_export]
 macro_rules! broker_laws {

@@ -91,7 +91,7 @@ pub async fn a_chain_of_exchanges_reaches_each_queue_once(instance: &dyn Instanc
         .bind("webhooks", "work", "order.*")
         .bind("webhooks", "work", "order.created")
         .bind("webhooks", "ledger", "order.created")
-        // A way back must not go round for ever.
+        // A cycle of exchanges must not loop forever.
         .chain("webhooks", "received", "order.#")
         .declare(&broker)
         .await;

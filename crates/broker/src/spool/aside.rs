@@ -102,7 +102,7 @@ impl Aside {
             .collect();
         let named: Vec<_> = lanes.into_iter().take(NAMED).collect();
         (!self.is_empty())
-            .then(|| format!("{} set aside, tried again now and then ({})", self.events, named.join("; ")))
+            .then(|| format!("{} set aside and retried periodically ({})", self.events, named.join("; ")))
     }
 }
 
@@ -123,7 +123,7 @@ impl Inner {
         tracing::error!(
             event_id,
             lane = lanes::shown(lane),
-            "the broker does not take this event, it is set aside and tried again: {}",
+            "the broker refuses this event, it is set aside and retried: {}",
             trouble.text
         );
         let mut state = self.state();
@@ -173,7 +173,7 @@ impl Inner {
             match broker.publish(&exchange, &routing_key, bare).await {
                 Ok(()) => {
                     deliveries.ack(&[tag]).await?;
-                    tracing::info!(event_id, "the broker has taken an event that was set aside");
+                    tracing::info!(event_id, "the broker has confirmed an event that was set aside");
                     let mut state = self.state();
                     state.aside.events = state.aside.events.saturating_sub(1);
                     state.aside.listed.remove(event_id);

@@ -84,9 +84,9 @@ impl From<BrokerError> for End {
     }
 }
 
-/// What a round came to.
+/// The result of a round.
 enum Round {
-    /// Everything is through.
+    /// Everything is confirmed.
     Through,
     /// Some are through.
     Part,
@@ -409,7 +409,7 @@ impl Draining<'_> {
             match broker.declare(topology).await {
                 Ok(()) => inner.state().lanes.wake_all(),
                 Err(error) => {
-                    tracing::warn!("the topology is gone and cannot be declared: {}", Chain(&error))
+                    tracing::warn!("the topology is missing and cannot be declared: {}", Chain(&error))
                 }
             }
         }

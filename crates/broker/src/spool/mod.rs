@@ -99,7 +99,7 @@ pub enum Standing {
 
 /// Why neither broker nor spool took a message.
 #[derive(Debug, thiserror::Error)]
-#[error("the broker takes nothing ({broker}), and the spool takes nothing ({spool})")]
+#[error("the broker does not accept the event ({broker}), and neither does the spool ({spool})")]
 struct NeitherTakes {
     broker: String,
     spool: String,

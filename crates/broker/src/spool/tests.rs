@@ -129,7 +129,7 @@ async fn what_the_broker_does_not_take_comes_later_in_its_order() {
         }
         assert!(matches!(*spool.standing().borrow(), Standing::Spooling(_)));
         setting.broker.answer(Answer::Confirm);
-        // A silent broker's publish is given up by the drain's caller only: it starts anew.
+        // Only the caller of the drain gives up a publish to a silent broker: it starts again.
         if answer == Answer::Hang {
             stop.cancel();
             drain.abort();

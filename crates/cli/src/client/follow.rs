@@ -79,7 +79,7 @@ pub async fn to_its_end(
                 return Ok(None);
             }
         }
-        // A console that starts anew goes on with the job: this waits for it.
+        // A restarted console continues the job: this waits for it.
         trouble = match api.find(&format!("jobs/{id}")).await {
             Ok(Some(now)) => {
                 job = now;
@@ -107,7 +107,7 @@ fn tell_end(job: &Value) -> bool {
     }
     if text("state") != "done" {
         report::line(format!(
-            "The job is {}: {progress} of {} were gone through. {}",
+            "The job is {}: {progress} of {} were processed. {}",
             text("state"),
             job["total"],
             text("trouble")

@@ -61,7 +61,7 @@ pub async fn follow(api: &Api, job: Value, limit: u32, as_json: bool) -> Result<
     let text = |name: &str| job[name].as_str().unwrap_or_default();
     if text("state") != "done" {
         bail!(
-            "the reconciliation is {}: {} events were gone through. {}",
+            "the reconciliation is {}: {} events were processed. {}",
             text("state"),
             job["progress"],
             text("trouble")

@@ -1,4 +1,4 @@
-//! `malote doctor`: looks at everything that an installation needs, and says how to fix what is wrong.
+//! `malote doctor`: checks everything that an installation needs, and says how to fix what is wrong.
 
 mod broker;
 mod files;
@@ -49,7 +49,7 @@ impl Findings {
     }
 }
 
-/// Looks and tells. Status 1 if anything has to be fixed.
+/// Checks and prints. Status 1 if anything must be fixed.
 pub async fn run(args: Doctor, config: &Config) -> Result<ExitCode> {
     let mut findings = Findings::default();
     findings.good("the configuration has no mistake");
@@ -131,7 +131,7 @@ async fn api(config: &Config, findings: &mut Findings) -> Option<bool> {
     let listens = tokio::net::TcpStream::connect(reachable(config.console.listen)).await.is_ok();
     if !listens {
         findings.note(format!(
-            "nobody listens on {}: `malote up` or `malote console` serves the API there",
+            "nothing listens on {}: `malote up` or `malote console` serves the API there",
             config.console.listen
         ));
         return None;
@@ -157,19 +157,19 @@ async fn api(config: &Config, findings: &mut Findings) -> Option<bool> {
     }
 }
 
-/// What the processes that run say is wrong: a consumer that pauses, a spool that fills.
+/// The problems that running processes report: a paused consumer, a filling spool.
 async fn roles(config: &Config, processes: &[String], findings: &mut Findings) {
     let Ok(api) = Api::new(&ApiArgs::default(), config) else { return };
-    // One process may answer at several ports.
+    // One process may answer on several ports.
     let mut told = BTreeSet::new();
     for base in addresses(config, processes) {
         let Some(ready) = api.readiness(&base).await else {
             if !processes.is_empty() {
-                findings.bad(format!("nobody answers at {base}"), "start that process, or give its address");
+                findings.bad(format!("no answer from {base}"), "start that process, or give its address");
             }
             continue;
         };
-        // A public port says no reasons.
+        // A public port shows no reasons.
         let Some(components) = ready["components"].as_object() else { continue };
         let mut is_in_trouble = false;
         for (name, state) in components {
@@ -187,20 +187,20 @@ async fn roles(config: &Config, processes: &[String], findings: &mut Findings) {
     }
 }
 
-/// What the trouble of one part means: whether work goes on, and where it waits.
+/// The meaning of a failed component: whether work continues, and where it waits.
 fn trouble_of(name: &str, status: &str, trouble: &str, base: &str, findings: &mut Findings) {
-    let resumes = "it resumes by itself once that is fixed";
+    let resumes = "it resumes automatically once that is fixed";
     match (name, status) {
         _ if trouble == "starting" => findings.note(format!("{name} of the process at {base} is starting")),
         ("spool", "degraded") => {
-            findings.note(format!("the ingress at {base} goes on with its spool: {trouble}"))
+            findings.note(format!("the ingress at {base} continues with its spool: {trouble}"))
         }
         ("spool.set_aside", "degraded") => findings.bad(
             format!("the spool of the ingress at {base} has events that the broker does not take: {trouble}"),
-            "`malote queues` shows where they go; they get through once the broker takes them",
+            "`malote queues` shows their queues; they are published once the broker accepts them",
         ),
         ("broker", "degraded") => findings.note(format!(
-            "the ingress at {base} goes on without the broker, and stores events in its spool: {trouble}"
+            "the ingress at {base} continues without the broker, and stores events in its spool: {trouble}"
         )),
         ("store", _) => findings.bad(
             format!("the process at {base} is without its store: {trouble}"),
@@ -212,7 +212,7 @@ fn trouble_of(name: &str, status: &str, trouble: &str, base: &str, findings: &mu
                 format!("its events wait in its queue; {resumes}"),
             ),
             (None, "degraded") => {
-                findings.note(format!("the process at {base} goes on without {name}: {trouble}"))
+                findings.note(format!("the process at {base} continues without {name}: {trouble}"))
             }
             (None, _) => {
                 findings.bad(format!("the process at {base} is not ready, {name}: {trouble}"), resumes)
@@ -230,7 +230,7 @@ fn sources(config: &Config, findings: &mut Findings) {
     }
     config::warnings(config).iter().for_each(|warning| findings.note(warning));
     for source in &config.sources {
-        // Of the others, the warnings tell.
+        // The warnings cover the others.
         if matches!(source.auth, Auth::All(_)) {
             findings.good(format!("the source {} asks for credentials", source.name));
         }

@@ -1,4 +1,4 @@
-//! The commands that work on an installation themselves: one module for each.
+//! The commands that work on an installation directly: one module for each.
 
 pub mod configuration;
 pub mod demo;

@@ -16,7 +16,7 @@ use crate::management::{Management, Unseeing};
 use crate::report;
 use crate::table::Lines;
 
-/// How long the confirm of a message that is moved to another queue may take, if none longer is configured.
+/// The minimum time-out of the confirm of a message that is moved to another queue.
 const MOVE_TIMEOUT_MS: u64 = 30_000;
 
 /// Prints what is declared.
@@ -37,7 +37,7 @@ pub fn show(format: TopologyFormat, config: &Config) {
     report::print(&text);
 }
 
-/// Declares everything on the configured broker, and brings what an earlier release declared up to date.
+/// Declares everything on the configured broker, and migrates what an earlier release declared.
 pub async fn apply(config: &Config) -> Result<()> {
     let topology = installation::topology(config);
     let steps = match &config.broker.url {
@@ -61,7 +61,7 @@ pub async fn apply(config: &Config) -> Result<()> {
             let steps = broker.migrate(&installation::layout(config), &topology, &*inspect).await;
             broker.close().await;
             steps.context(
-                "the topology is not applied: what was done stays, and running this again goes on from there",
+                "the topology is not applied: completed steps are kept; run this again to continue",
             )?
         }
     };
@@ -80,12 +80,12 @@ fn explained(step: &Step) -> String {
     match step {
         Step::Moved { queue, messages } => {
             format!(
-                "Moved {messages} messages from {queue}, of an earlier release, to the retry queue of today."
+                "Moved {messages} messages from {queue}, of an earlier release, to the current retry queue."
             )
         }
         Step::Deleted { queue } => format!("Deleted the empty retry queue {queue} of an earlier release."),
         Step::Renewed { queue, messages } => format!(
-            "Declared queue {queue} anew, with the delivery limit of today; its {messages} messages are in it again."
+            "Replaced queue {queue} by one with the current delivery limit; it has its {messages} messages again."
         ),
         Step::Kept { queue, obstacle } => {
             let why = match obstacle {

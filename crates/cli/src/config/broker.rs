@@ -13,29 +13,29 @@ use super::management_url::ManagementUrl;
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Broker {
-    /// Where it is.
+    /// Its address.
     pub url: BrokerUrl,
     /// The file that the password of the URL was read from. Every new connection reads it again.
     #[serde(skip)]
     pub password_file: Option<PathBuf>,
     /// Allows RabbitMQ over the network without TLS.
     pub insecure: bool,
-    /// What TLS to RabbitMQ is spoken with.
+    /// The TLS settings of RabbitMQ.
     #[serde(default)]
     pub tls: broker_rabbitmq::ClientTls,
-    /// Stands before every name.
+    /// The prefix of every name.
     pub prefix: String,
-    /// Where RabbitMQ's management API is, if it may be asked.
+    /// The address of RabbitMQ's management API, if it may be used.
     pub management_url: ManagementUrl,
-    /// How long a host may take to be connected to.
+    /// Time-out of connecting to a host.
     pub connection_timeout_ms: u64,
-    /// How long a publish may take.
+    /// Time-out of a publish.
     pub confirm_timeout_ms: u64,
     /// How many channels publish.
     pub channels: usize,
     /// How many publishes one channel has in flight.
     pub window: usize,
-    /// How often either side proves to be there.
+    /// The interval of heartbeats.
     pub heartbeat_s: u16,
 }
 
@@ -87,7 +87,7 @@ impl Broker {
     }
 }
 
-/// Where the broker is.
+/// The address of the broker.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(try_from = "String")]
 pub enum BrokerUrl {
@@ -97,7 +97,7 @@ pub enum BrokerUrl {
     Amqp(AmqpUrl),
 }
 
-/// The text is neither "embedded" nor the URL of RabbitMQ.
+/// The text is neither "embedded" nor a URL of RabbitMQ.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}; allowed: \"embedded\" or \"amqp://user:password@host:5672/vhost\"")]
 pub struct NotABroker(AmqpUrlError);

@@ -1,11 +1,11 @@
-//! What of a new configuration a running process cannot take over.
+//! The settings that a running process cannot reload.
 
 use std::collections::BTreeSet;
 
 use serde_json::{Map, Value};
 
-/// The paths of the settings that differ from those a process started with and need a restart: everything but the
-/// console's token and what the sources have to prove. A source that is missing from the new tree is no difference.
+/// The paths of the settings that differ from those at the start and need a restart: everything but the token of the
+/// console and the authentication of the sources. A source that is missing from the new tree is not a difference.
 pub fn needs_restart(started: &Value, new: &Value) -> Vec<String> {
     let (mut started, new) = (fixed(started), fixed(new));
     if let Some(sources) = started["sources"].as_object_mut() {
@@ -32,7 +32,7 @@ fn fixed(tree: &Value) -> Value {
         let mut source = source.clone();
         let table = source.as_object_mut()?;
         let auth = table.remove("auth");
-        // This mechanism brings a rule for duplicates along.
+        // This mechanism includes a rule for duplicates.
         if auth.is_some_and(|auth| auth.get("standard_webhooks").is_some()) {
             table.entry("duplicates").or_insert_with(|| "standard_webhooks".into());
         }

@@ -26,21 +26,21 @@ impl Mistake {
     }
 }
 
-/// A table of the file. It is deserialised by itself, so that a mistake in one hides none of another.
+/// A table of the file. It is deserialised on its own, so that a mistake in one does not hide those of another.
 pub(super) trait Section: DeserializeOwned {
-    /// What no single value shows, each with its path within the section.
+    /// Mistakes that no single value shows, each with its path within the section.
     fn mistakes(&self) -> Vec<Mistake> {
         Vec::new()
     }
 }
 
-/// The settings among these that are 0 and may not be.
+/// The settings among these that are 0 and must not be.
 pub(super) fn at_least_one(settings: &[(&str, u64)]) -> Vec<Mistake> {
     let zeros = settings.iter().filter(|(_, value)| *value == 0);
     zeros.map(|(path, _)| Mistake::new(*path, "expected a number of at least 1")).collect()
 }
 
-/// A certificate without its key, or the other way round.
+/// A certificate without its key, or a key without its certificate.
 pub(super) fn lone_half(path: &str, has_certificate: bool, has_key: bool) -> Option<Mistake> {
     (has_certificate != has_key)
         .then(|| Mistake::new(path, "certificate and key belong together: give both or neither"))
@@ -180,7 +180,7 @@ fn quoted<'a>(message: &'a str, before: &str) -> Option<&'a str> {
 fn missing(field: &str) -> String {
     match field {
         "auth" => {
-            "is missing; give the mechanisms that must pass, or write auth = \"none\" to believe everyone"
+            "is missing; give the mechanisms that must pass, or write auth = \"none\" to accept unauthenticated requests"
                 .to_owned()
         }
         _ => "is missing".to_owned(),
@@ -245,7 +245,7 @@ fn explained(path: &str, keys: &[String], message: &str) -> String {
     message
 }
 
-/// A value that is allowed in the place of a wrong or missing one that has no default.
+/// A valid value in place of a wrong or missing one without a default.
 fn allowed(keys: &[String]) -> Option<Value> {
     let name = keys.iter().rev().find(|key| key.parse::<usize>().is_err())?;
     let is_element = keys.last() != Some(name);

@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::check::{Mistake, Section};
 
-/// How the administration API is served.
+/// The settings of the administration API.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Console {
@@ -40,22 +40,22 @@ impl Section for Console {
 }
 
 impl Console {
-    /// The port by itself.
+    /// The settings of the port.
     pub fn server(&self) -> server::Config {
         let Self { listen, hosts, limits, tls, .. } = self.clone();
         server::Config { hosts, limits, tls, ..server::Config::new(listen) }
     }
 
-    /// The token; without it, the data directory's.
+    /// The token; without it, that of the data directory.
     pub fn token(&self) -> Option<&Secret> {
         Some(&self.token).filter(|token| !token.expose().is_empty())
     }
 }
 
-/// Whether a token is one that cannot be guessed and can stand in a header.
+/// Whether a token is long enough and valid in a header.
 pub(crate) fn is_token(token: &Secret) -> bool {
     token.expose().len() >= SHORTEST_SECRET && !token.expose().contains(char::is_whitespace)
 }
 
-/// The fewest characters of a token that is not guessed soon.
+/// The minimum length of a token.
 const SHORTEST_SECRET: usize = 16;

@@ -1,4 +1,4 @@
-//! `[consumer]`: how consumers take and try.
+//! `[consumer]`: batches, prefetch and retries.
 
 use event::nearest;
 

@@ -1,7 +1,7 @@
 //! Secrets that are kept in files of their own: `token_file` beside `token`, `secrets_file` beside `secrets`.
 //!
-//! What a file holds takes the place of the setting before anything is parsed, so that nothing else knows files. A line
-//! break at the end is no part of a secret; where a setting is a list, each line is one. No message quotes a file.
+//! The content of a file replaces the setting before anything is parsed, so that no other code knows about files. A
+//! trailing line break is ignored; for a list, each line is one secret. No message quotes a file.
 
 use std::path::{Path, PathBuf};
 use std::{fs, io};
@@ -11,18 +11,18 @@ use serde_json::{Map, Value, json};
 
 use super::Mistake;
 
-/// The secrets that a command uses. The file of another one need not be there: in a container, a role has only its own.
+/// The secrets that a command uses. Other files may be missing: in a container, a role has only its own.
 #[derive(Clone, Copy, Debug)]
 pub struct Needed {
     /// The password of the broker.
     pub broker: bool,
-    /// That of the store.
+    /// The password of the store.
     pub store: bool,
     /// The token of the administration API.
     pub token: bool,
     /// The key of subjects.
     pub subject_key: bool,
-    /// What the sources prove themselves with.
+    /// The credentials of the sources.
     pub sources: bool,
 }
 
@@ -34,7 +34,7 @@ impl Needed {
         Self { broker: false, store: false, token: false, subject_key: false, sources: false };
 }
 
-/// The files that were read, and what is wrong with others.
+/// The files that were read, and the errors of others.
 #[derive(Default)]
 pub(crate) struct SecretFiles {
     /// Every file that a setting names.
@@ -43,22 +43,22 @@ pub(crate) struct SecretFiles {
     pub(crate) reloadable: Vec<PathBuf>,
     /// That of the broker's password.
     pub(crate) broker_password: Option<PathBuf>,
-    /// The sources whose secrets are not there, by their place.
+    /// The sources whose secrets are missing, by index.
     pub(crate) closed: Vec<usize>,
-    /// What keeps a setting from being used.
+    /// Why a setting cannot be used.
     pub(crate) mistakes: Vec<Mistake>,
 }
 
 /// The outcome of reading a `*_file` setting.
 enum Taken {
-    /// It is not set.
+    /// The setting is not set.
     Nothing,
     Text(String),
-    /// The file is not there, and not needed.
+    /// The file is missing, and not needed.
     Absent,
 }
 
-/// Replaces the `*_file` settings of a configuration tree by what the files hold.
+/// Replaces the `*_file` settings of a configuration tree by the contents of the files.
 pub(crate) fn read_into(tree: &mut Value, needed: Needed) -> SecretFiles {
     let mut found = SecretFiles::default();
     let own = [("console", "token", needed.token), ("ingress", "subject_key", needed.subject_key)];
@@ -76,7 +76,7 @@ pub(crate) fn read_into(tree: &mut Value, needed: Needed) -> SecretFiles {
         match table.get("url").and_then(Value::as_str).map(|url| with_password(url, &password)) {
             Some(Ok(url)) => drop(table.insert("url".to_owned(), url.into())),
             Some(Err(error)) => found.mistake(section, "password", error.to_string()),
-            // What is no text is a mistake of its own.
+            // A value that is not a text is a separate mistake.
             None => {}
         }
     }
@@ -106,7 +106,7 @@ pub(crate) fn read_into(tree: &mut Value, needed: Needed) -> SecretFiles {
 }
 
 impl SecretFiles {
-    /// Takes `<name>_file` out of a table, and gives what the file holds.
+    /// Removes `<name>_file` from a table, and returns the content of the file.
     fn take(&mut self, table: &mut Map<String, Value>, path: &str, name: &str, is_needed: bool) -> Taken {
         let file = match table.remove(&format!("{name}_file")) {
             None => return Taken::Nothing,
@@ -138,10 +138,11 @@ impl SecretFiles {
     }
 }
 
-/// Stands for what could not be read, so that its absence is no second mistake. It keeps the rule of every secret.
+/// A placeholder for a file that could not be read, so that its absence is not a second mistake. It satisfies the rules
+/// of every secret.
 const UNREAD: &str = "0000000000000000000000000000000000000000000000000000000000000000";
 
-/// Why a file gives no secret.
+/// Why a file does not contain a secret.
 #[derive(Debug, thiserror::Error)]
 enum NoSecret {
     #[error("cannot read {}", file.display())]
@@ -159,7 +160,7 @@ fn read(file: &Path) -> Result<String, NoSecret> {
     }
 }
 
-/// Why a password does not fit a URL.
+/// Why a password cannot be put into a URL.
 #[derive(Debug, thiserror::Error)]
 enum NoPlace {
     #[error("needs a URL that names the user, such as amqp://user@host or postgres://user@host")]
@@ -244,7 +245,7 @@ mod tests {
         assert!(config.broker.password_file.is_some_and(|file| file.ends_with("broker")));
         let names = config.reloadable_files.iter().map(|file| file.file_name().unwrap());
         assert_eq!(names.collect::<Vec<_>>(), ["token", "store", "bearer", "basic"]);
-        // What is shown names the files and nothing of them.
+        // Only the names of the files are shown.
         let shown = crate::config::shown(&tree);
         assert!(shown.contains("token_file = ") && !shown.contains("0123456789abcdef"), "{shown}");
     }

@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use super::check::{Mistake, Section, at_least_one};
 
-/// How webhooks are taken.
+/// The settings of the ingress.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Ingress {
@@ -25,7 +25,7 @@ pub struct Ingress {
     /// Proxies whose `X-Forwarded-For` is trusted.
     pub trusted_proxies: Vec<IpNet>,
     subject_key: Secret,
-    /// Where events wait that the broker does not take.
+    /// The spool: events that the broker does not confirm.
     pub spool: Spool,
     #[serde(default)]
     limits: server::Limits,
@@ -34,13 +34,13 @@ pub struct Ingress {
     pub tls: Option<server::Tls>,
 }
 
-/// Where the ingress keeps what the broker does not take.
+/// The settings of the spool.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Spool {
     /// The file; empty for `spool.db` in the data directory.
     pub file: PathBuf,
-    /// The most bytes that wait; 0 for no spool.
+    /// The maximum size of what waits, in bytes; 0 for no spool.
     pub limit_bytes: u64,
     /// How long the broker may take to confirm before an event goes to the spool.
     pub patience_ms: u64,
@@ -95,13 +95,13 @@ impl Ingress {
         }
     }
 
-    /// The key that hashes personal data in subjects; without it, the data directory's.
+    /// The key that hashes personal data in subjects; without it, that of the data directory.
     pub fn subject_key(&self) -> Option<SubjectKey> {
         parse_subject_key(&self.subject_key)
     }
 }
 
-/// The key in 64 hexadecimal digits.
+/// The key as 64 hexadecimal digits.
 pub(crate) fn parse_subject_key(text: &Secret) -> Option<SubjectKey> {
     let digits = text.expose().trim().as_bytes();
     let mut key = [0; 32];

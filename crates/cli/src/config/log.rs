@@ -6,25 +6,25 @@ use tracing_subscriber::filter::LevelFilter;
 
 use super::check::{Mistake, Section};
 
-/// How the log is written.
+/// The settings of the log.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Log {
-    /// What is written: a level, or levels of parts.
+    /// What is logged: a level, or levels of parts.
     pub filter: String,
-    /// In which form.
+    /// The format.
     pub format: LogFormat,
 }
 
-/// The form of the log.
+/// The format of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
     /// Text on a terminal, JSON otherwise.
     Auto,
-    /// One readable line for each.
+    /// One readable line per event.
     Text,
-    /// One JSON object for each.
+    /// One JSON object per event.
     Json,
 }
 
@@ -36,8 +36,8 @@ impl Section for Log {
     }
 }
 
-/// Whether each part of a filter is a level, or says of which part it is one. A lone word that is no level would be
-/// taken for a part's name, and silence all others.
+/// Whether each part of a filter is a level, alone or for a named part. A lone word that is not a level would be taken
+/// for the name of a part, and silence all others.
 fn is_filter(filter: &str) -> bool {
     let is_sound = |part: &str| {
         let part = part.trim();

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use reqwest::Url;
 use serde::Deserialize;
 
-/// Where the management API is: `http://host:15672`, or nothing.
+/// The address of the management API: `http://host:15672`, or nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub struct ManagementUrl(Option<Url>);
@@ -13,10 +13,10 @@ pub struct ManagementUrl(Option<Url>);
 /// Why a text is not the address of a management API.
 #[derive(Debug, thiserror::Error)]
 pub enum NotAManagementUrl {
-    /// It has credentials of its own.
+    /// It contains credentials.
     #[error("holds a user or a password: those of broker.url are used")]
     Credentials,
-    /// It is no address of HTTP.
+    /// It is not an HTTP address.
     #[error("expected an address such as http://rabbitmq:15672, or nothing")]
     Address,
 }
@@ -44,7 +44,7 @@ impl ManagementUrl {
         self.0.as_ref()
     }
 
-    /// Whether it leads over the network without TLS, which can then read the password of `broker.url`.
+    /// Whether it crosses the network without TLS, so that the password of `broker.url` can be read there.
     pub fn is_exposed(&self) -> bool {
         self.0.as_ref().is_some_and(|url| {
             let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);

@@ -1,11 +1,11 @@
-//! What an operator sets: every section as a parsed value.
+//! The configuration: every section as a parsed value.
 //!
-//! [`load`] reads the embedded defaults, the file and the environment, in this order, and either gives a [`Config`]
-//! without any mistake or every mistake at once. Nothing else in malote reads a file of settings or the environment.
-//! Secrets are values that cannot be printed.
+//! [`load`] reads the embedded defaults, the file and the environment, in this order, and returns either a valid
+//! [`Config`] or all mistakes at once. Nothing else in malote reads settings from a file or the environment. Secrets
+//! are values that cannot be printed.
 //!
-//! A section is declared once: as a line of `sections.rs`, with the type that it is read as. A section that needs more
-//! than the form of its values checked has a file of its own, with its `mistakes()`.
+//! A section is declared once: a line of `sections.rs`, with its type. A section with checks beyond the form of single
+//! values has its own file with its `mistakes()`.
 
 mod broker;
 mod changes;

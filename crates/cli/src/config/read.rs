@@ -1,4 +1,4 @@
-//! Brings defaults, file and environment together, and gathers what is wrong with them.
+//! Merges defaults, file and environment, and collects all mistakes.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use super::files::{self, Needed, SecretFiles};
 use super::sections::{Config, NAMES};
 use super::shown::holds_secret;
 
-/// The commented defaults: also the reference of every setting.
+/// The commented defaults, which are also the reference of all settings.
 pub const DEFAULT: &str = include_str!("default.toml");
 
 /// The file that is read when none is named, if it is there.
@@ -28,7 +28,7 @@ pub struct Loaded {
     pub tree: Value,
     /// The file, if one was read.
     pub file: Option<PathBuf>,
-    /// The secrets that have to be there.
+    /// The required secrets.
     pub needed: Needed,
 }
 
@@ -113,7 +113,7 @@ fn load_needed(
     Err(Mistakes(mistakes))
 }
 
-/// The configuration of a tree that was loaded before, with what its secret files hold now.
+/// The configuration of a tree that was loaded before, with the current contents of its secret files.
 pub fn resolved(tree: &Value, needed: Needed) -> Result<Config, Mistakes> {
     let mut default = toml::from_str(DEFAULT).expect("the defaults are TOML, as a test shows");
     files::read_into(&mut default, needed);

@@ -17,7 +17,7 @@ use super::telemetry::Telemetry;
 
 macro_rules! sections {
     ($($(#[$about:meta])* $name:ident: $section:ty,)*) => {
-        /// Everything an operator sets.
+        /// The whole configuration.
         #[derive(Clone, Debug)]
         pub struct Config {
             $($(#[$about])* pub $name: $section,)*
@@ -27,7 +27,7 @@ macro_rules! sections {
             pub sources: Vec<Source>,
             /// The files that secrets were read from.
             pub secret_files: Vec<PathBuf>,
-            /// Those of them whose secrets a running process can replace.
+            /// Those whose secrets a running process can reload.
             pub reloadable_files: Vec<PathBuf>,
         }
 
@@ -35,11 +35,11 @@ macro_rules! sections {
         pub(super) const NAMES: &[&str] = &[$(stringify!($name),)* "providers", "sources"];
 
         impl Config {
-            /// Reads every section; `None` where one cannot be read, which is a mistake.
+            /// Reads every section; `None` if one cannot be read, which is reported as a mistake.
             pub(super) fn read(tree: &Value, default: &Value, gathered: &mut Gathered) -> Option<Self> {
                 $(let $name = gathered.section::<$section>(tree, default, stringify!($name));)*
                 let senders = Senders::read(tree, gathered);
-                // All are read before one that is missing ends the search.
+                // All are read before a missing one ends the function.
                 $(let $name = $name?;)*
                 $(gathered.add_within(stringify!($name), $name.mistakes());)*
                 let (providers, sources) = senders.checked(gathered);
@@ -67,7 +67,7 @@ sections! {
     operations: server::Config,
     /// `[consumer]`
     consumer: consumer::Config,
-    /// `[ledger]`, without what sources set: see [`Config::retention`].
+    /// `[ledger]`, without the overrides of sources: see [`Config::retention`].
     ledger: ledger::Retention,
     /// `[log]`
     log: Log,
@@ -75,19 +75,19 @@ sections! {
     telemetry: Telemetry,
 }
 
-/// Where malote keeps its files.
+/// The location of malote's files.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Data {
     /// The data directory.
     pub dir: PathBuf,
-    /// How many bytes have to stay free on the disk of the files that events are stored in.
+    /// How many bytes must stay free on the disks that events are stored on.
     pub disk_free_limit_bytes: u64,
 }
 
 impl Section for Data {}
 
-/// Whose days count.
+/// The time zone of days.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Time {
@@ -112,7 +112,7 @@ impl Config {
         matches!(self.broker.url, BrokerUrl::Embedded)
     }
 
-    /// How long what came in is kept, with the sources' own times.
+    /// How long events are kept, with the overrides of the sources.
     pub fn retention(&self) -> ledger::Retention {
         let own = |source: &Source| Some((source.name.clone(), source.keep_days?));
         ledger::Retention {

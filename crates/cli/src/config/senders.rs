@@ -1,4 +1,4 @@
-//! `[[providers]]` and `[[sources]]`: who sends, and under which contract.
+//! `[[providers]]` and `[[sources]]`: the senders and their contracts.
 
 use std::collections::BTreeSet;
 
@@ -12,44 +12,44 @@ use serde_json::Value;
 
 use super::check::Gathered;
 
-/// One sender, as configuration gives it.
+/// One configured sender.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Source {
     /// Its name: the last part of its address.
     pub name: SourceName,
-    /// The contract it keeps.
+    /// Its provider.
     pub provider: ProviderName,
-    /// What it has to prove.
+    /// Its authentication.
     pub auth: Auth,
-    /// How it tells that it sends a fact again, where that is not as its provider does.
+    /// Its rule for duplicates, if different from that of its provider.
     #[serde(default)]
     pub duplicates: Option<DuplicatesRule>,
-    /// How many days its events are kept, where that is not as `[ledger]` says.
+    /// How many days its events are kept, if different from `[ledger]`.
     #[serde(default)]
     pub keep_days: Option<u32>,
-    /// How much it may send.
+    /// Its quotas.
     #[serde(default)]
     pub quota: ingress::Quota,
 }
 
-/// How a source tells that it sends a fact again.
+/// The rule for duplicates of a source.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(try_from = "serde_json::Value")]
 pub enum DuplicatesRule {
-    /// It does not.
+    /// None: duplicates are not recognised.
     Off,
-    /// By this.
+    /// This rule.
     By(Duplicates),
 }
 
-/// Why a value is no rule for duplicates.
+/// Why a value is not a rule for duplicates.
 #[derive(Debug, thiserror::Error)]
 pub enum NotADuplicatesRule {
     /// It is neither "none" nor a table.
     #[error("expected \"none\", or a table such as {{ pointer = \"/id\", window_s = 86400 }}")]
     Form,
-    /// The table is wrong.
+    /// The table is invalid.
     #[error(transparent)]
     Table(#[from] serde_json::Error),
 }
@@ -66,19 +66,19 @@ impl TryFrom<Value> for DuplicatesRule {
     }
 }
 
-/// Both lists as they are written, each element with its index.
+/// Both lists as written, each element with its index.
 pub(super) struct Senders {
     providers: Vec<(usize, generic::Config)>,
     sources: Vec<(usize, Source)>,
 }
 
 impl Senders {
-    /// Reads both. An element that cannot be read is left out, and is a mistake.
+    /// Reads both. An element that cannot be read is left out and reported as a mistake.
     pub(super) fn read(tree: &Value, gathered: &mut Gathered) -> Self {
         Self { providers: list(tree, "providers", gathered), sources: list(tree, "sources", gathered) }
     }
 
-    /// Every provider, the built-in ones included, and every source. Gathers what no single value shows.
+    /// Every provider, including the built-in ones, and every source. Collects mistakes that no single value shows.
     pub(super) fn checked(self, gathered: &mut Gathered) -> (Vec<Provider>, Vec<Source>) {
         let mut providers = Provider::builtin();
         for (index, generic) in &self.providers {
@@ -148,7 +148,7 @@ fn list<T: DeserializeOwned>(tree: &Value, name: &str, gathered: &mut Gathered) 
     }
 }
 
-/// What is read of a source's headers although nothing proves that its sender wrote them.
+/// The headers that are read although nothing authenticates them.
 fn unproved<'a>(
     source: &'a Source,
     providers: &'a [(usize, generic::Config)],

@@ -1,4 +1,4 @@
-//! A configuration as it may be shown: without its secrets.
+//! The configuration for display: without secrets.
 
 use serde_json::Value;
 
@@ -9,7 +9,7 @@ pub fn shown(tree: &Value) -> String {
     toml::to_string_pretty(&tree).expect("a configuration holds what TOML can say")
 }
 
-/// Whether something of a configuration file is not shown.
+/// Whether a part of a configuration file is hidden.
 pub(super) fn holds_secret(text: &str) -> bool {
     let tree = toml::from_str::<Value>(text).unwrap_or_default();
     let mut shown = tree.clone();
@@ -42,11 +42,11 @@ fn hide(value: &mut Value) {
 pub(super) fn without_password(url: &str) -> String {
     let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
     let (authority, rest) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
-    // What is not encoded may stand for anything.
+    // A value that is not encoded may mean anything.
     if rest.contains('@') {
         return format!("{scheme}://[secret]");
     }
-    // The last @ before the hosts: a password may hold one that is not encoded.
+    // The last @ before the hosts: a password may contain one that is not encoded.
     let authority = match authority.rsplit_once('@') {
         Some((credentials, hosts)) => match credentials.split_once(':') {
             Some((user, _)) => format!("{user}:[secret]@{hosts}"),

@@ -78,7 +78,7 @@ fn the_reference_has_every_field_of_every_table() {
         }
         let Some(map) = value.as_object() else { continue };
         places.extend(map.keys().map(|key| format!("{place}/{key}")));
-        // A table that takes no unknown key says which ones it takes.
+        // A table that rejects an unknown key lists the known ones.
         let mut probe = tree.clone();
         let table = probe.pointer_mut(&format!("/{place}")).unwrap().as_object_mut().unwrap();
         table.insert("zzzzzzzzzzzz".to_owned(), serde_json::Value::Null);

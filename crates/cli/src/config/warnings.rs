@@ -1,4 +1,4 @@
-//! What works and should be fixed before strangers can reach it.
+//! Warnings: settings that work, and should be fixed before the port is public.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,7 +10,7 @@ use providers::auth::{Algorithm, Auth, Secret};
 
 use super::{Config, Source};
 
-/// The entropy that a secret should have: that of the key of a cipher.
+/// The recommended entropy of a secret: that of the key of a cipher.
 const ENOUGH_BITS: u32 = 128;
 
 const MAKE_ONE: &str = "make one with `openssl rand -hex 32`";
@@ -89,7 +89,7 @@ fn is_open(network: &IpNet) -> bool {
     network.prefix_len() == 0
 }
 
-/// What a container runtime mounts there is for this container alone, whatever its mode.
+/// A file that a container runtime mounts there belongs to this container only, whatever its mode.
 const MOUNTED_SECRETS: &str = "/run/secrets";
 
 fn is_readable_by_all(file: &Path) -> bool {

@@ -1,4 +1,4 @@
-//! A fourth domain: all that a crate of its own would hold. Only tests have it in the registry.
+//! A fourth domain: everything that a crate of its own would contain. It is in the registry of tests only.
 
 use std::sync::Arc;
 
@@ -66,7 +66,7 @@ struct Toy {
     made: i64,
 }
 
-/// Which toys.
+/// The filter.
 #[derive(Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 struct Filter {

@@ -1,4 +1,4 @@
-//! The role that serves the administration API and works on jobs.
+//! The role that serves the administration API and runs jobs.
 
 use console::{ConsoleState, Token};
 use ledger::jobs::Runner;
@@ -13,7 +13,7 @@ use super::telemetry::VERSION;
 use crate::domains;
 use crate::installation;
 
-/// What the console has beside what all roles share.
+/// The parts of the console beside those that all roles share.
 pub(super) struct Parts {
     pub port: Server,
     pub token: Secret,
@@ -21,7 +21,7 @@ pub(super) struct Parts {
     pub store: Store,
 }
 
-/// Starts it; gives the token, which can be replaced.
+/// Starts it; returns the token, which can be replaced.
 pub(super) fn start(shared: &Shared<'_>, parts: Parts, tasks: &mut Tasks) -> Token {
     let Parts { port, token, key, store } = parts;
     let config = shared.config;
@@ -34,7 +34,7 @@ pub(super) fn start(shared: &Shared<'_>, parts: Parts, tasks: &mut Tasks) -> Tok
         policies: config.consumer.policies.clone(),
         reread: reread(config, key),
     };
-    // While the broker is down the job says so; the console keeps running.
+    // While the broker is down the job shows it; the console keeps running.
     tasks.spawn_once(&shared.migrated, &shared.working, |stop| runner.run(stop));
     let token = Token::new(token.expose());
     let state = ConsoleState {

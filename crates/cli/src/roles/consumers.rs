@@ -10,7 +10,7 @@ use super::follow;
 use super::shared::{Shared, Tasks};
 use crate::installation;
 
-/// Starts the consumers of these roles; they run once broker and store are prepared.
+/// Starts the consumers of these roles; they wait until broker and store are prepared.
 pub(super) fn start(shared: &Shared<'_>, store: Store, tasks: &mut Tasks) {
     let Shared { config, roles, prepared, working, .. } = shared;
     let runtime = Runtime {

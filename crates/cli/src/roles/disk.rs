@@ -1,4 +1,4 @@
-//! The disk that malote's own files are on: how much of it is free, and the alarm when that is too little.
+//! The free space on the disks of malote's own files, and the alarm when it is too low.
 //!
 //! Promises that the alarm is raised within about a second. It looks at local files only: a database server and RabbitMQ watch
 //! their own disks.
@@ -10,24 +10,24 @@ use broker::DiskAlarm;
 use server::ComponentHealth;
 use tokio::time::sleep;
 
-/// How often the disk is looked at.
+/// The interval of checks.
 const PERIOD: Duration = Duration::from_secs(1);
 
-/// The bytes that are free for this user on the disk of a folder; `None` where the system does not say.
+/// The bytes that are free for this user on the disk of a folder; `None` if the system does not report it.
 pub fn free_bytes(folder: &Path) -> Option<u64> {
     let status = rustix::fs::statvfs(folder).ok()?;
     Some(status.f_bavail * status.f_frsize)
 }
 
-/// Keeps the alarm true to the disks of these folders, without an end.
+/// Updates the alarm from the disks of these folders, forever.
 pub async fn watch(folders: Vec<PathBuf>, limit_bytes: u64, alarm: DiskAlarm, health: ComponentHealth) {
     loop {
         let looked_at = folders.clone();
-        // A disk behind a network may take its time.
+        // A network disk may be slow.
         let trouble = tokio::task::spawn_blocking(move || {
             let looks = looked_at.into_iter().map(|folder| (free_bytes(&folder), folder));
             let in_trouble = looks.filter(|(free, _)| free.is_none_or(|free| free < limit_bytes));
-            // Too little free space counts more than an unknown one.
+            // Low space takes precedence over unknown space.
             in_trouble.max_by_key(|(free, _)| free.is_some())
         });
         let trouble = trouble.await.expect("asking for free space does not panic");
@@ -40,7 +40,7 @@ pub async fn watch(folders: Vec<PathBuf>, limit_bytes: u64, alarm: DiskAlarm, he
             )),
             Some((Some(_), _)) => {}
             Some((None, folder)) => health.degraded(format!(
-                "the free space on the disk of {} is unknown; check that the folder is there",
+                "the free space on the disk of {} is unknown; check that the folder exists",
                 folder.display()
             )),
             None => health.up(),

@@ -1,4 +1,4 @@
-//! Shows as health what others tell of themselves.
+//! Shows the states of consumers and spool as health.
 
 use broker::spool::Standing;
 use consumer::Status;
@@ -28,7 +28,7 @@ pub(super) fn consumer(status: &Status, component: &ComponentHealth) {
     }
 }
 
-/// Shows where the spool stands.
+/// Shows the state of the spool.
 pub(super) fn spool(standing: &Standing, component: &ComponentHealth) {
     match standing {
         Standing::Direct => component.up(),

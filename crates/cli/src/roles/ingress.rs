@@ -1,4 +1,4 @@
-//! The role that takes webhooks.
+//! The role that receives webhooks.
 
 use std::sync::Arc;
 
@@ -14,11 +14,11 @@ use super::{disk, follow};
 use crate::config::{Config, DuplicatesRule};
 use crate::installation;
 
-/// What the ingress has beside what all roles share.
+/// The parts of the ingress beside those that all roles share.
 pub(super) struct Parts {
     pub port: Server,
     pub key: SubjectKey,
-    /// With the handle that it is drained through.
+    /// The spool, with the handle that drains it.
     pub spool: Option<(Spool, DynBroker)>,
     pub disk: DiskAlarm,
 }
@@ -51,7 +51,7 @@ pub(super) fn start(shared: &Shared<'_>, parts: Parts, tasks: &mut Tasks) -> Res
             stop.run_until_cancelled(watch).await;
         });
     }
-    // A spool asks the alarm itself.
+    // A spool checks the alarm itself.
     let disk = if config.is_embedded() { disk } else { DiskAlarm::default() };
     let ingress = Ingress::new(
         sources,

@@ -1,8 +1,8 @@
-//! The way of a log line to standard error: a bounded queue and one thread that writes.
+//! Log lines on the way to standard error: a bounded queue and one writing thread.
 //!
-//! Promises that whoever logs never waits for the reader of the log. Lines that do not fit are dropped and counted, and
-//! once there is room again a line says how many; errors still fit when nothing else does. [`flush`] waits for a moment
-//! until everything is written: at the end of the process.
+//! Promises that logging never waits for the reader of the log. Lines beyond the bound are dropped and counted, and a
+//! later line reports how many; space is reserved for errors. [`flush`] waits briefly until everything is written, at
+//! the end of the process.
 
 use std::io::{self, ErrorKind, Write};
 use std::os::fd::AsFd;
@@ -13,16 +13,16 @@ use std::{fs, mem, thread};
 use tracing::{Level, Metadata};
 use tracing_subscriber::fmt::MakeWriter;
 
-/// How much waits for the reader: some thousands of lines.
+/// The bound of the queue: a few thousand lines.
 const QUEUE_BYTES: usize = 1024 * 1024;
 
-/// How much of errors fits besides.
+/// The additional space for errors.
 const ERROR_RESERVE_BYTES: usize = 64 * 1024;
 
-/// How long the end of the process waits for the reader.
+/// How long the process waits for the reader at its end.
 const FLUSH_PATIENCE: Duration = Duration::from_secs(2);
 
-/// The pause before another try where standard error is a pipe that does not block, and is full.
+/// The pause before a retry if standard error is a full non-blocking pipe.
 const FULL_PIPE_PAUSE: Duration = Duration::from_millis(10);
 
 static INSTALLED: OnceLock<LogQueue> = OnceLock::new();
@@ -34,14 +34,14 @@ pub fn flush() {
     }
 }
 
-/// The queue. A clone is the same one.
+/// The queue. Clones share it.
 #[derive(Clone, Default)]
 pub struct LogQueue(Arc<Shared>);
 
 #[derive(Default)]
 struct Shared {
     state: Mutex<State>,
-    /// Notified when lines come and when they are written.
+    /// Notified when lines arrive and when they are written.
     changed: Condvar,
 }
 
@@ -55,7 +55,7 @@ struct State {
 impl LogQueue {
     /// The queue of this process, in front of standard error.
     pub fn install() -> io::Result<Self> {
-        // A handle of its own: a writer that waits for the reader holds no lock of the standard library.
+        // Its own handle, so that a writer that waits for the reader holds no lock of the standard library.
         let stderr = fs::File::from(io::stderr().as_fd().try_clone_to_owned()?);
         let queue = Self::start(stderr)?;
         Ok(INSTALLED.get_or_init(|| queue).clone())
@@ -75,7 +75,7 @@ impl LogQueue {
 
     fn flush(&self, patience: Duration) {
         let is_busy = |state: &mut State| state.is_writing || !state.waiting.is_empty();
-        // Poisoned or out of patience: the process ends all the same.
+        // Poisoned or timed out: the process ends in any case.
         drop(self.0.changed.wait_timeout_while(self.0.lock(), patience, is_busy));
     }
 }
@@ -119,7 +119,7 @@ impl Shared {
                 state.dropped += unwritten.unwrap_or(0);
                 (state.dropped, state.waiting.len() < QUEUE_BYTES / 2)
             };
-            // Where nothing can be written, the count is the metric's alone.
+            // If nothing can be written, the count is only in the metric.
             if unwritten.is_none() && has_room && dropped > reported {
                 let lines = dropped - reported;
                 tracing::warn!(lines, "log lines were dropped: standard error was not read fast enough");
@@ -129,7 +129,7 @@ impl Shared {
     }
 }
 
-/// Writes everything, or gives the number of lines that could not be written.
+/// Writes everything, or returns the number of lines that could not be written.
 fn write(sink: &mut impl Write, mut text: &[u8]) -> Result<(), u64> {
     while !text.is_empty() {
         match sink.write(text) {
@@ -181,7 +181,7 @@ mod tests {
 
     use super::*;
 
-    /// Takes a batch whenever it may, and passes it on.
+    /// Accepts a batch whenever it may, and passes it on.
     struct Reader {
         may_take: mpsc::Receiver<()>,
         taken: mpsc::Sender<Vec<u8>>,
@@ -237,7 +237,7 @@ mod tests {
         assert!(next().contains("last"));
         flushed.join().unwrap();
 
-        // The reader is gone: lines are counted, and nothing is written about that.
+        // The reader is gone: lines are counted, and nothing is written.
         drop(let_take);
         tracing::info!("lost");
         queue.flush(Duration::from_secs(60));

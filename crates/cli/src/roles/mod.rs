@@ -1,8 +1,8 @@
-//! The roles of a process: opens broker and store, starts what was asked for, and stops it in order.
+//! The roles of a process: opens broker and store, starts the requested roles, and stops them in order.
 //!
-//! Promises that a port answers, with readiness saying what is missing, while the broker or the database is down; that
-//! nothing is lost by a stop: the ingress finishes its requests first, then the consumers their batches, then broker
-//! and store close. Knows no HTTP and no domain beyond its row in [`domains`].
+//! Promises that ports answer while the broker or the database is down, and readiness shows what is missing; and that a
+//! stop loses nothing: first the ingress finishes its requests, then the consumers their batches, then broker and store
+//! close. Knows no HTTP and no domain beyond its row in [`domains`].
 
 mod console;
 mod consumers;
@@ -34,10 +34,10 @@ pub use log_queue::flush as flush_log;
 pub use run::run;
 pub use running::Running;
 
-/// Which roles a process has.
+/// The roles of a process.
 #[derive(Clone, Copy, Default)]
 pub struct Roles {
-    /// Takes webhooks.
+    /// Receives webhooks.
     pub ingress: bool,
     /// Records every event.
     pub ledger: bool,
@@ -48,7 +48,7 @@ pub struct Roles {
 }
 
 impl Roles {
-    /// All of them.
+    /// All roles.
     pub fn all() -> Self {
         Self { ingress: true, ledger: true, domains: domains::ALL, console: true }
     }
@@ -61,7 +61,7 @@ impl Roles {
         self.ledger || self.console || !self.domains.is_empty()
     }
 
-    /// What keeps these roles from running as a process of their own.
+    /// Why these roles cannot run as a process of their own.
     fn check(self, config: &Config) -> Result<()> {
         if self.is_all() {
             return Ok(());
@@ -86,12 +86,13 @@ impl Roles {
         Ok(())
     }
 
-    /// Whether these roles make subjects: the ingress of what comes, the console of rejected bodies that it reads again.
+    /// Whether these roles create subjects: the ingress from requests, the console from rejected bodies that it reads
+    /// again.
     fn reads_bodies(self) -> bool {
         self.ingress || self.console
     }
 
-    /// Whether something of these roles is kept in the data directory.
+    /// Whether these roles have files in the data directory.
     fn needs_data_dir(self, config: &Config) -> bool {
         config.is_embedded()
             || self.has_store() && installation::is_store_a_file(config)
@@ -149,7 +150,7 @@ mod tests {
             assert!(said.contains("ingress.subject_key") && said.contains("openssl rand -hex 32"), "{said}");
             check(&format!("{text}ingress.subject_key = \"{}\"", "0a".repeat(32)), roles).unwrap();
         }
-        // Whoever runs everything has nobody to agree with, and what it made is taken over.
+        // A process with all roles may create its own secrets, and reuses those that it created before.
         check(&text, Roles::all()).unwrap();
         DataDir::open(folder.path()).unwrap().subject_key().unwrap();
         check(&text, ingress).unwrap();

@@ -6,7 +6,7 @@ use server::{BindError, Certificate, Server};
 use super::Roles;
 use crate::config::Config;
 
-/// Each port that the roles of a process need, bound.
+/// The bound ports that the roles of a process need.
 pub(super) struct Ports {
     pub ingress: Option<Server>,
     pub console: Option<Server>,
@@ -18,7 +18,7 @@ impl Ports {
     pub async fn bind(config: &Config, roles: Roles) -> Result<Self> {
         let ingress = port(roles.ingress, &config.ingress.config().server(), "ingress").await?;
         Ok(Self {
-            // A provider may post under any name that leads here: what it proves is no browser's.
+            // A provider may post under any host name: its credentials are not those of a browser.
             ingress: ingress.map(Server::under_any_host),
             console: port(roles.console, &config.console.server(), "console").await?,
             operations: bound(&config.operations, "operations").await?,
@@ -43,7 +43,7 @@ async fn port(is_wanted: bool, config: &server::Config, section: &'static str) -
 async fn bound(config: &server::Config, section: &'static str) -> Result<Server> {
     match Server::bind(config).await {
         Ok(port) => Ok(port.section(section)),
-        // It says what to do, and the setting that it means is known here.
+        // The error says what to do, and the name of the setting is known here.
         Err(error @ BindError::Address { .. }) => {
             let setting = format!("{section}.listen (MALOTE__{}__LISTEN)", section.to_ascii_uppercase());
             bail!("{}", error.to_string().replace("`listen`", &setting))

@@ -1,4 +1,4 @@
-//! What has to be there before anything can be handled: the topology and the tables.
+//! The preparation before anything can be handled: topology and tables.
 
 use std::time::Duration;
 
@@ -16,17 +16,17 @@ use super::shared::Shared;
 use crate::installation;
 use crate::report::chain;
 
-/// How often broker and store are looked at for readiness.
+/// How often broker and store are checked for readiness.
 const CHECK_PERIOD: Duration = Duration::from_secs(5);
 
-/// The pause after the first attempt in vain to prepare broker or store; doubles.
+/// The pause after the first failed attempt to prepare broker or store; it doubles.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 
 /// The longest pause between two attempts to prepare broker or store.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
-/// Prepares broker and store, tells it, and keeps readiness true to them until the process stops. An error that ends the
-/// process goes to `fatal`.
+/// Prepares broker and store, signals it, and updates readiness until the process stops. An error that ends the process
+/// goes to `fatal`.
 pub(super) async fn keep(
     preparation: Preparation,
     prepared: CancellationToken,
@@ -38,13 +38,13 @@ pub(super) async fn keep(
             prepared.cancel();
             stop.run_until_cancelled(watched.watch()).await;
         }
-        // The receiver is gone only when the process ends anyway.
+        // The receiver is dropped only when the process ends anyway.
         Some(Err(error)) => drop(fatal.send(error).await),
         None => {}
     }
 }
 
-/// What has to be there before anything can be handled.
+/// What must be prepared before anything can be handled.
 pub(super) struct Preparation {
     broker: DynBroker,
     topology: Topology,
@@ -55,7 +55,7 @@ pub(super) struct Preparation {
 }
 
 impl Preparation {
-    /// What these roles need. What waits in the spool may get through once the topology is whole.
+    /// The needs of these roles. What waits in the spool may be accepted once the topology is complete.
     pub(super) fn new(shared: &Shared<'_>, spool: Option<Spool>) -> Self {
         Self {
             broker: shared.broker.clone(),
@@ -67,8 +67,8 @@ impl Preparation {
         }
     }
 
-    /// Declares the topology and brings the tables up to date, and waits without a limit while broker or database is down.
-    /// An error is one that waiting does not fix.
+    /// Declares the topology and migrates the tables, and waits without limit while broker or database is down. Returns
+    /// only errors that waiting does not fix.
     async fn run(self) -> Result<Self> {
         tokio::try_join!(self.declare(), self.migrate())?;
         info!("broker and store are prepared");
@@ -109,7 +109,7 @@ impl Preparation {
         Ok(())
     }
 
-    /// Reaches the broker. What somebody deleted is declared again.
+    /// Checks the broker. Deleted parts of the topology are declared again.
     async fn look_at_broker(&self) -> Result<(), BrokerError> {
         self.broker.check().await?;
         let queues: Vec<_> = self.topology.queues.iter().map(|queue| queue.name.clone()).collect();
@@ -124,7 +124,7 @@ impl Preparation {
         }
     }
 
-    /// Keeps readiness true to what is there.
+    /// Updates readiness.
     async fn watch(self) {
         loop {
             sleep(CHECK_PERIOD).await;

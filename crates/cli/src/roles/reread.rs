@@ -1,4 +1,4 @@
-//! Reading a rejected body once more, as the ingress would read it now: after a contract or the configuration was fixed.
+//! Reads a rejected body again as the ingress would read it now, after a fix of a contract or the configuration.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use providers::{Inbound, SubjectKey};
 
 use crate::config::Config;
 
-/// How this installation reads. Subjects that are hashed need the key of the ingress.
+/// How this installation reads bodies. Hashed subjects need the key of the ingress.
 pub fn reread(config: &Config, key: SubjectKey) -> Reread {
     let config = config.clone();
     Arc::new(move |rejected| read(rejected, &config, &key))

@@ -1,10 +1,10 @@
 //! Secrets and certificates that change while a process runs.
 //!
-//! Promises that a changed secret file or certificate is in force within seconds, and a changed `auth` or console token of
-//! the configuration file on SIGHUP; that connections to broker and store that are made from then on use a changed file of
-//! their password; that an invalid file is logged and changes nothing; that a source that is removed
-//! from the configuration is denied; and that no request is lost: each is checked against the old secrets or the new
-//! ones. Everything else, the subject key included, is read at start only.
+//! Promises that a changed secret file or certificate is in force within seconds, and a changed `auth` or console token
+//! of the configuration file on SIGHUP; that new connections to broker and store use a changed password file; that an
+//! invalid file is logged and changes nothing; that a source removed from the configuration is denied; and that no
+//! request is lost: each is checked against the old or the new secrets. Everything else, including the subject key, is
+//! read only at start.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -30,16 +30,16 @@ use crate::report::chain;
 /// How often the files are checked.
 const PERIOD: Duration = Duration::from_secs(2);
 
-/// What of a process can be replaced.
+/// The parts of a process that can be reloaded.
 #[derive(Default)]
 pub struct Rotation {
     /// Each with the section of its port.
     pub certificates: Vec<(&'static str, Certificate)>,
-    /// Takes the credentials of its sources.
+    /// Receives new credentials of its sources.
     pub ingress: Option<Ingress>,
     /// The token of the console.
     pub token: Option<Token>,
-    /// Has a password. The broker reads its own for each connection.
+    /// Has a password. The broker reads its password for each connection.
     pub store: Option<Store>,
 }
 
@@ -81,7 +81,7 @@ impl Rotation {
         }
     }
 
-    /// The files whose secrets this process can replace.
+    /// The files whose secrets this process can reload.
     fn secret_files(&self, config: &Config) -> Vec<PathBuf> {
         let mut files = config.reloadable_files.clone();
         if self.token.is_some() && config.console.token().is_none() {
@@ -90,8 +90,8 @@ impl Rotation {
         files
     }
 
-    /// Reads the configuration again into `tree`: true where nothing in it needs a restart. Sources that it lacks are
-    /// denied in any case.
+    /// Reloads the configuration into `tree`; returns whether nothing in it needs a restart. Missing sources are denied
+    /// in any case.
     fn accept(&self, loaded: &Loaded, tree: &mut Value) -> bool {
         let new = match config::load(loaded.file.as_deref(), loaded.needed) {
             Ok(new) => new.tree,
@@ -107,7 +107,7 @@ impl Rotation {
                 warn!("source {name} is no longer configured: its requests are denied");
             }
         }
-        // A later change of a file must not open them again.
+        // A later change of a file must not re-enable them.
         if let Some(sources) = tree.get_mut("sources").and_then(Value::as_array_mut) {
             sources.retain(|source| source["name"].as_str().is_some_and(is_kept));
         }
@@ -155,7 +155,7 @@ enum Kept {
     Token(#[source] anyhow::Error),
 }
 
-/// What shows that a file is another than before, also behind a symbolic link: times, length and inode.
+/// Detects a changed file, also behind a symbolic link: times, length and inode.
 type Stamp = Option<([i64; 4], u64, u64)>;
 
 type Stamps = BTreeMap<PathBuf, Stamp>;
@@ -168,7 +168,7 @@ fn stamp(file: &Path) -> Stamp {
 /// Files that are read together.
 #[derive(Default)]
 struct Watch {
-    /// From before the files were read; `None` where they have to be read: at first, since they may have changed while the
+    /// Taken before the files were read; `None` if they must be read: at first, since they may have changed while the
     /// process started, and after an error.
     in_force: Option<Stamps>,
     before: Stamps,
@@ -177,15 +177,15 @@ struct Watch {
 }
 
 impl Watch {
-    /// The present stamps, if the files have to be read.
+    /// The current stamps, if the files must be read.
     fn due<'a>(&mut self, files: impl IntoIterator<Item = &'a Path>, is_asked: bool) -> Option<Stamps> {
         let now: Stamps = files.into_iter().map(|file| (file.to_owned(), stamp(file))).collect();
-        // What still changes is not written to its end.
+        // A file that still changes is not completely written.
         let is_settled = std::mem::replace(&mut self.before, now.clone()) == now;
         (is_asked || is_settled && self.in_force.as_ref() != Some(&now)).then_some(now)
     }
 
-    /// Keeps the result of a reading: true where it is worth a line of the log. An error is logged once.
+    /// Stores the result of a reading; returns whether to log it. An error is logged once.
     fn settle(&mut self, stamps: Stamps, is_asked: bool, read: Result<(), Kept>) -> bool {
         let is_first = self.in_force.is_none() && self.error.is_none();
         let error = read.err().map(|error| chain(&error));

@@ -47,7 +47,7 @@ pub async fn run(
     tracing::info!("stopping");
     signals.end_on_next();
     running.stop().await;
-    // Waits for the network, on a thread that may.
+    // Waits for the network, on a thread where blocking is allowed.
     let flushed = tokio::task::spawn_blocking(move || telemetry.flush()).await;
     flushed.context("the last spans were not sent")?;
     tracing::info!("stopped");

@@ -1,4 +1,4 @@
-//! Roles at work: their start, their end, and what ends them.
+//! Running roles: their start, their end, and what ends them.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -24,20 +24,20 @@ use crate::config::Config;
 use crate::data_dir::{self, DataDir};
 use crate::installation;
 
-/// How long a start waits for broker and store before the ports answer without them.
+/// How long a start waits for broker and store before the ports answer anyway.
 const START_PATIENCE: Duration = Duration::from_secs(1);
 
-/// Roles at work.
+/// Running roles.
 pub struct Running {
-    /// Where webhooks are taken.
+    /// The address of the ingress.
     pub ingress: Option<SocketAddr>,
-    /// Where the administration API is.
+    /// The address of the administration API.
     pub console: Option<SocketAddr>,
-    /// Where readiness and metrics are.
+    /// The address of readiness and metrics.
     pub operations: SocketAddr,
     /// The token of the administration API.
     pub token: Option<Secret>,
-    /// What can be replaced at runtime.
+    /// What can be reloaded.
     pub rotation: Rotation,
     broker: DynBroker,
     store: Option<Store>,
@@ -48,11 +48,11 @@ pub struct Running {
 }
 
 impl Running {
-    /// Starts the roles. An error means that none runs.
+    /// Starts the roles. After an error none is running.
     pub async fn start(config: &Config, roles: Roles, telemetry: &Telemetry) -> Result<Self> {
         roles.check(config)?;
         server::raise_descriptor_limit();
-        // Ports first: a start that cannot have its port touches nothing else.
+        // Ports first: a start without its port must not touch anything else.
         let ports = Ports::bind(config, roles).await?;
         let (token, key) = secrets(config, roles)?;
         let broker = installation::open_broker(config)?;
@@ -120,8 +120,8 @@ impl Running {
         Ok(running)
     }
 
-    /// Waits for an error that ends the process; for ever if none comes. No task ends by itself: one that does has
-    /// taken a part of the process with it.
+    /// Waits for an error that ends the process, forever if none occurs. No task ends on its own: if one does, a part
+    /// of the process has failed.
     pub async fn failed(&mut self) -> anyhow::Error {
         let ended = tokio::select! {
             Some(error) = self.fatal.recv() => return error,
@@ -136,7 +136,7 @@ impl Running {
         }
     }
 
-    /// Stops accepting, finishes what is under way, and closes.
+    /// Stops accepting, finishes what is in progress, and closes.
     pub async fn stop(mut self) {
         self.accepting.cancel();
         while self.tasks.requests.join_next().await.is_some() {}
@@ -149,8 +149,8 @@ impl Running {
     }
 }
 
-/// The token of the console and the key of subjects, where these roles need them: as configured, else the data
-/// directory's.
+/// The token of the console and the subject key, if these roles need them: as configured, else those of the data
+/// directory.
 fn secrets(config: &Config, roles: Roles) -> Result<(Option<Secret>, Option<SubjectKey>)> {
     let data_dir = match roles.needs_data_dir(config) {
         true => Some(DataDir::open(&config.data.dir)?),

@@ -1,4 +1,4 @@
-//! What the roles of one process share, and their tasks.
+//! The shared parts of the roles of one process, and their tasks.
 
 use std::future::Future;
 
@@ -11,29 +11,29 @@ use tokio_util::sync::CancellationToken;
 use super::Roles;
 use crate::config::Config;
 
-/// What the roles of one process share.
+/// The shared parts of the roles of one process.
 pub(super) struct Shared<'a> {
     pub config: &'a Config,
     pub roles: Roles,
     pub broker: DynBroker,
-    /// There if one of the roles needs it.
+    /// Open if one of the roles needs it.
     pub store: Option<Store>,
     pub layout: Layout,
     pub health: Health,
     pub operations: Operations,
     /// Cancelled once broker and store are prepared.
     pub prepared: CancellationToken,
-    /// Cancelled once the tables are there.
+    /// Cancelled once the tables exist.
     pub migrated: CancellationToken,
-    /// Cancelled when the ingress takes no more requests.
+    /// Cancelled when the ingress must stop accepting requests.
     pub accepting: CancellationToken,
-    /// Cancelled when everything else ends.
+    /// Cancelled when everything else must end.
     pub working: CancellationToken,
 }
 
 impl Shared<'_> {
-    /// A part of the process's health. A secondary one does not make the process unready: an ingress that can store what
-    /// comes is ready, whatever else of its process has to wait.
+    /// A component of the health of the process. A secondary one does not make the process unready: an ingress that can
+    /// store events is ready, even if other roles of its process have to wait.
     pub fn component(&self, name: &'static str, is_secondary: bool) -> ComponentHealth {
         if is_secondary { self.health.secondary(name) } else { self.health.component(name) }
     }
@@ -48,7 +48,7 @@ pub(super) struct Tasks {
 }
 
 impl Tasks {
-    /// Runs work once `ready` is cancelled, unless `stop` is first; the work gets `stop` to end by.
+    /// Runs the work once `ready` is cancelled, unless `stop` is first; the work ends when `stop` is cancelled.
     pub fn spawn_once<F: Future<Output = ()> + Send + 'static>(
         &mut self,
         ready: &CancellationToken,

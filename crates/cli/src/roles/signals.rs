@@ -1,5 +1,5 @@
-//! The signals that end a process: the first asks it to stop, the second ends it at once. SIGHUP has it read its secrets
-//! again.
+//! The signals that end a process: the first asks it to stop, the second ends it at once. SIGHUP makes it reload its
+//! secrets.
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -33,11 +33,11 @@ impl Signals {
     }
 }
 
-/// SIGHUP, which ends no process that takes it.
+/// SIGHUP, which does not end a process that handles it.
 pub struct Hangup(Signal);
 
 impl Hangup {
-    /// Takes the signal from its default.
+    /// Replaces the default action of the signal.
     pub fn take() -> std::io::Result<Self> {
         signal(SignalKind::hangup()).map(Self)
     }

@@ -1,8 +1,8 @@
 //! Log, metrics and spans of a process.
 //!
 //! Promises one log line per event of interest in the configured form, on standard error through a
-//! [queue](crate::log_queue); metrics as Prometheus text; spans to an OTLP receiver where one is configured. Writes no
-//! body and no secret: the targets that would are off.
+//! [queue](crate::log_queue); metrics as Prometheus text; spans to an OTLP receiver if one is configured. Writes no
+//! bodies and no secrets: targets that would are off.
 
 use std::fmt::Write as _;
 use std::io::IsTerminal;
@@ -45,7 +45,7 @@ const UPKEEP_PERIOD: Duration = Duration::from_secs(1);
 const SILENT: &str =
     ",lapin=off,opentelemetry=warn,opentelemetry_sdk=warn,opentelemetry_otlp=off,reqwest=warn,hyper=warn";
 
-/// What a process reports about itself; dropped last, so that what is in flight still leaves.
+/// The telemetry of a process; dropped last, so that pending data is still sent.
 pub struct Telemetry {
     metrics: PrometheusHandle,
     log: LogQueue,
@@ -99,7 +99,7 @@ impl Telemetry {
         Ok(Self { metrics, log: queue, spans })
     }
 
-    /// Of tests, which share a process: nothing is written, sent or counted.
+    /// For tests, which share a process: nothing is written, sent or counted.
     #[cfg(test)]
     pub fn none() -> Self {
         let metrics = PrometheusBuilder::new().build_recorder().handle();
@@ -134,7 +134,7 @@ impl Telemetry {
     }
 }
 
-/// Logs a panic instead of writing to standard error, where a reader that stalls would stop the thread.
+/// Logs a panic instead of writing to standard error, where a stalled reader would block the thread.
 fn panicked(panic: &std::panic::PanicHookInfo<'_>) {
     let location = panic.location().map(ToString::to_string).unwrap_or_default();
     tracing::error!("panicked at {location}: {}", panic.payload_as_str().unwrap_or("no text"));

@@ -1,15 +1,15 @@
-//! Jobs: what an operator asks to be done to many recorded rows. Replay events; retry or discard dead letters, rejected
-//! bodies and unrouted events; reconcile a day.
+//! Jobs: operations on many recorded rows. They replay events; retry or discard dead letters, rejected bodies and
+//! unrouted events; and reconcile a day.
 //!
 //! ```text
 //! ask ──▶ job (counted) ──▶ runner: choose the next rows ▸ publish, confirmed ▸ commit marks and progress ──▶ done
 //!                              └─(killed in between)──▶ the same rows again, under the same ids
 //! ```
 //!
-//! A job goes through the rows that were there when it was made, oldest first, and stays on record: who asked for what,
-//! when, and how many it was. What it sends carries the job's id ([`event::header::JOB`]). A replayed event keeps its id,
-//! so that only consumers act that have not handled it; with `again` it gets an id of its own, derived from the job's and
-//! its own, and every consumer acts once more. Nothing is promised about order among what is sent.
+//! A job processes the rows that existed when it was created, oldest first, and stays on record: who requested what,
+//! when, and how many rows. Its messages carry its id ([`event::header::JOB`]). A replayed event keeps its id, so that
+//! only consumers act that have not handled it; with `again` it gets a new id, derived from those of the job and the
+//! event, and every consumer acts once more. The order of the messages is not defined.
 
 mod outcome;
 mod reconciling;
@@ -58,13 +58,13 @@ pub enum StillUnusable {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Action {
-    /// Recorded events are sent again, whatever their outcome.
+    /// Sends recorded events again, whatever their outcome.
     Replay,
     /// What is open is sent again.
     Retry,
-    /// Open entries are closed without a retry.
+    /// Closes open entries without a retry.
     Discard,
-    /// The two sides of a day's books are compared; `filter` is `{"day": "2026-11-24"}`, `today` or `yesterday`.
+    /// Compares the two sides of the books for a day; `filter` is `{"day": "2026-11-24"}`, `today` or `yesterday`.
     Reconcile,
 }
 
@@ -90,7 +90,7 @@ pub enum JobState {
     Waiting,
     /// A console works on it, or will go on.
     Running,
-    /// It has gone through all rows.
+    /// It has processed all rows.
     Done,
     /// An operator ended it.
     Cancelled,
@@ -156,10 +156,10 @@ pub struct Job {
     pub requested_at: Timestamp,
     /// Where it is.
     pub state: JobState,
-    /// How many rows fitted when it was made; of a reconciliation, how many events the ingresses counted, or that many
-    /// as it went through.
+    /// How many rows matched when it was created; of a reconciliation, how many events the ingresses counted, or how
+    /// many it processed if that is more.
     pub total: i64,
-    /// How many it has gone through.
+    /// How many it has processed.
     pub progress: i64,
     /// How many of those were sent or discarded; the others could not be, see `trouble`.
     pub sent: i64,
@@ -171,7 +171,7 @@ pub struct Job {
     /// When it ended.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub finished_at: Option<Timestamp>,
-    /// The key of the last row it has gone through.
+    /// The key of the last processed row.
     #[serde(skip)]
     resume_after: String,
 }
@@ -252,7 +252,7 @@ impl NewJob {
             }
         }
         if self.requested_by.trim().is_empty() {
-            return wrong("requested_by: say who asks".into());
+            return wrong("requested_by: missing; name who requests the job".into());
         }
         match self.action {
             Action::Reconcile => self.day(&Zone::default()).map(drop),
@@ -262,7 +262,7 @@ impl NewJob {
         }
     }
 
-    /// The day that is reconciled: today without one.
+    /// The day to reconcile; today if none is given.
     fn day(&self, zone: &Zone) -> Result<Day, JobError> {
         let OfDay { day } = selection::filter(&self.filter, &["day"])?;
         let today = zone.day(event::now());

@@ -9,12 +9,13 @@ use super::{Action, What, table};
 use crate::predicates::{dead_at, given_up_since, handled, open_mark};
 use store::many::{Value, fetch};
 
-/// The outcome of what a job sent: of letters where it went through dead letters, of events otherwise.
+/// The outcome of what a job sent: of dead letters if it retried those, else of events.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Outcome {
     /// How many were sent.
     pub sent: i64,
-    /// How many are neither dead, unrouted nor pending: handled by every consumer of ours that takes them.
+    /// How many are neither dead, unrouted nor pending: every consumer of malote that is bound to them has handled
+    /// them.
     pub settled: i64,
     /// How many a consumer gave up again.
     pub dead: i64,
@@ -24,8 +25,8 @@ pub struct Outcome {
     pub pending: i64,
 }
 
-/// The outcome of what a job has sent so far; `None` if there is no such job, or it sends nothing. Rows that a later job
-/// has taken up count as settled here.
+/// The outcome of what a job has sent so far; `None` if there is no such job, or it sends nothing. Rows that a later
+/// job has sent again count as settled.
 pub async fn outcome(connection: &mut Connection, id: EventId) -> Result<Option<Outcome>, StoreError> {
     let Some(job) = table::show(connection, id).await?.filter(|job| job.action != Action::Discard) else {
         return Ok(None);
@@ -35,7 +36,7 @@ pub async fn outcome(connection: &mut Connection, id: EventId) -> Result<Option<
         What::Events | What::Rejected | What::Unrouted => "count(DISTINCT s.event_id)",
     };
     let (handled, given_up) = (handled("s"), given_up_since("s", "s.job"));
-    // What is pending first: what ends in between is then counted where it ended.
+    // Pending ones are counted first: those that end meanwhile are then counted by their outcome.
     let of_table = [
         format!("{counted} FROM unsettled s WHERE s.job = $1 AND NOT {handled} AND NOT {given_up}"),
         format!("{counted} FROM dead_letter s WHERE s.died_in = $1 AND {}", dead_at("s")),

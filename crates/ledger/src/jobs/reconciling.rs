@@ -1,7 +1,7 @@
-//! Works on reconciliations: one step of a walk at a time, each kept before the next.
+//! Runs reconciliations: one step of a walk at a time, each stored before the next.
 //!
-//! Promises that a step counts once, whoever takes the job in between; and that an event is sent again at most once for
-//! each job, unless a console is killed between the confirm and the commit: then the same event goes out once more.
+//! Promises that a step counts once, whichever console takes the job meanwhile; and that a job sends an event again at
+//! most once, unless a console is killed between confirm and commit: then the same event is sent once more.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -20,20 +20,20 @@ use super::{Job, resend, selection, table};
 use crate::predicates::{given_up_in, handled};
 use crate::reconcile::walk::{self, Found, IN_NO_QUEUE, Phase, RANGE_ROWS, Walk};
 
-/// How often, and how far apart, a small day is gone through again that does not balance: the last events may be in the
-/// ledger's hands. A large one is gone through once more.
+/// How often, and how far apart, a small day that does not balance is checked again: the ledger may still be recording
+/// the last events. A large one is checked once more.
 const PASSES: i64 = 10;
 const PASS_PAUSE: Duration = Duration::from_millis(500);
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// How many events are sent again at once: each has its body.
+/// How many events are sent again at once: each includes its body.
 const REPAIRED_AT_ONCE: i64 = 16;
 
-/// How long what was sent again may take before the day is gone through once more.
+/// How long to wait for what was sent again before the day is checked once more.
 const SETTLING: Duration = Duration::from_secs(10);
 const SETTLING_PAUSE: Duration = Duration::from_millis(200);
 
-/// What is sent again, and for which difference.
+/// What is sent again, for which difference.
 struct Repair {
     id: String,
     event_id: EventId,
@@ -56,7 +56,7 @@ impl Runner {
         let (mut found, mut repaired) = (Found::default(), Vec::new());
         match walk.phase {
             Phase::Begin => {
-                // Before the rows: what leaves a queue in between is in the rows.
+                // Read before the rows: what leaves a queue meanwhile is in the rows.
                 let waiting = self.waiting().await?;
                 let mut connection = self.store.read().await?;
                 let total_wait =
@@ -94,7 +94,7 @@ impl Runner {
             }
         }
         let events = u32::try_from(found.events).unwrap_or(u32::MAX);
-        // Of the walk, which a step that is not kept leaves as it was.
+        // A copy of the walk: a step that is not stored must not change it.
         (job.progress, job.sent) = (walk.events, walk.sent);
         let is_mine = self.keep(job, &walk, found, &repaired, worker).await?;
         Ok(if is_mine { Step::Went(events) } else { Step::Ended })
@@ -103,7 +103,7 @@ impl Runner {
     /// Messages in each queue that is not empty, by name without prefix.
     async fn waiting(&self) -> Result<BTreeMap<String, u64>, Trouble> {
         let fixed = FixedQueue::ALL.map(|queue| queue.to_string()).into_iter();
-        // What a consumer holds is still in flight to it; the recorders hold something whenever events come in.
+        // What a consumer holds is still in flight; recorders hold messages whenever events arrive.
         let is_fixed = |name: &str| FixedQueue::ALL.iter().any(|queue| queue.name() == name);
         let consumers = self.consumers.iter().map(|bindings| bindings.consumer.to_owned());
         let retry = RetryDelay::ALL.into_iter().map(|delay| format!("wait.{delay}"));
@@ -117,9 +117,9 @@ impl Runner {
         Ok(depths.filter(|(_, depth)| *depth > 0).collect())
     }
 
-    /// Sends the next of what is in no queue to the consumer that lacks it; in the first pass alone, so that nothing is
-    /// sent twice. What its queue does not take stays a difference, and keeps nobody waiting. Gives what is confirmed, also
-    /// where the broker goes away before the rest is; nothing when there is no more.
+    /// Sends the next events that are in no queue to the consumers that lack them; in the first pass only, so that
+    /// nothing is sent twice. What a queue refuses stays a difference and does not block others. Returns what is
+    /// confirmed, also if the broker goes down before the rest is; nothing when there is no more.
     async fn repair(&self, walk: &mut Walk, job: &Job) -> Result<Option<Vec<Repair>>, Trouble> {
         if walk.pass() > 1 {
             return Ok(None);
@@ -189,7 +189,7 @@ impl Runner {
         fetch(connection, text, values).await?.iter().map(repair).collect()
     }
 
-    /// Where to go when everything that can be repaired is sent.
+    /// The phase after everything that can be repaired is sent.
     async fn after_repair(&self, walk: &mut Walk, job: &Job) {
         let age = job.started_at.map_or(Duration::MAX, |started| {
             event::now().duration_since(started).try_into().unwrap_or(Duration::ZERO)
@@ -205,7 +205,7 @@ impl Runner {
         }
     }
 
-    /// Deletes some of what earlier passes found. Whether there may be more.
+    /// Deletes some of what earlier passes found; returns whether there may be more.
     async fn tidy(&self, walk: &Walk, job: &Job) -> Result<bool, StoreError> {
         let text = format!(
             "DELETE FROM difference WHERE job_id = $1 AND id IN (SELECT id FROM difference WHERE job_id = $1 \
@@ -217,7 +217,7 @@ impl Runner {
         Ok(!gone.is_empty())
     }
 
-    /// Waits a while until what was sent again is handled or given up.
+    /// Waits for a while until what was sent again is handled or given up.
     async fn settle(&self, walk: &mut Walk, job: &Job) -> Result<(), Trouble> {
         let text = format!(
             "SELECT 1 FROM difference t WHERE t.job_id = $1 AND t.sent_at IS NOT NULL AND NOT {} AND NOT {} LIMIT 1",
@@ -233,7 +233,7 @@ impl Runner {
         Ok(())
     }
 
-    /// Writes down a step. False when the job is not this worker's any more, or ended.
+    /// Stores a step. False if the job no longer belongs to this worker, or has ended.
     async fn keep(
         &self,
         job: &Job,

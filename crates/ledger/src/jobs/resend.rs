@@ -15,7 +15,7 @@ pub(crate) struct Outgoing {
     pub(crate) message: Message,
 }
 
-/// Headers of the attempts so far, which begin anew; the history stays.
+/// Headers of the attempts so far, which restart; the history stays.
 const OF_ATTEMPTS: &[&str] = &[
     header::ALONE,
     header::RETRY_COPY,
@@ -29,7 +29,7 @@ const OF_ATTEMPTS: &[&str] = &[
     header::RECORD_ATTEMPT,
     header::RECORD_ERROR,
     header::TO_CONSUMER,
-    // Whoever sends something again wants it handled.
+    // What is sent again must be handled.
     header::DUPLICATE_KEY,
     header::DUPLICATE_OF,
     header::DUPLICATE_WINDOW_S,

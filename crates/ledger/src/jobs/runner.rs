@@ -1,7 +1,7 @@
 //! Works on jobs: a part of the console role.
 //!
-//! Promises that a row counts as gone through only after what was sent of it is confirmed; that a job whose console ends
-//! goes on at another one, or at the next start; and that it goes no faster than its rate.
+//! Promises that a row counts as processed only after its message is confirmed; that a job whose console ends goes on
+//! at another one, or at the next start; and that it goes no faster than its rate.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::Duration;
@@ -23,7 +23,7 @@ use crate::predicates::duplicate;
 use crate::retain;
 use store::many::{Value, fetch, insert};
 
-/// The most rows gone through at once.
+/// The maximum number of rows processed at once.
 const BATCH: u32 = 100;
 
 /// How often a console looks for a job.
@@ -32,7 +32,7 @@ const IDLE: Duration = Duration::from_millis(500);
 /// How long a job is its console's, from its last batch on.
 pub(super) const LEASE: Duration = Duration::from_secs(15);
 
-/// The pauses while broker or database are down: doubles.
+/// The pauses while broker or database are down; they double.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
@@ -44,17 +44,17 @@ pub struct Runner {
     pub layout: Layout,
     /// Where the jobs and the record are.
     pub store: Store,
-    /// Whose days are reconciled.
+    /// The time zone of the days to reconcile.
     pub zone: Zone,
     /// The bindings of all consumers that handle events.
     pub consumers: Vec<Bindings>,
-    /// What is configured of how they try an event again.
+    /// The configured changes of their retry policies.
     pub policies: BTreeMap<String, PolicyChange>,
     /// Reads a rejected body once more.
     pub reread: Reread,
 }
 
-/// Why a step came to nothing.
+/// Why a step failed.
 pub(super) enum Trouble {
     Broker(PublishError),
     Queues(BrokerError),
@@ -79,13 +79,13 @@ impl std::fmt::Display for Trouble {
 
 /// How a step ends.
 pub(super) enum Step {
-    /// So many rows were gone through, and there may be more.
+    /// This many rows were processed, and there may be more.
     Went(u32),
     /// There are no more rows, the job was cancelled, or another console has it.
     Ended,
 }
 
-/// Where which message went: exchange, routing key and id.
+/// The destination of each message: exchange, routing key and id.
 type Sent = (String, String, String);
 
 fn sent(outgoing: &Outgoing) -> Sent {
@@ -93,7 +93,7 @@ fn sent(outgoing: &Outgoing) -> Sent {
     (exchange.to_string(), routing_key.clone(), message.message_id.clone())
 }
 
-/// What is written down of a row that was gone through.
+/// What is stored about a processed row.
 enum Mark {
     /// An event was sent to these consumers.
     Event {
@@ -114,12 +114,12 @@ enum Mark {
         id: EventId,
         cause: String,
     },
-    /// An event was sent to these consumers under a new id, and will be on record itself.
+    /// An event was sent to these consumers under a new id, and is recorded on its own.
     Again {
         id: EventId,
         targets: Vec<String>,
     },
-    /// Nothing: a letter that cannot go back.
+    /// Nothing: the letter cannot be sent back.
     None,
 }
 
@@ -139,7 +139,7 @@ fn sent_again(rows: &Rows, job: &Job) -> impl Iterator<Item = EventId> {
         _ if job.action == Action::Discard => Vec::new(),
         Rows::Events(rows) => rows.iter().map(|row| row.event.id).collect(),
         Rows::Marked(rows) => rows.iter().filter(|row| row.event.is_some()).map(|row| row.id).collect(),
-        // A letter is owed until its event is handled, and a body is recorded as a new event.
+        // A letter is pending until its event is handled; a body is recorded as a new event.
         Rows::Letters(_) | Rows::Rejected(_) => Vec::new(),
     };
     ids.into_iter()
@@ -205,18 +205,18 @@ impl Runner {
                 }
                 Err(trouble) => {
                     warn!(job = job.id, "the job waits: {trouble}");
-                    // Where the database is down it cannot be recorded; then it is not the job's trouble alone.
+                    // If the database is down it cannot be recorded; then it is not a problem of this job alone.
                     let _ = self.set_trouble(&job, worker, &trouble.to_string()).await;
                     stop.run_until_cancelled(sleep(pause)).await;
                     pause = (pause * 2).min(LONGEST_PAUSE);
                 }
             }
         }
-        // For whoever comes next; without this it waits for the end of the lease.
+        // For the next console, which otherwise waits for the end of the lease.
         let _ = self.give_back(&job, worker).await;
     }
 
-    /// One batch. What is `confirmed` of it is not sent again when the rest is.
+    /// Sends one batch. What is in `confirmed` is not sent again when the rest is retried.
     async fn step(
         &self,
         job: &mut Job,
@@ -451,7 +451,7 @@ impl Runner {
     }
 }
 
-/// An event is pending at consumers, since this job: also before the event is on record.
+/// An event is pending at consumers since this job, even before the event is recorded.
 pub(super) async fn owe(
     tx: &mut Tx,
     job: &Job,
@@ -464,7 +464,7 @@ pub(super) async fn owe(
     Ok(())
 }
 
-/// Marks a row that was gone through.
+/// Marks a processed row.
 async fn write(mark: &Mark, job: &Job, tx: &mut Tx) -> Result<(), StoreError> {
     let column = match job.action {
         // What is sent again is open again.

@@ -1,4 +1,4 @@
-//! Which rows a job goes through, and what of them it needs.
+//! The rows that a job processes, and the columns that it needs.
 
 use event::{EventId, Timestamp};
 use serde::de::DeserializeOwned;
@@ -63,7 +63,7 @@ pub struct RejectedBody {
 #[derive(Clone, Debug)]
 pub(crate) struct Marked {
     pub(crate) id: EventId,
-    /// The event; a mark may be there before the ledger has recorded its event.
+    /// The event; a mark may exist before the ledger has recorded its event.
     pub(crate) event: Option<Recorded>,
 }
 
@@ -81,7 +81,7 @@ fn of_list<F: DeserializeOwned + IntoParams>(json: &Json) -> Result<F, JobError>
     filter(json, &known.iter().map(String::as_str).collect::<Vec<_>>())
 }
 
-/// A filter of these fields; each is named where it is wrong.
+/// A filter of these fields; an error names the field.
 pub(super) fn filter<F: DeserializeOwned>(filter: &Json, known: &[&str]) -> Result<F, JobError> {
     let fields = match filter {
         Json::Null => serde_json::Map::new(),
@@ -133,7 +133,7 @@ impl Selection {
         let (from, key, group, mut conditions) = match self {
             Self::Events(filter) => {
                 let Chosen { from, id, group, mut conditions } = events::chosen(filter);
-                // What was delivered to nobody stays so, unless it is asked for by its id.
+                // Undelivered duplicates stay undelivered, unless selected by id.
                 if filter.id.is_none() {
                     conditions.add(format!("NOT {}", duplicate("e")));
                 }
@@ -180,7 +180,8 @@ impl Selection {
                 "SELECT {EVENT} FROM event e WHERE e.id IN \
                  (SELECT {key} FROM {from} {clause} {group} ORDER BY {key} LIMIT {limit}) ORDER BY e.id"
             ),
-            // Every mark is a row, recorded or not: the job would end at the first batch without an event.
+            // Every mark is a row, whether its event is recorded or not: else the job would end at the first batch
+            // without an event.
             Self::Unrouted(_) => format!(
                 "SELECT m.event_id, {EVENT} FROM (SELECT s.event_id FROM {from} {clause} ORDER BY {key} LIMIT {limit}) \
                  AS m LEFT JOIN event e ON e.id = m.event_id ORDER BY m.event_id"

@@ -23,7 +23,7 @@ struct Options {
 const COLUMNS: &str = "id, action, what, filter, options, requested_by, requested_at, state, total, progress, \
      sent, resume_after, trouble, started_at, finished_at";
 
-/// The jobs whose words this release knows. A later release may add others: they are left to it, and shown by it.
+/// The kinds of jobs that this release knows. Those that a later release adds are left to it.
 pub(super) const KNOWN: &str = "action IN ('replay', 'retry', 'discard', 'reconcile') \
      AND what IN ('events', 'dead', 'rejected', 'unrouted') \
      AND state IN ('waiting', 'running', 'done', 'cancelled', 'failed')";
@@ -67,7 +67,7 @@ pub(super) fn job(row: &AnyRow) -> Result<Job, StoreError> {
     })
 }
 
-/// How many rows a job would go through; for a reconciliation, how many events the ingresses counted.
+/// How many rows a job would process; for a reconciliation, how many events the ingresses counted.
 pub async fn count(store: &Store, new: &NewJob, zone: &Zone) -> Result<i64, JobError> {
     let mut connection = store.read().await?;
     if new.action == Action::Reconcile {
@@ -149,26 +149,26 @@ pub async fn cancel(store: &Store, id: EventId) -> Result<Option<Job>, StoreErro
     show(&mut *store.read().await?, id).await
 }
 
-/// Jobs that are worked on one after the other. A long replay keeps no day from being reconciled.
+/// Jobs of a lane run one after the other. A long replay does not block a reconciliation.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Lane {
-    /// What is sent again or discarded.
+    /// Sending again and discarding.
     Sending,
-    /// What is compared.
+    /// Reconciling.
     Reconciling,
 }
 
 impl Lane {
     fn actions(self) -> &'static str {
         match self {
-            // By name, so that a console leaves alone what a later release adds.
+            // By name, so that a console ignores kinds that a later release adds.
             Self::Sending => "('replay', 'retry', 'discard')",
             Self::Reconciling => "('reconcile')",
         }
     }
 }
 
-/// Takes the oldest job of a lane that nobody works on, for a while.
+/// Takes the oldest job of a lane that no console works on, for a limited time.
 pub(super) async fn take(
     store: &Store,
     lane: Lane,

@@ -128,7 +128,7 @@ fn ask(action: Action, what: What, filter: serde_json::Value) -> NewJob {
     }
 }
 
-/// A console of this release, beside one of a later release that knows more kinds of jobs.
+/// A console of this release beside one of a later release with more kinds of jobs.
 #[tokio::test]
 async fn a_job_of_a_kind_that_is_not_known_is_left_to_those_who_know_it() {
     let setting = setting().await;
@@ -161,7 +161,7 @@ async fn a_job_of_a_kind_that_is_not_known_is_left_to_those_who_know_it() {
     assert_eq!(states, ["waiting", "waiting", "paused"]);
 }
 
-/// The words of what is known, which statements name.
+/// The known kinds, as statements name them.
 #[test]
 fn every_kind_of_job_is_known() {
     let words =
@@ -361,7 +361,7 @@ async fn a_dead_letter_goes_back_with_its_history_and_is_open_again_if_it_dies_a
         assert!(started.elapsed() < PATIENCE, "{rows:?}");
         tokio::time::sleep(Duration::from_millis(10)).await;
     };
-    // One attempt before it was sent again and one after: as many as its history tells of.
+    // One attempt before it was sent again and one after, as in its history.
     assert_eq!((row.attempts, row.group), (2, group.group.clone()));
 
     *setting.orders.failing.lock().unwrap() = false;
@@ -435,7 +435,7 @@ async fn an_unrouted_event_reaches_who_subscribes_later_and_is_open_again_if_nob
     let mut theirs = setting.broker.subscribe(&queue.name, 10).await.unwrap();
     timeout(PATIENCE, theirs.next()).await.unwrap().unwrap();
     assert_eq!(setting.in_state(EventState::Unrouted).await, 0);
-    // Whoever reads that queue is not known here.
+    // The reader of that queue is unknown.
     assert_eq!(setting.in_state(EventState::Routed).await, 1);
     assert_eq!(setting.in_state(EventState::Handled).await, 0);
 }
@@ -498,7 +498,7 @@ async fn a_job_keeps_its_rate_goes_on_after_its_console_and_ends_when_it_is_canc
     assert!(started.elapsed() >= Duration::from_millis(1_500), "200 rows in {:?}", started.elapsed());
     let cancelled = cancel(&setting.store, job.id()).await.unwrap().unwrap();
     assert_eq!(cancelled.state, JobState::Cancelled);
-    // Jobs are worked on one after the other: once the next has ended, nobody works on this one.
+    // Jobs run one after the other: once the next has ended, this one is no longer running.
     let next = setting.create(&ask(Action::Replay, What::Events, json!({"source": "nobody"}))).await;
     assert_eq!(setting.ended(&next).await.state, JobState::Done);
     let after = progress().await;

@@ -44,14 +44,14 @@ async fn run(store: &Store, text: String) {
     tx.commit().await.unwrap();
 }
 
-/// Received so many seconds ago.
+/// Received this many seconds ago.
 pub(crate) fn aged(event: Event, seconds: i64) -> Event {
     let time = event::now() - std::time::Duration::from_secs(seconds.unsigned_abs());
     let id = format!("{}{}", id_at(time, 0), &event.id.to_string()[13..]).parse().unwrap();
     Event { id, time, ..event }
 }
 
-/// Received long enough ago to be in flight nowhere.
+/// Received too long ago to be in flight.
 fn old() -> Event {
     aged(invoice(), 2 * IN_HAND_SECONDS)
 }

@@ -1,19 +1,19 @@
-//! The way through a day: table by table, a range of ids at a time, each range with a few statements of its own.
+//! The walk through a day: table by table, one range of ids at a time, each range with a few statements.
 //!
-//! A [`Walk`] is a value that is stored after every step, together with the differences found in it: whoever takes the
-//! job next goes on behind the last step. Memory and statements are bounded by [`RANGE_ROWS`], not by the day.
+//! A [`Walk`] is a value that is stored after every step, together with the differences found in it: the console that
+//! takes the job next continues there. Memory and statements are bounded by [`RANGE_ROWS`], not by the day.
 //!
-//! When an event is in no queue: no queue tells what it holds, so it is inferred, for each consumer, up to which time
-//! of receipt a pending event cannot be in flight any more ([`Walk::begin`]). All of these have to hold:
+//! When an event is in no queue: queues do not show their contents, so [`Walk::begin`] infers, for each consumer, up to
+//! which time of receipt a pending event can no longer be in flight. All of these must hold:
 //!
-//! - It came in more than [`IN_HAND_SECONDS`] ago, so that it is in no consumer's hands.
-//! - The consumer's queue is empty, or the consumer has handled an event that came in [`IN_HAND_SECONDS`] later: queues
-//!   are first in, first out.
-//! - No queue of retries holds anything, or the event is older than all waits of its consumer together.
-//! - It has no dead letter there that is open or discarded, and no other job is at work or ended lately: what a job
-//!   sends is in flight, however old it is.
+//! - It was received more than [`IN_HAND_SECONDS`] ago, so that no consumer holds it.
+//! - The queue of the consumer is empty, or the consumer has handled an event received [`IN_HAND_SECONDS`] later:
+//!   queues are first in, first out.
+//! - No retry queue holds anything, or the event is older than all waits of its consumer together.
+//! - It has no open or discarded dead letter there, and no other job is running or ended recently: what a job sends is
+//!   in flight, however old it is.
 //!
-//! A wrong guess is harmless: the event is sent under the same id, and the inbox gives it to its handler once.
+//! A wrong inference is harmless: the event is sent under the same id, and its effect happens once.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -32,84 +32,84 @@ use crate::predicates::{
     pending_at, routed, unfinished, unrouted,
 };
 
-/// How many rows of a table a step goes through.
+/// How many rows of a table a step processes.
 pub(crate) const RANGE_ROWS: i64 = 5_000;
 
 /// How long a row may be in flight before its absence elsewhere is a difference.
 const GRACE_SECONDS: i64 = 60;
 
-/// How long an event may be in a consumer's hands.
+/// How long a consumer may hold an event.
 pub(crate) const IN_HAND_SECONDS: i64 = 300;
 
-/// How many of the newest rows of the inbox are looked at for a consumer's last.
+/// How many of the newest rows of the inbox are searched for the last one of a consumer.
 const LATELY_HANDLED_ROWS: i64 = 10_000;
 
-/// The kind of difference that sending again repairs: the record says that the effect is owed. One that is unaccounted
-/// for may have had it, where the inbox was lost.
+/// The kind of difference that sending again repairs: the effect is pending on record. An unaccounted event may have
+/// had its effect if the inbox was lost.
 pub(crate) const IN_NO_QUEUE: &str = "pending, in no queue";
 
-/// What is gone through next.
+/// The next phase.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Phase {
-    /// Nothing yet: the queues are looked at first.
+    /// Start: the queues are inspected first.
     Begin,
-    /// Every event, and who owes it its effect.
+    /// Every event, and where it is pending.
     Events,
-    /// What was handled, and is not on record.
+    /// Handled events that are not on record.
     Inbox,
-    /// What was given up, and is not on record.
+    /// Dead letters whose event is not on record.
     Dead,
-    /// What nobody is bound to, and is not on record.
+    /// Unrouted events that are not on record.
     Unrouted,
     /// Rejected bodies.
     Rejected,
-    /// What the ingresses answered beside what is on record.
+    /// The counts of the ingresses, compared with the record.
     Sources,
-    /// What is in no queue is sent again.
+    /// Events in no queue are sent again.
     Repair,
-    /// What was sent again is in flight.
+    /// Waits for what was sent again.
     Settle,
-    /// What earlier passes found goes.
+    /// Deletes the findings of earlier passes.
     Tidy,
-    /// All is read.
+    /// Done.
     Over,
 }
 
-/// A reconciliation under way.
+/// A running reconciliation.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Walk {
     day: String,
     zone: String,
-    /// The day's begin and end, in microseconds.
+    /// Start and end of the day, in microseconds.
     from: i64,
     to: i64,
     pass: i64,
     pub(crate) phase: Phase,
-    /// The last id gone through in this phase.
+    /// The last id processed in this phase.
     pub(crate) after: String,
     /// Messages in each queue that was not empty when the pass began.
     waiting: BTreeMap<String, u64>,
-    /// For each consumer the id before which nothing that it owes is in a queue, or nothing where that cannot be told; under
-    /// the empty name for consumers that are not there any more.
+    /// For each consumer the id before which no pending event is in a queue, or nothing if that is unknown; under the
+    /// empty name for consumers that no longer exist.
     in_no_queue_before: BTreeMap<String, String>,
     books: BTreeMap<String, SourceBooks>,
-    /// Why a consumer's queue did not take what was sent again.
+    /// Why the queue of a consumer refused what was sent again.
     #[serde(default)]
     pub(crate) refused: BTreeMap<String, String>,
-    /// How many events this pass has gone through.
+    /// How many events this pass has processed.
     pub(crate) events: i64,
     differences: i64,
     pub(crate) sent: i64,
-    /// Until when what was sent is waited for, in microseconds.
+    /// Until when to wait for what was sent, in microseconds.
     pub(crate) settle_until: i64,
 }
 
-/// What a step came to.
+/// The result of a step.
 #[derive(Default)]
 pub(crate) struct Found {
     pub(crate) differences: Vec<Difference>,
-    /// How many events it went through.
+    /// How many events it processed.
     pub(crate) events: i64,
 }
 
@@ -117,7 +117,7 @@ pub(crate) struct Found {
 const UNACCOUNTED: &str = "unaccounted";
 const REPLAYED: &str = "replayed";
 
-/// The outcome of the event in `e`: the first state that there is evidence of.
+/// The outcome of the event in `e`: the first state with evidence.
 fn state() -> String {
     let evidence: [(Predicate, EventState); 8] = [
         (duplicate, EventState::Duplicate),
@@ -133,7 +133,7 @@ fn state() -> String {
     format!("CASE {} ELSE '{UNACCOUNTED}' END", whens.join(" "))
 }
 
-/// The last id of a range from behind one id to before another; no row where fewer are left.
+/// The last id of a range between two ids, both exclusive; no row if fewer are left.
 pub(crate) fn last_of_range(table: &str, id: &str) -> String {
     let before = RANGE_ROWS - 1;
     format!("SELECT {id} FROM {table} WHERE {id} > $1 AND {id} < $2 ORDER BY {id} LIMIT 1 OFFSET {before}")
@@ -156,15 +156,15 @@ pub(crate) fn find_unaccounted() -> String {
     )
 }
 
-/// What a table knows of events that are not on record.
+/// Rows of a table about events that are not on record.
 pub(crate) fn find_unrecorded(table: &str) -> String {
     let (source, consumer, condition) = match table {
         "inbox" => ("NULL", "t.consumer", ""),
-        // A letter without a source was no event.
+        // A letter without a source is not an event.
         "dead_letter" => ("t.source", "t.consumer", "AND t.source IS NOT NULL"),
         _ => ("t.source", "NULL", ""),
     };
-    // The bounds once more for the events: otherwise a plan may read all of them.
+    // The bounds are repeated for the events: otherwise a plan may read all of them.
     format!(
         "SELECT CAST({source} AS TEXT) AS source, t.event_id AS event_id, CAST({consumer} AS TEXT) AS consumer \
          FROM {table} t WHERE t.event_id > $1 AND t.event_id <= $2 {condition} AND NOT EXISTS \
@@ -190,8 +190,8 @@ fn time(microseconds: i64) -> Timestamp {
 }
 
 impl Walk {
-    /// The way through a day of the configured zone. A day that the ingresses counted in another zone only is that
-    /// zone's: so are those of before the zone was changed.
+    /// The walk through a day of the configured zone. A day that the ingresses counted only in another zone belongs to
+    /// that one, such as days before the zone was changed.
     pub(crate) async fn new(connection: &mut Connection, day: Day, zone: &Zone) -> Result<Self, StoreError> {
         let text = "SELECT DISTINCT zone FROM tally WHERE day = $1 ORDER BY zone".to_owned();
         let rows = fetch(connection, text, [Value::from(&day)]).await?;
@@ -229,7 +229,7 @@ impl Walk {
         self.differences
     }
 
-    /// Everything once more, from the day's begin.
+    /// Starts again from the beginning of the day.
     pub(crate) fn again(&mut self) {
         self.pass += 1;
         self.enter(Phase::Begin);
@@ -252,8 +252,8 @@ impl Walk {
         }
     }
 
-    /// Begins a pass. `waiting` is how many messages each queue that is not empty had before, by its name without prefix;
-    /// `waits` is each consumer with all the waits between its attempts together.
+    /// Begins a pass. `waiting` has the number of messages of each queue that is not empty, by its name without prefix;
+    /// `waits` has each consumer with the sum of its waits.
     pub(crate) async fn begin(
         &mut self,
         connection: &mut Connection,
@@ -265,7 +265,7 @@ impl Walk {
         self.waiting = waiting;
         self.books.clear();
         (self.events, self.differences) = (0, 0);
-        // Before the events: a tally travels behind the events that it counts.
+        // Read before the events: a tally arrives after the events that it counts.
         let text = "SELECT source, CAST(sum(accepted) AS BIGINT) AS accepted, CAST(sum(rejected) AS BIGINT) AS rejected \
                     FROM tally WHERE day = $1 AND zone = $2 GROUP BY source";
         let day = [Value::from(&self.day), Value::from(&self.zone)];
@@ -282,7 +282,7 @@ impl Walk {
         self.books.entry(source.clone()).or_insert_with(|| SourceBooks { source, ..SourceBooks::default() })
     }
 
-    /// Goes through the next range.
+    /// Processes the next range.
     pub(crate) async fn step(
         &mut self,
         connection: &mut Connection,
@@ -307,8 +307,8 @@ impl Walk {
         Ok(found)
     }
 
-    /// The next range of a table, from the id `start` to before `end`: behind which id it begins, and the last in it.
-    /// Moves on behind it, at the last one into the phase `next`.
+    /// The next range of a table within `start` and `end`: the id after which it begins, and its last id. Advances
+    /// behind it, and after the last one to the phase `next`.
     async fn range(
         &mut self,
         connection: &mut Connection,
@@ -344,7 +344,7 @@ impl Walk {
     }
 
     async fn events(&mut self, connection: &mut Connection) -> Result<Found, StoreError> {
-        // A ledger that has yet to read an event knows nothing of it.
+        // The ledger may not have read the event yet.
         let next =
             if self.waiting.contains_key(FixedQueue::Ledger.name()) { Phase::Rejected } else { Phase::Inbox };
         let range = self.received(connection, "event", next).await?;
@@ -381,7 +381,7 @@ impl Walk {
         Ok(found)
     }
 
-    /// What a consumer owes, though no queue holds anything that it could still get.
+    /// Pending events that no queue can still deliver.
     async fn in_no_queue(
         &self,
         connection: &mut Connection,
@@ -436,7 +436,7 @@ impl Walk {
         Ok(())
     }
 
-    /// What is known of an event that is not on record itself, though it had the time.
+    /// Traces of an event that is not on record, although there was enough time.
     async fn not_recorded(
         &mut self,
         connection: &mut Connection,
@@ -490,21 +490,21 @@ fn difference(
     })
 }
 
-/// What is neither settled nor owed.
+/// Events that are neither settled nor pending.
 async fn unaccounted(
     connection: &mut Connection,
     range: &[Value],
     differences: &mut Vec<Difference>,
 ) -> Result<(), StoreError> {
     for row in fetch(connection, find_unaccounted(), range.to_vec()).await? {
-        let detail = "neither handled by every consumer that takes it nor pending: replay it";
+        let detail = "neither handled by every consumer bound to it nor pending: replay it";
         differences.push(difference(UNACCOUNTED, &row, row.try_get("consumer")?, detail.to_owned())?);
     }
     Ok(())
 }
 
-/// For each consumer the id before which nothing that it owes is in a queue (see the head of this file); under the empty
-/// name that for consumers that are not there any more. Empty while what a job sent is in flight.
+/// For each consumer the id before which no pending event is in a queue (see the head of this file); under the empty
+/// name that for consumers that no longer exist. Empty while messages of a job are in flight.
 async fn in_no_queue_before(
     connection: &mut Connection,
     waiting: &BTreeMap<String, u64>,
@@ -512,7 +512,7 @@ async fn in_no_queue_before(
     now: Timestamp,
 ) -> Result<BTreeMap<String, String>, StoreError> {
     let in_hand = Duration::from_secs(IN_HAND_SECONDS.unsigned_abs());
-    // A reconciliation that sent nothing keeps nobody from judging.
+    // A reconciliation that sent nothing does not matter here.
     let text = format!(
         "SELECT 1 FROM job WHERE (action <> 'reconcile' AND {}) \
          OR (finished_at > $1 AND (action <> 'reconcile' OR sent > 0)) LIMIT 1",
@@ -556,8 +556,8 @@ async fn last_handled(connection: &mut Connection, consumer: &str) -> Result<Opt
     Ok(id.and_then(|id| id.parse().ok()))
 }
 
-/// What the ingresses answered and the record does not have. A tally travels behind the events that it counts; what is
-/// recorded and not counted is no difference: an ingress that is killed takes its last counts with it.
+/// Answers of the ingresses without a record. A tally arrives after the events that it counts. What is recorded and not
+/// counted is not a difference: a killed ingress loses its last counts.
 fn missing(books: &SourceBooks, waiting: &BTreeMap<String, u64>) -> Vec<Difference> {
     let missing = |kind: &str, queue: FixedQueue, counted: i64, recorded: i64| {
         (counted > recorded && !waiting.contains_key(queue.name())).then(|| Difference {

@@ -87,8 +87,8 @@ pub struct Hmac {
     /// What stands before it, such as `sha256=`.
     #[serde(default)]
     pub prefix: String,
-    /// The time of the request, where the sender signs it together with the body: a request that was overheard is then
-    /// of no use later.
+    /// The time of the request, if the sender signs it together with the body: an intercepted request cannot be
+    /// replayed later.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timestamp: Option<SignedTime>,
     /// The live secrets.
@@ -113,7 +113,7 @@ fn tolerance() -> u64 {
 }
 
 impl SignedTime {
-    /// The header's text, if its time is close enough to ours.
+    /// The text of the header, if its time is close enough to ours.
     fn fresh<'a>(&self, headers: &'a HeaderMap, now: Timestamp) -> Option<&'a str> {
         self.header.only(headers).filter(|text| is_fresh(text, now, self.tolerance_s))
     }
@@ -156,7 +156,8 @@ pub struct StandardWebhooks {
     pub(super) keys: Keys,
 }
 
-/// The keys of signatures, made of the secrets when the first request is checked: two blocks less to hash for each.
+/// The keys of signatures, derived from the secrets when the first request is checked: this saves two hash blocks per
+/// signature.
 #[derive(Clone, Default)]
 pub(super) struct Keys(OnceLock<Vec<Key>>);
 
@@ -228,7 +229,7 @@ impl Query {
 impl Basic {
     pub(super) fn check(&self, headers: &HeaderMap) -> bool {
         let given = authorization(headers, "Basic").and_then(|given| LENIENT.decode(given).ok());
-        // The user name is configured without a colon (RFC 7617, section 2).
+        // A configured user name contains no colon (RFC 7617, section 2).
         let pair = given.as_deref().and_then(|given| {
             let colon = given.iter().position(|byte| *byte == b':')?;
             Some((&given[..colon], &given[colon + 1..]))
@@ -339,7 +340,7 @@ impl StandardWebhooks {
         LENIENT.decode(text.strip_prefix("whsec_").unwrap_or(text)).ok().filter(|key| !key.is_empty())
     }
 
-    /// A secret without a key fits nothing.
+    /// A secret without a key matches nothing.
     fn keys(&self) -> &[Key] {
         let key = |secret: &Secret| Some(Key::new(Algorithm::Sha256, &Self::key(secret)?));
         self.keys.0.get_or_init(|| self.secrets.iter().filter_map(key).collect())
@@ -367,7 +368,7 @@ pub(super) fn networks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Opt
         .map_err(serde::de::Error::custom)
 }
 
-/// Compares with every secret or key, also after one has fitted.
+/// Compares with every secret or key, even after a match.
 fn any<T>(all: &[T], fits: impl Fn(&T) -> Choice) -> Choice {
     all.iter().fold(Choice::from(0), |any, one| any | fits(one))
 }

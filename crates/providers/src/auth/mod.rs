@@ -1,7 +1,7 @@
 //! Whether a request is authenticated.
 //!
-//! An [`Auth`] is what one source requires. Every mechanism that is given must pass; within a mechanism any
-//! live secret does, so that secrets can rotate. A refusal says nothing about which part failed.
+//! An [`Auth`] is what one source requires. Every configured mechanism must pass; within a mechanism any live secret is
+//! accepted, so that secrets can rotate. A refusal does not say which part failed.
 
 mod client_ip;
 mod mechanism;
@@ -59,7 +59,7 @@ pub struct Mechanisms {
     pub networks: Option<Vec<IpNet>>,
 }
 
-/// What a request proves its sender with.
+/// The mechanisms of authentication.
 #[derive(Clone, Copy)]
 pub struct Credentials<'a> {
     /// The request's headers.
@@ -91,7 +91,7 @@ pub enum Denied {
     Browser,
 }
 
-/// What a sender adds to a request to be authenticated.
+/// What a sender adds to a request to authenticate it.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Signed {
     /// Headers, with lower-case names.
@@ -101,7 +101,7 @@ pub struct Signed {
 }
 
 impl Auth {
-    /// What no request proves, answered with 401.
+    /// Authentication failed, answered with 401.
     pub fn closed() -> Self {
         let bearer = Some(Bearer { secrets: Vec::new() });
         Self::All(Box::new(Mechanisms { bearer, ..Mechanisms::default() }))
@@ -113,9 +113,9 @@ impl Auth {
         self.check_body(credentials)
     }
 
-    /// Checks what needs no body: network, header, query, Basic and bearer. The network comes first, so that
-    /// from outside of it nothing can be learned about the rest. Where only the network is required, a browser
-    /// inside of it would pass whatever page it shows: what a page sends is refused.
+    /// Checks what needs no body: network, header, query, Basic and bearer. The network comes first, so that nothing
+    /// can be learned about the rest from outside. If only the network is required, any web page open in a browser
+    /// inside would pass: requests from pages are refused.
     pub fn check_head(&self, credentials: &Credentials<'_>) -> Result<(), Denied> {
         let headers = credentials.headers;
         if let Self::All(required) = self
@@ -135,8 +135,9 @@ impl Auth {
         if passes { Ok(()) } else { Err(Denied::Credentials) }
     }
 
-    /// Whether [`Self::check_head`] proves the sender: a secret is in the head, or the address is all that is asked for
-    /// and not every one will do. Where a signature is asked for as well, others send from the same networks.
+    /// Whether [`Self::check_head`] authenticates the sender: the head contains a secret, or only the address is
+    /// required and not every address is allowed. If a signature is required as well, others send from the same
+    /// networks.
     pub fn is_in_head(&self) -> bool {
         let Self::All(required) = self else { return false };
         let is_signed = required.hmac.is_some() || required.standard_webhooks.is_some();
@@ -184,13 +185,13 @@ impl Auth {
         }
     }
 
-    /// The secrets of each mechanism, after the path of the setting.
+    /// The secrets of each mechanism, with the path of the setting.
     pub fn secrets(&self) -> Vec<(&'static str, &[Secret])> {
         let Self::All(required) = self else { return Vec::new() };
         required.secrets().into_iter().filter_map(|(path, list)| Some((path, list?.as_slice()))).collect()
     }
 
-    /// How the mechanisms themselves tell that a request is sent again: Standard Webhooks by its signed `webhook-id`.
+    /// How the mechanisms themselves identify a repeated request: Standard Webhooks by its signed `webhook-id`.
     pub fn duplicates(&self) -> Option<Duplicates> {
         let Self::All(required) = self else { return None };
         required.standard_webhooks.as_ref()?;
@@ -198,8 +199,8 @@ impl Auth {
         Some(Duplicates::by_header(id))
     }
 
-    /// Whether a header, by its lower-case name, is what the sender wrote: a signature covers it, or something else
-    /// proves the whole request. Where nothing is proved at all, no header is worse than another.
+    /// Whether a header, by its lower-case name, is trusted to come from the sender: a signature covers it, or another
+    /// mechanism authenticates the whole request. Without any authentication, all headers are equal.
     pub fn proves_header(&self, name: &str) -> bool {
         let Self::All(required) = self else { return true };
         let Mechanisms { hmac, standard_webhooks, .. } = &**required;
@@ -222,7 +223,7 @@ impl Auth {
     }
 }
 
-/// What is said of a secret that an example has in the place of one.
+/// The error for a placeholder that an example has instead of a secret.
 pub const PLACEHOLDER: &str = "is the placeholder of an example, which everybody knows; make a secret of your own, such as with openssl rand -hex 32";
 
 /// Whether a browser sent this for a web page (Fetch Standard, "HTTP extensions"; Fetch Metadata).
@@ -235,7 +236,7 @@ impl Mechanisms {
         self.header.is_some() || self.query.is_some() || self.basic.is_some() || self.bearer.is_some()
     }
 
-    /// Whether some addresses are refused.
+    /// Whether any address is refused.
     fn restricts_networks(&self) -> bool {
         let restricts = |networks: &Vec<IpNet>| networks.iter().all(|network| network.prefix_len() > 0);
         self.networks.as_ref().is_some_and(restricts)

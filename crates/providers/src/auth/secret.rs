@@ -14,7 +14,7 @@ pub struct Secret {
     digest: SecretDigest,
 }
 
-/// The SHA-256 of a text that is, or is to be, a secret.
+/// The SHA-256 of a secret, or of a text to compare with one.
 #[derive(Clone)]
 pub(super) struct SecretDigest([u8; 32]);
 
@@ -30,12 +30,12 @@ impl Secret {
         &self.text
     }
 
-    /// Compares digests, so that time does not tell the secret's length either.
+    /// Compares digests, so that timing does not reveal the length of the secret either.
     pub(super) fn is(&self, given: &SecretDigest) -> Choice {
         self.digest.0.ct_eq(&given.0)
     }
 
-    /// Whether it is what examples have in the place of a secret.
+    /// Whether it is the placeholder of an example.
     pub fn is_placeholder(&self) -> bool {
         let letters: String =
             self.text.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase()).collect();
@@ -44,8 +44,8 @@ impl Secret {
             .any(|word| letters.contains(word))
     }
 
-    /// The entropy of a text of this length, were it drawn at random from the kinds of characters that it has, in bits. No
-    /// text has more; one that a person thought up has far less.
+    /// The maximum entropy of the text in bits: as if drawn at random from the kinds of characters that it contains. A
+    /// text that a person made up has far less.
     pub fn most_bits(&self) -> u32 {
         let has = |is_one: fn(char) -> bool| self.text.contains(is_one);
         let is_hex = self.text.chars().all(|c| matches!(c, '0'..='9' | 'a'..='f'))
@@ -59,7 +59,7 @@ impl Secret {
         let letters: u32 = kinds.iter().filter(|(is_there, _)| *is_there).map(|(_, count)| count).sum();
         let letters = if is_hex { letters.min(16) } else { letters };
         let length = u32::try_from(self.text.chars().count()).unwrap_or(u32::MAX);
-        // Hundredths of a bit, so that whole numbers do.
+        // Hundredths of a bit, so that integers suffice.
         let bits = (f64::from(letters.max(1)).log2() * 100.0) as u32;
         length.saturating_mul(bits) / 100
     }

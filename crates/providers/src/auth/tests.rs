@@ -323,7 +323,7 @@ fn what_tells_strangers_apart_by_the_head() {
     check("auth = \"none\"", false);
     check("auth.networks = [\"0.0.0.0/0\", \"203.0.113.0/24\"]", false);
     check("auth.networks = [\"203.0.113.0/24\"]", true);
-    // The signature is what proves the sender.
+    // The signature authenticates the sender.
     check(&format!("{hmac}\nauth.networks = [\"203.0.113.0/24\"]"), false);
     check(&format!("{hmac}\nauth.query = {{ name = \"token\", secrets = [\"s\"] }}"), true);
     check("auth.bearer = { secrets = [\"s\"] }", true);
@@ -443,7 +443,7 @@ fn without_a_secret_what_a_web_page_sends_is_refused() {
         }
         assert_eq!(Request::bare().with("sec-fetch-site", "none").check(auth), Ok(()));
     }
-    // Outside of the network nothing else is learned.
+    // From outside the network nothing else can be learned.
     assert_eq!(
         Request::bare().with("origin", "null").from("127.0.0.1").check(&open[1]),
         Err(Denied::Network)
@@ -468,7 +468,7 @@ fn a_header_is_proved_by_its_signature_or_with_the_whole_request() {
     check(r#"auth.hmac = {header = "x-s", secrets = ["a"], timestamp = {header = "x-time"}}"#, &["x-time"]);
     let standard = r#"auth.standard_webhooks = {secrets = ["whsec_c2VjcmV0"]}"#;
     check(standard, &["webhook-id"]);
-    // The signed id tells a request that is sent again.
+    // The signed id identifies a repeated request.
     assert_eq!(auth(standard).duplicates().unwrap().header().unwrap().as_str(), "webhook-id");
     assert_eq!(auth(r#"auth = "none""#).duplicates(), None);
 }

@@ -13,8 +13,8 @@ use crate::unexpected::Unexpected;
 /// day), or a PHP `DateTime` object `{date, timezone_type, timezone}`. A time may have a zone: `Z`, `-03:00`, `-0300`.
 ///
 /// The day is the one that the provider wrote, in the provider's zone; nothing is converted. Years are 1 to 9999. An
-/// optional date is absent where it is the zero of the sender's system: `0000-00-00` (MySQL), `-0001-11-30` (what PHP
-/// makes of it), `0001-01-01` (.NET).
+/// optional date is absent if it is the zero date of the sender's system: `0000-00-00` (MySQL), `-0001-11-30` (the same
+/// in PHP), `0001-01-01` (.NET).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(transparent)]
 pub struct Date(pub civil::Date);
@@ -84,7 +84,8 @@ fn day(text: &str) -> Option<civil::Date> {
     (is_time && day.year() >= 1).then_some(day)
 }
 
-/// Whether a text is the zone of a time, or nothing: `Z`, `-03`, `-0300`, `-03:00`, each with a name in brackets or not.
+/// Whether a text is empty or the zone of a time: `Z`, `-03`, `-0300`, `-03:00`, each with an optional name in
+/// brackets.
 fn is_zone(text: &str) -> bool {
     let offset =
         text.split_once('[').filter(|(_, name)| name.ends_with(']')).map_or(text, |(offset, _)| offset);

@@ -1,7 +1,7 @@
 //! The values in the providers' bodies, each read from its JSON text and kept exactly.
 //!
-//! A value of the wrong form says what it expected, and the kind and length of what it got, never its text. Values are
-//! read from JSON text only (`serde_json::from_str` and the like): a binary float never stands between.
+//! The error for a malformed value says what was expected, and the kind and length of what was found, never its text.
+//! Values are read from JSON text only (`serde_json::from_str` and the like), never through a binary float.
 
 mod date;
 mod number;
@@ -24,7 +24,7 @@ pub(crate) trait Value: Sized {
     /// Reads the text.
     fn read(json: &str) -> Result<Self, Unexpected>;
 
-    /// Whether an optional field with this text is the same as one that is missing.
+    /// Whether an optional field with this text counts as missing.
     fn is_absent(json: &str) -> bool {
         matches!(json, "null" | r#""""#)
     }
@@ -86,7 +86,7 @@ pub(crate) fn unexpected(expected: impl Into<Cow<'static, str>>, json: &str) -> 
     Unexpected { expected: expected.into(), got: shown(json) }
 }
 
-/// A JSON value as an error may show it: its kind and length.
+/// A description of a JSON value for errors: its kind and length.
 pub(crate) fn shown(json: &str) -> String {
     let of = |what: &str, count: usize| {
         format!("{what} of {count} character{}", if count == 1 { "" } else { "s" })
@@ -115,7 +115,7 @@ pub(crate) fn written(json: &str) -> Option<String> {
     }
 }
 
-/// What identifies something: the text of a JSON string exactly, or a number, of which `1902.0` is the same as `1902`.
+/// An identifier: the exact text of a JSON string, or a number, where `1902.0` equals `1902`.
 pub(crate) fn scalar(json: &str) -> Option<String> {
     match kind(json) {
         "a string" => string(json),

@@ -15,10 +15,10 @@ use crate::unexpected::Unexpected;
 
 /// An amount of money in centavos, exact.
 ///
-/// Read from a JSON number or string: `460.20`, `460.2`, `20`, `"395.00"`, and as people write it, `"1.380,60"`,
+/// Read from a JSON number or string: `460.20`, `460.2`, `20`, `"395.00"`, and in local notations, `"1.380,60"`,
 /// `"1380,60"`, `"R$ 20,00"` or `"1,380.60"`. Negative amounts are allowed (credits and corrections). More than two
-/// decimals that are not zero, amounts beyond an `i64` of centavos, and texts that could be read in two ways (`"1.380"`
-/// and `"1,380"`) are errors.
+/// decimals that are not zero, amounts beyond an `i64` of centavos, and ambiguous texts (`"1.380"` and `"1,380"`) are
+/// errors.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(transparent)]
 pub struct Centavos(pub i64);
@@ -36,7 +36,7 @@ impl Value for Centavos {
             Some(text) => plain_amount(&text).map_err(expected)?,
             None => json.to_owned(),
         };
-        // Normalised, so that zeros at the end neither count as decimals nor keep an amount out of range.
+        // Normalised, so that trailing zeros neither count as decimals nor put an amount out of range.
         let amount = decimal(&text).ok_or_else(|| expected("a decimal"))?.normalize();
         let factor =
             10_i128.pow(2_u32.checked_sub(amount.scale()).ok_or_else(|| expected("at most two decimals"))?);
@@ -66,7 +66,7 @@ macro_rules! exact {
 
         impl Value for $name {
             fn read(json: &str) -> Result<Self, Unexpected> {
-                // A comma is the decimal point: no power or axis has thousands.
+                // A comma is a decimal point: no power or axis reaches thousands.
                 let text = written(json).map(|text| text.replacen(',', ".", 1));
                 let decimal = text.and_then(|text| decimal(text.trim()));
                 decimal.map(Self).ok_or_else(|| unexpected("a decimal", json))
@@ -113,7 +113,7 @@ impl Value for Sequence {
     }
 }
 
-/// The decimal of a number's text, exactly: digits that do not fit are an error, not rounded away.
+/// The exact decimal of a number: digits that do not fit are an error and are not rounded.
 fn decimal(text: &str) -> Option<Decimal> {
     // The JSON number grammar (RFC 8259, section 6): no digit groups, no comma.
     serde_json::from_str::<&RawValue>(text).ok().filter(|raw| kind(raw.get()) == "a number")?;
@@ -126,10 +126,10 @@ fn decimal(text: &str) -> Option<Decimal> {
     }
 }
 
-/// An amount as people write it, as the text of a number; or what was expected in its place.
+/// An amount in a local notation as the text of a number, or what was expected instead.
 ///
-/// Of two different marks the last is the decimal one. A mark that is there several times parts thousands. A single
-/// mark before three digits may be either, unless what is before it is no group of thousands (`0.380`, `1380.600`).
+/// Of two different separators the last is the decimal one. A repeated separator groups thousands. A single separator
+/// before three digits is ambiguous, unless what precedes it cannot be a group of thousands (`0.380`, `1380.600`).
 fn plain_amount(text: &str) -> Result<String, &'static str> {
     const EXPECTED: &str = "a decimal";
     let text = text.trim();
@@ -159,7 +159,7 @@ fn plain_amount(text: &str) -> Result<String, &'static str> {
 }
 
 /// A JSON number, or the same number as an integer if it is one: `1902.0` and `19.02e2` are `1902`. Other numbers, and
-/// those of more digits than any id has, stay as they are written.
+/// those with more digits than any id, stay as written.
 pub(crate) fn integer(number: &str) -> Cow<'_, str> {
     const LIMIT_DIGITS: i64 = 40;
     let as_integer = || {
@@ -174,7 +174,7 @@ pub(crate) fn integer(number: &str) -> Cow<'_, str> {
         if significant.is_empty() {
             return Some("0".to_owned());
         }
-        // How many of the digits are before the point.
+        // The number of digits before the point.
         let point = i64::try_from(whole.len()).ok()?.checked_add(exponent.parse::<i64>().ok()?)?;
         let point = usize::try_from(point).ok().filter(|_| point <= LIMIT_DIGITS)?;
         let integral = digits.get(..point).unwrap_or(&digits);
@@ -274,7 +274,7 @@ mod tests {
         ] {
             check(wrong, None);
         }
-        // A JSON number has one reading.
+        // A JSON number is never ambiguous.
         assert_eq!(Centavos::read("1.380"), Ok(Centavos(138)));
     }
 

@@ -8,10 +8,10 @@ use super::{Value, scalar, unexpected};
 use crate::body::kind;
 use crate::unexpected::Unexpected;
 
-/// A CPF or CNPJ, kept bare: letters (a CNPJ may hold them) in upper case and digits, no punctuation.
+/// A CPF or CNPJ without punctuation: digits, and upper-case letters, which a CNPJ may contain.
 ///
-/// A text is kept as it is, whatever its check digits: the providers send what their own users typed, and their
-/// documented examples hold numbers that are neither. A JSON number has lost its leading zeros and gets them back, see
+/// Check digits of a text are not verified: the providers send what their users typed, and their documented examples
+/// contain numbers that are neither. A JSON number has lost its leading zeros and gets them back, see
 /// [`TaxId::from_number`]. `Display` formats a CPF and a CNPJ; `Debug` shows nothing.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(transparent)]
@@ -21,7 +21,7 @@ impl TaxId {
     /// The longest kept: a CNPJ has 14 characters, foreign documents a few more.
     const LIMIT_CHARS: usize = 32;
 
-    /// A tax id from text, bare or formatted; `None` if nothing, or too much, is left of it.
+    /// A tax id from text, bare or formatted; `None` if it is empty or too long without punctuation.
     pub fn new(text: &str) -> Option<Self> {
         let bare: String =
             text.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_uppercase()).collect();
@@ -35,8 +35,8 @@ impl TaxId {
     }
 
     /// A CPF (11 digits) or a CNPJ (14) that came as a number. Up to 11 digits may be either: the check digits tell
-    /// which and, where both fit, a CNPJ is one whose digits before them are `0001`, the head office. Where neither fits
-    /// it is a CPF. `None` for what is no positive integer of at most 14 digits.
+    /// which and, where both fit, a CNPJ is one whose digits before them are `0001`, the head office. Where neither
+    /// fits it is a CPF. `None` for anything but a positive integer of at most 14 digits.
     fn from_number(digits: &str) -> Option<Self> {
         if digits == "0" || digits.len() > 14 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
             return None;
@@ -71,8 +71,8 @@ impl TaxId {
     }
 }
 
-/// Whether the last two digits are the check digits of those before: weights from 2 upwards, from right to left,
-/// beginning anew after `greatest`; modulo 11.
+/// Whether the last two digits are the check digits of the others: weights from 2 upwards, right to left, starting
+/// again after `greatest`; modulo 11.
 fn has_check_digits(text: &str, greatest: u32) -> bool {
     let digits: Vec<u32> = text.bytes().map(|byte| u32::from(byte - b'0')).collect();
     (1..=2).rev().all(|back| {
@@ -163,7 +163,7 @@ mod tests {
         check("208000100", "00.000.208/0001-00");
         check("7504505000132", "07.504.505/0001-32");
         check("11222333000181", "11.222.333/0001-81");
-        // A branch of a company, which no CPF has the digits of.
+        // A branch of a company, whose digits are not those of a CPF.
         check("11222333000262", "11.222.333/0002-62");
         // Neither fits: by length.
         check("1234567899", "01234567899");

@@ -8,11 +8,11 @@ use serde::Serialize;
 use super::{Value, scalar, shown, unexpected, written};
 use crate::unexpected::Unexpected;
 
-/// An identifier or a code of the provider's: its text exactly, whether it arrived as a string or as a
-/// number. The number `1902.0` is the identifier `1902`.
+/// An identifier or a code of the provider: its exact text, whether it arrived as a string or as a number. The number
+/// `1902.0` is the identifier `1902`.
 ///
 /// Leading zeros count: `"0000593098"` and `593098` are different identifiers. A text with a replacement character is
-/// none: what stood in its place is lost, and two identifiers would be one.
+/// not an identifier: the original character is lost, and different identifiers would look equal.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(transparent)]
 pub struct Id(String);

@@ -1,4 +1,4 @@
-//! What came of a flood's requests.
+//! The results of the requests of a flood.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 

@@ -1,4 +1,4 @@
-//! HTTP/2 by hand (RFC 9113): as many posts on one connection as it allows, whose bodies begin and do not end.
+//! HTTP/2 by hand (RFC 9113): the maximum number of posts on one connection, with bodies that never end.
 
 use anyhow::Result;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};

@@ -1,5 +1,5 @@
-//! Floods: strangers and a misbehaving sender do their worst while a true sender posts at a steady rate from an address of
-//! its own. All of its events must be answered 200 and in time, and the process must stay small.
+//! Floods by strangers and by a misbehaving sender, while a genuine sender posts at a steady rate from its own address.
+//! All its events must be answered 200 in time, and the process must stay small.
 //!
 //! Every flood is bounded in time and in what it has open. The goal of time holds for an optimised binary; a debug binary,
 //! which the suite usually runs, is compared with [`DEBUG_P99`].
@@ -129,7 +129,7 @@ fn console_answers(product: &Product) -> Result<()> {
 
 fn table(lines: &[Line]) -> String {
     let mut text = String::from(
-        "| flood | true sender: posted | answered 200 | median | p99 | memory | what the flood came to |\n\
+        "| flood | true sender: posted | answered 200 | median | p99 | memory | result of the flood |\n\
          | --- | --- | --- | --- | --- | --- | --- |\n",
     );
     text.extend(lines.iter().map(row_of));

@@ -1,5 +1,4 @@
-//! What the true sender is flooded by: bodies that prove nothing, slow and fast, bodies that do, connections that are
-//! never used, HTTP/2 streams.
+//! The floods: unauthenticated bodies, slow and fast, authenticated bodies, idle connections, HTTP/2 streams.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -45,7 +44,7 @@ pub struct Running {
 }
 
 impl Running {
-    /// Ends the flood, and tells what came of it.
+    /// Ends the flood, and returns its result.
     pub fn end(self) -> Result<String> {
         self.stop.cancel();
         self.thread.join().map_err(|_| anyhow!("the flood panicked"))??;

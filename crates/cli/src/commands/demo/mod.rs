@@ -1,4 +1,4 @@
-//! `malote demo`: everything embedded, every documented example posted, and what came of it.
+//! `malote demo`: everything embedded, every documented example posted, and the outcome.
 //!
 //! Posts over HTTP with the credentials of each source and reads the books through the administration API, as the
 //! providers and the operators of a real installation do.

@@ -84,7 +84,7 @@ impl Setting {
         match self.folder.map(|folder| (folder.path().to_owned(), folder.close())) {
             None => {
                 let file = self.file.display();
-                format!("`{} --config {file} up` goes on with what is kept there.", program())
+                format!("`{} --config {file} up` continues with its data.", program())
             }
             Some((_, Ok(()))) => "nothing is left behind.".to_owned(),
             Some((path, Err(error))) => format!("{} could not be removed: {error}.", path.display()),

@@ -1,5 +1,5 @@
-//! What `malote doctor` says of the broker: whether it is there, holds what is declared as it was declared, and has
-//! faults that are known.
+//! The broker checks of `malote doctor`: whether it is up, its topology is as declared, and its version has known
+//! faults.
 
 use broker::embedded::OpenError;
 use broker::layout::RetryDelay;
@@ -13,10 +13,10 @@ use crate::installation;
 use crate::management::Management;
 use crate::report::chain;
 
-/// The oldest RabbitMQ whose quorum queues keep what we declare (at-least-once dead-lettering, message TTL).
+/// The oldest RabbitMQ whose quorum queues support what we declare (at-least-once dead-lettering, message TTL).
 const OLDEST: Version = Version(3, 10, 0);
 
-/// Versions with faults that lose or withhold messages: from, up to but not including, what happens, and what helps.
+/// Versions with faults that lose or withhold messages: from, up to but not including, the effect, and the remedy.
 const FAULTS: [(Version, Version, &str, &str); 3] = [
     (
         Version(0, 0, 0),
@@ -38,7 +38,7 @@ const FAULTS: [(Version, Version, &str, &str); 3] = [
     ),
 ];
 
-/// What a policy may set without harm: everything else of a queue is declared, and a policy may make it stricter.
+/// What a policy may set safely: everything else of a queue is declared, and a policy could make it stricter.
 const HARMLESS_IN_A_POLICY: [&str; 4] =
     ["queue-leader-locator", "target-group-size", "queue-master-locator", "ha-mode"];
 
@@ -53,7 +53,7 @@ impl Version {
     }
 }
 
-/// Looks at the configured broker. `is_up` tells whether a process of this installation answers.
+/// Checks the configured broker. `is_up` says whether a process of this installation answers.
 pub(super) async fn look(config: &Config, is_up: Option<bool>, findings: &mut Findings) {
     match &config.broker.url {
         BrokerUrl::Embedded => embedded(config, is_up, findings).await,
@@ -127,7 +127,7 @@ fn known_faults(version: Version) -> Vec<(&'static str, &'static str)> {
     FAULTS.iter().filter(applies).map(|(_, _, what, helps)| (*what, *helps)).collect()
 }
 
-/// Says which queues are missing and which nobody reads; gives those that are there.
+/// Reports which queues are missing and which have no consumer; returns those that exist.
 async fn declared(
     config: &Config,
     broker: &dyn Broker,
@@ -170,10 +170,10 @@ async fn declared(
         }
     }
     if !config.is_embedded() && !unread.is_empty() {
-        findings.note(format!("no consumer takes from: {}", unread.join(", ")));
+        findings.note(format!("without a consumer: {}", unread.join(", ")));
     }
     if !waiting.is_empty() {
-        let text = format!("messages wait, and no consumer takes them: {}", waiting.join(", "));
+        let text = format!("messages wait without a consumer: {}", waiting.join(", "));
         match is_up {
             None => findings.note(text),
             Some(_) => findings.bad(
@@ -194,7 +194,7 @@ async fn find(broker: &dyn Broker, queue: &QueueName) -> Result<Option<QueueStat
     }
 }
 
-/// What AMQP tells of the arguments that queues were declared with, and what an earlier release left.
+/// The differences in the arguments of queues, as far as AMQP shows them, and remains of an earlier release.
 async fn as_declared(config: &Config, broker: &RabbitMq, existing: &Topology, findings: &mut Findings) {
     let mut is_as_declared = true;
     for queue in &existing.queues {
@@ -222,12 +222,12 @@ async fn as_declared(config: &Config, broker: &RabbitMq, existing: &Topology, fi
     }
     let moving = present(broker, existing.queues.iter().map(|queue| stand_in_of(&queue.name))).await;
     if !moving.is_empty() {
-        let fix = "run it again: it goes on from there";
+        let fix = "run it again: it continues there";
         findings.bad(format!("`malote topology apply` was interrupted and left {}", moving.join(", ")), fix);
     }
 }
 
-/// Those of these queues that exist.
+/// The existing ones of these queues.
 async fn present(broker: &RabbitMq, queues: impl IntoIterator<Item = QueueName>) -> Vec<String> {
     let mut found = Vec::new();
     for queue in queues {
@@ -238,7 +238,7 @@ async fn present(broker: &RabbitMq, queues: impl IntoIterator<Item = QueueName>)
     found
 }
 
-/// What the management API alone shows: the cluster, feature flags, policies.
+/// What only the management API shows: the cluster, feature flags, policies.
 async fn managed(config: &Config, existing: &Topology, findings: &mut Findings) {
     let asked = match Management::configured(config) {
         Ok(None) => {
@@ -307,7 +307,7 @@ fn feature_flags(flags: &Value, findings: &mut Findings) {
         .collect();
     let fix = "run `rabbitmqctl enable_feature_flag all` once every node has the same version";
     if off.contains(&"stream_queue") {
-        // Without it RabbitMQ 3.x takes at-least-once dead-lettering for at-most-once.
+        // Without it RabbitMQ 3.x treats at-least-once dead-lettering as at-most-once.
         findings.bad("the feature flag stream_queue is off: a retry or a dead letter may be lost", fix);
     }
     match off.is_empty() {

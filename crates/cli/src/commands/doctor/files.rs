@@ -1,7 +1,7 @@
 //! The files of an installation: whether the user that runs malote can read and write each of them.
 //!
-//! That user is the owner of the folder. Somebody else, root above all, is refused less or more than that one: then owner and
-//! mode decide, not an attempt.
+//! That user is the owner of the folder. Another user, such as root, may have other permissions: then owner and mode
+//! decide instead of an attempt.
 
 use std::fs;
 use std::io::Write;
@@ -12,10 +12,10 @@ use super::Findings;
 use crate::config::Config;
 use crate::installation;
 
-/// What is written to find out whether a disk takes more: as much as a small write-ahead log.
+/// The size of a trial write to a disk: that of a small write-ahead log.
 const PROBE_BYTES: usize = 256 * 1024;
 
-/// The databases, each with what it is, and the files that SQLite keeps beside it.
+/// The databases with their purpose, and the files that SQLite keeps beside them.
 fn databases(config: &Config) -> Vec<(&'static str, PathBuf)> {
     let mut databases = Vec::new();
     if config.is_embedded() {
@@ -27,7 +27,7 @@ fn databases(config: &Config) -> Vec<(&'static str, PathBuf)> {
     databases
 }
 
-/// Looks at every file of a database, and at folders beside the data directory.
+/// Checks every file of a database, and folders outside the data directory.
 pub(super) fn check(config: &Config, findings: &mut Findings) {
     for (what, file) in databases(config).into_iter().filter(|(_, file)| file.exists()) {
         let folder = match file.parent() {
@@ -51,7 +51,7 @@ pub(super) fn check(config: &Config, findings: &mut Findings) {
     }
 }
 
-/// Why the user that runs malote cannot use a file, and what to do.
+/// Why the user that runs malote cannot use a file, and the remedy.
 fn refusal(file: &Path, owner: u32) -> Option<(String, String)> {
     let metadata = fs::metadata(file).ok()?;
     let (mode, uid) = (metadata.mode() & 0o777, metadata.uid());
@@ -78,7 +78,7 @@ fn refusal(file: &Path, owner: u32) -> Option<(String, String)> {
     Some((format!("{shown} cannot be written by user {} (mode {mode:03o}): {error}", me()), fix))
 }
 
-/// Whether owner and mode say more about the owner of a folder than an attempt of this process.
+/// Whether owner and mode are more reliable for the owner of a folder than an attempt of this process.
 fn is_decided_by_mode(owner: u32) -> bool {
     me() == 0 && owner != 0
 }
@@ -87,7 +87,7 @@ fn me() -> u32 {
     rustix::process::geteuid().as_raw()
 }
 
-/// SQLite makes and removes files beside a database, so its folder has to take new ones, on a disk with room.
+/// SQLite creates and removes files beside a database, so its folder must be writable, on a disk with free space.
 pub(super) fn check_folder(folder: &Path, findings: &mut Findings) {
     let Ok(metadata) = fs::metadata(folder) else { return };
     let (mode, owner) = (metadata.mode() & 0o777, metadata.uid());
@@ -103,9 +103,9 @@ pub(super) fn check_folder(folder: &Path, findings: &mut Findings) {
         file.sync_all()
     });
     match written {
-        Ok(()) => findings.good(format!("{shown} takes new files")),
+        Ok(()) => findings.good(format!("{shown} is writable")),
         Err(error) => findings.bad(
-            format!("{shown} takes no new file: {error}"),
+            format!("{shown} is not writable: {error}"),
             "make room, give it to the user that runs malote, or set data.dir",
         ),
     }
@@ -126,7 +126,7 @@ mod tests {
         assert_eq!(refusal(&file, owner), None);
         assert_eq!(refusal(&folder.path().join("missing"), owner), None);
         fs::set_permissions(&file, fs::Permissions::from_mode(0o400)).unwrap();
-        // Root writes whatever the mode is; for the user whose folder it is the mode decides.
+        // Root can write whatever the mode is; for the owner of the folder the mode decides.
         let user = if me() == 0 { 65_534 } else { owner };
         if me() == 0 {
             chown(&file, Some(user), None).unwrap();

@@ -1,4 +1,4 @@
-//! The store: whether it can be reached, and whether it keeps what is written.
+//! The store: whether it can be reached, and whether it stores what is written.
 
 use std::fs;
 use std::io::Read;
@@ -14,10 +14,10 @@ use crate::report::chain;
 /// The oldest PostgreSQL that its project still maintains.
 pub(super) const OLDEST_POSTGRESQL: (u64, u64) = (15, 0);
 
-/// Reaches the store, and commits a write to it.
+/// Connects to the store, and commits a write.
 pub(super) async fn check(config: &Config, findings: &mut Findings) {
     let file = installation::store_file(config);
-    // Opening it would make it.
+    // Opening it would create it.
     if file.as_ref().is_some_and(|file| !file.exists()) {
         return findings.note("the store has no file yet: the first start makes it");
     }
@@ -54,13 +54,13 @@ pub(super) async fn check(config: &Config, findings: &mut Findings) {
     store.close().await;
 }
 
-/// Readers are answered by a database that takes no writes, too: then consumers pause, and nothing is booked.
+/// A read-only database still answers readers, while consumers pause and nothing is booked.
 async fn check_write(store: &Store, file: Option<&Path>, findings: &mut Findings) {
     let error = match store.check_kept().await {
-        Ok(true) => return findings.good("the store takes writes: one was committed and read back"),
+        Ok(true) => return findings.good("the store accepts writes: one was committed and read back"),
         Ok(false) => {
             return findings.bad(
-                format!("{} committed a write, and reads something else", store.address()),
+                format!("{} committed a write, but reads another value", store.address()),
                 "set store.url to the database itself: what lies between, such as a pooler, must not read from a replica",
             );
         }
@@ -70,29 +70,29 @@ async fn check_write(store: &Store, file: Option<&Path>, findings: &mut Findings
         }
         Err(error) => error,
     };
-    // What is asked for the reason may fail as well: then the first error tells more.
+    // The query for the reason may fail as well: then the first error says more.
     let read_only = store.read_only().await.unwrap_or(None);
     let address = store.address();
     let (text, fix) = match (read_only, file) {
         (Some(ReadOnly::Recovery), _) => (
-            format!("{address} takes no writes: it is in recovery, as a standby or after a restore"),
+            format!("{address} accepts no writes: it is in recovery, as a standby or after a restore"),
             "set store.url to the primary, or promote this one: SELECT pg_promote()".to_owned(),
         ),
         (Some(ReadOnly::Setting), _) => (
-            format!("{address} takes no writes: default_transaction_read_only is on"),
+            format!("{address} accepts no writes: default_transaction_read_only is on"),
             "turn it off where it is set: ALTER SYSTEM RESET default_transaction_read_only and SELECT pg_reload_conf(), or \
              ALTER DATABASE or ALTER ROLE … RESET default_transaction_read_only"
                 .to_owned(),
         ),
         (None, Some(file)) if matches!(error, StoreError::Conflict(_)) => (
-            format!("{} takes no writes: another process has locked it for seconds", file.display()),
+            format!("{} accepts no writes: another process has locked it for seconds", file.display()),
             format!("find that process with `fuser -v {}`, and end what it does", file.display()),
         ),
         (None, file) => (
-            format!("{address} takes no writes: {}", told(&error)),
+            format!("{address} accepts no writes: {}", told(&error)),
             match file {
-                Some(_) => "see what is said above of its files and folder: all have to be writable, on a disk with room",
-                None => "the user of store.url has to own the tables; the server's log says more",
+                Some(_) => "see the findings about its files and folder above: all must be writable, on a disk with free space",
+                None => "the user of store.url must own the tables; the log of the server says more",
             }
             .to_owned(),
         ),
@@ -110,7 +110,7 @@ fn told(error: &StoreError) -> String {
     error.reason().unwrap_or_else(|| chain(error))
 }
 
-/// Whether a file that is not empty does not begin as SQLite's do (<https://www.sqlite.org/fileformat.html>, 1.3.1).
+/// Whether a non-empty file does not begin like an SQLite file (<https://www.sqlite.org/fileformat.html>, 1.3.1).
 fn is_foreign(file: &Path) -> bool {
     let mut head = Vec::new();
     let read = fs::File::open(file).and_then(|file| file.take(16).read_to_end(&mut head));

@@ -1,5 +1,4 @@
-//! What jobs promise while something fails or happens in between: a broker that is down, a console that is killed, a
-//! letter that dies again before it is marked.
+//! Jobs under faults: a broker that is down, a killed console, a letter that dies again before it is marked.
 
 use broker::test_support::{Answer, RecordingBroker};
 
@@ -11,7 +10,7 @@ impl Setting {
         RecordingBroker::in_front_of(self.broker.clone())
     }
 
-    /// Stores what it is given, and confirms nothing by itself.
+    /// A broker that stores messages and does not confirm them by itself.
     fn unconfirmed(&self) -> Arc<RecordingBroker> {
         let broker = self.recording();
         broker.answer(Answer::Hold);
@@ -43,7 +42,7 @@ impl Setting {
         }
     }
 
-    async fn open_letters(&self) -> Vec<crate::DeadRow> {
+    pub(super) async fn open_letters(&self) -> Vec<crate::DeadRow> {
         let mut connection = self.store.read().await.unwrap();
         DeadRow::page(&mut connection, &DeadFilter::default(), &Page::first(10)).await.unwrap().items
     }
@@ -280,7 +279,7 @@ async fn what_was_discarded_and_is_sent_again_after_all_is_discarded_no_more() {
 #[tokio::test]
 async fn marks_whose_events_are_not_recorded_do_not_end_a_job_before_the_others() {
     let setting = setting().await;
-    // More than a job goes through at once, and all of them before the recorded one.
+    // More than a job processes at once, and all before the recorded one.
     let lost: Vec<_> = (0..250).map(|_| event("NOBODYS")).collect();
     let mut tx = setting.store.begin().await.unwrap();
     let messages: Vec<_> = lost.iter().map(Event::to_message).collect();
@@ -294,7 +293,7 @@ async fn marks_whose_events_are_not_recorded_do_not_end_a_job_before_the_others(
     let job = setting.ended(&job).await;
     assert_eq!((job.state, job.total, job.progress, job.sent), (JobState::Done, 251, 251, 1));
     assert!(job.trouble.starts_with("250 not sent: the ledger has not recorded"), "{}", job.trouble);
-    // The recorded one comes back, still bound to nobody. What is discarded needs no event.
+    // The recorded one comes back, still unrouted. Discarding needs no event.
     setting.all_in_state(1, EventState::Unrouted).await;
     let job = setting.ended(&setting.create(&ask(Action::Discard, What::Unrouted, json!({}))).await).await;
     assert_eq!((job.state, job.total, job.progress, job.sent), (JobState::Done, 251, 251, 251), "{job:?}");

@@ -45,7 +45,7 @@ impl Setting {
         let zone = Zone::default();
         let day: Day = "2026-10-20".parse().unwrap();
         let start = zone.bounds(day).start.as_millisecond();
-        // As many to the millisecond as it takes to be within the day.
+        // As many per millisecond as fit into the day.
         let id = format!(
             "substr(printf('%012x', {start} + n), 1, 8) || '-' || substr(printf('%012x', {start} + n), 9, 4) \
              || printf('-7000-8000-%012x', n)"
@@ -68,7 +68,7 @@ impl Setting {
     }
 }
 
-/// Kills the console in the middle, and counts each event and lists each difference once all the same.
+/// The console is killed midway; each event is still counted once and each difference listed once.
 #[tokio::test]
 async fn a_large_day_is_gone_through_in_ranges_also_when_its_console_is_killed() {
     const ROWS: i64 = 100_000;
@@ -121,7 +121,7 @@ async fn a_reconciliation_ends_when_it_is_cancelled() {
         tokio::task::yield_now().await;
     }
     assert_eq!(cancel(&setting.store, job.id()).await.unwrap().unwrap().state, JobState::Cancelled);
-    // The lane is free: the next one ends.
+    // The lane is free: the next job ends.
     let next = setting.reconcile("2026-10-01".parse().unwrap()).await;
     assert_eq!(setting.ended(&next).await.state, JobState::Done);
     running.abort();
@@ -164,7 +164,7 @@ async fn an_event_that_only_the_ledger_has_is_sent_to_the_consumer_that_owes_it_
     let [found] = setting.differences(&job).await.try_into().unwrap();
     assert_eq!((found.kind.as_str(), found.event_id), ("pending, in no queue", Some(lost.id.to_string())));
     assert!(found.sent_at.is_some());
-    // Sent again though it was in its queue all the while, it has its effect once.
+    // It was in its queue all the time and is sent again: it has its effect once.
     let again = setting.ended(&setting.reconcile(Zone::default().day(lost.time)).await).await;
     assert_eq!((again.state, again.sent), (JobState::Done, 0));
     let orders = setting.layout.queue("orders");
@@ -257,7 +257,7 @@ async fn an_event_that_came_in_lately_or_waits_in_its_queue_is_left_alone() {
 #[tokio::test]
 async fn what_waits_for_a_configured_retry_is_not_sent_again() {
     let setting = setting().await;
-    // Longer ago than all declared waits together, and not than three waits of a day.
+    // Longer ago than all declared waits together, but not than three waits of a day.
     let declared: Duration = DEFAULT_RETRY.iter().map(|delay| delay.duration()).sum();
     let waiting = aged(event("ORDER"), i64::try_from(declared.as_secs()).unwrap() + TEN_MINUTES_S);
     let recorder = crate::record::Events { consumers: vec![ORDERS] };
