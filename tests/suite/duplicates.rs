@@ -1,6 +1,8 @@
 //! Facts that a sender sends again: unchanged, in another spelling, or corrected.
 
-use anyhow::Result;
+use std::fs;
+
+use anyhow::{Context, Result};
 use futures_util::future::try_join_all;
 use serde_json::{Value, json};
 
@@ -55,5 +57,36 @@ async fn the_same_notice_forty_times_at_once_has_one_effect() -> Result<()> {
     assert_eq!((handled.len(), duplicates.len()), (1, 39), "{events:#?}");
     assert!(duplicates.iter().all(|event| event["duplicate_of"] == handled[0]["id"]), "{events:#?}");
     assert_eq!(product.rows(&["receivables", "list"])?.len(), 3);
+    Ok(())
+}
+
+#[tokio::test]
+async fn rejected_copies_of_a_fact_that_came_again_are_its_duplicates_when_they_are_retried() -> Result<()> {
+    let extra = "[[providers]]\nname = \"erp\"\ntopic = { pointer = \"/wrong\" }\n\
+                 [[sources]]\nname = \"erp\"\nprovider = \"erp\"\nauth = \"none\"\n\
+                 duplicates = { header = \"x-request-id\", window_s = 86400 }\n";
+    let mut product = Product::configured("embedded", "sqlite", extra)?;
+    let (client, _) = product.target("go");
+    let post = async |ingress: &str| {
+        let request = client.post(format!("{ingress}/webhooks/erp")).header("x-request-id", "r-1");
+        let answer = request.header("content-type", "application/json").body(r#"{"event": "paid"}"#);
+        anyhow::Ok(answer.send().await?.status().as_u16())
+    };
+    product.start("up", &["up"]).await?;
+    for _ in 0..2 {
+        assert_eq!(post(&product.ingress).await?, 400);
+    }
+    product.terminate("up").await?;
+    let file = product.folder().join("malote.toml");
+    fs::write(&file, fs::read_to_string(&file)?.replace("/wrong", "/event"))?;
+    product.start("up", &["up"]).await?;
+    assert_eq!(post(&product.ingress).await?, 200);
+    product.settled(1).await?;
+    product.run(&["rejected", "retry", "--everything"])?;
+    let events = product.settled(3).await?;
+    let duplicates: Vec<_> = events.iter().filter(|event| event["state"] == "duplicate").collect();
+    let first = events.iter().find(|event| event["state"] != "duplicate").context("a first")?;
+    assert_eq!(duplicates.len(), 2, "{events:#?}");
+    assert!(duplicates.iter().all(|event| event["duplicate_of"] == first["id"]), "{events:#?}");
     Ok(())
 }

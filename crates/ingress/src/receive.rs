@@ -312,7 +312,10 @@ impl Inner {
                 if let Some(quotas) = &route.quotas {
                     quotas.rejected(inbound.body.len(), Instant::now())?;
                 }
-                (unread(provider.keep(&parts.headers)), None, Some(cause))
+                let mut headers = provider.keep(&parts.headers);
+                let identity = rule.and_then(|rule| rule.kept_header(&parts.headers));
+                headers.extend(identity.filter(|(name, _)| !route.auth().is_credential(name)));
+                (unread(headers), None, Some(cause))
             }
         };
         drop(turn);

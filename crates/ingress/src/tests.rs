@@ -494,6 +494,16 @@ async fn a_fact_sent_again_gets_its_200_and_goes_to_the_record_alone() {
 }
 
 #[tokio::test]
+async fn a_rejected_body_keeps_the_header_that_identifies_its_fact() {
+    let setup = setup(Mood::Confirms);
+    let mut request = post("/webhooks/erp", "{}");
+    request.headers_mut().insert("x-request-id", "r-1".parse().unwrap());
+    assert_eq!(setup.send(request).await.status(), 400);
+    let (exchange, _, message) = setup.published().remove(0);
+    assert_eq!((exchange.as_str(), message.text("http_x-request-id")), ("rejected", Some("r-1")));
+}
+
+#[tokio::test]
 async fn the_ledger_is_told_what_was_answered_once_more_at_the_end() {
     let setup = setup(Answer::Confirm);
     for body in [r#"{"event": "paid"}"#, r#"{"event": "due"}"#, "{}"] {

@@ -10,6 +10,7 @@
 //! a row of unrouted         open_mark, discarded_mark                          or neither: sent again
 //! a row of rejected         open_body
 //! a row of unsettled        pending_at                                         at the row's consumer
+//! a row of either           of_duplicate
 //! a row of job              unfinished
 //! an event                  duplicate, unrouted, dead, pending, discarded_by_…, routed
 //! ```
@@ -69,10 +70,20 @@ pub(crate) fn open_body(body: &str) -> String {
     format!("({body}.resent_in IS NULL AND {body}.discarded_in IS NULL)")
 }
 
-/// An event is pending at a consumer while `unsettled` names both, the consumer has not handled it and its letter, if there
-/// is one, is not discarded.
+/// An event is pending at a consumer while `unsettled` names both, the consumer has not handled it, it is no duplicate, and
+/// its letter, if there is one, is not discarded.
 pub(crate) fn pending_at(unsettled: &str) -> String {
-    format!("(NOT {} AND NOT {})", handled(unsettled), has_letter(unsettled, &discarded_letter("d")))
+    format!(
+        "(NOT {} AND NOT {} AND NOT {})",
+        handled(unsettled),
+        of_duplicate(unsettled),
+        has_letter(unsettled, &discarded_letter("d"))
+    )
+}
+
+/// The event of `row` is on record as a duplicate, which is delivered to nobody.
+pub(crate) fn of_duplicate(row: &str) -> String {
+    format!("EXISTS (SELECT 1 FROM event o WHERE o.id = {row}.event_id AND {})", duplicate("o"))
 }
 
 /// The consumer of `row` has given up its event, and that letter is open.

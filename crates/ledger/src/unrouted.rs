@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use store::{AnyRow, Conditions, Connection, List, Page, Paged, Row, StoreError};
 use utoipa::{IntoParams, ToSchema};
 
-use crate::predicates::{duplicate, open_mark};
+use crate::predicates::{of_duplicate, open_mark};
 use crate::time::time;
 
 /// Which marks to list: all that is given must fit.
@@ -77,8 +77,7 @@ pub(crate) fn chosen(filter: &UnroutedFilter) -> Conditions {
     let mut conditions = Conditions::default();
     conditions.add(open_mark("s"));
     // Duplicates are not delivered anyway.
-    conditions
-        .add(format!("NOT EXISTS (SELECT 1 FROM event e WHERE e.id = s.event_id AND {})", duplicate("e")));
+    conditions.add(format!("NOT {}", of_duplicate("s")));
     conditions.with("s.event_id =", filter.id.as_ref());
     conditions.with("s.source =", filter.source.as_ref());
     conditions.with("s.provider =", filter.provider.as_ref());

@@ -3,12 +3,14 @@
 //! The result is a key: the same for the same fact, and without personal data. The same id with other content is
 //! another fact: a sender corrects what it sent before.
 
+use http::HeaderMap;
 use serde::de::Error;
 use serde::{Deserialize, Deserializer};
 
 use crate::body::Json;
 use crate::canonical::canonical;
 use crate::generic::Pointer;
+use crate::header::CREDENTIAL_HEADERS;
 use crate::inbound::Inbound;
 use crate::value::scalar;
 use crate::{HeaderName, SubjectKey};
@@ -81,6 +83,13 @@ impl Duplicates {
         }
     }
 
+    /// The header that identifies facts, as this request has it: a body that is read again later needs it. Never a
+    /// credential.
+    pub fn kept_header(&self, headers: &HeaderMap) -> Option<(String, String)> {
+        let name = self.header().filter(|name| !CREDENTIAL_HEADERS.contains(&name.as_str()))?;
+        Some((name.as_str().to_owned(), name.only(headers)?.to_owned()))
+    }
+
     /// How long after the first request others with its key repeat it, in seconds.
     pub fn window_s(&self) -> i64 {
         self.window_s
@@ -121,7 +130,6 @@ fn is_array_index(token: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use http::HeaderMap;
 
     use super::*;
     use crate::{Provider, body};

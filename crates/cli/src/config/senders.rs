@@ -33,6 +33,17 @@ pub struct Source {
     pub quota: ingress::Quota,
 }
 
+impl Source {
+    /// How it tells that it sends a fact again: by its own rule, else as its provider does, else as its credentials do.
+    pub fn duplicates(&self, provider: &Provider) -> Option<Duplicates> {
+        match &self.duplicates {
+            None => provider.duplicates().cloned().or_else(|| self.auth.duplicates()),
+            Some(DuplicatesRule::Off) => None,
+            Some(DuplicatesRule::By(rule)) => Some(rule.clone()),
+        }
+    }
+}
+
 /// The rule for duplicates of a source.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(try_from = "serde_json::Value")]

@@ -11,7 +11,7 @@ use server::Server;
 
 use super::shared::{Shared, Tasks};
 use super::{disk, follow};
-use crate::config::{Config, DuplicatesRule};
+use crate::config::Config;
 use crate::installation;
 
 /// The parts of the ingress beside those that all roles share.
@@ -76,11 +76,7 @@ fn sources(config: &Config) -> Result<Vec<ingress::Source>> {
             name: source.name.clone(),
             provider: provider.clone(),
             auth: source.auth.clone(),
-            duplicates: match &source.duplicates {
-                None => provider.duplicates().cloned().or_else(|| source.auth.duplicates()),
-                Some(DuplicatesRule::Off) => None,
-                Some(DuplicatesRule::By(rule)) => Some(rule.clone()),
-            },
+            duplicates: source.duplicates(provider),
             quota: source.quota,
         })
     };

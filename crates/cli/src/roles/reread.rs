@@ -5,8 +5,8 @@ use std::sync::Arc;
 use event::{Event, SourceName, header};
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue};
-use ledger::jobs::{RejectedBody, Reread, StillUnusable};
-use providers::{Inbound, SubjectKey};
+use ledger::jobs::{Accepted, RejectedBody, Reread, StillUnusable};
+use providers::{Duplicates, Inbound, SubjectKey};
 
 use crate::config::Config;
 
@@ -16,7 +16,7 @@ pub fn reread(config: &Config, key: SubjectKey) -> Reread {
     Arc::new(move |rejected| read(rejected, &config, &key))
 }
 
-fn read(rejected: &RejectedBody, config: &Config, key: &SubjectKey) -> Result<Event, StillUnusable> {
+fn read(rejected: &RejectedBody, config: &Config, key: &SubjectKey) -> Result<Accepted, StillUnusable> {
     let name = rejected.source.as_deref().ok_or(StillUnusable::UnknownSource)?;
     let source = config.sources.iter().find(|source| source.name.as_str() == name);
     let source = source.ok_or_else(|| StillUnusable::NoSource(name.to_owned()))?;
@@ -36,10 +36,11 @@ fn read(rejected: &RejectedBody, config: &Config, key: &SubjectKey) -> Result<Ev
         headers.insert(CONTENT_TYPE, content_type);
     }
     let body = rejected.body.clone().into();
-    let reading = provider.read(&Inbound { headers: &headers, body: &body }, key);
-    let reading = reading.map_err(|unusable| StillUnusable::Body(unusable.into()))?;
+    let rule = source.duplicates(provider);
+    let reading = provider.read_fact(&Inbound { headers: &headers, body: &body }, key, rule.as_ref());
+    let (reading, fact) = reading.map_err(|unusable| StillUnusable::Body(unusable.into()))?;
     let name: SourceName = source.name.clone();
-    Ok(Event {
+    let event = Event {
         id: rejected.id,
         source: event::Source::new(provider.name().clone(), name),
         topic: reading.topic,
@@ -51,7 +52,8 @@ fn read(rejected: &RejectedBody, config: &Config, key: &SubjectKey) -> Result<Ev
         replay_of: None,
         repaired: reading.repaired,
         headers: reading.headers,
-    })
+    };
+    Ok(Accepted { event, duplicate_key: fact.zip(rule.as_ref().map(Duplicates::window_s)) })
 }
 
 #[cfg(test)]
@@ -62,7 +64,8 @@ mod tests {
     #[test]
     fn a_body_is_read_as_its_source_would_send_it_now() {
         let text = "[[providers]]\nname = \"erp\"\ntopic = { header = \"x-event\" }\n\
-                    [[sources]]\nname = \"erp-1\"\nprovider = \"erp\"\nauth = \"none\"\n";
+                    [[sources]]\nname = \"erp-1\"\nprovider = \"erp\"\nauth = \"none\"\n\
+                    duplicates = { header = \"x-request-id\", window_s = 60 }\n";
         let config = load_parts("", text, []).unwrap().0;
         let key = SubjectKey::from_bytes([7; 32]);
         let rejected = RejectedBody {
@@ -70,14 +73,22 @@ mod tests {
             source: Some("erp-1".to_owned()),
             received_at: event::now(),
             content_type: "application/json".to_owned(),
-            headers: r#"{"http_x-event": "paid", "cloudEvents_traceparent": "00-1", "malote_cause": "x"}"#
+            headers: r#"{"http_x-event": "paid", "http_x-request-id": "r-1", "cloudEvents_traceparent": "00-1", "malote_cause": "x"}"#
                 .to_owned(),
             body: b"{}".to_vec(),
         };
-        let event = read(&rejected, &config, &key).unwrap();
+        let Accepted { event, duplicate_key } = read(&rejected, &config, &key).unwrap();
         assert_eq!((event.id, event.time, event.topic.as_str()), (rejected.id, rejected.received_at, "paid"));
         assert_eq!(event.source.to_string(), "/erp/erp-1");
         assert_eq!((event.headers["x-event"].as_str(), event.traceparent.as_deref()), ("paid", Some("00-1")));
+        let mut headers = HeaderMap::new();
+        headers.insert("x-event", HeaderValue::from_static("paid"));
+        headers.insert("x-request-id", HeaderValue::from_static("r-1"));
+        let rule = config.sources[0].duplicates(&config.providers[0]);
+        let provider = config.provider(&config.sources[0].provider).unwrap();
+        let inbound = Inbound { headers: &headers, body: &event.data };
+        let (_, fact) = provider.read_fact(&inbound, &key, rule.as_ref()).unwrap();
+        assert_eq!(duplicate_key, Some((fact.unwrap(), 60)));
         let check = |change: fn(&mut RejectedBody), expect: &str| {
             let mut rejected = rejected.clone();
             change(&mut rejected);

@@ -34,8 +34,17 @@ pub use runner::Runner;
 pub use selection::RejectedBody;
 pub use table::{cancel, count, create, list, show};
 
-/// Reads a rejected body once more: the event that it is now, or why it still cannot be used.
-pub type Reread = Arc<dyn Fn(&RejectedBody) -> Result<Event, StillUnusable> + Send + Sync>;
+/// A rejected body that can be used after all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Accepted {
+    /// The event that it is.
+    pub event: Event,
+    /// What tells its fact from the source's others, and for how many seconds others with this key repeat it.
+    pub duplicate_key: Option<(String, i64)>,
+}
+
+/// Reads a rejected body once more, or says why it still cannot be used.
+pub type Reread = Arc<dyn Fn(&RejectedBody) -> Result<Accepted, StillUnusable> + Send + Sync>;
 
 /// Why a rejected body still cannot be used.
 #[derive(Debug, thiserror::Error)]

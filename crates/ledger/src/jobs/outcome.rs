@@ -6,7 +6,7 @@ use store::{Connection, Row, StoreError};
 use utoipa::ToSchema;
 
 use super::{Action, What, table};
-use crate::predicates::{dead_at, given_up_since, handled, open_mark};
+use crate::predicates::{dead_at, given_up_since, handled, of_duplicate, open_mark};
 use store::many::{Value, fetch};
 
 /// The outcome of what a job sent: of dead letters if it retried those, else of events.
@@ -15,7 +15,7 @@ pub struct Outcome {
     /// How many were sent.
     pub sent: i64,
     /// How many are neither dead, unrouted nor pending: every consumer of malote that is bound to them has handled
-    /// them.
+    /// them, or they are duplicates.
     pub settled: i64,
     /// How many a consumer gave up again.
     pub dead: i64,
@@ -36,11 +36,17 @@ pub async fn outcome(connection: &mut Connection, id: EventId) -> Result<Option<
         What::Events | What::Rejected | What::Unrouted => "count(DISTINCT s.event_id)",
     };
     let (handled, given_up) = (handled("s"), given_up_since("s", "s.job"));
+    let duplicate = of_duplicate("s");
     // Pending ones are counted first: those that end meanwhile are then counted by their outcome.
     let of_table = [
-        format!("{counted} FROM unsettled s WHERE s.job = $1 AND NOT {handled} AND NOT {given_up}"),
+        format!(
+            "{counted} FROM unsettled s WHERE s.job = $1 AND NOT {handled} AND NOT {duplicate} AND NOT {given_up}"
+        ),
         format!("{counted} FROM dead_letter s WHERE s.died_in = $1 AND {}", dead_at("s")),
-        format!("{counted} FROM unrouted s WHERE s.marked_in = $1 AND {}", open_mark("s")),
+        format!(
+            "{counted} FROM unrouted s WHERE s.marked_in = $1 AND {} AND NOT {duplicate}",
+            open_mark("s")
+        ),
     ];
     let mut counts = [0; 3];
     for (text, count) in of_table.into_iter().zip(&mut counts) {

@@ -6,7 +6,7 @@ use broker::{ExchangeName, FixedQueue, Layout};
 use event::{EventId, HeaderValue, Message, header};
 
 use super::selection::{Letter, Recorded};
-use super::{Job, NewJob};
+use super::{Accepted, Job, NewJob};
 
 /// A message to send.
 pub(crate) struct Outgoing {
@@ -70,12 +70,18 @@ pub(crate) fn replay(recorded: &Recorded, job: &Job, layout: &Layout) -> Vec<Out
     }
 }
 
-/// An event that was a rejected body.
-pub(crate) fn accepted(event: &event::Event, job: &Job, layout: &Layout) -> Outgoing {
+/// An event that was a rejected body. Its sender may have sent the fact again: which event is the first is decided when one
+/// is recorded or handled.
+pub(crate) fn accepted(Accepted { event, duplicate_key }: &Accepted, job: &Job, layout: &Layout) -> Outgoing {
+    let mut message = named(event.to_message(), job);
+    if let Some((key, window_s)) = duplicate_key {
+        message.headers.insert(header::DUPLICATE_KEY.to_owned(), key.as_str().into());
+        message.headers.insert(header::DUPLICATE_WINDOW_S.to_owned(), (*window_s).into());
+    }
     Outgoing {
         exchange: layout.received(&event.source.provider),
         routing_key: event.topic.to_string(),
-        message: named(event.to_message(), job),
+        message,
     }
 }
 

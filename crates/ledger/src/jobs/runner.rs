@@ -348,9 +348,9 @@ impl Runner {
         let mut targets = Vec::new();
         if job.action == Action::Retry {
             match (self.reread)(row) {
-                Ok(event) => {
-                    targets = self.takers(&event);
-                    plan.outgoing.push(resend::accepted(&event, job, &self.layout));
+                Ok(accepted) => {
+                    targets = self.takers(&accepted.event);
+                    plan.outgoing.push(resend::accepted(&accepted, job, &self.layout));
                 }
                 Err(error) => {
                     let cause = error.to_string();

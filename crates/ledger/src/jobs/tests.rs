@@ -185,7 +185,10 @@ impl Setting {
             policies: Default::default(),
             reread: Arc::new(|rejected| match rejected.body.as_slice() {
                 b"hopeless" => Err(StillUnusable::Body("it is not JSON".into())),
-                _ => Ok(Event { id: rejected.id, time: rejected.received_at, ..event("ORDER") }),
+                body => Ok(Accepted {
+                    event: Event { id: rejected.id, time: rejected.received_at, ..event("ORDER") },
+                    duplicate_key: (body == b"same").then(|| ("a".to_owned(), 3_600)),
+                }),
             }),
         }
     }
@@ -199,6 +202,25 @@ impl Setting {
             let received = self.layout.received(&event.source.provider);
             self.broker.publish(&received, event.topic.as_str(), event.to_message()).await.unwrap();
         }
+    }
+
+    /// Records these bodies as rejected.
+    async fn reject(&self, bodies: &[&'static str]) {
+        for body in bodies {
+            let mut message = Message { body: (*body).into(), ..event("rejected").to_message() };
+            message.headers.insert(header::CAUSE.to_owned(), "it was not read".into());
+            self.broker.publish(&self.layout.rejected(), "", message).await.unwrap();
+        }
+        let started = Instant::now();
+        while self.rejected().await.len() < bodies.len() {
+            assert!(started.elapsed() < PATIENCE);
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    async fn rejected(&self) -> Vec<RejectedRow> {
+        let mut connection = self.store.read().await.unwrap();
+        RejectedRow::page(&mut connection, &RejectedFilter::default(), &Page::first(10)).await.unwrap().items
     }
 
     async fn create(&self, new: &NewJob) -> Job {
@@ -443,27 +465,29 @@ async fn an_unrouted_event_reaches_who_subscribes_later_and_is_open_again_if_nob
 #[tokio::test]
 async fn a_rejected_body_is_read_again_and_what_is_still_hopeless_stays_with_its_cause() {
     let setting = setting().await;
-    for body in ["hopeless", "fixed"] {
-        let mut message = Message { body: body.into(), ..event("rejected").to_message() };
-        message.headers.insert(header::CAUSE.to_owned(), "it was not read".into());
-        setting.broker.publish(&setting.layout.rejected(), "", message).await.unwrap();
-    }
-    let listed = async || {
-        let mut connection = setting.store.read().await.unwrap();
-        RejectedRow::page(&mut connection, &RejectedFilter::default(), &Page::first(10)).await.unwrap().items
-    };
-    let started = Instant::now();
-    while listed().await.len() < 2 {
-        assert!(started.elapsed() < PATIENCE);
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    setting.reject(&["hopeless", "fixed"]).await;
     setting.run();
     let job = setting.ended(&setting.create(&ask(Action::Retry, What::Rejected, json!({}))).await).await;
     assert_eq!((job.progress, job.sent), (2, 1));
     assert_eq!(job.trouble, "1 not sent: it is not JSON");
     setting.all_in_state(1, EventState::Handled).await;
-    let left = listed().await;
+    let left = setting.rejected().await;
     assert_eq!(left.iter().map(|row| row.cause.as_str()).collect::<Vec<_>>(), ["it is not JSON"]);
+}
+
+#[tokio::test]
+async fn rejected_copies_of_one_fact_become_one_event_and_its_duplicates() {
+    let setting = setting().await;
+    setting.reject(&["same", "same"]).await;
+    setting.run();
+    let job = setting.ended(&setting.create(&ask(Action::Retry, What::Rejected, json!({}))).await).await;
+    assert_eq!((job.sent, job.trouble.as_str()), (2, ""));
+    setting.all_in_state(1, EventState::Duplicate).await;
+    setting.all_in_state(1, EventState::Handled).await;
+    assert_eq!(setting.handled(), 1);
+    // Nothing waits for the duplicate.
+    let outcome = outcome(&mut setting.store.read().await.unwrap(), job.id()).await.unwrap().unwrap();
+    assert_eq!((outcome.sent, outcome.settled, outcome.pending), (2, 2, 0));
 }
 
 #[tokio::test]
