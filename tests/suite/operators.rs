@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use harness::{Proxy, SmallDisk, Way};
 use serde_json::Value;
 
@@ -399,4 +399,18 @@ async fn a_console_without_the_key_of_its_ingress_refuses_to_start() -> Result<(
     }
     assert!(!product.folder().join("data/subject-key").exists(), "a key was made");
     Ok(())
+}
+
+#[tokio::test]
+async fn a_process_with_another_subject_key_than_before_refuses_to_start_unless_it_is_meant() -> Result<()> {
+    let mut product = Product::embedded().await?;
+    product.terminate("up").await?;
+    fs::remove_file(product.folder().join("data/subject-key"))?;
+    let Err(refused) = product.start("up", &["up"]).await else { bail!("it starts with a new key") };
+    let said = refused.to_string();
+    let (_, setting) = said.split_once("ingress.replaced_subject_key = ").context("what to do")?;
+    let digits = setting.trim_start_matches(['\\', '"']).chars().take_while(char::is_ascii_hexdigit);
+    let variable = "MALOTE__INGRESS__REPLACED_SUBJECT_KEY".to_owned();
+    product.set_environment("up", [(variable, digits.collect::<String>())]);
+    product.start("up", &["up"]).await
 }

@@ -495,7 +495,7 @@ async fn a_fact_sent_again_gets_its_200_and_goes_to_the_record_alone() {
 
 #[tokio::test]
 async fn a_rejected_body_keeps_the_header_that_identifies_its_fact() {
-    let setup = setup(Mood::Confirms);
+    let setup = setup(Answer::Confirm);
     let mut request = post("/webhooks/erp", "{}");
     request.headers_mut().insert("x-request-id", "r-1".parse().unwrap());
     assert_eq!(setup.send(request).await.status(), 400);

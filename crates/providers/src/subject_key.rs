@@ -23,6 +23,11 @@ impl SubjectKey {
         mac.update(text.as_ref());
         to_hex(&mac.finalize().into_bytes()[..16])
     }
+
+    /// What tells this key from others without helping to find it: 32 hexadecimal digits.
+    pub fn fingerprint(&self) -> String {
+        self.hash("the fingerprint of a subject key")
+    }
 }
 
 impl fmt::Debug for SubjectKey {

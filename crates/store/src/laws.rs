@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use event::{EventId, SourceName, Timestamp};
 
+use crate::agreed::{self, Agreed};
 use crate::retry::{self, Attempt};
 use crate::seen::{self, Sighting};
 use crate::{Component, Migration, Row, Store, StoreError, inbox, sql};
@@ -172,6 +173,26 @@ async fn noted(store: &Store, sightings: &[Sighting]) -> HashMap<EventId, EventI
     duplicates
 }
 
+/// What is set first holds for everyone, until somebody who names it replaces it.
+pub async fn a_fingerprint_holds_until_who_names_it_replaces_it(store: &Store) {
+    prepared(store).await;
+    let read = async || agreed::agreed(&mut store.read().await.expect("a connection"), "key").await;
+    assert_eq!(read().await.expect("an answer"), None);
+    let held = async |fingerprint: &str, replaced: &str| {
+        let (fingerprint, set_by) = (fingerprint.to_owned(), "malote up".to_owned());
+        let own = Agreed { fingerprint, set_by, set_at: Timestamp::UNIX_EPOCH };
+        let mut tx = store.begin().await.expect("a transaction");
+        agreed::set(&mut tx, "key", &own, replaced).await.expect("an answer");
+        tx.commit().await.expect("a commit");
+        read().await.expect("an answer").expect("it is set").fingerprint
+    };
+    for (own, replaced, expect) in
+        [("a", "", "a"), ("b", "", "a"), ("b", "c", "a"), ("b", "a", "b"), ("b", "a", "b"), ("a", "", "b")]
+    {
+        assert_eq!(held(own, replaced).await, expect, "{own} for {replaced:?}");
+    }
+}
+
 /// The first event that a transaction brings is the fact, for every consumer; others with its key repeat it within the
 /// window, whichever was received first. After the window the next is a fact again, and the former stays one.
 pub async fn the_first_event_with_a_key_is_the_fact(store: &Store) {
@@ -301,6 +322,7 @@ macro_rules! store_laws {
             a_known_repetition_claims_nothing
             a_key_of_before_holds_whatever_the_content
             a_refused_statement_is_told_from_an_outage
+            a_fingerprint_holds_until_who_names_it_replaces_it
         }
     };
 }

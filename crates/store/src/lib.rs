@@ -7,6 +7,7 @@
 //!
 //! This crate alone names sqlx. It owns no domain table: each crate brings its own [`Component`] of migrations.
 
+pub mod agreed;
 pub mod cursor;
 mod dialect;
 pub mod inbox;

@@ -292,7 +292,8 @@ impl Store {
 
     /// Brings the tables of each component, and those of the runtime, up to date. Replicas may do so at the same time.
     pub async fn migrate(&self, components: &[Component]) -> Result<(), StoreError> {
-        for component in [&crate::inbox::COMPONENT, &crate::retry::COMPONENT].into_iter().chain(components) {
+        let own = [&crate::inbox::COMPONENT, &crate::retry::COMPONENT, &crate::agreed::COMPONENT];
+        for component in own.into_iter().chain(components) {
             migrate::run(&self.writers, self.dialect, component).await?;
         }
         Ok(())

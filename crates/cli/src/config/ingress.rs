@@ -25,6 +25,8 @@ pub struct Ingress {
     /// Proxies whose `X-Forwarded-For` is trusted.
     pub trusted_proxies: Vec<IpNet>,
     subject_key: Secret,
+    /// The fingerprint of the key that this one replaces.
+    pub replaced_subject_key: String,
     /// The spool: events that the broker does not confirm.
     pub spool: Spool,
     #[serde(default)]

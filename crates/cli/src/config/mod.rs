@@ -34,7 +34,7 @@ pub use check::{Mistake, Mistakes};
 pub use files::Needed;
 pub use read::{DEFAULT, DEFAULT_FILE, Loaded, load, load_parts, resolved};
 pub use sections::Config;
-pub use senders::{DuplicatesRule, Source};
+pub use senders::Source;
 pub use shown::shown;
 pub use warnings::warnings;
 

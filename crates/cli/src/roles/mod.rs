@@ -18,6 +18,7 @@ mod run;
 mod running;
 mod shared;
 pub mod signals;
+mod subject_key;
 pub mod telemetry;
 mod welcome;
 

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::shared::Shared;
+use super::subject_key::KeyCheck;
 use crate::installation;
 use crate::report::chain;
 
@@ -52,11 +53,12 @@ pub(super) struct Preparation {
     spool: Option<Spool>,
     store: Option<(Store, ComponentHealth)>,
     migrated: CancellationToken,
+    key: Option<KeyCheck>,
 }
 
 impl Preparation {
     /// The needs of these roles. What waits in the spool may be accepted once the topology is complete.
-    pub(super) fn new(shared: &Shared<'_>, spool: Option<Spool>) -> Self {
+    pub(super) fn new(shared: &Shared<'_>, spool: Option<Spool>, key: Option<KeyCheck>) -> Self {
         Self {
             broker: shared.broker.clone(),
             topology: installation::topology(shared.config),
@@ -64,6 +66,7 @@ impl Preparation {
             spool,
             store: shared.store.clone().map(|store| (store, shared.component("store", shared.roles.ingress))),
             migrated: shared.migrated.clone(),
+            key,
         }
     }
 
@@ -94,8 +97,16 @@ impl Preparation {
         let Some((store, health)) = &self.store else { return Ok(()) };
         let mut pause = FIRST_PAUSE;
         loop {
-            match store.migrate(&installation::components()).await {
-                Ok(()) => {
+            let prepared = async {
+                store.migrate(&installation::components()).await?;
+                match &self.key {
+                    Some(key) => key.run(store).await,
+                    None => Ok(Ok(())),
+                }
+            };
+            match prepared.await {
+                Ok(Err(wrong_key)) => return Err(wrong_key.into()),
+                Ok(Ok(())) => {
                     self.migrated.cancel();
                     break health.up();
                 }

@@ -18,6 +18,7 @@ use super::ports::Ports;
 use super::preparation::{self, Preparation};
 use super::rotation::Rotation;
 use super::shared::{Shared, Tasks};
+use super::subject_key::KeyCheck;
 use super::telemetry::{Telemetry, VERSION};
 use super::{Roles, console, consumers, ingress};
 use crate::config::Config;
@@ -92,7 +93,9 @@ impl Running {
             tasks: Tasks::default(),
             fatal,
         };
-        let preparation = Preparation::new(&shared, spool.as_ref().map(|(spool, _)| spool.clone()));
+        let key_check = KeyCheck::new(config, roles, key.as_ref());
+        let spool_handle = spool.as_ref().map(|(spool, _)| spool.clone());
+        let preparation = Preparation::new(&shared, spool_handle, key_check);
         let (prepared, stop) = (shared.prepared.clone(), shared.working.clone());
         running.tasks.others.spawn(preparation::keep(preparation, prepared, stop, report_fatal));
         tokio::select! {
