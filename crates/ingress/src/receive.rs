@@ -164,6 +164,13 @@ const REPORT_PERIOD: Duration = Duration::from_secs(5);
 /// How often the number of refused requests is logged.
 const SUMMARY_PERIOD: Duration = Duration::from_secs(60);
 
+/// How long a request may wait for the first bytes of its body before its memory is charged as that of an unauthenticated one.
+/// Most arrive with the head.
+const FIRST_BYTES: Duration = Duration::from_millis(100);
+
+/// What a header of a request takes besides its text: an entry of a map, and two allocations.
+const HEADER_BYTES: usize = 256;
+
 /// The longest property of AMQP 0-9-1 (shortstr, section 4.2.5.3). The media type of the provider replaces a longer
 /// content type.
 const CONTENT_TYPE_LIMIT_BYTES: usize = 255;
@@ -379,13 +386,13 @@ impl Inner {
         let mut reader = Reader::new(body, limit, pace).map_err(Refusal::Body)?;
         // Most bodies are complete with their first bytes, and need no memory before they are checked.
         if !reader.is_whole() && reader.declared_len().is_none_or(|length| length <= SMALL_BYTES) {
-            reader.more().await.map_err(Refusal::Body)?;
+            reader.more_within(FIRST_BYTES).await.map_err(Refusal::Body)?;
         }
         let (mut unproved, mut proved) = (None, None);
         if !reader.is_whole() {
             match auth.is_in_head() {
                 true => proved = Some(self.read_proved(&mut reader, decoded).await?),
-                false => unproved = Some(self.read_unproved(&mut reader, client_ip).await?),
+                false => unproved = Some(self.read_unproved(&mut reader, parts, client_ip).await?),
             }
         }
         let body = reader.into_bytes();
@@ -418,16 +425,18 @@ impl Inner {
         Ok((body, Share { _place: place, _memory: memory }))
     }
 
-    /// Reads the rest of a body whose sender is not authenticated yet.
+    /// Reads the rest of a body whose sender is not authenticated yet. Its head is charged with it.
     async fn read_unproved(
         &self,
         reader: &mut Reader<impl RequestBody>,
+        parts: &Parts,
         client: IpAddr,
     ) -> Result<UnprovedBody<'_>, Refusal> {
         let mut unproved = self.memory.unproved.open(Client::new(client));
+        let head = head_bytes(parts);
         let mut paused_for = 0;
         while !reader.is_whole() {
-            unproved.grow_to(reader.len());
+            unproved.grow_to(head + reader.len());
             let more = async {
                 if let Some(pause) = unproved.pause(reader.len() - paused_for) {
                     let begin = Instant::now();
@@ -516,6 +525,15 @@ impl Inner {
 struct Share<'a> {
     _place: SemaphorePermit<'a>,
     _memory: Held<'a>,
+}
+
+/// What the head of a request occupies, about: its texts, and as much for each header as it takes by itself.
+fn head_bytes(parts: &Parts) -> usize {
+    let uri = parts.uri.path().len() + parts.uri.query().map_or(0, str::len);
+    parts
+        .headers
+        .iter()
+        .fold(uri, |sum, (name, value)| sum + name.as_str().len() + value.len() + HEADER_BYTES)
 }
 
 /// What is known of a body that cannot be used. Its topic could not be read.

@@ -7,7 +7,7 @@ use std::error::Error;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http_body::Body;
+use http_body::{Body, Frame};
 use http_body_util::BodyExt;
 use tokio::time::{Instant, timeout_at};
 
@@ -79,14 +79,38 @@ impl<B: RequestBody> Reader<B> {
 
     /// Waits for the next bytes, or the end. Trailers are discarded. Cancel safe.
     pub async fn more(&mut self) -> Result<(), BodyError> {
+        let (allowed, late) = self.allowed();
+        self.next(allowed).await.ok_or(late)?
+    }
+
+    /// As [`Self::more`], but only until so long after the beginning. Whether something has come.
+    pub async fn more_within(&mut self, wait: Duration) -> Result<bool, BodyError> {
+        let (allowed, late) = self.allowed();
+        match self.next(allowed.min(wait)).await {
+            Some(next) => next.map(|()| true),
+            None if allowed <= wait => Err(late),
+            None => Ok(false),
+        }
+    }
+
+    /// How long after the beginning the next bytes may come, and what is wrong after that.
+    fn allowed(&self) -> (Duration, BodyError) {
         let Pace { timeout, grace, rate_bytes } = self.pace;
         let slowest = grace + Duration::from_secs_f64(self.len() as f64 / rate_bytes as f64);
-        let frame = timeout_at(self.started + timeout.min(slowest), self.body.frame()).await;
-        let Some(frame) = frame.map_err(|_| match timeout <= slowest {
-            true => BodyError::TimedOut { timeout_ms: timeout.as_millis() },
-            false => BodyError::TooSlow { rate_bytes },
-        })?
-        else {
+        match timeout <= slowest {
+            true => (timeout, BodyError::TimedOut { timeout_ms: timeout.as_millis() }),
+            false => (slowest, BodyError::TooSlow { rate_bytes }),
+        }
+    }
+
+    /// `None`: nothing came in time.
+    async fn next(&mut self, allowed: Duration) -> Option<Result<(), BodyError>> {
+        let frame = timeout_at(self.started + allowed, self.body.frame()).await.ok()?;
+        Some(self.take(frame))
+    }
+
+    fn take(&mut self, frame: Option<Result<Frame<Bytes>, B::Error>>) -> Result<(), BodyError> {
+        let Some(frame) = frame else {
             self.is_whole = true;
             return Ok(());
         };
@@ -157,7 +181,6 @@ mod tests {
     use std::pin::Pin;
     use std::task::{Context, Poll};
 
-    use http_body::Frame;
     use http_body_util::Full;
 
     use super::*;
@@ -209,6 +232,16 @@ mod tests {
     async fn a_body_that_does_not_end_times_out() {
         let stalled = read(Frames { frames: vec!["abc"], endless: true }, 5, SOON).await;
         assert!(matches!(stalled, Err(BodyError::TimedOut { timeout_ms: 20 })));
+    }
+
+    #[tokio::test]
+    async fn the_first_bytes_are_waited_for_a_moment_and_the_pace_still_holds() {
+        let moment = Duration::from_millis(5);
+        let mut reader = Reader::new(Frames { frames: vec!["abc"], endless: true }, 5, SOON).unwrap();
+        assert!(reader.more_within(moment).await.unwrap());
+        assert!(!reader.more_within(moment).await.unwrap());
+        let late = reader.more_within(Duration::from_secs(1)).await;
+        assert!(matches!(late, Err(BodyError::TimedOut { timeout_ms: 20 })));
     }
 
     #[tokio::test]

@@ -21,6 +21,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Limits;
+use crate::memory::{HEAD_LIMIT_BYTES, HEAD_LIMIT_HEADERS};
 use crate::metrics::{Metrics, Stall};
 use crate::problem::Problem;
 
@@ -41,6 +42,9 @@ const SETTLING: Duration = Duration::from_millis(10);
 
 /// How long a TLS handshake or the head of a request may take: a few round trips.
 const PROCEEDING: Duration = Duration::from_secs(1);
+
+/// What an HTTP/2 connection begins with (RFC 9113, section 3.4). The rest of it tells nothing more.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
@@ -73,6 +77,8 @@ struct State {
     /// Since when the peer reads nothing.
     stalled_since: Option<Instant>,
     http2: bool,
+    /// How much of the preface of HTTP/2 has come, while nothing else has.
+    preface: Option<usize>,
     /// The last request has a body, which may not have been read to its end.
     has_body: bool,
 }
@@ -134,6 +140,7 @@ impl Activity {
             running: 0,
             stalled_since: None,
             http2: false,
+            preface: Some(0),
             has_body: false,
         };
         Arc::new(Self { limits, state: Mutex::new(state), client_requests, all_requests })
@@ -183,17 +190,27 @@ impl Activity {
         Running { activity: Arc::clone(self), is_beyond_share }
     }
 
-    /// An HTTP/2 peer sends frames that begin no request, so there only the first bytes begin a head.
-    fn received(&self, bytes: &[u8]) {
+    /// An HTTP/2 peer sends frames that begin no request, so there only the first bytes begin a head. Whether HTTP/2 begins.
+    fn received(&self, bytes: &[u8]) -> bool {
         let mut state = self.lock();
         match state.phase {
-            Phase::Silent if !bytes.is_empty() => {
-                state.http2 = bytes.starts_with(b"PRI");
-                state.enter(Phase::Head);
-            }
+            Phase::Silent if !bytes.is_empty() => state.enter(Phase::Head),
             Phase::Idle if !bytes.is_empty() && !state.http2 => state.enter(Phase::Head),
             _ => {}
         }
+        let Some(seen) = state.preface.take() else { return false };
+        let next = &PREFACE[seen..];
+        let next = &next[..next.len().min(bytes.len())];
+        if bytes.starts_with(next) {
+            state.http2 = seen + next.len() == PREFACE.len();
+            state.preface = (!state.http2).then_some(seen + next.len());
+        }
+        state.http2
+    }
+
+    /// Whether an answer is hyper's own, to a head that is too large. It says so by its status alone.
+    fn is_refused_head(&self, answer: &[u8]) -> bool {
+        answer.starts_with(b"HTTP/1.1 431 ") && self.lock().running == 0
     }
 
     /// No phase that begins after a look can end before the next one: looks are at most the shortest limit apart.
@@ -363,18 +380,20 @@ where
     }
 }
 
-/// A socket that notes what goes through it, answers a head that took too long, and ends without a reset.
-pub(crate) struct Watched<T> {
+/// A socket that notes what goes through it, answers heads that take too long or are too large, and ends without a reset.
+pub(crate) struct Watched<T, F> {
     socket: T,
     activity: Arc<Activity>,
+    begin_http2: F,
     stalled: bool,
     shut: bool,
     linger: Option<Linger>,
 }
 
-impl<T: AsyncRead + AsyncWrite + Unpin> Watched<T> {
-    pub(crate) fn new(socket: T, activity: Arc<Activity>) -> Self {
-        Self { socket, activity, stalled: false, shut: false, linger: None }
+impl<T: AsyncRead + AsyncWrite + Unpin, F> Watched<T, F> {
+    /// `begin_http2` tells whether there is room for a connection that speaks HTTP/2; it is asked at most once.
+    pub(crate) fn new(socket: T, activity: Arc<Activity>, begin_http2: F) -> Self {
+        Self { socket, activity, begin_http2, stalled: false, shut: false, linger: None }
     }
 
     fn wrote<R>(&mut self, polled: Poll<io::Result<R>>) -> Poll<io::Result<R>> {
@@ -389,20 +408,35 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Watched<T> {
     /// peer, which has no request that it could belong to.
     fn expire(&mut self, cx: &mut Context<'_>) -> io::Error {
         if !self.activity.lock().http2 {
-            let _ = Pin::new(&mut self.socket).poll_write(cx, &request_timeout());
+            let problem =
+                Problem::new(StatusCode::REQUEST_TIMEOUT).detail("The head of the request took too long.");
+            let _ = Pin::new(&mut self.socket).poll_write(cx, &last_answer(problem));
             let _ = Pin::new(&mut self.socket).poll_shutdown(cx);
         }
         io::Error::new(io::ErrorKind::TimedOut, "the head of the request took too long")
     }
+
+    /// Answers in place of hyper, whose answer has `length` bytes. As with [`Self::expire`], one write is all of it.
+    fn refuse_head(&mut self, cx: &mut Context<'_>, length: usize) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.socket).poll_write(cx, &last_answer(head_too_large()));
+        written.map_ok(|_| length)
+    }
 }
 
-impl<T: AsyncRead + AsyncWrite + Unpin> AsyncRead for Watched<T> {
+impl<T, F> AsyncRead for Watched<T, F>
+where
+    T: AsyncRead + AsyncWrite + Unpin,
+    F: FnMut() -> bool + Unpin,
+{
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let before = buf.filled().len();
         match Pin::new(&mut this.socket).poll_read(cx, buf) {
             Poll::Ready(result) => {
-                this.activity.received(&buf.filled()[before..]);
+                if this.activity.received(&buf.filled()[before..]) && !(this.begin_http2)() {
+                    let full = "too many connections for one more that speaks HTTP/2";
+                    return Poll::Ready(Err(io::Error::new(io::ErrorKind::QuotaExceeded, full)));
+                }
                 Poll::Ready(result)
             }
             Poll::Pending if this.activity.lock().phase == Phase::Expired => {
@@ -413,10 +447,13 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncRead for Watched<T> {
     }
 }
 
-impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Watched<T> {
+impl<T: AsyncRead + AsyncWrite + Unpin, F: Unpin> AsyncWrite for Watched<T, F> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        let polled = Pin::new(&mut this.socket).poll_write(cx, buf);
+        let polled = match this.activity.is_refused_head(buf) {
+            true => this.refuse_head(cx, buf.len()),
+            false => Pin::new(&mut this.socket).poll_write(cx, buf),
+        };
         this.wrote(polled)
     }
 
@@ -426,7 +463,10 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Watched<T> {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        let polled = Pin::new(&mut this.socket).poll_write_vectored(cx, bufs);
+        let polled = match bufs.first().is_some_and(|first| this.activity.is_refused_head(first)) {
+            true => this.refuse_head(cx, bufs.iter().map(|buf| buf.len()).sum()),
+            false => Pin::new(&mut this.socket).poll_write_vectored(cx, bufs),
+        };
         this.wrote(polled)
     }
 
@@ -455,9 +495,16 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Watched<T> {
     }
 }
 
-/// The HTTP/1.1 text of a 408, for a request that hyper never saw whole.
-fn request_timeout() -> Vec<u8> {
-    let problem = Problem::new(StatusCode::REQUEST_TIMEOUT).detail("The head of the request took too long.");
+/// The answer to a head that is too large.
+pub(crate) fn head_too_large() -> Problem {
+    let detail = format!(
+        "The head of a request may have at most {HEAD_LIMIT_BYTES} bytes and {HEAD_LIMIT_HEADERS} headers."
+    );
+    Problem::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE).detail(detail)
+}
+
+/// The HTTP/1.1 text of an answer to a request that hyper never saw whole, after which the connection ends.
+fn last_answer(problem: Problem) -> Vec<u8> {
     let (head, body) = problem.into_response().into_parts();
     let body = pin!(body.collect());
     let Poll::Ready(Ok(body)) = body.poll(&mut Context::from_waker(std::task::Waker::noop())) else {

@@ -1,4 +1,5 @@
 //! The open connections of a port: a maximum for all, a share for each client, and which one is closed for a new one.
+//! A connection with TLS or HTTP/2 counts for several, see [`memory`](crate::memory).
 //!
 //! When the port is full, the longest idle connections are closed; when a client has reached its share, its own. A
 //! connection with a request is never closed for another one. Of many connections that one client opens at once, most
@@ -19,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use crate::client::Client;
 use crate::config::Limits;
 use crate::connection::Activity;
+use crate::memory::{HTTP2_UNITS, TLS_UNITS};
 
 /// How often a full port looks for connections that have become idle.
 const LOOK_PERIOD: Duration = Duration::from_millis(10);
@@ -36,6 +38,9 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 pub(crate) struct Connections {
     max: usize,
     share: usize,
+    /// How many units a new connection takes, and one that speaks HTTP/2. At most the share: every client may have one.
+    units: usize,
+    http2_units: usize,
     limits: Limits,
     trusted_proxies: Vec<IpNet>,
     open: Mutex<Open>,
@@ -46,7 +51,7 @@ pub(crate) struct Connections {
 
 #[derive(Default)]
 struct Open {
-    count: usize,
+    units: usize,
     clients: HashMap<Client, Held>,
 }
 
@@ -54,6 +59,7 @@ struct Open {
 #[derive(Default)]
 struct Held {
     connections: Vec<Connection>,
+    units: usize,
     requests: Arc<AtomicU64>,
     /// When its next connection would be begun if it had opened none at once.
     next_begin: Option<Instant>,
@@ -74,19 +80,21 @@ struct Connection {
 }
 
 impl Connections {
-    pub(crate) fn new(limits: Limits, max: u64, trusted_proxies: Vec<IpNet>) -> Arc<Self> {
+    pub(crate) fn new(limits: Limits, max: u64, trusted_proxies: Vec<IpNet>, has_tls: bool) -> Arc<Self> {
         let max = usize::try_from(max).unwrap_or(usize::MAX);
         let share = limits.client_connections.map_or(max / 4, |share| usize::try_from(share).unwrap_or(max));
         // A share of very few would lock out a client that opens connections in parallel.
-        let share = if limits.client_connections.is_some() { share } else { share.max(16) };
+        let share = if limits.client_connections.is_some() { share } else { share.max(16) }.min(max);
+        let units = if has_tls { TLS_UNITS.min(share) } else { 1 };
+        let http2_units = HTTP2_UNITS.min(share);
         let (open, freed, requests) = (Mutex::default(), Notify::new(), Arc::default());
-        Arc::new(Self { max, share: share.min(max), limits, trusted_proxies, open, freed, requests })
+        Arc::new(Self { max, share, units, http2_units, limits, trusted_proxies, open, freed, requests })
     }
 
     /// Waits until there is a place for one more connection, closing idle ones for it; returns whether it waited.
     pub(crate) async fn room(&self) -> bool {
         let mut waited = false;
-        while self.lock().count >= self.max {
+        while self.lock().units >= self.max {
             waited = true;
             self.close_unused();
             // If all are in use this finds none, and is repeated.
@@ -102,21 +110,22 @@ impl Connections {
         let is_proxy = self.trusted_proxies.iter().any(|network| network.contains(&peer.to_canonical()));
         let mut open = self.lock();
         let held = open.clients.entry(client).or_default();
-        if !is_proxy && held.connections.len() >= self.share && !close_oldest(held.connections.iter(), 1) {
+        if !is_proxy && held.units >= self.share && close_oldest(held.connections.iter(), 1) == 0 {
             return None;
         }
         let pause = if is_proxy { Duration::ZERO } else { held.pause(Instant::now()) };
         let requests = (!is_proxy).then(|| Arc::clone(&held.requests));
         let activity = Activity::new(self.limits, requests, Arc::clone(&self.requests));
         held.connections.push(Connection { activity: Arc::clone(&activity), end });
-        open.count += 1;
-        Some(Place { connections: Arc::clone(self), client, activity, pause })
+        held.units += self.units;
+        open.units += self.units;
+        Some(Place { connections: Arc::clone(self), client, is_proxy, units: self.units, activity, pause })
     }
 
     /// Closes some of the longest idle connections.
     pub(crate) fn close_unused(&self) {
         let open = self.lock();
-        close_oldest(open.clients.values().flat_map(|held| &held.connections), CLOSED_AT_ONCE.min(self.max));
+        close_oldest(open.connections(), CLOSED_AT_ONCE.min(self.max));
     }
 
     fn lock(&self) -> MutexGuard<'_, Open> {
@@ -124,8 +133,14 @@ impl Connections {
     }
 }
 
-/// Closes at most `count` of these, the longest idle first; returns whether there was any.
-fn close_oldest<'a>(connections: impl Iterator<Item = &'a Connection>, count: usize) -> bool {
+impl Open {
+    fn connections(&self) -> impl Iterator<Item = &Connection> {
+        self.clients.values().flat_map(|held| &held.connections)
+    }
+}
+
+/// Closes at most `count` of these, the longest idle first; returns how many there were.
+fn close_oldest<'a>(connections: impl Iterator<Item = &'a Connection>, count: usize) -> usize {
     let now = Instant::now();
     let mut unused: Vec<_> = connections
         .filter_map(|connection| Some((connection.activity.unused_since(now)?, connection)))
@@ -133,23 +148,50 @@ fn close_oldest<'a>(connections: impl Iterator<Item = &'a Connection>, count: us
     unused.sort_unstable_by_key(|(since, _)| *since);
     // A request may have begun since the check.
     let giving_way = unused.iter().filter(|(_, connection)| connection.activity.give_way(now));
-    giving_way.take(count).inspect(|(_, connection)| connection.end.cancel()).count() > 0
+    giving_way.take(count).inspect(|(_, connection)| connection.end.cancel()).count()
 }
 
 /// The place of one connection, for as long as it lives.
 pub(crate) struct Place {
     connections: Arc<Connections>,
     client: Client,
+    is_proxy: bool,
+    units: usize,
     pub(crate) activity: Arc<Activity>,
     /// How long to wait before the connection is begun.
     pub(crate) pause: Duration,
 }
 
+impl Place {
+    /// Takes the further units of a connection that speaks HTTP/2, closing idle connections for them: those of the client
+    /// if it has reached its share, else any. Returns whether there were enough.
+    pub(crate) fn begin_http2(&mut self) -> bool {
+        let connections = &self.connections;
+        let mut open = connections.lock();
+        let more = connections.http2_units - self.units;
+        let Some(held) = open.clients.get(&self.client) else { return false };
+        let beyond_share = match self.is_proxy {
+            true => 0,
+            false => (held.units + more).saturating_sub(connections.share),
+        };
+        let closed = close_oldest(held.connections.iter(), beyond_share);
+        let beyond_max = (open.units + more).saturating_sub(connections.max + closed);
+        if closed < beyond_share || close_oldest(open.connections(), beyond_max) < beyond_max {
+            return false;
+        }
+        open.units += more;
+        open.clients.entry(self.client).or_default().units += more;
+        self.units += more;
+        true
+    }
+}
+
 impl Drop for Place {
     fn drop(&mut self) {
         let mut open = self.connections.lock();
-        open.count -= 1;
+        open.units -= self.units;
         if let Some(held) = open.clients.get_mut(&self.client) {
+            held.units -= self.units;
             if let Some(at) =
                 held.connections.iter().position(|other| Arc::ptr_eq(&other.activity, &self.activity))
             {
@@ -181,7 +223,7 @@ mod tests {
     #[test]
     fn other_clients_and_trusted_proxies_do_not_wait() {
         let proxies = vec!["192.0.2.9/32".parse().unwrap()];
-        let connections = Connections::new(Limits::default(), 4096, proxies);
+        let connections = Connections::new(Limits::default(), 4096, proxies, false);
         let open = |address: [u8; 4]| connections.admit(address.into(), CancellationToken::new()).unwrap();
         let many: Vec<_> = (0..500).map(|_| open([192, 0, 2, 1])).collect();
         assert!(many.iter().any(|place| !place.pause.is_zero()));

@@ -2,14 +2,13 @@
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
+use crate::memory::MOST_CONNECTIONS;
+
 /// Descriptors that are reserved for broker, store, spool, log and listening sockets.
 const RESERVE: u64 = 128;
 
 /// A process listens on at most three ports: those of the ingress, the console and the operations endpoints.
 const PORTS: u64 = 3;
-
-/// The maximum number of connections if neither the configuration nor the descriptors set a lower one.
-const MOST_CONNECTIONS: u64 = 4096;
 
 /// Raises the limit of file descriptors of this process to the hard limit. Call it before a port is opened.
 pub fn raise_descriptor_limit() {
@@ -24,7 +23,7 @@ pub fn raise_descriptor_limit() {
 /// The maximum number of connections of a port: the configured one, bounded by the descriptors.
 pub(crate) fn max_connections(configured: Option<u64>) -> u64 {
     let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-    let (wanted, possible) = (configured.unwrap_or(MOST_CONNECTIONS), share(descriptors));
+    let (wanted, possible) = (configured.unwrap_or(MOST_CONNECTIONS as u64), share(descriptors));
     if possible < wanted {
         tracing::warn!(
             max_connections = possible,

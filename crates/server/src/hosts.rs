@@ -60,15 +60,21 @@ impl Hosts {
     pub(crate) fn refusal<B>(&self, request: &Request<B>) -> Option<Problem> {
         let mut hosts = request.headers().get_all(HOST).iter();
         let host = hosts.next();
-        if hosts.next().is_some() || host.is_none() && request.version() == Version::HTTP_11 {
+        let is_missing = match request.version() {
+            // Optional there; browsers always send it.
+            Version::HTTP_09 | Version::HTTP_10 => false,
+            Version::HTTP_11 => host.is_none(),
+            // `:authority` stands in for it (RFC 9113, section 8.3.1).
+            _ => host.is_none() && request.uri().authority().is_none(),
+        };
+        if hosts.next().is_some() || is_missing {
             let problem = Problem::new(StatusCode::BAD_REQUEST);
-            return Some(problem.detail("a request has one Host header; send exactly one"));
+            return Some(problem.detail("a request has one Host header or :authority; send exactly one"));
         }
         if self.any_for_service && !Operations::has(request.uri().path()) {
             return None;
         }
         let stated = host.map(authority).into_iter().chain(request.uri().authority().cloned().map(Some));
-        // Optional before HTTP/1.1; browsers always send it.
         let mut stated =
             stated.map(|authority| authority.is_some_and(|authority| self.allows(authority.host())));
         if stated.all(|is_allowed| is_allowed) {
@@ -161,6 +167,10 @@ mod tests {
         assert_eq!(status(&any, post().header(HOST, "localhost").header(HOST, "localhost")), 400);
         assert_eq!(status(&any, post().header(HOST, "hooks.example.com")), 200);
         assert_eq!(status(&any, post().version(Version::HTTP_10)), 200);
+        assert_eq!(status(&any, post().version(Version::HTTP_2)), 400);
+        assert_eq!(status(&any, post().version(Version::HTTP_2).header(HOST, "hooks.example.com")), 200);
+        let authority = Request::post("http://hooks.example.com/webhooks/go").version(Version::HTTP_2);
+        assert_eq!(status(&any, authority), 200);
         assert_eq!(status(&any, Request::get("/readyz").header(HOST, "rebound.example.net")), 421);
     }
 

@@ -43,6 +43,7 @@ mod connection;
 mod connections;
 mod descriptors;
 mod hosts;
+mod memory;
 mod metrics;
 mod operations;
 mod problem;

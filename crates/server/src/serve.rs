@@ -28,31 +28,17 @@ use tokio_util::sync::CancellationToken;
 use tower_service::Service;
 
 use crate::config::{Config, Limits};
-use crate::connection::{Running, Watched, drive};
+use crate::connection::{Running, Watched, drive, head_too_large};
 use crate::connections::{Connections, Place};
 use crate::descriptors;
 use crate::hosts::Hosts;
+use crate::memory::{
+    HEAD_LIMIT_BYTES, HEAD_LIMIT_HEADERS, HTTP2_STREAM_WINDOW_BYTES, HTTP2_STREAMS, HTTP2_WINDOW_BYTES,
+};
 use crate::metrics::{Metrics, Stall};
 use crate::operations::Operations;
 use crate::problem::Problem;
 use crate::tls::{Certificate, TlsError};
-
-/// The longest head of a request, and the read buffer of a connection. Longer heads get 431.
-const HEAD_LIMIT_BYTES: usize = 64 * 1024;
-
-/// How much of an unread body one HTTP/2 stream holds: the initial window of RFC 9113 (section 6.9.2). These bytes are
-/// not part of any budget of a role.
-const HTTP2_STREAM_WINDOW_BYTES: u32 = 65_535;
-
-/// The same for all streams of a connection: several times as much, so that a body that waits for memory does not stop
-/// the others.
-const HTTP2_CONNECTION_WINDOW_BYTES: u32 = 4 * HTTP2_STREAM_WINDOW_BYTES;
-
-/// The maximum number of open requests of an HTTP/2 connection; further ones wait at the client.
-const HTTP2_STREAMS: u32 = 128;
-
-/// The longest head of one of them. Together with [`Limits::max_requests`] it bounds the memory for heads.
-const HTTP2_HEAD_LIMIT_BYTES: u32 = 16 * 1024;
 
 /// How much of an answer one HTTP/2 stream buffers while the peer does not read it. Answers are short.
 const HTTP2_SEND_BUFFER_BYTES: usize = 64 * 1024;
@@ -126,7 +112,7 @@ impl Server {
             Hosts { names: config.hosts.clone(), listen: local_addr, section: None, any_for_service: false };
         let limits = config.limits;
         let max = descriptors::max_connections(limits.max_connections);
-        let connections = Connections::new(limits, max, config.trusted_proxies.clone());
+        let connections = Connections::new(limits, max, config.trusted_proxies.clone(), tls.is_some());
         Ok(Self { listener, local_addr, tls, hosts, limits, connections, metrics: Metrics::new() })
     }
 
@@ -171,9 +157,9 @@ impl Server {
         // hyper's own timer would be reset for every request; `connection` limits the time of heads.
         http.http1().max_buf_size(HEAD_LIMIT_BYTES).header_read_timeout(None);
         http.http2()
-            .initial_connection_window_size(HTTP2_CONNECTION_WINDOW_BYTES)
+            .initial_connection_window_size(HTTP2_WINDOW_BYTES)
             .initial_stream_window_size(HTTP2_STREAM_WINDOW_BYTES)
-            .max_header_list_size(HTTP2_HEAD_LIMIT_BYTES)
+            .max_header_list_size(HEAD_LIMIT_BYTES as u32)
             .max_send_buf_size(HTTP2_SEND_BUFFER_BYTES)
             .max_concurrent_streams(HTTP2_STREAMS);
         let shared = Arc::new(Shared { http, hosts, limits, metrics, operations });
@@ -324,9 +310,9 @@ where
     }
 
     async fn speak<T: AsyncRead + AsyncWrite + Unpin + Send + 'static>(self, socket: T) {
-        let Self { shared, service, peer, place, stop } = self;
+        let Self { shared, service, peer, mut place, stop } = self;
         let activity = Arc::clone(&place.activity);
-        let io = TokioIo::new(Watched::new(socket, Arc::clone(&activity)));
+        let io = TokioIo::new(Watched::new(socket, Arc::clone(&activity), move || place.begin_http2()));
         let requests = (Arc::clone(&shared), Arc::clone(&activity));
         let answer = service_fn(move |mut request: Request<Incoming>| {
             let (shared, activity) = &requests;
@@ -351,7 +337,7 @@ where
 {
     let is_head = request.method() == Method::HEAD;
     // A load balancer that shares its address with senders always gets the health.
-    let ours = match shared.hosts.refusal(&request) {
+    let ours = match too_many_headers(&request).or_else(|| shared.hosts.refusal(&request)) {
         Some(problem) => Some(problem.into_response()),
         None => shared.operations.answer(request.method(), request.uri().path()),
     };
@@ -383,6 +369,11 @@ where
         parts.headers.entry(CONTENT_LENGTH).or_insert_with(|| HeaderValue::from(length));
     }
     Response::from_parts(parts, Either::Left(Full::default()))
+}
+
+/// Over HTTP/1, hyper refuses them.
+fn too_many_headers<B>(request: &Request<B>) -> Option<Problem> {
+    (request.headers().len() > HEAD_LIMIT_HEADERS).then(head_too_large)
 }
 
 fn too_many_requests() -> Response<Full<Bytes>> {
