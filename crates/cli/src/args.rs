@@ -47,16 +47,16 @@ pub enum Command {
     Console(Role),
     /// Post invented events to the configured sources, as the providers would.
     Simulate(Simulate),
-    /// `malote events`; its list says what it is about.
+    /// `malote events`; the declaration of its list describes it.
     #[command(subcommand)]
     Events(Events),
-    /// `malote dead`; its list says what it is about.
+    /// `malote dead`; the declaration of its list describes it.
     #[command(subcommand)]
     Dead(Dead),
-    /// `malote rejected`; its list says what it is about.
+    /// `malote rejected`; the declaration of its list describes it.
     #[command(subcommand)]
     Rejected(Rejected),
-    /// `malote unrouted`; its list says what it is about.
+    /// `malote unrouted`; the declaration of its list describes it.
     #[command(subcommand)]
     Unrouted(Unrouted),
     /// What was asked to be sent again or discarded, and how far it is.
@@ -171,7 +171,7 @@ pub enum Listing {
 pub struct Book {
     /// Which list.
     pub view: &'static View,
-    /// What is asked of it.
+    /// The query.
     pub listing: Listing,
 }
 

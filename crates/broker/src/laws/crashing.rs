@@ -10,8 +10,8 @@ use super::{
 };
 use crate::ExchangeName;
 
-/// Every message whose publish returned, up to the moment of the crash, is there after it, in each of its queues, and none is there
-/// twice unless marked redelivered. Publishes under way at the crash may be there, or not, or twice.
+/// Every message whose publish returned before the crash is in each of its queues afterwards, and none is there twice
+/// unless marked redelivered. Publishes in flight at the crash may be there once, twice or not at all.
 pub async fn what_was_confirmed_survives_a_crash(instance: &dyn Instance) {
     const TASKS: usize = 8;
     let (broker, names) = (instance.broker().await, Names::new());

@@ -201,7 +201,7 @@ impl Api {
     }
 }
 
-/// Where the processes answer that a command asks: those that it is told, else the configured one.
+/// The operations addresses of the processes that a command asks: the given ones, else the configured one.
 pub fn addresses(config: &Config, processes: &[String]) -> Vec<String> {
     if !processes.is_empty() {
         return processes.iter().map(|base| base.trim_end_matches('/').to_owned()).collect();

@@ -1,4 +1,4 @@
-//! Jobs followed to their end, and to the outcome of what they sent.
+//! Follows jobs to their end, and to the outcome of what they sent.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -12,18 +12,18 @@ use serde_json::Value;
 use super::api::Api;
 use crate::report;
 
-/// How often a job is asked how far it is.
+/// How often the progress of a job is requested.
 const POLL: Duration = Duration::from_millis(250);
 
-/// How long a job may wait before it is said that it does.
+/// How long a job may wait before the command says so.
 const TURN_PATIENCE: Duration = Duration::from_secs(5);
 
-/// How long what was sent may take to be handled, and the least that its coming back is waited for.
+/// The maximum and the minimum wait for the outcome of what was sent.
 const OUTCOME_PATIENCE: Duration = Duration::from_secs(10);
 const SETTLE_TIME: Duration = Duration::from_secs(1);
 
-/// Follows jobs to their end, tells how each ended, and waits a moment for the outcome of what they sent. Status 1 unless
-/// all of it was done and nothing came back. An interruption leaves the jobs running.
+/// Follows jobs to their end, prints how each ended, and waits a moment for the outcome of what they sent. Status 1
+/// unless everything was done and nothing came back. An interruption leaves the jobs running.
 pub async fn jobs(api: &Api, jobs: Vec<Value>) -> Result<ExitCode> {
     let mut interrupted = std::pin::pin!(tokio::signal::ctrl_c());
     let mut is_whole = true;
@@ -43,7 +43,7 @@ pub async fn jobs(api: &Api, jobs: Vec<Value>) -> Result<ExitCode> {
     Ok(if is_whole { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// The job once it has ended; `None` when interrupted. What it waits for is told as it happens.
+/// The job once it has ended; `None` if interrupted. Prints what it waits for.
 pub async fn to_its_end(
     api: &Api,
     mut job: Value,
@@ -93,7 +93,7 @@ pub async fn to_its_end(
     Ok(Some(job))
 }
 
-/// Tells how a job ended. Whether all of it was done.
+/// Prints how a job ended; returns whether everything was done.
 fn tell_end(job: &Value) -> bool {
     let text = |name: &str| job[name].as_str().unwrap_or_default();
     let (progress, sent) = (job["progress"].as_i64().unwrap_or(0), job["sent"].as_i64().unwrap_or(0));
@@ -125,13 +125,13 @@ struct Outcome {
     pending: i64,
 }
 
-/// Waits a moment for the outcome of what was sent, and shows it. Whether nothing came back.
+/// Waits a moment for the outcome of what was sent, and prints it; returns whether nothing came back.
 async fn tell_outcome(api: &Api, jobs: &[Value], mut interrupted: Pin<&mut impl Future>) -> Result<bool> {
     let begun = Instant::now();
     let mut before = None;
     let outcome = loop {
         let now = outcome(api, jobs).await;
-        // What is routed to nobody is marked a moment later than it is sent: seen twice, it has settled.
+        // An unrouted event is marked a moment after it is sent: an outcome that is seen twice is final.
         let has_settled =
             matches!((&before, &now), (Some(before), Ok(now)) if before == now && now.pending == 0);
         if has_settled && begun.elapsed() > SETTLE_TIME || begun.elapsed() > OUTCOME_PATIENCE {
@@ -166,7 +166,7 @@ async fn outcome(api: &Api, jobs: &[Value]) -> Result<Outcome> {
 }
 
 impl Outcome {
-    /// One line for each kind. Letters went to one consumer; events may also go to queues whose readers are not known.
+    /// One line per kind. Letters went to one consumer; events may also go to queues with unknown readers.
     fn lines(self, are_letters: bool) -> Vec<String> {
         let settled = if are_letters { "handled." } else { "handled, or routed to your own queues only." };
         [

@@ -1,4 +1,4 @@
-//! Jobs: listed, shown, watched and cancelled.
+//! Lists, shows, watches and cancels jobs.
 
 use std::process::ExitCode;
 

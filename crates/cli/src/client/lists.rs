@@ -49,7 +49,7 @@ pub async fn events(list: EventList, config: &Config) -> Result<()> {
     self::list(&EVENTS, rest, config).await
 }
 
-/// The filter as the list's parameters.
+/// The filter as parameters of the list.
 pub fn fields(filter: &EventFilters, config: &Config) -> Vec<(String, String)> {
     let EventFilters { provider, topic, state, subject, from, to } = filter;
     let given = [
@@ -91,7 +91,7 @@ pub fn print_json(value: &Value) {
     report::line(format!("{value:#}"));
 }
 
-/// The fields of an event and of a rejected body, in the order of their telling. A body, which may be long, is last.
+/// The fields of an event and of a rejected body, in display order. A body, which may be long, is last.
 const FIELDS: [&str; 15] = [
     "id",
     "source",

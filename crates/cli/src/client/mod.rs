@@ -1,4 +1,4 @@
-//! The client of a running malote: the commands that ask its administration API, and `simulate`, which posts to its
+//! The client of a running malote: the commands that use its administration API, and `simulate`, which posts to its
 //! ingress.
 //!
 //! Knows addresses, tokens and JSON. Opens no broker and no database.

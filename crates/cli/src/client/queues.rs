@@ -41,7 +41,7 @@ const LANES: [Column; 5] = [
     column("Because", "because", Form::Text),
 ];
 
-/// How far apart the two readings are that a rate is made of.
+/// The time between the two readings of a rate.
 const READING: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// Prints queues and spools. Status 1 if the queues cannot be read.
@@ -103,8 +103,8 @@ pub async fn run(Queues { process, output }: Queues, config: &Config) -> Result<
     Ok(status)
 }
 
-/// The spools of these processes. At addresses that nobody named, several may be one process, and one without an answer is
-/// no news.
+/// The spools of these processes. Configured addresses may belong to the same process, and a missing answer from one is
+/// normal.
 async fn spools(api: &Api, processes: &[String], are_configured: bool) -> Vec<Value> {
     let mut spools = Vec::new();
     for process in processes {
@@ -119,7 +119,7 @@ async fn spools(api: &Api, processes: &[String], are_configured: bool) -> Vec<Va
     spools
 }
 
-/// Adds to the queues which of their consumers these processes have paused, and why.
+/// Adds to the queues whether their consumers in these processes are paused, and why.
 async fn add_pauses(api: &Api, processes: &[String], layout: &Layout, rows: &mut [Value]) {
     for process in processes {
         let Some(ready) = api.readiness(process).await else { continue };
@@ -136,7 +136,7 @@ async fn add_pauses(api: &Api, processes: &[String], layout: &Layout, rows: &mut
     }
 }
 
-/// Adds what consumers hold, where AMQP does not tell it and the management API is configured.
+/// Adds what consumers hold, if AMQP does not show it and the management API is configured.
 async fn add_held(config: &Config, rows: &mut [Value]) -> Result<()> {
     if rows.iter().all(|row| !row["unacked"].is_null()) {
         return Ok(());
@@ -151,7 +151,7 @@ async fn add_held(config: &Config, rows: &mut [Value]) -> Result<()> {
     Ok(())
 }
 
-/// The spool of an ingress, and what waits in it by where it goes; nothing where it has none.
+/// The spool of an ingress, and what waits in it by destination; nothing if it has none.
 async fn spool(api: &Api, ingress: &str) -> Vec<Value> {
     let url = format!("{}/metrics", ingress.trim_end_matches('/'));
     let read = async || api.text(&url).await;
@@ -185,7 +185,7 @@ async fn spool(api: &Api, ingress: &str) -> Vec<Value> {
     [whole].into_iter().chain(lanes(ingress, &after)).collect()
 }
 
-/// What waits for the broker or is set aside, by where it goes and why.
+/// What waits for the broker or is set aside, by destination and reason.
 fn lanes(ingress: &str, text: &str) -> Vec<Value> {
     let oldest = series(text, "spool_lane_oldest_seconds");
     let waiting = series(text, "spool_lane_events").into_iter().map(|lane| (lane, false));

@@ -44,7 +44,7 @@ const DIFFERENCES: [Column; 5] = [
     column("Event", "event_id", Form::Id),
 ];
 
-/// Asks for a reconciliation, follows it to its end and prints the books. Status 1 if they do not balance.
+/// Creates a reconciliation job, follows it to its end and prints the books. Status 1 if they do not balance.
 pub async fn run(Reconcile { day, limit, output }: Reconcile, config: &Config) -> Result<ExitCode> {
     let api = Api::new(&output.api, config)?;
     let asked = json!({
@@ -54,7 +54,7 @@ pub async fn run(Reconcile { day, limit, output }: Reconcile, config: &Config) -
     follow(&api, job, limit, output.json).await
 }
 
-/// Follows a reconciliation to its end and prints the books, with so many differences at most.
+/// Follows a reconciliation to its end and prints the books, with at most `limit` differences.
 pub async fn follow(api: &Api, job: Value, limit: u32, as_json: bool) -> Result<ExitCode> {
     let interrupted = std::pin::pin!(tokio::signal::ctrl_c());
     let Some(job) = follow::to_its_end(api, job, interrupted).await? else { return Ok(ExitCode::FAILURE) };

@@ -145,7 +145,7 @@ async fn run(
     Ok(ExitCode::SUCCESS)
 }
 
-/// What so many rows are called.
+/// The name of this many rows.
 fn named(view: &View, count: i64) -> &'static str {
     if count == 1 { view.row } else { view.rows }
 }
@@ -169,7 +169,7 @@ pub fn who() -> String {
     asker(user, &rustix::system::uname().nodename().to_string_lossy())
 }
 
-/// As much of it as a job keeps.
+/// The part of it that a job keeps.
 fn asker(user: Option<String>, host: &str) -> String {
     let user = user.unwrap_or_else(|| "somebody".to_owned());
     format!("{user}@{host}").chars().take(200).collect()
