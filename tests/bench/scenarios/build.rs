@@ -39,7 +39,7 @@ pub async fn run(bench: Bench) -> Result<Section> {
 fn build(root: &Path, target: &Path, profile: &str) -> Result<f64> {
     let start = Instant::now();
     let status = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()))
-        .args(["build", "--package", "cli", "--profile", profile, "--target-dir"])
+        .args(["build", "--locked", "--package", "cli", "--profile", profile, "--target-dir"])
         .arg(target)
         .current_dir(root)
         .stdin(Stdio::null())
