@@ -21,6 +21,7 @@ mod domain;
 mod handler;
 #[cfg(any(test, feature = "test-support"))]
 pub mod laws;
+mod panics;
 mod pause;
 mod policy;
 mod runtime;
@@ -34,5 +35,6 @@ pub use bindings::{Bindings, DEFAULT_RETRY};
 pub use broker::layout::RetryDelay;
 pub use domain::Domain;
 pub use handler::{Failure, Forward, Handler, Observer, Permanent, Recorder};
+pub use panics::remember_panic;
 pub use policy::{Policy, PolicyChange};
 pub use runtime::{Config, Consumer, Runtime, Status};

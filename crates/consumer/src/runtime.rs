@@ -20,8 +20,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, info, info_span, warn};
 
 use self::aside::{Aside, Fate};
-use self::transaction::{Stop, panicked};
+use self::transaction::Stop;
 use crate::handler::{AnyFact, AnyHandler};
+use crate::panics::panicked;
 use crate::pause::Backoff;
 use crate::settle::{History, Settlement};
 use crate::taken::Taken;
@@ -564,8 +565,7 @@ impl Consumer {
 
 /// Reads one event; a handler that panics cannot read it.
 fn read(handler: &dyn AnyHandler, event: &Event) -> Result<AnyFact, Permanent> {
-    catch_unwind(AssertUnwindSafe(|| handler.read(event)))
-        .unwrap_or_else(|panic| Err(Permanent::new(panicked(panic.as_ref()))))
+    catch_unwind(AssertUnwindSafe(|| handler.read(event))).unwrap_or_else(|_| Err(Permanent::new(panicked())))
 }
 
 fn one_line(error: &dyn std::error::Error) -> String {

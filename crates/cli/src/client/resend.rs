@@ -82,15 +82,19 @@ fn filters(view: &View, choice: Choice) -> Result<Vec<Map<String, Value>>> {
     if ids.is_empty() {
         return Ok(vec![filter]);
     }
-    let with_id = |id: String| match id.parse::<EventId>() {
-        Ok(_) => {
-            let mut filter = filter.clone();
-            filter.insert("id".to_owned(), id.into());
-            Ok(filter)
+    let mut filters = Vec::new();
+    for id in ids {
+        let Ok(id) = id.parse::<EventId>() else {
+            bail!("{id} is not the id of one: ids are in `malote {} list`", view.name)
+        };
+        let mut filter = filter.clone();
+        filter.insert("id".to_owned(), id.to_string().into());
+        // Two jobs would replay the same event as two new ones.
+        if !filters.contains(&filter) {
+            filters.push(filter);
         }
-        Err(_) => bail!("{id} is not the id of one: ids are in `malote {} list`", view.name),
-    };
-    ids.into_iter().map(with_id).collect()
+    }
+    Ok(filters)
 }
 
 /// Counts, asks where that is many, starts the jobs and follows them.
@@ -194,9 +198,10 @@ mod tests {
         };
         check(choice(&[], &[], true), json!([{}]));
         check(choice(&[], &[("group", "0a")], false), json!([{"group": "0a"}]));
+        let (other, upper) = (EventId::generate().to_string(), id.to_uppercase());
         check(
-            choice(&[&id, &id], &[("consumer", "a")], false),
-            json!([{"consumer": "a", "id": id}, {"consumer": "a", "id": id}]),
+            choice(&[&id, &other, &id, &upper], &[("consumer", "a")], false),
+            json!([{"consumer": "a", "id": id}, {"consumer": "a", "id": other}]),
         );
         let said = |choice| filters(&DEAD, choice).unwrap_err().to_string();
         assert!(said(choice(&[], &[], false)).starts_with("say which: ids, a filter"));

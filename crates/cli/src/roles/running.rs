@@ -135,7 +135,11 @@ impl Running {
         match (self.fatal.try_recv(), ended) {
             (Ok(error), _) => error,
             (Err(_), Ok(())) => anyhow::anyhow!("a task of this process has ended before its time"),
-            (Err(_), Err(error)) => anyhow::Error::new(error).context("a task of this process failed"),
+            // What a panic says may quote a body, and so does the error.
+            (Err(_), Err(error)) if error.is_panic() => {
+                anyhow::anyhow!("a task of this process panicked: the log has the place")
+            }
+            (Err(_), Err(_)) => anyhow::anyhow!("a task of this process was cancelled"),
         }
     }
 

@@ -134,10 +134,12 @@ impl Telemetry {
     }
 }
 
-/// Logs a panic instead of writing to standard error, where a stalled reader would block the thread.
+/// Logs where a panic began instead of writing to standard error, where a reader that stalls would stop the thread. What it
+/// says stays out of the log: it may quote a body.
 fn panicked(panic: &std::panic::PanicHookInfo<'_>) {
+    consumer::remember_panic(panic);
     let location = panic.location().map(ToString::to_string).unwrap_or_default();
-    tracing::error!("panicked at {location}: {}", panic.payload_as_str().unwrap_or("no text"));
+    tracing::error!("panicked at {location}");
     // The process ends with its main thread.
     if std::thread::current().name() == Some("main") {
         log_queue::flush();

@@ -1,6 +1,5 @@
 //! One transaction for many deliveries: claims, effects, commit.
 
-use std::any::Any;
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
@@ -15,6 +14,7 @@ use tracing::{Span, debug_span};
 use super::{Consumer, Work, one_line};
 use crate::Failure;
 use crate::handler::{AnyFact, AnyHandler};
+use crate::panics::panicked;
 use crate::taken::Taken;
 
 /// Why a batch, or a single delivery, is not committed.
@@ -38,7 +38,7 @@ impl Consumer {
         let failure = match tried {
             Ok(Ok(Ok(()))) => return Ok(()),
             Ok(Ok(Err(failure))) => failure,
-            Ok(Err(panic)) => Failure::Permanent(panicked(panic.as_ref())),
+            Ok(Err(_)) => Failure::Permanent(panicked()),
             // Handlers only use the database: either it is down, or a lock in it is held.
             Err(_) => {
                 return Err(match self.store.check_writable().await {
@@ -139,10 +139,4 @@ fn span(event: &Event) -> Span {
         topic = %event.topic,
         traceparent = event.traceparent.as_deref(),
     )
-}
-
-/// The text for operators about a panic of a handler.
-pub(super) fn panicked(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
-    format!("the handler panicked: {}", text.unwrap_or("no text"))
 }

@@ -37,10 +37,12 @@ async fn events_that_cannot_be_read_are_set_aside_alone_and_the_others_are_writt
     setup.has_effects("good", 20).await;
     let dead = setup.dead_letters(2).await;
     assert_eq!(*handler.batches.lock().unwrap(), [1, 1, 1, 17]);
-    for (topic, error) in
-        [("unreadable", "data.id: missing"), ("unreadable-panic", "the handler panicked: bang")]
-    {
-        assert_eq!(dead[topic].text(header::ERROR), Some(error));
+    for topic in ["unreadable", "unreadable-panic"] {
+        let error = dead[topic].text(header::ERROR).unwrap();
+        assert!(
+            error == "data.id: missing" || topic == "unreadable-panic" && is_place_of_panic(error),
+            "{error}"
+        );
         assert_eq!(dead[topic].long(header::ATTEMPT), Some(1));
     }
     assert_eq!(setup.claims().await, 20);

@@ -1,0 +1,22 @@
+//! Where a handler panicked. What a panic says may quote an event, and is kept nowhere.
+
+use std::cell::Cell;
+use std::panic::PanicHookInfo;
+
+thread_local! {
+    static LAST: Cell<Option<String>> = const { Cell::new(None) };
+}
+
+/// Remembers where a panic began. The panic hook of a process calls it; without one, a dead letter does not say where its
+/// handler panicked.
+pub fn remember_panic(info: &PanicHookInfo<'_>) {
+    LAST.set(info.location().map(ToString::to_string));
+}
+
+/// What an operator reads of the panic that was just caught on this thread.
+pub(crate) fn panicked() -> String {
+    match LAST.take() {
+        Some(location) => format!("the handler panicked at {location}"),
+        None => "the handler panicked".to_owned(),
+    }
+}
