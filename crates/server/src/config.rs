@@ -37,48 +37,48 @@ impl Config {
     }
 }
 
-/// Time-outs and limits of one listening port. Every value is at least 1.
+/// Time-outs and limits of one listening port. Every value is at least 1, and has an upper bound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
     /// How long a new connection may send nothing; with TLS, also how long its handshake may take.
-    #[serde(deserialize_with = "at_least_one")]
+    #[serde(deserialize_with = "milliseconds")]
     pub first_byte_timeout_ms: u64,
     /// How long the head of a request may take from its first byte. Answered with 408 over HTTP/1.
-    #[serde(deserialize_with = "at_least_one")]
+    #[serde(deserialize_with = "milliseconds")]
     pub header_timeout_ms: u64,
     /// How long a whole request body may take. Handlers hold it by [`body::read`](crate::body::read); the server
     /// itself uses it to bound how long the rest of a refused body is read and thrown away.
-    #[serde(deserialize_with = "at_least_one")]
+    #[serde(deserialize_with = "milliseconds")]
     pub body_timeout_ms: u64,
     /// The minimum average rate of a request body, in bytes per second, after the grace period.
-    #[serde(deserialize_with = "at_least_one")]
+    #[serde(deserialize_with = "rate")]
     pub body_rate_bytes: u64,
     /// The grace period, in which a request body may be slower.
-    #[serde(deserialize_with = "at_least_one")]
+    #[serde(deserialize_with = "milliseconds")]
     pub body_grace_ms: u64,
     /// How long a connection may stay open without a request, or with an answer that the peer does not take.
-    #[serde(deserialize_with = "at_least_one")]
+    #[serde(deserialize_with = "milliseconds")]
     pub idle_timeout_ms: u64,
     /// The maximum number of connections; one with TLS counts as two, one that speaks HTTP/2 as eight. When it is reached,
     /// the longest idle one is closed for a new one; while all are in use, new ones wait in the system's backlog, and those
     /// that begin to speak HTTP/2 are closed. Default: as many as the limit of file descriptors allows, at most 4096.
-    #[serde(deserialize_with = "some_at_least_one")]
+    #[serde(deserialize_with = "some_count")]
     pub max_connections: Option<u64>,
     /// The maximum number of connections of one client address. Beyond it, the longest idle one of the client is closed
     /// for a new one; while all are in use, new ones are refused. Default: a quarter of the maximum.
-    #[serde(deserialize_with = "some_at_least_one")]
+    #[serde(deserialize_with = "some_count")]
     pub client_connections: Option<u64>,
     /// The maximum number of requests in progress of one client address, over all its connections and HTTP/2 streams.
     /// Further ones are answered with 429.
-    #[serde(deserialize_with = "at_least_one")]
+    #[serde(deserialize_with = "count")]
     pub client_requests: u64,
     /// The number of requests in progress, over all clients, at which one client may have only four. Before, it may have a
     /// quarter of what is left, at most `client_requests`. Trusted proxies have no such limit.
-    #[serde(deserialize_with = "at_least_one")]
+    #[serde(deserialize_with = "count")]
     pub max_requests: u64,
     /// How long running requests may take to finish after a stop.
-    #[serde(deserialize_with = "at_least_one")]
+    #[serde(deserialize_with = "milliseconds")]
     pub drain_timeout_ms: u64,
 }
 
@@ -145,16 +145,40 @@ impl Limits {
     }
 }
 
-/// A limit of 0 would refuse every request, so it is a mistake of the configuration.
-fn at_least_one<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
-    match u64::deserialize(deserializer)? {
-        0 => Err(de::Error::invalid_value(de::Unexpected::Unsigned(0), &"a number of at least 1")),
-        value => Ok(value),
-    }
+/// The longest time-out: a day. Far more could not be added to the present time.
+const MOST_MS: u64 = 24 * 60 * 60 * 1_000;
+
+/// The most connections and requests: more than one process has descriptors for.
+const MOST: u64 = 1_000_000;
+
+/// The highest rate of a body that may be asked for.
+const MOST_BYTES_PER_SECOND: u64 = 1 << 30;
+
+fn milliseconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    within(deserializer, MOST_MS)
 }
 
-fn some_at_least_one<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
-    at_least_one(deserializer).map(Some)
+fn count<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    within(deserializer, MOST)
+}
+
+fn some_count<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    count(deserializer).map(Some)
+}
+
+fn rate<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    within(deserializer, MOST_BYTES_PER_SECOND)
+}
+
+/// A limit of 0 would refuse every request, so it is a mistake of the configuration.
+fn within<'de, D: Deserializer<'de>>(deserializer: D, most: u64) -> Result<u64, D::Error> {
+    match u64::deserialize(deserializer)? {
+        value if (1..=most).contains(&value) => Ok(value),
+        value => {
+            let expected = format!("a number of at least 1 and at most {most}");
+            Err(de::Error::invalid_value(de::Unexpected::Unsigned(value), &expected.as_str()))
+        }
+    }
 }
 
 #[cfg(test)]

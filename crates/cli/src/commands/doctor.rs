@@ -11,7 +11,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use providers::auth::Auth;
+use providers::auth::{Auth, Networks};
 
 use crate::args::{ApiArgs, Doctor};
 use crate::client::api::{Api, addresses, reachable};
@@ -230,9 +230,8 @@ fn sources(config: &Config, findings: &mut Findings) {
     }
     config::warnings(config).iter().for_each(|warning| findings.note(warning));
     for source in &config.sources {
-        // The warnings cover the others.
-        if matches!(source.auth, Auth::All(_)) {
-            findings.good(format!("the source {} asks for credentials", source.name));
+        if let Some(what) = requirement(&source.auth) {
+            findings.good(format!("the source {} {what}", source.name));
         }
     }
     let dir = &config.data.dir;
@@ -243,6 +242,16 @@ fn sources(config: &Config, findings: &mut Findings) {
             data_dir::subject_key_file(dir).display()
         )),
         (false, false) => findings.note(data_dir::missing_subject_key(dir)),
+    }
+}
+
+/// What a source requires of a request. `None` where anyone is accepted, which the warnings report.
+fn requirement(auth: &Auth) -> Option<&'static str> {
+    match auth {
+        Auth::None => None,
+        Auth::All(_) if auth.has_secret() => Some("asks for credentials"),
+        Auth::All(required) if required.networks.as_ref().is_some_and(Networks::hold_everyone) => None,
+        Auth::All(_) => Some("takes requests from its networks only"),
     }
 }
 
@@ -271,6 +280,18 @@ fn is_older(version: &str, oldest: (u64, u64)) -> bool {
 mod tests {
     use super::store::OLDEST_POSTGRESQL;
     use super::*;
+
+    #[test]
+    fn a_source_with_networks_only_asks_for_no_credentials() {
+        let check = |auth: serde_json::Value, expect: Option<&str>| {
+            assert_eq!(requirement(&serde_json::from_value(auth).unwrap()), expect);
+        };
+        check(serde_json::json!("none"), None);
+        check(serde_json::json!({"networks": ["0.0.0.0/0"]}), None);
+        check(serde_json::json!({"networks": ["10.0.0.0/8"]}), Some("takes requests from its networks only"));
+        let both = serde_json::json!({"networks": ["10.0.0.0/8"], "bearer": {"secrets": ["a"]}});
+        check(both, Some("asks for credentials"));
+    }
 
     #[test]
     fn versions_are_compared_by_number() {

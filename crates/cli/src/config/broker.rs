@@ -6,7 +6,7 @@ use std::str::FromStr;
 use broker_rabbitmq::{AmqpUrl, AmqpUrlError};
 use serde::Deserialize;
 
-use super::check::{Mistake, Section, at_least_one, lone_half};
+use super::check::{DAY_MS, Mistake, Section, lone_half, out_of_range};
 use super::management_url::ManagementUrl;
 
 /// Which broker, and under which names.
@@ -41,11 +41,12 @@ pub struct Broker {
 
 impl Section for Broker {
     fn mistakes(&self) -> Vec<Mistake> {
-        let mut mistakes = at_least_one(&[
-            ("connection_timeout_ms", self.connection_timeout_ms),
-            ("confirm_timeout_ms", self.confirm_timeout_ms),
-            ("channels", self.channels as u64),
-            ("window", self.window as u64),
+        let mut mistakes = out_of_range(&[
+            ("connection_timeout_ms", self.connection_timeout_ms, DAY_MS),
+            ("confirm_timeout_ms", self.confirm_timeout_ms, DAY_MS),
+            // Each place of each window has its memory from the start.
+            ("channels", self.channels as u64, 64),
+            ("window", self.window as u64, 8_192),
         ]);
         if matches!(&self.url, BrokerUrl::Amqp(url) if url.is_exposed()) && !self.insecure {
             mistakes.push(Mistake::new(

@@ -34,10 +34,17 @@ pub(super) trait Section: DeserializeOwned {
     }
 }
 
-/// The settings among these that are 0 and must not be.
-pub(super) fn at_least_one(settings: &[(&str, u64)]) -> Vec<Mistake> {
-    let zeros = settings.iter().filter(|(_, value)| *value == 0);
-    zeros.map(|(path, _)| Mistake::new(*path, "expected a number of at least 1")).collect()
+/// The longest time-out, in milliseconds: a day. Far more could not be added to the present time.
+pub(super) const DAY_MS: u64 = 24 * 60 * 60 * 1_000;
+
+/// The most bytes of a disk or of memory: 1 TiB.
+pub(super) const MOST_BYTES: u64 = 1 << 40;
+
+/// The settings among these that are 0, or more than their upper bound.
+pub(super) fn out_of_range(settings: &[(&str, u64, u64)]) -> Vec<Mistake> {
+    let wrong = settings.iter().filter(|(_, value, most)| !(1..=*most).contains(value));
+    let expected = |most| format!("expected a number of at least 1 and at most {most}");
+    wrong.map(|(path, _, most)| Mistake::new(*path, expected(most))).collect()
 }
 
 /// A certificate without its key, or a key without its certificate.
@@ -203,10 +210,13 @@ fn explained(path: &str, keys: &[String], message: &str) -> String {
         Some("hosts") if is_element => {
             return "expected a host name without scheme and port, such as malote.example.com".to_owned();
         }
-        Some("trusted_proxies") if is_element => {
-            return "expected a network such as 10.0.0.0/8, or 10.0.0.1/32 for one address".to_owned();
+        // One that is mapped into IPv6 has a message of its own.
+        Some("trusted_proxies") if is_element && !message.contains("mapped form") => {
+            return "expected a network such as 10.0.0.0/8, or an address such as 10.0.0.1".to_owned();
         }
-        Some("trusted_proxies") => return "expected a list of networks such as [\"10.0.0.0/8\"]".to_owned(),
+        Some("trusted_proxies") if !is_element => {
+            return "expected a list of networks such as [\"10.0.0.0/8\"]".to_owned();
+        }
         _ => {}
     }
     let is_secret = |key: &String| {
@@ -222,7 +232,7 @@ fn explained(path: &str, keys: &[String], message: &str) -> String {
         message.strip_prefix("invalid type: ").and_then(|rest| rest.split_once(", expected "))
     {
         let expected = match expected {
-            "u16" | "u32" | "u64" | "usize" | "i64" => "a whole number".to_owned(),
+            "u8" | "u16" | "u32" | "u64" | "usize" | "i64" => "a whole number".to_owned(),
             "a string" => "a text".to_owned(),
             "a sequence" => "a list".to_owned(),
             "a boolean" => "true or false".to_owned(),
@@ -235,6 +245,7 @@ fn explained(path: &str, keys: &[String], message: &str) -> String {
         message = message.replace("unknown variant ", "got ").replace(", expected", "; allowed:");
     } else if let Some(rest) = message.strip_prefix("invalid value: ") {
         message = match rest.rsplit_once(", expected ") {
+            Some((got, "u8")) => format!("expected a whole number from 0 to {}, got {got}", u8::MAX),
             Some((got, "u16")) => format!("expected a whole number from 0 to {}, got {got}", u16::MAX),
             Some((got, "u32")) => format!("expected a whole number from 0 to {}, got {got}", u32::MAX),
             Some((got, "u64" | "usize")) => format!("expected a whole number of at least 0, got {got}"),

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use providers::auth::{PLACEHOLDER, Secret};
+use providers::auth::Secret;
 use serde::Deserialize;
 
 use super::check::{Mistake, Section};
@@ -25,17 +25,12 @@ pub struct Console {
 impl Section for Console {
     fn mistakes(&self) -> Vec<Mistake> {
         let Some(token) = self.token() else { return Vec::new() };
-        let mut mistakes = Vec::new();
-        if token.is_placeholder() {
-            mistakes.push(Mistake::new("token", PLACEHOLDER));
+        if is_token(token) {
+            return Vec::new();
         }
-        if !is_token(token) {
-            mistakes.push(Mistake::new(
-                "token",
-                "expected at least 16 characters without a space, or \"\" for one in the data directory",
-            ));
-        }
-        mistakes
+        let expected =
+            "expected at least 16 characters without a space, or \"\" for one in the data directory";
+        vec![Mistake::new("token", expected)]
     }
 }
 

@@ -2,16 +2,18 @@
 
 use event::nearest;
 
-use super::check::{Mistake, Section, at_least_one};
+use super::check::{DAY_MS, MOST_BYTES, Mistake, Section, out_of_range};
 use crate::domains;
 
 impl Section for consumer::Config {
     fn mistakes(&self) -> Vec<Mistake> {
-        let mut mistakes = at_least_one(&[
-            ("batch_events", self.batch_events as u64),
-            ("batch_timeout_ms", self.batch_timeout_ms),
-            ("prefetch_bytes", self.prefetch_bytes as u64),
+        let mut mistakes = out_of_range(&[
+            ("batch_events", self.batch_events as u64, 65_535),
+            ("batch_timeout_ms", self.batch_timeout_ms, DAY_MS),
+            ("prefetch_bytes", self.prefetch_bytes as u64, MOST_BYTES),
         ]);
+        // 0 gives them back at once.
+        mistakes.extend(out_of_range(&[("hold_ms", self.hold_ms.max(1), DAY_MS)]));
         for (name, change) in &self.policies {
             let known = || domains::ALL.iter().map(|domain| domain.name());
             if !known().any(|known| known == name) {

@@ -5,10 +5,13 @@ use std::path::PathBuf;
 
 use ipnet::IpNet;
 use providers::SubjectKey;
-use providers::auth::Secret;
+use providers::auth::{Secret, networks};
 use serde::Deserialize;
 
-use super::check::{Mistake, Section, at_least_one};
+use super::check::{DAY_MS, MOST_BYTES, Mistake, Section, out_of_range};
+
+/// The longest body that RabbitMQ can be made to take: 512 MiB.
+const MOST_BODY_BYTES: u64 = 1 << 29;
 
 /// The settings of the ingress.
 #[derive(Clone, Debug, Deserialize)]
@@ -23,6 +26,7 @@ pub struct Ingress {
     answer_timeout_ms: u64,
     source_requests: usize,
     /// Proxies whose `X-Forwarded-For` is trusted.
+    #[serde(deserialize_with = "networks")]
     pub trusted_proxies: Vec<IpNet>,
     subject_key: Secret,
     /// The fingerprint of the key that this one replaces.
@@ -50,11 +54,16 @@ pub struct Spool {
 
 impl Section for Ingress {
     fn mistakes(&self) -> Vec<Mistake> {
-        let mut mistakes = at_least_one(&[
-            ("body_limit_bytes", self.body_limit_bytes as u64),
-            ("answer_timeout_ms", self.answer_timeout_ms),
-            ("source_requests", self.source_requests as u64),
-            ("spool.patience_ms", self.spool.patience_ms),
+        let (memory, unproved) = (self.body_memory_bytes, self.unproved_body_memory_bytes);
+        let mut mistakes = out_of_range(&[
+            ("body_limit_bytes", self.body_limit_bytes as u64, MOST_BODY_BYTES),
+            ("body_memory_bytes", memory.unwrap_or(1) as u64, MOST_BYTES),
+            ("unproved_body_memory_bytes", unproved.unwrap_or(1) as u64, MOST_BYTES),
+            ("answer_timeout_ms", self.answer_timeout_ms, DAY_MS),
+            ("source_requests", self.source_requests as u64, 1_000_000),
+            // 0: no spool.
+            ("spool.limit_bytes", self.spool.limit_bytes.max(1), MOST_BYTES),
+            ("spool.patience_ms", self.spool.patience_ms, DAY_MS),
         ]);
         if self.spool.limit_bytes > 0 && self.spool.patience_ms >= self.answer_timeout_ms {
             let limit = self.answer_timeout_ms;
@@ -95,6 +104,10 @@ impl Ingress {
             limits: self.limits,
             tls: self.tls.clone(),
         }
+    }
+
+    pub(super) fn subject_key_text(&self) -> &Secret {
+        &self.subject_key
     }
 
     /// The key that hashes personal data in subjects; without it, that of the data directory.

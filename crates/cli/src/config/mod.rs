@@ -18,6 +18,7 @@ mod ingress;
 mod log;
 mod management_url;
 mod read;
+mod secrets;
 mod sections;
 mod senders;
 mod shown;

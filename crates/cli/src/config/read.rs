@@ -4,12 +4,13 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use event::nearest;
-use providers::auth::Auth;
+use providers::auth::{Auth, PLACEHOLDER};
 use serde_json::Value;
 
 use super::check::{Gathered, Mistake, Mistakes};
 use super::environment::{self, Setting};
 use super::files::{self, Needed, SecretFiles};
+use super::secrets::{Configured, secrets};
 use super::sections::{Config, NAMES};
 use super::shown::holds_secret;
 
@@ -157,6 +158,11 @@ pub(super) fn read(tree: &Value, default: &Value) -> Result<Config, Mistakes> {
     let config = Config::read(tree, default, &mut gathered);
     if let Some(config) = &config {
         check_ports(config, &mut gathered);
+        for Configured { path, index, .. } in secrets(config).iter().filter(|one| one.secret.is_placeholder())
+        {
+            let index = index.map(|index| format!("[{index}]")).unwrap_or_default();
+            gathered.add(format!("{path}{index}"), PLACEHOLDER);
+        }
     }
     gathered.into_result(NAMES)?;
     Ok(config.expect("every section that cannot be read is a mistake"))

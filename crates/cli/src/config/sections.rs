@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::broker::{Broker, BrokerUrl};
-use super::check::{Gathered, Section};
+use super::check::{Gathered, MOST_BYTES, Mistake, Section, out_of_range};
 use super::console::Console;
 use super::ingress::Ingress;
 use super::log::Log;
@@ -85,7 +85,12 @@ pub struct Data {
     pub disk_free_limit_bytes: u64,
 }
 
-impl Section for Data {}
+impl Section for Data {
+    fn mistakes(&self) -> Vec<Mistake> {
+        // 0 turns it off.
+        out_of_range(&[("disk_free_limit_bytes", self.disk_free_limit_bytes.max(1), MOST_BYTES)])
+    }
+}
 
 /// The time zone of days.
 #[derive(Clone, Debug, Deserialize)]

@@ -1,12 +1,12 @@
 //! `[store]`: which database.
 
-use super::check::{Mistake, Section, at_least_one, lone_half};
+use super::check::{DAY_MS, Mistake, Section, lone_half, out_of_range};
 
 impl Section for store::Config {
     fn mistakes(&self) -> Vec<Mistake> {
-        let mut mistakes = at_least_one(&[
-            ("max_connections", u64::from(self.max_connections)),
-            ("acquire_timeout_ms", self.acquire_timeout_ms),
+        let mut mistakes = out_of_range(&[
+            ("max_connections", u64::from(self.max_connections), 10_000),
+            ("acquire_timeout_ms", self.acquire_timeout_ms, DAY_MS),
         ]);
         mistakes.extend(url_mistake(&self.url).map(|message| Mistake::new("url", message)));
         if self.is_exposed() && !self.insecure {

@@ -381,14 +381,17 @@ fn what_a_signature_does_not_cover_is_not_read_from_a_header() {
     ] {
         assert_eq!(said(header, proved, by_header), None, "{proved}");
     }
+    let halves = "auth = { hmac = { header = \"x-s\", secrets = [\"a\"] }, networks = [\"0.0.0.0/1\", \"128.0.0.0/1\"] }";
+    check(said(header, halves, ""), "the topic is read from the header x-event");
 }
 
 #[test]
 fn the_placeholder_of_an_example_does_not_start() {
-    let text = "console.token = \"replace-me-0123456789\"\n[[sources]]\nname = \"one\"\nprovider = \"recuperador\"\n\
-                auth.bearer = { secrets = [\"replace-me\"] }";
+    let text = "console.token = \"replace-me-0123456789\"\nbroker.url = \"amqp://malote:replace-me@127.0.0.1\"\n\
+                store.url = \"postgres://malote:replace%2Dme@127.0.0.1/malote\"\n[[sources]]\nname = \"one\"\n\
+                provider = \"recuperador\"\nauth.bearer = { secrets = [\"replace-me\"] }";
     let found = mistakes(text);
-    for path in ["console.token", "sources[0].auth.bearer.secrets[0]"] {
+    for path in ["broker.url", "store.url", "console.token", "sources[0].auth.bearer.secrets[0]"] {
         assert!(
             found.iter().any(|(at, message)| at == path && message.contains("placeholder")),
             "{path} in {found:#?}"
@@ -424,4 +427,52 @@ fn an_unprotected_way_over_the_network_has_to_be_allowed() {
     check("store = { url = \"postgres://u:p@db/malote?sslmode=disable\", insecure = true }", None);
     check("broker.tls.certificate = \"client.crt\"", Some("broker.tls"));
     check("store.tls.key = \"client.key\"", Some("store.tls"));
+}
+
+/// The paths of the numbers in a tree.
+fn numbers(path: &str, tree: &serde_json::Value, found: &mut Vec<String>) {
+    match tree {
+        serde_json::Value::Number(_) => found.push(path.to_owned()),
+        serde_json::Value::Object(map) => {
+            let below = |name: &str| if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
+            map.iter().for_each(|(name, value)| numbers(&below(name), value, found));
+        }
+        _ => {}
+    }
+}
+
+#[test]
+fn every_number_has_an_upper_bound_that_is_allowed_and_named_beyond_it() {
+    let mut settings = Vec::new();
+    numbers("", &toml::from_str(read::DEFAULT).unwrap(), &mut settings);
+    assert!(settings.len() > 40, "{settings:?}");
+    // Those without a default.
+    settings.extend(["ingress.body_memory_bytes", "ingress.unproved_body_memory_bytes"].map(str::to_owned));
+    for section in ["ingress", "console", "operations"] {
+        settings
+            .extend(["max_connections", "client_connections"].map(|name| format!("{section}.limits.{name}")));
+    }
+    settings.extend(["attempts", "jitter_percent"].map(|name| format!("consumer.policies.invoices.{name}")));
+    for setting in &settings {
+        // A number of 8, 16 or 32 bits has the bound of its type, and its own within.
+        let (mut number, mut bounds) = (i64::MAX.to_string(), 0);
+        while let Err(Mistakes(found)) = load(&format!("{setting} = {number}")) {
+            let message = found.iter().find(|one| one.path == *setting).map_or("", |one| &one.message);
+            let bound = ["at most ", "from 0 to "].iter().find_map(|before| message.split_once(before));
+            // It has to stay below another setting, or another has to grow with it.
+            let Some((_, bound)) = bound else { break };
+            number = bound.split(',').next().unwrap().to_owned();
+            bounds += 1;
+            assert!(bounds < 3, "{setting}: {found:#?}");
+        }
+        assert!(bounds > 0, "{setting} has no bound");
+        let variable = format!("MALOTE__{}", setting.to_uppercase().replace('.', "__"));
+        let beyond = load_parts("", "", [(variable, u64::MAX.to_string())]);
+        assert!(beyond.is_err(), "{setting} = {}", u64::MAX);
+    }
+    let source = |rest: &str| {
+        format!("[[sources]]\nname = \"a\"\nprovider = \"recuperador\"\nauth = \"none\"\n{rest} {}", i64::MAX)
+    };
+    assert!(load(&source("keep_days =")).is_err());
+    assert!(load(&(source("duplicates = { body = true, window_s =") + "}")).is_err());
 }

@@ -5,9 +5,9 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use ipnet::IpNet;
-use providers::auth::{Algorithm, Auth, Secret};
+use providers::auth::{Algorithm, Auth, Networks, Secret, hold_everyone};
 
+use super::secrets::{Configured, secrets};
 use super::{Config, Source};
 
 /// The recommended entropy of a secret: that of the key of a cipher.
@@ -18,21 +18,22 @@ const MAKE_ONE: &str = "make one with `openssl rand -hex 32`";
 /// One line for each: its path, what is wrong, and what to do. No line quotes a secret.
 pub fn warnings(config: &Config) -> Vec<String> {
     let mut warnings = Vec::new();
-    let mut seen = BTreeMap::new();
     for (index, source) in config.sources.iter().enumerate() {
-        of_source(index, source, &mut seen, &mut warnings);
+        of_source(index, source, &mut warnings);
     }
-    if let Some(token) = config.console.token() {
-        of_secret("console.token".to_owned(), token, &mut seen, &mut warnings);
+    let mut seen = BTreeMap::new();
+    for Configured { path, secret, .. } in secrets(config) {
+        of_secret(path, &secret, &mut seen, &mut warnings);
     }
-    if config.ingress.trusted_proxies.iter().any(is_open) {
+    if hold_everyone(&config.ingress.trusted_proxies) {
         warnings.push(
             "ingress.trusted_proxies: holds every address, so that every client chooses its own; list the proxies"
                 .to_owned(),
         );
     }
-    let keys = [&config.ingress.tls, &config.console.tls, &config.operations.tls];
-    let keys = keys.into_iter().flatten().map(|tls| &tls.key);
+    let ports = [&config.ingress.tls, &config.console.tls, &config.operations.tls];
+    let of_clients = [&config.broker.tls.key, &config.store.tls.key].into_iter().flatten();
+    let keys = ports.into_iter().flatten().map(|tls| &tls.key).chain(of_clients);
     for file in config.secret_files.iter().chain(keys).filter(|file| is_readable_by_all(file)) {
         let file = file.display();
         warnings.push(format!(
@@ -42,14 +43,9 @@ pub fn warnings(config: &Config) -> Vec<String> {
     warnings
 }
 
-fn of_source(index: usize, source: &Source, seen: &mut BTreeMap<String, String>, warnings: &mut Vec<String>) {
+fn of_source(index: usize, source: &Source, warnings: &mut Vec<String>) {
     let at = |rest: &str| format!("sources[{index}].auth{rest}");
     let name = &source.name;
-    for (path, secrets) in source.auth.secrets() {
-        for secret in secrets {
-            of_secret(at(&format!(".{path}")), secret, seen, warnings);
-        }
-    }
     let Auth::All(mechanisms) = &source.auth else {
         let path = at("");
         return warnings.push(format!(
@@ -62,7 +58,7 @@ fn of_source(index: usize, source: &Source, seen: &mut BTreeMap<String, String>,
             "{path}: {name} signs with SHA-1, which is outdated; use sha256 where the sender can"
         ));
     }
-    if mechanisms.networks.iter().flatten().any(is_open) {
+    if mechanisms.networks.as_ref().is_some_and(Networks::hold_everyone) {
         let path = at(".networks");
         warnings.push(format!(
             "{path}: holds every address, which proves nothing of {name}; list the sender's networks"
@@ -83,10 +79,6 @@ fn of_secret(path: String, secret: &Secret, seen: &mut BTreeMap<String, String>,
         )),
         None => drop(seen.insert(text.to_owned(), path)),
     }
-}
-
-fn is_open(network: &IpNet) -> bool {
-    network.prefix_len() == 0
 }
 
 /// A file that a container runtime mounts there belongs to this container only, whatever its mode.
@@ -125,12 +117,28 @@ mod tests {
         );
         check(".networks = [\"0.0.0.0/0\"]", "sources[0].auth.networks: holds every address");
         check(".networks = [\"::/0\"]", "sources[0].auth.networks: holds every address");
+        check(
+            ".networks = [\"0.0.0.0/1\", \"128.0.0.0/1\"]",
+            "sources[0].auth.networks: holds every address",
+        );
         let sha1 = format!(".hmac = {{ header = \"x\", algorithm = \"sha1\", secrets = [{STRONG:?}] }}");
         check(&sha1, "sources[0].auth.hmac.algorithm: one signs with SHA-1");
-        let proxies = warned("ingress.trusted_proxies = [\"0.0.0.0/0\"]");
-        assert!(proxies[0].starts_with("ingress.trusted_proxies: holds every address"), "{proxies:#?}");
+        for networks in ["\"0.0.0.0/0\"", "\"0.0.0.0/1\", \"128.0.0.0/1\"", "\"::ffff:0:0/96\""] {
+            let proxies = warned(&format!("ingress.trusted_proxies = [{networks}]"));
+            assert!(proxies[0].starts_with("ingress.trusted_proxies: holds every address"), "{proxies:#?}");
+        }
         let token = warned("console.token = \"0123456789abcdef\"");
         assert!(token[0].starts_with("console.token: a secret has less than"), "{token:#?}");
+        for (text, path) in [
+            ("broker.url = \"amqp://malote:rabbit@127.0.0.1\"", "broker.url"),
+            ("store.url = \"postgres://malote:s%61ved@127.0.0.1/malote\"", "store.url"),
+            ("store.url = \"postgres://127.0.0.1/malote?user=malote&password=saved\"", "store.url"),
+            (format!("ingress.subject_key = {:?}", "0".repeat(64)).as_str(), "ingress.subject_key"),
+        ] {
+            let warned = warned(text);
+            let expect = format!("{path}: a secret has less than 128 bits");
+            assert!(warned.len() == 1 && warned[0].starts_with(&expect), "{text}: {warned:#?}");
+        }
         let strong = format!(".bearer = {{ secrets = [{STRONG:?}] }}");
         assert!(warned(&source("one", &strong)).is_empty());
     }
@@ -161,5 +169,11 @@ mod tests {
         };
         check(0o644, 1);
         check(0o640, 0);
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
+        for section in ["broker", "store", "ingress", "console", "operations"] {
+            let file = file.display().to_string();
+            let warned = self::warned(&format!("[{section}.tls]\ncertificate = {file:?}\nkey = {file:?}\n"));
+            assert!(warned.len() == 1 && warned[0].contains("chmod 600"), "{section}: {warned:#?}");
+        }
     }
 }

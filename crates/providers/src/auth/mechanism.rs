@@ -4,7 +4,6 @@
 //! time tells neither how much of a secret was right nor which one was used.
 
 use std::fmt;
-use std::net::IpAddr;
 use std::sync::OnceLock;
 
 use ::hmac::{KeyInit, Mac};
@@ -14,14 +13,13 @@ use base64::engine::DecodePaddingMode;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD};
 use event::Timestamp;
 use http::HeaderMap;
-use ipnet::IpNet;
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConstantTimeEq};
 
+use super::Signed;
 use super::secret::{Secret, SecretDigest};
-use super::{Signed, parse_network};
 use crate::header::{self, HeaderName};
 use crate::hex::to_hex;
 
@@ -349,23 +347,6 @@ impl StandardWebhooks {
     fn mac(key: &Key, id: &str, timestamp: &str, body: &[u8]) -> Vec<u8> {
         key.sign(&[id.as_bytes(), b".", timestamp.as_bytes(), b".", body])
     }
-}
-
-/// Whether an address is in one of the networks.
-pub(super) fn is_within(networks: &[IpNet], ip: IpAddr) -> bool {
-    let ip = ip.to_canonical();
-    networks.iter().any(|network| network.contains(&ip))
-}
-
-/// For `deserialize_with`: networks, or single addresses.
-pub(super) fn networks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<IpNet>>, D::Error> {
-    let texts = Vec::<String>::deserialize(deserializer)?;
-    texts
-        .iter()
-        .map(|text| parse_network(text))
-        .collect::<Result<_, _>>()
-        .map(Some)
-        .map_err(serde::de::Error::custom)
 }
 
 /// Compares with every secret or key, even after a match.

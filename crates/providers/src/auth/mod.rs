@@ -7,7 +7,7 @@ mod client_ip;
 mod mechanism;
 mod secret;
 
-pub use client_ip::{NotANetwork, client_ip, parse_network};
+pub use client_ip::{Networks, NotANetwork, client_ip, hold_everyone, networks, parse_network};
 pub use mechanism::{Algorithm, Basic, Bearer, Encoding, Header, Hmac, Query, SignedTime, StandardWebhooks};
 pub use secret::Secret;
 
@@ -16,7 +16,6 @@ use std::net::IpAddr;
 
 use event::Timestamp;
 use http::HeaderMap;
-use ipnet::IpNet;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Error, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -55,8 +54,8 @@ pub struct Mechanisms {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub standard_webhooks: Option<StandardWebhooks>,
     /// The networks that the client's address must be in.
-    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "mechanism::networks")]
-    pub networks: Option<Vec<IpNet>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub networks: Option<Networks>,
 }
 
 /// The mechanisms of authentication.
@@ -119,7 +118,7 @@ impl Auth {
     pub fn check_head(&self, credentials: &Credentials<'_>) -> Result<(), Denied> {
         let headers = credentials.headers;
         if let Self::All(required) = self
-            && !required.networks.iter().all(|networks| mechanism::is_within(networks, credentials.client_ip))
+            && !required.networks.iter().all(|networks| networks.contain(credentials.client_ip))
         {
             return Err(Denied::Network);
         }
@@ -224,7 +223,7 @@ impl Auth {
 }
 
 /// The error for a placeholder that an example has instead of a secret.
-pub const PLACEHOLDER: &str = "is the placeholder of an example, which everybody knows; make a secret of your own, such as with openssl rand -hex 32";
+pub const PLACEHOLDER: &str = "holds the placeholder of an example, which everybody knows; make a secret of your own, such as with openssl rand -hex 32";
 
 /// Whether a browser sent this for a web page (Fetch Standard, "HTTP extensions"; Fetch Metadata).
 fn is_from_a_page(headers: &HeaderMap) -> bool {
@@ -238,8 +237,7 @@ impl Mechanisms {
 
     /// Whether any address is refused.
     fn restricts_networks(&self) -> bool {
-        let restricts = |networks: &Vec<IpNet>| networks.iter().all(|network| network.prefix_len() > 0);
-        self.networks.as_ref().is_some_and(restricts)
+        self.networks.as_ref().is_some_and(|networks| !networks.hold_everyone())
     }
 
     /// The headers that carry credentials, each after the path of what names it.
@@ -296,7 +294,7 @@ impl Mechanisms {
                 }
             }
         }
-        if self.networks.as_ref().is_some_and(Vec::is_empty) {
+        if self.networks.as_ref().is_some_and(Networks::is_empty) {
             mistake("networks", "must not be empty; give at least one network such as 203.0.113.0/24");
         }
         if let Some(Hmac { header, timestamp: Some(time), .. }) = &self.hmac {

@@ -1,5 +1,6 @@
 //! A text that is never shown.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use serde::{Deserialize, Serialize, Serializer};
@@ -24,6 +25,10 @@ impl SecretDigest {
     }
 }
 
+/// How often a random text has each of its characters, on average and at most: of 40 digits drawn at random, fewer than one
+/// in a hundred have less than nine different ones.
+const REPETITIONS: usize = 5;
+
 impl Secret {
     /// The secret itself.
     pub fn expose(&self) -> &str {
@@ -44,8 +49,9 @@ impl Secret {
             .any(|word| letters.contains(word))
     }
 
-    /// The maximum entropy of the text in bits: as if drawn at random from the kinds of characters that it contains. A
-    /// text that a person made up has far less.
+    /// The maximum entropy of the text in bits: as if drawn at random from the kinds of characters that it contains. Of a
+    /// text that repeats few characters, only the length counts that they would fill. A text that a person made up has
+    /// far less.
     pub fn most_bits(&self) -> u32 {
         let has = |is_one: fn(char) -> bool| self.text.contains(is_one);
         let is_hex = self.text.chars().all(|c| matches!(c, '0'..='9' | 'a'..='f'))
@@ -58,7 +64,8 @@ impl Secret {
         ];
         let letters: u32 = kinds.iter().filter(|(is_there, _)| *is_there).map(|(_, count)| count).sum();
         let letters = if is_hex { letters.min(16) } else { letters };
-        let length = u32::try_from(self.text.chars().count()).unwrap_or(u32::MAX);
+        let different = self.text.chars().collect::<BTreeSet<char>>().len() * REPETITIONS;
+        let length = u32::try_from(self.text.chars().count().min(different)).unwrap_or(u32::MAX);
         // Hundredths of a bit, so that integers suffice.
         let bits = (f64::from(letters.max(1)).log2() * 100.0) as u32;
         length.saturating_mul(bits) / 100
@@ -102,9 +109,13 @@ mod tests {
 
     #[test]
     fn a_secret_is_worth_what_its_length_and_its_letters_allow() {
-        for (text, bits) in
-            [("", 0), ("0000", 13), ("0123456789abcdef0123456789abcdef", 128), ("aB3-aB3-", 52)]
-        {
+        for (text, bits) in [
+            ("", 0),
+            ("0000", 13),
+            ("0123456789abcdef0123456789abcdef", 128),
+            ("aB3-aB3-", 52),
+            ("a".repeat(85).as_str(), 20),
+        ] {
             assert_eq!(Secret::from(text).most_bits(), bits, "{text}");
         }
     }

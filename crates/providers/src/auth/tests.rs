@@ -322,6 +322,7 @@ fn what_tells_strangers_apart_by_the_head() {
     check(hmac, false);
     check("auth = \"none\"", false);
     check("auth.networks = [\"0.0.0.0/0\", \"203.0.113.0/24\"]", false);
+    check("auth.networks = [\"0.0.0.0/1\", \"128.0.0.0/1\"]", false);
     check("auth.networks = [\"203.0.113.0/24\"]", true);
     // The signature authenticates the sender.
     check(&format!("{hmac}\nauth.networks = [\"203.0.113.0/24\"]"), false);
