@@ -46,11 +46,15 @@ pub struct Retention {
 }
 
 impl Retention {
+    /// For how many days the events of a source are kept; `None` means forever.
+    pub(crate) fn days(&self, source: &str) -> Option<u32> {
+        let own = self.sources.iter().find(|(name, _)| name.as_str() == source);
+        Some(own.map_or(self.keep_days, |(_, days)| *days)).filter(|days| *days > 0)
+    }
+
     /// The first day whose events are kept: a day is kept or deleted as a whole.
     fn first_kept(&self, source: &str, now: Timestamp) -> Option<Day> {
-        let own = self.sources.iter().find(|(name, _)| name.as_str() == source);
-        let days = own.map_or(self.keep_days, |(_, days)| *days);
-        (days > 0).then(|| self.zone.day(now).minus(days))
+        Some(self.zone.day(now).minus(self.days(source)?))
     }
 }
 
@@ -58,16 +62,17 @@ impl Retention {
 /// or being deleted: a job must not send them.
 pub(crate) async fn hold(
     store: &Store,
-    ids: impl Iterator<Item = EventId>,
+    mut ids: Vec<EventId>,
     now: Timestamp,
 ) -> Result<BTreeSet<EventId>, StoreError> {
-    let mut old: BTreeSet<EventId> = ids.filter(|id| id_at(now - LEAST_AGE, 0) > id.to_string()).collect();
-    if old.is_empty() {
-        return Ok(old);
+    let oldest_young = id_at(now - LEAST_AGE, 0);
+    ids.retain(|id| id.to_string() < oldest_young);
+    let mut gone: BTreeSet<EventId> = ids.iter().copied().collect();
+    if ids.is_empty() {
+        return Ok(gone);
     }
-    let list: Vec<EventId> = old.iter().copied().collect();
     let mut tx = store.begin().await?;
-    for chunk in chunks(&list) {
+    for chunk in chunks(&ids) {
         // Writes a row of the event itself: this waits for a running deletion, and a waiting deletion checks the row
         // again.
         let list = store::sql::list(2, chunk.len());
@@ -75,11 +80,11 @@ pub(crate) async fn hold(
         let values = [Value::from(now + HOLD)].into_iter().chain(chunk.iter().map(Value::from));
         for row in &fetch(&mut tx, text, values).await? {
             let id: String = row.try_get(0)?;
-            old.remove(&id.parse().expect("the record holds the ids it was given"));
+            gone.remove(&id.parse().expect("the record holds the ids it was given"));
         }
     }
     tx.commit().await.map_err(StoreError::from)?;
-    Ok(old)
+    Ok(gone)
 }
 
 /// Deletes what is old and settled. Gives the number of events and rejected bodies that are gone. It takes half of the time
@@ -346,10 +351,10 @@ mod tests {
             handle(&store, event, "receivables").await;
         }
         let (now, young) = (event::now(), invoice().id);
-        let gone = hold(&store, [events[0].id, young].into_iter(), now).await.unwrap();
+        let gone = hold(&store, vec![events[0].id, young], now).await.unwrap();
         assert!(gone.is_empty(), "{gone:?}");
         assert_eq!(retain(&store, &retention, now).await.unwrap(), 1);
-        let gone = hold(&store, events.iter().map(|event| event.id), now).await.unwrap();
+        let gone = hold(&store, events.iter().map(|event| event.id).collect(), now).await.unwrap();
         assert_eq!(gone, BTreeSet::from([events[1].id]));
         let later = now + HOLD + Duration::from_secs(1);
         assert_eq!(retain(&store, &retention, later).await.unwrap(), 1);

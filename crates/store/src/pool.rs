@@ -160,6 +160,9 @@ const REASON_PATIENCE: Duration = Duration::from_secs(2);
 /// Waiting for a lock ends before the consumer runtime loses patience, so that a stuck lock holds no connection.
 const POSTGRES_SETTINGS: &str = "SET lock_timeout = '10s'";
 
+/// The same for a transaction that can be tried again later.
+const POSTGRES_BRIEF: &str = "SET LOCAL lock_timeout = '500ms'";
+
 impl Store {
     /// Prepares the pools; connects when first used, so that a role starts while its database is down.
     ///
@@ -247,6 +250,16 @@ impl Store {
                 Err(error) => return Err(self.explained(error).await),
             },
         })
+    }
+
+    /// Begins a transaction that soon gives up waiting for another one, with [`StoreError::Conflict`]. SQLite has one writer
+    /// at a time: there is none to wait for.
+    pub async fn begin_brief(&self) -> Result<Tx, StoreError> {
+        let mut tx = self.begin().await?;
+        if self.dialect == Dialect::Postgres {
+            tx.execute(POSTGRES_BRIEF).await?;
+        }
+        Ok(tx)
     }
 
     /// A connection for reading.

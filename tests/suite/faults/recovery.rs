@@ -65,6 +65,43 @@ async fn p99(store: &Store, from: &str, to: &str) -> Result<Duration> {
     Ok(Duration::from_micros(u64::try_from(*at).unwrap_or(0)))
 }
 
+fn median(mut times: Vec<Duration>) -> Duration {
+    times.sort_unstable();
+    times[times.len() / 2]
+}
+
+/// Events that nothing is wrong with, as many in each round.
+fn poison_load(product: &Product, round: usize) -> Load {
+    let (events, time) = (count(2_000, 1_000), Duration::from_secs(4));
+    Load::start(&product.poster(), std::slice::from_ref(&product.ingress), round * 1_000_000, events, time)
+}
+
+/// Posts the poison among the others, and waits until it is a dead letter and nothing is pending. Gives its id.
+async fn poisoned_round(product: &Product, round: usize) -> Result<String> {
+    let load = poison_load(product, round);
+    load.reached(0.2).await;
+    let body = r#"{"event_id": "ORDER_CREATED", "data": {"id": "1", "code": "poison", "status": 1}}"#;
+    let id = product.post("go", body).await?;
+    load.end().await?;
+    let started = Instant::now();
+    let letter = loop {
+        if let Some(letter) = product.rows(&["dead", "list"])?.into_iter().find(|row| row["event_id"] == id) {
+            break letter;
+        }
+        ensure!(started.elapsed() < PATIENCE, "the event does not become a dead letter");
+        sleep(Duration::from_millis(100)).await;
+    };
+    assert_eq!(letter["attempts"], 3);
+    let shown: Vec<Value> = product.json(&["dead", "show", &id])?;
+    assert_eq!(shown[0]["history"].as_array().map(Vec::len), Some(3));
+    assert!(letter["error"].as_str().unwrap_or_default().contains("this order cannot be booked"), "{letter}");
+    while product.rows(&["events", "list", "--state", "pending"])?.pop().is_some() {
+        ensure!(started.elapsed() < PATIENCE, "events stay pending");
+        sleep(Duration::from_millis(100)).await;
+    }
+    Ok(id)
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn faults_one_poison_event_ends_in_the_dead_letters_and_delays_no_other() -> Result<()> {
     let policy = "[consumer.policies.receivables]\nattempts = 3\ndelays = [\"1s\"]\njitter_percent = 0\n";
@@ -79,45 +116,38 @@ async fn faults_one_poison_event_ends_in_the_dead_letters_and_delays_no_other() 
     sql::query(poison).execute(&mut *tx).await?;
     tx.commit().await?;
 
-    let (events, time) = (count(10_000, 1_000), Duration::from_secs(if is_full() { 20 } else { 4 }));
-    let ingresses = [product.ingress.clone()];
-    let poster = product.poster();
-    // Warm, then once without and once with it.
-    Load::start(&poster, &ingresses, 0, 100, Duration::from_millis(200)).end().await?;
-    let begin = event::EventId::generate().to_string();
-    Load::start(&poster, &ingresses, 1_000_000, events, time).end().await?;
-    let middle = event::EventId::generate().to_string();
-    let load = Load::start(&poster, &ingresses, 2_000_000, events, time);
-    load.reached(0.2).await;
-    let body = r#"{"event_id": "ORDER_CREATED", "data": {"id": "1", "code": "poison", "status": 1}}"#;
-    let id = product.post("go", body).await?;
-    load.end().await?;
-    let started = Instant::now();
-    let letter = loop {
-        if let Some(letter) = product.rows(&["dead", "list"])?.pop() {
-            break letter;
-        }
-        ensure!(started.elapsed() < PATIENCE, "the event does not become a dead letter");
-        sleep(Duration::from_millis(100)).await;
-    };
-    assert_eq!((&letter["event_id"], &letter["attempts"]), (&Value::from(id.as_str()), &Value::from(3)));
-    let shown: Vec<Value> = product.json(&["dead", "show", &id])?;
-    assert_eq!(shown[0]["history"].as_array().map(Vec::len), Some(3));
-    assert!(letter["error"].as_str().unwrap_or_default().contains("this order cannot be booked"), "{letter}");
-    while product.rows(&["events", "list", "--state", "pending"])?.pop().is_some() {
-        ensure!(started.elapsed() < PATIENCE, "events stay pending");
-        sleep(Duration::from_millis(100)).await;
+    let rounds = count(5, 1);
+    let (mut without, mut with, mut letters) = (Vec::new(), Vec::new(), Vec::new());
+    // Warm, then in turn without and with it: what else the machine does meets both.
+    Load::start(
+        &product.poster(),
+        std::slice::from_ref(&product.ingress),
+        0,
+        100,
+        Duration::from_millis(200),
+    )
+    .end()
+    .await?;
+    for round in 0..rounds {
+        let begin = event::EventId::generate().to_string();
+        poison_load(&product, 2 * round + 1).end().await?;
+        let middle = event::EventId::generate().to_string();
+        letters.push(poisoned_round(&product, 2 * round + 2).await?);
+        let end = event::EventId::generate().to_string();
+        without.push(p99(&store, &begin, &middle).await?);
+        with.push(p99(&store, &middle, &end).await?);
     }
-    let end = event::EventId::generate().to_string();
-    let (without, with) = (p99(&store, &begin, &middle).await?, p99(&store, &middle, &end).await?);
     println!("p99 from receipt to effect: {without:.1?} without the poison, {with:.1?} with it");
+    let (without, with) = (median(without), median(with));
     assert!(!is_full() || with < without * 2, "{with:?} is more than twice {without:?}");
 
     // Fixed, it goes back and has its effect.
     let mut tx = store.begin().await?;
     sql::query("DROP TRIGGER poison").execute(&mut *tx).await?;
     tx.commit().await?;
-    product.run(&["dead", "retry", &id])?;
+    for id in &letters {
+        product.run(&["dead", "retry", id])?;
+    }
     let started = Instant::now();
     while product
         .rows(&["receivables", "list", "--where", "state=open"])?

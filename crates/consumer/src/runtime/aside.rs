@@ -6,7 +6,7 @@ use std::time::Duration;
 use broker::{Deliveries, PublishError};
 use event::{Event, Message, header};
 use store::{StoreError, inbox, retry, seen};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tracing::{debug, error, warn};
 
 use super::{Consumer, End, one_line};
@@ -43,10 +43,13 @@ impl Default for Aside {
 
 /// Why a message stays where it is.
 #[derive(Debug, thiserror::Error)]
-#[error(transparent)]
 enum NotMoved {
+    #[error(transparent)]
     Publish(#[from] PublishError),
+    #[error(transparent)]
     Store(#[from] StoreError),
+    #[error("the database did not answer within {0:?}")]
+    NotInTime(Duration),
 }
 
 impl Consumer {
@@ -62,7 +65,7 @@ impl Consumer {
             return Ok(());
         }
         while let Some((taken, fate)) = aside.events.front() {
-            if let Err(why) = self.move_on(taken, fate).await {
+            if let Err(why) = self.watched(self.move_on(taken, fate), deliveries).await {
                 let why = format!("a failed event cannot be set aside: {}", one_line(&why));
                 let since = *aside.stuck_since.get_or_insert_with(Instant::now);
                 if since.elapsed() >= Duration::from_millis(self.config.hold_ms) {
@@ -89,7 +92,7 @@ impl Consumer {
         let failure = match fate {
             Fate::Failed(failure) => failure,
             Fate::Unreadable(event, why) => {
-                if self.is_duplicate(event, message).await? {
+                if self.in_time(self.is_duplicate(event, message)).await? {
                     return Ok(());
                 }
                 &why.clone().into()
@@ -101,7 +104,7 @@ impl Consumer {
                 return Ok(());
             }
         };
-        if self.is_superseded(message).await? {
+        if self.in_time(self.is_superseded(message)).await? {
             self.metrics.duplicate.increment(1);
             debug!(%event_id, topic, "a second copy of a retry is dropped");
             return Ok(());
@@ -121,10 +124,17 @@ impl Consumer {
         Ok(())
     }
 
+    /// Bounds a question to the database as a batch is bounded.
+    async fn in_time<T>(&self, ask: impl Future<Output = Result<T, StoreError>>) -> Result<T, NotMoved> {
+        let limit = Duration::from_millis(self.config.batch_timeout_ms);
+        Ok(timeout(limit, ask).await.map_err(|_| NotMoved::NotInTime(limit))??)
+    }
+
     /// Whether the event was handled before or is a duplicate: then it is not a dead letter either.
     async fn is_duplicate(&self, event: &Event, message: &Message) -> Result<bool, StoreError> {
-        // Never committed: which event is the first is decided together with an effect.
-        let mut tx = self.store.begin().await?;
+        // Never committed: which event is the first is decided together with an effect. The lookup is retried rather than
+        // wait long for a claim of another replica, since healthy events would wait, too.
+        let mut tx = self.store.begin_brief().await?;
         let sighting: Vec<_> = seen::Sighting::from_message(event, message).into_iter().collect();
         match seen::duplicates(&mut tx, &sighting).await {
             Ok(duplicates) if duplicates.is_empty() => {}
@@ -152,7 +162,7 @@ impl Consumer {
             number: message.long(self.settlement.history.attempt).unwrap_or(0),
             copy,
         };
-        let mut tx = self.store.begin().await?;
+        let mut tx = self.store.begin_brief().await?;
         match retry::claim(&mut tx, &attempt).await {
             Ok(is_ours) => {
                 tx.commit().await?;

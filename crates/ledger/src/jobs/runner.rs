@@ -20,7 +20,7 @@ use super::selection::{Letter, Marked, Recorded, RejectedBody, Rows, Selection};
 use super::table::Lane;
 use super::{Action, Job, Reread, table};
 use crate::predicates::duplicate;
-use crate::retain;
+use crate::retain::{self, Retention};
 use store::many::{Value, fetch, insert};
 
 /// The maximum number of rows processed at once.
@@ -46,6 +46,8 @@ pub struct Runner {
     pub store: Store,
     /// The time zone of the days to reconcile.
     pub zone: Zone,
+    /// How long the record keeps events.
+    pub retention: Retention,
     /// The bindings of all consumers that handle events.
     pub consumers: Vec<Bindings>,
     /// The configured changes of their retry policies.
@@ -131,18 +133,6 @@ struct Plan {
     sent: i64,
     /// Why rows were not sent.
     unsent: BTreeSet<String>,
-}
-
-/// The recorded events that a job sends again under their own ids.
-fn sent_again(rows: &Rows, job: &Job) -> impl Iterator<Item = EventId> {
-    let ids: Vec<EventId> = match rows {
-        _ if job.action == Action::Discard => Vec::new(),
-        Rows::Events(rows) => rows.iter().map(|row| row.event.id).collect(),
-        Rows::Marked(rows) => rows.iter().filter(|row| row.event.is_some()).map(|row| row.id).collect(),
-        // A letter is pending until its event is handled; a body is recorded as a new event.
-        Rows::Letters(_) | Rows::Rejected(_) => Vec::new(),
-    };
-    ids.into_iter()
 }
 
 impl Runner {
@@ -240,7 +230,7 @@ impl Runner {
             self.end(job, worker, "done", &trouble).await?;
             return Ok(Step::Ended);
         };
-        let gone = retain::hold(&self.store, sent_again(&rows, job), event::now()).await?;
+        let gone = retain::hold(&self.store, self.sent_again(&rows, job), event::now()).await?;
         let count = match &rows {
             Rows::Events(rows) => rows.len(),
             Rows::Marked(rows) => rows.len(),
@@ -282,6 +272,20 @@ impl Runner {
         }
         let is_mine = self.commit(job, plan, count, &last, worker).await?;
         Ok(if is_mine { Step::Went(u32::try_from(count).unwrap_or(u32::MAX)) } else { Step::Ended })
+    }
+
+    /// The recorded events that a job sends again under their own ids, without those that are kept forever.
+    fn sent_again(&self, rows: &Rows, job: &Job) -> Vec<EventId> {
+        let id = |Recorded { event, .. }: &Recorded| {
+            self.retention.days(event.source.name.as_str()).map(|_| event.id)
+        };
+        match rows {
+            _ if job.action == Action::Discard || job.again => Vec::new(),
+            Rows::Events(rows) => rows.iter().filter_map(id).collect(),
+            Rows::Marked(rows) => rows.iter().filter_map(|row| id(row.event.as_ref()?)).collect(),
+            // A letter is pending until its event is handled; a body is recorded as a new event.
+            Rows::Letters(_) | Rows::Rejected(_) => Vec::new(),
+        }
     }
 
     pub(super) async fn publish(&self, outgoing: Outgoing) -> Result<(), PublishError> {

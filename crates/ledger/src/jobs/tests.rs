@@ -18,8 +18,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::{
-    DeadFilter, DeadRow, EventFilter, EventRow, EventState, RejectedFilter, RejectedRow, UnroutedFilter,
-    UnroutedRow, dead_groups, show_dead,
+    DeadFilter, DeadRow, EventFilter, EventRow, EventState, RejectedFilter, RejectedRow, Retention,
+    UnroutedFilter, UnroutedRow, dead_groups, show_dead,
 };
 use view::Row as _;
 
@@ -181,6 +181,7 @@ impl Setting {
             layout: self.layout.clone(),
             store: self.store.clone(),
             zone: Zone::default(),
+            retention: Retention::default(),
             consumers: vec![ORDERS],
             policies: Default::default(),
             reread: Arc::new(|rejected| match rejected.body.as_slice() {
@@ -258,6 +259,26 @@ impl Setting {
 
     fn handled(&self) -> usize {
         self.orders.handled.lock().unwrap().len()
+    }
+}
+
+#[tokio::test]
+async fn an_event_is_held_where_it_would_be_deleted_while_it_is_under_way() {
+    const A_DAY_S: i64 = 24 * 60 * 60;
+    for (keep_days, again, held) in [(7, false, 1), (7, true, 0), (0, false, 0)] {
+        let setting = setting().await;
+        setting.publish(&[crate::reconcile::tests::aged(event("ORDER"), A_DAY_S)]).await;
+        setting.all_in_state(1, EventState::Handled).await;
+        let retention = Retention { keep_days, ..Retention::default() };
+        tokio::spawn(Runner { retention, ..setting.runner() }.run(setting.stop.clone()));
+        let replay = NewJob { again, ..ask(Action::Replay, What::Events, json!({"source": "go"})) };
+        assert_eq!(setting.ended(&setting.create(&replay).await).await.sent, 1);
+        let mut connection = setting.store.read().await.unwrap();
+        let count: i64 = sql::scalar("SELECT count(*) FROM event WHERE held_until IS NOT NULL")
+            .fetch_one(&mut *connection)
+            .await
+            .unwrap();
+        assert_eq!(count, held, "keep_days = {keep_days}, again = {again}");
     }
 }
 
