@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
 
-use crate::limits::{empty, smallest};
+use crate::limits::{empty, smallest, smallest_sqlite};
 use crate::scenarios::{ALL, Bench};
 
 /// The text around the sections.
@@ -52,6 +52,9 @@ fn main() -> Result<()> {
         }
         Some((command, rest)) if command == smallest::COMMAND => {
             return runtime.block_on(smallest::serve(rest)).map(|never| match never {});
+        }
+        Some((command, rest)) if command == smallest_sqlite::COMMAND => {
+            return runtime.block_on(smallest_sqlite::serve(rest)).map(|never| match never {});
         }
         _ => {}
     }

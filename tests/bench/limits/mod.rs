@@ -4,3 +4,4 @@ pub mod confirms;
 pub mod empty;
 pub mod inserts;
 pub mod smallest;
+pub mod smallest_sqlite;

@@ -35,6 +35,11 @@ struct Body<'a> {
     topic: Option<Cow<'a, str>>,
 }
 
+/// The topic that a body names. Recuperador's follows from other fields, which this handler does not read.
+pub(super) fn topic(body: &[u8]) -> Result<Cow<'_, str>> {
+    Ok(serde_json::from_slice::<Body<'_>>(body)?.topic.unwrap_or("acordo.cadastrado".into()))
+}
+
 struct Broker {
     channels: Vec<Channel>,
     next: AtomicUsize,
@@ -75,7 +80,7 @@ impl Broker {
             "rec" => "recuperador",
             _ => "beneficio-visao",
         };
-        let topic = serde_json::from_slice::<Body<'_>>(body)?.topic.unwrap_or("acordo.cadastrado".into());
+        let topic = topic(body)?;
         let channel = &self.channels[self.next.fetch_add(1, Ordering::Relaxed) % CHANNELS];
         let options = BasicPublishOptions { mandatory: true, immediate: false };
         let properties = BasicProperties::default().with_delivery_mode(2);
@@ -95,13 +100,13 @@ pub fn command(url: &str, port: u16) -> Result<Command> {
     Ok(command)
 }
 
-/// The handler at work. It ends with this value.
+/// A smallest handler at work. It ends with this value.
 pub struct Smallest(Child);
 
 impl Smallest {
-    /// Starts it, and waits until it takes connections.
-    pub async fn start(url: &str, port: u16) -> Result<Self> {
-        let mut smallest = Self(command(url, port)?.stdin(Stdio::null()).stdout(Stdio::null()).spawn()?);
+    /// Starts the command of one, and waits until it takes connections.
+    pub async fn start(mut command: Command, port: u16) -> Result<Self> {
+        let mut smallest = Self(command.stdin(Stdio::null()).stdout(Stdio::null()).spawn()?);
         let deadline = tokio::time::Instant::now() + tests::product::PATIENCE;
         while tokio::net::TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.is_err() {
             let ended = smallest.0.try_wait()?;

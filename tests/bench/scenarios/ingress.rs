@@ -1,5 +1,5 @@
 //! From POST to 200: on RabbitMQ beside a bare confirm loop and the smallest handler, embedded beside an answer without
-//! work.
+//! work and the smallest handler with SQLite.
 
 use std::time::Duration;
 
@@ -11,7 +11,8 @@ use tests::usage::{cpu, rss_mb};
 use super::{Bench, NO_DATABASE, per_event_us};
 use crate::limits::confirms;
 use crate::limits::empty::Empty;
-use crate::limits::smallest::Smallest;
+use crate::limits::smallest::{self, Smallest};
+use crate::limits::smallest_sqlite;
 use crate::load::{Pace, post};
 use crate::mix;
 use crate::report::{Figures, Section, Table};
@@ -105,7 +106,7 @@ pub async fn rabbitmq(bench: Bench) -> Result<Section> {
                 }
                 Party::Smallest(at) => {
                     let requests = mix::requests(&product.poster(), 0..events)?;
-                    let handler = Smallest::start(&url, port).await?;
+                    let handler = Smallest::start(smallest::command(&url, port)?, port).await?;
                     smallest[at].measure(port, handler.pid(), requests, CONNECTIONS[at]).await?;
                 }
                 Party::Malote(at) => {
@@ -149,30 +150,45 @@ pub async fn rabbitmq(bench: Bench) -> Result<Section> {
 pub async fn embedded(bench: Bench) -> Result<Section> {
     let events = bench.events(150_000);
     let mut empty = Way::default();
-    let mut ways = vec![Way::default(); CONNECTIONS.len()];
+    let mut smallest = vec![Way::default(); CONNECTIONS.len()];
+    let mut ways = smallest.clone();
     for _ in 0..bench.rounds() {
-        let mut product = Product::configured("embedded", NO_DATABASE, "")?;
+        let product = Product::configured("embedded", NO_DATABASE, "")?;
         let server = Empty::start()?;
         let requests = mix::requests(&product.poster(), 0..events)?;
         empty.measure(server.port, server.pid(), requests.clone(), CONNECTIONS[0]).await?;
         drop(server);
         for (at, connections) in CONNECTIONS.into_iter().enumerate() {
-            product = Product::configured("embedded", NO_DATABASE, "")?;
+            let product = Product::configured("embedded", NO_DATABASE, "")?;
+            let port = product.ingress_address()?.port();
+            let command = smallest_sqlite::command(&product.folder().join("smallest.db"), port)?;
+            let handler = Smallest::start(command, port).await?;
+            smallest[at].measure(port, handler.pid(), requests.clone(), connections).await?;
+            drop(handler);
+            let mut product = Product::configured("embedded", NO_DATABASE, "")?;
             product.start("up", &["up"]).await?;
             let (port, pid) = (product.port("up"), product.pid("up"));
             ways[at].measure(port, pid, requests.clone(), connections).await?;
             product.kill9("up")?;
         }
     }
-    let mut table = table(&["the empty answer"]);
-    table.row(empty.row("empty answer, 64 connections".to_owned(), &[&empty.rate]));
-    for (connections, way) in CONNECTIONS.into_iter().zip(&ways) {
-        table.row(way.row(format!("malote, {connections} connections"), &[&empty.rate]));
+    let mut table = table(&["the empty answer", "the smallest handler"]);
+    let mut row = empty.row("empty answer, 64 connections".to_owned(), &[&empty.rate]);
+    row.insert(3, String::from("–"));
+    table.row(row);
+    for (at, connections) in CONNECTIONS.into_iter().enumerate() {
+        for (name, way) in [("smallest handler", &smallest[at]), ("malote", &ways[at])] {
+            table.row(
+                way.row(format!("{name}, {connections} connections"), &[&empty.rate, &smallest[at].rate]),
+            );
+        }
     }
     let text = format!(
         "POST, authenticated, read, stored in every queue it is routed to and on the disk (fsync), answered 200; {events} \
          events in each of {} rounds. Beside it the same HTTP server and router, which read the body and answer without \
-         any work. The database is down meanwhile, so that nothing is drained at the same time.",
+         any work; and the smallest handler, which reads the topic of a POST and inserts the body and two rows of queues \
+         into SQLite, with `synchronous=FULL` and as many events to a transaction as have gathered, and asks for no \
+         credentials. The database is down meanwhile, so that nothing is drained at the same time.",
         bench.rounds()
     );
     Ok(Section { title: "Ingress, embedded", text, tables: vec![table] })

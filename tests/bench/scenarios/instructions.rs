@@ -11,7 +11,7 @@ use tests::product::{Poster, Product};
 use tokio::time::sleep;
 
 use super::{Bench, NO_DATABASE};
-use crate::limits::smallest;
+use crate::limits::{smallest, smallest_sqlite};
 use crate::load::Connection;
 use crate::mix;
 use crate::report::{Section, Table, grouped};
@@ -19,62 +19,78 @@ use crate::report::{Section, Table, grouped};
 /// Valgrind runs a program some fifty times slower.
 const PATIENCE: Duration = Duration::from_secs(300);
 
-/// Counts the smallest handler, and the ingress on both brokers.
+/// Who is counted.
+#[derive(Clone, Copy)]
+enum Party {
+    Smallest,
+    SmallestSqlite,
+    /// With the arguments of the process.
+    Malote(&'static str),
+}
+
+/// Counts each ingress and the smallest handler beside it.
 pub async fn run(bench: Bench) -> Result<Section> {
     let node = RabbitMq::start()?;
     let mut table = Table::new(&["handler", "instructions/event", "of the smallest handler"]);
     let events = bench.events(4_000);
     let mut limit = 0.0;
-    for (name, vhost, arguments) in [
-        (SMALLEST, "smallest", "ingress"),
-        ("malote, RabbitMQ", "malote", "ingress"),
-        ("malote, RabbitMQ, no credentials asked for", "open", "ingress"),
-        ("malote, embedded", "embedded", "up"),
+    // The smallest handler before those that are compared with it.
+    for (name, vhost, party) in [
+        ("smallest handler, RabbitMQ", Some("smallest"), Party::Smallest),
+        ("malote, RabbitMQ", Some("malote"), Party::Malote("ingress")),
+        ("malote, RabbitMQ, no credentials asked for", Some("open"), Party::Malote("ingress")),
+        ("smallest handler, SQLite", None, Party::SmallestSqlite),
+        ("malote, embedded", None, Party::Malote("up")),
+        ("malote, embedded, no credentials asked for", None, Party::Malote("up")),
     ] {
-        let url = match arguments {
-            "up" => "embedded".to_owned(),
+        let url = match vhost {
+            None => "embedded".to_owned(),
             // Queues of its own for each, empty at first.
-            _ => {
+            Some(vhost) => {
                 node.create_vhost(vhost)?;
                 node.url(vhost)
             }
         };
         let mut product = Product::configured(&url, NO_DATABASE, "")?;
-        if vhost == "open" {
+        if name.ends_with("no credentials asked for") {
             product.ask_no_credentials()?;
         }
-        if name == SMALLEST {
-            // Declares the topology.
-            product.start("ingress", &["ingress"]).await?;
-            product.terminate("ingress").await?;
+        // What the first start declares and creates counts for no event.
+        let first = match party {
+            Party::Smallest => Some("ingress"),
+            Party::SmallestSqlite => None,
+            Party::Malote(role) => Some(role),
+        };
+        if let Some(role) = first {
+            product.start(role, &[role]).await?;
+            product.terminate(role).await?;
         }
         let port = product.ingress_address()?.port();
-        let command = || match name {
-            SMALLEST => smallest::command(&url, port),
-            _ => product.command(&[arguments]),
+        let command = |run: &str| match party {
+            Party::Smallest => smallest::command(&url, port),
+            Party::SmallestSqlite => smallest_sqlite::command(&product.folder().join(run), port),
+            Party::Malote(role) => product.command(&[role]),
         };
         let counted =
             Counting { port, poster: product.poster(), output: product.folder().join("callgrind.out") };
         // The difference of two runs is what the events of the longer one took.
-        let few = counted.run(command()?, 0..events).await?;
-        let many = counted.run(command()?, events..events * 4).await?;
+        let few = counted.run(command("few.db")?, 0..events).await?;
+        let many = counted.run(command("many.db")?, events..events * 4).await?;
         let each = (many - few) / (events * 2) as f64;
-        if name == SMALLEST {
+        if matches!(party, Party::Smallest | Party::SmallestSqlite) {
             limit = each;
         }
-        let ratio = if vhost == "embedded" { "–".to_owned() } else { format!("{:.2}", each / limit) };
-        table.row([name.to_owned(), grouped(each, 0), ratio]);
+        table.row([name.to_owned(), grouped(each, 0), format!("{:.2}", each / limit)]);
     }
     let text = "The whole process under `valgrind --tool=callgrind`, one connection, one request after another: from the \
                 socket to the answer, the client of the broker included. The difference of two runs, so that start and end \
                 do not count. Runs of the same binary differ by less than a hundredth, since threads wake each other. The \
-                smallest handler reads the topic, publishes and waits for the confirm, with axum and lapin, and asks for no \
-                credentials. Valgrind hides the processor's SHA instructions: a block of SHA-256 counts 3,150 here."
+                smallest handlers read the topic, store, and answer once that is confirmed or on the disk, with axum and \
+                lapin or SQLite, and ask for no credentials. Valgrind hides the processor's SHA instructions: a block of \
+                SHA-256 counts 3,150 here."
         .to_owned();
     Ok(Section { title: "Instructions", text, tables: vec![table] })
 }
-
-const SMALLEST: &str = "smallest handler, RabbitMQ";
 
 /// What is posted, where, and where the count is.
 struct Counting {
