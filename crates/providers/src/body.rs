@@ -4,18 +4,13 @@
 //! Nothing here recurses, so depth costs no stack.
 
 use std::borrow::Cow;
-use std::fmt;
 
 use percent_encoding::percent_decode_str;
-use serde::de::{DeserializeSeed, Error, IgnoredAny, MapAccess, Visitor};
-use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use crate::charset::{Decoded, decode, decode_bytes};
+use crate::scan::{self, DEPTH_LIMIT, Object};
 use crate::unusable::{Problem, Unusable};
-
-/// The deepest nesting of a body: what `serde_json` and most other parsers stop at.
-pub(crate) const DEPTH_LIMIT: usize = 128;
 
 /// A body that is one JSON object.
 #[derive(Debug)]
@@ -25,14 +20,14 @@ pub(crate) struct Json<'a> {
     /// The text is not the body itself.
     pub repaired: bool,
     /// The fields, if reading the body produced them.
-    fields: Option<Entries<'a>>,
+    fields: Option<Vec<(Cow<'a, str>, &'a str)>>,
 }
 
 impl Json<'_> {
     /// The fields of the object, in order: name and JSON text.
     pub(crate) fn fields(&self) -> Cow<'_, [(Cow<'_, str>, &str)]> {
         match &self.fields {
-            Some(fields) => Cow::Borrowed(&fields.0),
+            Some(fields) => Cow::Borrowed(fields),
             None => Cow::Owned(entries(&self.text)),
         }
     }
@@ -41,7 +36,7 @@ impl Json<'_> {
     pub(crate) fn at(&self, tokens: &[String]) -> Option<&str> {
         match (&self.fields, tokens) {
             (Some(fields), [first, rest @ ..]) => {
-                let (_, json) = fields.0.iter().find(|(name, _)| name == first)?;
+                let (_, json) = fields.iter().find(|(name, _)| name == first)?;
                 if *json == "null" { None } else { at(json, rest) }
             }
             _ => at(&self.text, tokens),
@@ -60,14 +55,16 @@ pub(crate) fn text<'a>(body: &'a [u8], content_type: Option<&str>) -> Result<Dec
 /// Reads a body as a JSON object: strictly if possible, else leniently. `content_type` is the declared one.
 pub(crate) fn json<'a>(body: &'a [u8], content_type: Option<&str>) -> Result<Json<'a>, Unusable> {
     let Decoded { mut text, mut repaired } = text(body, content_type)?;
-    // Most bodies are strict JSON and an object: reading the fields is enough to know.
-    let mut fields = match text {
-        Cow::Borrowed(text) => strict_object(text),
-        Cow::Owned(_) => None,
-    };
-    if fields.is_none()
-        && let Err(error) = strict(&text)
+    // Most bodies are strict JSON and an object: finding the fields is all that it takes to know.
+    if let Cow::Borrowed(text) = text
+        && let Some(Object { fields, has_unicode_escapes }) = scan::object(text)
     {
+        return Ok(match has_unicode_escapes.then(|| replace_lone_surrogates(text)).flatten() {
+            Some(replaced) => Json { text: Cow::Owned(replaced), repaired: true, fields: None },
+            None => Json { text: Cow::Borrowed(text), repaired, fields: Some(fields) },
+        });
+    }
+    if let Err(error) = strict(&text) {
         text = Cow::Owned(repair(&text).map_err(|worse| Unusable::from(&worse.unwrap_or(error)))?);
         repaired = true;
     }
@@ -76,10 +73,10 @@ pub(crate) fn json<'a>(body: &'a [u8], content_type: Option<&str>) -> Result<Jso
         return Err(Problem::TooDeep.into());
     }
     if has_unicode_escapes && let Some(replaced) = replace_lone_surrogates(&text) {
-        (text, repaired, fields) = (Cow::Owned(replaced), true, None);
+        (text, repaired) = (Cow::Owned(replaced), true);
     }
     match kind(&text) {
-        "an object" => Ok(Json { text, repaired, fields }),
+        "an object" => Ok(Json { text, repaired, fields: None }),
         got => Err(Problem::NotAnObject { got }.into()),
     }
 }
@@ -123,14 +120,6 @@ fn strict(text: &str) -> Result<(), serde_json::Error> {
     serde_json::from_str::<&RawValue>(text).map(|_| ())
 }
 
-/// The fields of a text that is a strict JSON object whose names are Unicode text.
-fn strict_object(text: &str) -> Option<Entries<'_>> {
-    let mut entries = Entries(Vec::with_capacity(16));
-    let mut deserializer = serde_json::Deserializer::from_str(text);
-    deserializer.deserialize_map(&mut entries).and_then(|()| deserializer.end()).ok()?;
-    Some(entries)
-}
-
 /// What a single pass over the bytes of a JSON text finds out.
 struct Survey {
     /// The maximum nesting depth of objects and arrays.
@@ -140,14 +129,6 @@ struct Survey {
 }
 
 fn survey(json: &str) -> Survey {
-    // Most texts have no escape, and fewer brackets than the depth limit. They are counted in chunks whose count fits
-    // in a byte, so that many bytes are compared at a time.
-    let parts = json.as_bytes().chunks(usize::from(u8::MAX));
-    let in_part = |part: &[u8]| part.iter().map(|byte| u8::from(matches!(byte, b'{' | b'['))).sum::<u8>();
-    let brackets: usize = parts.map(|part| usize::from(in_part(part))).sum();
-    if brackets <= DEPTH_LIMIT && !json.contains('\\') {
-        return Survey { depth: brackets, has_unicode_escapes: false };
-    }
     let mut survey = Survey { depth: 0, has_unicode_escapes: false };
     let (mut depth, mut in_string) = (0_usize, false);
     let mut bytes = json.bytes();
@@ -203,122 +184,19 @@ pub(crate) fn kind(json: &str) -> &'static str {
     }
 }
 
-/// The values of an object's fields, found by name.
-pub(crate) struct Fields<'a> {
-    /// In the order of the names asked for. `null` is the same as absent; of a name that is there twice, the
-    /// first.
-    pub values: Vec<Option<&'a str>>,
-    /// The index of the first name found twice: nobody can say which of its values is meant.
-    pub duplicate: Option<usize>,
-}
-
-/// The JSON texts of an object's fields with the given names; all absent if the text is no object.
-pub(crate) fn fields<'a>(json: &'a str, names: &[&str]) -> Fields<'a> {
-    let mut search = Search { names, seen: vec![None; names.len()], duplicate: None };
-    if kind(json) == "an object" {
-        // The text is JSON in which every name is Unicode text, so this cannot fail.
-        let _ = serde_json::Deserializer::from_str(json).deserialize_map(&mut search);
-    }
-    Fields {
-        values: search.seen.into_iter().map(|value| value.filter(|json| *json != "null")).collect(),
-        duplicate: search.duplicate,
-    }
-}
-
 /// The JSON text that the tokens of a JSON pointer (RFC 6901) lead to; of a name that is there twice, the
 /// first.
 pub(crate) fn at<'a>(json: &'a str, tokens: &[String]) -> Option<&'a str> {
     tokens.iter().try_fold(json, |json, token| match kind(json) {
-        "an object" => fields(json, &[token]).values[0],
+        "an object" => scan::first(json, [token])[0],
         "an array" => items(json)?.get(token.parse::<usize>().ok()?).copied(),
         _ => None,
     })
 }
 
-/// Visits one object and keeps the text of the values looked for.
-struct Search<'n, 'a> {
-    names: &'n [&'n str],
-    seen: Vec<Option<&'a str>>,
-    duplicate: Option<usize>,
-}
-
-impl<'a> Visitor<'a> for &mut Search<'_, 'a> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object")
-    }
-
-    fn visit_map<A: MapAccess<'a>>(self, mut map: A) -> Result<(), A::Error> {
-        while let Some(index) = map.next_key_seed(Position(self.names))? {
-            let Some(index) = index else {
-                map.next_value::<IgnoredAny>()?;
-                continue;
-            };
-            let value = map.next_value::<&RawValue>()?.get();
-            if self.seen[index].is_none() {
-                self.seen[index] = Some(value);
-            } else {
-                self.duplicate.get_or_insert(index);
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Reads a key as its position among the names looked for.
-struct Position<'n>(&'n [&'n str]);
-
-impl<'de> DeserializeSeed<'de> for Position<'_> {
-    type Value = Option<usize>;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
-        deserializer.deserialize_str(self)
-    }
-}
-
-impl Visitor<'_> for Position<'_> {
-    type Value = Option<usize>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a name")
-    }
-
-    fn visit_str<E: Error>(self, key: &str) -> Result<Self::Value, E> {
-        Ok(self.0.iter().position(|name| *name == key))
-    }
-}
-
 /// Every field of a JSON object, in order: name and JSON text. Empty if the text is not an object.
 pub(crate) fn entries(json: &str) -> Vec<(Cow<'_, str>, &str)> {
-    let mut entries = Entries(Vec::new());
-    if kind(json) == "an object" {
-        let _ = serde_json::Deserializer::from_str(json).deserialize_map(&mut entries);
-    }
-    entries.0
-}
-
-#[derive(Debug)]
-struct Entries<'a>(Vec<(Cow<'a, str>, &'a str)>);
-
-/// A name, borrowed if it has no escapes.
-#[derive(Deserialize)]
-#[serde(transparent)]
-struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
-
-impl<'a> Visitor<'a> for &mut Entries<'a> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object")
-    }
-
-    fn visit_map<A: MapAccess<'a>>(self, mut map: A) -> Result<(), A::Error> {
-        while let Some((Name(name), value)) = map.next_entry::<_, &RawValue>()? {
-            self.0.push((name, value.get()));
-        }
-        Ok(())
-    }
+    scan::object(json).map(|object| object.fields).unwrap_or_default()
 }
 
 /// The JSON texts of the items of an array; `None` if the text is not an array.
@@ -439,20 +317,6 @@ mod tests {
         }
         assert!(json("[".repeat(10_000).as_bytes(), None).is_err());
         assert!(json(r#"{"a":"#.repeat(100_000).as_bytes(), None).is_err());
-    }
-
-    #[test]
-    fn fields_are_found_by_name_and_duplicates_reported() {
-        let check = |json: &str, expect: [Option<&str>; 2], duplicate: Option<usize>| {
-            let found = fields(json, &["a", "b"]);
-            assert_eq!((found.values.as_slice(), found.duplicate), (expect.as_slice(), duplicate), "{json}");
-        };
-        check(r#"{"x": {"a": 9}, "b": 460.20, "a": "\u0031"}"#, [Some(r#""\u0031""#), Some("460.20")], None);
-        check(r#"{"a": null}"#, [None, None], None);
-        check(r#"{"\u0061": 1}"#, [Some("1"), None], None);
-        check(r#"{"a": 1, "b": 2, "b": 3}"#, [Some("1"), Some("2")], Some(1));
-        check(r#"{"a": null, "a": 3}"#, [None, None], Some(0));
-        check(r#"["a"]"#, [None, None], None);
     }
 
     #[test]

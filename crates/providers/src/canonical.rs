@@ -4,28 +4,51 @@
 //! are the same number. Numbers never pass through a binary float. The result is only for hashing; a text to keep comes
 //! from [`compact`](crate::compact).
 
+use crate::scan::plain;
+
 /// The canonical spelling of a JSON text that was parsed before. Recursion is as deep as the text is nested, bounded by
-/// [`DEPTH_LIMIT`](crate::body::DEPTH_LIMIT).
-pub(crate) fn canonical(json: &str) -> String {
-    let mut writer = Writer { json, at: 0, out: String::with_capacity(json.len()) };
+/// [`DEPTH_LIMIT`](crate::scan::DEPTH_LIMIT).
+pub(crate) fn canonical(json: &str) -> Vec<u8> {
+    let mut writer = Writer {
+        json: json.as_bytes(),
+        at: 0,
+        out: Vec::with_capacity(json.len()),
+        members: Vec::with_capacity(40),
+        sorted: Vec::with_capacity(json.len()),
+    };
     writer.value();
     writer.out
 }
 
 struct Writer<'a> {
-    json: &'a str,
+    json: &'a [u8],
     /// The position of the reader.
     at: usize,
-    out: String,
+    out: Vec<u8>,
+    /// Of the objects that are being written, the outermost first.
+    members: Vec<Member>,
+    /// The members of one object in their order.
+    sorted: Vec<u8>,
+}
+
+/// Where a member begins in what is written, where its name ends, and where it ends.
+#[derive(Clone, Copy)]
+struct Member {
+    begin: usize,
+    name: usize,
+    end: usize,
 }
 
 impl<'a> Writer<'a> {
     /// The next byte that is not white space; `None` at the end.
     fn peek(&mut self) -> Option<u8> {
-        let rest = &self.json.as_bytes()[self.at..];
-        let space = rest.iter().position(|byte| !matches!(byte, b' ' | b'\t' | b'\n' | b'\r'));
-        self.at += space.unwrap_or(rest.len());
-        self.json.as_bytes().get(self.at).copied()
+        while let Some(byte) = self.json.get(self.at) {
+            if !matches!(byte, b' ' | b'\t' | b'\n' | b'\r') {
+                return Some(*byte);
+            }
+            self.at += 1;
+        }
+        None
     }
 
     /// Skips the next byte if it is this one.
@@ -36,7 +59,7 @@ impl<'a> Writer<'a> {
     }
 
     /// Takes the text up to that position.
-    fn take(&mut self, end: usize) -> &'a str {
+    fn take(&mut self, end: usize) -> &'a [u8] {
         let taken = &self.json[self.at..end];
         self.at = end;
         taken
@@ -53,105 +76,130 @@ impl<'a> Writer<'a> {
 
     fn array(&mut self) {
         self.skip(b'[');
-        self.out.push('[');
+        self.out.push(b'[');
         while self.peek().is_some_and(|byte| byte != b']') {
             self.value();
-            self.out.push(',');
+            self.out.push(b',');
             self.skip(b',');
         }
         self.skip(b']');
-        self.out.push(']');
+        self.out.push(b']');
     }
 
     fn object(&mut self) {
         self.skip(b'{');
-        self.out.push('{');
-        let start = self.out.len();
-        // Where each member begins, its name ends, and the member ends.
-        let mut members = Vec::with_capacity(8);
+        self.out.push(b'{');
+        let (first, start) = (self.members.len(), self.out.len());
         while self.peek().is_some_and(|byte| byte != b'}') {
             let begin = self.out.len();
             self.string();
             let name = self.out.len();
             self.skip(b':');
             self.value();
-            self.out.push(',');
+            self.out.push(b',');
             self.skip(b',');
-            members.push((begin, name, self.out.len()));
+            self.members.push(Member { begin, name, end: self.out.len() });
         }
         self.skip(b'}');
-        let name = |&(begin, name, _): &(usize, usize, usize)| &self.out[begin..name];
+        let members = &mut self.members[first..];
+        let name = |member: &Member| &self.out[member.begin..member.name];
         if !members.is_sorted_by_key(name) {
-            // Equal names keep their order.
-            members.sort_by_key(name);
-            let sorted: Vec<_> = members.iter().map(|&(begin, _, end)| &self.out[begin..end]).collect();
-            let sorted = sorted.concat();
-            self.out.replace_range(start.., &sorted);
+            // Of a name that occurs twice, the first stays the first.
+            members.sort_by(|one, other| name(one).cmp(name(other)));
+            self.sorted.clear();
+            for member in members {
+                self.sorted.extend_from_slice(&self.out[member.begin..member.end]);
+            }
+            self.out[start..].copy_from_slice(&self.sorted);
         }
-        self.out.push('}');
+        self.members.truncate(first);
+        self.out.push(b'}');
     }
 
     fn string(&mut self) {
         self.peek();
-        let bytes = self.json.as_bytes();
         let mut has_escapes = false;
         let mut end = self.at + 1;
-        while let Some(byte) = bytes.get(end)
-            && *byte != b'"'
-        {
-            has_escapes |= *byte == b'\\';
-            end += if *byte == b'\\' { 2 } else { 1 };
+        while end < self.json.len() {
+            end += plain(&self.json[end..]);
+            if self.json.get(end) != Some(&b'\\') {
+                break;
+            }
+            has_escapes = true;
+            end += 2;
         }
-        let text = self.take((end + 1).min(bytes.len()));
-        // A string that is not Unicode text (a lone surrogate) stays as it is.
-        let plain = if has_escapes { serde_json::from_str::<String>(text).ok() } else { None };
-        match plain.and_then(|plain| serde_json::to_string(&plain).ok()) {
-            Some(plain) => self.out.push_str(&plain),
-            None => self.out.push_str(text),
+        let text = self.take((end + 1).min(self.json.len()));
+        // A text that is no Unicode text (a lone surrogate) stays as it is.
+        let plain = if has_escapes { serde_json::from_slice::<String>(text).ok() } else { None };
+        match plain.and_then(|plain| serde_json::to_vec(&plain).ok()) {
+            Some(plain) => self.out.extend_from_slice(&plain),
+            None => self.out.extend_from_slice(text),
         }
     }
 
     /// A number, `true`, `false` or `null`.
     fn scalar(&mut self) {
         let is_end = |byte: &u8| matches!(byte, b',' | b']' | b'}' | b' ' | b'\t' | b'\n' | b'\r');
-        let rest = &self.json.as_bytes()[self.at..];
+        let rest = &self.json[self.at..];
         let text = self.take(self.at + rest.iter().position(is_end).unwrap_or(rest.len()));
-        let is_number = text.starts_with(|first: char| first == '-' || first.is_ascii_digit());
+        let is_number = matches!(text.first(), Some(b'-' | b'0'..=b'9'));
         if !is_number || self.number(text).is_none() {
-            self.out.push_str(text);
+            self.out.extend_from_slice(text);
         }
     }
 
-    /// Writes a number as its significant digits and a power of ten. `None`, and nothing written, if the exponent is
-    /// absurdly large.
-    fn number(&mut self, text: &str) -> Option<()> {
-        let (base, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
-        let unsigned = base.strip_prefix('-').unwrap_or(base);
-        let (whole, fraction) = unsigned.split_once('.').unwrap_or((unsigned, ""));
-        let (mut whole, mut fraction) = (whole.trim_start_matches('0'), fraction.trim_end_matches('0'));
+    /// A number as its significant digits, times a power of ten. Writes nothing where the exponent is beyond every number
+    /// that anyone writes: `None`.
+    fn number(&mut self, text: &[u8]) -> Option<()> {
+        let (base, exponent) = split(text, |byte| matches!(byte, b'e' | b'E'));
+        let unsigned = base.strip_prefix(b"-").unwrap_or(base);
+        let (whole, fraction) = split(unsigned, |byte| *byte == b'.');
+        let is_significant = |byte: &u8| *byte != b'0';
+        let first = whole.iter().position(is_significant).unwrap_or(whole.len());
+        let last = |digits: &[u8]| digits.iter().rposition(is_significant).map_or(0, |last| last + 1);
+        let (mut whole, mut fraction) = (&whole[first..], fraction.unwrap_or_default());
+        fraction = &fraction[..last(fraction)];
         if whole.is_empty() && fraction.is_empty() {
-            self.out.push_str("0e0");
+            self.out.extend_from_slice(b"0e0");
             return Some(());
         }
-        let mut exponent = exponent.parse::<i64>().ok()?;
+        let mut exponent: i64 = match exponent {
+            Some(exponent) => std::str::from_utf8(exponent).ok()?.parse().ok()?,
+            None => 0,
+        };
         if fraction.is_empty() {
-            let significant = whole.trim_end_matches('0');
+            let significant = &whole[..last(whole)];
             exponent = exponent.checked_add(i64::try_from(whole.len() - significant.len()).ok()?)?;
             whole = significant;
         } else {
             exponent = exponent.checked_sub(i64::try_from(fraction.len()).ok()?)?;
             if whole.is_empty() {
-                fraction = fraction.trim_start_matches('0');
+                fraction = &fraction[fraction.iter().position(is_significant).unwrap_or_default()..];
             }
         }
         if unsigned.len() < base.len() {
-            self.out.push('-');
+            self.out.push(b'-');
         }
-        self.out.push_str(whole);
-        self.out.push_str(fraction);
-        self.out.push('e');
-        self.out.push_str(&exponent.to_string());
+        self.out.extend_from_slice(whole);
+        self.out.extend_from_slice(fraction);
+        self.out.push(b'e');
+        match u8::try_from(exponent.unsigned_abs()) {
+            // Most exponents have one digit.
+            Ok(digit @ 0..=9) => {
+                self.out.extend_from_slice(if exponent < 0 { b"-" } else { b"" });
+                self.out.push(b'0' + digit);
+            }
+            _ => self.out.extend_from_slice(exponent.to_string().as_bytes()),
+        }
         Some(())
+    }
+}
+
+/// What is before and after the first such byte.
+fn split(text: &[u8], is_separator: impl Fn(&u8) -> bool) -> (&[u8], Option<&[u8]>) {
+    match text.iter().position(is_separator) {
+        Some(at) => (&text[..at], Some(&text[at + 1..])),
+        None => (text, None),
     }
 }
 
@@ -214,7 +262,7 @@ mod tests {
     /// An ingress of another release may receive the duplicate, so the spelling never changes.
     #[test]
     fn the_spelling_is_the_same_in_every_release() {
-        let check = |json: &str, expect: &str| assert_eq!(canonical(json), expect);
+        let check = |json: &str, expect: &str| assert_eq!(canonical(json), expect.as_bytes());
         check(
             r#"{"b": [100, -0.5e2, 1.50, 0.050], "a": "\u0078\n"}"#,
             r#"{"a""x\n","b"[1e2,-5e1,15e-1,5e-2,],}"#,

@@ -10,7 +10,7 @@ use crate::value::{integer, without_nul};
 /// written, but integral ones as integers. An empty array equals an empty object, since PHP writes `[]` for `{}`. Of a
 /// duplicate key, the last value counts.
 ///
-/// Recursion is bounded by [`crate::body::DEPTH_LIMIT`].
+/// Recursion is bounded by the depth of a body, [`crate::scan::DEPTH_LIMIT`].
 pub(crate) fn compact(json: &str) -> String {
     let mut text = String::with_capacity(json.len());
     Scanner { rest: json }.value().write(&mut text);

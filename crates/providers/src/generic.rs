@@ -10,7 +10,7 @@ use crate::fields::{topic, topic_from};
 use crate::header::{CREDENTIAL_HEADERS, HeaderName};
 use crate::unusable::{Problem, Unusable};
 use crate::value::{scalar, without_nul};
-use crate::{Id, SubjectKey, body};
+use crate::{Id, SubjectKey, scan};
 
 /// A generic provider, as configuration gives it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -248,8 +248,7 @@ impl Config {
                 let [parents @ .., last] = pointer.tokens.as_slice() else {
                     return Err(Problem::TopicMissing { place: pointer.text.clone() }.into());
                 };
-                let found = json.at(parents).map(|parent| body::fields(parent, &[last]));
-                if found.is_some_and(|found| found.duplicate.is_some()) {
+                if json.at(parents).is_some_and(|parent| scan::is_repeated(parent, last)) {
                     return Err(Problem::Duplicate { place: pointer.text.clone() }.into());
                 }
                 topic(&pointer.text, json.at(&pointer.tokens))?

@@ -7,7 +7,7 @@ use event::{Subject, Topic};
 use crate::contract::{Object, Payload};
 use crate::fields::{Fields, root, subject, topic};
 use crate::provider::Declaration;
-use crate::{ContractError, Date, Id, Personal, SubjectKey, TaxId, TopicInfo, Unusable, body};
+use crate::{ContractError, Date, Id, Personal, SubjectKey, TaxId, TopicInfo, Unusable, scan};
 
 /// The provider's name.
 pub const NAME: &str = "gestao-online";
@@ -48,8 +48,7 @@ pub(crate) fn declaration() -> Declaration {
 fn read(fields: &Fields<'_>, _: &SubjectKey) -> Result<(Topic, Option<Subject>), Unusable> {
     let [event_id, data] = root(fields, ["event_id", "data"])?;
     let topic = topic("event_id", event_id)?;
-    let data = body::fields(data.unwrap_or("null"), &["code", "id"]);
-    let [code, id] = [data.values[0], data.values[1]];
+    let [code, id] = scan::first(data.unwrap_or("null"), ["code", "id"]);
     let subject = match subject("order", "data.code", code)? {
         None => subject("order", "data.id", id)?,
         code => code,

@@ -39,6 +39,7 @@ pub mod mercado_eletronico;
 mod provider;
 pub mod recuperador;
 mod registry;
+mod scan;
 mod subject_key;
 mod unexpected;
 mod unusable;

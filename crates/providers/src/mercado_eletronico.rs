@@ -8,7 +8,7 @@ use event::{Subject, Topic};
 use crate::contract::{Object, Payload};
 use crate::fields::{Fields, root, subject, topic};
 use crate::provider::Declaration;
-use crate::{ContractError, Id, SubjectKey, TopicInfo, Unusable, body};
+use crate::{ContractError, Id, SubjectKey, TopicInfo, Unusable, scan};
 
 /// The provider's name.
 pub const NAME: &str = "mercado-eletronico";
@@ -132,7 +132,7 @@ pub(crate) fn declaration() -> Declaration {
 fn read(fields: &Fields<'_>, _: &SubjectKey) -> Result<(Topic, Option<Subject>), Unusable> {
     let [name, data] = root(fields, ["topic", "data"])?;
     let topic = topic("topic", name)?;
-    let ids = body::fields(data.unwrap_or("null"), &IDS.map(|(field, _)| field)).values;
+    let ids = scan::first(data.unwrap_or("null"), IDS.map(|(field, _)| field));
     let of = |index: usize| subject(IDS[index].1, format_args!("data.{}", IDS[index].0), ids[index]);
     let documented = TOPICS
         .iter()

@@ -6,7 +6,8 @@ use jiff::civil;
 use serde::{Deserialize, Serialize};
 
 use super::{Value, string, unexpected};
-use crate::body::{self, kind};
+use crate::body::kind;
+use crate::scan;
 use crate::unexpected::Unexpected;
 
 /// A day of the calendar, from any of the documented forms: `YYYY-MM-DD`, `YYYY-MM-DDT00:00:00` (any time of
@@ -54,7 +55,7 @@ impl Value for Date {
 
     fn is_absent(json: &str) -> bool {
         let text = match kind(json) {
-            "an object" => body::fields(json, &["date"]).values[0].and_then(string),
+            "an object" => scan::first(json, ["date"])[0].and_then(string),
             _ => string(json),
         };
         let zeros = ["0000-00-00", "-0001-11-30", "0001-01-01"];
