@@ -20,7 +20,8 @@ const PERSISTENT: u8 = 2;
 /// of over 255 bytes.
 pub(crate) fn to_properties(message: &Message) -> Result<BasicProperties, ShortStringError> {
     let mut headers = BTreeMap::new();
-    for (name, value) in message.headers.iter().filter(|(name, _)| !death::is_of_broker(name)) {
+    // From the last to the first: the tree looks for the place of each from its beginning, and has few entries.
+    for (name, value) in message.headers.iter().rev().filter(|(name, _)| !death::is_of_broker(name)) {
         headers.insert(short(name)?, amqp_value(value));
     }
     let properties = BasicProperties::default()

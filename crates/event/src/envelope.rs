@@ -59,7 +59,6 @@ const SPECVERSION: &str = "1.0";
 
 /// The names of the attributes' headers.
 mod attribute {
-    pub(super) const DATACONTENTTYPE: &str = "cloudEvents_datacontenttype";
     pub(super) const ID: &str = "cloudEvents_id";
     pub(super) const PROVIDER: &str = "cloudEvents_provider";
     pub(super) const REPAIRED: &str = "cloudEvents_repaired";
@@ -103,38 +102,44 @@ impl Event {
         (self.time.as_microsecond(), self.replay_of.unwrap_or(self.id))
     }
 
-    /// The event's AMQP form: every attribute as a header `cloudEvents_<name>`, and in the properties where
-    /// AMQP has one for it.
+    /// The event's AMQP form, see [`Self::into_message`].
     pub fn to_message(&self) -> Message {
+        self.clone().into_message()
+    }
+
+    /// The event's AMQP form: every attribute as a header `cloudEvents_<name>`, and in the properties where AMQP has one
+    /// for it. `datacontenttype` is the property `content_type` alone (CloudEvents AMQP binding, section 3.1.1).
+    pub fn into_message(self) -> Message {
         let id = self.id.to_string();
+        let topic = self.topic.as_str();
+        // In the order of names.
         let attributes = [
-            (attribute::DATACONTENTTYPE, Some(self.content_type.clone())),
             (attribute::ID, Some(id.clone())),
             (attribute::PROVIDER, Some(self.source.provider.as_str().to_owned())),
             (attribute::REPAIRED, self.repaired.then(|| "true".to_owned())),
             (attribute::REPLAYOF, self.replay_of.as_ref().map(ToString::to_string)),
-            (attribute::SOURCE, Some(self.source.to_string())),
+            (attribute::SOURCE, Some(self.source.to_text())),
             (attribute::SPECVERSION, Some(SPECVERSION.to_owned())),
-            (attribute::SUBJECT, self.subject.as_ref().map(ToString::to_string)),
+            (attribute::SUBJECT, self.subject.map(String::from)),
             (attribute::TIME, Some(self.time.to_string())),
-            (attribute::TRACEPARENT, self.traceparent.clone()),
-            (attribute::TYPE, Some(self.topic.as_str().to_owned())),
+            (attribute::TRACEPARENT, self.traceparent),
+            (attribute::TYPE, Some(topic.to_owned())),
         ];
         let attributes = attributes.into_iter();
         let mut headers: MessageHeaders =
             attributes.filter_map(|(name, value)| Some((name, HeaderValue::Text(value?)))).collect();
-        for (name, value) in &self.headers {
-            headers.insert(format!("{}{name}", header::HTTP), HeaderValue::Text(value.clone()));
+        for (name, value) in self.headers {
+            headers.insert([header::HTTP, &name].concat(), HeaderValue::Text(value));
         }
         Message {
             message_id: id,
-            r#type: self.topic.as_str().to_owned(),
+            r#type: topic.to_owned(),
             timestamp: u64::try_from(self.time.as_second()).unwrap_or(0),
-            content_type: self.content_type.clone(),
+            content_type: self.content_type,
             app_id: APP_ID.to_owned(),
             expiration: None,
             headers,
-            body: self.data.clone(),
+            body: self.data,
         }
     }
 
@@ -187,6 +192,15 @@ mod tests {
             ..event()
         };
         assert_eq!(Event::from_message(&event.to_message()), Ok(event));
+    }
+
+    #[test]
+    fn the_content_type_is_a_property_and_not_a_header() {
+        let message =
+            Event { content_type: "application/x-www-form-urlencoded".to_owned(), ..event() }.into_message();
+        assert_eq!(message.content_type, "application/x-www-form-urlencoded");
+        assert_eq!(message.text("cloudEvents_datacontenttype"), None);
+        assert_eq!(message.text("cloudEvents_type"), Some("acordo.quitado"));
     }
 
     #[test]

@@ -64,14 +64,18 @@ impl MessageHeaders {
     }
 
     /// Names and values, in the order of names.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &HeaderValue)> {
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = (&str, &HeaderValue)> {
         self.0.iter().map(|(name, value)| (name.as_ref(), value))
     }
 
     /// Sets a header.
     pub fn insert(&mut self, name: impl Into<Name>, value: HeaderValue) {
         let name = name.into();
-        let place = self.find(&name);
+        // Most come in their order.
+        let place = match self.0.last() {
+            Some((last, _)) if name <= *last => self.find(&name),
+            Some(_) | None => Err(self.0.len()),
+        };
         let headers = Arc::make_mut(&mut self.0);
         match place {
             Ok(at) => headers[at].1 = value,

@@ -151,6 +151,12 @@ impl Subject {
     }
 }
 
+impl From<Subject> for String {
+    fn from(subject: Subject) -> Self {
+        subject.0
+    }
+}
+
 impl fmt::Display for Subject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
@@ -180,9 +186,16 @@ impl Source {
     }
 }
 
+impl Source {
+    /// Its text, `/<provider>/<source name>`.
+    pub fn to_text(&self) -> String {
+        ["/", self.provider.as_str(), "/", self.name.as_str()].concat()
+    }
+}
+
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        ["/", self.provider.as_str(), "/", self.name.as_str()].iter().try_for_each(|part| f.write_str(part))
+        f.write_str(&self.to_text())
     }
 }
 

@@ -344,7 +344,7 @@ impl Inner {
             repaired: reading.repaired,
             headers: reading.headers,
         }
-        .to_message();
+        .into_message();
         let topic = reading.topic;
         match cause {
             None => {
