@@ -1,8 +1,9 @@
 //! The SQLite file of the embedded broker: schema, statements, transactions.
 //!
 //! Every queue is a table of its own, so that appending and taking from the head stay as cheap with a long queue
-//! beside it as without; a message that goes to two queues is stored in both. The file belongs to one process at a
-//! time. This module knows rows; what they mean is for [`state`](super::state).
+//! beside it as without. A message is stored once, whatever number of queues it is in, and deleted with the last of
+//! them. The file belongs to one process at a time. This module knows rows; what they mean is for
+//! [`state`](super::state).
 
 use std::fs::OpenOptions;
 use std::path::Path;
@@ -11,39 +12,18 @@ use std::time::Duration;
 use bytes::Bytes;
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, params};
 
+use super::schema::{MESSAGE, SCHEMA, queue_table};
 use super::{Contents, OpenError, upgrade};
 use crate::{Binding, Destination, Exchange, ExchangeKind, ExchangeName, Queue, QueueName};
 
 /// `malo`: tells the file from other SQLite files.
 const APPLICATION_ID: i64 = 0x6d61_6c6f;
 
-/// The schema below.
-const VERSION: i64 = 2;
+/// Of the schema.
+const VERSION: i64 = 3;
 
-const SCHEMA: &str = "
-    CREATE TABLE exchange (
-        name TEXT PRIMARY KEY,
-        kind TEXT NOT NULL CHECK (kind IN ('fanout', 'direct', 'topic')),
-        alternate TEXT
-    ) WITHOUT ROWID;
-    -- The messages of queue N are in table queue_N. `handed_out` is the highest id that a consumer ever had.
-    CREATE TABLE queue (
-        number INTEGER PRIMARY KEY,
-        name TEXT NOT NULL UNIQUE,
-        delivery_limit INTEGER NOT NULL,
-        message_ttl_ms INTEGER,
-        dead_letter_exchange TEXT,
-        length INTEGER NOT NULL DEFAULT 0,
-        handed_out INTEGER NOT NULL DEFAULT 0
-    );
-    CREATE TABLE binding (
-        exchange TEXT NOT NULL,
-        kind TEXT NOT NULL CHECK (kind IN ('queue', 'exchange')),
-        destination TEXT NOT NULL,
-        routing_key TEXT NOT NULL,
-        PRIMARY KEY (exchange, kind, destination, routing_key)
-    ) WITHOUT ROWID;
-";
+/// Names a message in the file. The places in the queues that hold it have numbers of their own.
+pub(super) type MessageId = i64;
 
 /// The write-ahead log goes into the database file when it has this many pages of 4 KiB.
 const CHECKPOINT_PAGES: i64 = 4_000;
@@ -57,9 +37,12 @@ const CACHE_KIB: i64 = 8 * 1024;
 /// More statements than 50 queues have.
 const CACHED_STATEMENTS: usize = 512;
 
-/// A message as it lies in a queue's table.
+/// A message as it lies in a queue.
 pub(super) struct StoredMessage {
+    /// In the queue.
     pub id: i64,
+    /// The message's own.
+    pub message: MessageId,
     /// How often it came back unsettled.
     pub deliveries: u32,
     pub routing_key: String,
@@ -72,9 +55,10 @@ impl StoredMessage {
         Ok(Self {
             id: row.get(0)?,
             deliveries: row.get(1)?,
-            routing_key: row.get(2)?,
-            properties: row.get(3)?,
-            body: row.get::<_, Vec<u8>>(4)?.into(),
+            message: row.get(2)?,
+            routing_key: row.get(3)?,
+            properties: row.get(4)?,
+            body: row.get::<_, Vec<u8>>(5)?.into(),
         })
     }
 }
@@ -92,13 +76,19 @@ pub(super) struct Table {
 
 impl Table {
     fn new(number: i64) -> Self {
-        const COLUMNS: &str = "id, deliveries, routing_key, properties, body";
         let name = format!("queue_{number}");
+        // The queue first, in its order.
+        let messages = format!(
+            "SELECT queue.id, deliveries, message, routing_key, properties, body FROM {name} AS queue \
+             CROSS JOIN message ON message.id = queue.message"
+        );
         Self {
             number,
-            insert: format!("INSERT INTO {name} ({COLUMNS}, expires_at) VALUES (?1, 0, ?2, ?3, ?4, ?5)"),
-            after: format!("SELECT {COLUMNS} FROM {name} WHERE id > ?1 ORDER BY id LIMIT ?2"),
-            one: format!("SELECT {COLUMNS} FROM {name} WHERE id = ?1"),
+            insert: format!(
+                "INSERT INTO {name} (id, deliveries, expires_at, message) VALUES (?1, 0, ?2, ?3)"
+            ),
+            after: format!("{messages} WHERE queue.id > ?1 ORDER BY queue.id LIMIT ?2"),
+            one: format!("{messages} WHERE queue.id = ?1"),
             head: format!("SELECT id, expires_at FROM {name} WHERE id >= ?1 ORDER BY id LIMIT 1"),
             delete: format!("DELETE FROM {name} WHERE id BETWEEN ?1 AND ?2"),
             count_delivery: format!(
@@ -146,7 +136,9 @@ impl File {
         let tables = number("SELECT count(*) FROM sqlite_schema").map_err(sqlite)?;
         match (application, version, tables) {
             (APPLICATION_ID, VERSION, _) => file.configure().map_err(sqlite)?,
-            (APPLICATION_ID, 1, _) => file.configure().and_then(|()| file.upgrade()).map_err(sqlite)?,
+            (APPLICATION_ID, 1 | 2, _) => {
+                file.configure().and_then(|()| file.upgrade(version)).map_err(sqlite)?;
+            }
             (0, 0, 0) => file.configure().and_then(|()| file.create()).map_err(sqlite)?,
             (APPLICATION_ID, found, _) => {
                 return Err(OpenError::Version { path: path.to_owned(), found, supported: VERSION });
@@ -177,14 +169,18 @@ impl File {
     fn create(&self) -> rusqlite::Result<()> {
         self.begin()?;
         self.connection.execute_batch(SCHEMA)?;
+        self.connection.execute_batch(MESSAGE)?;
         self.connection.pragma_update(None, "application_id", APPLICATION_ID)?;
         self.connection.pragma_update(None, "user_version", VERSION)?;
         self.commit()
     }
 
-    fn upgrade(&self) -> rusqlite::Result<()> {
+    fn upgrade(&self, version: i64) -> rusqlite::Result<()> {
         self.begin()?;
-        upgrade::from_1(&self.connection)?;
+        if version == 1 {
+            upgrade::from_1(&self.connection)?;
+        }
+        upgrade::from_2(&self.connection)?;
         self.connection.pragma_update(None, "user_version", VERSION)?;
         self.commit()
     }
@@ -280,18 +276,7 @@ impl File {
             ],
         )?;
         let number = self.connection.last_insert_rowid();
-        self.connection.execute_batch(&format!(
-            "CREATE TABLE queue_{number} (
-                id INTEGER PRIMARY KEY,
-                -- How often it came back unsettled.
-                deliveries INTEGER NOT NULL,
-                -- Microseconds since 1970, in a queue with a time to live.
-                expires_at INTEGER,
-                routing_key TEXT NOT NULL,
-                properties TEXT NOT NULL,
-                body BLOB NOT NULL
-            )"
-        ))?;
+        self.connection.execute_batch(&queue_table(number))?;
         Ok(StoredQueue { queue, table: Table::new(number), length: 0, highest_id: 0 })
     }
 
@@ -366,17 +351,55 @@ impl File {
         Ok(queues)
     }
 
-    /// Appends a message, whose id is above every other in the table.
+    /// The highest id of a message; 0 if there is none.
+    pub fn highest_message(&self) -> rusqlite::Result<MessageId> {
+        self.connection.query_row("SELECT ifnull(max(id), 0) FROM message", [], |row| row.get(0))
+    }
+
+    /// Lists the message of every place in a queue.
+    pub fn each_held(&self, table: &Table, mut tell: impl FnMut(MessageId)) -> rusqlite::Result<()> {
+        let question = format!("SELECT message FROM queue_{}", table.number);
+        let mut statement = self.connection.prepare(&question)?;
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            tell(row.get(0)?);
+        }
+        Ok(())
+    }
+
+    /// Stores a message for queues to hold, under an id above every other.
+    pub fn insert_message(
+        &self,
+        id: MessageId,
+        routing_key: &str,
+        properties: &str,
+        body: &[u8],
+    ) -> rusqlite::Result<()> {
+        self.write(
+            "INSERT INTO message (id, routing_key, properties, body) VALUES (?1, ?2, ?3, ?4)",
+            params![id, routing_key, properties, body],
+        )
+    }
+
+    /// Deletes messages that no queue holds any more; the ids are in order.
+    pub fn delete_messages(&self, ids: &[MessageId]) -> rusqlite::Result<()> {
+        for run in ids.chunk_by(|one, next| one + 1 == *next) {
+            if let (Some(first), Some(last)) = (run.first(), run.last()) {
+                self.write("DELETE FROM message WHERE id BETWEEN ?1 AND ?2", [first, last])?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Appends a message to a queue, under an id above every other in the table.
     pub fn insert(
         &self,
         table: &Table,
         id: i64,
         expires_at: Option<i64>,
-        routing_key: &str,
-        properties: &str,
-        body: &[u8],
+        message: MessageId,
     ) -> rusqlite::Result<()> {
-        self.write(&table.insert, params![id, routing_key, properties, body, expires_at])
+        self.write(&table.insert, params![id, expires_at, message])
     }
 
     /// The next messages after an id, oldest first: the first one, and more as long as their bodies have fewer bytes than
@@ -414,7 +437,11 @@ impl File {
 
     /// How many messages a table has, and the length of their bodies.
     pub fn contents(&self, table: &Table) -> rusqlite::Result<Contents> {
-        let question = format!("SELECT count(*), ifnull(sum(length(body)), 0) FROM queue_{}", table.number);
+        let question = format!(
+            "SELECT count(*), ifnull(sum(length(body)), 0) FROM queue_{} AS queue \
+             CROSS JOIN message ON message.id = queue.message",
+            table.number
+        );
         self.connection.query_row(&question, [], |row| {
             let count = |column| row.get::<_, i64>(column).map(i64::cast_unsigned);
             Ok(Contents { messages: count(0)?, body_bytes: count(1)? })

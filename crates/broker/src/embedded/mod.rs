@@ -29,9 +29,11 @@ use crate::{
 };
 
 mod file;
+mod messages;
 mod properties;
 mod queue;
 mod routes;
+mod schema;
 mod state;
 #[cfg(test)]
 mod tests;

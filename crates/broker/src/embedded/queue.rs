@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::file::{File, StoredMessage, StoredQueue, Table};
+use super::file::{File, MessageId, StoredMessage, StoredQueue, Table};
 use crate::Queue;
 
 /// Bytes of bodies that are read from a queue at a time, as long as it is one message at least.
@@ -34,8 +34,15 @@ pub(super) struct Consumer {
     pub id: ConsumerId,
     pub prefetch: usize,
     pub deliveries: UnboundedSender<Handed>,
-    /// Ids it holds, with the number of times each came back before.
-    pub held: BTreeMap<i64, u32>,
+    /// What it holds, by its id in the queue.
+    pub held: BTreeMap<i64, Held>,
+}
+
+/// A message that a consumer holds.
+pub(super) struct Held {
+    /// How often it came back before.
+    deliveries: u32,
+    message: MessageId,
 }
 
 impl Consumer {
@@ -156,11 +163,12 @@ impl QueueState {
         &mut self,
         file: &File,
         now: i64,
-        Incoming { routing_key, properties, expiration, body }: Incoming<'_>,
+        message: MessageId,
+        expiration: Option<Duration>,
     ) -> rusqlite::Result<()> {
         let expires_at =
             self.ttl().map(|ttl| now.saturating_add(expiration.map_or(ttl, |own| ttl.min(micros(own)))));
-        file.insert(&self.table, self.next_id, expires_at, routing_key, properties, body)?;
+        file.insert(&self.table, self.next_id, expires_at, message)?;
         self.next_id += 1;
         self.length += 1;
         if self.ready() == 1 {
@@ -206,7 +214,7 @@ impl QueueState {
         let redelivered = message.deliveries > 0 || id <= self.handed_out;
         self.handed_out = self.handed_out.max(id);
         let consumer = &mut self.consumers[place];
-        consumer.held.insert(id, message.deliveries);
+        consumer.held.insert(id, Held { deliveries: message.deliveries, message: message.message });
         let StoredMessage { routing_key, properties, body, .. } = message;
         Some((consumer.deliveries.clone(), Handed { id, redelivered, routing_key, properties, body }))
     }
@@ -219,16 +227,24 @@ impl QueueState {
         Ok(())
     }
 
-    /// Takes messages that a consumer holds off the queue for good; passes over ids that it does not hold.
-    pub fn ack(&mut self, file: &File, consumer: ConsumerId, ids: &mut [i64]) -> rusqlite::Result<()> {
-        let Some(consumer) = self.consumers.iter_mut().find(|c| c.id == consumer) else { return Ok(()) };
+    /// Takes messages that a consumer holds off the queue for good; passes over ids that it does not hold. Gives which
+    /// messages these were.
+    pub fn ack(
+        &mut self,
+        file: &File,
+        consumer: ConsumerId,
+        ids: &mut [i64],
+    ) -> rusqlite::Result<Vec<MessageId>> {
+        let Some(consumer) = self.consumers.iter_mut().find(|c| c.id == consumer) else {
+            return Ok(Vec::new());
+        };
+        let mut messages = Vec::with_capacity(ids.len());
         // A batch is mostly one run of ids, which is one statement.
         ids.sort_unstable();
         let mut run: Option<(i64, i64)> = None;
         for &id in ids.iter() {
-            if consumer.held.remove(&id).is_none() {
-                continue;
-            }
+            let Some(held) = consumer.held.remove(&id) else { continue };
+            messages.push(held.message);
             self.held -= 1;
             self.length -= 1;
             run = match run {
@@ -243,13 +259,13 @@ impl QueueState {
         if let Some((first, last)) = run {
             file.delete(&self.table, first, last)?;
         }
-        Ok(())
+        Ok(messages)
     }
 
     /// Makes a message that a consumer holds ready again, at its old place, delivered once more. Gives the count.
     pub fn give_back(&mut self, file: &File, consumer: ConsumerId, id: i64) -> rusqlite::Result<Option<u32>> {
         let holder = self.consumers.iter_mut().find(|c| c.id == consumer);
-        let Some(deliveries) = holder.and_then(|c| c.held.remove(&id)) else { return Ok(None) };
+        let Some(Held { deliveries, .. }) = holder.and_then(|c| c.held.remove(&id)) else { return Ok(None) };
         file.count_delivery(&self.table, id, id)?;
         self.held -= 1;
         self.returned.insert(id);

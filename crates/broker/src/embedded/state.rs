@@ -9,7 +9,8 @@ use std::collections::HashSet;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::Contents;
-use super::file::{File, StoredMessage};
+use super::file::{File, MessageId, StoredMessage};
+use super::messages::Messages;
 use super::properties::{self, Death};
 use super::queue::{Consumer, ConsumerId, Due, Handed, Incoming, QueueState};
 use super::routes::{QueueIndex, Route, Routes};
@@ -44,6 +45,7 @@ struct UnknownExchange(ExchangeName);
 pub(super) struct State {
     routes: Routes,
     queues: Vec<QueueState>,
+    messages: Messages,
     /// Deliveries to send once what was written is committed.
     pub outbox: Vec<(UnboundedSender<Handed>, Handed)>,
     /// Messages dead-lettered since the last commit.
@@ -57,6 +59,7 @@ impl State {
         let mut state = Self {
             routes: Routes::default(),
             queues: Vec::new(),
+            messages: Messages::above(file.highest_message()?),
             outbox: Vec::new(),
             dead_letters: 0,
             warned: HashSet::new(),
@@ -65,6 +68,7 @@ impl State {
             state.routes.add_exchange(exchange);
         }
         for stored in file.recover_queues()? {
+            file.each_held(&stored.table, |message| state.messages.hold(message, 1))?;
             state.routes.add_queue(stored.queue.name.clone(), state.queues.len());
             state.queues.push(QueueState::new(stored, now));
         }
@@ -91,9 +95,7 @@ impl State {
     ) -> rusqlite::Result<Result<(), PublishError>> {
         match self.routes.route(exchange, message.routing_key) {
             Route::Queues(targets) => {
-                for &target in targets.iter() {
-                    self.queues[target].append(file, now, message)?;
-                }
+                self.put(file, now, &targets, message)?;
                 Ok(Ok(()))
             }
             Route::Unroutable => Ok(Err(PublishError::Unroutable {
@@ -102,6 +104,30 @@ impl State {
             })),
             Route::MissingExchange => Ok(Err(PublishError::MissingExchange { exchange: exchange.clone() })),
         }
+    }
+
+    /// Stores a message, and appends it to queues.
+    fn put(
+        &mut self,
+        file: &File,
+        now: i64,
+        queues: &[QueueIndex],
+        Incoming { routing_key, properties, expiration, body }: Incoming<'_>,
+    ) -> rusqlite::Result<()> {
+        let id = self.messages.next_id();
+        file.insert_message(id, routing_key, properties, body)?;
+        for &queue in queues {
+            self.queues[queue].append(file, now, id, expiration)?;
+        }
+        self.messages.hold(id, queues.len());
+        Ok(())
+    }
+
+    /// Queues no longer hold these messages: those that none holds are deleted.
+    fn release(&mut self, file: &File, mut messages: Vec<MessageId>) -> rusqlite::Result<()> {
+        messages.retain(|message| self.messages.release(*message));
+        messages.sort_unstable();
+        file.delete_messages(&messages)
     }
 
     /// Declares everything or, with an inner error, nothing.
@@ -247,7 +273,10 @@ impl State {
         ids: &mut [i64],
     ) -> rusqlite::Result<()> {
         match self.queue(name) {
-            Some(queue) => queue.ack(file, consumer, ids),
+            Some(queue) => {
+                let messages = queue.ack(file, consumer, ids)?;
+                self.release(file, messages)
+            }
             None => Ok(()),
         }
     }
@@ -277,14 +306,9 @@ impl State {
                 return Ok(Some(message));
             };
             let properties = properties::bury(&message.properties, name.as_str(), death);
-            for &target in targets.iter() {
-                let StoredMessage { routing_key, body, .. } = &message;
-                self.queues[target].append(
-                    file,
-                    now,
-                    Incoming { routing_key, properties: &properties, expiration: None, body },
-                )?;
-            }
+            let StoredMessage { routing_key, body, .. } = &message;
+            let letter = Incoming { routing_key, properties: &properties, expiration: None, body };
+            self.put(file, now, &targets, letter)?;
         } else if death == Death::DeliveryLimit {
             tracing::error!(
                 queue = %name, message_id = properties::message_id(&message.properties),
@@ -292,6 +316,7 @@ impl State {
             );
         }
         self.queues[index].remove(file, message.id)?;
+        self.release(file, vec![message.message])?;
         self.dead_letters += 1;
         Ok(None)
     }
@@ -313,10 +338,10 @@ impl State {
                 bytes += message.body.len();
                 if let Some(message) = self.dead_letter(file, now, index, message, Death::Expired)? {
                     // To the end of the queue for another round, so that it holds up none of those behind it.
-                    let StoredMessage { id, routing_key, properties, body, .. } = &message;
-                    let again = Incoming { routing_key, properties, expiration: None, body };
-                    self.queues[index].append(file, now, again)?;
-                    self.queues[index].remove(file, *id)?;
+                    self.messages.hold(message.message, 1);
+                    self.queues[index].append(file, now, message.message, None)?;
+                    self.queues[index].remove(file, message.id)?;
+                    self.release(file, vec![message.message])?;
                 }
             }
         }

@@ -428,6 +428,118 @@ async fn the_log_stays_bounded_while_consumers_keep_up() {
     }
 }
 
+/// Turns a file into one of version 2, where each queue's table has the messages in it.
+fn downgrade_to_2(connection: &rusqlite::Connection) {
+    let mut statement = connection.prepare("SELECT number FROM queue").unwrap();
+    let numbers = statement.query_map([], |row| row.get::<_, i64>(0)).unwrap();
+    for number in numbers.collect::<Result<Vec<_>, _>>().unwrap() {
+        connection
+            .execute_batch(&format!(
+                "CREATE TABLE former (id INTEGER PRIMARY KEY, deliveries INTEGER NOT NULL, expires_at INTEGER, \
+                 routing_key TEXT NOT NULL, properties TEXT NOT NULL, body BLOB NOT NULL);
+                 INSERT INTO former SELECT queue.id, deliveries, expires_at, routing_key, properties, body
+                     FROM queue_{number} AS queue JOIN message ON message.id = queue.message;
+                 DROP TABLE queue_{number}; ALTER TABLE former RENAME TO queue_{number};"
+            ))
+            .unwrap();
+    }
+    connection.execute_batch("DROP TABLE message; PRAGMA user_version = 2;").unwrap();
+}
+
+/// How many messages a closed file has.
+fn stored(directory: &TempDir) -> i64 {
+    let connection = rusqlite::Connection::open(directory.path().join("broker.db")).unwrap();
+    connection.query_row("SELECT count(*) FROM message", [], |row| row.get(0)).unwrap()
+}
+
+/// Two queues, and an exchange that sends to both.
+fn fan_out() -> Topology {
+    let exchange = ExchangeName::new("both");
+    let bound = |name: &str| Binding {
+        exchange: exchange.clone(),
+        destination: Destination::Queue(QueueName::new(name)),
+        routing_key: String::new(),
+    };
+    Topology {
+        exchanges: vec![Exchange { name: exchange.clone(), kind: ExchangeKind::Fanout, alternate: None }],
+        queues: vec![queue("one"), queue("two")],
+        bindings: vec![bound("one"), bound("two")],
+    }
+}
+
+#[tokio::test]
+async fn a_message_of_two_queues_is_stored_once_and_deleted_with_the_last() {
+    let directory = TempDir::new().unwrap();
+    let broker = open_in(&directory);
+    broker.declare(&fan_out()).await.unwrap();
+    for id in ["a", "b", "c"] {
+        broker.publish(&ExchangeName::new("both"), "", message(id)).await.unwrap();
+    }
+    broker.close().await;
+    assert_eq!(stored(&directory), 3);
+
+    // Who holds what is known after a restart, too.
+    let broker = open_in(&directory);
+    for (name, ids) in [("one", ["a", "b"].as_slice()), ("two", &["a"])] {
+        let mut deliveries = subscribe(&broker, name).await;
+        for id in ids {
+            let delivery = next(&mut deliveries).await;
+            assert_eq!(delivery.message.message_id, *id);
+            deliveries.ack(&[delivery.tag]).await.unwrap();
+        }
+    }
+    broker.close().await;
+    assert_eq!(stored(&directory), 2);
+
+    let broker = open_in(&directory);
+    let mut two = subscribe(&broker, "two").await;
+    let (b, c) = (next(&mut two).await, next(&mut two).await);
+    assert_eq!((b.message.message_id.as_str(), c.message.message_id.as_str()), ("b", "c"));
+    two.ack(&[b.tag, c.tag]).await.unwrap();
+    let mut one = subscribe(&broker, "one").await;
+    let c = next(&mut one).await;
+    assert_eq!(c.message.message_id, "c");
+    one.ack(&[c.tag]).await.unwrap();
+    broker.close().await;
+    assert_eq!(stored(&directory), 0);
+}
+
+#[tokio::test]
+async fn a_file_of_version_2_keeps_what_waits_in_its_place() {
+    let directory = TempDir::new().unwrap();
+    let broker = open_in(&directory);
+    broker.declare(&fan_out()).await.unwrap();
+    for id in ["a", "b"] {
+        broker.publish(&ExchangeName::new("both"), "", message(id)).await.unwrap();
+    }
+    put(&broker, "two", "c").await.unwrap();
+    drop(next(&mut subscribe(&broker, "one").await).await);
+    broker.close().await;
+    downgrade_to_2(&rusqlite::Connection::open(directory.path().join("broker.db")).unwrap());
+
+    let broker = open_in(&directory);
+    put(&broker, "one", "d").await.unwrap();
+    for (name, expect) in [
+        ("one", [("a", true), ("b", true), ("d", false)]),
+        ("two", [("a", false), ("b", false), ("c", false)]),
+    ] {
+        let mut deliveries = subscribe(&broker, name).await;
+        let mut tags = Vec::new();
+        for (id, redelivered) in expect {
+            let delivery = next(&mut deliveries).await;
+            assert_eq!(
+                (delivery.message.message_id.as_str(), delivery.redelivered),
+                (id, redelivered),
+                "{name}"
+            );
+            tags.push(delivery.tag);
+        }
+        deliveries.ack(&tags).await.unwrap();
+    }
+    broker.close().await;
+    assert_eq!(stored(&directory), 0);
+}
+
 /// Turns a file into one of version 1 with waiting messages: no direct exchange, and retry queues named `retry.<delay>`
 /// that dead-letter to the default exchange.
 fn downgrade_to_1(directory: &TempDir, prefix: &str) {
@@ -450,6 +562,7 @@ fn downgrade_to_1(directory: &TempDir, prefix: &str) {
     ] {
         connection.execute(text, rusqlite::params_from_iter(values)).unwrap();
     }
+    downgrade_to_2(&connection);
     connection
         .execute_batch(
             "CREATE TABLE exchange_1 (name TEXT PRIMARY KEY, kind TEXT NOT NULL CHECK (kind IN ('fanout', 'topic')), \

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use rusqlite::{Connection, params};
 
+use super::schema::{MESSAGE, queue_table};
 use crate::Layout;
 use crate::layout::RetryDelay;
 
@@ -58,6 +59,28 @@ pub(super) fn from_1(connection: &Connection) -> rusqlite::Result<()> {
              FROM queue WHERE message_ttl_ms IS NULL AND substr(name, 1, length(?2)) = ?2",
             [layout.requeue().as_str(), prefix.as_str()],
         )?;
+    }
+    Ok(())
+}
+
+/// Version 2 stored a message in every queue that it was in. Each of these becomes a message of its own.
+pub(super) fn from_2(connection: &Connection) -> rusqlite::Result<()> {
+    connection.execute_batch(MESSAGE)?;
+    let mut statement = connection.prepare("SELECT number FROM queue")?;
+    let numbers = statement.query_map([], |row| row.get::<_, i64>(0))?;
+    for number in numbers.collect::<rusqlite::Result<Vec<_>>>()? {
+        let table = queue_table(number);
+        let highest: i64 =
+            connection.query_row("SELECT ifnull(max(id), 0) FROM message", [], |row| row.get(0))?;
+        connection.execute_batch(&format!(
+            "ALTER TABLE queue_{number} RENAME TO former;
+             {table}
+             INSERT INTO message (id, routing_key, properties, body)
+                 SELECT id + {highest}, routing_key, properties, body FROM former ORDER BY id;
+             INSERT INTO queue_{number} (id, deliveries, expires_at, message)
+                 SELECT id, deliveries, expires_at, id + {highest} FROM former ORDER BY id;
+             DROP TABLE former;"
+        ))?;
     }
     Ok(())
 }
