@@ -10,7 +10,7 @@
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
@@ -24,6 +24,7 @@ use lapin::protocol::AMQPSoftError;
 use lapin::types::{ShortString, ShortStringError};
 use lapin::{BasicProperties, Channel, Confirmation};
 use metrics::{Counter, Gauge, Histogram};
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
@@ -156,33 +157,34 @@ impl Publisher {
         routing_key: &str,
         message: Message,
     ) -> Result<(), PublishError> {
-        let result = self.hand_over(exchange, routing_key, message).await;
+        let (reply, answer) = oneshot::channel();
+        let request =
+            Request { exchange: exchange.clone(), routing_key: routing_key.to_owned(), message, reply };
+        let waiting = self.hand_over(request);
+        let confirmed = timeout(self.confirm_timeout, async {
+            if let Some(waiting) = waiting {
+                waiting.await;
+            }
+            // The owner drops what it does not answer.
+            answer.await.unwrap_or_else(|_| Err(PublishError::Unavailable(Unavailable::Closed.into())))
+        });
+        let result =
+            confirmed.await.unwrap_or_else(|_| Err(PublishError::Unavailable(self.connection.why_down())));
         self.outcomes.count(&result);
         result
     }
 
-    async fn hand_over(
-        &self,
-        exchange: &ExchangeName,
-        routing_key: &str,
-        message: Message,
-    ) -> Result<(), PublishError> {
-        let closed = || PublishError::Unavailable(Unavailable::Closed.into());
-        let sender = {
-            let senders = self.senders.read().unwrap_or_else(PoisonError::into_inner);
-            let turn = self.next.fetch_add(1, Ordering::Relaxed).checked_rem(senders.len());
-            turn.map(|turn| senders[turn].clone())
+    /// Hands a request to the next owner task. What waits for room there is given back, and is on the heap: a publish
+    /// seldom waits, and its future stays small. A request that nobody takes is dropped.
+    fn hand_over(&self, request: Request) -> Option<Pin<Box<dyn Future<Output = ()> + Send>>> {
+        let senders = self.senders.read().unwrap_or_else(PoisonError::into_inner);
+        let turn = self.next.fetch_add(1, Ordering::Relaxed).checked_rem(senders.len())?;
+        let request = match senders[turn].try_send(request) {
+            Err(TrySendError::Full(request)) => request,
+            Ok(()) | Err(TrySendError::Closed(_)) => return None,
         };
-        let Some(sender) = sender else { return Err(closed()) };
-        let (reply, answer) = oneshot::channel();
-        let request =
-            Request { exchange: exchange.clone(), routing_key: routing_key.to_owned(), message, reply };
-        let confirmed = timeout(self.confirm_timeout, async {
-            sender.send(request).await.map_err(|_| closed())?;
-            drop(sender);
-            answer.await.unwrap_or_else(|_| Err(closed()))
-        });
-        confirmed.await.unwrap_or_else(|_| Err(PublishError::Unavailable(self.connection.why_down())))
+        let sender = senders[turn].clone();
+        Some(Box::pin(async move { drop(sender.send(request).await) }))
     }
 
     /// Accepts no more publishes and waits for those in flight, at most for the time-out of a confirm.

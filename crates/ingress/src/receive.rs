@@ -551,7 +551,7 @@ fn content_type(parts: &Parts) -> Option<&str> {
 #[derive(Serialize)]
 struct Taken<'a> {
     id: EventId,
-    topic: &'a Topic,
+    topic: &'a str,
 }
 
 impl From<Accepted<'_>> for Response<Full<Bytes>> {
@@ -561,7 +561,7 @@ impl From<Accepted<'_>> for Response<Full<Bytes>> {
                 (answer.status, HeaderValue::from_str(&answer.content_type).ok(), answer.body.clone())
             }
             None => {
-                let body = serde_json::to_string(&Taken { id: accepted.id, topic: &accepted.topic })
+                let body = serde_json::to_string(&Taken { id: accepted.id, topic: accepted.topic.as_str() })
                     .expect("two texts are JSON");
                 (StatusCode::OK, Some(HeaderValue::from_static("application/json")), body.into())
             }
