@@ -85,7 +85,9 @@ async fn run(cli: Cli) -> Result<ExitCode> {
         Command::Unrouted(unrouted) => return client::unrouted(unrouted, config).await,
         Command::Jobs(jobs) => return client::jobs(jobs, config).await,
         Command::Reconcile(args) => return reconcile::run(args, config).await,
-        Command::Book(Book { view, listing: Listing::List(list) }) => lists::list(view, list, config).await?,
+        Command::Book(Book { view, listing: Listing::List(list) }) => {
+            lists::list(view, list, config).await.map(drop)?
+        }
         Command::Queues(args) => return queues::run(args, config).await,
         Command::Topology(args::Topology::Show { format }) => topology::show(format, config),
         Command::Topology(args::Topology::Apply) => topology::apply(config).await?,

@@ -30,6 +30,8 @@ pub fn tree() -> Command {
 
 #[cfg(test)]
 mod tests {
+    use view::View;
+
     use super::*;
 
     #[test]
@@ -49,7 +51,8 @@ mod tests {
                 .starts_with("Dead letters: events that a consumer gave up, with the error, the newest")
         );
         assert!(help("rejected").contains("fields: id, source, provider"));
-        for view in domains::views() {
+        let is_filtered = |view: &&View| view.name != "dead/groups" && !view.example.is_empty();
+        for view in domains::views().filter(is_filtered) {
             assert!(help(view.name).contains(&format!("--where {}", view.example)), "{}", view.name);
         }
     }

@@ -11,59 +11,72 @@ use comfy_table::{
 };
 use serde_json::Value;
 
-pub use view::{Column, Form, column};
+use view::{Column, Form};
 
-/// The table of these rows, with a line's end after each. Where a terminal is too narrow for it, each row becomes
+/// The text of a table, with a line's end after each row. Where a terminal is too narrow for it, each row becomes
 /// lines of title and value.
-pub fn of_rows(columns: &[Column], rows: &[Value]) -> String {
-    if terminal_width().is_some_and(|width| least_width(columns, rows) > usize::from(width)) {
-        return in_lines(columns, rows);
+pub fn text(table: &view::Table) -> String {
+    if terminal_width().is_some_and(|width| least_width(table) > usize::from(width)) {
+        return in_lines(table);
     }
-    let mut table = Lines::new(&columns.iter().map(|column| column.title).collect::<Vec<_>>());
-    for (index, column) in columns.iter().enumerate() {
-        if matches!(column.form, Form::Number | Form::Money | Form::Count) {
-            table.align_right(index);
+    let mut lines = Lines::new(&table.columns.iter().map(|(title, _)| *title).collect::<Vec<_>>());
+    for (index, (_, form)) in table.columns.iter().enumerate() {
+        if matches!(form, Form::Number | Form::Money | Form::Count) {
+            lines.align_right(index);
         }
-        if matches!(column.form, Form::Id | Form::Time | Form::State) {
-            table.keep_whole(index);
+        if is_whole(*form) {
+            lines.keep_whole(index);
         }
     }
-    for row in rows {
-        let cells = columns.iter().map(|column| {
-            let text = written(column.form, &row[column.field]);
-            (text, colour(column.form, &row[column.field]))
-        });
-        table.add(cells);
+    for row in &table.rows {
+        lines.add(cells(table, row).map(|(_, form, value)| (written(form, value), colour(form, value))));
     }
-    table.to_string()
+    lines.to_string()
+}
+
+/// The text of these rows in these columns.
+pub fn of_rows<'a, R: 'a>(columns: &[Column<R>], rows: impl IntoIterator<Item = &'a R>) -> String {
+    text(&view::Table::new(columns, rows))
+}
+
+/// Each value of a row with the title of its column, and how it is written.
+fn cells<'a>(
+    table: &'a view::Table,
+    row: &'a [Value],
+) -> impl Iterator<Item = (&'static str, Form, &'a Value)> {
+    table.columns.iter().zip(row).map(|((title, form), value)| (*title, *form, value))
+}
+
+/// Whether values of this form are never cut.
+fn is_whole(form: Form) -> bool {
+    matches!(form, Form::Id | Form::Time | Form::State)
 }
 
 /// How many characters a column needs that may be cut.
 const LEAST_TEXT: usize = 12;
 
 /// The width below which a table tells too little.
-fn least_width(columns: &[Column], rows: &[Value]) -> usize {
-    let of_column = |column: &Column| {
-        let lengths = rows.iter().map(|row| written(column.form, &row[column.field]).chars().count());
+fn least_width(table: &view::Table) -> usize {
+    let of_column = |(index, (title, form)): (usize, &(&str, Form))| {
+        let lengths = table.rows.iter().map(|row| written(*form, &row[index]).chars().count());
         let longest = lengths.max().unwrap_or(0);
-        let is_whole = matches!(column.form, Form::Id | Form::Time | Form::State);
-        let least = if is_whole { longest } else { longest.min(LEAST_TEXT) };
-        least.max(column.title.chars().count()) + 2
+        let least = if is_whole(*form) { longest } else { longest.min(LEAST_TEXT) };
+        least.max(title.chars().count()) + 2
     };
-    columns.iter().map(of_column).sum::<usize>().saturating_sub(2)
+    table.columns.iter().enumerate().map(of_column).sum::<usize>().saturating_sub(2)
 }
 
 /// Each row as lines of title and value, without what is missing.
-fn in_lines(columns: &[Column], rows: &[Value]) -> String {
-    let width = columns.iter().map(|column| column.title.chars().count()).max().unwrap_or(0);
-    let of_row = |row: &Value| {
-        let lines = columns.iter().filter(|column| !row[column.field].is_null()).map(|column| {
-            let text = written(column.form, &row[column.field]).replace(['\n', '\r', '\t'], " ");
-            format!("{:width$}  {text}", column.title).trim_end().to_owned() + "\n"
+fn in_lines(table: &view::Table) -> String {
+    let width = table.columns.iter().map(|(title, _)| title.chars().count()).max().unwrap_or(0);
+    let of_row = |row: &Vec<Value>| {
+        let lines = cells(table, row).filter(|(.., value)| !value.is_null()).map(|(title, form, value)| {
+            let text = written(form, value).replace(['\n', '\r', '\t'], " ");
+            format!("{title:width$}  {text}").trim_end().to_owned() + "\n"
         });
         lines.collect::<String>()
     };
-    rows.iter().map(of_row).collect::<Vec<_>>().join("\n")
+    table.rows.iter().map(of_row).collect::<Vec<_>>().join("\n")
 }
 
 /// A table that is filled line by line.
@@ -225,6 +238,7 @@ fn tax_id(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use serde_json::json;
+    use view::column;
 
     use super::*;
 
@@ -255,18 +269,23 @@ mod tests {
 
     #[test]
     fn rows_that_no_terminal_is_wide_enough_for_become_lines() {
-        let columns = [column("Id", "id", Form::Id), column("Error", "error", Form::Text)];
-        let rows = [json!({"id": "0123456789", "error": "a long\ntext of an error"}), json!({"id": "1"})];
-        assert_eq!(least_width(&columns, &rows), 10 + 2 + 12);
+        let table = view::Table {
+            columns: vec![("Id", Form::Id), ("Error", Form::Text)],
+            rows: vec![
+                vec![json!("0123456789"), json!("a long\ntext of an error")],
+                vec![json!("1"), Value::Null],
+            ],
+        };
+        assert_eq!(least_width(&table), 10 + 2 + 12);
         let expect = "Id     0123456789\nError  a long text of an error\n\nId     1\n";
-        assert_eq!(in_lines(&columns, &rows), expect);
+        assert_eq!(in_lines(&table), expect);
     }
 
     #[test]
     fn numbers_are_aligned_and_no_line_ends_in_spaces() {
-        let columns = [column("Id", "id", Form::Text), column("Amount", "amount", Form::Money)];
-        let rows = [json!({"id": "1", "amount": 46020}), json!({"id": "22", "amount": 5})];
-        let table = of_rows(&columns, &rows);
+        let columns: [Column<(&str, i64)>; 2] =
+            [column("Id", |row| row.0.into(), Form::Text), column("Amount", |row| row.1.into(), Form::Money)];
+        let table = of_rows(&columns, &[("1", 46020), ("22", 5)]);
         let lines: Vec<&str> = table.lines().collect();
         assert_eq!(lines.len(), 4, "{table}");
         assert!(lines[2].ends_with("460.20") && lines[3].ends_with("  0.05"), "{table}");

@@ -47,19 +47,19 @@ auth = "none"
     while states != [json!("dead"), json!("handled"), json!("handled")] {
         assert!(started.elapsed() < Duration::from_secs(30), "{states:?}");
         tokio::time::sleep(Duration::from_millis(20)).await;
-        let events = api.list("events", &[], u32::MAX).await.unwrap();
+        let events = api.list::<Value>("events", &[], u32::MAX).await.unwrap();
         states = events.iter().map(|event| event["consumers"]["toys"].clone()).collect();
         states.sort_by_key(Value::to_string);
     }
-    let dead = api.list("dead", &[], u32::MAX).await.unwrap();
+    let dead = api.list::<Value>("dead", &[], u32::MAX).await.unwrap();
     assert_eq!((&dead[0]["consumer"], &dead[0]["error"]), (&json!("toys"), &json!("toy: missing")));
-    let queues = api.get("queues", &[]).await.unwrap();
+    let queues: Value = api.get("queues", &[]).await.unwrap();
     assert!(queues.to_string().contains("counts toys"), "{queues}");
     let car = [("name".to_owned(), "car".to_owned())];
-    assert_eq!(api.list("toys", &car, 10).await.unwrap(), [json!({"name": "car", "made": 2})]);
-    let error = api.get("toys", &[("colour".to_owned(), "red".to_owned())]).await.unwrap_err();
+    assert_eq!(api.list::<Value>("toys", &car, 10).await.unwrap(), [json!({"name": "car", "made": 2})]);
+    let error = api.get::<Value>("toys", &[("colour".to_owned(), "red".to_owned())]).await.unwrap_err();
     assert!(error.to_string().contains("expected one of name, limit, cursor"), "{error}");
-    let document = api.get("openapi.json", &[]).await.unwrap();
+    let document: Value = api.get("openapi.json", &[]).await.unwrap();
     assert_eq!(document["paths"]["/api/v1/toys"]["get"]["summary"], "Toys that were made.");
     running.stop().await;
 

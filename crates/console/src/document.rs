@@ -31,9 +31,8 @@ use crate::{jobs, lists, queues, record};
         (name = "operations", description = "What runs"),
     ),
     paths(
-        record::event, record::body, record::rejected_body, record::dead_groups, record::dead_letters, jobs::list,
-        jobs::create, jobs::show, jobs::outcome, jobs::cancel, jobs::reconciliation, jobs::differences,
-        queues::queues, queues::version, serve,
+        record::event, record::body, record::rejected_body, record::dead_letters, jobs::create, jobs::show,
+        jobs::outcome, jobs::cancel, jobs::reconciliation, queues::version, serve,
     ),
 )]
 struct Document;
@@ -80,6 +79,7 @@ fn add_common(document: &mut openapi::OpenApi) {
 pub fn openapi(views: &[&View]) -> String {
     let mut document = Document::openapi();
     views.iter().for_each(|view| lists::describe(view, &mut document));
+    lists::describe(&queues::QUEUES, &mut document);
     add_common(&mut document);
     document.to_pretty_json().expect("the document is plain JSON")
 }

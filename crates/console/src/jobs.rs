@@ -5,28 +5,22 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
+use ledger::Reconciliation;
 use ledger::jobs::{self, Job, JobError, NewJob, Outcome};
-use ledger::{Difference, Reconciliation};
 use serde::{Deserialize, Serialize};
-use utoipa::{IntoParams, ToSchema};
-use view::List;
+use utoipa::ToSchema;
 
 use crate::ConsoleState;
 use crate::names;
-use crate::page::{Id, Query};
+use crate::page::Id;
 use crate::refusal::Refusal;
 
 /// A job's answer when it only counts.
-#[derive(Serialize, ToSchema)]
-pub(crate) struct Counted {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Counted {
     /// How many rows fit.
-    total: i64,
+    pub total: i64,
 }
-
-/// A list without a filter.
-#[derive(Debug, Default, Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
-pub(crate) struct NoFilter {}
 
 impl From<JobError> for Refusal {
     fn from(error: JobError) -> Self {
@@ -57,17 +51,6 @@ pub(crate) async fn create(State(state): State<ConsoleState>, body: Bytes) -> Re
     let job = jobs::create(&state.store, &new, &consumers, &state.zone).await?;
     tracing::info!(job = job.id, action = ?job.action, what = ?job.what, total = job.total, "a job is asked for");
     Ok((StatusCode::CREATED, Json(job)).into_response())
-}
-
-/// Every job there was.
-#[utoipa::path(get, path = "/api/v1/jobs", tag = "jobs", params(crate::page::PageParameters),
-    responses((status = 200, description = "A page of jobs", body = List<Job>)))]
-pub(crate) async fn list(
-    State(state): State<ConsoleState>,
-    Query { asked, .. }: Query<NoFilter>,
-) -> Result<Json<List<Job>>, Refusal> {
-    let mut connection = state.store.read().await?;
-    Ok(Json(jobs::list(&mut connection, &asked.page).await?.into()))
 }
 
 /// One job, and how far it is.
@@ -106,18 +89,4 @@ pub(crate) async fn reconciliation(
 ) -> Result<Json<Reconciliation>, Refusal> {
     let mut connection = state.store.read().await?;
     ledger::reconciliation(&mut connection, id).await?.map(Json).ok_or(Refusal::NoSuchId)
-}
-
-/// The differences that a reconciliation found, event by event, and what it sent again; in the order in which it found
-/// them.
-#[utoipa::path(get, path = "/api/v1/jobs/{id}/differences", tag = "jobs",
-    params(("id" = String, Path, description = "The job's id"), crate::page::PageParameters),
-    responses((status = 200, description = "A page of differences", body = List<Difference>)))]
-pub(crate) async fn differences(
-    State(state): State<ConsoleState>,
-    Id(id): Id,
-    Query { asked, .. }: Query<NoFilter>,
-) -> Result<Json<List<Difference>>, Refusal> {
-    let mut connection = state.store.read().await?;
-    Ok(Json(ledger::differences(&mut connection, id, &asked.page).await?.into()))
 }

@@ -39,9 +39,10 @@ use tokio_util::sync::CancellationToken;
 use view::View;
 
 pub use document::openapi;
+pub use jobs::Counted;
 pub use page::Asked;
 pub use query_error::QueryError;
-pub use queues::{QueueRow, Version};
+pub use queues::{QUEUES, QueueRow, Version};
 pub use token::Token;
 
 use crate::refusal::Refusal;
@@ -87,18 +88,13 @@ pub fn router(state: ConsoleState) -> Router {
         .route("/api/v1/events/{id}", get(record::event))
         .route("/api/v1/events/{id}/body", get(record::body))
         .route("/api/v1/rejected/{id}", get(record::rejected_body))
-        .route("/api/v1/dead/groups", get(record::dead_groups))
         .route("/api/v1/dead/{id}", get(record::dead_letters))
-        .route(
-            "/api/v1/jobs",
-            get(jobs::list).post(jobs::create).fallback(async || Refusal::Method("GET, HEAD, POST")),
-        )
+        .route("/api/v1/jobs", post(jobs::create).fallback(async || Refusal::Method("GET, HEAD, POST")))
         .route("/api/v1/jobs/{id}", get(jobs::show))
         .route("/api/v1/jobs/{id}/outcome", get(jobs::outcome))
         .route("/api/v1/jobs/{id}/cancel", post(jobs::cancel).fallback(async || Refusal::Method("POST")))
         .route("/api/v1/jobs/{id}/reconciliation", get(jobs::reconciliation))
-        .route("/api/v1/jobs/{id}/differences", get(jobs::differences))
-        .route("/api/v1/queues", get(queues::queues))
+        .route(&lists::path(&queues::QUEUES), get(queues::queues))
         .route("/api/v1/version", get(queues::version))
         .fallback(async || Refusal::NoSuchPath)
         .method_not_allowed_fallback(no_such_method)

@@ -3,33 +3,48 @@
 use axum::extract::{RawQuery, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get};
+use event::EventId;
 use http::header::CONTENT_TYPE;
 use utoipa::IntoParams;
 use utoipa::openapi::content::ContentBuilder;
 use utoipa::openapi::path::{HttpMethod, OperationBuilder};
 use utoipa::openapi::{OpenApi, Ref, ResponseBuilder};
-use view::{Answer, Unread, View};
+use view::{Answer, Described, Unread, View};
 
 use crate::ConsoleState;
 use crate::names;
-use crate::page::{Asked, PageParameters};
+use crate::page::{Asked, Id, PageParameters};
 use crate::refusal::Refusal;
 
 /// The path of a list.
-pub(crate) fn path(view: &View) -> String {
+pub(crate) fn path(view: &View<impl AsRef<Described>>) -> String {
     format!("/api/v1/{}", view.name)
 }
 
 /// Answers with pages of a list.
 pub(crate) fn route(view: &'static View) -> MethodRouter<ConsoleState> {
-    get(move |State(state): State<ConsoleState>, RawQuery(query): RawQuery| async move {
-        answer(view, &state, &query.unwrap_or_default()).await
-    })
+    match view.name.contains("{id}") {
+        true => {
+            get(move |State(state): State<ConsoleState>, Id(id): Id, RawQuery(query): RawQuery| async move {
+                answer(view, &state, Some(id), &query.unwrap_or_default()).await
+            })
+        }
+        false => get(move |State(state): State<ConsoleState>, RawQuery(query): RawQuery| async move {
+            answer(view, &state, None, &query.unwrap_or_default()).await
+        }),
+    }
 }
 
-async fn answer(view: &View, state: &ConsoleState, query: &str) -> Result<Response, Refusal> {
+/// A page; `id` is that of the path, if it has one.
+async fn answer(
+    view: &View,
+    state: &ConsoleState,
+    id: Option<EventId>,
+    query: &str,
+) -> Result<Response, Refusal> {
     let check = |name: &str, value: &str| view.check(name, value);
-    let Asked { given, page } = Asked::parse(query, &view.filters(), check)?;
+    let Asked { mut given, page } = Asked::parse(query, &view.filters(), check)?;
+    given.extend(id.map(|id| ("id".to_owned(), id.to_string())));
     let mut connection = state.store.read().await?;
     let Answer { json, is_empty } = view.page(&mut connection, &given, &page).await?;
     if is_empty {
@@ -39,24 +54,35 @@ async fn answer(view: &View, state: &ConsoleState, query: &str) -> Result<Respon
 }
 
 /// Adds a list to the document.
-pub(crate) fn describe(view: &View, document: &mut OpenApi) {
-    let schemas = view.reading.schemas();
+pub(crate) fn describe(view: &View<impl AsRef<Described>>, document: &mut OpenApi) {
+    let schemas = view.schemas();
     let page = Ref::from_schema_name(&schemas[0].0);
     let content = ContentBuilder::new().schema(Some(page)).build();
     let found = ResponseBuilder::new()
-        .description(format!("A page of {}", view.rows))
+        .description(match view.is_paged() {
+            true => format!("A page of {}", view.rows),
+            false => format!("All {}, on one page", view.rows),
+        })
         .content("application/json", content)
         .build();
-    let parameters = view.parameters().into_iter().chain(PageParameters::into_params(|| None));
+    let mut parameters = view.parameters();
+    if view.is_paged() {
+        parameters.extend(PageParameters::into_params(|| None));
+    }
     let operation = OperationBuilder::new()
         .tag(view.tag)
         .summary(Some(format!("{}.", view.about)))
-        .operation_id(Some(view.name))
-        .parameters(Some(parameters))
+        .operation_id(Some(operation_id(view.name)))
+        .parameters((!parameters.is_empty()).then_some(parameters))
         .response("200", found)
         .build();
     document.paths.add_path_operation(path(view), vec![HttpMethod::Get], operation);
     document.components.get_or_insert_default().schemas.extend(schemas);
+}
+
+/// What names the list in a generated client: `dead_groups`, and of a list of one resource `differences`.
+fn operation_id(name: &str) -> String {
+    name.rsplit("{id}/").next().unwrap_or(name).replace('/', "_")
 }
 
 impl From<Unread> for Refusal {

@@ -8,7 +8,6 @@ use axum::extract::{FromRequestParts, Path};
 use event::EventId;
 use http::request::Parts;
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
 use store::Page;
 use utoipa::IntoParams;
 use view::BadParameter;
@@ -79,28 +78,6 @@ impl Asked {
     }
 }
 
-/// The query of a list with a filter of this type.
-#[derive(Debug, PartialEq)]
-pub(crate) struct Query<F> {
-    pub(crate) filter: F,
-    pub(crate) asked: Asked,
-}
-
-impl<S: Send + Sync, F: DeserializeOwned + IntoParams> FromRequestParts<S> for Query<F> {
-    type Rejection = Refusal;
-
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refusal> {
-        Self::parse(parts.uri.query().unwrap_or_default()).map_err(Refusal::from)
-    }
-}
-
-impl<F: DeserializeOwned + IntoParams> Query<F> {
-    fn parse(query: &str) -> Result<Self, QueryError> {
-        let asked = Asked::parse(query, &view::names::<F>(), view::check::<F>)?;
-        Ok(Self { filter: view::read(&asked.given)?, asked })
-    }
-}
-
 fn bad_limit(pairs: &[(String, String)]) -> QueryError {
     let limit = pairs.iter().find(|(name, _)| name == "limit").map_or("", |(_, value)| value);
     QueryError::Limit { got: limit.to_owned() }
@@ -121,30 +98,32 @@ impl<S: Send + Sync> FromRequestParts<S> for Id {
 
 #[cfg(test)]
 mod tests {
+    use ledger::{EVENTS, EventFilter};
+
     use super::*;
 
-    type Events = Query<ledger::EventFilter>;
+    fn parse(query: &str) -> Result<Asked, QueryError> {
+        Asked::parse(query, &EVENTS.filters(), |name, value| EVENTS.check(name, value))
+    }
 
     #[test]
     fn a_query_is_read_whole() {
         let id = EventId::generate();
         let query =
             format!("topic=acordo.quitado&limit=7&from=2026-11-22T12:00:00Z&cursor={id}&subject=order%2F1");
-        let Query { filter, asked: Asked { page, given } } = Events::parse(&query).unwrap();
+        let Asked { page, given } = parse(&query).unwrap();
+        let filter: EventFilter = view::read(&given).unwrap();
         assert_eq!(page, Page { limit: 7, cursor: Some(id.to_string()) });
         assert_eq!(given.len(), 3);
         assert_eq!(filter.topic.unwrap().as_str(), "acordo.quitado");
         assert_eq!(filter.subject.unwrap().as_str(), "order/1");
         assert_eq!(filter.from.unwrap().to_string(), "2026-11-22T12:00:00Z");
-        let asked = Asked { page: Page::first(50), given: Vec::new() };
-        let none = Events { filter: Default::default(), asked };
-        assert_eq!(Events::parse(""), Ok(none));
+        assert_eq!(parse(""), Ok(Asked { page: Page::first(50), given: Vec::new() }));
     }
 
     #[test]
     fn a_mistake_is_named_with_its_parameter_and_what_is_allowed() {
-        let check =
-            |query, expect| assert_eq!(Events::parse(query).unwrap_err().to_string(), expect, "{query}");
+        let check = |query, expect| assert_eq!(parse(query).unwrap_err().to_string(), expect, "{query}");
         check(
             "state=x",
             r#"state: expected one of pending, handled, routed, dead, unrouted, discarded, duplicate, got "x""#,

@@ -4,16 +4,28 @@ use axum::Json;
 use axum::extract::State;
 use broker::FixedQueue;
 use broker::layout::RetryDelay;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use store::Paged;
 use utoipa::ToSchema;
-use view::List;
+use view::{Column, Described, Form, List, Shown, View, column, shown};
 
 use crate::ConsoleState;
 use crate::refusal::Refusal;
 
+/// `queues`: what the broker says, not the database.
+pub static QUEUES: View<Described> = View {
+    name: "queues",
+    tag: "operations",
+    about: "Every queue: the consumers', the record's, and those where messages wait to be tried again",
+    row: "queue",
+    rows: "queues",
+    example: "",
+    empty: "No queues.",
+    reading: Described::new::<QueueRow>(),
+};
+
 /// A queue.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct QueueRow {
     /// Its name at the broker, prefix included.
     pub name: String,
@@ -29,9 +41,17 @@ pub struct QueueRow {
     pub paused: Option<String>,
 }
 
-/// Every queue: the consumers', the record's, and those where messages wait to be tried again.
-#[utoipa::path(get, path = "/api/v1/queues", tag = "operations",
-    responses((status = 200, description = "All queues, on one page", body = List<QueueRow>)))]
+impl Shown for QueueRow {
+    const COLUMNS: &'static [Column<Self>] = &[
+        column("Queue", |row| shown(&row.name), Form::Text),
+        column("Ready", |row| shown(&row.ready), Form::Number),
+        column("Held", |row| shown(&row.unacked), Form::Number),
+        column("Consumers", |row| shown(&row.consumers), Form::Number),
+        column("Carries", |row| shown(&row.purpose), Form::Text),
+    ];
+}
+
+/// Answers with [`QUEUES`].
 pub(crate) async fn queues(State(state): State<ConsoleState>) -> Result<Json<List<QueueRow>>, Refusal> {
     let fixed = FixedQueue::ALL.map(|queue| (queue.name(), queue.purpose()));
     let named = state.consumers.iter().copied().chain(fixed).map(|(name, purpose)| {
@@ -56,17 +76,17 @@ pub(crate) async fn queues(State(state): State<ConsoleState>) -> Result<Json<Lis
 }
 
 /// Which program answers.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Version {
     /// `malote`.
-    pub name: &'static str,
+    pub name: String,
     /// The program's version.
-    pub version: &'static str,
+    pub version: String,
 }
 
 /// Which program answers, in which version.
 #[utoipa::path(get, path = "/api/v1/version", tag = "operations",
     responses((status = 200, description = "The program", body = Version)))]
 pub(crate) async fn version(State(state): State<ConsoleState>) -> Json<Version> {
-    Json(Version { name: event::APP_ID, version: state.version })
+    Json(Version { name: event::APP_ID.to_owned(), version: state.version.to_owned() })
 }

@@ -1,4 +1,4 @@
-//! Received events and their outcomes, one by one and in groups.
+//! Received events and their outcomes, one by one.
 
 use axum::Json;
 use axum::body::Body;
@@ -7,13 +7,12 @@ use axum::response::Response;
 use event::EventId;
 use http::HeaderValue;
 use http::header::{CONTENT_DISPOSITION, CONTENT_SECURITY_POLICY, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
-use ledger::{DeadFilter, DeadGroup, DeadLetter, RecordedEvent, Rejected};
+use ledger::{DeadLetter, RecordedEvent, Rejected};
 use store::Paged;
 use view::List;
 
 use crate::ConsoleState;
-use crate::names;
-use crate::page::{Id, Query};
+use crate::page::Id;
 use crate::refusal::Refusal;
 
 /// One event with its body, and its outcome at each consumer.
@@ -63,21 +62,6 @@ pub(crate) async fn rejected_body(
 ) -> Result<Json<Rejected>, Refusal> {
     let mut connection = state.store.read().await?;
     ledger::show_rejected(&mut connection, id).await?.map(Json).ok_or(Refusal::NoSuchId)
-}
-
-/// Dead letters by consumer and error, the largest group first: at most 1,000 groups.
-#[utoipa::path(get, path = "/api/v1/dead/groups", tag = "record", params(DeadFilter),
-    responses((status = 200, description = "All groups, on one page", body = List<DeadGroup>)))]
-pub(crate) async fn dead_groups(
-    State(state): State<ConsoleState>,
-    Query { filter, asked }: Query<DeadFilter>,
-) -> Result<Json<List<DeadGroup>>, Refusal> {
-    let mut connection = state.store.read().await?;
-    let items = ledger::dead_groups(&mut connection, &filter).await?;
-    if items.is_empty() {
-        names::check(&state, &mut connection, &asked.given, None).await?;
-    }
-    Ok(Json(Paged { items, next: None }.into()))
 }
 
 /// The dead letters of one event, whole: one for each consumer that gave it up, open or not.

@@ -1,11 +1,11 @@
 //! The rows that screens and programs see.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use store::{AnyRow, DriverError, Row};
 use utoipa::ToSchema;
 
 /// An invoice.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Invoice {
     /// The source's name.
     pub source: String,

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use store::sql::{assembled, rows};
 use store::{Conditions, Connection, List, Page, Paged, Row, StoreError};
 use utoipa::IntoParams;
-use view::{Form, Reading, View, column};
+use view::{Column, Form, Reading, Shown, View, column, shown};
 
 use crate::Invoice;
 
@@ -68,6 +68,17 @@ impl view::Row for Invoice {
     }
 }
 
+impl Shown for Invoice {
+    const COLUMNS: &'static [Column<Self>] = &[
+        column("Source", |row| shown(&row.source), Form::Text),
+        column("Invoice", |row| shown(&row.external_id), Form::Text),
+        column("Status", |row| shown(&row.status), Form::Text),
+        column("Before", |row| shown(&row.previous_status), Form::Text),
+        column("Attachments", |row| shown(&row.attachments), Form::Count),
+        column("Credit memo", |row| shown(&row.credit_memo_requested), Form::Flag),
+    ];
+}
+
 /// `invoices`
 pub static INVOICES: View = View {
     name: "invoices",
@@ -75,14 +86,6 @@ pub static INVOICES: View = View {
     about: "Notas fiscais",
     row: "invoice",
     rows: "invoices",
-    columns: &[
-        column("Source", "source", Form::Text),
-        column("Invoice", "external_id", Form::Text),
-        column("Status", "status", Form::Text),
-        column("Before", "previous_status", Form::Text),
-        column("Attachments", "attachments", Form::Count),
-        column("Credit memo", "credit_memo_requested", Form::Flag),
-    ],
     example: "status=103",
     empty: "No invoices yet. They come with invoice.* and TAX_INVOICE_CHANGE_STATUS; see `malote events list`.",
     reading: Reading::new::<Invoice>(),

@@ -30,7 +30,7 @@ pub struct DeadFilter {
 }
 
 /// A dead letter.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct DeadRow {
     /// The event's id, or one given when it was filed if it is no event.
     pub event_id: String,
@@ -109,7 +109,7 @@ pub(crate) fn statement(filter: &DeadFilter, page: &Page) -> (String, Vec<Value>
 }
 
 /// Dead letters of one consumer with one error.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct DeadGroup {
     /// Names the group in filters.
     pub group: String,
@@ -127,34 +127,50 @@ pub struct DeadGroup {
     pub last_failed_at: Timestamp,
 }
 
-/// The groups of the dead letters that fit, the largest first: at most 1,000.
-pub async fn dead_groups(
-    connection: &mut Connection,
-    filter: &DeadFilter,
-) -> Result<Vec<DeadGroup>, StoreError> {
-    let conditions = chosen(filter);
-    let text = format!(
-        "SELECT s.group_id, s.consumer, max(s.error_group) AS error, count(*) AS count, \
-         min(s.first_failed_at) AS first_failed_at, max(s.failed_at) AS last_failed_at \
-         FROM dead_letter s {} GROUP BY s.group_id, s.consumer ORDER BY count(*) DESC, s.group_id LIMIT 1000",
-        conditions.clause()
-    );
-    let rows = fetch(connection, text, conditions.values).await?;
-    let group = |row: &AnyRow| {
-        Ok(DeadGroup {
-            group: row.try_get("group_id")?,
-            consumer: row.try_get("consumer")?,
-            error: row.try_get("error")?,
-            count: row.try_get("count")?,
-            first_failed_at: time(row, "first_failed_at")?,
-            last_failed_at: time(row, "last_failed_at")?,
-        })
-    };
-    rows.iter().map(group).collect()
+impl view::Row for DeadGroup {
+    type Filter = DeadFilter;
+
+    /// All groups of the dead letters that fit, the largest first: at most 1,000.
+    async fn page(
+        connection: &mut Connection,
+        filter: &DeadFilter,
+        _: &Page,
+    ) -> Result<Paged<Self>, StoreError> {
+        let conditions = chosen(filter);
+        let text = format!(
+            "SELECT s.group_id, s.consumer, max(s.error_group) AS error, count(*) AS count, \
+             min(s.first_failed_at) AS first_failed_at, max(s.failed_at) AS last_failed_at \
+             FROM dead_letter s {} GROUP BY s.group_id, s.consumer ORDER BY count(*) DESC, s.group_id LIMIT 1000",
+            conditions.clause()
+        );
+        let rows = fetch(connection, text, conditions.values).await?;
+        let group = |row: &AnyRow| {
+            Ok::<_, StoreError>(Self {
+                group: row.try_get("group_id")?,
+                consumer: row.try_get("consumer")?,
+                error: row.try_get("error")?,
+                count: row.try_get("count")?,
+                first_failed_at: time(row, "first_failed_at")?,
+                last_failed_at: time(row, "last_failed_at")?,
+            })
+        };
+        Ok(Paged { items: rows.iter().map(group).collect::<Result<_, _>>()?, next: None })
+    }
+}
+
+/// One failed attempt of a consumer.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct FailedAttempt {
+    /// Which, counted from 1.
+    pub attempt: i64,
+    /// When it failed.
+    pub at: String,
+    /// Why.
+    pub error: String,
 }
 
 /// A dead letter, whole.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct DeadLetter {
     /// What a list shows of it.
     #[serde(flatten)]
@@ -174,6 +190,14 @@ pub struct DeadLetter {
     /// The body.
     #[serde(flatten)]
     pub body: BodyInJson,
+}
+
+impl DeadLetter {
+    /// The failed attempts of its history.
+    pub fn failed_attempts(&self) -> Vec<FailedAttempt> {
+        let attempts = self.history.as_array().into_iter().flatten();
+        attempts.filter_map(|attempt| FailedAttempt::deserialize(attempt).ok()).collect()
+    }
 }
 
 /// The dead letters of one event, open or not.

@@ -57,7 +57,7 @@ fn rfc3339<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Timestam
 }
 
 /// An event in a list.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct EventRow {
     /// The event's id.
     pub id: String,
@@ -81,7 +81,7 @@ pub struct EventRow {
 }
 
 /// An event, whole.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[schema(as = Event)]
 pub struct RecordedEvent {
     /// What a list shows of it.
@@ -111,7 +111,7 @@ pub struct RecordedEvent {
 }
 
 /// The outcome of an event at one consumer.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[schema(as = ConsumerOutcome)]
 pub struct Outcome {
     /// The consumer.

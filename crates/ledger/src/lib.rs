@@ -54,17 +54,17 @@ mod views;
 pub mod witness;
 
 pub use contents::{Body, BodyInJson};
-pub use dead::{DeadFilter, DeadGroup, DeadLetter, DeadRow, dead_groups, show_dead};
+pub use dead::{DeadFilter, DeadGroup, DeadLetter, DeadRow, FailedAttempt, show_dead};
 pub use events::{EventFilter, EventRow, Outcome, RecordedEvent, body, show};
 pub use names::{Name, is_on_record, on_record};
-pub use reconcile::{Difference, Reconciliation, SourceBooks, differences, reconciliation};
+pub use reconcile::{Difference, DifferenceFilter, Reconciliation, SourceBooks, reconciliation};
 pub use record::consumers;
 pub use rejected::{Rejected, RejectedFilter, RejectedRow, show_rejected};
 pub use retain::{Retention, retain};
 pub use state::{ConsumerState, EventState};
 pub use sweep::{sweep, sweep_until};
 pub use unrouted::{UnroutedFilter, UnroutedRow};
-pub use views::{DEAD, EVENTS, REJECTED, UNROUTED, VIEWS};
+pub use views::{DEAD, DEAD_GROUPS, DIFFERENCES, EVENTS, JOBS, REJECTED, UNROUTED, VIEWS};
 
 use store::{Component, Migration};
 

@@ -18,7 +18,7 @@ use event::{EventId, Timestamp};
 use serde::{Deserialize, Serialize};
 use store::many::{Value, fetch};
 use store::{Conditions, Connection, Page, Paged, Row, StoreError};
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 
 use crate::time::optional_time;
 use walk::Walk;
@@ -59,7 +59,7 @@ pub struct SourceBooks {
 }
 
 /// Something that does not agree.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Difference {
     /// What does not agree, in a few words.
     pub kind: String,
@@ -76,8 +76,59 @@ pub struct Difference {
     pub sent_at: Option<Timestamp>,
 }
 
+/// Which differences to list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, IntoParams)]
+#[into_params(parameter_in = Path)]
+pub struct DifferenceFilter {
+    /// The job's id
+    #[param(value_type = String)]
+    pub id: EventId,
+}
+
+impl view::Row for Difference {
+    type Filter = DifferenceFilter;
+
+    /// The findings of a reconciliation, in order: the differences of its last pass, and what it sent again. The cursor is
+    /// the page's last.
+    async fn page(
+        connection: &mut Connection,
+        filter: &DifferenceFilter,
+        page: &Page,
+    ) -> Result<Paged<Self>, StoreError> {
+        let Some(walk) = walk::load(connection, &filter.id.to_string()).await? else {
+            return Ok(Paged { items: Vec::new(), next: None });
+        };
+        let mut conditions = Conditions::default();
+        conditions.with("job_id =", Some(&filter.id));
+        conditions.with("id >", page.cursor.as_ref());
+        let pass = conditions.bind(Value::from(walk.pass()));
+        conditions.add(format!("(pass = {pass} OR sent_at IS NOT NULL)"));
+        let clause = conditions.clause();
+        let limit = conditions.bind(Value::from(i64::from(page.limit) + 1));
+        let text = format!(
+            "SELECT id, kind, source, event_id, consumer, detail, sent_at FROM difference {clause} \
+             ORDER BY id LIMIT {limit}"
+        );
+        let rows = fetch(connection, text, conditions.values).await?;
+        let row = |row: &store::AnyRow| {
+            let difference = Difference {
+                kind: row.try_get("kind")?,
+                source: row.try_get("source")?,
+                event_id: row.try_get("event_id")?,
+                consumer: row.try_get("consumer")?,
+                detail: row.try_get("detail")?,
+                sent_at: optional_time(row, "sent_at")?,
+            };
+            Ok((row.try_get::<String, _>("id")?, difference))
+        };
+        let rows = rows.iter().map(row).collect::<Result<_, StoreError>>()?;
+        let Paged { items, next } = Paged::cut(rows, page, |(id, _): &(String, Difference)| id.clone());
+        Ok(Paged { items: items.into_iter().map(|(_, difference)| difference).collect(), next })
+    }
+}
+
 /// The books of one day: partial while the job runs, complete once it is done.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Reconciliation {
     /// The day, `YYYY-MM-DD`.
     pub day: String,
@@ -101,42 +152,4 @@ pub async fn reconciliation(
     job: EventId,
 ) -> Result<Option<Reconciliation>, StoreError> {
     Ok(walk::load(connection, &job.to_string()).await?.map(Walk::into_books))
-}
-
-/// A page of the findings of a reconciliation, in order: the differences of its last pass, and what it sent again. The
-/// cursor is the page's last.
-pub async fn differences(
-    connection: &mut Connection,
-    job: EventId,
-    page: &Page,
-) -> Result<Paged<Difference>, StoreError> {
-    let Some(walk) = walk::load(connection, &job.to_string()).await? else {
-        return Ok(Paged { items: Vec::new(), next: None });
-    };
-    let mut conditions = Conditions::default();
-    conditions.with("job_id =", Some(&job));
-    conditions.with("id >", page.cursor.as_ref());
-    let pass = conditions.bind(Value::from(walk.pass()));
-    conditions.add(format!("(pass = {pass} OR sent_at IS NOT NULL)"));
-    let clause = conditions.clause();
-    let limit = conditions.bind(Value::from(i64::from(page.limit) + 1));
-    let text = format!(
-        "SELECT id, kind, source, event_id, consumer, detail, sent_at FROM difference {clause} \
-         ORDER BY id LIMIT {limit}"
-    );
-    let rows = fetch(connection, text, conditions.values).await?;
-    let row = |row: &store::AnyRow| {
-        let difference = Difference {
-            kind: row.try_get("kind")?,
-            source: row.try_get("source")?,
-            event_id: row.try_get("event_id")?,
-            consumer: row.try_get("consumer")?,
-            detail: row.try_get("detail")?,
-            sent_at: optional_time(row, "sent_at")?,
-        };
-        Ok((row.try_get::<String, _>("id")?, difference))
-    };
-    let rows = rows.iter().map(row).collect::<Result<_, StoreError>>()?;
-    let Paged { items, next } = Paged::cut(rows, page, |(id, _): &(String, Difference)| id.clone());
-    Ok(Paged { items: items.into_iter().map(|(_, difference)| difference).collect(), next })
 }

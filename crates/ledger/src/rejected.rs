@@ -26,7 +26,7 @@ pub struct RejectedFilter {
 }
 
 /// A rejected body in a list.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct RejectedRow {
     /// The id that the sender was answered with.
     pub id: String,
@@ -42,7 +42,7 @@ pub struct RejectedRow {
 }
 
 /// A rejected body, whole.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Rejected {
     /// What a list shows of it.
     #[serde(flatten)]

@@ -27,7 +27,7 @@ pub struct UnroutedFilter {
 }
 
 /// An event that no queue is bound to.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct UnroutedRow {
     /// The event's id.
     pub id: String,

@@ -1,8 +1,21 @@
 //! The ledger's lists.
 
-use view::{Form, Reading, View, column};
+use view::{Column, Form, Reading, Shown, View, column, shown};
 
-use crate::{DeadRow, EventRow, RejectedRow, UnroutedRow};
+use crate::jobs::{Job, What};
+use crate::{DeadGroup, DeadRow, Difference, EventRow, RejectedRow, UnroutedRow};
+
+impl Shown for EventRow {
+    const COLUMNS: &'static [Column<Self>] = &[
+        column("Received", |row| shown(&row.received_at), Form::Time),
+        column("Source", |row| shown(&row.source), Form::Text),
+        column("Topic", |row| shown(&row.topic), Form::Text),
+        column("Subject", |row| shown(&row.subject), Form::Text),
+        column("State", |row| shown(&row.state), Form::State),
+        column("Consumers", |row| shown(&row.consumers), Form::States),
+        column("Id", |row| shown(&row.id), Form::Id),
+    ];
+}
 
 /// `events`
 pub static EVENTS: View = View {
@@ -11,19 +24,21 @@ pub static EVENTS: View = View {
     about: "Every event that was received",
     row: "event",
     rows: "events",
-    columns: &[
-        column("Received", "received_at", Form::Time),
-        column("Source", "source", Form::Text),
-        column("Topic", "topic", Form::Text),
-        column("Subject", "subject", Form::Text),
-        column("State", "state", Form::State),
-        column("Consumers", "consumers", Form::States),
-        column("Id", "id", Form::Id),
-    ],
     example: "state=dead",
     empty: "No events. `malote simulate` posts some; `malote config show` shows the sources.",
     reading: Reading::new::<EventRow>(),
 };
+
+impl Shown for DeadRow {
+    const COLUMNS: &'static [Column<Self>] = &[
+        column("Failed", |row| shown(&row.failed_at), Form::Time),
+        column("Consumer", |row| shown(&row.consumer), Form::Text),
+        column("Topic", |row| shown(&row.topic), Form::Text),
+        column("Attempts", |row| shown(&row.attempts), Form::Number),
+        column("Error", |row| shown(&row.error), Form::Text),
+        column("Event", |row| shown(&row.event_id), Form::Id),
+    ];
+}
 
 /// `dead`
 pub static DEAD: View = View {
@@ -32,18 +47,19 @@ pub static DEAD: View = View {
     about: "Dead letters: events that a consumer gave up, with the error",
     row: "dead letter",
     rows: "dead letters",
-    columns: &[
-        column("Failed", "failed_at", Form::Time),
-        column("Consumer", "consumer", Form::Text),
-        column("Topic", "topic", Form::Text),
-        column("Attempts", "attempts", Form::Number),
-        column("Error", "error", Form::Text),
-        column("Event", "event_id", Form::Id),
-    ],
     example: "consumer=invoices",
     empty: "No dead letters: no consumer has given up on an event.",
     reading: Reading::new::<DeadRow>(),
 };
+
+impl Shown for RejectedRow {
+    const COLUMNS: &'static [Column<Self>] = &[
+        column("Received", |row| shown(&row.received_at), Form::Time),
+        column("Source", |row| shown(&row.source), Form::Text),
+        column("Cause", |row| shown(&row.cause), Form::Text),
+        column("Id", |row| shown(&row.id), Form::Id),
+    ];
+}
 
 /// `rejected`
 pub static REJECTED: View = View {
@@ -52,16 +68,20 @@ pub static REJECTED: View = View {
     about: "Authenticated bodies that could not be used, with the cause",
     row: "rejected body",
     rows: "rejected bodies",
-    columns: &[
-        column("Received", "received_at", Form::Time),
-        column("Source", "source", Form::Text),
-        column("Cause", "cause", Form::Text),
-        column("Id", "id", Form::Id),
-    ],
     example: "provider=recuperador",
     empty: "No rejected bodies: everything that was authenticated could be used.",
     reading: Reading::new::<RejectedRow>(),
 };
+
+impl Shown for UnroutedRow {
+    const COLUMNS: &'static [Column<Self>] = &[
+        column("Received", |row| shown(&row.received_at), Form::Time),
+        column("Source", |row| shown(&row.source), Form::Text),
+        column("Topic", |row| shown(&row.topic), Form::Text),
+        column("Subject", |row| shown(&row.subject), Form::Text),
+        column("Id", |row| shown(&row.id), Form::Id),
+    ];
+}
 
 /// `unrouted`
 pub static UNROUTED: View = View {
@@ -70,17 +90,93 @@ pub static UNROUTED: View = View {
     about: "Events whose topic no queue is bound to",
     row: "unrouted event",
     rows: "unrouted events",
-    columns: &[
-        column("Received", "received_at", Form::Time),
-        column("Source", "source", Form::Text),
-        column("Topic", "topic", Form::Text),
-        column("Subject", "subject", Form::Text),
-        column("Id", "id", Form::Id),
-    ],
     example: "provider=recuperador",
     empty: "No unrouted events: a consumer is bound to every topic that came.",
     reading: Reading::new::<UnroutedRow>(),
 };
 
+impl Shown for DeadGroup {
+    const COLUMNS: &'static [Column<Self>] = &[
+        column("Group", |row| shown(&row.group), Form::Id),
+        column("Consumer", |row| shown(&row.consumer), Form::Text),
+        column("Count", |row| shown(&row.count), Form::Number),
+        column("First failed", |row| shown(&row.first_failed_at), Form::Time),
+        column("Last failed", |row| shown(&row.last_failed_at), Form::Time),
+        column("Error", |row| shown(&row.error), Form::Text),
+    ];
+}
+
+/// `dead/groups`
+pub static DEAD_GROUPS: View = View {
+    name: "dead/groups",
+    tag: "record",
+    about: "Dead letters by consumer and error, the largest group first: at most 1,000 groups",
+    row: "group",
+    rows: "groups",
+    example: "consumer=invoices",
+    empty: DEAD.empty,
+    reading: Reading::whole::<DeadGroup>(),
+};
+
+impl Shown for Job {
+    const COLUMNS: &'static [Column<Self>] = &[
+        column("Asked for", |row| shown(&row.requested_at), Form::Time),
+        column("By", |row| shown(&row.requested_by), Form::Text),
+        column("Job", |row| shown(&row.summary()), Form::Text),
+        column("State", |row| shown(&row.state), Form::State),
+        column("Rows", |row| shown(&row.total), Form::Number),
+        column("Done", |row| shown(&row.progress), Form::Number),
+        column("Sent", |row| shown(&row.sent), Form::Number),
+        column("Id", |row| shown(&row.id), Form::Id),
+        column("Trouble", |row| shown(&row.trouble), Form::Text),
+    ];
+}
+
+/// `jobs`
+pub static JOBS: View = View {
+    name: "jobs",
+    tag: "jobs",
+    about: "What was asked to be sent again or discarded, and how far it is",
+    row: "job",
+    rows: "jobs",
+    example: "",
+    empty: "No jobs: nothing was asked to be sent again, discarded or reconciled.",
+    reading: Reading::new::<Job>(),
+};
+
+impl Shown for Difference {
+    const COLUMNS: &'static [Column<Self>] = &[
+        column("Difference", |row| shown(&row.kind), Form::Text),
+        column("Source", |row| shown(&row.source), Form::Text),
+        column("Consumer", |row| shown(&row.consumer), Form::Text),
+        column("Detail", |row| shown(&row.detail), Form::Text),
+        column("Event", |row| shown(&row.event_id), Form::Id),
+    ];
+}
+
+/// `jobs/{id}/differences`
+pub static DIFFERENCES: View = View {
+    name: "jobs/{id}/differences",
+    tag: "jobs",
+    about: "The differences that a reconciliation found, event by event, and what it sent again; in the order in which it found them",
+    row: "difference",
+    rows: "differences",
+    example: "",
+    empty: "No differences.",
+    reading: Reading::new::<Difference>(),
+};
+
+impl What {
+    /// The list whose rows such a job processes.
+    pub fn view(self) -> &'static View {
+        match self {
+            Self::Events => &EVENTS,
+            Self::Dead => &DEAD,
+            Self::Rejected => &REJECTED,
+            Self::Unrouted => &UNROUTED,
+        }
+    }
+}
+
 /// Every list of the ledger.
-pub static VIEWS: [&View; 4] = [&EVENTS, &DEAD, &REJECTED, &UNROUTED];
+pub static VIEWS: [&View; 7] = [&EVENTS, &DEAD, &DEAD_GROUPS, &REJECTED, &UNROUTED, &JOBS, &DIFFERENCES];

@@ -40,7 +40,7 @@ impl PrescriptionState {
 }
 
 /// What was measured of one eye.
-#[derive(Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Eye {
     /// Spherical power, in dioptres.
     #[schema(value_type = Option<f64>)]
@@ -91,7 +91,7 @@ pub struct File {
 }
 
 /// A request for a renewal.
-#[derive(Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Prescription {
     /// The source's name.
     pub source: String,

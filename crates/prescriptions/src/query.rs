@@ -4,7 +4,7 @@ use providers::TaxId;
 use serde::Deserialize;
 use store::{Conditions, Connection, List, Page, Paged, StoreError};
 use utoipa::IntoParams;
-use view::{Form, Reading, View, column};
+use view::{Column, Form, Reading, Shown, View, column, shown};
 
 use crate::{Prescription, PrescriptionState};
 
@@ -42,6 +42,19 @@ impl view::Row for Prescription {
     }
 }
 
+impl Shown for Prescription {
+    const COLUMNS: &'static [Column<Self>] = &[
+        column("Source", |row| shown(&row.source), Form::Text),
+        column("CPF", |row| shown(&row.document), Form::TaxId),
+        column("E-mail", |row| shown(&row.email), Form::Text),
+        column("State", |row| shown(&row.state), Form::State),
+        column("Reason", |row| shown(&row.reason), Form::Text),
+        column("Right", |row| shown(&row.right), Form::Eye),
+        column("Left", |row| shown(&row.left), Form::Eye),
+        column("Files", |row| shown(&row.files), Form::Count),
+    ];
+}
+
 /// `prescriptions`
 pub static PRESCRIPTIONS: View = View {
     name: "prescriptions",
@@ -49,16 +62,6 @@ pub static PRESCRIPTIONS: View = View {
     about: "Prescription renewals",
     row: "prescription",
     rows: "prescriptions",
-    columns: &[
-        column("Source", "source", Form::Text),
-        column("CPF", "document", Form::TaxId),
-        column("E-mail", "email", Form::Text),
-        column("State", "state", Form::State),
-        column("Reason", "reason", Form::Text),
-        column("Right", "right", Form::Eye),
-        column("Left", "left", Form::Eye),
-        column("Files", "files", Form::Count),
-    ],
     example: "state=renewed",
     empty: "No prescriptions yet. They come from beneficio-visao; see `malote events list`.",
     reading: Reading::new::<Prescription>(),

@@ -71,7 +71,7 @@ words! {
 }
 
 /// An instalment or an order.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Receivable {
     /// The source's name.
     pub source: String,
@@ -111,7 +111,7 @@ impl Receivable {
 }
 
 /// An agreement. It names a person, so it has no `Debug`.
-#[derive(Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Agreement {
     /// The source's name.
     pub source: String,

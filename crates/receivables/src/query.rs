@@ -4,7 +4,7 @@ use providers::TaxId;
 use serde::Deserialize;
 use store::{Conditions, Connection, List, Page, Paged, StoreError};
 use utoipa::IntoParams;
-use view::{Form, Reading, View, column};
+use view::{Column, Form, Reading, Shown, View, column, shown};
 
 use crate::{Agreement, AgreementState, Kind, Receivable, ReceivableState};
 
@@ -77,6 +77,19 @@ impl view::Row for Agreement {
     }
 }
 
+impl Shown for Receivable {
+    const COLUMNS: &'static [Column<Self>] = &[
+        column("Source", |row| shown(&row.source), Form::Text),
+        column("Id", |row| shown(&row.external_id), Form::Text),
+        column("Kind", |row| shown(&row.kind), Form::Text),
+        column("Agreement", |row| shown(&row.agreement_id), Form::Text),
+        column("Due", |row| shown(&row.due_date), Form::Text),
+        column("Amount", |row| shown(&row.amount_centavos), Form::Money),
+        column("Paid", |row| shown(&row.paid_date), Form::Text),
+        column("State", |row| shown(&row.state), Form::State),
+    ];
+}
+
 /// `receivables`
 pub static RECEIVABLES: View = View {
     name: "receivables",
@@ -84,20 +97,23 @@ pub static RECEIVABLES: View = View {
     about: "Contas a receber: instalments of agreements, and orders",
     row: "receivable",
     rows: "receivables",
-    columns: &[
-        column("Source", "source", Form::Text),
-        column("Id", "external_id", Form::Text),
-        column("Kind", "kind", Form::Text),
-        column("Agreement", "agreement_id", Form::Text),
-        column("Due", "due_date", Form::Text),
-        column("Amount", "amount_centavos", Form::Money),
-        column("Paid", "paid_date", Form::Text),
-        column("State", "state", Form::State),
-    ],
     example: "state=open",
     empty: "No receivables yet. They come with acordo.*, ORDER_* and FINANCIAL_*; see `malote events list`.",
     reading: Reading::new::<Receivable>(),
 };
+
+impl Shown for Agreement {
+    const COLUMNS: &'static [Column<Self>] = &[
+        column("Source", |row| shown(&row.source), Form::Text),
+        column("Agreement", |row| shown(&row.external_id), Form::Text),
+        column("Client", |row| shown(&row.client_name), Form::Text),
+        column("CPF / CNPJ", |row| shown(&row.document), Form::TaxId),
+        column("Agreed", |row| shown(&row.agreed_centavos), Form::Money),
+        column("Original", |row| shown(&row.original_centavos), Form::Money),
+        column("Instalments", |row| shown(&row.instalments), Form::Number),
+        column("State", |row| shown(&row.state), Form::State),
+    ];
+}
 
 /// `agreements`
 pub static AGREEMENTS: View = View {
@@ -106,16 +122,6 @@ pub static AGREEMENTS: View = View {
     about: "Debt-settlement agreements",
     row: "agreement",
     rows: "agreements",
-    columns: &[
-        column("Source", "source", Form::Text),
-        column("Agreement", "external_id", Form::Text),
-        column("Client", "client_name", Form::Text),
-        column("CPF / CNPJ", "document", Form::TaxId),
-        column("Agreed", "agreed_centavos", Form::Money),
-        column("Original", "original_centavos", Form::Money),
-        column("Instalments", "instalments", Form::Number),
-        column("State", "state", Form::State),
-    ],
     example: "state=active",
     empty: "No agreements yet. They come with acordo.*; see `malote events list`.",
     reading: Reading::new::<Agreement>(),

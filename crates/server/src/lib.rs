@@ -55,7 +55,7 @@ pub use client::{Client, ClientRequests, Turn};
 pub use config::{Config, Limits};
 pub use descriptors::raise_descriptor_limit;
 pub use hosts::{HostName, NotAHostName};
-pub use operations::{ComponentHealth, Health, Operations};
+pub use operations::{ComponentHealth, ComponentStatus, Health, HealthStatus, Operations, Readiness};
 pub use problem::Problem;
 pub use serve::{BindError, PeerAddr, Server};
 pub use tls::{Certificate, Tls, TlsError};

@@ -12,9 +12,42 @@ use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderValue, Method, Response, StatusCode};
 use http_body_util::Full;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use crate::problem::Problem;
+
+/// What `/readyz` answers: one type for the server and its clients.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Readiness {
+    /// The state of each component, by name.
+    #[serde(default)]
+    pub components: BTreeMap<String, ComponentStatus>,
+    /// That of the role.
+    pub status: HealthStatus,
+}
+
+/// Whether something works.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum HealthStatus {
+    /// It does.
+    Up,
+    /// It is in trouble, and the role does its work all the same.
+    Degraded,
+    /// It does not.
+    Down,
+}
+
+/// The state of one component.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ComponentStatus {
+    /// Whether it works.
+    pub status: HealthStatus,
+    /// What is wrong, if something is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<String>,
+}
 
 /// What the operations endpoints tell. Cheap to clone.
 #[derive(Clone)]
@@ -92,20 +125,22 @@ impl Operations {
             let status = if is_down { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
             return (status, JSON, String::new());
         }
-        let components: serde_json::Map<String, Value> = states
-            .into_iter()
-            .map(|(name, state)| match state {
-                State::Up => (name, json!({"status": "up"})),
-                State::Degraded(trouble) => (name, json!({"status": "degraded", "trouble": trouble})),
-                State::Down(trouble) => (name, json!({"status": "down", "trouble": trouble})),
-            })
-            .collect();
-        let (status, text) = match (is_down, is_up) {
-            (true, _) => (StatusCode::SERVICE_UNAVAILABLE, "down"),
-            (false, false) => (StatusCode::OK, "degraded"),
-            (false, true) => (StatusCode::OK, "up"),
+        let component = |(name, state)| {
+            let (status, trouble) = match state {
+                State::Up => (HealthStatus::Up, None),
+                State::Degraded(trouble) => (HealthStatus::Degraded, Some(trouble.into_owned())),
+                State::Down(trouble) => (HealthStatus::Down, Some(trouble.into_owned())),
+            };
+            (name, ComponentStatus { status, trouble })
         };
-        (status, JSON, json!({"status": text, "components": components}).to_string())
+        let components = states.into_iter().map(component).collect();
+        let (code, status) = match (is_down, is_up) {
+            (true, _) => (StatusCode::SERVICE_UNAVAILABLE, HealthStatus::Down),
+            (false, false) => (StatusCode::OK, HealthStatus::Degraded),
+            (false, true) => (StatusCode::OK, HealthStatus::Up),
+        };
+        let readiness = Readiness { components, status };
+        (code, JSON, serde_json::to_string(&readiness).expect("names and texts are JSON"))
     }
 
     fn metrics(&self) -> (StatusCode, &'static str, String) {
@@ -231,6 +266,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
+
     use super::*;
 
     #[test]

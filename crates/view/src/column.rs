@@ -1,5 +1,8 @@
 //! The columns of a list for display.
 
+use serde::Serialize;
+use serde_json::Value;
+
 /// How a value is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
@@ -27,18 +30,43 @@ pub enum Form {
     Eye,
 }
 
-/// A column: its title, its field and its form.
-#[derive(Clone, Copy, Debug)]
-pub struct Column {
+/// A column of rows of a type: its title, what it shows of a row, and in which form.
+#[derive(Debug)]
+pub struct Column<R> {
     /// Its title.
     pub title: &'static str,
-    /// The field of the row.
-    pub field: &'static str,
+    /// What it shows of a row.
+    pub value: fn(&R) -> Value,
     /// How its values are written.
     pub form: Form,
 }
 
-/// A column with this title of the values in this field.
-pub const fn column(title: &'static str, field: &'static str, form: Form) -> Column {
-    Column { title, field, form }
+/// A column with this title, which shows this of a row.
+pub const fn column<R>(title: &'static str, value: fn(&R) -> Value, form: Form) -> Column<R> {
+    Column { title, value, form }
+}
+
+/// A part of a row as a column shows it.
+pub fn shown(part: &impl Serialize) -> Value {
+    serde_json::to_value(part).expect("a part of a row is JSON")
+}
+
+/// Rows as a person sees them, without their type.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Table {
+    /// The title of each column, and how its values are written.
+    pub columns: Vec<(&'static str, Form)>,
+    /// Of each row, the value in each column.
+    pub rows: Vec<Vec<Value>>,
+}
+
+impl Table {
+    /// The rows in these columns.
+    pub fn new<'a, R: 'a>(columns: &[Column<R>], rows: impl IntoIterator<Item = &'a R>) -> Self {
+        let values = |row: &R| columns.iter().map(|column| (column.value)(row)).collect();
+        Self {
+            columns: columns.iter().map(|column| (column.title, column.form)).collect(),
+            rows: rows.into_iter().map(values).collect(),
+        }
+    }
 }

@@ -7,10 +7,10 @@
 //! ```
 //! use serde::{Deserialize, Serialize};
 //! use store::{Connection, Page, Paged, StoreError};
-//! use view::{Form, Reading, Row, View, column};
+//! use view::{Column, Form, Reading, Row, Shown, View, column, shown};
 //!
 //! /// An order.
-//! #[derive(Serialize, utoipa::ToSchema)]
+//! #[derive(Serialize, Deserialize, utoipa::ToSchema)]
 //! struct Order {
 //!     /// The provider's id.
 //!     id: String,
@@ -22,6 +22,10 @@
 //! struct Filter {
 //!     /// The provider's id.
 //!     id: Option<String>,
+//! }
+//!
+//! impl Shown for Order {
+//!     const COLUMNS: &'static [Column<Self>] = &[column("Order", |row| shown(&row.id), Form::Id)];
 //! }
 //!
 //! impl Row for Order {
@@ -39,7 +43,6 @@
 //!     about: "Orders",
 //!     row: "order",
 //!     rows: "orders",
-//!     columns: &[column("Order", "id", Form::Id)],
 //!     example: "id=1",
 //!     empty: "No orders yet.",
 //!     reading: Reading::new::<Order>(),
@@ -51,17 +54,19 @@ mod column;
 mod filter;
 mod reading;
 
-pub use column::{Column, Form, column};
+pub use column::{Column, Form, Table, column, shown};
 pub use filter::{BadParameter, check, names, read};
-pub use reading::{Answer, List, Reading, Row, Unread};
+pub use reading::{Answer, Described, List, NoFilter, Reading, Row, Shown, Unread};
 
+use serde_json::value::RawValue;
 use store::{Connection, Page};
-use utoipa::openapi::path::Parameter;
+use utoipa::openapi::path::{Parameter, ParameterIn};
+use utoipa::openapi::{RefOr, Schema};
 
-/// A list.
+/// A list; by default one in the database.
 #[derive(Debug)]
-pub struct View {
-    /// Its path under `/api/v1`, and its command.
+pub struct View<R = Reading> {
+    /// Its path under `/api/v1`, and its command. `{id}` stands for a parameter of the filter.
     pub name: &'static str,
     /// The section of the API that it belongs to.
     pub tag: &'static str,
@@ -71,27 +76,46 @@ pub struct View {
     pub row: &'static str,
     /// The name of several rows.
     pub rows: &'static str,
-    /// The columns for display.
-    pub columns: &'static [Column],
-    /// An example of a filter.
+    /// An example of a filter; empty if the list has none.
     pub example: &'static str,
     /// The text for an empty list, with the next step.
     pub empty: &'static str,
     /// How its rows are read and described.
-    pub reading: Reading,
+    pub reading: R,
+}
+
+impl<R: AsRef<Described>> View<R> {
+    /// The names of its filter parameters.
+    pub fn filters(&self) -> Vec<String> {
+        let is_query = |parameter: &Parameter| parameter.parameter_in == ParameterIn::Query;
+        self.parameters().into_iter().filter(is_query).map(|parameter| parameter.name).collect()
+    }
+
+    /// The same as parameters of the API, with those of the path.
+    pub fn parameters(&self) -> Vec<Parameter> {
+        (self.reading.as_ref().parameters)()
+    }
+
+    /// The schemas of the API that describe a page, by name; that of the page itself is the first.
+    pub fn schemas(&self) -> Vec<(String, RefOr<Schema>)> {
+        (self.reading.as_ref().schemas)()
+    }
+
+    /// Whether it is read page by page; else all of it is on one page.
+    pub fn is_paged(&self) -> bool {
+        self.reading.as_ref().is_paged
+    }
+
+    /// These rows, as the API answered with them, in the columns that people want to see.
+    ///
+    /// # Errors
+    /// A row is of another form: says which field.
+    pub fn table(&self, rows: &[Box<RawValue>]) -> serde_json::Result<Table> {
+        (self.reading.as_ref().table)(rows)
+    }
 }
 
 impl View {
-    /// The names of its filter parameters.
-    pub fn filters(&self) -> Vec<String> {
-        self.parameters().into_iter().map(|parameter| parameter.name).collect()
-    }
-
-    /// The same as parameters of the API.
-    pub fn parameters(&self) -> Vec<Parameter> {
-        (self.reading.parameters)()
-    }
-
     /// Checks a parameter of the filter; an error says what is wrong with it.
     pub fn check(&self, parameter: &str, value: &str) -> Result<(), BadParameter> {
         (self.reading.check)(parameter, value)
@@ -105,5 +129,48 @@ impl View {
         page: &Page,
     ) -> Result<Answer, Unread> {
         (self.reading.page)(connection, filter, page).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::{Deserialize, Serialize};
+    use serde_json::json;
+
+    use super::*;
+
+    #[derive(Serialize, Deserialize, utoipa::ToSchema)]
+    struct Toy {
+        name: String,
+        price: Option<i64>,
+    }
+
+    impl Shown for Toy {
+        const COLUMNS: &'static [Column<Self>] = &[
+            column("Toy", |row| shown(&row.name), Form::Text),
+            column("Price", |row| shown(&row.price), Form::Money),
+        ];
+    }
+
+    static TOYS: View<Described> = View {
+        name: "toys",
+        tag: "books",
+        about: "Toys",
+        row: "toy",
+        rows: "toys",
+        example: "",
+        empty: "No toys.",
+        reading: Described::new::<Toy>(),
+    };
+
+    #[test]
+    fn rows_are_shown_through_their_type_and_what_a_later_release_adds_is_ignored() {
+        let raw = |text: &str| RawValue::from_string(text.to_owned()).unwrap();
+        let table = TOYS.table(&[raw(r#"{"name": "car", "price": 5, "new": 1}"#), raw(r#"{"name": "a"}"#)]);
+        let Table { columns, rows } = table.unwrap();
+        assert_eq!(columns, [("Toy", Form::Text), ("Price", Form::Money)]);
+        assert_eq!(rows, [[json!("car"), json!(5)], [json!("a"), json!(null)]]);
+        let error = TOYS.table(&[raw(r#"{"price": 5}"#)]).unwrap_err();
+        assert!(error.to_string().starts_with("missing field `name`"), "{error}");
     }
 }

@@ -1,23 +1,31 @@
-//! How rows of a type are read and described, with the type erased.
+//! How rows of a type are read, described and shown, with the type erased.
 
 use std::future::Future;
 use std::pin::Pin;
 
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use store::{Connection, Page, Paged, StoreError};
 use utoipa::openapi::path::Parameter;
 use utoipa::openapi::{RefOr, Schema};
 use utoipa::{IntoParams, PartialSchema, ToSchema};
 
+use crate::column::{Column, Table};
 use crate::filter::{self, BadParameter};
 
-/// A row of a list.
-pub trait Row: Serialize + ToSchema + Sized + 'static {
+/// A row as the API answers with it and its clients read it: one type for both. A client ignores unknown fields.
+pub trait Shown: Serialize + DeserializeOwned + ToSchema + Sized + 'static {
+    /// The columns for display.
+    const COLUMNS: &'static [Column<Self>];
+}
+
+/// A row of a list in the database.
+pub trait Row: Shown {
     /// The filter: every given field must match. Its fields are the parameters of the list.
     type Filter: DeserializeOwned + IntoParams + Send + Sync;
 
-    /// A page of the matching rows, newest first.
+    /// A page of the matching rows, newest first unless the list says otherwise.
     fn page(
         connection: &mut Connection,
         filter: &Self::Filter,
@@ -25,13 +33,17 @@ pub trait Row: Serialize + ToSchema + Sized + 'static {
     ) -> impl Future<Output = Result<Paged<Self>, StoreError>> + Send;
 }
 
+/// The filter of a list that has none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, IntoParams)]
+pub struct NoFilter {}
+
 /// A page of a list.
-#[derive(Serialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct List<T> {
     /// The rows, newest first.
-    items: Vec<T>,
+    pub items: Vec<T>,
     /// The cursor of the next page; null on the last.
-    next: Option<String>,
+    pub next: Option<String>,
 }
 
 impl<T> From<Paged<T>> for List<T> {
@@ -60,31 +72,59 @@ pub enum Unread {
     Store(#[from] StoreError),
 }
 
+/// How rows are described and shown.
+#[derive(Clone, Copy, Debug)]
+pub struct Described {
+    pub(crate) parameters: fn() -> Vec<Parameter>,
+    pub(crate) schemas: fn() -> Vec<(String, RefOr<Schema>)>,
+    pub(crate) table: fn(&[Box<RawValue>]) -> serde_json::Result<Table>,
+    pub(crate) is_paged: bool,
+}
+
+impl Described {
+    /// Rows of this type, all on one page, that are read from elsewhere than the database.
+    pub const fn new<R: Shown>() -> Self {
+        Self { parameters: Vec::new, schemas: schemas::<R>, table: table::<R>, is_paged: false }
+    }
+}
+
+impl AsRef<Self> for Described {
+    fn as_ref(&self) -> &Self {
+        self
+    }
+}
+
 type Read<'a> = Pin<Box<dyn Future<Output = Result<Answer, Unread>> + Send + 'a>>;
 
-/// How the rows of a list are read and described.
+/// How rows in the database are read, described and shown.
 #[derive(Clone, Copy, Debug)]
 pub struct Reading {
-    pub(crate) parameters: fn() -> Vec<Parameter>,
+    described: Described,
     pub(crate) check: fn(&str, &str) -> Result<(), BadParameter>,
     pub(crate) page: for<'a> fn(&'a mut Connection, &'a [(String, String)], &'a Page) -> Read<'a>,
-    schemas: fn() -> Vec<(String, RefOr<Schema>)>,
 }
 
 impl Reading {
-    /// Reads and describes rows of this type.
+    /// Reads and describes rows of this type, page by page.
     pub const fn new<R: Row>() -> Self {
+        let parameters = || R::Filter::into_params(|| None);
         Self {
-            parameters: || R::Filter::into_params(|| None),
+            described: Described { parameters, is_paged: true, ..Described::new::<R>() },
             check: filter::check::<R::Filter>,
             page: page::<R>,
-            schemas: schemas::<R>,
         }
     }
 
-    /// The schemas of the API that describe a page, by name; that of the page itself is the first.
-    pub fn schemas(&self) -> Vec<(String, RefOr<Schema>)> {
-        (self.schemas)()
+    /// Rows of this type, all on one page.
+    pub const fn whole<R: Row>() -> Self {
+        let Self { described, check, page } = Self::new::<R>();
+        Self { described: Described { is_paged: false, ..described }, check, page }
+    }
+}
+
+impl AsRef<Described> for Reading {
+    fn as_ref(&self) -> &Described {
+        &self.described
     }
 }
 
@@ -101,8 +141,13 @@ fn page<'a, R: Row>(
     })
 }
 
+fn table<R: Shown>(rows: &[Box<RawValue>]) -> serde_json::Result<Table> {
+    let rows = rows.iter().map(|row| serde_json::from_str(row.get()));
+    Ok(Table::new(R::COLUMNS, &rows.collect::<serde_json::Result<Vec<R>>>()?))
+}
+
 /// Named and composed as the OpenAPI derive does for the answer of a handler.
-fn schemas<R: Row>() -> Vec<(String, RefOr<Schema>)> {
+fn schemas<R: Shown>() -> Vec<(String, RefOr<Schema>)> {
     let name = format!("{}_{}", List::<R>::name(), R::name());
     let mut schemas = vec![(name, List::<R>::schema())];
     List::<R>::schemas(&mut schemas);

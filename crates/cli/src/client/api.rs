@@ -4,9 +4,13 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, anyhow, bail};
+use bytes::Bytes;
 use providers::auth::Secret;
 use reqwest::{Client, StatusCode};
-use serde_json::Value;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use server::Readiness;
+use view::List;
 
 use crate::args::ApiArgs;
 use crate::config::Config;
@@ -15,10 +19,18 @@ use crate::data_dir;
 /// The most rows that the API gives at once.
 const PAGE_LIMIT: u32 = 1_000;
 
+/// Problem details (RFC 9457), as far as a person reads them.
+#[derive(Default, Deserialize)]
+struct Problem {
+    title: Option<String>,
+    detail: Option<String>,
+}
+
 /// An answer that gives nothing.
 struct Refusal {
     status: StatusCode,
-    said: String,
+    /// The problem's title and detail.
+    text: String,
 }
 
 /// Asks the API of one installation.
@@ -74,23 +86,35 @@ impl Api {
     }
 
     /// One resource under `/api/v1`.
-    pub async fn get(&self, path: &str, query: &[(String, String)]) -> Result<Value> {
-        self.ask(path, query).await?.map_err(|refusal| anyhow!(refusal.said))
+    pub async fn get<T: DeserializeOwned>(&self, path: &str, query: &[(String, String)]) -> Result<T> {
+        let answered = self.ask(path, query).await?.map_err(|refusal| anyhow!(refusal.text))?;
+        self.read(path, &answered)
     }
 
     /// One resource that need not be there.
-    pub async fn find(&self, path: &str) -> Result<Option<Value>> {
+    pub async fn find<T: DeserializeOwned>(&self, path: &str) -> Result<Option<T>> {
         match self.ask(path, &[]).await? {
-            Ok(found) => Ok(Some(found)),
+            Ok(found) => self.read(path, &found).map(Some),
             Err(refusal) if refusal.status == StatusCode::NOT_FOUND && !self.is_ingress() => Ok(None),
-            Err(refusal) => bail!(refusal.said),
+            Err(refusal) => bail!(refusal.text),
         }
     }
 
     /// Asks for something to be done.
-    pub async fn post(&self, path: &str, body: &Value) -> Result<Value> {
+    pub async fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T> {
         let request = self.client.post(self.url(path, &[])?).json(body);
-        self.send(request).await?.map_err(|refusal| anyhow!(refusal.said))
+        let answered = self.send(request).await?.map_err(|refusal| anyhow!(refusal.text))?;
+        self.read(path, &answered)
+    }
+
+    /// What the API answered at a path. What a later release adds to it is ignored.
+    pub fn read<T: DeserializeOwned>(&self, path: &str, answered: &[u8]) -> Result<T> {
+        serde_json::from_slice(answered).with_context(|| self.not_malote(path))
+    }
+
+    /// What is said of an answer of another form.
+    pub fn not_malote(&self, path: &str) -> String {
+        format!("{}/api/v1/{path} does not answer as malote does", self.base)
     }
 
     /// The text of another resource of the same installation, such as an ingress's `/metrics`.
@@ -102,7 +126,7 @@ impl Api {
     }
 
     /// What a process says of its readiness, whatever the status; `None` where none answers.
-    pub async fn readiness(&self, base: &str) -> Option<Value> {
+    pub async fn readiness(&self, base: &str) -> Option<Readiness> {
         let asked =
             self.client.get(format!("{base}/readyz")).timeout(std::time::Duration::from_secs(3)).send();
         serde_json::from_slice(&asked.await.ok()?.bytes().await.ok()?).ok()
@@ -113,46 +137,47 @@ impl Api {
             .map_err(|error| anyhow!("{} is not a URL: {error}", self.base))
     }
 
-    async fn ask(&self, path: &str, query: &[(String, String)]) -> Result<Result<Value, Refusal>> {
+    async fn ask(&self, path: &str, query: &[(String, String)]) -> Result<Result<Bytes, Refusal>> {
         self.send(self.client.get(self.url(path, query)?)).await
     }
 
-    async fn send(&self, request: reqwest::RequestBuilder) -> Result<Result<Value, Refusal>> {
+    async fn send(&self, request: reqwest::RequestBuilder) -> Result<Result<Bytes, Refusal>> {
         let sent = request.bearer_auth(self.token.expose()).send().await;
         let response = sent.map_err(|error| self.unreachable(&error))?;
         let status = response.status();
         let body = response.bytes().await.map_err(|error| self.unreachable(&error))?;
         if status.is_success() {
-            let read = serde_json::from_slice(&body).map(Ok);
-            return read.with_context(|| format!("{} does not answer as malote does", self.base));
+            return Ok(Ok(body));
         }
-        Ok(Err(Refusal { status, said: self.refused(status, &body) }))
+        Ok(Err(Refusal { status, text: self.refused(status, &body) }))
     }
 
     /// The rows of a list, page by page, at most `limit`.
-    pub async fn list(&self, path: &str, filters: &[(String, String)], limit: u32) -> Result<Vec<Value>> {
-        Ok(self.newest(path, filters, limit).await?.0)
-    }
-
-    /// The same, and whether there are more.
-    pub async fn newest(
+    pub async fn list<T: DeserializeOwned>(
         &self,
         path: &str,
         filters: &[(String, String)],
         limit: u32,
-    ) -> Result<(Vec<Value>, bool)> {
+    ) -> Result<Vec<T>> {
+        Ok(self.newest(path, filters, limit).await?.0)
+    }
+
+    /// The same, and whether there are more.
+    pub async fn newest<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        filters: &[(String, String)],
+        limit: u32,
+    ) -> Result<(Vec<T>, bool)> {
         let (mut rows, mut cursor) = (Vec::new(), None::<String>);
         loop {
             let left = limit - u32::try_from(rows.len()).unwrap_or(limit);
             let mut query = filters.to_vec();
             query.push(("limit".to_owned(), left.min(PAGE_LIMIT).to_string()));
             query.extend(cursor.map(|cursor| ("cursor".to_owned(), cursor)));
-            let mut page = self.get(path, &query).await?;
-            let Value::Array(items) = page["items"].take() else {
-                bail!("{} does not answer as malote does", self.base)
-            };
-            rows.extend(items);
-            cursor = page["next"].as_str().map(str::to_owned);
+            let page: List<T> = self.get(path, &query).await?;
+            rows.extend(page.items);
+            cursor = page.next;
             if cursor.is_none() || rows.len() >= limit as usize {
                 rows.truncate(limit as usize);
                 return Ok((rows, cursor.is_some()));
@@ -178,9 +203,8 @@ impl Api {
 
     /// The problem's title and detail (RFC 9457).
     fn refused(&self, status: StatusCode, body: &[u8]) -> String {
-        let problem: Value = serde_json::from_slice(body).unwrap_or_default();
-        let text = |name: &str| problem[name].as_str().map(str::to_owned);
-        let title = text("title").unwrap_or_else(|| status.to_string());
+        let Problem { title, detail } = serde_json::from_slice(body).unwrap_or_default();
+        let title = title.unwrap_or_else(|| status.to_string());
         let detail = match status {
             StatusCode::UNAUTHORIZED => {
                 let found = self.looked_at.as_ref().map_or_else(
@@ -195,7 +219,7 @@ impl Api {
             StatusCode::NOT_FOUND if self.is_ingress() => {
                 Some(format!("{} is the ingress; the API has the port of console.listen", self.base))
             }
-            _ => text("detail"),
+            _ => detail,
         };
         detail.map_or_else(|| title.clone(), |detail| format!("{title}: {detail}"))
     }
@@ -221,9 +245,11 @@ pub fn reachable(listen: SocketAddr) -> SocketAddr {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
+
+    use ledger::DeadGroup;
 
     use super::*;
 
@@ -259,7 +285,7 @@ mod tests {
             ("200 OK", json!({"items": [7, 6], "next": "6"})),
         ];
         let (api, served) = serve(pages).await;
-        let rows = api.list("events", &[("state".to_owned(), "dead".to_owned())], 3).await.unwrap();
+        let rows: Vec<u8> = api.list("events", &[("state".to_owned(), "dead".to_owned())], 3).await.unwrap();
         assert_eq!(rows, [9, 8, 7]);
         assert_eq!(
             served.await.unwrap(),
@@ -271,14 +297,31 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_row_without_a_field_is_an_error_that_names_route_and_field_and_a_new_field_is_none() {
+        let group = json!({"group": "0a", "consumer": "a", "error": "e", "count": 1, "new": true,
+            "first_failed_at": "2026-11-22T16:01:34Z", "last_failed_at": "2026-11-22T16:01:34Z"});
+        let mut older = group.clone();
+        older.as_object_mut().unwrap().remove("count");
+        let pages = [group, older].map(|group| ("200 OK", json!({"items": [group], "next": null})));
+        let (api, served) = serve(pages.into()).await;
+        let groups = api.list::<DeadGroup>("dead/groups", &[], 9).await.unwrap();
+        assert_eq!((groups[0].group.as_str(), groups[0].count), ("0a", 1));
+        let error = format!("{:#}", api.list::<DeadGroup>("dead/groups", &[], 9).await.unwrap_err());
+        let route =
+            format!("{}/api/v1/dead/groups does not answer as malote does: missing field `count`", api.base);
+        assert!(error.starts_with(&route), "{error}");
+        served.await.unwrap();
+    }
+
+    #[tokio::test]
     async fn a_problem_is_told_in_its_own_words_and_silence_with_what_to_do() {
         let problem = json!({"title": "Bad Request", "detail": "limit: expected a number"});
         let (api, served) = serve(vec![("400 Bad Request", problem)]).await;
-        let error = api.get("events", &[]).await.unwrap_err();
+        let error = api.get::<Value>("events", &[]).await.unwrap_err();
         assert_eq!(error.to_string(), "Bad Request: limit: expected a number");
         served.await.unwrap();
         // The listener has gone with its task.
-        let error = api.get("events", &[]).await.unwrap_err().to_string();
+        let error = api.get::<Value>("events", &[]).await.unwrap_err().to_string();
         assert!(error.starts_with("cannot reach http://127.0.0.1:"), "{error}");
         assert!(error.ends_with("is `malote up` or `malote console` running?"), "{error}");
     }

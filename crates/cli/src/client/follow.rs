@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 use indicatif::{ProgressBar, ProgressStyle};
-use serde_json::Value;
+use ledger::jobs::{Action, Job, JobState, Outcome, What};
 
 use super::api::Api;
 use crate::report;
@@ -24,7 +24,7 @@ const SETTLE_TIME: Duration = Duration::from_secs(1);
 
 /// Follows jobs to their end, prints how each ended, and waits a moment for the outcome of what they sent. Status 1
 /// unless everything was done and nothing came back. An interruption leaves the jobs running.
-pub async fn jobs(api: &Api, jobs: Vec<Value>) -> Result<ExitCode> {
+pub async fn jobs(api: &Api, jobs: Vec<Job>) -> Result<ExitCode> {
     let mut interrupted = std::pin::pin!(tokio::signal::ctrl_c());
     let mut is_whole = true;
     let mut ended = Vec::new();
@@ -32,13 +32,13 @@ pub async fn jobs(api: &Api, jobs: Vec<Value>) -> Result<ExitCode> {
         let Some(job) = to_its_end(api, job, interrupted.as_mut()).await? else {
             return Ok(ExitCode::SUCCESS);
         };
-        is_whole &= tell_end(&job);
-        if job["action"] != "discard" && job["sent"].as_i64() > Some(0) {
+        is_whole &= print_end(&job);
+        if job.action != Action::Discard && job.sent > 0 {
             ended.push(job);
         }
     }
     if !ended.is_empty() {
-        is_whole &= tell_outcome(api, &ended, interrupted.as_mut()).await?;
+        is_whole &= print_outcome(api, &ended, interrupted.as_mut()).await?;
     }
     Ok(if is_whole { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -46,28 +46,28 @@ pub async fn jobs(api: &Api, jobs: Vec<Value>) -> Result<ExitCode> {
 /// The job once it has ended; `None` if interrupted. Prints what it waits for.
 pub async fn to_its_end(
     api: &Api,
-    mut job: Value,
+    mut job: Job,
     mut interrupted: Pin<&mut impl Future>,
-) -> Result<Option<Value>> {
-    let id = job["id"].as_str().unwrap_or_default().to_owned();
-    let bar = ProgressBar::new(job["total"].as_u64().unwrap_or(0)).with_style(
+) -> Result<Option<Job>> {
+    let id = job.id.clone();
+    let bar = ProgressBar::new(u64::try_from(job.total).unwrap_or(0)).with_style(
         ProgressStyle::with_template("{bar:40} {pos}/{len}  {per_sec}  {eta} left")
             .expect("the template is sound"),
     );
     let begun = Instant::now();
     let mut trouble = String::new();
-    let mut said = String::new();
-    while matches!(job["state"].as_str(), Some("waiting" | "running")) {
-        bar.set_position(job["progress"].as_u64().unwrap_or(0));
-        if trouble.is_empty() && job["state"] == "waiting" && begun.elapsed() > TURN_PATIENCE {
+    let mut reported = String::new();
+    while matches!(job.state, JobState::Waiting | JobState::Running) {
+        bar.set_position(u64::try_from(job.progress).unwrap_or(0));
+        if trouble.is_empty() && job.state == JobState::Waiting && begun.elapsed() > TURN_PATIENCE {
             trouble =
                 "it waits for its turn; a console takes one job after the other, see `malote jobs list`"
                     .to_owned();
         }
-        if trouble != said {
+        if trouble != reported {
             let text = if trouble.is_empty() { "it goes on" } else { &trouble };
             bar.suspend(|| report::note(format!("job {id}: {text}")));
-            said.clone_from(&trouble);
+            reported.clone_from(&trouble);
         }
         tokio::select! {
             () = tokio::time::sleep(POLL) => {}
@@ -80,10 +80,10 @@ pub async fn to_its_end(
             }
         }
         // A restarted console continues the job: this waits for it.
-        trouble = match api.find(&format!("jobs/{id}")).await {
+        trouble = match api.find::<Job>(&format!("jobs/{id}")).await {
             Ok(Some(now)) => {
                 job = now;
-                job["trouble"].as_str().unwrap_or_default().to_owned()
+                job.trouble.clone()
             }
             Ok(None) => bail!("the job {id} is gone"),
             Err(error) => format!("it cannot be seen how far it is: {error:#}"),
@@ -94,39 +94,23 @@ pub async fn to_its_end(
 }
 
 /// Prints how a job ended; returns whether everything was done.
-fn tell_end(job: &Value) -> bool {
-    let text = |name: &str| job[name].as_str().unwrap_or_default();
-    let (progress, sent) = (job["progress"].as_i64().unwrap_or(0), job["sent"].as_i64().unwrap_or(0));
-    let done = match text("action") {
-        "discard" => "discarded",
-        _ => "sent again",
+fn print_end(Job { action, state, progress, total, sent, trouble, .. }: &Job) -> bool {
+    let done = match action {
+        Action::Discard => "discarded",
+        Action::Replay | Action::Retry | Action::Reconcile => "sent again",
     };
     report::line(format!("{sent} {done}."));
     if progress > sent {
-        report::line(format!("Not all: {}", text("trouble")));
+        report::line(format!("Not all: {trouble}"));
     }
-    if text("state") != "done" {
-        report::line(format!(
-            "The job is {}: {progress} of {} were processed. {}",
-            text("state"),
-            job["total"],
-            text("trouble")
-        ));
+    if *state != JobState::Done {
+        report::line(format!("The job is {state}: {progress} of {total} were processed. {trouble}"));
     }
-    text("state") == "done" && progress == sent
-}
-
-/// The outcome of what jobs sent.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Outcome {
-    settled: i64,
-    dead: i64,
-    unrouted: i64,
-    pending: i64,
+    *state == JobState::Done && progress == sent
 }
 
 /// Waits a moment for the outcome of what was sent, and prints it; returns whether nothing came back.
-async fn tell_outcome(api: &Api, jobs: &[Value], mut interrupted: Pin<&mut impl Future>) -> Result<bool> {
+async fn print_outcome(api: &Api, jobs: &[Job], mut interrupted: Pin<&mut impl Future>) -> Result<bool> {
     let begun = Instant::now();
     let mut before = None;
     let outcome = loop {
@@ -141,48 +125,45 @@ async fn tell_outcome(api: &Api, jobs: &[Value], mut interrupted: Pin<&mut impl 
         tokio::select! {
             () = tokio::time::sleep(POLL) => {}
             _ = interrupted.as_mut() => {
-                let id = jobs[0]["id"].as_str().unwrap_or_default();
+                let id = &jobs[0].id;
                 report::line(format!("What was sent still arrives. `malote jobs watch {id}` shows its outcome."));
                 return Ok(true);
             }
         }
     };
-    outcome.lines(jobs[0]["what"] == "dead").iter().for_each(report::line);
+    lines(outcome, jobs[0].what == What::Dead).iter().for_each(report::line);
     Ok(outcome.dead == 0 && outcome.unrouted == 0)
 }
 
-async fn outcome(api: &Api, jobs: &[Value]) -> Result<Outcome> {
+async fn outcome(api: &Api, jobs: &[Job]) -> Result<Outcome> {
     let mut sum = Outcome::default();
-    for job in jobs {
-        let of_job =
-            api.get(&format!("jobs/{}/outcome", job["id"].as_str().unwrap_or_default()), &[]).await?;
-        let count = |name: &str| of_job[name].as_i64().unwrap_or(0);
-        sum.settled += count("settled");
-        sum.dead += count("dead");
-        sum.unrouted += count("unrouted");
-        sum.pending += count("pending");
+    for Job { id, .. } in jobs {
+        let one: Outcome = api.get(&format!("jobs/{id}/outcome"), &[]).await?;
+        sum.sent += one.sent;
+        sum.settled += one.settled;
+        sum.dead += one.dead;
+        sum.unrouted += one.unrouted;
+        sum.pending += one.pending;
     }
     Ok(sum)
 }
 
-impl Outcome {
-    /// One line per kind. Letters went to one consumer; events may also go to queues with unknown readers.
-    fn lines(self, are_letters: bool) -> Vec<String> {
-        let settled = if are_letters { "handled." } else { "handled, or routed to your own queues only." };
-        [
-            (self.settled, settled),
-            (self.dead, "died again: `malote dead list` shows them, `malote dead list --group` the errors."),
-            (self.unrouted, "came back, since no queue is bound to their topic: `malote unrouted list`."),
-            (
-                self.pending,
-                "still pending, in a queue or waiting for the next attempt: `malote events list --state pending`.",
-            ),
-        ]
-        .into_iter()
-        .filter(|(count, _)| *count > 0)
-        .map(|(count, text)| format!("{count} {text}"))
-        .collect()
-    }
+/// One line for each kind. Letters went to one consumer; events may also go to queues whose readers are not known.
+fn lines(outcome: Outcome, are_letters: bool) -> Vec<String> {
+    let settled = if are_letters { "handled." } else { "handled, or routed to your own queues only." };
+    [
+        (outcome.settled, settled),
+        (outcome.dead, "died again: `malote dead list` shows them, `malote dead list --group` the errors."),
+        (outcome.unrouted, "came back, since no queue is bound to their topic: `malote unrouted list`."),
+        (
+            outcome.pending,
+            "still pending, in a queue or waiting for the next attempt: `malote events list --state pending`.",
+        ),
+    ]
+    .into_iter()
+    .filter(|(count, _)| *count > 0)
+    .map(|(count, text)| format!("{count} {text}"))
+    .collect()
 }
 
 #[cfg(test)]
@@ -191,8 +172,8 @@ mod tests {
 
     #[test]
     fn an_outcome_is_told_by_kind() {
-        let outcome = Outcome { settled: 3, dead: 1, unrouted: 0, pending: 2 };
-        let lines = outcome.lines(true);
+        let outcome = Outcome { sent: 6, settled: 3, dead: 1, unrouted: 0, pending: 2 };
+        let lines = lines(outcome, true);
         assert_eq!(lines.len(), 3);
         assert!(lines[0] == "3 handled." && lines[1].starts_with("1 died again"), "{lines:?}");
         assert!(lines[2].starts_with("2 still pending"), "{lines:?}");

@@ -5,6 +5,7 @@
 
 pub mod api;
 mod dead;
+mod described;
 mod follow;
 mod jobs;
 pub mod lists;
@@ -18,6 +19,8 @@ mod variation;
 use std::process::ExitCode;
 
 use anyhow::Result;
+use ledger::jobs::What;
+use ledger::{DEAD, EVENTS, REJECTED, RecordedEvent, UNROUTED};
 
 use crate::args::{Dead, Events, Jobs, Rejected, Unrouted};
 use crate::config::Config;
@@ -26,7 +29,7 @@ use crate::config::Config;
 pub async fn events(command: Events, config: &Config) -> Result<ExitCode> {
     match command {
         Events::List(list) => lists::events(list, config).await?,
-        Events::Show(show) => lists::show(&ledger::EVENTS, show, config).await?,
+        Events::Show(show) => lists::show::<RecordedEvent>(&EVENTS, show, config).await?,
         Events::Replay(replay) => return resend::replay(replay, config).await,
     }
     Ok(ExitCode::SUCCESS)
@@ -36,7 +39,7 @@ pub async fn events(command: Events, config: &Config) -> Result<ExitCode> {
 pub async fn dead(command: Dead, config: &Config) -> Result<ExitCode> {
     match command {
         Dead::List(list) if list.group => dead::groups(list.list, config).await?,
-        Dead::List(list) => lists::list(&ledger::DEAD, list.list, config).await?,
+        Dead::List(list) => lists::list(&DEAD, list.list, config).await.map(drop)?,
         Dead::Show(show) => dead::show(show, config).await?,
         Dead::Retry(retry) => return resend::retry_dead(retry, config).await,
         Dead::Discard(discard) => return resend::discard_dead(discard, config).await,
@@ -47,10 +50,10 @@ pub async fn dead(command: Dead, config: &Config) -> Result<ExitCode> {
 /// `malote rejected`
 pub async fn rejected(command: Rejected, config: &Config) -> Result<ExitCode> {
     match command {
-        Rejected::List(list) => lists::list(&ledger::REJECTED, list, config).await?,
-        Rejected::Show(show) => lists::show(&ledger::REJECTED, show, config).await?,
-        Rejected::Retry(retry) => return resend::retry(&ledger::REJECTED, retry, config).await,
-        Rejected::Discard(discard) => return resend::discard(&ledger::REJECTED, discard, config).await,
+        Rejected::List(list) => lists::list(&REJECTED, list, config).await.map(drop)?,
+        Rejected::Show(show) => lists::show::<ledger::Rejected>(&REJECTED, show, config).await?,
+        Rejected::Retry(retry) => return resend::retry(What::Rejected, retry, config).await,
+        Rejected::Discard(discard) => return resend::discard(What::Rejected, discard, config).await,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -58,9 +61,9 @@ pub async fn rejected(command: Rejected, config: &Config) -> Result<ExitCode> {
 /// `malote unrouted`
 pub async fn unrouted(command: Unrouted, config: &Config) -> Result<ExitCode> {
     match command {
-        Unrouted::List(list) => lists::list(&ledger::UNROUTED, list, config).await?,
-        Unrouted::Retry(retry) => return resend::retry(&ledger::UNROUTED, retry, config).await,
-        Unrouted::Discard(discard) => return resend::discard(&ledger::UNROUTED, discard, config).await,
+        Unrouted::List(list) => lists::list(&UNROUTED, list, config).await.map(drop)?,
+        Unrouted::Retry(retry) => return resend::retry(What::Unrouted, retry, config).await,
+        Unrouted::Discard(discard) => return resend::discard(What::Unrouted, discard, config).await,
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -3,9 +3,12 @@
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use broker::Layout;
-use serde_json::{Value, json};
+use console::{QUEUES, QueueRow};
+use serde::Serialize;
+use server::ComponentStatus;
+use view::{Column, Form, List, Shown, column, shown};
 
 use super::api::{Api, addresses};
 use super::lists::print_json;
@@ -14,32 +17,68 @@ use crate::config::Config;
 use crate::installation;
 use crate::management::Management;
 use crate::report;
-use crate::table::{self, Column, Form, column};
+use crate::table;
 
-const QUEUES: [Column; 5] = [
-    column("Queue", "name", Form::Text),
-    column("Ready", "ready", Form::Number),
-    column("Held", "unacked", Form::Number),
-    column("Consumers", "consumers", Form::Number),
-    column("Carries", "purpose", Form::Text),
+/// The spool of an ingress, whole.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+struct SpoolRow {
+    ingress: String,
+    events: u64,
+    bytes: u64,
+    limit_bytes: u64,
+    full: String,
+    oldest_seconds: u64,
+    oldest: String,
+    drained_per_second: u64,
+    rate: String,
+    set_aside: u64,
+}
+
+const SPOOLS: [Column<SpoolRow>; 6] = [
+    column("Spool of", |row| shown(&row.ingress), Form::Text),
+    column("Events", |row| shown(&row.events), Form::Number),
+    column("Full", |row| shown(&row.full), Form::Text),
+    column("Oldest", |row| shown(&row.oldest), Form::Text),
+    column("Drained", |row| shown(&row.rate), Form::Text),
+    column("Set aside", |row| shown(&row.set_aside), Form::Number),
 ];
 
-const SPOOLS: [Column; 6] = [
-    column("Spool of", "ingress", Form::Text),
-    column("Events", "events", Form::Number),
-    column("Full", "full", Form::Text),
-    column("Oldest", "oldest", Form::Text),
-    column("Drained", "rate", Form::Text),
-    column("Set aside", "set_aside", Form::Number),
+/// What waits in a spool, by where it goes and why.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+struct LaneRow {
+    ingress: String,
+    lane: String,
+    exchange: String,
+    routing_key: String,
+    events: u64,
+    oldest_seconds: Option<u64>,
+    oldest: String,
+    set_aside: bool,
+    because: String,
+    why: String,
+}
+
+const LANES: [Column<LaneRow>; 5] = [
+    column("Waits at", |row| shown(&row.ingress), Form::Text),
+    column("For", |row| shown(&row.lane), Form::Text),
+    column("Events", |row| shown(&row.events), Form::Number),
+    column("Oldest", |row| shown(&row.oldest), Form::Text),
+    column("Because", |row| shown(&row.because), Form::Text),
 ];
 
-const LANES: [Column; 5] = [
-    column("Waits at", "ingress", Form::Text),
-    column("For", "lane", Form::Text),
-    column("Events", "events", Form::Number),
-    column("Oldest", "oldest", Form::Text),
-    column("Because", "because", Form::Text),
-];
+/// An ingress whose spool cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+struct UnreadSpool {
+    ingress: String,
+    trouble: String,
+}
+
+/// The spool of one ingress.
+enum Spool {
+    /// As a whole, and what waits in it.
+    Read(SpoolRow, Vec<LaneRow>),
+    Unread(UnreadSpool),
+}
 
 /// The time between the two readings of a rate.
 const READING: std::time::Duration = std::time::Duration::from_secs(1);
@@ -49,114 +88,132 @@ pub async fn run(Queues { process, output }: Queues, config: &Config) -> Result<
     let api = Api::new(&output.api, config)?;
     let processes = addresses(config, &process);
     let spools = spools(&api, &processes, process.is_empty()).await;
-    let queues = match api.get("queues", &[]).await.map(|mut page| page["items"].take()) {
-        Ok(Value::Array(mut rows)) => {
+    let queues = match api.get::<List<QueueRow>>(QUEUES.name, &[]).await {
+        Ok(List { items: mut rows, .. }) => {
             add_pauses(&api, &processes, &installation::layout(config), &mut rows).await;
             if let Err(error) = add_held(config, &mut rows).await {
                 report::note(format!("what consumers hold cannot be read: {error:#}"));
             }
             Ok(rows)
         }
-        Ok(_) => bail!("{} does not answer as malote does", api.base()),
         Err(error) => Err(error),
     };
     if output.json {
-        let mut rows = queues?;
-        rows.extend(spools);
-        print_json(&Value::Array(rows));
+        let mut rows: Vec<_> = queues?.iter().map(shown).collect();
+        for spool in &spools {
+            match spool {
+                Spool::Read(whole, lanes) => {
+                    rows.push(shown(whole));
+                    rows.extend(lanes.iter().map(shown));
+                }
+                Spool::Unread(unread) => rows.push(shown(unread)),
+            }
+        }
+        print_json(&rows);
         return Ok(ExitCode::SUCCESS);
     }
     let status = match queues {
         Ok(rows) => {
-            report::print(&table::of_rows(&QUEUES, &rows));
-            for row in &rows {
-                if let (Some(queue), Some(why)) = (row["name"].as_str(), row["paused"].as_str()) {
-                    report::line(match why {
-                        "starting" => format!(
-                            "\nThe consumer of {queue} has not started: its process waits for the broker or the store."
-                        ),
-                        why => format!("\nThe consumer of {queue} is paused: {why}"),
-                    });
-                }
-            }
-            if rows.iter().all(|row| row["unacked"].is_null()) {
-                report::line(
-                    "\nHeld: AMQP does not tell what consumers hold; RabbitMQ's management API does (broker.management_url).",
-                );
-            }
+            print_queues(&rows);
             ExitCode::SUCCESS
         }
         Err(error) if spools.is_empty() => return Err(error),
         Err(error) => report::failed(&error),
     };
-    let (read, unread): (Vec<_>, Vec<_>) = spools.into_iter().partition(|spool| spool["trouble"].is_null());
-    let (lanes, read): (Vec<_>, Vec<_>) = read.into_iter().partition(|row| !row["lane"].is_null());
-    for (columns, rows) in [(&SPOOLS[..], read), (&LANES, lanes)] {
-        if !rows.is_empty() {
-            report::print(&format!("\n{}", table::of_rows(columns, &rows)));
+    print_spools(&spools);
+    Ok(status)
+}
+
+fn print_spools(spools: &[Spool]) {
+    let (mut wholes, mut all_lanes, mut unread) = (Vec::new(), Vec::new(), Vec::new());
+    for spool in spools {
+        match spool {
+            Spool::Read(whole, lanes) => {
+                wholes.push(whole);
+                all_lanes.extend(lanes);
+            }
+            Spool::Unread(spool) => unread.push(spool),
         }
     }
-    for spool in unread {
-        let text = |name: &str| spool[name].as_str().unwrap_or_default().to_owned();
-        report::line(format!("\nThe spool of {} cannot be read: {}", text("ingress"), text("trouble")));
+    if !wholes.is_empty() {
+        report::print(&format!("\n{}", table::of_rows(&SPOOLS, wholes)));
     }
-    Ok(status)
+    if !all_lanes.is_empty() {
+        report::print(&format!("\n{}", table::of_rows(&LANES, all_lanes)));
+    }
+    for UnreadSpool { ingress, trouble } in unread {
+        report::line(format!("\nThe spool of {ingress} cannot be read: {trouble}"));
+    }
+}
+
+fn print_queues(rows: &[QueueRow]) {
+    report::print(&table::of_rows(QueueRow::COLUMNS, rows));
+    for QueueRow { name, paused, .. } in rows {
+        match paused.as_deref() {
+            None => {}
+            Some("starting") => report::line(format!(
+                "\nThe consumer of {name} has not started: its process waits for the broker or the store."
+            )),
+            Some(why) => report::line(format!("\nThe consumer of {name} is paused: {why}")),
+        }
+    }
+    if rows.iter().all(|row| row.unacked.is_none()) {
+        report::line(
+            "\nHeld: AMQP does not tell what consumers hold; RabbitMQ's management API does (broker.management_url).",
+        );
+    }
 }
 
 /// The spools of these processes. Configured addresses may belong to the same process, and a missing answer from one is
 /// normal.
-async fn spools(api: &Api, processes: &[String], are_configured: bool) -> Vec<Value> {
+async fn spools(api: &Api, processes: &[String], are_configured: bool) -> Vec<Spool> {
     let mut spools = Vec::new();
     for process in processes {
-        let rows = spool(api, process).await;
-        let is_read = rows.first().is_some_and(|row| row["trouble"].is_null());
+        let spool = spool(api, process).await;
         match are_configured {
-            true if is_read => return rows,
+            true if matches!(spool, Some(Spool::Read(..))) => return spool.into_iter().collect(),
             true => {}
-            false => spools.extend(rows),
+            false => spools.extend(spool),
         }
     }
     spools
 }
 
 /// Adds to the queues whether their consumers in these processes are paused, and why.
-async fn add_pauses(api: &Api, processes: &[String], layout: &Layout, rows: &mut [Value]) {
+async fn add_pauses(api: &Api, processes: &[String], layout: &Layout, rows: &mut [QueueRow]) {
     for process in processes {
         let Some(ready) = api.readiness(process).await else { continue };
-        for (name, state) in ready["components"].as_object().into_iter().flatten() {
-            let Some((consumer, trouble)) = name.strip_prefix("consumer.").zip(state["trouble"].as_str())
-            else {
-                continue;
-            };
+        for (name, ComponentStatus { trouble, .. }) in ready.components {
+            let Some((consumer, trouble)) = name.strip_prefix("consumer.").zip(trouble) else { continue };
             let queue = layout.queue(consumer);
-            for row in rows.iter_mut().filter(|row| row["name"] == queue.as_str()) {
-                row["paused"] = trouble.into();
+            for row in rows.iter_mut().filter(|row| row.name == queue.as_str()) {
+                row.paused = Some(trouble.clone());
             }
         }
     }
 }
 
 /// Adds what consumers hold, if AMQP does not show it and the management API is configured.
-async fn add_held(config: &Config, rows: &mut [Value]) -> Result<()> {
-    if rows.iter().all(|row| !row["unacked"].is_null()) {
+async fn add_held(config: &Config, rows: &mut [QueueRow]) -> Result<()> {
+    if rows.iter().all(|row| row.unacked.is_some()) {
         return Ok(());
     }
     let Some(management) = Management::configured(config)? else { return Ok(()) };
     let queues = management.of_vhost("queues", &[]).await?;
     for queue in queues.as_array().into_iter().flatten() {
-        for row in rows.iter_mut().filter(|row| row["name"] == queue["name"]) {
-            row["unacked"] = queue["messages_unacknowledged"].clone();
+        for row in rows.iter_mut().filter(|row| queue["name"] == row.name.as_str()) {
+            row.unacked = queue["messages_unacknowledged"].as_u64();
         }
     }
     Ok(())
 }
 
 /// The spool of an ingress, and what waits in it by destination; nothing if it has none.
-async fn spool(api: &Api, ingress: &str) -> Vec<Value> {
+async fn spool(api: &Api, ingress: &str) -> Option<Spool> {
     let url = format!("{}/metrics", ingress.trim_end_matches('/'));
     let read = async || api.text(&url).await;
     let (before, after) = match read().await {
-        Ok(before) if value(&before, "spool_limit_bytes").is_none() => return Vec::new(),
+        Ok(before) if value(&before, "spool_limit_bytes").is_none() => return None,
         Ok(before) if value(&before, "spool_events") == Some(0.0) => (before.clone(), before),
         Ok(before) => {
             tokio::time::sleep(READING).await;
@@ -165,48 +222,52 @@ async fn spool(api: &Api, ingress: &str) -> Vec<Value> {
                 Err(_) => (before.clone(), before),
             }
         }
-        Err(error) => return vec![json!({ "ingress": ingress, "trouble": format!("{error:#}") })],
+        Err(error) => {
+            let trouble = format!("{error:#}");
+            return Some(Spool::Unread(UnreadSpool { ingress: ingress.to_owned(), trouble }));
+        }
     };
-    let of = |name: &str| value(&after, name).unwrap_or(0.0);
-    let drained = of("spool_drained_total") - value(&before, "spool_drained_total").unwrap_or(0.0);
-    let (bytes, limit) = (of("spool_bytes"), of("spool_limit_bytes"));
-    let whole = json!({
-        "ingress": ingress,
-        "events": of("spool_events") as u64,
-        "bytes": bytes as u64,
-        "limit_bytes": limit as u64,
-        "full": format!("{:.1} of {:.0} MiB", bytes / 1_048_576.0, limit / 1_048_576.0),
-        "oldest_seconds": of("spool_oldest_seconds") as u64,
-        "oldest": if of("spool_events") > 0.0 { format!("{} s", of("spool_oldest_seconds")) } else { String::new() },
-        "drained_per_second": drained as u64,
-        "rate": if drained > 0.0 { format!("{drained}/s") } else { String::new() },
-        "set_aside": of("spool_set_aside_events") as u64,
-    });
-    [whole].into_iter().chain(lanes(ingress, &after)).collect()
+    let metric = |name: &str| value(&after, name).unwrap_or(0.0);
+    let drained = metric("spool_drained_total") - value(&before, "spool_drained_total").unwrap_or(0.0);
+    let (events, oldest) = (metric("spool_events"), metric("spool_oldest_seconds"));
+    let (bytes, limit) = (metric("spool_bytes"), metric("spool_limit_bytes"));
+    let row = SpoolRow {
+        ingress: ingress.to_owned(),
+        events: events as u64,
+        bytes: bytes as u64,
+        limit_bytes: limit as u64,
+        full: format!("{:.1} of {:.0} MiB", bytes / 1_048_576.0, limit / 1_048_576.0),
+        oldest_seconds: oldest as u64,
+        oldest: if events > 0.0 { format!("{oldest} s") } else { String::new() },
+        drained_per_second: drained as u64,
+        rate: if drained > 0.0 { format!("{drained}/s") } else { String::new() },
+        set_aside: metric("spool_set_aside_events") as u64,
+    };
+    Some(Spool::Read(row, lanes(ingress, &after)))
 }
 
 /// What waits for the broker or is set aside, by destination and reason.
-fn lanes(ingress: &str, text: &str) -> Vec<Value> {
+fn lanes(ingress: &str, text: &str) -> Vec<LaneRow> {
     let oldest = series(text, "spool_lane_oldest_seconds");
     let waiting = series(text, "spool_lane_events").into_iter().map(|lane| (lane, false));
     let set_aside = series(text, "spool_set_aside_lane_events").into_iter().map(|lane| (lane, true));
-    let row = |((labels, events), is_aside): ((BTreeMap<String, String>, f64), bool)| {
+    let row = |((labels, events), set_aside): ((BTreeMap<String, String>, f64), bool)| {
         let label = |name: &str| labels.get(name).cloned().unwrap_or_default();
         let (exchange, routing_key, why) = (label("exchange"), label("routing_key"), label("why"));
         let oldest =
-            oldest.iter().find(|(other, _)| !is_aside && *other == labels).map(|(_, seconds)| *seconds);
-        json!({
-            "ingress": ingress,
-            "lane": format!("{exchange} {routing_key}").trim(),
-            "exchange": exchange,
-            "routing_key": routing_key,
-            "events": events as u64,
-            "oldest_seconds": oldest.map(|seconds| seconds as u64),
-            "oldest": oldest.map_or_else(String::new, |seconds| format!("{seconds} s")),
-            "set_aside": is_aside,
-            "because": if is_aside { format!("set aside: {why}") } else { why.replace('_', " ") },
-            "why": why,
-        })
+            oldest.iter().find(|(other, _)| !set_aside && *other == labels).map(|(_, seconds)| *seconds);
+        LaneRow {
+            ingress: ingress.to_owned(),
+            lane: format!("{exchange} {routing_key}").trim().to_owned(),
+            exchange,
+            routing_key,
+            events: events as u64,
+            oldest_seconds: oldest.map(|seconds| seconds as u64),
+            oldest: oldest.map_or_else(String::new, |seconds| format!("{seconds} s")),
+            set_aside,
+            because: if set_aside { format!("set aside: {why}") } else { why.replace('_', " ") },
+            why,
+        }
     };
     waiting.chain(set_aside).filter(|((_, events), _)| *events > 0.0).map(row).collect()
 }
@@ -259,17 +320,18 @@ mod tests {
             "spool_set_aside_lane_events{exchange=\"\",routing_key=\"ledger\",why=\"the broker refused the message\"} 1\n",
         );
         let rows = lanes("http://i", text);
-        let of = |row: &Value| {
-            [row["lane"].clone(), row["events"].clone(), row["oldest"].clone(), row["because"].clone()]
+        let parts = |row: &LaneRow| (row.lane.clone(), row.events, row.oldest.clone(), row.because.clone());
+        let expect = |lane: &str, events, oldest: &str, because: &str| {
+            (lane.to_owned(), events, oldest.to_owned(), because.to_owned())
         };
         assert_eq!(
-            rows.iter().map(of).collect::<Vec<_>>(),
+            rows.iter().map(parts).collect::<Vec<_>>(),
             [
-                [json!("received.a x \"y\", {z}"), json!(3), json!("7 s"), json!("refused")],
-                [json!("ledger"), json!(1), json!(""), json!("set aside: the broker refused the message")],
+                expect("received.a x \"y\", {z}", 3, "7 s", "refused"),
+                expect("ledger", 1, "", "set aside: the broker refused the message"),
             ]
         );
-        assert_eq!((&rows[0]["set_aside"], &rows[1]["set_aside"]), (&json!(false), &json!(true)));
+        assert_eq!((rows[0].set_aside, rows[1].set_aside), (false, true));
     }
 
     #[test]

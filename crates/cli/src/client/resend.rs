@@ -4,9 +4,11 @@ use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
 use anyhow::{Result, bail};
+use console::Counted;
 use event::EventId;
-use ledger::{DEAD, EVENTS};
-use serde_json::{Map, Value, json};
+use ledger::jobs::{Action, Job, NewJob, What};
+use ledger::{EVENTS, JOBS};
+use serde_json::{Map, Value};
 use view::View;
 
 use super::api::Api;
@@ -23,38 +25,40 @@ const ASKED_BEYOND: i64 = 1_000;
 pub async fn replay(replay: Replay, config: &Config) -> Result<ExitCode> {
     let Replay { ids, source, filter, everything, to_consumer, all: _, again, job } = replay;
     let choice = Choice { ids, filters: fields(&filter, config), source, everything };
-    let asked = json!({ "action": "replay", "to_consumer": to_consumer, "again": again });
-    run(&EVENTS, choice, asked, job, config).await
+    let asked = NewJob { to_consumer, again, ..NewJob::new(Action::Replay, What::Events, who()) };
+    run(choice, asked, job, config).await
 }
 
 /// `malote dead retry`
 pub async fn retry_dead(args: DeadRetry, config: &Config) -> Result<ExitCode> {
     let DeadRetry { group, consumer, mut retry } = args;
-    of_dead(&mut retry.choice, group, consumer);
-    self::retry(&DEAD, retry, config).await
+    retry.choice.filters.extend(dead_filters(group, consumer));
+    self::retry(What::Dead, retry, config).await
 }
 
 /// `malote dead discard`
 pub async fn discard_dead(args: DeadDiscard, config: &Config) -> Result<ExitCode> {
     let DeadDiscard { group, consumer, mut discard } = args;
-    of_dead(&mut discard.choice, group, consumer);
-    self::discard(&DEAD, discard, config).await
+    discard.choice.filters.extend(dead_filters(group, consumer));
+    self::discard(What::Dead, discard, config).await
 }
 
-fn of_dead(choice: &mut Choice, group: Option<String>, consumer: Option<String>) {
+/// The filters that dead letters have options for.
+fn dead_filters(group: Option<String>, consumer: Option<String>) -> impl Iterator<Item = (String, String)> {
     let given = [("group", group), ("consumer", consumer)];
-    choice.filters.extend(given.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))));
+    given.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)))
 }
 
 /// `retry`
-pub async fn retry(view: &View, Retry { choice, job }: Retry, config: &Config) -> Result<ExitCode> {
-    run(view, choice, json!({ "action": "retry" }), job, config).await
+pub async fn retry(what: What, Retry { choice, job }: Retry, config: &Config) -> Result<ExitCode> {
+    run(choice, NewJob::new(Action::Retry, what, who()), job, config).await
 }
 
 /// `discard`
-pub async fn discard(view: &View, args: Discard, config: &Config) -> Result<ExitCode> {
+pub async fn discard(what: What, args: Discard, config: &Config) -> Result<ExitCode> {
     let Discard { choice, reason, job } = args;
-    run(view, choice, json!({ "action": "discard", "reason": reason }), job, config).await
+    let asked = NewJob { reason: Some(reason), ..NewJob::new(Action::Discard, what, who()) };
+    run(choice, asked, job, config).await
 }
 
 /// The filters of the jobs: one for all that fits, or one for each id.
@@ -98,30 +102,20 @@ fn filters(view: &View, choice: Choice) -> Result<Vec<Map<String, Value>>> {
 }
 
 /// Counts, asks where that is many, starts the jobs and follows them.
-async fn run(
-    view: &View,
-    choice: Choice,
-    mut asked: Value,
-    args: JobArgs,
-    config: &Config,
-) -> Result<ExitCode> {
+async fn run(choice: Choice, asked: NewJob, args: JobArgs, config: &Config) -> Result<ExitCode> {
     let api = Api::new(&args.api, config)?;
-    asked["what"] = view.name.into();
-    asked["rate"] = args.rate.into();
-    asked["requested_by"] = who().into();
+    let (action, view) = (asked.action, asked.what.view());
     let mut jobs = Vec::new();
     let mut total = 0;
     for filter in filters(view, choice)? {
-        asked["filter"] = filter.into();
-        asked["dry_run"] = true.into();
-        let Some(count) = api.post("jobs", &asked).await?["total"].as_i64() else {
-            bail!("{} does not answer as malote does", api.base())
-        };
+        let job = NewJob { filter: filter.into(), rate: args.rate, ..asked.clone() };
+        let counting = NewJob { dry_run: true, ..job.clone() };
+        let Counted { total: count } = api.post(JOBS.name, &counting).await?;
         total += count;
-        asked["dry_run"] = false.into();
-        jobs.push((asked.clone(), count));
+        if count > 0 {
+            jobs.push(job);
+        }
     }
-    let action = asked["action"].as_str().unwrap_or_default();
     let what = named(view, total);
     if total == 0 {
         report::line(format!("Nothing to {action}: no {} fit.", named(view, 2)));
@@ -136,14 +130,13 @@ async fn run(
         return Ok(ExitCode::FAILURE);
     }
     let mut begun = Vec::new();
-    for (asked, _) in jobs.into_iter().filter(|(_, count)| *count > 0) {
-        begun.push(api.post("jobs", &asked).await?);
+    for job in jobs {
+        begun.push(api.post::<Job>(JOBS.name, &job).await?);
     }
     if !args.detach {
         return follow::jobs(&api, begun).await;
     }
-    for job in begun {
-        let id = job["id"].as_str().unwrap_or_default();
+    for Job { id, .. } in begun {
         report::line(format!("Job {id} begins. `malote jobs watch {id}` follows it."));
     }
     Ok(ExitCode::SUCCESS)
@@ -181,6 +174,9 @@ fn asker(user: Option<String>, host: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use ledger::DEAD;
+    use serde_json::json;
+
     use super::*;
 
     #[test]

@@ -11,7 +11,9 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Result;
+use console::Version;
 use providers::auth::{Auth, Networks};
+use server::{ComponentStatus, HealthStatus};
 
 use crate::args::{ApiArgs, Doctor};
 use crate::client::api::{Api, addresses, reachable};
@@ -137,15 +139,14 @@ async fn api(config: &Config, findings: &mut Findings) -> Option<bool> {
         return None;
     }
     let asked = match Api::new(&ApiArgs::default(), config) {
-        Ok(api) => api.get("version", &[]).await.map(|version| (api.base().to_owned(), version)),
+        Ok(api) => {
+            api.get("version", &[]).await.map(|Version { version, .. }| (api.base().to_owned(), version))
+        }
         Err(error) => Err(error),
     };
     match asked {
         Ok((base, version)) => {
-            findings.good(format!(
-                "the API at {base} answers: malote {}",
-                version["version"].as_str().unwrap_or("?")
-            ));
+            findings.good(format!("the API at {base} answers: malote {version}"));
             Some(true)
         }
         Err(error) => {
@@ -169,37 +170,34 @@ async fn roles(config: &Config, processes: &[String], findings: &mut Findings) {
             }
             continue;
         };
-        // A public port shows no reasons.
-        let Some(components) = ready["components"].as_object() else { continue };
         let mut is_in_trouble = false;
-        for (name, state) in components {
-            let (Some(status), Some(trouble)) = (state["status"].as_str(), state["trouble"].as_str()) else {
-                continue;
-            };
+        for (name, ComponentStatus { status, trouble }) in &ready.components {
+            let Some(trouble) = trouble else { continue };
             is_in_trouble = true;
-            if told.insert((name.clone(), trouble.to_owned())) {
-                trouble_of(name, status, trouble, &base, findings);
+            if told.insert((name.clone(), trouble.clone())) {
+                trouble_of(name, *status, trouble, &base, findings);
             }
         }
-        if !is_in_trouble && told.insert((ready["components"].to_string(), String::new())) {
+        let names = ready.components.into_keys().collect::<Vec<_>>().join(" ");
+        if !is_in_trouble && told.insert((names, String::new())) {
             findings.good(format!("the process at {base} is ready"));
         }
     }
 }
 
 /// The meaning of a failed component: whether work continues, and where it waits.
-fn trouble_of(name: &str, status: &str, trouble: &str, base: &str, findings: &mut Findings) {
+fn trouble_of(name: &str, status: HealthStatus, trouble: &str, base: &str, findings: &mut Findings) {
     let resumes = "it resumes automatically once that is fixed";
     match (name, status) {
         _ if trouble == "starting" => findings.note(format!("{name} of the process at {base} is starting")),
-        ("spool", "degraded") => {
+        ("spool", HealthStatus::Degraded) => {
             findings.note(format!("the ingress at {base} continues with its spool: {trouble}"))
         }
-        ("spool.set_aside", "degraded") => findings.bad(
+        ("spool.set_aside", HealthStatus::Degraded) => findings.bad(
             format!("the spool of the ingress at {base} has events that the broker does not take: {trouble}"),
             "`malote queues` shows their queues; they are published once the broker accepts them",
         ),
-        ("broker", "degraded") => findings.note(format!(
+        ("broker", HealthStatus::Degraded) => findings.note(format!(
             "the ingress at {base} continues without the broker, and stores events in its spool: {trouble}"
         )),
         ("store", _) => findings.bad(
@@ -211,7 +209,7 @@ fn trouble_of(name: &str, status: &str, trouble: &str, base: &str, findings: &mu
                 format!("the consumer {consumer} at {base} is paused: {trouble}"),
                 format!("its events wait in its queue; {resumes}"),
             ),
-            (None, "degraded") => {
+            (None, HealthStatus::Degraded) => {
                 findings.note(format!("the process at {base} continues without {name}: {trouble}"))
             }
             (None, _) => {

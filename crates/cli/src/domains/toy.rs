@@ -12,7 +12,7 @@ use store::{
     AnyRow, Component, Conditions, Connection, DriverError, List, Migration, Page, Paged, Row, StoreError, Tx,
 };
 use utoipa::{IntoParams, ToSchema};
-use view::{Form, Reading, View, column};
+use view::{Column, Form, Reading, Shown, View, column, shown};
 
 /// The domain.
 pub static DOMAIN: Domain = Domain {
@@ -58,7 +58,7 @@ impl Handler for Toys {
 }
 
 /// A toy.
-#[derive(Serialize, ToSchema)]
+#[derive(Serialize, Deserialize, ToSchema)]
 struct Toy {
     /// Its name.
     name: String,
@@ -92,13 +92,19 @@ impl view::Row for Toy {
     }
 }
 
+impl Shown for Toy {
+    const COLUMNS: &'static [Column<Self>] = &[
+        column("Toy", |row| shown(&row.name), Form::Text),
+        column("Made", |row| shown(&row.made), Form::Number),
+    ];
+}
+
 static TOYS: View = View {
     name: "toys",
     tag: "books",
     about: "Toys that were made",
     row: "toy",
     rows: "toys",
-    columns: &[column("Toy", "name", Form::Text), column("Made", "made", Form::Number)],
     example: "name=car",
     empty: "No toys yet.",
     reading: Reading::new::<Toy>(),

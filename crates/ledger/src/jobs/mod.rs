@@ -21,6 +21,7 @@ mod table;
 mod tests;
 
 use std::error::Error;
+use std::fmt;
 use std::sync::Arc;
 
 use event::{Day, Event, EventId, ProviderName, Timestamp, Zone};
@@ -32,7 +33,7 @@ use utoipa::ToSchema;
 pub use outcome::{Outcome, outcome};
 pub use runner::Runner;
 pub use selection::RejectedBody;
-pub use table::{cancel, count, create, list, show};
+pub use table::{cancel, count, create, show};
 
 /// A rejected body that can be used after all.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -107,8 +108,20 @@ pub enum JobState {
     Failed,
 }
 
+macro_rules! displayed_by_name {
+    ($($name:ident),*) => {
+        $(impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&table::word(self))
+            }
+        })*
+    };
+}
+
+displayed_by_name!(Action, What, JobState);
+
 /// What an operator asks for.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewJob {
     /// What is done.
@@ -139,7 +152,7 @@ pub struct NewJob {
 }
 
 /// A job as it is on record.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Job {
     /// Its id, in header `malote_job` of what it sends.
     pub id: String,
@@ -192,6 +205,22 @@ struct OfDay {
 }
 
 impl Job {
+    /// What it does, in a few words: `retry dead consumer=invoices`.
+    pub fn summary(&self) -> String {
+        let mut text = format!("{} {}", self.action, self.what);
+        for (name, value) in self.filter.as_object().into_iter().flatten() {
+            let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            text += &format!(" {name}={value}");
+        }
+        if let Some(consumer) = &self.to_consumer {
+            text += &format!(" to {consumer}");
+        }
+        if self.again {
+            text += " again";
+        }
+        text
+    }
+
     /// Of a reconciliation.
     fn day(&self) -> Day {
         let day = self.filter["day"].as_str().map(str::parse);
@@ -218,6 +247,21 @@ pub enum JobError {
 }
 
 impl NewJob {
+    /// A job of all rows, at any rate.
+    pub fn new(action: Action, what: What, requested_by: String) -> Self {
+        Self {
+            action,
+            what,
+            filter: Value::Object(serde_json::Map::new()),
+            to_consumer: None,
+            again: false,
+            rate: None,
+            reason: None,
+            requested_by,
+            dry_run: false,
+        }
+    }
+
     /// What is wrong with it, as far as that shows before rows are looked for.
     pub fn check(&self, consumers: &[&str]) -> Result<(), JobError> {
         let wrong = |text: String| Err(JobError::Unfit(text));

@@ -1,7 +1,7 @@
 //! The outcome of what a job sent.
 
 use event::EventId;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use store::{Connection, Row, StoreError};
 use utoipa::ToSchema;
 
@@ -10,7 +10,7 @@ use crate::predicates::{dead_at, given_up_since, handled, of_duplicate, open_mar
 use store::many::{Value, fetch};
 
 /// The outcome of what a job sent: of dead letters if it retried those, else of events.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Outcome {
     /// How many were sent.
     pub sent: i64,

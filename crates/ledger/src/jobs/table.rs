@@ -4,6 +4,7 @@ use event::{Day, EventId, Timestamp, Zone};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use store::{AnyRow, Conditions, Connection, List, Page, Paged, Row, Store, StoreError};
+use view::NoFilter;
 
 use super::selection::Selection;
 use super::{Action, Job, JobError, JobState, NewJob};
@@ -121,12 +122,15 @@ pub async fn create(store: &Store, new: &NewJob, consumers: &[&str], zone: &Zone
     Ok(job(rows.first().expect("an insert gives its row"))?)
 }
 
-/// A page of jobs, newest first. The cursor is the id of the page's last.
-pub async fn list(connection: &mut Connection, page: &Page) -> Result<Paged<Job>, StoreError> {
-    let select = format!("SELECT {COLUMNS} FROM job");
-    let mut conditions = Conditions::default();
-    conditions.add(KNOWN);
-    List::new(&select, &["id"]).page(connection, conditions, page, job).await
+impl view::Row for Job {
+    type Filter = NoFilter;
+
+    async fn page(connection: &mut Connection, _: &NoFilter, page: &Page) -> Result<Paged<Self>, StoreError> {
+        let select = format!("SELECT {COLUMNS} FROM job");
+        let mut conditions = Conditions::default();
+        conditions.add(KNOWN);
+        List::new(&select, &["id"]).page(connection, conditions, page, job).await
+    }
 }
 
 /// One job; `None` if there is none with this id.

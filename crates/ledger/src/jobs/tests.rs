@@ -18,10 +18,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::{
-    DeadFilter, DeadRow, EventFilter, EventRow, EventState, RejectedFilter, RejectedRow, Retention,
-    UnroutedFilter, UnroutedRow, dead_groups, show_dead,
+    DeadFilter, DeadGroup, DeadRow, EventFilter, EventRow, EventState, RejectedFilter, RejectedRow,
+    Retention, UnroutedFilter, UnroutedRow, show_dead,
 };
-use view::Row as _;
+use view::{NoFilter, Row as _};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -154,7 +154,7 @@ async fn a_job_of_a_kind_that_is_not_known_is_left_to_those_who_know_it() {
     let unknown: EventId = "01a20000-0000-7000-8000-000000000001".parse().unwrap();
     assert_eq!(cancel(&setting.store, unknown).await.unwrap(), None);
     let mut connection = setting.store.read().await.unwrap();
-    let listed = list(&mut connection, &Page::first(10)).await.unwrap().items;
+    let listed = Job::page(&mut connection, &NoFilter {}, &Page::first(10)).await.unwrap().items;
     assert_eq!(listed.iter().map(|job| &job.id).collect::<Vec<_>>(), [&ours.id]);
     let text = "SELECT state FROM job WHERE worker IS NULL ORDER BY id LIMIT 3";
     let states: Vec<String> = sql::scalar(text).fetch_all(&mut *connection).await.unwrap();
@@ -381,7 +381,10 @@ async fn a_dead_letter_goes_back_with_its_history_and_is_open_again_if_it_dies_a
     *setting.orders.failing.lock().unwrap() = true;
     setting.publish(&[event("ORDER"), event("ORDER")]).await;
     setting.all_in_state(2, EventState::Dead).await;
-    let groups = dead_groups(&mut setting.store.read().await.unwrap(), &DeadFilter::default()).await.unwrap();
+    let mut connection = setting.store.read().await.unwrap();
+    let groups =
+        DeadGroup::page(&mut connection, &DeadFilter::default(), &Page::first(10)).await.unwrap().items;
+    drop(connection);
     let [group] = groups.as_slice() else { panic!("{groups:?}") };
     assert_eq!((group.count, group.error.as_str()), (2, "order # is unknown"));
 

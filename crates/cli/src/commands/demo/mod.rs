@@ -13,9 +13,10 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use ledger::{EVENTS, EventRow, EventState};
 use providers::Provider;
 use serde_json::Value;
-use view::View;
+use view::Shown;
 
 use self::books::Books;
 use self::setting::Setting;
@@ -102,33 +103,35 @@ async fn show(setting: &Setting, running: &Running) -> Result<Vec<String>> {
     posting.post("recuperador", "acordo.quitado").await?;
     posting.settle().await?;
     let after = Books::read(&posting.api).await?;
-    let events = posting.api.list("events", &[], u32::MAX).await?;
+    let events = posting.events().await?;
 
     report::print(&posting.summary(&events));
     report::line(format!("\nAll in {:.1} s. The books:", started.elapsed().as_secs_f64()));
-    let section = |title: &str, view: &View, rows: &[Value]| {
-        report::line(format!("\n{title}"));
-        report::print(&table::of_rows(view.columns, rows));
-    };
-    section("Agreements, after acordo.quitado", &receivables::AGREEMENTS, &after.agreements);
-    section("Receivables, after acordo.cadastrado", &receivables::RECEIVABLES, &before.instalments());
-    section("Receivables, after acordo.quitado", &receivables::RECEIVABLES, &after.receivables);
-    section("Invoices", &invoices::INVOICES, &after.invoices);
-    section("Prescriptions", &prescriptions::PRESCRIPTIONS, &after.prescriptions);
+    section("Agreements, after acordo.quitado", &after.agreements);
+    section("Receivables, after acordo.cadastrado", before.instalments());
+    section("Receivables, after acordo.quitado", &after.receivables);
+    section("Invoices", &after.invoices);
+    section("Prescriptions", &after.prescriptions);
     report::print(&unrouted(&events));
 
     let mut wrong = posting.refused;
     wrong.extend(books::wrong(&before, &after));
-    let is_contrary = |event: &&Value| event["state"] == "unrouted" && has_consumer(event);
+    let is_contrary = |event: &&EventRow| event.state == EventState::Unrouted && !event.consumers.is_empty();
     let contrary = events.iter().filter(is_contrary).count();
     if contrary > 0 {
         wrong.push(format!("{contrary} events are unrouted although a consumer is bound to their topic"));
     }
-    let dead = events.iter().filter(|event| event["state"] == "dead").count();
+    let dead = events.iter().filter(|event| event.state == EventState::Dead).count();
     if dead > 0 {
         wrong.push(format!("{dead} events are dead letters: see `malote dead list`"));
     }
     Ok(wrong)
+}
+
+/// Prints rows of a book.
+fn section<'a, R: Shown>(title: &str, rows: impl IntoIterator<Item = &'a R>) {
+    report::line(format!("\n{title}"));
+    report::print(&table::of_rows(R::COLUMNS, rows));
 }
 
 /// The topics of a provider that have an example, in the order that tells a story: all of Gestão Online's examples
@@ -174,14 +177,20 @@ impl Posting<'_> {
         Ok(())
     }
 
+    /// Every recorded event.
+    async fn events(&self) -> Result<Vec<EventRow>> {
+        self.api.list(EVENTS.name, &[], u32::MAX).await
+    }
+
     /// Waits until the ledger has every accepted event and no consumer has one to do.
     async fn settle(&self) -> Result<()> {
         let accepted: u64 = self.accepted.values().map(|(_, accepted)| accepted).sum();
         let started = Instant::now();
         loop {
-            let events = self.api.list("events", &[], u32::MAX).await?;
-            let pending = events.iter().filter(|event| event["state"] == "pending").count();
-            let unmarked = events.iter().filter(|event| is_unmarked(event)).count();
+            let events = self.events().await?;
+            let count = |state| events.iter().filter(|event| event.state == state).count();
+            // One that is routed is not marked unrouted yet: the mark comes by a queue of its own.
+            let (pending, unmarked) = (count(EventState::Pending), count(EventState::Routed));
             if events.len() as u64 == accepted && pending == 0 && unmarked == 0 {
                 return Ok(());
             }
@@ -195,23 +204,22 @@ impl Posting<'_> {
         }
     }
 
-    fn summary(&self, events: &[Value]) -> String {
+    fn summary(&self, events: &[EventRow]) -> String {
         let mut lines =
             Lines::new(&["Provider", "Posted", "Accepted", "Booked", "Unrouted", "Authenticated by"]);
         (1..5).for_each(|column| lines.align_right(column));
         for Source { provider, name, .. } in &self.config.sources {
             let (posted, accepted) = self.accepted.get(provider.as_str()).copied().unwrap_or_default();
-            let count = |state: &str| {
-                let is_one =
-                    |event: &&Value| event["provider"] == provider.as_str() && event["state"] == state;
+            let count = |state| {
+                let is_one = |event: &&EventRow| event.provider == provider.as_str() && event.state == state;
                 events.iter().filter(is_one).count().to_string()
             };
             lines.add_texts([
                 provider.to_string(),
                 posted.to_string(),
                 accepted.to_string(),
-                count("handled"),
-                count("unrouted"),
+                count(EventState::Handled),
+                count(EventState::Unrouted),
                 setting::mechanisms(name.as_str()).to_owned(),
             ]);
         }
@@ -219,21 +227,9 @@ impl Posting<'_> {
     }
 }
 
-/// Recorded, without a consumer, and not marked unrouted yet: the mark comes by a queue of its own.
-fn is_unmarked(event: &Value) -> bool {
-    event["state"] == "routed"
-}
-
-fn has_consumer(event: &Value) -> bool {
-    event["consumers"].as_object().is_some_and(|consumers| !consumers.is_empty())
-}
-
-fn unrouted(events: &[Value]) -> String {
-    let topics: Vec<_> = events
-        .iter()
-        .filter(|event| event["state"] == "unrouted")
-        .filter_map(|event| event["topic"].as_str())
-        .collect();
+fn unrouted(events: &[EventRow]) -> String {
+    let unrouted = events.iter().filter(|event| event.state == EventState::Unrouted);
+    let topics: Vec<_> = unrouted.map(|event| event.topic.as_str()).collect();
     if topics.is_empty() {
         return String::new();
     }

@@ -7,7 +7,7 @@ use super::*;
 use crate::reconcile::tests::aged;
 use crate::reconcile::walk::RANGE_ROWS;
 use crate::witness::{self, Kept, Witness};
-use crate::{Difference, Reconciliation, differences, reconciliation};
+use crate::{Difference, DifferenceFilter, Reconciliation, reconciliation};
 use store::many::fetch;
 
 const TEN_MINUTES_S: i64 = 600;
@@ -25,7 +25,9 @@ impl Setting {
         let (mut all, mut cursor) = (Vec::new(), None);
         loop {
             let mut connection = self.store.read().await.unwrap();
-            let page = differences(&mut connection, job.id(), &Page { limit: 700, cursor }).await.unwrap();
+            let filter = DifferenceFilter { id: job.id() };
+            let page =
+                Difference::page(&mut connection, &filter, &Page { limit: 700, cursor }).await.unwrap();
             all.extend(page.items);
             cursor = page.next;
             if cursor.is_none() {
