@@ -70,13 +70,13 @@ fn median(mut times: Vec<Duration>) -> Duration {
     times[times.len() / 2]
 }
 
-/// Events that nothing is wrong with, as many in each round.
+/// The same number of good events in each round.
 fn poison_load(product: &Product, round: usize) -> Load {
-    let (events, time) = (count(2_000, 1_000), Duration::from_secs(4));
+    let (events, time) = (count(4_000, 1_000), Duration::from_secs(if is_full() { 8 } else { 4 }));
     Load::start(&product.poster(), std::slice::from_ref(&product.ingress), round * 1_000_000, events, time)
 }
 
-/// Posts the poison among the others, and waits until it is a dead letter and nothing is pending. Gives its id.
+/// Posts the poison among other events, and waits until it is a dead letter and nothing is pending. Returns its id.
 async fn poisoned_round(product: &Product, round: usize) -> Result<String> {
     let load = poison_load(product, round);
     load.reached(0.2).await;
@@ -119,15 +119,7 @@ async fn faults_one_poison_event_ends_in_the_dead_letters_and_delays_no_other() 
     let rounds = count(5, 1);
     let (mut without, mut with, mut letters) = (Vec::new(), Vec::new(), Vec::new());
     // Warm, then in turn without and with it: what else the machine does meets both.
-    Load::start(
-        &product.poster(),
-        std::slice::from_ref(&product.ingress),
-        0,
-        100,
-        Duration::from_millis(200),
-    )
-    .end()
-    .await?;
+    poison_load(&product, 0).end().await?;
     for round in 0..rounds {
         let begin = event::EventId::generate().to_string();
         poison_load(&product, 2 * round + 1).end().await?;
