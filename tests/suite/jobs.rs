@@ -3,7 +3,8 @@
 use anyhow::{Context, Result, ensure};
 use event::EventId;
 use serde_json::Value;
-use store::{Config, Row, Store, sql};
+use store::many::{Value as Cell, fetch};
+use store::{Config, Store, id_bound};
 use tokio::time::Instant;
 
 use crate::product::{PATIENCE, Product, example};
@@ -89,15 +90,13 @@ async fn a_lost_event_is_sent_again(product: &Product, store: &Store) -> Result<
     let lost: EventId =
         format!("{:08x}-{:04x}-7000-8000-000000000001", milliseconds >> 16, milliseconds & 0xffff).parse()?;
     let mut tx = store.begin().await?;
-    let copy = "INSERT INTO event (id, source, provider, topic, subject, received_at, consumers, content_type, size, \
-                traceparent, replay_of, repaired, headers, body) SELECT $1, source, provider, topic, subject, \
-                CAST($2 AS BIGINT), consumers, content_type, size, traceparent, replay_of, repaired, headers, body \
-                FROM event WHERE id = $3";
-    sql::query(copy).bind(lost.to_string()).bind(time.as_microsecond()).bind(id).execute(&mut *tx).await?;
-    sql::query("INSERT INTO unsettled (event_id, consumer) VALUES ($1, 'receivables')")
-        .bind(lost.to_string())
-        .execute(&mut *tx)
-        .await?;
+    let copy = "INSERT INTO events (id, origin, subject, received_at, consumers, content_type, traceparent, replay_of, \
+                repaired, headers, body) SELECT $1, origin, subject, CAST($2 AS BIGINT), consumers, content_type, \
+                traceparent, replay_of, repaired, headers, body FROM events WHERE id = $3";
+    let values = [Cell::from(lost), Cell::from(time), Cell::from(id.parse::<EventId>()?)];
+    fetch(&mut tx, copy.to_owned(), values).await?;
+    let owe = "INSERT INTO unsettled_events (event_id, consumer) VALUES ($1, 'receivables')";
+    fetch(&mut tx, owe.to_owned(), [Cell::from(lost)]).await?;
     tx.commit().await?;
     let shown = |id: &EventId| product.run(&["events", "show", &id.to_string()]);
     assert!(shown(&lost)?.contains("pending"), "{}", shown(&lost)?);
@@ -107,13 +106,8 @@ async fn a_lost_event_is_sent_again(product: &Product, store: &Store) -> Result<
     assert!(text.contains("1 event was pending, in no queue: sent again"), "{text}");
     assert!(text.contains(&lost.to_string()), "{text}");
     let mut connection = store.read().await?;
-    let handled: i64 =
-        sql::query("SELECT count(*) FROM inbox WHERE event_id = $1 AND consumer = 'receivables'")
-            .bind(lost.to_string())
-            .fetch_one(&mut *connection)
-            .await?
-            .try_get(0)?;
-    assert_eq!(handled, 1);
+    let handled = "SELECT 1 FROM claims WHERE event_id = $1 AND consumer = 'receivables'".to_owned();
+    assert_eq!(fetch(&mut connection, handled, [Cell::from(lost)]).await?.len(), 1);
     let jobs = product.json(&["jobs", "list"])?;
     assert_eq!(
         (&jobs[0]["action"], &jobs[0]["state"], &jobs[0]["sent"]),
@@ -130,10 +124,9 @@ async fn every_difference_is_listed(product: &Product, store: &Store) -> Result<
     let milliseconds = "2026-10-20T12:00:00Z".parse::<event::Timestamp>()?.as_millisecond();
     for number in 0..LOST {
         let id = format!("{:08x}-{:04x}-7000-8000-{number:012x}", milliseconds >> 16, milliseconds & 0xffff);
-        sql::query("INSERT INTO inbox (event_id, consumer, handled_at) VALUES ($1, 'invoices', 0)")
-            .bind(id)
-            .execute(&mut *tx)
-            .await?;
+        let claim =
+            "INSERT INTO claims (event_id, consumer, handled_at) VALUES ($1, 'invoices', 0)".to_owned();
+        fetch(&mut tx, claim, [id_bound(&id)]).await?;
     }
     tx.commit().await?;
     let (status, text) = said(product, &["reconcile", "--day", day])?;

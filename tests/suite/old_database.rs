@@ -1,13 +1,15 @@
 //! A database of the first release, with rows in every table, opened by the current program: it is migrated in place,
 //! and all operations work on the old rows.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use event::{Event, EventId};
 use serde_json::{Value, json};
 use store::many::{Value as Cell, insert};
-use store::{Component, Config, Store, Tx};
+use store::{Component, Config, Store, StoreError, Tx};
+use tokio::time::timeout;
 
 use crate::product::{PATIENCE, Product, example};
 
@@ -49,7 +51,7 @@ fn recorded(event: &Event, consumers: &str, duplicate_of: Option<EventId>) -> Ve
         Cell::from(event.data.len() as i64),
         Cell::from(0),
         cell("{}"),
-        Cell::Bytes(event.data.to_vec()),
+        Cell::from(event.data.to_vec()),
         Cell::from(duplicate_of.map(|id| id.to_string())),
     ]
 }
@@ -75,7 +77,7 @@ fn letter(event: &Event, discarded_in: Option<EventId>) -> Vec<Cell> {
         Cell::from(event.time),
         cell(&event.content_type),
         cell(serde_json::to_string(&headers).expect("JSON")),
-        Cell::Bytes(event.data.to_vec()),
+        Cell::from(event.data.to_vec()),
         cell("it could not be booked"),
         cell("0a1b2c3d"),
         Cell::from(discarded_in.map(|id| id.to_string())),
@@ -137,7 +139,7 @@ async fn populate_record(tx: &mut Tx) -> Result<()> {
         cell("application/json"),
         Cell::from(1),
         cell("{}"),
-        Cell::Bytes(b"{".to_vec()),
+        Cell::from(b"{".to_vec()),
     ];
     let into = "rejected (id, source, provider, received_at, cause, content_type, size, headers, body)";
     insert(tx, into, "", vec![rejected]).await?;
@@ -197,6 +199,31 @@ async fn becomes(product: &Product, index: usize, state: &str) -> Result<()> {
     }
 }
 
+/// Brings the tables up to date by two processes at once, after one that was killed on the way. What a process of a release
+/// before then writes is refused as in an outage.
+async fn migrate(store_url: &str, folder: &Path) -> Result<()> {
+    let components: Vec<Component> =
+        tests::domains::DOMAINS.iter().map(|domain| domain.component).chain([ledger::COMPONENT]).collect();
+    let config = Config { max_connections: 2, acquire_timeout_ms: 10_000, ..Config::new(store_url) };
+    let process = || Store::open(&config, folder);
+    for milliseconds in [2, 10, 25] {
+        let killed = process()?;
+        let _ = timeout(Duration::from_millis(milliseconds), killed.migrate(&components)).await;
+        killed.close().await;
+    }
+    let (one, other) = (process()?, process()?);
+    let (one_migrated, other_migrated) = tokio::join!(one.migrate(&components), other.migrate(&components));
+    one_migrated.and(other_migrated)?;
+    let mut tx = one.begin().await?;
+    let refused = populate_record(&mut tx).await.expect_err("the earlier tables refuse every write");
+    let refused = refused.downcast_ref::<StoreError>();
+    assert!(matches!(refused, Some(StoreError::Unavailable(_))), "{refused:?}");
+    drop(tx);
+    one.close().await;
+    other.close().await;
+    Ok(())
+}
+
 async fn upgrade(store_url: &str) -> Result<()> {
     let mut product = Product::configured("embedded", store_url, "")?;
     let folder = product.folder().join("data");
@@ -209,12 +236,13 @@ async fn upgrade(store_url: &str) -> Result<()> {
         first(receivables::DOMAIN.component, 1),
         first(prescriptions::DOMAIN.component, 1),
     ];
-    store.migrate(&old).await?;
+    store.migrate_as_before(&old).await?;
     let mut tx = store.begin().await?;
     populate_record(&mut tx).await?;
     populate_books(&mut tx).await?;
     tx.commit().await?;
     store.close().await;
+    migrate(store_url, &folder).await?;
     product.start("up", &["up"]).await?;
 
     let states = |product: &Product| -> Result<Vec<Value>> {

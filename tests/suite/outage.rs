@@ -133,14 +133,14 @@ async fn every_role_finishes_what_it_has_in_hand_and_its_successor_goes_on() -> 
     product.settled(50).await?;
 
     // Each replica has a batch in its transaction.
-    let lock = locked(&store, "LOCK TABLE inbox IN ACCESS EXCLUSIVE MODE").await?;
+    let lock = locked(&store, "LOCK TABLE claims IN ACCESS EXCLUSIVE MODE").await?;
     for n in 50..100 {
         product.post("go", order(n)).await?;
     }
     until("both replicas wait with a batch", async || {
         let mut connection = store.read().await?;
         let text = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() \
-                    AND wait_event_type = 'Lock' AND query LIKE 'INSERT INTO inbox%'";
+                    AND wait_event_type = 'Lock' AND query LIKE 'INSERT INTO claims%'";
         let waiting: i64 = sql::scalar(text).fetch_one(&mut *connection).await?;
         Ok(waiting >= 2)
     })
@@ -154,7 +154,7 @@ async fn every_role_finishes_what_it_has_in_hand_and_its_successor_goes_on() -> 
     let booked = product.rows(&["receivables", "list"])?.len();
     assert!((52..=100).contains(&booked), "{booked} are booked");
 
-    let lock = locked(&store, "LOCK TABLE event IN ACCESS EXCLUSIVE MODE").await?;
+    let lock = locked(&store, "LOCK TABLE events IN ACCESS EXCLUSIVE MODE").await?;
     for n in 100..150 {
         product.post("go", order(n)).await?;
     }
@@ -209,7 +209,7 @@ async fn a_consumer_whose_queue_is_deleted_under_a_batch_is_not_ready_until_it_i
     let config =
         store::Config { max_connections: 2, acquire_timeout_ms: 5_000, ..store::Config::new(database) };
     let store = Store::open(&config, folder.path())?;
-    let lock = locked(&store, "LOCK TABLE inbox IN ACCESS EXCLUSIVE MODE").await?;
+    let lock = locked(&store, "LOCK TABLE claims IN ACCESS EXCLUSIVE MODE").await?;
     product.post("go", order(0)).await?;
     waiting(&store, 1).await?;
     shared.delete_queue(&broker, "receivables")?;

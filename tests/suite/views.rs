@@ -98,6 +98,42 @@ async fn no_row_makes_a_view_fail() -> Result<()> {
 }
 
 #[tokio::test]
+async fn a_view_of_the_record_shows_ids_as_uuids() -> Result<()> {
+    let store = database().await?;
+    store.migrate(&[ledger::COMPONENT]).await?;
+    let id = "0199d3c0-1f2e-7abc-8def-0123456789ab";
+    let bytes = Value::from(id.parse::<event::EventId>()?);
+    for insert in [
+        "INSERT INTO origins (id, source, provider, topic) VALUES (7, 'go', 'gestao-online', 'ORDER_CREATED')",
+        "INSERT INTO events (id, origin, received_at, consumers, content_type, repaired, headers, body) \
+         VALUES ($1, 7, 1764158400123456, 'invoices receivables', 'application/json', 0, 'x', 'abc')",
+        "INSERT INTO claims (event_id, consumer, handled_at) VALUES ($1, 'invoices', 9223372036854775807)",
+        "INSERT INTO unrouted_events (event_id, origin, received_at, marked_at) VALUES ($1, 7, 0, 0)",
+        "INSERT INTO rejected_bodies (id, received_at, cause, content_type, size, headers, body) \
+         VALUES ($1, 0, '', '', 0, '{}', '')",
+        "INSERT INTO dead_letters (event_id, consumer, topic, attempts, error, error_group, group_id, history, \
+         first_failed_at, failed_at, content_type, headers, body) VALUES ($1, 'invoices', '', 1, '', '', '', '', 0, 0, '', '', '')",
+    ] {
+        let values = if insert.contains("$1") { vec![bytes.clone()] } else { vec![] };
+        rows(&store, insert.to_owned(), values).await?;
+    }
+    let text = "SELECT id::text, source, topic, (received_at AT TIME ZONE 'UTC')::text, consumers[2], size::text, \
+                coalesce(headers::text, '-') FROM events_view";
+    let expect = [id, "go", "ORDER_CREATED", "2025-11-26 12:00:00.123456", "receivables", "3", "-"];
+    assert_eq!(rows(&store, text.to_owned(), vec![]).await?.concat(), expect);
+    for (view, column) in [
+        ("claims_view", "event_id"),
+        ("unrouted_events_view", "event_id"),
+        ("rejected_bodies_view", "id"),
+        ("dead_letters_view", "event_id"),
+    ] {
+        let text = format!("SELECT {column}::text FROM {view} WHERE {column} = '{id}'");
+        assert_eq!(rows(&store, text, vec![]).await?.concat(), [id], "{view}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_view_shows_amounts_days_and_times_as_what_they_are() -> Result<()> {
     let store = database().await?;
     let insert = "INSERT INTO receivables (source, kind, external_id, due_date, amount_centavos, paid_date, state, \

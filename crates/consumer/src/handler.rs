@@ -6,7 +6,7 @@ use std::fmt::Display;
 use async_trait::async_trait;
 use broker::QueueName;
 use event::{Event, Message};
-use store::{StoreError, Tx};
+use store::{Store, StoreError, Tx};
 
 /// Writes the effects of events: each event is read on its own, then the facts of many are written together.
 #[async_trait]
@@ -31,11 +31,12 @@ pub trait Handler: Send + Sync + 'static {
     async fn write(&self, facts: &[(&Event, &Self::Fact)], tx: &mut Tx) -> Result<(), Failure>;
 }
 
-/// Observes events in the transaction in which they are handled.
+/// Observes events that were handled.
 #[async_trait]
 pub trait Observer: Send + Sync + 'static {
-    /// Called after the effects of these events are written and before the transaction commits; the commit may fail.
-    async fn observe(&self, events: &[&Event], tx: &mut Tx) -> Result<(), Failure>;
+    /// Called after the transaction with the effects of these events is committed, and before they are acked. Reads on a
+    /// connection of its own, so that it keeps nobody from writing.
+    async fn observe(&self, events: &[&Event], store: &Store);
 }
 
 /// A fact whose type the runtime does not know.

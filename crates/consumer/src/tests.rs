@@ -192,7 +192,7 @@ impl Setup {
     /// How many events had their effect.
     async fn claims(&self) -> i64 {
         let mut connection = self.store.read().await.unwrap();
-        sql::scalar("SELECT count(*) FROM inbox").fetch_one(&mut *connection).await.unwrap()
+        sql::scalar("SELECT count(*) FROM claims").fetch_one(&mut *connection).await.unwrap()
     }
 
     async fn has_effects(&self, topic: &'static str, count: i64) {

@@ -57,6 +57,24 @@ impl EventId {
         self.0.as_bytes()[..6].iter().fold(0, |number, byte| number << 8 | u64::from(*byte))
     }
 
+    /// Its 128 bits, the most significant first: ids compare as their bytes do.
+    pub fn as_bytes(&self) -> &[u8; 16] {
+        self.0.as_bytes()
+    }
+
+    /// The id of these bits.
+    pub fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(Uuid::from_bytes(bytes))
+    }
+
+    /// The `traceparent` (W3C Trace Context) of an event that came without one: its trace id is this id, so that either
+    /// finds the other.
+    pub fn traceparent(self) -> String {
+        let trace = self.to_hex();
+        // The last half of a UUIDv7 is random.
+        ["00-", &trace, "-", &trace[16..], "-01"].concat()
+    }
+
     /// Its 128 bits as 32 hexadecimal digits, in lower case.
     pub fn to_hex(self) -> String {
         self.0.simple().encode_lower(&mut [0; 32]).to_owned()

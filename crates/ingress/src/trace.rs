@@ -3,16 +3,11 @@
 use event::EventId;
 use http::HeaderMap;
 
-/// The request's `traceparent` where it keeps the rule (W3C Trace Context, section 3.2), else a new one whose trace id
-/// is the event's id, so that either finds the other.
+/// The request's `traceparent` where it keeps the rule (W3C Trace Context, section 3.2), else a new one made from the id.
 pub(crate) fn traceparent(headers: &HeaderMap, id: EventId) -> String {
     match headers.get("traceparent").and_then(|value| value.to_str().ok()) {
         Some(given) if is_valid(given) => given.to_owned(),
-        _ => {
-            let trace = id.to_hex();
-            // The last half of a UUIDv7 is random.
-            ["00-", &trace, "-", &trace[16..], "-01"].concat()
-        }
+        _ => id.traceparent(),
     }
 }
 

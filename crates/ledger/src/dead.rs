@@ -2,7 +2,7 @@
 
 use event::{EventId, ProviderName, SourceName, Timestamp};
 use serde::{Deserialize, Serialize};
-use store::{AnyRow, Conditions, Connection, List, Page, Paged, Row, StoreError};
+use store::{AnyRow, Conditions, Connection, List, Page, Paged, Row, StoreError, id};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::BodyInJson;
@@ -58,7 +58,7 @@ pub struct DeadRow {
 
 fn row(row: &AnyRow) -> Result<DeadRow, StoreError> {
     Ok(DeadRow {
-        event_id: row.try_get("event_id")?,
+        event_id: id(row, "event_id")?.to_string(),
         consumer: row.try_get("consumer")?,
         source: row.try_get("source")?,
         provider: row.try_get("provider")?,
@@ -83,14 +83,14 @@ impl view::Row for DeadRow {
     ) -> Result<Paged<Self>, StoreError> {
         let (text, values) = statement(filter, page);
         let rows = fetch(connection, text, values).await?;
-        List::new("", &KEY).cut(&rows, page, row)
+        List::by_id("", &KEY).cut(&rows, page, row)
     }
 }
 
 /// What is open and fits.
 pub(crate) fn chosen(filter: &DeadFilter) -> Conditions {
     let mut conditions = Conditions::default();
-    conditions.with("s.event_id =", filter.id.as_ref());
+    conditions.with("s.event_id =", filter.id);
     conditions.with("s.consumer =", filter.consumer.as_ref());
     conditions.with("s.source =", filter.source.as_ref());
     conditions.with("s.provider =", filter.provider.as_ref());
@@ -105,7 +105,7 @@ const ROW: &str = "s.event_id, s.consumer, s.source, s.provider, s.topic, s.atte
 const KEY: [&str; 2] = ["s.event_id", "s.consumer"];
 
 pub(crate) fn statement(filter: &DeadFilter, page: &Page) -> (String, Vec<Value>) {
-    List::new(&format!("SELECT {ROW} FROM dead_letter s"), &KEY).statement(chosen(filter), page)
+    List::by_id(&format!("SELECT {ROW} FROM dead_letters s"), &KEY).statement(chosen(filter), page)
 }
 
 /// Dead letters of one consumer with one error.
@@ -140,7 +140,7 @@ impl view::Row for DeadGroup {
         let text = format!(
             "SELECT s.group_id, s.consumer, max(s.error_group) AS error, count(*) AS count, \
              min(s.first_failed_at) AS first_failed_at, max(s.failed_at) AS last_failed_at \
-             FROM dead_letter s {} GROUP BY s.group_id, s.consumer ORDER BY count(*) DESC, s.group_id LIMIT 1000",
+             FROM dead_letters s {} GROUP BY s.group_id, s.consumer ORDER BY count(*) DESC, s.group_id LIMIT 1000",
             conditions.clause()
         );
         let rows = fetch(connection, text, conditions.values).await?;
@@ -204,9 +204,9 @@ impl DeadLetter {
 pub async fn show_dead(connection: &mut Connection, id: EventId) -> Result<Vec<DeadLetter>, StoreError> {
     let text = format!(
         "SELECT {ROW}, s.history, s.resent_in, s.discarded_in, s.headers, s.content_type, s.body \
-         FROM dead_letter s WHERE s.event_id = $1 ORDER BY s.consumer"
+         FROM dead_letters s WHERE s.event_id = $1 ORDER BY s.consumer"
     );
-    let rows = fetch(connection, text, vec![Value::from(&id)]).await?;
+    let rows = fetch(connection, text, [Value::from(id)]).await?;
     let whole = |found: &AnyRow| {
         Ok(DeadLetter {
             row: row(found)?,

@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use event::{EventId, ProviderName, SourceName, Subject, Timestamp, Topic};
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize};
-use store::{AnyRow, Conditions, Connection, List, Page, Paged, Row, StoreError};
+use store::{AnyRow, Conditions, Connection, List, Page, Paged, Row, StoreError, id, id_bound, optional_id};
 use utoipa::{IntoParams, ToSchema};
 
+use crate::origins::{Origins, Wanted};
 use crate::predicates::{
     dead, dead_at, discarded_at, discarded_by_letter, discarded_by_mark, discarded_letter, discarded_mark,
     duplicate, open_letter, open_mark, pending, pending_at, resent_letter, routed, unrouted,
@@ -139,15 +140,15 @@ pub struct Outcome {
 /// same moment, so a filter by state agrees with the state shown.
 fn columns() -> String {
     let letters = |fits: String| {
-        format!("(SELECT string_agg(d.consumer, ' ') FROM dead_letter d WHERE d.event_id = e.id AND {fits})")
+        format!("(SELECT string_agg(d.consumer, ' ') FROM dead_letters d WHERE d.event_id = e.id AND {fits})")
     };
     let marked_at = |fits: String| {
-        format!("(SELECT max(u.marked_at) FROM unrouted u WHERE u.event_id = e.id AND {fits})")
+        format!("(SELECT max(u.marked_at) FROM unrouted_events u WHERE u.event_id = e.id AND {fits})")
     };
     format!(
-        "e.id, e.source, e.provider, e.topic, e.subject, e.received_at, e.consumers, e.duplicate_of, \
+        "e.id, o.source, o.provider, o.topic, e.subject, e.received_at, e.consumers, e.duplicate_of, \
          {} AS dead, {} AS discarded, {} AS resent, \
-         (SELECT string_agg(i.consumer, ' ') FROM inbox i WHERE i.event_id = e.id) AS handled, \
+         (SELECT string_agg(i.consumer, ' ') FROM claims i WHERE i.event_id = e.id) AS handled, \
          {} AS unrouted_at, {} AS discarded_mark_at",
         letters(open_letter("d")),
         letters(discarded_letter("d")),
@@ -166,9 +167,17 @@ impl view::Row for EventRow {
         filter: &EventFilter,
         page: &Page,
     ) -> Result<Paged<Self>, StoreError> {
-        let (text, values) = statement(filter, page);
+        let origins = filter.origin().find(connection).await?;
+        let (text, values) = statement(filter, &origins, page);
         let rows = fetch(connection, text, values).await?;
-        List::new("", &["e.id"]).cut(&rows, page, row)
+        List::by_id("", &["e.id"]).cut(&rows, page, row)
+    }
+}
+
+impl EventFilter {
+    pub(crate) fn origin(&self) -> Wanted<'_> {
+        let Self { source, provider, topic, .. } = self;
+        Wanted { source: source.as_ref(), provider: provider.as_ref(), topic: topic.as_ref() }
     }
 }
 
@@ -182,16 +191,18 @@ pub(crate) struct Chosen {
 
 /// Chooses the table where the fewest rows fit, in the order of the ids: the small one of the state asked for where there
 /// is one. SQLite takes the left side of a `CROSS JOIN` first.
-pub(crate) fn chosen(filter: &EventFilter) -> Chosen {
+pub(crate) fn chosen(filter: &EventFilter, origins: &Origins) -> Chosen {
     let mut conditions = Conditions::default();
     let (from, id, group) = match filter.state {
         None
         | Some(EventState::Handled | EventState::Routed | EventState::Discarded | EventState::Duplicate) => {
-            ("event e", "e.id", "")
+            ("events e", "e.id", "")
         }
-        Some(EventState::Unrouted) => ("unrouted s CROSS JOIN event e", "s.event_id", ""),
-        Some(EventState::Dead) => ("dead_letter s CROSS JOIN event e", "s.event_id", "GROUP BY s.event_id"),
-        Some(EventState::Pending) => ("unsettled s CROSS JOIN event e", "s.event_id", "GROUP BY s.event_id"),
+        Some(EventState::Unrouted) => ("unrouted_events s CROSS JOIN events e", "s.event_id", ""),
+        Some(EventState::Dead) => ("dead_letters s CROSS JOIN events e", "s.event_id", "GROUP BY s.event_id"),
+        Some(EventState::Pending) => {
+            ("unsettled_events s CROSS JOIN events e", "s.event_id", "GROUP BY s.event_id")
+        }
     };
     let not = |predicate: String| format!("NOT {predicate}");
     let joined = || "e.id = s.event_id".to_owned();
@@ -204,8 +215,8 @@ pub(crate) fn chosen(filter: &EventFilter) -> Chosen {
         Some(EventState::Pending) => vec![joined(), pending_at("s"), not(dead("e")), not(unrouted("e"))],
         Some(EventState::Discarded) => {
             let discarded = format!(
-                "e.id IN (SELECT d.event_id FROM dead_letter d WHERE {} \
-                 UNION SELECT u.event_id FROM unrouted u WHERE {})",
+                "e.id IN (SELECT d.event_id FROM dead_letters d WHERE {} \
+                 UNION SELECT u.event_id FROM unrouted_events u WHERE {})",
                 discarded_at("d"),
                 discarded_mark("u")
             );
@@ -226,25 +237,30 @@ pub(crate) fn chosen(filter: &EventFilter) -> Chosen {
     if !matches!(filter.state, None | Some(EventState::Duplicate)) {
         conditions.add(not(duplicate("e")));
     }
-    conditions.with("e.id =", filter.id.as_ref());
-    conditions.with("e.source =", filter.source.as_ref());
-    conditions.with("e.provider =", filter.provider.as_ref());
-    conditions.with("e.topic =", filter.topic.as_ref());
+    conditions.with("e.id =", filter.id);
+    // Few events have one id or one subject, and each has an index of its own.
+    let is_read_by_origin = id == "e.id" && filter.id.is_none() && filter.subject.is_none();
+    filter.origin().add(&mut conditions, "e.origin", origins, is_read_by_origin);
     conditions.with("e.subject =", filter.subject.as_ref());
     conditions.with("e.received_at >=", filter.from);
     conditions.with("e.received_at <", filter.to);
-    conditions.with(&format!("{id} >="), filter.from.map(|time| id_at(time, -CLOCK_SLACK_SECONDS)).as_ref());
-    conditions.with(&format!("{id} <"), filter.to.map(|time| id_at(time, CLOCK_SLACK_SECONDS)).as_ref());
+    let bound = |time: Timestamp, slack| id_bound(&id_at(time, slack));
+    conditions.with(&format!("{id} >="), filter.from.map(|time| bound(time, -CLOCK_SLACK_SECONDS)));
+    conditions.with(&format!("{id} <"), filter.to.map(|time| bound(time, CLOCK_SLACK_SECONDS)));
     Chosen { from, id, group, conditions }
 }
 
 /// The statement of a page.
-pub(crate) fn statement(filter: &EventFilter, page: &Page) -> (String, Vec<Value>) {
-    let Chosen { from, id, group, conditions } = chosen(filter);
-    let ids = List { select: &format!("SELECT {id} FROM {from}"), key: &[id], group };
+pub(crate) fn statement(filter: &EventFilter, origins: &Origins, page: &Page) -> (String, Vec<Value>) {
+    let Chosen { from, id, group, conditions } = chosen(filter, origins);
+    let (select, key) = (format!("SELECT {id} FROM {from}"), [id]);
+    let ids = List { group, ..List::by_id(&select, &key) };
     let (ids, values) = ids.statement(conditions, page);
-    (format!("SELECT {} FROM event e WHERE e.id IN ({ids}) ORDER BY e.id DESC", columns()), values)
+    (format!("SELECT {} FROM {WITH_ORIGIN} AND e.id IN ({ids}) ORDER BY e.id DESC", columns()), values)
 }
+
+/// Events with their origins; SQLite takes the left side of a `CROSS JOIN` first.
+pub(crate) const WITH_ORIGIN: &str = "events e CROSS JOIN origins o WHERE o.id = e.origin";
 
 /// How far the clock in an id may be from the time of receipt: ids keep growing when the clock is set back.
 pub(crate) const CLOCK_SLACK_SECONDS: i64 = 3_600;
@@ -258,10 +274,7 @@ pub(crate) fn id_at(time: Timestamp, slack_seconds: i64) -> String {
 
 /// When an event came in. A replay keeps the `time` of the event it repeats, and came in when it got its id.
 pub(crate) fn received_at(event: &event::Event) -> Timestamp {
-    let given = || {
-        let digits: String = event.id.to_string().chars().filter(|c| *c != '-').take(12).collect();
-        Timestamp::from_millisecond(i64::from_str_radix(&digits, 16).ok()?).ok()
-    };
+    let given = || Timestamp::from_millisecond(i64::try_from(event.id.milliseconds()).ok()?).ok();
     event.replay_of.and_then(|_| given()).unwrap_or(event.time)
 }
 
@@ -275,7 +288,7 @@ fn row(row: &AnyRow) -> Result<EventRow, StoreError> {
         discarded.split_whitespace(),
         handled.split_whitespace(),
     );
-    let duplicate_of: Option<String> = row.try_get("duplicate_of")?;
+    let duplicate_of = optional_id(row, "duplicate_of")?.map(|id| id.to_string());
     let unrouted: Option<i64> = row.try_get("unrouted_at")?;
     let mark_discarded: Option<i64> = row.try_get("discarded_mark_at")?;
     let mark = match (&duplicate_of, unrouted, mark_discarded) {
@@ -285,7 +298,7 @@ fn row(row: &AnyRow) -> Result<EventRow, StoreError> {
         (None, None, None) => Mark::None,
     };
     Ok(EventRow {
-        id: row.try_get("id")?,
+        id: id(row, "id")?.to_string(),
         source: row.try_get("source")?,
         provider: row.try_get("provider")?,
         topic: row.try_get("topic")?,
@@ -297,14 +310,20 @@ fn row(row: &AnyRow) -> Result<EventRow, StoreError> {
     })
 }
 
+/// The `traceparent` of an event; the one made from its id is stored as an empty text.
+pub(crate) fn traceparent(row: &AnyRow, id: EventId) -> Result<Option<String>, StoreError> {
+    let stored: Option<String> = row.try_get("traceparent")?;
+    Ok(stored.map(|text| if text.is_empty() { id.traceparent() } else { text }))
+}
+
 /// One event, whole; `None` if there is none with this id.
 pub async fn show(connection: &mut Connection, id: EventId) -> Result<Option<RecordedEvent>, StoreError> {
     let text = format!(
-        "SELECT {}, e.content_type, e.size, e.traceparent, e.replay_of, e.repaired, e.headers, e.body \
-         FROM event e WHERE e.id = $1",
+        "SELECT {}, e.content_type, e.traceparent, e.replay_of, e.repaired, e.headers, e.body \
+         FROM {WITH_ORIGIN} AND e.id = $1",
         columns()
     );
-    let rows = fetch(connection, text, vec![Value::from(&id)]).await?;
+    let rows = fetch(connection, text, [Value::from(id)]).await?;
     let Some(found) = rows.first() else { return Ok(None) };
     let row = row(found)?;
     // The states come from the first statement; what is added to them here may have happened since.
@@ -325,8 +344,8 @@ pub async fn show(connection: &mut Connection, id: EventId) -> Result<Option<Rec
             (consumer.clone(), outcome)
         })
         .collect();
-    let text = "SELECT consumer, handled_at, note FROM inbox WHERE event_id = $1".to_owned();
-    for row in fetch(connection, text, vec![Value::from(&id)]).await? {
+    let text = "SELECT consumer, handled_at, note FROM claims WHERE event_id = $1".to_owned();
+    for row in fetch(connection, text, [Value::from(id)]).await? {
         if let Some(outcome) = outcomes.get_mut(&row.try_get::<String, _>("consumer")?)
             && outcome.state == ConsumerState::Handled
         {
@@ -334,10 +353,10 @@ pub async fn show(connection: &mut Connection, id: EventId) -> Result<Option<Rec
             outcome.note = row.try_get("note")?;
         }
     }
-    let text = "SELECT consumer, attempts, error, first_failed_at, failed_at FROM dead_letter \
+    let text = "SELECT consumer, attempts, error, first_failed_at, failed_at FROM dead_letters \
                 WHERE event_id = $1"
         .to_owned();
-    for row in fetch(connection, text, vec![Value::from(&id)]).await? {
+    for row in fetch(connection, text, [Value::from(id)]).await? {
         if let Some(outcome) = outcomes.get_mut(&row.try_get::<String, _>("consumer")?)
             && outcome.state != ConsumerState::Pending
         {
@@ -348,26 +367,27 @@ pub async fn show(connection: &mut Connection, id: EventId) -> Result<Option<Rec
         }
     }
     let unrouted: Option<i64> = found.try_get("unrouted_at")?;
+    let body: Vec<u8> = found.try_get("body")?;
     Ok(Some(RecordedEvent {
         row,
         outcomes: outcomes.into_values().collect(),
         unrouted_at: unrouted.map(|_| time(found, "unrouted_at")).transpose()?,
-        replay_of: found.try_get("replay_of")?,
-        traceparent: found.try_get("traceparent")?,
+        replay_of: optional_id(found, "replay_of")?.map(|id| id.to_string()),
+        traceparent: traceparent(found, id)?,
         repaired: found.try_get::<i64, _>("repaired")? != 0,
         headers: serde_json::from_str(found.try_get("headers")?).unwrap_or_default(),
         content_type: found.try_get("content_type")?,
-        size: found.try_get("size")?,
-        body: BodyInJson::from(found.try_get::<Vec<u8>, _>("body")?),
+        size: i64::try_from(body.len()).unwrap_or(i64::MAX),
+        body: BodyInJson::from(body),
     }))
 }
 
 /// The body of an event or of a rejected request, byte for byte.
 pub async fn body(connection: &mut Connection, id: EventId) -> Result<Option<Body>, StoreError> {
-    let text = "SELECT content_type, body FROM event WHERE id = $1 \
-                UNION ALL SELECT content_type, body FROM rejected WHERE id = $1"
+    let text = "SELECT content_type, body FROM events WHERE id = $1 \
+                UNION ALL SELECT content_type, body FROM rejected_bodies WHERE id = $1"
         .to_owned();
-    let rows = fetch(connection, text, vec![Value::from(&id)]).await?;
+    let rows = fetch(connection, text, [Value::from(id)]).await?;
     let body =
         |row: &AnyRow| Ok(Body { content_type: row.try_get("content_type")?, bytes: row.try_get("body")? });
     rows.first().map(body).transpose()

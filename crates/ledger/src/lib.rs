@@ -4,11 +4,11 @@
 //! joined.
 //!
 //! ```text
-//! ledger   ──▶ event, unsettled     every accepted event, whole, and which of our consumers take it
-//! unrouted ──▶ unrouted             the mark of an event whose topic nobody is bound to
-//! rejected ──▶ rejected             authenticated bodies that could not be used, with the cause
-//! dead     ──▶ dead_letter          dead letters, with the error
-//! tallies  ──▶ tally                how many requests each ingress accepted and rejected
+//! ledger   ──▶ events, unsettled_events   every accepted event, whole, and which of our consumers take it
+//! unrouted ──▶ unrouted_events            the mark of an event whose topic nobody is bound to
+//! rejected ──▶ rejected_bodies            authenticated bodies that could not be used, with the cause
+//! dead     ──▶ dead_letters               dead letters, with the error
+//! tallies  ──▶ tally                      how many requests each ingress accepted and rejected
 //! ```
 //!
 //! Promises: recording a message again changes nothing; an event, its mark and its dead letters may arrive in any
@@ -39,6 +39,7 @@ pub mod jobs;
 #[cfg(any(test, feature = "test-support"))]
 pub mod laws;
 mod names;
+mod origins;
 mod predicates;
 mod reconcile;
 mod record;
@@ -78,5 +79,19 @@ pub const COMPONENT: Component = Component {
         Migration::portable(4, "outcome", include_str!("../migrations/0004_outcome.sql")),
         Migration::portable(5, "reconciliation", include_str!("../migrations/0005_reconciliation.sql")),
         Migration::portable(6, "held", include_str!("../migrations/0006_held.sql")),
+        Migration {
+            version: 7,
+            description: "ids of 16 bytes",
+            sqlite: concat!(
+                include_str!("../migrations/0007_before.sqlite.sql"),
+                include_str!("../migrations/0007_record.sql"),
+                include_str!("../migrations/0007_after.sqlite.sql"),
+            ),
+            postgres: concat!(
+                include_str!("../migrations/0007_before.postgres.sql"),
+                include_str!("../migrations/0007_record.sql"),
+                include_str!("../migrations/0007_after.postgres.sql"),
+            ),
+        },
     ],
 };

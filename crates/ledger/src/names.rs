@@ -21,13 +21,13 @@ pub enum Name {
 const LIMIT: u32 = 200;
 
 impl Name {
-    /// Table and column; each column is the first of an index.
+    /// Table and column; each column is the first of an index, or one of the few origins'.
     fn columns(self) -> &'static [(&'static str, &'static str)] {
         match self {
-            Self::Source => &[("event", "source"), ("rejected", "source")],
-            Self::Provider => &[("event", "provider"), ("rejected", "provider")],
-            Self::Consumer => &[("dead_letter", "consumer")],
-            Self::Group => &[("dead_letter", "group_id")],
+            Self::Source => &[("origins", "source"), ("rejected_bodies", "source")],
+            Self::Provider => &[("origins", "provider"), ("rejected_bodies", "provider")],
+            Self::Consumer => &[("dead_letters", "consumer")],
+            Self::Group => &[("dead_letters", "group_id")],
         }
     }
 }

@@ -5,13 +5,13 @@
 //! joined with `AND` and `OR`. The aliases within are its own.
 //!
 //! ```text
-//! a row of dead_letter      open_letter | discarded_letter | resent_letter     exactly one
+//! a row of dead_letters     open_letter | discarded_letter | resent_letter     exactly one
 //!                           dead_at, discarded_at                              at the letter's consumer
-//! a row of unrouted         open_mark, discarded_mark                          or neither: sent again
-//! a row of rejected         open_body
-//! a row of unsettled        pending_at                                         at the row's consumer
+//! a row of unrouted_events  open_mark, discarded_mark                          or neither: sent again
+//! a row of rejected_bodies  open_body
+//! a row of unsettled_events pending_at                                         at the row's consumer
 //! a row of either           of_duplicate
-//! a row of job              unfinished
+//! a row of jobs             unfinished
 //! an event                  duplicate, unrouted, dead, pending, discarded_by_…, routed
 //! ```
 //!
@@ -21,10 +21,10 @@
 /// A predicate of a row with this alias.
 pub(crate) type Predicate = fn(&str) -> String;
 
-/// A consumer has handled the event: the inbox has a claim with `row`'s event and consumer.
+/// A consumer has handled the event: `claims` has one with `row`'s event and consumer.
 pub(crate) fn handled(row: &str) -> String {
     format!(
-        "EXISTS (SELECT 1 FROM inbox i WHERE i.event_id = {row}.event_id AND i.consumer = {row}.consumer)"
+        "EXISTS (SELECT 1 FROM claims i WHERE i.event_id = {row}.event_id AND i.consumer = {row}.consumer)"
     )
 }
 
@@ -70,7 +70,7 @@ pub(crate) fn open_body(body: &str) -> String {
     format!("({body}.resent_in IS NULL AND {body}.discarded_in IS NULL)")
 }
 
-/// An event is pending at a consumer while `unsettled` names both, the consumer has not handled it, it is no duplicate, and
+/// An event is pending at a consumer while `unsettled_events` names both, the consumer has not handled it, it is no duplicate, and
 /// its letter, if there is one, is not discarded.
 pub(crate) fn pending_at(unsettled: &str) -> String {
     format!(
@@ -83,7 +83,7 @@ pub(crate) fn pending_at(unsettled: &str) -> String {
 
 /// The event of `row` is on record as a duplicate, which is delivered to nobody.
 pub(crate) fn of_duplicate(row: &str) -> String {
-    format!("EXISTS (SELECT 1 FROM event o WHERE o.id = {row}.event_id AND {})", duplicate("o"))
+    format!("EXISTS (SELECT 1 FROM events o WHERE o.id = {row}.event_id AND {})", duplicate("o"))
 }
 
 /// The consumer of `row` has given up its event, and that letter is open.
@@ -113,12 +113,12 @@ pub(crate) fn unrouted(event: &str) -> String {
 
 /// An event is dead while it is dead at one consumer at least.
 pub(crate) fn dead(event: &str) -> String {
-    format!("EXISTS (SELECT 1 FROM dead_letter d WHERE d.event_id = {event}.id AND {})", dead_at("d"))
+    format!("EXISTS (SELECT 1 FROM dead_letters d WHERE d.event_id = {event}.id AND {})", dead_at("d"))
 }
 
 /// An event is pending while it is pending at one consumer at least.
 pub(crate) fn pending(event: &str) -> String {
-    format!("EXISTS (SELECT 1 FROM unsettled s WHERE s.event_id = {event}.id AND {})", pending_at("s"))
+    format!("EXISTS (SELECT 1 FROM unsettled_events s WHERE s.event_id = {event}.id AND {})", pending_at("s"))
 }
 
 /// An event is discarded when its mark is; see [`discarded_by_letter`] for the other way.
@@ -128,14 +128,14 @@ pub(crate) fn discarded_by_mark(event: &str) -> String {
 
 /// An event is discarded when it is discarded at one consumer at least.
 pub(crate) fn discarded_by_letter(event: &str) -> String {
-    format!("EXISTS (SELECT 1 FROM dead_letter d WHERE d.event_id = {event}.id AND {})", discarded_at("d"))
+    format!("EXISTS (SELECT 1 FROM dead_letters d WHERE d.event_id = {event}.id AND {})", discarded_at("d"))
 }
 
 /// An event is routed when none of our consumers takes it, or ever handled or gave it up: only other queues hold it.
 pub(crate) fn routed(event: &str) -> String {
     format!(
-        "({event}.consumers = '' AND NOT EXISTS (SELECT 1 FROM inbox i WHERE i.event_id = {event}.id) \
-         AND NOT EXISTS (SELECT 1 FROM dead_letter d WHERE d.event_id = {event}.id))"
+        "({event}.consumers = '' AND NOT EXISTS (SELECT 1 FROM claims i WHERE i.event_id = {event}.id) \
+         AND NOT EXISTS (SELECT 1 FROM dead_letters d WHERE d.event_id = {event}.id))"
     )
 }
 
@@ -144,7 +144,7 @@ pub(crate) fn routed(event: &str) -> String {
 pub(crate) fn handled_by_all(event: &str) -> String {
     let names = format!("{event}.consumers");
     format!(
-        "((SELECT count(*) FROM inbox i WHERE i.event_id = {event}.id \
+        "((SELECT count(*) FROM claims i WHERE i.event_id = {event}.id \
          AND ' ' || {names} || ' ' LIKE '% ' || i.consumer || ' %') \
          = CASE {names} WHEN '' THEN 0 ELSE length({names}) - length(replace({names}, ' ', '')) + 1 END)"
     )
@@ -168,14 +168,14 @@ fn is_away(row: &str, came_back_in: &str) -> String {
 /// The consumer of `row` has a letter `d` of its event that satisfies the condition.
 fn has_letter(row: &str, fits: &str) -> String {
     format!(
-        "EXISTS (SELECT 1 FROM dead_letter d WHERE d.event_id = {row}.event_id AND d.consumer = {row}.consumer \
+        "EXISTS (SELECT 1 FROM dead_letters d WHERE d.event_id = {row}.event_id AND d.consumer = {row}.consumer \
          AND {fits})"
     )
 }
 
 /// The event has a mark `u` that satisfies the condition.
 fn has_mark(event: &str, fits: &str) -> String {
-    format!("EXISTS (SELECT 1 FROM unrouted u WHERE u.event_id = {event}.id AND {fits})")
+    format!("EXISTS (SELECT 1 FROM unrouted_events u WHERE u.event_id = {event}.id AND {fits})")
 }
 
 #[cfg(test)]
@@ -219,10 +219,10 @@ mod tests {
             "marked_in >",
             " d.died_in",
             "'waiting', 'running')",
-            "SELECT 1 FROM inbox",
-            "SELECT 1 FROM dead_letter",
-            "SELECT 1 FROM unrouted",
-            "SELECT 1 FROM unsettled",
+            "SELECT 1 FROM claims",
+            "SELECT 1 FROM dead_letters",
+            "SELECT 1 FROM unrouted_events",
+            "SELECT 1 FROM unsettled_events",
         ];
         let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("src")];
         let mut read = 0;

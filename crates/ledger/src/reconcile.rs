@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 use event::{EventId, Timestamp};
 use serde::{Deserialize, Serialize};
 use store::many::{Value, fetch};
-use store::{Conditions, Connection, Page, Paged, Row, StoreError};
+use store::{Conditions, Connection, Page, Paged, Row, StoreError, optional_id};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::time::optional_time;
@@ -106,7 +106,7 @@ impl view::Row for Difference {
         let clause = conditions.clause();
         let limit = conditions.bind(Value::from(i64::from(page.limit) + 1));
         let text = format!(
-            "SELECT id, kind, source, event_id, consumer, detail, sent_at FROM difference {clause} \
+            "SELECT id, kind, source, event_id, consumer, detail, sent_at FROM differences {clause} \
              ORDER BY id LIMIT {limit}"
         );
         let rows = fetch(connection, text, conditions.values).await?;
@@ -114,7 +114,7 @@ impl view::Row for Difference {
             let difference = Difference {
                 kind: row.try_get("kind")?,
                 source: row.try_get("source")?,
-                event_id: row.try_get("event_id")?,
+                event_id: optional_id(row, "event_id")?.map(|id| id.to_string()),
                 consumer: row.try_get("consumer")?,
                 detail: row.try_get("detail")?,
                 sent_at: optional_time(row, "sent_at")?,

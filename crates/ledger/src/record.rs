@@ -9,11 +9,12 @@ use consumer::{Bindings, Consumer, Failure, Forward, Recorder, Runtime};
 use event::{Event, EventId, Message, SourceName, header};
 use serde::Deserialize;
 use store::seen::{self, Sighting};
-use store::{Row, Tx};
+use store::{Tx, id};
 
 use crate::dead::{error_group, group_id};
 use crate::events::received_at;
 use crate::filed::{Filed, json, text};
+use crate::origins::{self, origin};
 use crate::predicates::is_later;
 use store::many::{Value, insert};
 
@@ -87,33 +88,32 @@ impl Recorder for Events {
             Some(name) => vec![name.to_owned()],
             None => self.takers(event).into_iter().map(str::to_owned).collect(),
         };
+        let origins = origins::numbers(tx, events.iter().map(|(event, _)| origin(event))).await?;
         let mut rows = Vec::with_capacity(events.len());
         let mut owed = HashMap::with_capacity(events.len());
         for (event, message) in events {
-            let (id, takers) = (event.id.to_string(), takers(&event, message));
+            let takers = takers(&event, message);
+            let made = event.id.traceparent();
             rows.push(vec![
-                Value::from(&id),
-                Value::from(&event.source.name),
-                Value::from(&event.source.provider),
-                Value::from(&event.topic),
+                Value::from(event.id),
+                Value::from(origins[&origin(&event)]),
                 Value::from(event.subject.as_ref().map(ToString::to_string)),
                 Value::from(received_at(&event)),
                 Value::from(takers.join(" ")),
                 Value::from(event.content_type),
-                long(event.data.len()),
-                Value::from(event.traceparent),
-                Value::from(event.replay_of.as_ref().map(ToString::to_string)),
+                Value::from(event.traceparent.map(|given| if given == made { String::new() } else { given })),
+                Value::from(event.replay_of),
                 Value::from(i64::from(event.repaired)),
-                Value::from(duplicates.get(&event.id).map(ToString::to_string)),
+                Value::from(duplicates.get(&event.id).copied()),
                 json(&event.headers),
-                Value::Bytes(event.data.into()),
+                Value::from(Vec::from(event.data)),
             ]);
-            owed.insert(id, takers);
+            owed.insert(event.id, takers);
         }
         let new = insert(
             tx,
-            "event (id, source, provider, topic, subject, received_at, consumers, content_type, size, \
-             traceparent, replay_of, repaired, duplicate_of, headers, body)",
+            "events (id, origin, subject, received_at, consumers, content_type, traceparent, replay_of, repaired, \
+             duplicate_of, headers, body)",
             "ON CONFLICT (id) DO NOTHING RETURNING id",
             rows,
         )
@@ -121,14 +121,14 @@ impl Recorder for Events {
         // Only what is new is unsettled: a message that comes again long after must not undo the sweep.
         let mut unsettled = Vec::with_capacity(new.len());
         for row in new {
-            let id: String = row.try_get(0)?;
+            let id = id(&row, 0)?;
             for taker in owed.remove(&id).unwrap_or_default() {
-                unsettled.push(vec![Value::from(&id), Value::from(taker)]);
+                unsettled.push(vec![Value::from(id), Value::from(taker)]);
             }
         }
         insert(
             tx,
-            "unsettled (event_id, consumer)",
+            "unsettled_events (event_id, consumer)",
             "ON CONFLICT (event_id, consumer) DO NOTHING",
             unsettled,
         )
@@ -144,29 +144,28 @@ pub(crate) struct Unrouted;
 impl Recorder for Unrouted {
     async fn record(&self, messages: &[&Message], tx: &mut Tx) -> Result<(), Failure> {
         let now = event::now();
+        let mut events = events(messages)?;
+        // A statement may not update a row twice.
+        events.dedup_by_key(|(event, _)| event.id);
+        let origins = origins::numbers(tx, events.iter().map(|(event, _)| origin(event))).await?;
         let row = |(event, message): &(Event, &Message)| {
             vec![
-                Value::from(&event.id),
-                Value::from(&event.source.name),
-                Value::from(&event.source.provider),
-                Value::from(&event.topic),
+                Value::from(event.id),
+                Value::from(origins[&origin(event)]),
                 Value::from(event.subject.as_ref().map(ToString::to_string)),
                 Value::from(received_at(event)),
                 Value::from(now),
                 Value::from(message.text(header::JOB).map(str::to_owned)),
             ]
         };
-        let mut events = events(messages)?;
-        // A statement may not update a row twice.
-        events.dedup_by_key(|(event, _)| event.id);
         let rows: Vec<_> = events.iter().map(row).collect();
         insert(
             tx,
-            "unrouted (event_id, source, provider, topic, subject, received_at, marked_at, marked_in)",
+            "unrouted_events (event_id, origin, subject, received_at, marked_at, marked_in)",
             // One that was sent again and comes back is open again.
             &format!(
                 "ON CONFLICT (event_id) DO UPDATE SET marked_in = excluded.marked_in WHERE {}",
-                is_later("excluded.marked_in", "unrouted.marked_in")
+                is_later("excluded.marked_in", "unrouted_events.marked_in")
             ),
             rows,
         )
@@ -186,7 +185,7 @@ impl Recorder for Rejected {
         filed.sort_by_key(|(filed, _)| filed.id);
         let row = |(filed, message): &(Filed<'_>, &Message)| {
             vec![
-                Value::from(&filed.id),
+                Value::from(filed.id),
                 filed.source(),
                 filed.provider(),
                 Value::from(filed.received_at),
@@ -194,13 +193,13 @@ impl Recorder for Rejected {
                 text(&message.content_type),
                 long(message.body.len()),
                 filed.headers(),
-                Value::Bytes(message.body.to_vec()),
+                Value::from(message.body.to_vec()),
             ]
         };
         let rows: Vec<_> = filed.iter().map(row).collect();
         insert(
             tx,
-            "rejected (id, source, provider, received_at, cause, content_type, size, headers, body)",
+            "rejected_bodies (id, source, provider, received_at, cause, content_type, size, headers, body)",
             "ON CONFLICT (id) DO NOTHING",
             rows,
         )
@@ -291,7 +290,7 @@ impl Recorder for DeadLetters {
             let first_failed_at = time(header::FIRST_FAILED_AT).unwrap_or(filed.received_at);
             let failed_at = time(header::GIVEN_UP_AT).unwrap_or(now);
             let row = vec![
-                Value::from(&filed.id),
+                Value::from(filed.id),
                 text(&consumer),
                 filed.source(),
                 filed.provider(),
@@ -306,12 +305,12 @@ impl Recorder for DeadLetters {
                 text(&group_id(&consumer, &error)),
                 text(message.text(header::HISTORY).unwrap_or("[]")),
                 Value::from(message.text(header::JOB).map(str::to_owned)),
-                Value::Bytes(message.body.to_vec()),
+                Value::from(message.body.to_vec()),
             ];
             rows.push(((filed.id, consumer), row));
         }
         rows.sort_by(|(one, _), (other, _)| one.cmp(other));
-        let is_later = is_later("excluded.died_in", "dead_letter.died_in");
+        let is_later = is_later("excluded.died_in", "dead_letters.died_in");
         // A letter that was sent again and died again replaces the first, whatever the clocks say; the same letter
         // changes nothing.
         let tail = format!(
@@ -320,14 +319,14 @@ impl Recorder for DeadLetters {
              failed_at = excluded.failed_at, headers = excluded.headers, \
              error_group = excluded.error_group, group_id = excluded.group_id, \
              history = excluded.history, discarded_in = NULL, \
-             died_in = CASE WHEN {is_later} THEN excluded.died_in ELSE dead_letter.died_in END \
-             WHERE excluded.failed_at > dead_letter.failed_at OR {is_later}"
+             died_in = CASE WHEN {is_later} THEN excluded.died_in ELSE dead_letters.died_in END \
+             WHERE excluded.failed_at > dead_letters.failed_at OR {is_later}"
         );
         // One by one: a statement may not update a row twice, and an event may die twice in one batch.
         for (_, row) in rows {
             insert(
                 tx,
-                "dead_letter (event_id, consumer, source, provider, topic, attempts, error, first_failed_at, \
+                "dead_letters (event_id, consumer, source, provider, topic, attempts, error, first_failed_at, \
                  failed_at, content_type, headers, error_group, group_id, history, died_in, body)",
                 &tail,
                 vec![row],

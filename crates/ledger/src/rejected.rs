@@ -2,7 +2,7 @@
 
 use event::{EventId, ProviderName, SourceName, Timestamp};
 use serde::{Deserialize, Serialize};
-use store::{AnyRow, Conditions, Connection, List, Page, Paged, Row, StoreError};
+use store::{AnyRow, Conditions, Connection, List, Page, Paged, Row, StoreError, id};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::BodyInJson;
@@ -61,7 +61,7 @@ pub struct Rejected {
 
 fn row(row: &AnyRow) -> Result<RejectedRow, StoreError> {
     Ok(RejectedRow {
-        id: row.try_get("id")?,
+        id: id(row, "id")?.to_string(),
         source: row.try_get("source")?,
         provider: row.try_get("provider")?,
         received_at: time(row, "received_at")?,
@@ -85,22 +85,22 @@ impl view::Row for RejectedRow {
 /// What is open and fits.
 pub(crate) fn chosen(filter: &RejectedFilter) -> Conditions {
     let mut conditions = Conditions::default();
-    conditions.add(open_body("rejected"));
-    conditions.with("id =", filter.id.as_ref());
+    conditions.add(open_body("rejected_bodies"));
+    conditions.with("id =", filter.id);
     conditions.with("source =", filter.source.as_ref());
     conditions.with("provider =", filter.provider.as_ref());
     conditions
 }
 
 pub(crate) const LIST: List<'_> =
-    List::new("SELECT id, source, provider, received_at, cause FROM rejected", &["id"]);
+    List::by_id("SELECT id, source, provider, received_at, cause FROM rejected_bodies", &["id"]);
 
 /// One rejected body, whole; `None` if there is none with this id.
 pub async fn show_rejected(connection: &mut Connection, id: EventId) -> Result<Option<Rejected>, StoreError> {
     let text = "SELECT id, source, provider, received_at, cause, content_type, size, headers, body \
-                FROM rejected WHERE id = $1"
+                FROM rejected_bodies WHERE id = $1"
         .to_owned();
-    let rows = fetch(connection, text, vec![Value::from(&id)]).await?;
+    let rows = fetch(connection, text, [Value::from(id)]).await?;
     let whole = |found: &AnyRow| {
         Ok(Rejected {
             row: row(found)?,

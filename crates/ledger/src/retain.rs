@@ -10,10 +10,11 @@ use std::time::Duration;
 use event::{Day, EventId, SourceName, Timestamp, Zone};
 use serde::Deserialize;
 use store::many::{Value, chunks, fetch, insert};
-use store::{Row, Store, StoreError};
+use store::{Row, Store, StoreError, id, id_bound};
 use tokio::time::{Instant, sleep};
 
 use crate::events::{CLOCK_SLACK_SECONDS, id_at};
+use crate::origins;
 use crate::predicates::{dead, pending};
 use crate::time::time;
 
@@ -76,11 +77,10 @@ pub(crate) async fn hold(
         // Writes a row of the event itself: this waits for a running deletion, and a waiting deletion checks the row
         // again.
         let list = store::sql::list(2, chunk.len());
-        let text = format!("UPDATE event SET held_until = $1 WHERE id IN ({list}) RETURNING id");
-        let values = [Value::from(now + HOLD)].into_iter().chain(chunk.iter().map(Value::from));
+        let text = format!("UPDATE events SET held_until = $1 WHERE id IN ({list}) RETURNING id");
+        let values = [Value::from(now + HOLD)].into_iter().chain(chunk.iter().copied().map(Value::from));
         for row in &fetch(&mut tx, text, values).await? {
-            let id: String = row.try_get(0)?;
-            gone.remove(&id.parse().expect("the record holds the ids it was given"));
+            gone.remove(&id(row, 0)?);
         }
     }
     tx.commit().await.map_err(StoreError::from)?;
@@ -90,24 +90,26 @@ pub(crate) async fn hold(
 /// Deletes what is old and settled. Gives the number of events and rejected bodies that are gone. It takes half of the time
 /// at most, so that others write, too.
 pub async fn retain(store: &Store, retention: &Retention, now: Timestamp) -> Result<u64, StoreError> {
-    let mut names = BTreeSet::new();
-    for table in ["event", "rejected"] {
-        names.extend(sources(store, table).await?);
+    let mut sources: BTreeMap<String, Vec<i64>> = BTreeMap::new();
+    for (number, source) in origins::all(&mut *store.read().await?).await? {
+        sources.entry(source).or_default().push(number);
     }
-    let counted =
-        fetch(&mut *store.read().await?, "SELECT DISTINCT source FROM tally".to_owned(), []).await?;
-    for row in &counted {
-        names.insert(row.try_get(0)?);
+    for text in ["SELECT DISTINCT source FROM tally", REJECTED_SOURCES] {
+        for row in &fetch(&mut *store.read().await?, text.to_owned(), []).await? {
+            sources.entry(row.try_get(0)?).or_default();
+        }
     }
     let mut gone = 0;
-    for source in names {
+    for (source, origins) in sources {
         let Some(first_kept) = retention.first_kept(&source, now) else { continue };
         let until = retention.zone.bounds(first_kept).start;
         // First the counts, then the events: meanwhile, and after a kill, nothing seems to be missing.
         forget_tallies(store, &source, first_kept, &retention.zone).await?;
-        gone += events(store, &source, until, now).await?;
-        gone += rejected(store, &source, until).await?;
-        tally_rest(store, &source, until, &retention.zone).await?;
+        for origin in &origins {
+            gone += delete(store, &settled_events(now), Value::from(*origin), until).await?;
+        }
+        gone += delete(store, &rejected(), Value::from(&source), until).await?;
+        tally_rest(store, &source, &origins, until, &retention.zone).await?;
     }
     Ok(gone)
 }
@@ -125,25 +127,33 @@ async fn forget_tallies(store: &Store, source: &str, first_kept: Day, zone: &Zon
 
 /// Replaces the counts of the ingresses for deleted days by the number of events that are left because they are pending
 /// or dead: this way the books of such a day balance.
-async fn tally_rest(store: &Store, source: &str, until: Timestamp, zone: &Zone) -> Result<(), StoreError> {
+async fn tally_rest(
+    store: &Store,
+    source: &str,
+    origins: &[i64],
+    until: Timestamp,
+    zone: &Zone,
+) -> Result<(), StoreError> {
     let mut days: BTreeMap<Day, i64> = BTreeMap::new();
-    let mut last = String::new();
-    loop {
-        // A replay is counted nowhere, and neither is an event that came from a rejected body.
-        let text = "SELECT e.id, e.received_at FROM event e WHERE e.source = $1 AND e.id > $2 AND e.id < $3 \
-                    AND e.replay_of IS NULL AND NOT EXISTS (SELECT 1 FROM rejected r WHERE r.id = e.id) \
-                    ORDER BY e.id LIMIT $4";
-        let values = [source.into(), (&last).into(), id_at(until, CLOCK_SLACK_SECONDS).into(), STEP.into()];
-        let rows = fetch(&mut *store.read().await?, text.to_owned(), values).await?;
-        for row in &rows {
-            let received_at = time(row, "received_at")?;
-            if received_at < until {
-                *days.entry(zone.day(received_at)).or_default() += 1;
+    for origin in origins {
+        let mut last = id_bound("");
+        loop {
+            // A replay is counted nowhere, and neither is an event that came from a rejected body.
+            let text = "SELECT e.id, e.received_at FROM events e WHERE e.origin = $1 AND e.id > $2 AND e.id < $3 \
+                        AND e.replay_of IS NULL AND NOT EXISTS (SELECT 1 FROM rejected_bodies r WHERE r.id = e.id) \
+                        ORDER BY e.id LIMIT $4";
+            let values = [(*origin).into(), last, id_bound(&id_at(until, CLOCK_SLACK_SECONDS)), STEP.into()];
+            let rows = fetch(&mut *store.read().await?, text.to_owned(), values).await?;
+            for row in &rows {
+                let received_at = time(row, "received_at")?;
+                if received_at < until {
+                    *days.entry(zone.day(received_at)).or_default() += 1;
+                }
             }
-        }
-        match rows.last() {
-            Some(row) => last = row.try_get(0)?,
-            None => break,
+            match rows.last() {
+                Some(row) => last = id(row, 0)?.into(),
+                None => break,
+            }
         }
     }
     let row = |(day, count): (Day, i64)| {
@@ -158,96 +168,84 @@ async fn tally_rest(store: &Store, source: &str, until: Timestamp, zone: &Zone) 
     Ok(tx.commit().await?)
 }
 
-/// The sources that a table has rows of, found in its index by one step each.
-async fn sources(store: &Store, table: &str) -> Result<Vec<String>, StoreError> {
-    let text = format!(
-        "WITH RECURSIVE found(name) AS (SELECT min(source) FROM {table} UNION ALL \
-         SELECT (SELECT min(source) FROM {table} WHERE source > found.name) FROM found \
-         WHERE found.name IS NOT NULL) SELECT name FROM found WHERE name IS NOT NULL"
-    );
-    let rows = fetch(&mut *store.read().await?, text, []).await?;
-    Ok(rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?)
-}
-
-async fn events(store: &Store, source: &str, until: Timestamp, now: Timestamp) -> Result<u64, StoreError> {
-    delete(store, &settled_events(now), source, until).await
-}
-
-async fn rejected(store: &Store, source: &str, until: Timestamp) -> Result<u64, StoreError> {
-    let bodies =
-        Leaving { table: "rejected", condition: "1 = 1".to_owned(), others: &[("retry", "message_id")] };
-    delete(store, &bodies, source, until).await
-}
+/// The sources of rejected bodies, found in their index by one step each.
+const REJECTED_SOURCES: &str = "WITH RECURSIVE found(name) AS (SELECT min(source) FROM rejected_bodies UNION ALL \
+     SELECT (SELECT min(source) FROM rejected_bodies WHERE source > found.name) FROM found \
+     WHERE found.name IS NOT NULL) SELECT name FROM found WHERE name IS NOT NULL";
 
 /// Which events are deleted.
 struct Leaving {
     table: &'static str,
+    /// The column by which the rows are found, the first of an index with the id.
+    by: &'static str,
     /// Of a row `e`.
     condition: String,
-    /// The tables with rows about it, and their columns with its id.
-    others: &'static [(&'static str, &'static str)],
+    /// The tables with rows about it, under `event_id`.
+    others: &'static [&'static str],
+}
+
+fn rejected() -> Leaving {
+    Leaving { table: "rejected_bodies", by: "source", condition: "1 = 1".to_owned(), others: &[] }
 }
 
 fn settled_events(now: Timestamp) -> Leaving {
     Leaving {
-        table: "event",
+        table: "events",
+        by: "origin",
         condition: format!(
             "(e.held_until IS NULL OR e.held_until < {}) AND NOT {} AND NOT {}",
             now.as_microsecond(),
             pending("e"),
             dead("e")
         ),
-        others: &[
-            ("inbox", "event_id"),
-            ("retry", "message_id"),
-            ("unsettled", "event_id"),
-            ("dead_letter", "event_id"),
-            ("unrouted", "event_id"),
-        ],
+        others: &["claims", "unsettled_events", "dead_letters", "unrouted_events"],
     }
 }
 
 /// Deletes events from before that time, step by step; returns how many.
-async fn delete(store: &Store, leaving: &Leaving, source: &str, until: Timestamp) -> Result<u64, StoreError> {
-    let Leaving { table, condition, .. } = leaving;
+async fn delete(store: &Store, leaving: &Leaving, of: Value, until: Timestamp) -> Result<u64, StoreError> {
+    let Leaving { table, by, condition, .. } = leaving;
     let find = format!(
-        "SELECT e.id FROM {table} e WHERE e.source = $1 AND e.id > $2 AND e.id < $3 AND e.received_at < $4 \
+        "SELECT e.id FROM {table} e WHERE e.{by} = $1 AND e.id > $2 AND e.id < $3 AND e.received_at < $4 \
          AND {condition} ORDER BY e.id LIMIT $5"
     );
-    let (mut gone, mut last) = (0, String::new());
+    let (mut gone, mut last) = (0, id_bound(""));
     loop {
         let begun = Instant::now();
         // The id is generated before the time of receipt, and by another clock.
-        let before = id_at(until, CLOCK_SLACK_SECONDS);
-        let values = [source.into(), (&last).into(), before.into(), until.into(), STEP.into()];
+        let before = id_bound(&id_at(until, CLOCK_SLACK_SECONDS));
+        let values = [of.clone(), last, before, until.into(), STEP.into()];
         let rows = fetch(&mut *store.read().await?, find.clone(), values).await?;
-        let ids = rows.iter().map(|row| row.try_get(0)).collect::<Result<Vec<String>, _>>()?;
+        let ids = rows.iter().map(|row| id(row, 0)).collect::<Result<Vec<_>, _>>()?;
         let Some(greatest) = ids.last() else { return Ok(gone) };
         gone += delete_step(store, leaving, &ids).await?;
-        last.clone_from(greatest);
+        last = Value::from(*greatest);
         sleep(begun.elapsed()).await;
     }
 }
 
 /// Deletes the rows that still satisfy the condition, with all rows about them: a job may have sent one of them again
 /// since they were found.
-async fn delete_step(store: &Store, leaving: &Leaving, ids: &[String]) -> Result<u64, StoreError> {
-    let Leaving { table, condition, others } = leaving;
+async fn delete_step(store: &Store, leaving: &Leaving, ids: &[EventId]) -> Result<u64, StoreError> {
+    let Leaving { table, condition, others, .. } = leaving;
     let mut tx = store.begin().await?;
-    let mut gone: Vec<String> = Vec::with_capacity(ids.len());
+    let mut gone: Vec<EventId> = Vec::with_capacity(ids.len());
     for chunk in chunks(ids) {
         let list = store::sql::list(1, chunk.len());
         let text = format!("DELETE FROM {table} AS e WHERE e.id IN ({list}) AND {condition} RETURNING id");
-        for row in &fetch(&mut tx, text, chunk.iter().map(Value::from)).await? {
-            gone.push(row.try_get(0)?);
+        for row in &fetch(&mut tx, text, chunk.iter().copied().map(Value::from)).await? {
+            gone.push(id(row, 0)?);
         }
     }
-    for (table, id) in *others {
-        for chunk in chunks(&gone) {
-            let list = store::sql::list(1, chunk.len());
-            let text = format!("DELETE FROM {table} WHERE {id} IN ({list})");
-            fetch(&mut tx, text, chunk.iter().map(Value::from)).await?;
+    for chunk in chunks(&gone) {
+        let list = store::sql::list(1, chunk.len());
+        for table in *others {
+            let text = format!("DELETE FROM {table} WHERE event_id IN ({list})");
+            fetch(&mut tx, text, chunk.iter().copied().map(Value::from)).await?;
         }
+        // A message's id is any text.
+        let text = format!("DELETE FROM retry WHERE message_id IN ({list})");
+        fetch(&mut tx, text, chunk.iter().map(Value::from)).await?;
     }
     tx.commit().await.map_err(StoreError::from)?;
     Ok(gone.len() as u64)
@@ -328,15 +326,20 @@ mod tests {
             handle(&store, event, "receivables").await;
         }
         let again = events[0].id;
-        run(&store, format!("DELETE FROM inbox WHERE event_id = '{again}' AND consumer = 'invoices'")).await;
-        let found = events.each_ref().map(|event| event.id.to_string());
+        run(
+            &store,
+            format!("DELETE FROM claims WHERE event_id = unhex('{again}', '-') AND consumer = 'invoices'"),
+        )
+        .await;
+        let found = events.each_ref().map(|event| event.id);
         assert_eq!(delete_step(&store, &settled_events(event::now()), &found).await.unwrap(), 1);
-        for (table, id, rows) in [("event", "id", 1), ("unsettled", "event_id", 2), ("inbox", "event_id", 1)]
+        for (table, id, rows) in
+            [("events", "id", 1), ("unsettled_events", "event_id", 2), ("claims", "event_id", 1)]
         {
             let text = format!("SELECT {id} FROM {table}");
             let left = fetch(&mut store.read().await.unwrap(), text, []).await.unwrap();
-            let left: Vec<String> = left.iter().map(|row| row.get(0)).collect();
-            assert_eq!(left, vec![again.to_string(); rows], "{table}");
+            let left: Vec<EventId> = left.iter().map(|row| store::id(row, 0).unwrap()).collect();
+            assert_eq!(left, vec![again; rows], "{table}");
         }
     }
 
@@ -378,8 +381,8 @@ mod tests {
         }
         assert_eq!(retain(&store, &retention, now).await.unwrap(), 1);
         let rows =
-            fetch(&mut store.read().await.unwrap(), "SELECT id FROM event".to_owned(), []).await.unwrap();
-        assert_eq!(rows.iter().map(|row| row.get(0)).collect::<Vec<String>>(), [kept.id.to_string()]);
+            fetch(&mut store.read().await.unwrap(), "SELECT id FROM events".to_owned(), []).await.unwrap();
+        assert_eq!(rows.iter().map(|row| store::id(row, 0).unwrap()).collect::<Vec<_>>(), [kept.id]);
     }
 
     #[tokio::test]
@@ -389,7 +392,7 @@ mod tests {
         let event = aged(invoice(), TEN_DAYS_S);
         receive(&store, std::slice::from_ref(&event)).await;
         for _ in 0..2 {
-            tally_rest(&store, "go-1", event::now(), &zone).await.unwrap();
+            tally_rest(&store, "go-1", &[1], event::now(), &zone).await.unwrap();
         }
         let text = "SELECT CAST(sum(accepted) AS BIGINT) FROM tally".to_owned();
         let counted = fetch(&mut store.read().await.unwrap(), text, []).await.unwrap();
@@ -406,8 +409,8 @@ mod tests {
             counted(&store, name, day, 0, 1).await;
             let at = body.time.as_microsecond();
             let text = format!(
-                "INSERT INTO rejected (id, source, provider, received_at, cause, content_type, size, headers, body) \
-                 VALUES ('{id}', '{name}', 'p', {at}, '', '', 0, '{{}}', '')"
+                "INSERT INTO rejected_bodies (id, source, provider, received_at, cause, content_type, size, headers, body) \
+                 VALUES (unhex('{id}', '-'), '{name}', 'p', {at}, '', '', 0, '{{}}', '')"
             );
             run(&store, text).await;
         }
@@ -417,6 +420,9 @@ mod tests {
             let rows = fetch(&mut store.read().await.unwrap(), text, []).await.unwrap();
             rows.iter().map(|row| row.get(0)).collect::<Vec<String>>()
         };
-        assert_eq!((left("rejected").await, left("tally").await), (vec!["new".into()], vec!["new".into()]));
+        assert_eq!(
+            (left("rejected_bodies").await, left("tally").await),
+            (vec!["new".into()], vec!["new".into()])
+        );
     }
 }

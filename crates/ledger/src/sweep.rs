@@ -1,11 +1,12 @@
-//! The sweep: takes what is settled out of `unsettled`, so that looking for what is pending stays quick.
+//! The sweep: takes what is settled out of `unsettled_events`, so that looking for what is pending stays quick.
 //!
 //! No answer depends on it: every reader asks the inbox and the dead letters too. It also forgets old keys of facts, and what
 //! is old and settled ([`retain`]).
 
 use std::time::{Duration, Instant};
 
-use store::{Row, Store, StoreError};
+use event::EventId;
+use store::{Row, Store, StoreError, id};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
@@ -36,34 +37,40 @@ const SHARE_IN_VAIN: u32 = 20;
 /// be sent again, and stays.
 pub async fn sweep(store: &Store) -> Result<u64, StoreError> {
     let mut swept = 0;
-    let (mut id, mut consumer) = (String::new(), String::new());
+    let mut last: Option<(EventId, String)> = None;
     loop {
         // Found outside a transaction: what is pending is passed over without keeping anyone from writing.
         let text = format!(
-            "SELECT s.event_id, s.consumer FROM unsettled s WHERE (s.event_id, s.consumer) > ($1, $2) \
+            "SELECT s.event_id, s.consumer FROM unsettled_events s WHERE (s.event_id, s.consumer) > ($1, $2) \
              AND {} ORDER BY s.event_id, s.consumer LIMIT $3",
             handled("s")
         );
-        let values = vec![Value::from(&id), Value::from(&consumer), Value::from(STEP)];
+        let (after, consumer) = match last {
+            Some((id, consumer)) => (Value::from(id), Value::from(consumer)),
+            None => (store::id_bound(""), Value::from("")),
+        };
+        let values = [after, consumer, Value::from(STEP)];
         let rows = fetch(&mut *store.read().await?, text, values).await?;
         let keys = rows
             .iter()
-            .map(|row| Ok((row.try_get(0)?, row.try_get(1)?)))
-            .collect::<Result<Vec<(String, String)>, StoreError>>()?;
-        let Some(last) = keys.last() else { return Ok(swept) };
+            .map(|row| Ok((id(row, 0)?, row.try_get(1)?)))
+            .collect::<Result<Vec<(EventId, String)>, StoreError>>()?;
+        if keys.is_empty() {
+            return Ok(swept);
+        }
         let mut tx = store.begin().await?;
         for chunk in chunks(&keys) {
             // Handled once is handled for good, so the rows need no second look.
-            let values = chunk.iter().flat_map(|(id, consumer)| [Value::from(id), Value::from(consumer)]);
+            let values = chunk.iter().flat_map(|(id, consumer)| [Value::from(*id), Value::from(consumer)]);
             let text = format!(
-                "DELETE FROM unsettled WHERE (event_id, consumer) IN (VALUES {})",
+                "DELETE FROM unsettled_events WHERE (event_id, consumer) IN (VALUES {})",
                 store::sql::rows(chunk.len(), 2)
             );
             fetch(&mut tx, text, values).await?;
         }
         tx.commit().await.map_err(StoreError::from)?;
         swept += keys.len() as u64;
-        (id, consumer) = last.clone();
+        last = keys.into_iter().last();
     }
 }
 

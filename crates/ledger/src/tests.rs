@@ -8,6 +8,7 @@ use event::{Event, EventId, Headers, Message, ProviderName, SourceName, Subject,
 use store::{Page, Paged, Row, Store, inbox, sql};
 use view::Row as _;
 
+use crate::origins::Origins;
 use crate::record::{DeadLetters, Events, Rejected, Unrouted};
 use crate::{
     ConsumerState, DeadFilter, DeadRow, EventFilter, EventRow, EventState, RejectedFilter, RejectedRow,
@@ -185,8 +186,8 @@ async fn a_batch_recorded_twice_changes_nothing() {
     let again: Vec<_> = events.iter().chain(&events[100..101]).cloned().collect();
     receive(&store, &again).await;
     receive(&store, &again).await;
-    assert_eq!(count(&store, "event").await, 107);
-    assert_eq!(count(&store, "unsettled").await, 2 * 57);
+    assert_eq!(count(&store, "events").await, 107);
+    assert_eq!(count(&store, "unsettled_events").await, 2 * 57);
 }
 
 #[tokio::test]
@@ -229,7 +230,7 @@ async fn an_event_that_none_of_our_consumers_takes_waits_for_nobody() {
     let (store, _folder) = fresh().await;
     receive(&store, &[event("/gestao-online/go-1", "UNKNOWN")]).await;
     assert_eq!(state(&store).await, EventState::Routed);
-    assert_eq!(count(&store, "unsettled").await, 0);
+    assert_eq!(count(&store, "unsettled_events").await, 0);
     let (books, _) = crate::reconcile::tests::read(&store, &event::now().to_string()[..10], &[]).await;
     assert_eq!((books.sources[0].received, books.sources[0].routed, books.sources[0].handled), (1, 1, 0));
     assert!(books.balanced);
@@ -384,7 +385,7 @@ async fn the_sweep_takes_out_what_is_settled_and_nothing_else() {
     die(&store, &events[0], "invoices").await;
     // What is dead may be sent again, and stays.
     assert_eq!(sweep(&store).await.unwrap(), 597);
-    assert_eq!(count(&store, "unsettled").await, 1200 - 597);
+    assert_eq!(count(&store, "unsettled_events").await, 1200 - 597);
     assert_eq!(sweep(&store).await.unwrap(), 0);
 }
 
@@ -417,12 +418,12 @@ async fn what_is_no_event_is_refused_as_an_event_and_filed_as_a_dead_letter() {
     assert_eq!((&letter.source, letter.topic.as_str()), (&None, "TAX_INVOICE"));
     assert!(letter.error.contains("delivery limit"), "{}", letter.error);
     let kept =
-        fetch(&mut connection, "SELECT headers, body FROM dead_letter".to_owned(), vec![]).await.unwrap();
+        fetch(&mut connection, "SELECT headers, body FROM dead_letters".to_owned(), vec![]).await.unwrap();
     assert_eq!(kept[0].get::<Vec<u8>, _>(1), b"{\"a\":1}");
     assert!(kept[0].get::<String, _>(0).contains(r#""message_id":"7""#));
     drop(connection);
     file(&store, &[Message { body: Bytes::from_static(b"other"), ..foreign }]).await;
-    assert_eq!(count(&store, "dead_letter").await, 2);
+    assert_eq!(count(&store, "dead_letters").await, 2);
 }
 
 #[tokio::test]
@@ -439,7 +440,7 @@ async fn a_rejected_body_without_an_id_is_one_row_however_often_it_is_recorded()
     for attempt in 0..3 {
         record(&store, &Rejected, &[message(b"one", attempt), message(b"other", attempt)]).await.unwrap();
     }
-    assert_eq!(count(&store, "rejected").await, 2);
+    assert_eq!(count(&store, "rejected_bodies").await, 2);
 }
 
 #[tokio::test]
@@ -614,25 +615,25 @@ async fn every_list_walks_an_index_in_its_order() {
     let mut statements: Vec<(String, Vec<Value>)> = Vec::new();
     let rejected_page =
         |filter: &RejectedFilter| crate::rejected::LIST.statement(crate::rejected::chosen(filter), &cursor);
-    let unrouted_page =
-        |filter: &UnroutedFilter| crate::unrouted::LIST.statement(crate::unrouted::chosen(filter), &cursor);
+    let unrouted_page = |filter: &UnroutedFilter, origins| {
+        crate::unrouted::LIST.statement(crate::unrouted::chosen(filter, origins), &cursor)
+    };
     let none = EventFilter::default();
     for state in ["pending", "handled", "routed", "dead", "unrouted"] {
         let state = serde_json::from_value(state.into()).unwrap();
-        statements.push(crate::events::statement(&EventFilter { state, ..none.clone() }, &cursor));
+        let filter = EventFilter { state, ..none.clone() };
+        statements.push(crate::events::statement(&filter, &Origins::All, &cursor));
     }
+    // What a filter by source, provider or topic leaves: one, some, or more than are looked up.
+    let of_origins = [Origins::Few(vec![1]), Origins::Few((1..=64).collect()), Origins::Many];
     let source = SourceName::new("go-1").ok();
     let provider = ProviderName::new("recuperador").ok();
-    let topic = Topic::new("x").ok();
     for filter in [
         none.clone(),
-        EventFilter { source: source.clone(), ..none.clone() },
-        EventFilter { provider: provider.clone(), ..none.clone() },
-        EventFilter { topic: topic.clone(), ..none.clone() },
         EventFilter { subject: Some(Subject::new("order", "1")), ..none.clone() },
         EventFilter { from: Some(event::now()), to: Some(event::now()), ..none },
     ] {
-        statements.push(crate::events::statement(&filter, &cursor));
+        statements.push(crate::events::statement(&filter, &Origins::All, &cursor));
     }
     let filter = RejectedFilter { source: source.clone(), provider: provider.clone(), id: None };
     statements.push(rejected_page(&RejectedFilter { source: None, ..filter.clone() }));
@@ -645,8 +646,12 @@ async fn every_list_walks_an_index_in_its_order() {
         &cursor,
     ));
     statements.push(crate::dead::statement(&DeadFilter { provider, ..DeadFilter::default() }, &cursor));
-    statements.push(unrouted_page(&UnroutedFilter { source, ..UnroutedFilter::default() }));
-    statements.push(unrouted_page(&UnroutedFilter { topic, ..UnroutedFilter::default() }));
+    let by_source = EventFilter { source: source.clone(), ..EventFilter::default() };
+    let marks = UnroutedFilter { source, ..UnroutedFilter::default() };
+    for origins in &of_origins {
+        statements.push(crate::events::statement(&by_source, origins, &cursor));
+        statements.push(unrouted_page(&marks, origins));
+    }
     for (text, values) in statements {
         let plan =
             fetch(&mut store.read().await.unwrap(), format!("EXPLAIN QUERY PLAN {text}"), values).await;
@@ -671,7 +676,7 @@ async fn what_is_old_and_settled_leaves_the_record_and_what_is_owed_stays() {
         tx.commit().await.unwrap();
     }
     let left = async || {
-        let count = "SELECT count(*) FROM event";
+        let count = "SELECT count(*) FROM events";
         sql::scalar::<i64>(count).fetch_one(&mut *store.read().await.unwrap()).await.unwrap()
     };
     let in_days = |days: u64| event::now() + std::time::Duration::from_secs(days * 24 * 60 * 60);
@@ -684,7 +689,7 @@ async fn what_is_old_and_settled_leaves_the_record_and_what_is_owed_stays() {
     assert_eq!(left().await, 600);
     assert_eq!(retain(&store, &retention, in_days(8)).await.unwrap(), 598);
     assert_eq!(left().await, 2);
-    for (table, rows) in [("inbox", 0), ("unsettled", 4)] {
+    for (table, rows) in [("claims", 0), ("unsettled_events", 4)] {
         let text = format!("SELECT count(*) FROM {table}");
         let found = fetch(&mut store.read().await.unwrap(), text, []).await.unwrap();
         assert_eq!(found[0].try_get::<i64, _>(0).unwrap(), rows, "{table}");

@@ -2,9 +2,10 @@
 
 use event::{EventId, ProviderName, SourceName, Timestamp, Topic};
 use serde::{Deserialize, Serialize};
-use store::{AnyRow, Conditions, Connection, List, Page, Paged, Row, StoreError};
+use store::{AnyRow, Conditions, Connection, List, Page, Paged, Row, StoreError, id};
 use utoipa::{IntoParams, ToSchema};
 
+use crate::origins::{Origins, Wanted};
 use crate::predicates::{of_duplicate, open_mark};
 use crate::time::time;
 
@@ -49,7 +50,7 @@ pub struct UnroutedRow {
 
 fn row(row: &AnyRow) -> Result<UnroutedRow, StoreError> {
     Ok(UnroutedRow {
-        id: row.try_get("event_id")?,
+        id: id(row, "event_id")?.to_string(),
         source: row.try_get("source")?,
         provider: row.try_get("provider")?,
         topic: row.try_get("topic")?,
@@ -68,24 +69,34 @@ impl view::Row for UnroutedRow {
         filter: &UnroutedFilter,
         page: &Page,
     ) -> Result<Paged<Self>, StoreError> {
-        LIST.page(connection, chosen(filter), page, row).await
+        let origins = filter.origin().find(connection).await?;
+        LIST.page(connection, chosen(filter, &origins), page, row).await
+    }
+}
+
+impl UnroutedFilter {
+    pub(crate) fn origin(&self) -> Wanted<'_> {
+        let Self { source, provider, topic, .. } = self;
+        Wanted { source: source.as_ref(), provider: provider.as_ref(), topic: topic.as_ref() }
     }
 }
 
 /// What is open and fits.
-pub(crate) fn chosen(filter: &UnroutedFilter) -> Conditions {
+pub(crate) fn chosen(filter: &UnroutedFilter, origins: &Origins) -> Conditions {
     let mut conditions = Conditions::default();
     conditions.add(open_mark("s"));
     // Duplicates are not delivered anyway.
     conditions.add(format!("NOT {}", of_duplicate("s")));
-    conditions.with("s.event_id =", filter.id.as_ref());
-    conditions.with("s.source =", filter.source.as_ref());
-    conditions.with("s.provider =", filter.provider.as_ref());
-    conditions.with("s.topic =", filter.topic.as_ref());
+    conditions.with("s.event_id =", filter.id);
+    filter.origin().add(&mut conditions, "s.origin", origins, filter.id.is_none());
     conditions
 }
 
-pub(crate) const LIST: List<'_> = List::new(
-    "SELECT s.event_id, s.source, s.provider, s.topic, s.subject, s.received_at, s.marked_at FROM unrouted s",
+/// The origin is looked up for the rows of the page: a join could begin with it, and lose the order.
+pub(crate) const LIST: List<'_> = List::by_id(
+    "SELECT s.event_id, (SELECT o.source FROM origins o WHERE o.id = s.origin) AS source, \
+     (SELECT o.provider FROM origins o WHERE o.id = s.origin) AS provider, \
+     (SELECT o.topic FROM origins o WHERE o.id = s.origin) AS topic, s.subject, s.received_at, s.marked_at \
+     FROM unrouted_events s",
     &["s.event_id"],
 );

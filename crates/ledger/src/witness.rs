@@ -16,10 +16,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use broker::{BrokerError, DynBroker, ExchangeName, FixedQueue, Layout, PublishError};
-use consumer::{Failure, Observer};
+use consumer::Observer;
 use event::{Chain, Event, EventId};
 use store::many::{Value, chunks, fetch};
-use store::{Connection, Row, Store, StoreError, Tx};
+use store::{Store, StoreError};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -83,34 +83,32 @@ impl Witness {
 
 #[async_trait]
 impl Observer for Witness {
-    async fn observe(&self, events: &[&Event], tx: &mut Tx) -> Result<(), Failure> {
+    async fn observe(&self, events: &[&Event], store: &Store) {
         let now = event::now();
         let late: Vec<&Event> = events
             .iter()
             .copied()
             .filter(|event| now.duration_since(event.time).unsigned_abs() >= LATE)
             .collect();
-        if !late.is_empty() {
-            let recorded = recorded(tx, late.iter().map(|event| event.id)).await?;
-            late.into_iter()
-                .filter(|event| !recorded.contains(&event.id))
-                .for_each(|event| self.kept.push(event));
+        if late.is_empty() {
+            return;
         }
-        Ok(())
+        // What cannot be looked up is kept: it is looked up once more before it is sent.
+        let recorded = recorded(store, late.iter().map(|event| event.id)).await.unwrap_or_default();
+        late.into_iter()
+            .filter(|event| !recorded.contains(&event.id))
+            .for_each(|event| self.kept.push(event));
     }
 }
 
 /// Those of these events that are on record.
-async fn recorded(
-    connection: &mut Connection,
-    ids: impl Iterator<Item = EventId>,
-) -> Result<HashSet<EventId>, StoreError> {
+async fn recorded(store: &Store, ids: impl Iterator<Item = EventId>) -> Result<HashSet<EventId>, StoreError> {
+    let mut connection = store.read().await?;
     let mut found = HashSet::new();
     for chunk in chunks(&ids.collect::<Vec<_>>()) {
-        let text = format!("SELECT id FROM event WHERE id IN ({})", store::sql::list(1, chunk.len()));
-        for row in fetch(connection, text, chunk.iter().map(Value::from)).await? {
-            let id: String = row.try_get(0)?;
-            found.extend(id.parse::<EventId>());
+        let text = format!("SELECT id FROM events WHERE id IN ({})", store::sql::list(1, chunk.len()));
+        for row in fetch(&mut connection, text, chunk.iter().copied().map(Value::from)).await? {
+            found.insert(store::id(&row, 0)?);
         }
     }
     Ok(found)
@@ -156,7 +154,7 @@ pub(crate) async fn send_unrecorded(
     if broker.queues(std::slice::from_ref(&ledger)).await?.iter().any(|queue| queue.ready > 0) {
         return Err(Untold::Behind);
     }
-    let recorded = recorded(&mut *store.read().await?, events.iter().map(|event| event.id)).await?;
+    let recorded = recorded(store, events.iter().map(|event| event.id)).await?;
     for event in events.iter().filter(|event| !recorded.contains(&event.id)) {
         info!(event_id = %event.id, "handled, and not on record: sent to the ledger");
         broker.publish(&ExchangeName::default_exchange(), ledger.as_str(), event.to_message()).await?;
@@ -175,11 +173,7 @@ mod tests {
         let (store, _folder) = fresh().await;
         let kept = Kept::default();
         let witness = Witness::new(kept.clone());
-        let handle = async |events: &[&Event]| {
-            let mut tx = store.begin().await.unwrap();
-            witness.observe(events, &mut tx).await.unwrap();
-            tx.commit().await.unwrap();
-        };
+        let handle = async |events: &[&Event]| witness.observe(events, &store).await;
         let (recorded, lost) = (aged(invoice(), 60), aged(invoice(), 60));
         receive(&store, std::slice::from_ref(&recorded)).await;
         handle(&[&invoice(), &recorded, &lost]).await;

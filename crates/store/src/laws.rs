@@ -155,6 +155,22 @@ pub async fn a_refused_statement_is_told_from_an_outage(store: &Store) {
     assert!(matches!(store.check().await, Err(StoreError::Unavailable(_))));
 }
 
+/// A process of the release before that is still at work takes its tables for a database that is down, so that it waits:
+/// its claims would be unknown to everyone else.
+pub async fn what_the_release_before_writes_is_refused_as_in_an_outage(store: &Store) {
+    prepared(store).await;
+    for text in [
+        "INSERT INTO inbox (event_id, consumer, handled_at) VALUES ('0199d3c0-1f2e-7abc-8def-0123456789ab', 'c', 0) \
+         ON CONFLICT (event_id, consumer) DO NOTHING RETURNING event_id",
+        "UPDATE writable SET checked_at = 1",
+    ] {
+        let mut tx = store.begin().await.expect("a transaction");
+        let refused = sql::query(text).execute(&mut *tx).await.map(drop).map_err(StoreError::from);
+        assert!(matches!(refused, Err(StoreError::Unavailable(_))), "{text}: {refused:?}");
+    }
+    store.check_writable().await.expect("the database takes writes");
+}
+
 fn sighting(source: &str, key: &str, second: i64) -> Sighting {
     Sighting {
         source: SourceName::new(source).expect("a name"),
@@ -323,6 +339,7 @@ macro_rules! store_laws {
             a_key_of_before_holds_whatever_the_content
             a_refused_statement_is_told_from_an_outage
             a_fingerprint_holds_until_who_names_it_replaces_it
+            what_the_release_before_writes_is_refused_as_in_an_outage
         }
     };
 }

@@ -3,13 +3,14 @@
 //! Place in the flow: the consumer runtime opens one [`Tx`] per batch, claims its events in the [`inbox`], hands the
 //! transaction to the handlers and commits. Screens read through [`Store::read`]. SQLite and PostgreSQL stand behind
 //! one portable SQL text: `$1` parameters, `TEXT`, `BIGINT` and `BLOB` columns, flags as 0 and 1, money in integer
-//! centavos, time in integer microseconds UTC.
+//! centavos, time in integer microseconds UTC, an event's id in 16 bytes.
 //!
 //! This crate alone names sqlx. It owns no domain table: each crate brings its own [`Component`] of migrations.
 
 pub mod agreed;
 pub mod cursor;
 mod dialect;
+mod id;
 pub mod inbox;
 #[cfg(any(test, feature = "test-support"))]
 pub mod laws;
@@ -23,6 +24,7 @@ pub mod seen;
 pub mod sql;
 
 pub use dialect::Dialect;
+pub use id::{id, id_bound, optional_id};
 pub use list::{Conditions, List};
 pub use migrate::{Component, Migration};
 pub use page::{Page, Paged};

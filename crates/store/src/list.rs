@@ -4,12 +4,13 @@ use sqlx::Row;
 use sqlx::any::AnyRow;
 
 use crate::many::{Value, fetch};
-use crate::{Connection, Page, Paged, StoreError, cursor};
+use crate::{Connection, Page, Paged, StoreError, cursor, id, id_bound};
 
 /// Conditions joined by `AND`, and the values that they name. Their texts come from the source, never from a request.
 #[derive(Default)]
 pub struct Conditions {
     texts: Vec<String>,
+    alternatives: Vec<String>,
     /// The values of the parameters `$1`, `$2`, ….
     pub values: Vec<Value>,
 }
@@ -34,12 +35,39 @@ impl Conditions {
         format!("${}", self.values.len())
     }
 
+    /// Conditions of which one has to hold, and no row fulfils two. Each can be looked up by itself in an index.
+    pub fn one_of(&mut self, alternatives: Vec<String>) {
+        self.alternatives = alternatives;
+    }
+
     /// The tail of a statement: nothing, or `WHERE …`.
     pub fn clause(&self) -> String {
-        match self.texts.as_slice() {
-            [] => String::new(),
-            texts => format!("WHERE {}", texts.join(" AND ")),
+        let mut texts = self.texts.clone();
+        if !self.alternatives.is_empty() {
+            texts.push(format!("({})", self.alternatives.join(" OR ")));
         }
+        clause(&texts)
+    }
+
+    /// `<select> WHERE …`, once for each alternative, joined by `UNION ALL`. Sorted by columns that an index has behind each
+    /// alternative's, both databases merge the parts as they read them.
+    pub fn union(&self, select: &str) -> String {
+        let select = |alternative: Option<&String>| {
+            format!("{select} {}", clause(&self.texts.iter().chain(alternative).cloned().collect::<Vec<_>>()))
+        };
+        match self.alternatives.as_slice() {
+            [] => select(None),
+            alternatives => {
+                alternatives.iter().map(|one| select(Some(one))).collect::<Vec<_>>().join(" UNION ALL ")
+            }
+        }
+    }
+}
+
+fn clause(texts: &[String]) -> String {
+    match texts {
+        [] => String::new(),
+        texts => format!("WHERE {}", texts.join(" AND ")),
     }
 }
 
@@ -51,6 +79,8 @@ pub struct List<'a> {
     /// `TEXT` columns that together identify a row and never change, such as `s.event_id`; each is read under its name.
     /// Rows are sorted by them in descending order. Only the last may contain a colon.
     pub key: &'a [&'a str],
+    /// Whether the first column of the key is an id instead.
+    pub is_by_id: bool,
     /// The text between the conditions and the order: nothing, or `GROUP BY …`.
     pub group: &'a str,
 }
@@ -58,21 +88,28 @@ pub struct List<'a> {
 impl<'a> List<'a> {
     /// A list of single rows.
     pub const fn new(select: &'a str, key: &'a [&'a str]) -> Self {
-        Self { select, key, group: "" }
+        Self { select, key, is_by_id: false, group: "" }
+    }
+
+    /// A list of single rows whose key begins with an id.
+    pub const fn by_id(select: &'a str, key: &'a [&'a str]) -> Self {
+        Self { is_by_id: true, ..Self::new(select, key) }
     }
 
     /// The statement for a page of matching rows and one row more. An invalid cursor just begins somewhere.
     pub fn statement(&self, mut conditions: Conditions, page: &Page) -> (String, Vec<Value>) {
-        let Self { select, key, group } = self;
+        let Self { select, key, is_by_id, group } = self;
         if let Some(cursor) = &page.cursor {
-            let parts = cursor::read(cursor, key.len());
-            let parts: Vec<_> = parts.map(|part| conditions.bind(Value::from(part))).collect();
+            let value = |(at, part)| if *is_by_id && at == 0 { id_bound(part) } else { Value::from(part) };
+            let parts = cursor::read(cursor, key.len()).enumerate().map(value);
+            let parts: Vec<_> = parts.map(|value| conditions.bind(value)).collect();
             conditions.add(format!("({}) < ({})", key.join(", "), parts.join(", ")));
         }
-        let clause = conditions.clause();
-        let order = key.iter().map(|column| format!("{column} DESC")).collect::<Vec<_>>().join(", ");
+        let is_union = conditions.alternatives.len() > 1;
+        let order = key.iter().map(|column| format!("{} DESC", if is_union { name(column) } else { column }));
+        let order = order.collect::<Vec<_>>().join(", ");
         let limit = u64::from(page.limit) + 1;
-        (format!("{select} {clause} {group} ORDER BY {order} LIMIT {limit}"), conditions.values)
+        (format!("{} {group} ORDER BY {order} LIMIT {limit}", conditions.union(select)), conditions.values)
     }
 
     /// The page of the rows that its statement returned. Its cursor is the key of its last row.
@@ -83,9 +120,12 @@ impl<'a> List<'a> {
         read: impl Fn(&AnyRow) -> Result<T, E>,
     ) -> Result<Paged<T>, StoreError> {
         let cursor = |row: &AnyRow| {
-            let names = self.key.iter().map(|column| column.rsplit('.').next().unwrap_or_default());
-            let parts = names.map(|name| row.try_get::<String, _>(name)).collect::<Result<Vec<_>, _>>()?;
-            Ok::<_, StoreError>(cursor::write(&parts))
+            let part = |(at, column): (usize, &&str)| match self.is_by_id && at == 0 {
+                true => Ok(id(row, name(column))?.to_string()),
+                false => Ok(row.try_get::<String, _>(name(column))?),
+            };
+            let parts = self.key.iter().enumerate().map(part);
+            Ok::<_, StoreError>(cursor::write(&parts.collect::<Result<Vec<_>, StoreError>>()?))
         };
         let limit = page.limit as usize;
         let next = match rows.len() > limit {
@@ -108,6 +148,11 @@ impl<'a> List<'a> {
         let rows = fetch(connection, text, values).await?;
         self.cut(&rows, page, read)
     }
+}
+
+/// The name of a column such as `s.event_id` in a row.
+fn name(column: &str) -> &str {
+    column.rsplit('.').next().unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -141,5 +186,16 @@ mod tests {
         let two = "SELECT x FROM t WHERE source = $1 AND (a, b) < ($2, $3) ORDER BY a DESC, b DESC LIMIT 3";
         check(&["a", "b"], "1:b:c", two, &["1", "b:c"]);
         check(&["a", "b"], "1", two, &["1", ""]);
+    }
+
+    #[test]
+    fn alternatives_are_read_one_by_one_in_one_order() {
+        let mut conditions = Conditions::default();
+        conditions.add("t.x = 1");
+        conditions.one_of(vec!["t.y = 2".to_owned(), "t.y = 3".to_owned()]);
+        assert_eq!(conditions.clause(), "WHERE t.x = 1 AND (t.y = 2 OR t.y = 3)");
+        let (text, _) = List::by_id("SELECT t.id FROM t", &["t.id"]).statement(conditions, &Page::first(1));
+        let parts = "SELECT t.id FROM t WHERE t.x = 1 AND t.y = 2 UNION ALL SELECT t.id FROM t WHERE t.x = 1 AND t.y = 3";
+        assert_eq!(text, format!("{parts}  ORDER BY id DESC LIMIT 2"));
     }
 }

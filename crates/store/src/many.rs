@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use event::Timestamp;
+use event::{EventId, Timestamp};
 use sqlx::any::AnyRow;
 
 use crate::{Connection, StoreError, sql};
@@ -14,8 +14,8 @@ pub enum Value {
     Text(Option<String>),
     /// `BIGINT`.
     Long(Option<i64>),
-    /// `BLOB`, `bytea`.
-    Bytes(Vec<u8>),
+    /// `BLOB`, `bytea`; an id is one of 16 bytes.
+    Bytes(Option<Vec<u8>>),
 }
 
 impl<T: std::fmt::Display + ?Sized> From<&T> for Value {
@@ -45,6 +45,25 @@ impl From<i64> for Value {
 impl From<Option<i64>> for Value {
     fn from(number: Option<i64>) -> Self {
         Self::Long(number)
+    }
+}
+
+impl From<Vec<u8>> for Value {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self::Bytes(Some(bytes))
+    }
+}
+
+/// An id as it is stored. A reference to one is its text, as every other that can be displayed.
+impl From<EventId> for Value {
+    fn from(id: EventId) -> Self {
+        id.as_bytes().to_vec().into()
+    }
+}
+
+impl From<Option<EventId>> for Value {
+    fn from(id: Option<EventId>) -> Self {
+        Self::Bytes(id.map(|id| id.as_bytes().to_vec()))
     }
 }
 

@@ -19,7 +19,7 @@ pub struct Migration {
 }
 
 impl Migration {
-    /// A step whose one text serves both databases. `BLOB` becomes `BYTEA` on PostgreSQL.
+    /// A step whose one text serves both databases. On PostgreSQL `BLOB` becomes `BYTEA`, and `WITHOUT ROWID` is left out.
     pub const fn portable(version: i64, description: &'static str, sql: &'static str) -> Self {
         Self { version, description, sqlite: sql, postgres: sql }
     }
@@ -43,7 +43,7 @@ pub(crate) async fn run(pool: &AnyPool, dialect: Dialect, component: &Component)
     let steps = component.migrations.iter().map(|step| {
         let sql = match dialect {
             Dialect::Sqlite => step.sqlite.to_owned(),
-            Dialect::Postgres => step.postgres.replace(" BLOB", " BYTEA"),
+            Dialect::Postgres => step.postgres.replace(" BLOB", " BYTEA").replace(" WITHOUT ROWID", ""),
         };
         let sql = AssertSqlSafe(sql).into_sql_str();
         sqlx::migrate::Migration::new(
@@ -58,7 +58,18 @@ pub(crate) async fn run(pool: &AnyPool, dialect: Dialect, component: &Component)
     migrator.dangerous_set_table_name(format!("migrations_{}", component.name));
     // A newer version may have run more migrations: the previous version still starts, beside it or after a rollback.
     migrator.set_ignore_missing(true);
-    migrator.run(pool).await.map_err(|cause| match cause {
+    let ran = match dialect {
+        // A lock of the driver's own keeps replicas apart.
+        Dialect::Postgres => migrator.run(pool).await,
+        Dialect::Sqlite => {
+            let mut tx = pool.begin_with("BEGIN IMMEDIATE").await?;
+            match migrator.run_direct(None, &mut *tx, false).await {
+                Ok(()) => tx.commit().await.map_err(Into::into),
+                Err(error) => Err(error),
+            }
+        }
+    };
+    ran.map_err(|cause| match cause {
         sqlx::migrate::MigrateError::Execute(error) => match StoreError::from(error) {
             StoreError::Query(error) => StoreError::Migration {
                 component: component.name,

@@ -312,6 +312,17 @@ impl Store {
         Ok(())
     }
 
+    /// Makes the tables of the inbox as the release before ids of 16 bytes left them, and those of each component.
+    #[cfg(any(test, feature = "test-support"))]
+    pub async fn migrate_as_before(&self, components: &[Component]) -> Result<(), StoreError> {
+        let inbox = crate::inbox::COMPONENT;
+        let inbox = Component { migrations: &inbox.migrations[..4], ..inbox };
+        for component in std::iter::once(&inbox).chain(components) {
+            migrate::run(&self.writers, self.dialect, component).await?;
+        }
+        Ok(())
+    }
+
     /// Reaches the database and asks who it is, within the configured time.
     pub async fn check(&self) -> Result<StoreInfo, StoreError> {
         let question = match self.dialect {
@@ -333,10 +344,7 @@ impl Store {
 
     async fn write(&self, now: event::Timestamp) -> Result<(), StoreError> {
         let mut tx = self.begin().await?;
-        sql::query("UPDATE writable SET checked_at = $1")
-            .bind(now.as_microsecond())
-            .execute(&mut *tx)
-            .await?;
+        sql::query("UPDATE probe SET checked_at = $1").bind(now.as_microsecond()).execute(&mut *tx).await?;
         Ok(tx.commit().await?)
     }
 
@@ -348,7 +356,7 @@ impl Store {
             self.write(now).await?;
             let mut connection = self.read().await?;
             let read: i64 =
-                sql::scalar("SELECT max(checked_at) FROM writable").fetch_one(&mut *connection).await?;
+                sql::scalar("SELECT max(checked_at) FROM probe").fetch_one(&mut *connection).await?;
             // A concurrent check writes a later one.
             Ok(read >= now.as_microsecond())
         };

@@ -14,11 +14,12 @@ use tokio::task::JoinSet;
 const TRANSACTION: usize = 1_024;
 
 /// The tables that events end in.
-const TABLES: [&str; 15] = [
-    "event",
-    "unsettled",
-    "unrouted",
-    "inbox",
+const TABLES: [&str; 16] = [
+    "origins",
+    "events",
+    "unsettled_events",
+    "unrouted_events",
+    "claims",
     "seen",
     "receivables",
     "agreements",
@@ -74,7 +75,7 @@ pub async fn read(store: &Store) -> Result<Vec<Copy>> {
             let value = |(at, (name, kind)): (usize, &(String, String))| {
                 Ok(match kind.as_str() {
                     "text" => Value::Text(row.try_get(at)?),
-                    "bigint" => Value::Long(row.try_get(at)?),
+                    "bigint" | "integer" | "smallint" => Value::Long(row.try_get(at)?),
                     "bytea" | "blob" => Value::Bytes(row.try_get(at)?),
                     other => anyhow::bail!("{table}.{name} has type {other}"),
                 })

@@ -132,9 +132,9 @@ async fn limit(written: &Store, empty: &Store, events: usize) -> Result<f64> {
         let share = TAKEN.iter().find(|(name, _)| *name == consumer).context("a consumer");
         share.map(|(_, share)| (events / ROUND * share) as i64)
     };
-    ensure!(count("SELECT count(*) FROM event").await? == expected("ledger")?, "events are missing");
+    ensure!(count("SELECT count(*) FROM events").await? == expected("ledger")?, "events are missing");
     let handled = expected("receivables")? + expected("invoices")? + expected("prescriptions")?;
-    ensure!(count("SELECT count(*) FROM inbox").await? == handled, "effects are missing");
+    ensure!(count("SELECT count(*) FROM claims").await? == handled, "effects are missing");
     let copies = inserts::read(written).await?;
     let seconds = inserts::insert(empty, copies).await?;
     written.close().await;

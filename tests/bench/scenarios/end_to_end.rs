@@ -138,7 +138,8 @@ async fn latencies(
             let start = Instant::now();
             let answer: Value = serde_json::from_slice(connection.exchange(&request[0]).await?)?;
             let id = answer["id"].as_str().context("an id")?.to_owned();
-            let text = "SELECT (SELECT count(*) FROM event WHERE id = $1) + (SELECT count(*) FROM inbox \
+            let id: Vec<u8> = id.parse::<event::EventId>()?.as_bytes().to_vec();
+            let text = "SELECT (SELECT count(*) FROM events WHERE id = $1) + (SELECT count(*) FROM claims \
                         WHERE event_id = $2)";
             loop {
                 let found: i64 =

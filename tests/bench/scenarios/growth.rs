@@ -20,11 +20,11 @@ const TOKEN: &str = "benchmarks-0123456789";
 
 /// The tables of the record, and the column with the event's id.
 const TABLES: [(&str, &str); 5] = [
-    ("event", "id"),
-    ("inbox", "event_id"),
-    ("unrouted", "event_id"),
-    ("dead_letter", "event_id"),
-    ("rejected", "id"),
+    ("events", "id"),
+    ("claims", "event_id"),
+    ("unrouted_events", "event_id"),
+    ("dead_letters", "event_id"),
+    ("rejected_bodies", "id"),
 ];
 
 /// The fifth scenario, on RabbitMQ and PostgreSQL.
@@ -135,11 +135,11 @@ async fn measure(bench: Bench, pair: Vec<(Product, Store)>, title: &'static str)
     }
     let lists = lists(bench, &sides[1]).await?;
     let grown = &mut sides[1];
-    let rows = count(&grown.store, "event").await?;
+    let rows = count(&grown.store, "events").await?;
     let bytes = size(&grown.store).await?;
     let retention = retention(bench, grown, next).await?;
     let text = format!(
-        "A ledger of {} events, made of {} real ones by moving them back in time; {} bytes on disk for each, indexes and \
+        "A ledger of {} events, made of {} real ones by moving them back in time, the oldest first; {} bytes on disk for each, indexes and \
          inbox included. Beside it one that was empty at first. {retention}",
         grouped(rows as f64, 0),
         grouped(seed as f64, 0),
@@ -156,7 +156,8 @@ async fn add_failures(side: &mut Side) -> Result<()> {
         ensure!([200, 400].contains(&answer.status().as_u16()), "{}", answer.status());
     }
     let deadline = Instant::now() + Duration::from_secs(60);
-    while count(&side.store, "dead_letter").await? < 20 || count(&side.store, "rejected").await? < 20 {
+    while count(&side.store, "dead_letters").await? < 20 || count(&side.store, "rejected_bodies").await? < 20
+    {
         ensure!(Instant::now() < deadline, "no dead letters");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
@@ -178,20 +179,25 @@ async fn size(store: &Store) -> Result<f64> {
     Ok(sql::scalar::<i64>(question).fetch_one(&mut *store.read().await?).await? as f64)
 }
 
-/// Makes of every row so many, each some 18 hours before the last: the first 32 bits of an id (RFC 9562, section 5.7) are
-/// units of 65.536 s.
+/// Makes of every row so many, some 18 hours apart, the oldest first, as they would have come in: the first 32 bits of an
+/// id (RFC 9562, section 5.7) are units of 65.536 s.
 async fn grow(store: &Store, copies: usize) -> Result<()> {
-    let first: String = sql::scalar("SELECT min(id) FROM event").fetch_one(&mut *store.read().await?).await?;
-    let base = i64::from_str_radix(&first[..8], 16)?;
+    let text = "SELECT id FROM events ORDER BY id LIMIT 1";
+    let first = store::id(&sql::query(text).fetch_one(&mut *store.read().await?).await?, 0)?;
+    let base = i64::try_from(first.milliseconds() >> 16)?;
+    let from = match store.dialect() {
+        Dialect::Sqlite => format!("x'{base:08x}'"),
+        Dialect::Postgres => format!("'\\x{base:08x}'::bytea"),
+    };
     for (table, id) in TABLES {
         let columns = inserts::columns(store, table).await?;
         let columns: Vec<String> = columns.into_iter().map(|(name, _)| name).collect();
         let moved = |column: &String| match (column.as_str(), store.dialect()) {
             (name, Dialect::Sqlite) if name == id => {
-                format!("printf('%08x', {base} - n * 1000) || substr({id}, 9)")
+                format!("unhex(printf('%08x', {base} - n * 1000) || hex(substr({id}, 5)))")
             }
             (name, Dialect::Postgres) if name == id => {
-                format!("lpad(to_hex({base} - n * 1000), 8, '0') || substr({id}, 9)")
+                format!("decode(lpad(to_hex({base} - n * 1000), 8, '0'), 'hex') || substr({id}, 5)")
             }
             ("received_at" | "failed_at" | "first_failed_at" | "marked_at" | "handled_at", _) => {
                 format!("{column} - n * 65536000000")
@@ -200,16 +206,15 @@ async fn grow(store: &Store, copies: usize) -> Result<()> {
         };
         let values: Vec<_> = columns.iter().map(moved).collect();
         // A hundred times at once would be one transaction of gigabytes.
-        for n in 1..copies {
+        for n in (1..copies).rev() {
             let values = values.join(", ").replace("n * ", &format!("{n}::bigint * "));
             let values = match store.dialect() {
                 Dialect::Sqlite => values.replace("::bigint", ""),
                 Dialect::Postgres => values,
             };
             let text = format!(
-                "INSERT INTO {table} ({}) SELECT {values} FROM {table} WHERE {id} >= '{:08x}' ON CONFLICT DO NOTHING",
-                columns.join(", "),
-                base
+                "INSERT INTO {table} ({}) SELECT {values} FROM {table} WHERE {id} >= {from} ON CONFLICT DO NOTHING",
+                columns.join(", ")
             );
             let mut tx = store.begin().await?;
             sql::assembled(text).execute(&mut *tx).await?;
@@ -226,9 +231,9 @@ async fn grow(store: &Store, copies: usize) -> Result<()> {
 /// The time of a page of every list by each filter.
 async fn lists(bench: Bench, side: &Side) -> Result<Table> {
     let (id, subject): (String, String) = {
-        let text = "SELECT id, subject FROM event WHERE subject IS NOT NULL ORDER BY id DESC LIMIT 1";
+        let text = "SELECT id, subject FROM events WHERE subject IS NOT NULL ORDER BY id DESC LIMIT 1";
         let row = sql::query(text).fetch_one(&mut *side.store.read().await?).await?;
-        (row.try_get(0)?, row.try_get(1)?)
+        (store::id(&row, 0)?.to_string(), row.try_get(1)?)
     };
     let week_ago = event::now() - Duration::from_secs(7 * 24 * 60 * 60);
     let days_ago = event::now() - Duration::from_secs(6 * 24 * 60 * 60);
@@ -299,7 +304,7 @@ async fn get(port: u16, path: &str) -> Result<serde_json::Value> {
 async fn retention(bench: Bench, side: &mut Side, first: usize) -> Result<String> {
     let days = if bench.quick { 1 } else { 38 };
     side.stop().await?;
-    let before = count(&side.store, "event").await?;
+    let before = count(&side.store, "events").await?;
     for name in ["up", "ledger"] {
         side.product.set_environment(name, [("MALOTE__LEDGER__KEEP_DAYS".to_owned(), days.to_string())]);
     }
@@ -315,7 +320,7 @@ async fn retention(bench: Bench, side: &mut Side, first: usize) -> Result<String
     let elapsed = begun.elapsed();
     let deadline = Instant::now() + Duration::from_secs(60);
     let gone = loop {
-        let gone = before + events as i64 - count(&side.store, "event").await?;
+        let gone = before + events as i64 - count(&side.store, "events").await?;
         if gone > 0 {
             break gone;
         }

@@ -84,6 +84,13 @@ impl Books {
         rows.iter().map(|row| row.try_get(0).context("a text")).collect()
     }
 
+    /// The ids of the events on record.
+    async fn recorded(&self) -> Result<BTreeSet<String>> {
+        let mut connection = self.0.read().await?;
+        let rows = sql::query("SELECT id FROM events").fetch_all(&mut *connection).await?;
+        rows.iter().map(|row| Ok(store::id(row, 0)?.to_string())).collect()
+    }
+
     async fn number(&self, statement: &str) -> Result<i64> {
         let mut connection = self.0.read().await?;
         Ok(sql::assembled(statement.to_owned()).fetch_one(&mut *connection).await?.try_get(0)?)
@@ -91,13 +98,13 @@ impl Books {
 
     /// What is not settled: accepted events that the ledger does not have, and events that are pending at a consumer.
     async fn unsettled(&self, posted: &Posted) -> Result<(usize, i64)> {
-        let ledger: BTreeSet<String> = self.texts("SELECT id FROM event").await?.into_iter().collect();
+        let ledger = self.recorded().await?;
         let missing = posted.accepted.iter().filter(|event| !ledger.contains(&event.id)).count();
         let pending = self
             .number(
-                "SELECT count(*) FROM unsettled s WHERE NOT EXISTS (SELECT 1 FROM inbox i \
+                "SELECT count(*) FROM unsettled_events s WHERE NOT EXISTS (SELECT 1 FROM claims i \
                  WHERE i.event_id = s.event_id AND i.consumer = s.consumer) AND NOT EXISTS (SELECT 1 \
-                 FROM dead_letter d WHERE d.event_id = s.event_id AND d.consumer = s.consumer)",
+                 FROM dead_letters d WHERE d.event_id = s.event_id AND d.consumer = s.consumer)",
             )
             .await?;
         Ok((missing, pending))
@@ -120,7 +127,7 @@ impl Books {
             }
             sleep(Duration::from_millis(250)).await;
         }
-        let ledger: BTreeSet<String> = self.texts("SELECT id FROM event").await?.into_iter().collect();
+        let ledger = self.recorded().await?;
         let mut domain: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
         for (table, statement) in [
             ("receivables", "SELECT external_id FROM receivables WHERE kind = 'order'"),
@@ -139,7 +146,7 @@ impl Books {
             ledger: ledger.len(),
             domain: domain.values().map(BTreeSet::len).sum(),
             lost,
-            dead: self.number("SELECT count(*) FROM dead_letter").await?,
+            dead: self.number("SELECT count(*) FROM dead_letters").await?,
             twice: self
                 .number(
                     "SELECT count(*) FROM (SELECT event_id FROM effects GROUP BY event_id \
@@ -163,7 +170,7 @@ async fn a_handler_that_runs_twice_is_seen(broker: &str, store: &str) -> Result<
     assert_eq!((account.lost, account.twice), (0, 0), "{account:?}");
 
     let mut tx = books.0.begin().await?;
-    sql::query("DELETE FROM inbox").execute(&mut *tx).await?;
+    sql::query("DELETE FROM claims").execute(&mut *tx).await?;
     tx.commit().await?;
     product.run(&["events", "replay", "--everything", "--yes"])?;
     let started = Instant::now();

@@ -4,8 +4,10 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use event::EventId;
 use serde_json::Value;
-use store::{Row, Store, sql};
+use store::many::fetch;
+use store::{Row, Store, id_bound, sql};
 use tokio::time::sleep;
 
 use super::books::Books;
@@ -53,12 +55,11 @@ async fn faults_a_minute_without_the_database_costs_no_dead_letter() -> Result<(
 }
 
 /// The 99th percentile of the time from receipt to the effect, of the events whose id is in between.
-async fn p99(store: &Store, from: &str, to: &str) -> Result<Duration> {
-    let text = "SELECT i.handled_at - e.received_at FROM event e JOIN inbox i ON i.event_id = e.id \
+async fn p99(store: &Store, from: EventId, to: EventId) -> Result<Duration> {
+    let text = "SELECT i.handled_at - e.received_at FROM events e JOIN claims i ON i.event_id = e.id \
                 WHERE e.id >= $1 AND e.id < $2";
     let mut connection = store.read().await?;
-    let query = sql::query(text).bind(from.to_owned()).bind(to.to_owned());
-    let rows = query.fetch_all(&mut *connection).await?;
+    let rows = fetch(&mut connection, text.to_owned(), [from.into(), to.into()]).await?;
     let mut latencies = rows.iter().map(|row| row.try_get::<i64, _>(0)).collect::<Result<Vec<_>, _>>()?;
     latencies.sort_unstable();
     let at = latencies.get(latencies.len() * 99 / 100).context("events")?;
@@ -121,13 +122,13 @@ async fn faults_one_poison_event_ends_in_the_dead_letters_and_delays_no_other() 
     // Warm, then in turn without and with it: what else the machine does meets both.
     poison_load(&product, 0).end().await?;
     for round in 0..rounds {
-        let begin = event::EventId::generate().to_string();
+        let begin = EventId::generate();
         poison_load(&product, 2 * round + 1).end().await?;
-        let middle = event::EventId::generate().to_string();
+        let middle = EventId::generate();
         letters.push(poisoned_round(&product, 2 * round + 2).await?);
-        let end = event::EventId::generate().to_string();
-        without.push(p99(&store, &begin, &middle).await?);
-        with.push(p99(&store, &middle, &end).await?);
+        let end = EventId::generate();
+        without.push(p99(&store, begin, middle).await?);
+        with.push(p99(&store, middle, end).await?);
     }
     println!("p99 from receipt to effect: {without:.1?} without the poison, {with:.1?} with it");
     let (without, with) = (median(without), median(with));
@@ -245,14 +246,12 @@ async fn an_event_that_the_record_lost_is_told_by_the_reconciliation() -> Result
         store::Config { max_connections: 2, acquire_timeout_ms: 10_000, ..store::Config::new("sqlite") };
     let store = Store::open(&config, &product.folder().join("data"))?;
     let mut tx = store.begin().await?;
-    sql::query("DELETE FROM event WHERE id = $1").bind(ids[1].clone()).execute(&mut *tx).await?;
+    let [missing, unaccounted] = [1, 2].map(|number: usize| id_bound(&ids[number]));
+    fetch(&mut tx, "DELETE FROM events WHERE id = $1".to_owned(), [missing.clone()]).await?;
     // Of the first, too: without its event it would be a difference of its own once it is a minute old.
-    sql::query("DELETE FROM inbox WHERE event_id IN ($1, $2)")
-        .bind(ids[1].clone())
-        .bind(ids[2].clone())
-        .execute(&mut *tx)
-        .await?;
-    sql::query("DELETE FROM unsettled").execute(&mut *tx).await?;
+    let forget = "DELETE FROM claims WHERE event_id IN ($1, $2)".to_owned();
+    fetch(&mut tx, forget, [missing, unaccounted]).await?;
+    sql::query("DELETE FROM unsettled_events").execute(&mut *tx).await?;
     tx.commit().await?;
     let output = product.command(&["reconcile"])?.output()?;
     let said = String::from_utf8(output.stdout)?;

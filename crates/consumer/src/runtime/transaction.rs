@@ -56,7 +56,7 @@ impl Consumer {
 
     async fn transact(&self, batch: &[Taken]) -> Result<(), Failure> {
         let mut tx = self.store.begin().await?;
-        let mut of_sender = 0;
+        let (mut of_sender, mut observed) = (0, Vec::new());
         let handled = match &self.work {
             Work::Whole(recorder) => {
                 let messages: Vec<&Message> = batch.iter().map(|taken| &taken.message).collect();
@@ -78,6 +78,7 @@ impl Consumer {
                 if !facts.is_empty() {
                     self.write(handler.as_ref(), &facts, &mut tx).await?;
                 }
+                observed.extend(facts.iter().map(|(event, _)| *event));
                 facts.len()
             }
         };
@@ -85,6 +86,9 @@ impl Consumer {
         let retried: Vec<&str> = retried.map(|taken| taken.message.message_id.as_str()).collect();
         retry::forget(&mut tx, self.name(), &retried).await?;
         tx.commit().await.map_err(StoreError::from)?;
+        if let Some(observer) = &self.observer {
+            observer.observe(&observed, &self.store).await;
+        }
         self.metrics.batches.increment(1);
         self.metrics.handled.increment(handled as u64);
         self.metrics.duplicate.increment((batch.len() - handled - of_sender) as u64);
@@ -109,10 +113,6 @@ impl Consumer {
             |(event, fact): &(&Event, &AnyFact)| Some(Note { event_id: event.id, text: handler.note(fact)? });
         let notes: Vec<Note> = facts.iter().filter_map(note).collect();
         inbox::note(tx, self.name(), &notes).await?;
-        if let Some(observer) = &self.observer {
-            let events: Vec<&Event> = facts.iter().map(|(event, _)| *event).collect();
-            observer.observe(&events, tx).await?;
-        }
         Ok(())
     }
 

@@ -40,11 +40,11 @@ pub async fn outcome(connection: &mut Connection, id: EventId) -> Result<Option<
     // Pending ones are counted first: those that end meanwhile are then counted by their outcome.
     let of_table = [
         format!(
-            "{counted} FROM unsettled s WHERE s.job = $1 AND NOT {handled} AND NOT {duplicate} AND NOT {given_up}"
+            "{counted} FROM unsettled_events s WHERE s.job = $1 AND NOT {handled} AND NOT {duplicate} AND NOT {given_up}"
         ),
-        format!("{counted} FROM dead_letter s WHERE s.died_in = $1 AND {}", dead_at("s")),
+        format!("{counted} FROM dead_letters s WHERE s.died_in = $1 AND {}", dead_at("s")),
         format!(
-            "{counted} FROM unrouted s WHERE s.marked_in = $1 AND {} AND NOT {duplicate}",
+            "{counted} FROM unrouted_events s WHERE s.marked_in = $1 AND {} AND NOT {duplicate}",
             open_mark("s")
         ),
     ];

@@ -11,7 +11,7 @@ use broker::{FixedQueue, PublishError};
 use consumer::{Bindings, Policy};
 use event::{Chain, EventId};
 use store::many::{Value, fetch, insert};
-use store::{Row, StoreError};
+use store::{Row, StoreError, id_bound};
 use tokio::time::sleep;
 
 use super::runner::{LEASE, Runner, Step, Trouble, owe};
@@ -174,15 +174,14 @@ impl Runner {
             return Ok(Vec::new());
         }
         let text = format!(
-            "SELECT id, event_id, consumer FROM difference WHERE job_id = $1 AND pass = $2 AND id > $3 \
+            "SELECT id, event_id, consumer FROM differences WHERE job_id = $1 AND pass = $2 AND id > $3 \
              AND kind = '{IN_NO_QUEUE}' AND consumer IN ({}) ORDER BY id LIMIT {REPAIRED_AT_ONCE}",
             store::sql::list(4, self.consumers.len())
         );
         let repair = |row: &store::AnyRow| {
-            let event_id: String = row.try_get("event_id")?;
             Ok(Repair {
                 id: row.try_get("id")?,
-                event_id: event_id.parse().expect("the record holds the ids it was given"),
+                event_id: store::id(row, "event_id")?,
                 consumer: row.try_get("consumer")?,
             })
         };
@@ -208,7 +207,7 @@ impl Runner {
     /// Deletes some of what earlier passes found; returns whether there may be more.
     async fn tidy(&self, walk: &Walk, job: &Job) -> Result<bool, StoreError> {
         let text = format!(
-            "DELETE FROM difference WHERE job_id = $1 AND id IN (SELECT id FROM difference WHERE job_id = $1 \
+            "DELETE FROM differences WHERE job_id = $1 AND id IN (SELECT id FROM differences WHERE job_id = $1 \
              AND pass < $2 AND sent_at IS NULL ORDER BY id LIMIT {RANGE_ROWS}) RETURNING id"
         );
         let mut tx = self.store.begin().await?;
@@ -220,7 +219,7 @@ impl Runner {
     /// Waits for a while until what was sent again is handled or given up.
     async fn settle(&self, walk: &mut Walk, job: &Job) -> Result<(), Trouble> {
         let text = format!(
-            "SELECT 1 FROM difference t WHERE t.job_id = $1 AND t.sent_at IS NOT NULL AND NOT {} AND NOT {} LIMIT 1",
+            "SELECT 1 FROM differences t WHERE t.job_id = $1 AND t.sent_at IS NOT NULL AND NOT {} AND NOT {} LIMIT 1",
             handled("t"),
             given_up_in("t", "t.job_id")
         );
@@ -250,25 +249,25 @@ impl Runner {
                 Value::from(walk.pass()),
                 Value::from(difference.kind),
                 Value::from(difference.source),
-                Value::from(difference.event_id),
+                difference.event_id.map_or(Value::Bytes(None), |id| id_bound(&id)),
                 Value::from(difference.consumer),
                 Value::from(difference.detail),
             ]
         };
         let rows = found.differences.into_iter().map(row).collect();
-        insert(&mut tx, "difference (job_id, id, pass, kind, source, event_id, consumer, detail)", "", rows)
+        insert(&mut tx, "differences (job_id, id, pass, kind, source, event_id, consumer, detail)", "", rows)
             .await?;
         let now = event::now();
         for Repair { id, event_id, consumer } in repaired {
-            let text = "UPDATE difference SET sent_at = $3 WHERE job_id = $1 AND id = $2".to_owned();
+            let text = "UPDATE differences SET sent_at = $3 WHERE job_id = $1 AND id = $2".to_owned();
             fetch(&mut tx, text, [Value::from(&job.id), Value::from(id), Value::from(now)]).await?;
-            owe(&mut tx, job, &event_id.to_string(), std::slice::from_ref(consumer)).await?;
+            owe(&mut tx, job, *event_id, std::slice::from_ref(consumer)).await?;
         }
         let text = "INSERT INTO reconciliation (job_id, walk) VALUES ($1, $2) \
                     ON CONFLICT (job_id) DO UPDATE SET walk = excluded.walk";
         let stored = serde_json::to_string(walk).expect("a walk is JSON");
         fetch(&mut tx, text.to_owned(), [Value::from(&job.id), Value::from(stored)]).await?;
-        let text = "UPDATE job SET progress = $3, sent = $4, lease_until = $5, trouble = '', \
+        let text = "UPDATE jobs SET progress = $3, sent = $4, lease_until = $5, trouble = '', \
                     total = CASE WHEN total < $3 THEN $3 ELSE total END \
                     WHERE id = $1 AND worker = $2 RETURNING state";
         let values = vec![

@@ -104,7 +104,7 @@ enum Mark {
         targets: Vec<String>,
     },
     Letter {
-        event_id: String,
+        event_id: EventId,
         consumer: String,
     },
     Rejected {
@@ -328,7 +328,7 @@ impl Runner {
     }
 
     fn plan_letter(&self, row: &Letter, job: &Job, plan: &mut Plan) {
-        let mark = Mark::Letter { event_id: row.event_id.clone(), consumer: row.consumer.clone() };
+        let mark = Mark::Letter { event_id: row.event_id, consumer: row.consumer.clone() };
         if job.action == Action::Retry {
             if !self.consumers.iter().any(|bindings| bindings.consumer == row.consumer) {
                 plan.unsent.insert(format!("there is no consumer {}", row.consumer));
@@ -388,7 +388,7 @@ impl Runner {
             None => String::new(),
         };
         let text =
-            "UPDATE job SET progress = progress + $3, sent = sent + $4, resume_after = $5, trouble = $6, \
+            "UPDATE jobs SET progress = progress + $3, sent = sent + $4, resume_after = $5, trouble = $6, \
                     lease_until = $7 WHERE id = $1 AND worker = $2 RETURNING state"
                 .to_owned();
         let lease: Timestamp = event::now() + LEASE;
@@ -421,7 +421,7 @@ impl Runner {
         trouble: &str,
     ) -> Result<(), StoreError> {
         info!(job = job.id, state, sent = job.sent, "a job ends");
-        let text = "UPDATE job SET state = $3, trouble = $4, finished_at = $5 \
+        let text = "UPDATE jobs SET state = $3, trouble = $4, finished_at = $5 \
                     WHERE id = $1 AND worker = $2 AND state = 'running'";
         let values = vec![
             Value::from(&job.id),
@@ -436,7 +436,7 @@ impl Runner {
     /// Records what a job waits for, and keeps it.
     async fn set_trouble(&self, job: &Job, worker: &str, trouble: &str) -> Result<(), StoreError> {
         let lease: Timestamp = event::now() + LEASE;
-        let text = "UPDATE job SET trouble = $3, lease_until = $4 \
+        let text = "UPDATE jobs SET trouble = $3, lease_until = $4 \
                     WHERE id = $1 AND worker = $2 AND state = 'running'";
         let values =
             vec![Value::from(&job.id), Value::from(&worker), Value::from(&trouble), Value::from(lease)];
@@ -444,7 +444,7 @@ impl Runner {
     }
 
     async fn give_back(&self, job: &Job, worker: &str) -> Result<(), StoreError> {
-        let text = "UPDATE job SET worker = NULL WHERE id = $1 AND worker = $2";
+        let text = "UPDATE jobs SET worker = NULL WHERE id = $1 AND worker = $2";
         self.update(text, vec![Value::from(&job.id), Value::from(&worker)]).await
     }
 
@@ -459,12 +459,13 @@ impl Runner {
 pub(super) async fn owe(
     tx: &mut Tx,
     job: &Job,
-    event_id: &str,
+    event_id: EventId,
     consumers: &[String],
 ) -> Result<(), StoreError> {
     let row = |name: &String| vec![Value::from(event_id), Value::from(name), Value::from(&job.id)];
     let tail = "ON CONFLICT (event_id, consumer) DO UPDATE SET job = excluded.job";
-    insert(tx, "unsettled (event_id, consumer, job)", tail, consumers.iter().map(row).collect()).await?;
+    insert(tx, "unsettled_events (event_id, consumer, job)", tail, consumers.iter().map(row).collect())
+        .await?;
     Ok(())
 }
 
@@ -479,40 +480,41 @@ async fn write(mark: &Mark, job: &Job, tx: &mut Tx) -> Result<(), StoreError> {
     match mark {
         Mark::None => {}
         Mark::Event { id, known, targets } => {
-            let values = || vec![Value::from(&job.id), Value::from(id)];
-            fetch(tx, set("unrouted", "event_id = $2"), values()).await?;
+            let values = || vec![Value::from(&job.id), Value::from(*id)];
+            fetch(tx, set("unrouted_events", "event_id = $2"), values()).await?;
             if targets.is_empty() {
                 return Ok(());
             }
-            owe(tx, job, &id.to_string(), targets).await?;
+            owe(tx, job, *id, targets).await?;
             for name in targets {
-                let text = set("dead_letter", "event_id = $2 AND consumer = $3");
+                let text = set("dead_letters", "event_id = $2 AND consumer = $3");
                 fetch(tx, text, [values(), vec![Value::from(name)]].concat()).await?;
             }
             let new = targets.iter().filter(|name| !known.split(' ').any(|known| known == name.as_str()));
             let all: Vec<&str> = known.split_whitespace().chain(new.map(String::as_str)).collect();
             // Most rows stay as they are, and each has a body.
             let text = format!(
-                "UPDATE event SET consumers = $1, duplicate_of = NULL WHERE id = $2 AND (consumers <> $1 OR {})",
-                duplicate("event")
+                "UPDATE events SET consumers = $1, duplicate_of = NULL WHERE id = $2 AND (consumers <> $1 OR {})",
+                duplicate("events")
             );
-            fetch(tx, text, vec![Value::from(&all.join(" ")), Value::from(id)]).await?;
+            fetch(tx, text, vec![Value::from(&all.join(" ")), Value::from(*id)]).await?;
         }
         Mark::Letter { event_id, consumer } => {
-            let values = vec![Value::from(&job.id), Value::from(event_id), Value::from(consumer)];
-            fetch(tx, set("dead_letter", "event_id = $2 AND consumer = $3"), values).await?;
+            let values = vec![Value::from(&job.id), Value::from(*event_id), Value::from(consumer)];
+            fetch(tx, set("dead_letters", "event_id = $2 AND consumer = $3"), values).await?;
             if job.action == Action::Retry {
-                owe(tx, job, event_id, std::slice::from_ref(consumer)).await?;
+                owe(tx, job, *event_id, std::slice::from_ref(consumer)).await?;
             }
         }
         Mark::Rejected { id, targets } => {
-            fetch(tx, set("rejected", "id = $2"), vec![Value::from(&job.id), Value::from(id)]).await?;
-            owe(tx, job, &id.to_string(), targets).await?;
+            fetch(tx, set("rejected_bodies", "id = $2"), vec![Value::from(&job.id), Value::from(*id)])
+                .await?;
+            owe(tx, job, *id, targets).await?;
         }
-        Mark::Again { id, targets } => owe(tx, job, &id.to_string(), targets).await?,
+        Mark::Again { id, targets } => owe(tx, job, *id, targets).await?,
         Mark::Unusable { id, cause } => {
-            let text = "UPDATE rejected SET cause = $1 WHERE id = $2".to_owned();
-            fetch(tx, text, vec![Value::from(cause), Value::from(id)]).await?;
+            let text = "UPDATE rejected_bodies SET cause = $1 WHERE id = $2".to_owned();
+            fetch(tx, text, vec![Value::from(cause), Value::from(*id)]).await?;
         }
     }
     Ok(())

@@ -3,11 +3,12 @@
 use event::{EventId, Timestamp};
 use serde::de::DeserializeOwned;
 use serde_json::Value as Json;
-use store::{AnyRow, Conditions, Connection, Row, StoreError};
+use store::{AnyRow, Conditions, Connection, Row, StoreError, id, id_bound, optional_id};
 use utoipa::IntoParams;
 
 use super::{JobError, What};
-use crate::events::Chosen;
+use crate::events::{Chosen, WITH_ORIGIN};
+use crate::origins::Origins;
 use crate::predicates::duplicate;
 use crate::time::time;
 use crate::{
@@ -34,7 +35,7 @@ pub(crate) struct Recorded {
 /// A dead letter's message, whole.
 #[derive(Clone, Debug)]
 pub(crate) struct Letter {
-    pub(crate) event_id: String,
+    pub(crate) event_id: EventId,
     pub(crate) consumer: String,
     pub(crate) topic: String,
     pub(crate) content_type: String,
@@ -105,12 +106,12 @@ pub(super) fn filter<F: DeserializeOwned>(filter: &Json, known: &[&str]) -> Resu
 }
 
 /// Every column that an event is made of. The `time` of a replay is that of the event it repeats.
-const EVENT: &str = "e.id, e.source, e.provider, e.topic, e.subject, e.consumers, \
-     coalesce((SELECT o.received_at FROM event o WHERE o.id = e.replay_of), e.received_at) AS received_at, \
+const EVENT: &str = "e.id, o.source, o.provider, o.topic, e.subject, e.consumers, \
+     coalesce((SELECT r.received_at FROM events r WHERE r.id = e.replay_of), e.received_at) AS received_at, \
      e.content_type, e.traceparent, e.replay_of, e.repaired, e.headers, e.body";
 
-/// How much of an id's text is its time: 48 bits of milliseconds, with a hyphen in them (RFC 9562, section 5.7).
-const MILLISECOND_CHARS: usize = 13;
+/// How much of an id is its time: 48 bits of milliseconds (RFC 9562, section 5.7).
+const MILLISECOND_BYTES: usize = 6;
 
 impl Selection {
     pub(crate) fn new(what: What, json: &Json) -> Result<Self, JobError> {
@@ -129,28 +130,43 @@ impl Selection {
 
     /// Table, key column and conditions of the rows that were there before a job. Those of its own millisecond are
     /// left out: the ids that it derives for what it sends again lie anywhere in it.
-    fn chosen(&self, job: EventId) -> (&'static str, &'static str, &'static str, Conditions) {
+    fn chosen(
+        &self,
+        origins: &Origins,
+        job: EventId,
+    ) -> (&'static str, &'static str, &'static str, Conditions) {
         let (from, key, group, mut conditions) = match self {
             Self::Events(filter) => {
-                let Chosen { from, id, group, mut conditions } = events::chosen(filter);
+                let Chosen { from, id, group, mut conditions } = events::chosen(filter, origins);
                 // Undelivered duplicates stay undelivered, unless selected by id.
                 if filter.id.is_none() {
                     conditions.add(format!("NOT {}", duplicate("e")));
                 }
                 (from, id, group, conditions)
             }
-            Self::Dead(filter) => ("dead_letter s", "s.event_id", "", dead::chosen(filter)),
-            Self::Rejected(filter) => ("rejected", "id", "", rejected::chosen(filter)),
-            Self::Unrouted(filter) => ("unrouted s", "s.event_id", "", unrouted::chosen(filter)),
+            Self::Dead(filter) => ("dead_letters s", "s.event_id", "", dead::chosen(filter)),
+            Self::Rejected(filter) => ("rejected_bodies", "id", "", rejected::chosen(filter)),
+            Self::Unrouted(filter) => {
+                ("unrouted_events s", "s.event_id", "", unrouted::chosen(filter, origins))
+            }
         };
-        let millisecond: String = job.to_string().chars().take(MILLISECOND_CHARS).collect();
-        conditions.with(&format!("{key} <"), Some(&millisecond));
+        let millisecond = job.as_bytes()[..MILLISECOND_BYTES].to_vec();
+        conditions.with(&format!("{key} <"), Some(millisecond));
         (from, key, group, conditions)
+    }
+
+    async fn origins(&self, connection: &mut Connection) -> Result<Origins, StoreError> {
+        match self {
+            Self::Events(filter) => filter.origin().find(connection).await,
+            Self::Unrouted(filter) => filter.origin().find(connection).await,
+            Self::Dead(_) | Self::Rejected(_) => Ok(Origins::All),
+        }
     }
 
     /// How many rows fit.
     pub(crate) async fn count(&self, connection: &mut Connection, job: EventId) -> Result<i64, StoreError> {
-        let (from, key, group, conditions) = self.chosen(job);
+        let origins = self.origins(connection).await?;
+        let (from, key, group, conditions) = self.chosen(&origins, job);
         let clause = conditions.clause();
         let text = format!("SELECT count(*) FROM (SELECT {key} FROM {from} {clause} {group}) AS fitting");
         let rows = fetch(connection, text, conditions.values).await?;
@@ -165,26 +181,28 @@ impl Selection {
         after: &str,
         limit: usize,
     ) -> Result<Option<(Rows, String)>, StoreError> {
-        let (from, key, group, mut conditions) = self.chosen(job);
+        let origins = self.origins(connection).await?;
+        let (from, key, group, mut conditions) = self.chosen(&origins, job);
         if let Self::Dead(_) = self {
             let (id, consumer) = after.split_once(':').unwrap_or((after, ""));
-            let (id, consumer) = (conditions.bind(Value::from(&id)), conditions.bind(Value::from(&consumer)));
+            let (id, consumer) = (conditions.bind(id_bound(id)), conditions.bind(Value::from(consumer)));
             conditions.add(format!("(s.event_id, s.consumer) > ({id}, {consumer})"));
         } else {
-            conditions.with(&format!("{key} >"), Some(&after));
+            conditions.with(&format!("{key} >"), Some(id_bound(after)));
         }
         let clause = conditions.clause();
+        let keys = conditions.union(&format!("SELECT {key} AS key FROM {from}"));
         let limit = conditions.bind(Value::from(i64::try_from(limit).unwrap_or(i64::MAX)));
         let text = match self {
             Self::Events(_) => format!(
-                "SELECT {EVENT} FROM event e WHERE e.id IN \
-                 (SELECT {key} FROM {from} {clause} {group} ORDER BY {key} LIMIT {limit}) ORDER BY e.id"
+                "SELECT {EVENT} FROM {WITH_ORIGIN} AND e.id IN ({keys} {group} ORDER BY key LIMIT {limit}) \
+                 ORDER BY e.id"
             ),
             // Every mark is a row, whether its event is recorded or not: else the job would end at the first batch
             // without an event.
             Self::Unrouted(_) => format!(
-                "SELECT m.event_id, {EVENT} FROM (SELECT s.event_id FROM {from} {clause} ORDER BY {key} LIMIT {limit}) \
-                 AS m LEFT JOIN event e ON e.id = m.event_id ORDER BY m.event_id"
+                "SELECT m.key AS event_id, {EVENT} FROM ({keys} ORDER BY key LIMIT {limit}) AS m \
+                 LEFT JOIN events e ON e.id = m.key LEFT JOIN origins o ON o.id = e.origin ORDER BY m.key"
             ),
             Self::Dead(_) => format!(
                 "SELECT s.event_id, s.consumer, s.topic, s.content_type, s.headers, s.body FROM {from} {clause} \
@@ -198,12 +216,9 @@ impl Selection {
         let found = fetch(connection, text, conditions.values).await?;
         let Some(last) = found.last() else { return Ok(None) };
         let last_key = match self {
-            Self::Events(_) | Self::Rejected(_) => last.try_get("id")?,
-            Self::Unrouted(_) => last.try_get("event_id")?,
-            Self::Dead(_) => {
-                let (id, consumer): (String, String) = (last.try_get("event_id")?, last.try_get("consumer")?);
-                format!("{id}:{consumer}")
-            }
+            Self::Events(_) | Self::Rejected(_) => id(last, "id")?.to_string(),
+            Self::Unrouted(_) => id(last, "event_id")?.to_string(),
+            Self::Dead(_) => format!("{}:{}", id(last, "event_id")?, last.try_get::<String, _>("consumer")?),
         };
         let rows = match self {
             Self::Events(_) => Rows::Events(found.iter().map(recorded).collect::<Result<_, _>>()?),
@@ -225,15 +240,14 @@ pub(super) async fn recorded_events(
     if ids.is_empty() {
         return Ok(Vec::new());
     }
-    let text = format!("SELECT {EVENT} FROM event e WHERE e.id IN ({})", store::sql::list(1, ids.len()));
-    fetch(connection, text, ids.iter().map(Value::from)).await?.iter().map(recorded).collect()
+    let text = format!("SELECT {EVENT} FROM {WITH_ORIGIN} AND e.id IN ({})", store::sql::list(1, ids.len()));
+    fetch(connection, text, ids.iter().copied().map(Value::from)).await?.iter().map(recorded).collect()
 }
 
 fn recorded(row: &AnyRow) -> Result<Recorded, StoreError> {
     let text = |column| row.try_get::<String, _>(column);
-    let id: EventId = text("id")?.parse().expect(AS_GIVEN);
+    let id = id(row, "id")?;
     let source = event::Source::parse(&format!("/{}/{}", text("provider")?, text("source")?));
-    let replay_of: Option<String> = row.try_get("replay_of")?;
     let received_at = time(row, "received_at")?;
     let event = event::Event {
         id,
@@ -243,8 +257,8 @@ fn recorded(row: &AnyRow) -> Result<Recorded, StoreError> {
         time: received_at,
         content_type: text("content_type")?,
         data: row.try_get::<Vec<u8>, _>("body")?.into(),
-        traceparent: row.try_get("traceparent")?,
-        replay_of: replay_of.and_then(|text| text.parse().ok()),
+        traceparent: events::traceparent(row, id)?,
+        replay_of: optional_id(row, "replay_of")?,
         repaired: row.try_get::<i64, _>("repaired")? != 0,
         headers: serde_json::from_str(&text("headers")?).unwrap_or_default(),
     };
@@ -252,15 +266,14 @@ fn recorded(row: &AnyRow) -> Result<Recorded, StoreError> {
 }
 
 fn marked(row: &AnyRow) -> Result<Marked, StoreError> {
-    let id: String = row.try_get("event_id")?;
-    let is_recorded = row.try_get::<Option<String>, _>("id")?.is_some();
+    let is_recorded = optional_id(row, "id")?.is_some();
     let event = is_recorded.then(|| recorded(row)).transpose()?;
-    Ok(Marked { id: id.parse().expect(AS_GIVEN), event })
+    Ok(Marked { id: id(row, "event_id")?, event })
 }
 
 fn letter(row: &AnyRow) -> Result<Letter, StoreError> {
     Ok(Letter {
-        event_id: row.try_get("event_id")?,
+        event_id: id(row, "event_id")?,
         consumer: row.try_get("consumer")?,
         topic: row.try_get("topic")?,
         content_type: row.try_get("content_type")?,
@@ -271,7 +284,7 @@ fn letter(row: &AnyRow) -> Result<Letter, StoreError> {
 
 fn rejected_body(row: &AnyRow) -> Result<RejectedBody, StoreError> {
     Ok(RejectedBody {
-        id: row.try_get::<String, _>("id")?.parse().expect(AS_GIVEN),
+        id: id(row, "id")?,
         source: row.try_get("source")?,
         received_at: time(row, "received_at")?,
         content_type: row.try_get("content_type")?,

@@ -102,7 +102,7 @@ pub async fn create(store: &Store, new: &NewJob, consumers: &[&str], zone: &Zone
     };
     let mut tx = store.begin().await?;
     let text = format!(
-        "INSERT INTO job (id, action, what, filter, options, requested_by, requested_at, state, total, \
+        "INSERT INTO jobs (id, action, what, filter, options, requested_by, requested_at, state, total, \
          progress, sent, resume_after, trouble) \
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 0, 0, '', '') RETURNING {COLUMNS}"
     );
@@ -126,7 +126,7 @@ impl view::Row for Job {
     type Filter = NoFilter;
 
     async fn page(connection: &mut Connection, _: &NoFilter, page: &Page) -> Result<Paged<Self>, StoreError> {
-        let select = format!("SELECT {COLUMNS} FROM job");
+        let select = format!("SELECT {COLUMNS} FROM jobs");
         let mut conditions = Conditions::default();
         conditions.add(KNOWN);
         List::new(&select, &["id"]).page(connection, conditions, page, job).await
@@ -135,7 +135,7 @@ impl view::Row for Job {
 
 /// One job; `None` if there is none with this id.
 pub async fn show(connection: &mut Connection, id: EventId) -> Result<Option<Job>, StoreError> {
-    let text = format!("SELECT {COLUMNS} FROM job WHERE id = $1 AND {KNOWN}");
+    let text = format!("SELECT {COLUMNS} FROM jobs WHERE id = $1 AND {KNOWN}");
     let rows = fetch(connection, text, vec![Value::from(&id)]).await?;
     rows.first().map(job).transpose()
 }
@@ -144,9 +144,9 @@ pub async fn show(connection: &mut Connection, id: EventId) -> Result<Option<Job
 pub async fn cancel(store: &Store, id: EventId) -> Result<Option<Job>, StoreError> {
     let mut tx = store.begin().await?;
     let text = format!(
-        "UPDATE job SET state = 'cancelled', finished_at = $2 \
+        "UPDATE jobs SET state = 'cancelled', finished_at = $2 \
          WHERE id = $1 AND {} AND {KNOWN}",
-        unfinished("job")
+        unfinished("jobs")
     );
     fetch(&mut tx, text, vec![Value::from(&id), Value::from(event::now())]).await?;
     tx.commit().await.map_err(StoreError::from)?;
@@ -184,9 +184,9 @@ pub(super) async fn take(
         "action IN {} AND {KNOWN} AND {} \
          AND (worker IS NULL OR worker = $1 OR lease_until < $2)",
         lane.actions(),
-        unfinished("job")
+        unfinished("jobs")
     );
-    let text = format!("SELECT id FROM job WHERE {free} ORDER BY id LIMIT 1");
+    let text = format!("SELECT id FROM jobs WHERE {free} ORDER BY id LIMIT 1");
     let values = vec![Value::from(&worker), Value::from(now)];
     // Looked for first, so that an idle console writes nothing.
     if fetch(&mut *store.read().await?, text, values.clone()).await?.is_empty() {
@@ -194,8 +194,8 @@ pub(super) async fn take(
     }
     let mut tx = store.begin().await?;
     let text = format!(
-        "UPDATE job SET worker = $1, lease_until = $3, state = 'running', started_at = coalesce(started_at, $2) \
-         WHERE id = (SELECT id FROM job WHERE {free} ORDER BY id LIMIT 1) AND {free} RETURNING {COLUMNS}"
+        "UPDATE jobs SET worker = $1, lease_until = $3, state = 'running', started_at = coalesce(started_at, $2) \
+         WHERE id = (SELECT id FROM jobs WHERE {free} ORDER BY id LIMIT 1) AND {free} RETURNING {COLUMNS}"
     );
     let rows = fetch(&mut tx, text, [values, vec![Value::from(until)]].concat()).await?;
     tx.commit().await.map_err(StoreError::from)?;
@@ -208,6 +208,6 @@ pub(super) async fn is_at_work(
     id: &str,
     worker: &str,
 ) -> Result<bool, StoreError> {
-    let text = "SELECT id FROM job WHERE id = $1 AND worker = $2 AND state = 'running'".to_owned();
+    let text = "SELECT id FROM jobs WHERE id = $1 AND worker = $2 AND state = 'running'".to_owned();
     Ok(!fetch(connection, text, vec![Value::from(&id), Value::from(&worker)]).await?.is_empty())
 }

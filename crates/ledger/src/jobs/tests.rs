@@ -141,7 +141,7 @@ async fn a_job_of_a_kind_that_is_not_known_is_left_to_those_who_know_it() {
     ] {
         let mut tx = setting.store.begin().await.unwrap();
         let text = format!(
-            "INSERT INTO job (id, action, what, filter, options, requested_by, requested_at, state, total, progress, \
+            "INSERT INTO jobs (id, action, what, filter, options, requested_by, requested_at, state, total, progress, \
              sent, resume_after, trouble) VALUES ('{id}', '{action}', '{what}', '{{}}', '{{}}', 'maria', 0, '{state}', \
              0, 0, 0, '', '')"
         );
@@ -156,7 +156,7 @@ async fn a_job_of_a_kind_that_is_not_known_is_left_to_those_who_know_it() {
     let mut connection = setting.store.read().await.unwrap();
     let listed = Job::page(&mut connection, &NoFilter {}, &Page::first(10)).await.unwrap().items;
     assert_eq!(listed.iter().map(|job| &job.id).collect::<Vec<_>>(), [&ours.id]);
-    let text = "SELECT state FROM job WHERE worker IS NULL ORDER BY id LIMIT 3";
+    let text = "SELECT state FROM jobs WHERE worker IS NULL ORDER BY id LIMIT 3";
     let states: Vec<String> = sql::scalar(text).fetch_all(&mut *connection).await.unwrap();
     assert_eq!(states, ["waiting", "waiting", "paused"]);
 }
@@ -274,7 +274,7 @@ async fn an_event_is_held_where_it_would_be_deleted_while_it_is_under_way() {
         let replay = NewJob { again, ..ask(Action::Replay, What::Events, json!({"source": "go"})) };
         assert_eq!(setting.ended(&setting.create(&replay).await).await.sent, 1);
         let mut connection = setting.store.read().await.unwrap();
-        let count: i64 = sql::scalar("SELECT count(*) FROM event WHERE held_until IS NOT NULL")
+        let count: i64 = sql::scalar("SELECT count(*) FROM events WHERE held_until IS NOT NULL")
             .fetch_one(&mut *connection)
             .await
             .unwrap();
@@ -536,7 +536,7 @@ async fn a_job_keeps_its_rate_goes_on_after_its_console_and_ends_when_it_is_canc
     let before = progress().await;
     assert!((50..300).contains(&before), "{before}");
     let mut tx = setting.store.begin().await.unwrap();
-    sql::query("UPDATE job SET lease_until = 0").execute(&mut *tx).await.unwrap();
+    sql::query("UPDATE jobs SET lease_until = 0").execute(&mut *tx).await.unwrap();
     tx.commit().await.unwrap();
     setting.run();
     while progress().await < 200 {
@@ -553,7 +553,7 @@ async fn a_job_keeps_its_rate_goes_on_after_its_console_and_ends_when_it_is_canc
     assert!(after < 300, "{after}");
     // Nothing was skipped where one took over from the other.
     let gone_through: i64 =
-        sql::assembled("SELECT count(*) FROM unrouted WHERE resent_in IS NOT NULL".to_owned())
+        sql::assembled("SELECT count(*) FROM unrouted_events WHERE resent_in IS NOT NULL".to_owned())
             .fetch_one(&mut *setting.store.read().await.unwrap())
             .await
             .unwrap()

@@ -63,7 +63,7 @@ async fn differences(store: &Store, event: &Event, waiting: &[&str]) -> Vec<Stri
 }
 
 async fn resend(store: &Store, job: EventId) {
-    run(store, format!("UPDATE dead_letter SET resent_in = '{job}'")).await;
+    run(store, format!("UPDATE dead_letters SET resent_in = '{job}'")).await;
 }
 
 #[tokio::test]
@@ -101,7 +101,7 @@ async fn a_dead_letter_that_was_sent_again_and_is_in_no_queue_is_a_difference() 
     assert_eq!(differences(&store, &event, &[]).await, ["pending, in no queue"]);
     run(
         &store,
-        "INSERT INTO job (id, action, what, filter, options, requested_by, requested_at, state, total, \
+        "INSERT INTO jobs (id, action, what, filter, options, requested_by, requested_at, state, total, \
          progress, sent, resume_after, trouble) VALUES ('j', '', '', '', '', '', 0, 'running', 0, 0, 0, '', '')"
             .to_owned(),
     )
@@ -134,7 +134,8 @@ async fn a_letter_sent_again_to_a_consumer_that_takes_the_event_no_more_is_pendi
     handle(&store, &event, "receivables").await;
     die(&store, &event, "gone").await;
     resend(&store, EventId::generate()).await;
-    run(&store, format!("INSERT INTO unsettled (event_id, consumer) VALUES ('{}', 'gone')", event.id)).await;
+    let owed = "INSERT INTO unsettled_events (event_id, consumer) VALUES";
+    run(&store, format!("{owed} (unhex('{}', '-'), 'gone')", event.id)).await;
     assert_eq!(state(&store).await, EventState::Pending);
 }
 
@@ -173,15 +174,15 @@ async fn what_may_wait_for_its_next_attempt_is_in_a_queue() {
 async fn no_statement_of_a_walk_goes_through_a_whole_table() {
     let (store, _folder) = fresh().await;
     let mut statements = vec![walk::count_states(), walk::find_unaccounted()];
-    for (table, id) in [("event", "id"), ("rejected", "id")] {
+    for (table, id) in [("events", "id"), ("rejected_bodies", "id")] {
         statements.push(walk::last_of_range(table, id));
     }
-    for table in ["inbox", "dead_letter", "unrouted"] {
+    for table in ["claims", "dead_letters", "unrouted_events"] {
         statements.push(walk::last_of_range(table, "event_id"));
         statements.push(walk::find_unrecorded(table));
     }
     for text in statements {
-        let mut values = vec![Value::from("0"), Value::from("1")];
+        let mut values = vec![store::id_bound("00"), store::id_bound("01")];
         if text.contains("$3") {
             values.extend([Value::from(0), Value::from(1)]);
         }

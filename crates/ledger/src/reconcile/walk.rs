@@ -22,11 +22,11 @@ use broker::FixedQueue;
 use event::{Day, EventId, Timestamp, Zone};
 use serde::{Deserialize, Serialize};
 use store::many::{Value, fetch};
-use store::{AnyRow, Connection, Row, StoreError};
+use store::{AnyRow, Connection, Row, StoreError, id, id_bound, optional_id};
 
 use super::{Difference, Reconciliation, SourceBooks};
 use crate::EventState;
-use crate::events::{CLOCK_SLACK_SECONDS, id_at};
+use crate::events::{CLOCK_SLACK_SECONDS, WITH_ORIGIN, id_at};
 use crate::predicates::{
     Predicate, dead, discarded_by_letter, discarded_by_mark, duplicate, given_up, handled_by_all, pending,
     pending_at, routed, unfinished, unrouted,
@@ -142,33 +142,33 @@ pub(crate) fn last_of_range(table: &str, id: &str) -> String {
 pub(crate) fn count_states() -> String {
     let state = state();
     format!(
-        "SELECT source, state, count(*) AS count FROM (SELECT e.source AS source, \
-         CASE WHEN e.replay_of IS NOT NULL THEN '{REPLAYED}' ELSE {state} END AS state FROM event e \
-         WHERE {IN_RANGE}) AS states GROUP BY source, state"
+        "SELECT source, state, count(*) AS count FROM (SELECT o.source AS source, \
+         CASE WHEN e.replay_of IS NOT NULL THEN '{REPLAYED}' ELSE {state} END AS state FROM {WITH_ORIGIN} \
+         AND {IN_RANGE}) AS states GROUP BY source, state"
     )
 }
 
 pub(crate) fn find_unaccounted() -> String {
     let state = state();
     format!(
-        "SELECT e.source AS source, e.id AS event_id, e.consumers AS consumer FROM event e \
-         WHERE {IN_RANGE} AND e.replay_of IS NULL AND {state} = '{UNACCOUNTED}' ORDER BY e.id"
+        "SELECT o.source AS source, e.id AS event_id, e.consumers AS consumer FROM {WITH_ORIGIN} \
+         AND {IN_RANGE} AND e.replay_of IS NULL AND {state} = '{UNACCOUNTED}' ORDER BY e.id"
     )
 }
 
 /// Rows of a table about events that are not on record.
 pub(crate) fn find_unrecorded(table: &str) -> String {
     let (source, consumer, condition) = match table {
-        "inbox" => ("NULL", "t.consumer", ""),
+        "claims" => ("NULL", "t.consumer", ""),
         // A letter without a source is not an event.
-        "dead_letter" => ("t.source", "t.consumer", "AND t.source IS NOT NULL"),
-        _ => ("t.source", "NULL", ""),
+        "dead_letters" => ("t.source", "t.consumer", "AND t.source IS NOT NULL"),
+        _ => ("(SELECT o.source FROM origins o WHERE o.id = t.origin)", "NULL", ""),
     };
     // The bounds are repeated for the events: otherwise a plan may read all of them.
     format!(
         "SELECT CAST({source} AS TEXT) AS source, t.event_id AS event_id, CAST({consumer} AS TEXT) AS consumer \
          FROM {table} t WHERE t.event_id > $1 AND t.event_id <= $2 {condition} AND NOT EXISTS \
-         (SELECT 1 FROM event e WHERE e.id = t.event_id AND e.id > $1 AND e.id <= $2) ORDER BY t.event_id"
+         (SELECT 1 FROM events e WHERE e.id = t.event_id AND e.id > $1 AND e.id <= $2) ORDER BY t.event_id"
     )
 }
 
@@ -290,9 +290,9 @@ impl Walk {
     ) -> Result<Found, StoreError> {
         let found = match self.phase {
             Phase::Events => self.events(connection).await?,
-            Phase::Inbox => self.not_recorded(connection, now, "inbox", Phase::Dead).await?,
-            Phase::Dead => self.not_recorded(connection, now, "dead_letter", Phase::Unrouted).await?,
-            Phase::Unrouted => self.not_recorded(connection, now, "unrouted", Phase::Rejected).await?,
+            Phase::Inbox => self.not_recorded(connection, now, "claims", Phase::Dead).await?,
+            Phase::Dead => self.not_recorded(connection, now, "dead_letters", Phase::Unrouted).await?,
+            Phase::Unrouted => self.not_recorded(connection, now, "unrouted_events", Phase::Rejected).await?,
             Phase::Rejected => self.rejected(connection).await?,
             Phase::Sources => {
                 let missing = |books| missing(books, &self.waiting);
@@ -312,16 +312,16 @@ impl Walk {
     async fn range(
         &mut self,
         connection: &mut Connection,
-        (table, id): (&str, &str),
+        (table, column): (&str, &str),
         (start, end): (String, String),
         next: Phase,
     ) -> Result<[Value; 2], StoreError> {
         let after = if self.after.is_empty() { start } else { std::mem::take(&mut self.after) };
         let rows =
-            fetch(connection, last_of_range(table, id), [Value::from(&after), Value::from(&end)]).await?;
+            fetch(connection, last_of_range(table, column), [id_bound(&after), id_bound(&end)]).await?;
         let upper = match rows.first() {
             Some(row) => {
-                self.after = row.try_get(0)?;
+                self.after = id(row, 0)?.to_string();
                 self.after.clone()
             }
             None => {
@@ -329,7 +329,7 @@ impl Walk {
                 end
             }
         };
-        Ok([Value::from(&after), Value::from(&upper)])
+        Ok([id_bound(&after), id_bound(&upper)])
     }
 
     async fn received(
@@ -347,7 +347,7 @@ impl Walk {
         // The ledger may not have read the event yet.
         let next =
             if self.waiting.contains_key(FixedQueue::Ledger.name()) { Phase::Rejected } else { Phase::Inbox };
-        let range = self.received(connection, "event", next).await?;
+        let range = self.received(connection, "events", next).await?;
         let mut found = Found::default();
         let mut has_unaccounted = false;
         for row in fetch(connection, count_states(), range.clone()).await? {
@@ -388,16 +388,16 @@ impl Walk {
         mut values: Vec<Value>,
         differences: &mut Vec<Difference>,
     ) -> Result<(), StoreError> {
-        let mut bind = |value: &String| {
-            values.push(Value::from(value));
+        let mut bind = |value: Value| {
+            values.push(value);
             format!("${}", values.len())
         };
         let mut known = Vec::new();
         let mut old = Vec::new();
         for (consumer, before) in self.in_no_queue_before.iter().filter(|(name, _)| !name.is_empty()) {
-            let consumer = bind(consumer);
+            let consumer = bind(Value::from(consumer));
             if !before.is_empty() {
-                old.push(format!("(s.consumer = {consumer} AND s.event_id < {})", bind(before)));
+                old.push(format!("(s.consumer = {consumer} AND s.event_id < {})", bind(id_bound(before))));
             }
             known.push(consumer);
         }
@@ -406,14 +406,14 @@ impl Walk {
                 true => String::new(),
                 false => format!("s.consumer NOT IN ({}) AND ", known.join(", ")),
             };
-            old.push(format!("({is_gone}s.event_id < {})", bind(before)));
+            old.push(format!("({is_gone}s.event_id < {})", bind(id_bound(before))));
         }
         if old.is_empty() {
             return Ok(());
         }
         let text = format!(
-            "SELECT e.source AS source, s.event_id AS event_id, s.consumer AS consumer \
-             FROM unsettled s CROSS JOIN event e WHERE e.id = s.event_id AND s.event_id > $1 AND s.event_id <= $2 \
+            "SELECT (SELECT o.source FROM origins o WHERE o.id = e.origin) AS source, s.event_id AS event_id, \
+             s.consumer AS consumer FROM unsettled_events s CROSS JOIN events e WHERE e.id = s.event_id AND s.event_id > $1 AND s.event_id <= $2 \
              AND {IN_RANGE} AND NOT {} AND {} AND NOT {} AND ({}) ORDER BY s.event_id, s.consumer",
             duplicate("e"),
             pending_at("s"),
@@ -445,8 +445,8 @@ impl Walk {
         next: Phase,
     ) -> Result<Found, StoreError> {
         let kind = match table {
-            "inbox" => "handled, not recorded",
-            "dead_letter" => "dead, not recorded",
+            "claims" => "handled, not recorded",
+            "dead_letters" => "dead, not recorded",
             _ => "unrouted, not recorded",
         };
         let latest = time(self.to).min(now - Duration::from_secs(GRACE_SECONDS.unsigned_abs()));
@@ -459,10 +459,10 @@ impl Walk {
     }
 
     async fn rejected(&mut self, connection: &mut Connection) -> Result<Found, StoreError> {
-        let range = self.received(connection, "rejected", Phase::Sources).await?;
+        let range = self.received(connection, "rejected_bodies", Phase::Sources).await?;
         let text = "SELECT e.source, count(*) AS count, \
-                    sum(CASE WHEN EXISTS (SELECT 1 FROM event r WHERE r.id = e.id) THEN 1 ELSE 0 END) AS resent \
-                    FROM rejected e WHERE e.id > $1 AND e.id <= $2 AND e.received_at >= $3 AND e.received_at < $4 \
+                    sum(CASE WHEN EXISTS (SELECT 1 FROM events r WHERE r.id = e.id) THEN 1 ELSE 0 END) AS resent \
+                    FROM rejected_bodies e WHERE e.id > $1 AND e.id <= $2 AND e.received_at >= $3 AND e.received_at < $4 \
                     AND e.source IS NOT NULL GROUP BY e.source";
         for row in fetch(connection, text.to_owned(), range).await? {
             let (count, resent): (i64, i64) = (row.try_get("count")?, row.try_get("resent")?);
@@ -483,7 +483,7 @@ fn difference(
     Ok(Difference {
         kind: kind.to_owned(),
         source: row.try_get("source")?,
-        event_id: row.try_get("event_id")?,
+        event_id: optional_id(row, "event_id")?.map(|id| id.to_string()),
         consumer,
         detail,
         sent_at: None,
@@ -514,9 +514,9 @@ async fn in_no_queue_before(
     let in_hand = Duration::from_secs(IN_HAND_SECONDS.unsigned_abs());
     // A reconciliation that sent nothing does not matter here.
     let text = format!(
-        "SELECT 1 FROM job WHERE (action <> 'reconcile' AND {}) \
+        "SELECT 1 FROM jobs WHERE (action <> 'reconcile' AND {}) \
          OR (finished_at > $1 AND (action <> 'reconcile' OR sent > 0)) LIMIT 1",
-        unfinished("job")
+        unfinished("jobs")
     );
     if !fetch(connection, text, [Value::from(now - in_hand)]).await?.is_empty() {
         return Ok(BTreeMap::new());
@@ -548,12 +548,11 @@ fn latest_of(last: EventId, now: Timestamp) -> Timestamp {
 /// The event received last of those that the consumer has handled lately.
 async fn last_handled(connection: &mut Connection, consumer: &str) -> Result<Option<EventId>, StoreError> {
     let text = format!(
-        "SELECT max(lately.event_id) FROM (SELECT event_id, consumer FROM inbox ORDER BY event_id DESC \
-         LIMIT {LATELY_HANDLED_ROWS}) AS lately WHERE lately.consumer = $1"
+        "SELECT lately.event_id FROM (SELECT event_id, consumer FROM claims ORDER BY event_id DESC \
+         LIMIT {LATELY_HANDLED_ROWS}) AS lately WHERE lately.consumer = $1 ORDER BY lately.event_id DESC LIMIT 1"
     );
     let rows = fetch(connection, text, [Value::from(consumer)]).await?;
-    let id: Option<String> = rows.first().map(|row| row.try_get(0)).transpose()?.flatten();
-    Ok(id.and_then(|id| id.parse().ok()))
+    rows.first().map(|row| id(row, 0)).transpose()
 }
 
 /// Answers of the ingresses without a record. A tally arrives after the events that it counts. What is recorded and not

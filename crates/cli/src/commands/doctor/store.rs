@@ -101,9 +101,9 @@ async fn check_write(store: &Store, file: Option<&Path>, findings: &mut Findings
 }
 
 fn is_without_tables(error: &StoreError) -> bool {
-    error.reason().is_some_and(|reason| {
-        reason.contains("no such table") || reason.contains("\"writable\" does not exist")
-    })
+    error
+        .reason()
+        .is_some_and(|reason| reason.contains("no such table") || reason.contains("\"probe\" does not exist"))
 }
 
 fn told(error: &StoreError) -> String {

@@ -143,7 +143,7 @@ async fn a_console_killed_between_publishing_and_marking_leaves_no_effect_twice_
     let _ = killed.await;
     assert_eq!(setting.shown(&job).await.progress, 0);
     let mut tx = setting.store.begin().await.unwrap();
-    sql::query("UPDATE job SET lease_until = 0").execute(&mut *tx).await.unwrap();
+    sql::query("UPDATE jobs SET lease_until = 0").execute(&mut *tx).await.unwrap();
     tx.commit().await.unwrap();
     setting.run();
     let job = setting.ended(&job).await;

@@ -48,21 +48,20 @@ impl Setting {
         let day: Day = "2026-10-20".parse().unwrap();
         let start = zone.bounds(day).start.as_millisecond();
         // As many per millisecond as fit into the day.
-        let id = format!(
-            "substr(printf('%012x', {start} + n), 1, 8) || '-' || substr(printf('%012x', {start} + n), 9, 4) \
-             || printf('-7000-8000-%012x', n)"
-        );
+        let id = format!("unhex(printf('%012x', {start} + n) || printf('70008000%012x', n))");
         let numbers = format!(
             "WITH RECURSIVE numbers(n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM numbers WHERE n + 1 < {rows})"
         );
+        let origin =
+            "INSERT INTO origins (id, source, provider, topic) VALUES (1, 'go', 'gestao-online', 'ORDER')";
+        self.execute(origin.to_owned()).await;
         self.execute(format!(
-            "INSERT INTO event (id, source, provider, topic, received_at, consumers, content_type, size, repaired, \
-             headers, body) {numbers} SELECT {id}, 'go', 'gestao-online', 'ORDER', ({start} + n) * 1000, 'orders', '', 0, \
-             0, '{{}}', '' FROM numbers"
+            "INSERT INTO events (id, origin, received_at, consumers, content_type, repaired, headers, body) {numbers} \
+             SELECT {id}, 1, ({start} + n) * 1000, 'orders', '', 0, '{{}}', x'' FROM numbers"
         ))
         .await;
         self.execute(format!(
-            "INSERT INTO inbox (event_id, consumer, handled_at) {numbers} SELECT {id}, 'orders', 0 FROM numbers \
+            "INSERT INTO claims (event_id, consumer, handled_at) {numbers} SELECT {id}, 'orders', 0 FROM numbers \
              WHERE n % 100 <> 7"
         ))
         .await;
@@ -89,7 +88,7 @@ async fn a_large_day_is_gone_through_in_ranges_also_when_its_console_is_killed()
     let _ = first.await;
     let before = progress().await;
     assert!(before < ROWS && before % RANGE_ROWS == 0, "{before}");
-    setting.execute("UPDATE job SET lease_until = 0".to_owned()).await;
+    setting.execute("UPDATE jobs SET lease_until = 0".to_owned()).await;
     let running = setting.run();
     let ended = setting.ended(&job).await;
     running.abort();
@@ -105,7 +104,7 @@ async fn a_large_day_is_gone_through_in_ranges_also_when_its_console_is_killed()
     assert_eq!((listed.len(), ids.len()), (1_000, 1_000));
     assert!(listed.iter().all(|found| found.kind == "unaccounted" && found.sent_at.is_none()));
     // Earlier passes leave nothing behind.
-    let count = "SELECT count(*) FROM difference".to_owned();
+    let count = "SELECT count(*) FROM differences".to_owned();
     let kept = fetch(&mut setting.store.read().await.unwrap(), count, []).await.unwrap();
     assert_eq!(kept[0].get::<i64, _>(0), 1_000);
 }
@@ -213,8 +212,8 @@ async fn an_event_that_only_a_consumer_has_is_told_and_reaches_the_ledger_from_t
     let mut tx = setting.store.begin().await.unwrap();
     store::inbox::claim(&mut tx, "orders", &[lost.id], event::now()).await.unwrap();
     consumer::Handler::write(&*setting.orders, &[(&lost, &())], &mut tx).await.unwrap();
-    consumer::Observer::observe(&witness, &[&lost], &mut tx).await.unwrap();
     tx.commit().await.unwrap();
+    consumer::Observer::observe(&witness, &[&lost], &setting.store).await;
     setting.run();
     let day = Zone::default().day(lost.time);
     let job = setting.ended(&setting.reconcile(day).await).await;

@@ -1,0 +1,12 @@
+DELETE FROM event;
+DELETE FROM unsettled;
+DELETE FROM unrouted;
+DELETE FROM rejected;
+DELETE FROM dead_letter;
+DELETE FROM job;
+CREATE TRIGGER event_refuses BEFORE INSERT ON event BEGIN INSERT INTO refusal (id) VALUES (NULL); END;
+CREATE TRIGGER unsettled_refuses BEFORE INSERT ON unsettled BEGIN INSERT INTO refusal (id) VALUES (NULL); END;
+CREATE TRIGGER unrouted_refuses BEFORE INSERT ON unrouted BEGIN INSERT INTO refusal (id) VALUES (NULL); END;
+CREATE TRIGGER rejected_refuses BEFORE INSERT ON rejected BEGIN INSERT INTO refusal (id) VALUES (NULL); END;
+CREATE TRIGGER dead_letter_refuses BEFORE INSERT ON dead_letter BEGIN INSERT INTO refusal (id) VALUES (NULL); END;
+CREATE TRIGGER job_refuses BEFORE INSERT ON job BEGIN INSERT INTO refusal (id) VALUES (NULL); END;

@@ -1,0 +1,3 @@
+DELETE FROM inbox;
+CREATE TRIGGER inbox_refuses BEFORE INSERT ON inbox BEGIN INSERT INTO refusal (id) VALUES (NULL); END;
+CREATE TRIGGER writable_refuses BEFORE UPDATE ON writable BEGIN INSERT INTO refusal (id) VALUES (NULL); END;
