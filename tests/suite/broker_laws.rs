@@ -213,7 +213,7 @@ async fn a_message_that_rabbitmq_cannot_take_fails_its_own_publish_and_no_other(
     for (number, result) in results {
         match result {
             Ok(()) => assert_ne!(number, 40),
-            Err(PublishError::Unavailable(_)) => assert_eq!(number, 40),
+            Err(PublishError::Rejected(_)) => assert_eq!(number, 40),
             Err(error) => panic!("{number}: {error:?}"),
         }
     }

@@ -53,6 +53,8 @@ struct Outcomes {
     confirmed: Counter,
     unroutable: Counter,
     refused: Counter,
+    too_large: Counter,
+    rejected: Counter,
     missing_exchange: Counter,
     unavailable: Counter,
 }
@@ -64,6 +66,8 @@ impl Outcomes {
             confirmed: counter("confirmed"),
             unroutable: counter("unroutable"),
             refused: counter("refused"),
+            too_large: counter("too_large"),
+            rejected: counter("rejected"),
             missing_exchange: counter("missing_exchange"),
             unavailable: counter("unavailable"),
         }
@@ -74,6 +78,8 @@ impl Outcomes {
             Ok(()) => &self.confirmed,
             Err(PublishError::Unroutable { .. }) => &self.unroutable,
             Err(PublishError::Refused) => &self.refused,
+            Err(PublishError::TooLarge(_)) => &self.too_large,
+            Err(PublishError::Rejected(_)) => &self.rejected,
             Err(PublishError::MissingExchange { .. }) => &self.missing_exchange,
             Err(PublishError::Unavailable(_)) => &self.unavailable,
         }
@@ -381,12 +387,18 @@ impl Owner {
                 }
                 unsettled
             }
-            Some(_) if unsettled.len() == 1 => {
+            // Nothing else was in flight, so it is an answer to this one.
+            Some((kind, message)) if unsettled.len() == 1 => {
                 warn!(%error, "RabbitMQ closed the channel because of one publish");
                 *progress = true;
                 self.suspects = self.suspects.saturating_sub(1);
+                let is_too_large = is_too_large(&kind, message);
                 for request in unsettled {
-                    request.answer(Err(PublishError::Unavailable(error.clone().into())));
+                    let cause = error.clone().into();
+                    request.answer(Err(match is_too_large {
+                        true => PublishError::TooLarge(cause),
+                        false => PublishError::Rejected(cause),
+                    }));
                 }
                 Vec::new()
             }
@@ -401,6 +413,13 @@ impl Owner {
             }
         }
     }
+}
+
+/// RabbitMQ's words, from 3.8 on: `message size … is larger than configured max size …`, or `… than max size …`.
+fn is_too_large(kind: &AMQPSoftError, message: &str) -> bool {
+    *kind == AMQPSoftError::PRECONDITIONFAILED
+        && message.contains("message size")
+        && message.contains("is larger than")
 }
 
 /// Sends one message when first polled, then waits for its confirm.

@@ -55,6 +55,16 @@ pub enum PublishError {
     /// The broker refused the message (AMQP `basic.nack`): a queue is full or has no leader.
     #[error("the broker refused the message")]
     Refused,
+    /// The message is larger than the broker accepts. Publishing it again fails until the broker is configured
+    /// otherwise; other messages are not affected.
+    #[error(
+        "the message is larger than the broker accepts; lower ingress.body_limit_bytes, or raise its max_message_size"
+    )]
+    TooLarge(#[source] Cause),
+    /// The broker answered this message with another error, such as a missing permission for the exchange. It is not
+    /// an outage: the broker accepts other messages.
+    #[error("the broker does not accept the message")]
+    Rejected(#[source] Cause),
     /// The broker cannot be reached, is blocked, or did not confirm in time.
     #[error("the broker is unavailable")]
     Unavailable(#[source] Cause),

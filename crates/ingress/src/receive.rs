@@ -247,7 +247,9 @@ fn report(route: &Route, client: IpAddr, event_id: EventId, refusal: &Refusal) {
     let count = match refusal {
         Refusal::Unusable { .. } => &route.rejected,
         Refusal::Denied(_) => &route.denied,
-        Refusal::NotStored(_) | Refusal::NotInTime | Refusal::DiskFull => &route.unavailable,
+        Refusal::NotStored(_) | Refusal::TooLargeToStore(_) | Refusal::NotInTime | Refusal::DiskFull => {
+            &route.unavailable
+        }
         Refusal::NoSuchAddress
         | Refusal::UnknownSource
         | Refusal::Method
@@ -269,7 +271,9 @@ fn report(route: &Route, client: IpAddr, event_id: EventId, refusal: &Refusal) {
     match refusal {
         Refusal::Unusable { .. } => warn!(%source, %event_id, %client, "rejected, and kept: {refusal}"),
         Refusal::Denied(_) => warn!(%source, %event_id, %client, "denied: {refusal}"),
-        Refusal::NotStored(cause) => error!(%source, %event_id, "{refusal}: {}", Chain(cause)),
+        Refusal::NotStored(cause) | Refusal::TooLargeToStore(cause) => {
+            error!(%source, %event_id, "{refusal}: {}", Chain(cause));
+        }
         Refusal::NotInTime | Refusal::DiskFull => error!(%source, %event_id, "{refusal}"),
         _ => warn!(%source, %event_id, %client, "refused: {refusal}"),
     }
@@ -517,7 +521,7 @@ impl Inner {
         });
         let published = published.await;
         route.publish_seconds.record(started.elapsed().as_secs_f64());
-        published.map_err(|_| Refusal::NotInTime)?.map_err(Refusal::NotStored)
+        published.map_err(|_| Refusal::NotInTime)?.map_err(Refusal::from)
     }
 }
 

@@ -44,6 +44,22 @@ pub(crate) enum Refusal {
     NotStored(#[source] PublishError),
     #[error("the event was not confirmed in time; send it again later")]
     NotInTime,
+    /// The broker would refuse it again. A spool takes it instead.
+    #[error("the body is larger than the broker accepts")]
+    TooLargeToStore(#[source] PublishError),
+}
+
+impl From<PublishError> for Refusal {
+    fn from(error: PublishError) -> Self {
+        match error {
+            PublishError::TooLarge(_) => Self::TooLargeToStore(error),
+            PublishError::MissingExchange { .. }
+            | PublishError::Unroutable { .. }
+            | PublishError::Refused
+            | PublishError::Rejected(_)
+            | PublishError::Unavailable(_) => Self::NotStored(error),
+        }
+    }
 }
 
 impl From<Exhausted> for Refusal {
@@ -77,12 +93,13 @@ impl Refusal {
             Self::NotStored(_) => "not stored",
             Self::NotInTime => "not confirmed in time",
             Self::DiskFull => "the disk is full",
+            Self::TooLargeToStore(_) => "too large for the broker",
         }
     }
 
     /// Whether the event was not stored, through no fault of its sender.
     pub(crate) fn is_failure(&self) -> bool {
-        matches!(self, Self::NotStored(_) | Self::NotInTime | Self::DiskFull)
+        matches!(self, Self::NotStored(_) | Self::NotInTime | Self::DiskFull | Self::TooLargeToStore(_))
     }
 
     fn problem(&self) -> Problem {
@@ -104,7 +121,9 @@ impl Refusal {
             Self::OverQuota(used_up) => {
                 Problem::new(StatusCode::TOO_MANY_REQUESTS).retry_after(used_up.retry_after_s)
             }
-            Self::Body(BodyError::TooLarge { .. }) => Problem::new(StatusCode::PAYLOAD_TOO_LARGE),
+            Self::Body(BodyError::TooLarge { .. }) | Self::TooLargeToStore(_) => {
+                Problem::new(StatusCode::PAYLOAD_TOO_LARGE)
+            }
             Self::Body(BodyError::TimedOut { .. } | BodyError::TooSlow { .. }) => {
                 Problem::new(StatusCode::REQUEST_TIMEOUT)
             }

@@ -182,6 +182,15 @@ async fn what_cannot_be_stored_is_never_answered_with_success() {
 }
 
 #[tokio::test]
+async fn what_the_broker_can_never_accept_is_not_asked_for_again() {
+    let setup = setup(Answer::Confirm);
+    setup.broker.limit_bodies(ORDER.len() - 1);
+    let response = setup.post("/webhooks/me", ORDER).await;
+    assert_eq!(response.status(), 413);
+    assert_eq!(response.headers().get("retry-after"), None);
+}
+
+#[tokio::test]
 async fn one_source_cannot_take_the_places_of_another() {
     let setup = Arc::new(setup(Answer::Hold));
     let waiting: Vec<_> = (0..2)

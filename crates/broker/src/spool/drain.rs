@@ -416,14 +416,20 @@ impl Draining<'_> {
         let Some(trouble) = outcomes.iter().flatten().next().map(Trouble::new) else {
             return Ok(Round::Through);
         };
-        let mut stay = Vec::new();
+        let (mut stay, mut has_left) = (Vec::new(), false);
         // Their own lane keeps their order.
         for (index, (taken, error)) in batch.into_iter().zip(outcomes).enumerate() {
             let Some(trouble) = error.as_ref().map(Trouble::new) else { continue };
             inner.metrics.refused_tries.increment(u64::from(trouble.is_answer()));
-            match self.name == lanes::SHARED && trouble.is_answer() {
-                true => inner.separate(file, &taken, &trouble, deliveries).await?,
-                false => stay.push((index, taken, trouble)),
+            if trouble.is_of_message() {
+                self.tries.remove(&taken.tag);
+                inner.set_aside(self.name, file, &taken, &trouble, deliveries).await?;
+                has_left = true;
+            } else if self.name == lanes::SHARED && trouble.is_answer() {
+                inner.separate(file, &taken, &trouble, deliveries).await?;
+                has_left = true;
+            } else {
+                stay.push((index, taken, trouble));
             }
         }
         // Last one first, since each is put in front.
@@ -434,9 +440,8 @@ impl Draining<'_> {
                 held.push_front(taken);
             }
         }
-        // What left the shared lane no longer blocks it.
-        let is_separated = self.name == lanes::SHARED && trouble.is_answer();
-        Ok(if last_through.is_some() || is_separated { Round::Part } else { Round::Nothing(trouble) })
+        // What left the lane no longer blocks it.
+        Ok(if last_through.is_some() || has_left { Round::Part } else { Round::Nothing(trouble) })
     }
 }
 

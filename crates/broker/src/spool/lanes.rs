@@ -54,6 +54,7 @@ pub(super) struct Trouble {
 /// The broker did not answer in time.
 pub(super) const UNCONFIRMED: &str = "unconfirmed";
 const UNAVAILABLE: &str = "unavailable";
+const TOO_LARGE: &str = "too_large";
 
 impl Trouble {
     pub(super) fn new(error: &PublishError) -> Self {
@@ -61,6 +62,8 @@ impl Trouble {
             PublishError::MissingExchange { .. } => "missing_exchange",
             PublishError::Unroutable { .. } => "unroutable",
             PublishError::Refused => "refused",
+            PublishError::TooLarge(_) => TOO_LARGE,
+            PublishError::Rejected(_) => "rejected",
             PublishError::Unavailable(_) => UNAVAILABLE,
         };
         Self { kind, text: event::Chain(error).to_string() }
@@ -74,6 +77,11 @@ impl Trouble {
     /// Whether the broker itself is down: it did not answer.
     pub(super) fn is_outage(&self) -> bool {
         self.kind == UNAVAILABLE
+    }
+
+    /// Whether the message itself is why, so that it stays refused whatever else the broker accepts.
+    pub(super) fn is_of_message(&self) -> bool {
+        self.kind == TOO_LARGE
     }
 
     /// Whether the broker refused: each try leaves another copy in the queues that accept it.

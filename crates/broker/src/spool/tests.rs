@@ -623,3 +623,27 @@ async fn more_ways_than_there_are_lanes_share_one() {
     }
     until(&spool, |standing| *standing == Standing::Direct).await;
 }
+
+#[tokio::test]
+async fn a_message_that_is_too_large_is_set_aside_at_once_and_holds_up_nothing() {
+    let setting = Setting::new().await;
+    setting.broker.limit_bodies(100);
+    let spool = setting.spool(1 << 20).await;
+    let (_stop, _drain) = setting.run(&spool);
+    let large = Message { body: vec![b'x'; 101].into(), ..message(0) };
+    spool.publish(&ExchangeName::default_exchange(), "work", large).await.unwrap();
+    publish_to(&spool, "full", 1).await.unwrap();
+    assert!(spool.0.state().outage.is_none(), "the broker is not down");
+    publish(&spool, 2).await.unwrap();
+    assert_eq!(setting.arrived_at("full", 1).await, [1]);
+    assert_eq!(setting.arrived(1).await, [2]);
+    let mut set_aside = spool.set_aside();
+    let reason =
+        timeout(Duration::from_secs(30), set_aside.wait_for(Option::is_some)).await.unwrap().unwrap().clone();
+    let reason = reason.unwrap();
+    assert!(reason.starts_with("1 set aside") && reason.contains("max_message_size"), "{reason}");
+    until(&spool, |standing| *standing == Standing::Direct).await;
+    // Raised at the broker: it gets through.
+    setting.broker.limit_bodies(101);
+    assert_eq!(setting.arrived(1).await, [0]);
+}

@@ -24,6 +24,8 @@ pub enum Answer {
     Hold,
     /// A negative confirm; nothing is stored.
     Refuse,
+    /// The body is larger than the broker accepts; nothing is stored.
+    TooLarge,
     /// No answer ever; nothing is stored.
     Hang,
     /// The broker is down.
@@ -53,6 +55,7 @@ pub struct RecordingBroker {
     behind: Option<DynBroker>,
     answer: Mutex<Answer>,
     refusal: Mutex<Refusal>,
+    body_limit_bytes: AtomicUsize,
     published: Mutex<Vec<Published>>,
     held: Semaphore,
     confirms: Semaphore,
@@ -78,6 +81,7 @@ impl RecordingBroker {
             behind,
             answer: Mutex::new(Answer::Confirm),
             refusal: Mutex::new(Box::new(|_| false)),
+            body_limit_bytes: AtomicUsize::new(usize::MAX),
             published: Mutex::default(),
             held: Semaphore::new(0),
             confirms: Semaphore::new(0),
@@ -96,6 +100,11 @@ impl RecordingBroker {
     /// From now on refuses what `refuses` says, unless it is down or hangs.
     pub fn refuse(&self, refuses: impl FnMut(&Published) -> bool + Send + 'static) {
         *lock(&self.refusal) = Box::new(refuses);
+    }
+
+    /// From now on accepts no longer bodies than this, unless it is down or hangs.
+    pub fn limit_bodies(&self, bytes: usize) {
+        self.body_limit_bytes.store(bytes, Ordering::SeqCst);
     }
 
     /// Waits until so many more publishes are held.
@@ -146,6 +155,9 @@ impl RecordingBroker {
     fn answer_to(&self, published: &Published) -> Answer {
         match *lock(&self.answer) {
             silent @ (Answer::Unavailable | Answer::Hang) => silent,
+            _ if published.message.body.len() > self.body_limit_bytes.load(Ordering::SeqCst) => {
+                Answer::TooLarge
+            }
             _ if lock(&self.refusal)(published) => Answer::Refuse,
             answer => answer,
         }
@@ -189,6 +201,7 @@ impl Publisher for RecordingBroker {
             Answer::Confirm | Answer::Hold => {}
             Answer::ConfirmAfter(time) => tokio::time::sleep(time).await,
             Answer::Refuse => return Err(PublishError::Refused),
+            Answer::TooLarge => return Err(PublishError::TooLarge("larger than the limit".into())),
             Answer::Hang => std::future::pending().await,
             Answer::Unavailable => return Err(PublishError::Unavailable(unavailable())),
             Answer::MissingExchange => {

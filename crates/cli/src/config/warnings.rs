@@ -8,12 +8,15 @@ use std::path::Path;
 use providers::auth::{Algorithm, Auth, Networks, Secret, hold_everyone};
 
 use super::secrets::{Configured, secrets};
-use super::{Config, Source};
+use super::{BrokerUrl, Config, Source};
 
 /// The recommended entropy of a secret: that of the key of a cipher.
 const ENOUGH_BITS: u32 = 128;
 
 const MAKE_ONE: &str = "make one with `openssl rand -hex 32`";
+
+/// The default of RabbitMQ's `max_message_size` from 4.0 on.
+const RABBITMQ_BYTES: usize = 16 * 1024 * 1024;
 
 /// One line for each: its path, what is wrong, and what to do. No line quotes a secret.
 pub fn warnings(config: &Config) -> Vec<String> {
@@ -24,6 +27,14 @@ pub fn warnings(config: &Config) -> Vec<String> {
     let mut seen = BTreeMap::new();
     for Configured { path, secret, .. } in secrets(config) {
         of_secret(path, &secret, &mut seen, &mut warnings);
+    }
+    if matches!(config.broker.url, BrokerUrl::Amqp(_))
+        && config.ingress.config().body_limit_bytes > RABBITMQ_BYTES
+    {
+        warnings.push(format!(
+            "ingress.body_limit_bytes: more than RabbitMQ accepts by default from 4.0 on, {RABBITMQ_BYTES}; lower it, or raise \
+             max_message_size in rabbitmq.conf and let `malote doctor` ask the broker"
+        ));
     }
     if hold_everyone(&config.ingress.trusted_proxies) {
         warnings.push(
@@ -103,6 +114,18 @@ mod tests {
     }
 
     const STRONG: &str = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
+
+    #[test]
+    fn a_body_limit_that_rabbitmq_may_not_accept_is_a_warning() {
+        let is_warned = |text: &str| {
+            let path = "ingress.body_limit_bytes: ";
+            warned(text).iter().any(|warning| warning.starts_with(path))
+        };
+        let amqp = "broker.url = \"amqp://127.0.0.1\"\n";
+        assert!(is_warned(&format!("{amqp}ingress.body_limit_bytes = 16777217")));
+        assert!(!is_warned(&format!("{amqp}ingress.body_limit_bytes = 16777216")));
+        assert!(!is_warned("ingress.body_limit_bytes = 16777217"));
+    }
 
     #[test]
     fn each_weakness_is_a_warning_with_its_path_and_what_to_do() {

@@ -3,8 +3,9 @@
 
 use broker::embedded::OpenError;
 use broker::layout::RetryDelay;
-use broker::{Broker, BrokerError, FixedQueue, QueueName, QueueStatus, Topology};
+use broker::{Broker, BrokerError, ExchangeName, FixedQueue, PublishError, QueueName, QueueStatus, Topology};
 use broker_rabbitmq::{RabbitMq, stand_in_of};
+use event::{EventId, Message};
 use serde_json::Value;
 
 use super::Findings;
@@ -67,6 +68,7 @@ pub(super) async fn look(config: &Config, is_up: Option<bool>, findings: &mut Fi
                 Ok(info) => {
                     let text = format!("the broker is {} {} at {}", info.product, info.version, info.address);
                     version(&text, &info.version, findings);
+                    accepts_largest(config, &broker, findings).await;
                     let existing = declared(config, &broker, is_up, findings).await;
                     as_declared(config, &broker, &existing, findings).await;
                     managed(config, &existing, findings).await;
@@ -119,6 +121,37 @@ fn version(text: &str, version: &str, findings: &mut Findings) {
     findings.good(text);
     for (what, helps) in known_faults(version) {
         findings.note(format!("this version has a known fault: {what}; {helps} has it fixed"));
+    }
+}
+
+/// Asks the broker whether it accepts a message with the largest body: AMQP does not tell its `max_message_size`. The message
+/// goes to a queue that does not exist, and comes back.
+async fn accepts_largest(config: &Config, broker: &dyn Broker, findings: &mut Findings) {
+    let bytes = config.ingress.config().body_limit_bytes;
+    let message = Message {
+        message_id: EventId::generate().to_string(),
+        r#type: "malote.doctor".to_owned(),
+        timestamp: 0,
+        content_type: String::new(),
+        app_id: event::APP_ID.to_owned(),
+        expiration: None,
+        headers: Default::default(),
+        body: vec![0; bytes].into(),
+    };
+    let nowhere = format!("malote.doctor.{}", message.message_id);
+    match broker.publish(&ExchangeName::default_exchange(), &nowhere, message).await {
+        Ok(()) | Err(PublishError::Unroutable { .. }) => {
+            findings.good(format!("the broker accepts a body of {bytes} bytes, the limit of the ingress"));
+        }
+        Err(PublishError::TooLarge(_)) => findings.bad(
+            format!("the broker does not accept a body of {bytes} bytes, which the ingress allows"),
+            "lower ingress.body_limit_bytes, or raise max_message_size in rabbitmq.conf (by default 16 MiB from RabbitMQ 4.0 \
+             on, 128 MiB before); until then such events stay in the spool, set aside",
+        ),
+        Err(error) => {
+            let text = format!("whether the broker accepts a body of {bytes} bytes is unknown");
+            findings.note(format!("{text}: {}", chain(&error)));
+        }
     }
 }
 
