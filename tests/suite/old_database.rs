@@ -8,7 +8,7 @@ use anyhow::{Result, ensure};
 use event::{Event, EventId};
 use serde_json::{Value, json};
 use store::many::{Value as Cell, insert};
-use store::{Component, Config, Store, StoreError, Tx};
+use store::{Component, Config, Migration, Store, StoreError, Tx, sql};
 use tokio::time::timeout;
 
 use crate::product::{PATIENCE, Product, example};
@@ -242,6 +242,8 @@ async fn upgrade(store_url: &str) -> Result<()> {
     populate_books(&mut tx).await?;
     tx.commit().await?;
     store.close().await;
+    let said = String::from_utf8(product.command(&["doctor"])?.output()?.stdout)?;
+    assert!(said.contains("the store's tables are of an earlier release"), "{said}");
     migrate(store_url, &folder).await?;
     product.start("up", &["up"]).await?;
 
@@ -301,6 +303,103 @@ async fn upgrade(store_url: &str) -> Result<()> {
         Ok(found.map_or(Value::Null, |row| row["state"].clone()))
     };
     assert_eq!((booked("before")?, booked("corrected")?), (json!("canceled"), json!("open")));
+    Ok(())
+}
+
+/// Statements of a process of the release before this one, which counts an attempt where it waits for a lock for 10 s.
+const EARLIER: [&str; 4] = [
+    "INSERT INTO inbox (event_id, consumer, handled_at) VALUES ('0199d3c0-1f2e-7abc-8def-0123456789ab', 'c', 0)",
+    "UPDATE writable SET checked_at = 1",
+    "INSERT INTO unsettled (event_id, consumer) VALUES ('0199d3c0-1f2e-7abc-8def-0123456789ab', 'c')",
+    "DELETE FROM event",
+];
+
+/// Holds up a copy just after its begin, by the name of its first table, and writes as an earlier process does.
+async fn refuses_during(store: &Store, first_table: &'static str, earlier: &[&'static str]) -> Result<()> {
+    let mut holding = store.begin().await?;
+    sql::query(first_table).execute(&mut *holding).await?;
+    let migrating = tokio::spawn({
+        let store = store.clone();
+        async move { store.migrate(&[ledger::COMPONENT]).await }
+    });
+    let started = Instant::now();
+    loop {
+        let mut connection = store.read().await?;
+        let text = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+        let waiting: i64 = sql::scalar(text).fetch_one(&mut *connection).await?;
+        if waiting > 0 {
+            break;
+        }
+        ensure!(started.elapsed() < PATIENCE && !migrating.is_finished(), "the copy does not wait");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    for &text in earlier {
+        let mut tx = store.begin().await?;
+        let write = timeout(Duration::from_secs(3), sql::query(text).execute(&mut *tx)).await?;
+        let refused = write.map(drop).map_err(StoreError::from);
+        assert!(matches!(refused, Err(StoreError::Unavailable(_))), "{text}: {refused:?}");
+    }
+    assert!(!migrating.is_finished(), "the copy is over");
+    holding.rollback().await?;
+    Ok(migrating.await??)
+}
+
+#[tokio::test]
+async fn while_the_tables_are_copied_what_an_earlier_process_writes_is_refused_at_once() -> Result<()> {
+    let store = postgresql(&harness::Shared::from_env()?.fresh_database()?)?;
+    store.migrate_as_before(&[first(ledger::COMPONENT, 2)]).await?;
+    let mut tx = store.begin().await?;
+    populate_record(&mut tx).await?;
+    tx.commit().await?;
+    let (inbox, record) = EARLIER.split_at(2);
+    refuses_during(&store, "CREATE TABLE claims (id INT)", inbox).await?;
+    let mut connection = store.read().await?;
+    let copied: i64 = sql::scalar("SELECT count(*) FROM events").fetch_one(&mut *connection).await?;
+    assert_eq!(copied, 7);
+    drop(connection);
+
+    let store = postgresql(&harness::Shared::from_env()?.fresh_database()?)?;
+    store.migrate_as_before(&[first(ledger::COMPONENT, 2)]).await?;
+    refuses_during(&store, "CREATE TABLE origins (id INT)", record).await
+}
+
+fn postgresql(url: &str) -> Result<Store> {
+    let config = Config { max_connections: 4, acquire_timeout_ms: 5_000, ..Config::new(url) };
+    Ok(Store::open(&config, Path::new("."))?)
+}
+
+fn step(postgres: &'static str) -> &'static [Migration] {
+    Box::leak(Box::new([Migration::postgres(1, "a step", postgres)]))
+}
+
+#[tokio::test]
+async fn a_migration_that_fails_keeps_no_other_process_from_its_own() -> Result<()> {
+    let url = harness::Shared::from_env()?.fresh_database()?;
+    let (one, other) = (postgresql(&url)?, postgresql(&url)?);
+    let failing = Component { name: "failing", migrations: step("SELECT nothing_of_the_kind") };
+    let failed = one.migrate(&[failing]).await;
+    assert!(matches!(failed, Err(StoreError::Migration { component: "failing", .. })), "{failed:?}");
+    // The first process is still there, with its connections.
+    other.migrate(&[]).await?;
+    one.check_writable().await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_limit_of_the_database_for_statements_ends_no_migration() -> Result<()> {
+    let url = harness::Shared::from_env()?.fresh_database()?;
+    let store = postgresql(&url)?;
+    let mut tx = store.begin().await?;
+    let limit = "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET statement_timeout = 500', current_database()); END $$";
+    sql::query(limit).execute(&mut *tx).await?;
+    tx.commit().await?;
+    store.close().await;
+    let store = postgresql(&url)?;
+    let slow = Component { name: "slow", migrations: step("SELECT pg_sleep(1)") };
+    store.migrate(&[slow]).await?;
+    // Queries keep it.
+    let mut connection = store.read().await?;
+    assert!(sql::query("SELECT 1 FROM pg_sleep(1)").execute(&mut *connection).await.is_err());
     Ok(())
 }
 

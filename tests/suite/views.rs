@@ -121,6 +121,8 @@ async fn a_view_of_the_record_shows_ids_as_uuids() -> Result<()> {
                 coalesce(headers::text, '-') FROM events_view";
     let expect = [id, "go", "ORDER_CREATED", "2025-11-26 12:00:00.123456", "receivables", "3", "-"];
     assert_eq!(rows(&store, text.to_owned(), vec![]).await?.concat(), expect);
+    let text = format!("SELECT content_type FROM events WHERE id = uuid_send('{id}')");
+    assert_eq!(rows(&store, text, vec![]).await?.concat(), ["application/json"]);
     for (view, column) in [
         ("claims_view", "event_id"),
         ("unrouted_events_view", "event_id"),

@@ -16,8 +16,8 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Bindings, Config, Consumer, DEFAULT_RETRY, Failure, Handler, Permanent, PolicyChange, Recorder, Runtime,
-    Status,
+    Bindings, Config, Consumer, DEFAULT_RETRY, Failure, Handler, Observer, Permanent, PolicyChange, Recorder,
+    Runtime, Status,
 };
 
 mod giving_up;
@@ -245,6 +245,28 @@ async fn an_event_has_its_effect_once_however_often_it_comes() {
     setup.stop.cancel();
     running.await.unwrap();
     assert_eq!(setup.ready("orders").await, 0);
+}
+
+#[tokio::test]
+async fn a_failing_observer_spends_no_event_that_is_committed() {
+    struct Panics;
+    #[async_trait]
+    impl Observer for Panics {
+        async fn observe(&self, _: &[&Event], _: &Store) {
+            panic!("an observer that fails");
+        }
+    }
+    let setup = setup().await;
+    setup.publish(setup.event("order").to_message()).await;
+    let consumer = setup.consumer(&Arc::default()).observed(Arc::new(Panics));
+    let _running = tokio::spawn(consumer.run(setup.stop.clone()));
+    setup.has_effects("order", 1).await;
+    let started = Instant::now();
+    while setup.held(&["orders"]).await > 0 {
+        assert!(started.elapsed() < PATIENCE, "it is not acked");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(setup.held(&["dead"]).await, 0);
 }
 
 #[tokio::test]

@@ -48,6 +48,7 @@ pub static DOMAIN: Domain = Domain {
             Migration {
                 version: 1,
                 description: "invoices and their attachments",
+                copies: false,
                 sqlite: include_str!("../migrations/0001_invoices.sql"),
                 postgres: concat!(
                     include_str!("../migrations/0001_invoices.sql"),

@@ -46,6 +46,7 @@ pub static DOMAIN: Domain = Domain {
             Migration {
                 version: 1,
                 description: "prescriptions",
+                copies: false,
                 sqlite: include_str!("../migrations/0001_prescriptions.sql"),
                 postgres: concat!(
                     include_str!("../migrations/0001_prescriptions.sql"),

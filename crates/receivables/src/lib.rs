@@ -52,6 +52,7 @@ pub static DOMAIN: Domain = Domain {
             Migration {
                 version: 1,
                 description: "receivables and agreements",
+                copies: false,
                 sqlite: include_str!("../migrations/0001_receivables.sql"),
                 postgres: concat!(
                     include_str!("../migrations/0001_receivables.sql"),

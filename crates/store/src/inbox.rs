@@ -16,20 +16,23 @@ pub(crate) const COMPONENT: Component = Component {
         Migration::portable(2, "seen", include_str!("../migrations/0002_seen.sql")),
         Migration::portable(3, "notes", include_str!("../migrations/0003_notes.sql")),
         Migration::postgres(4, "readable views", include_str!("../migrations/0004_readable.postgres.sql")),
+        Migration::postgres(5, "refusal", include_str!("../migrations/0005_refuse.postgres.sql")),
         Migration {
-            version: 5,
+            version: 6,
             description: "ids of 16 bytes",
+            copies: true,
             sqlite: concat!(
-                include_str!("../migrations/0005_before.sqlite.sql"),
-                include_str!("../migrations/0005_claims.sql"),
-                include_str!("../migrations/0005_after.sqlite.sql"),
+                include_str!("../migrations/0006_before.sqlite.sql"),
+                include_str!("../migrations/0006_claims.sql"),
+                include_str!("../migrations/0006_after.sqlite.sql"),
             ),
             postgres: concat!(
-                include_str!("../migrations/0005_before.postgres.sql"),
-                include_str!("../migrations/0005_claims.sql"),
-                include_str!("../migrations/0005_after.postgres.sql"),
+                include_str!("../migrations/0006_before.postgres.sql"),
+                include_str!("../migrations/0006_claims.sql"),
+                include_str!("../migrations/0006_after.postgres.sql"),
             ),
         },
+        Migration::postgres(7, "what is copied", include_str!("../migrations/0007_empty.postgres.sql")),
     ],
 };
 

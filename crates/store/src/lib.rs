@@ -62,6 +62,19 @@ pub enum StoreError {
         #[source]
         cause: sqlx::migrate::MigrateError,
     },
+    /// The disk has no room for the copy that brings the tables up to date.
+    #[error(
+        "{file} is brought up to date by a copy that takes {needed} bytes of disk for a time, twice its size, and {free} \
+         are free: make room there, or move it to a larger disk, and start again"
+    )]
+    Room {
+        /// The file of the database.
+        file: String,
+        /// What the copy takes, in bytes.
+        needed: u64,
+        /// What is free, in bytes.
+        free: u64,
+    },
     /// The configured address is of no known kind.
     #[error(
         "store.url: expected \"sqlite\", \"sqlite:<file>\" or \"postgres://user:password@host/database\""

@@ -9,7 +9,7 @@ use futures_util::FutureExt;
 use store::inbox::{self, Note};
 use store::{StoreError, Tx, retry, seen};
 use tokio::time::timeout;
-use tracing::{Span, debug_span};
+use tracing::{Span, debug_span, warn};
 
 use super::{Consumer, Work, one_line};
 use crate::Failure;
@@ -27,6 +27,9 @@ pub(super) enum Stop {
     StoreAway(String),
 }
 
+/// How long the ack of a batch waits for its observer.
+const OBSERVER_PATIENCE: Duration = Duration::from_secs(2);
+
 impl Consumer {
     /// One transaction for these deliveries: all of them have their effect, or none has.
     pub(super) async fn attempt(&self, batch: &[Taken]) -> Result<(), Stop> {
@@ -36,7 +39,10 @@ impl Consumer {
         let limit = Duration::from_millis(self.config.batch_timeout_ms);
         let tried = timeout(limit, AssertUnwindSafe(self.transact(batch)).catch_unwind()).await;
         let failure = match tried {
-            Ok(Ok(Ok(()))) => return Ok(()),
+            Ok(Ok(Ok(handled))) => {
+                self.observe(&handled).await;
+                return Ok(());
+            }
             Ok(Ok(Err(failure))) => failure,
             Ok(Err(_)) => Failure::Permanent(panicked()),
             // Handlers only use the database: either it is down, or a lock in it is held.
@@ -54,9 +60,10 @@ impl Consumer {
         })
     }
 
-    async fn transact(&self, batch: &[Taken]) -> Result<(), Failure> {
+    /// Gives the events that were handled.
+    async fn transact<'a>(&self, batch: &'a [Taken]) -> Result<Vec<&'a Event>, Failure> {
         let mut tx = self.store.begin().await?;
-        let (mut of_sender, mut observed) = (0, Vec::new());
+        let (mut of_sender, mut events) = (0, Vec::new());
         let handled = match &self.work {
             Work::Whole(recorder) => {
                 let messages: Vec<&Message> = batch.iter().map(|taken| &taken.message).collect();
@@ -78,7 +85,7 @@ impl Consumer {
                 if !facts.is_empty() {
                     self.write(handler.as_ref(), &facts, &mut tx).await?;
                 }
-                observed.extend(facts.iter().map(|(event, _)| *event));
+                events.extend(facts.iter().map(|(event, _)| *event));
                 facts.len()
             }
         };
@@ -86,9 +93,6 @@ impl Consumer {
         let retried: Vec<&str> = retried.map(|taken| taken.message.message_id.as_str()).collect();
         retry::forget(&mut tx, self.name(), &retried).await?;
         tx.commit().await.map_err(StoreError::from)?;
-        if let Some(observer) = &self.observer {
-            observer.observe(&observed, &self.store).await;
-        }
         self.metrics.batches.increment(1);
         self.metrics.handled.increment(handled as u64);
         self.metrics.duplicate.increment((batch.len() - handled - of_sender) as u64);
@@ -97,7 +101,16 @@ impl Consumer {
         for (event, _) in batch.iter().filter_map(|taken| taken.read.as_ref()) {
             self.metrics.latency.record(now.duration_since(event.time).as_secs_f64());
         }
-        Ok(())
+        Ok(events)
+    }
+
+    /// Whatever comes of it, these events are committed: they are not tried again for its sake.
+    async fn observe(&self, events: &[&Event]) {
+        let Some(observer) = &self.observer else { return };
+        let observed = AssertUnwindSafe(observer.observe(events, &self.store)).catch_unwind();
+        if !matches!(timeout(OBSERVER_PATIENCE, observed).await, Ok(Ok(()))) {
+            warn!(consumer = %self.name(), "the observer of a batch that is committed fails, or takes too long");
+        }
     }
 
     /// Writes the effects of these facts, and their notes.

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::Read;
 use std::path::Path;
 
-use store::{ReadOnly, Store, StoreError};
+use store::{ReadOnly, Store, StoreError, sql};
 
 use super::{Findings, is_older};
 use crate::config::Config;
@@ -66,7 +66,10 @@ async fn check_write(store: &Store, file: Option<&Path>, findings: &mut Findings
         }
         // SQLITE_ERROR, undefined_table
         Err(error) if is_without_tables(&error) => {
-            return findings.note("the store has no tables yet: the first start makes them");
+            return findings.note(match has_earlier_tables(store).await {
+                true => "the store's tables are of an earlier release: the first start of this one brings them up to date",
+                false => "the store has no tables yet: the first start makes them",
+            });
         }
         Err(error) => error,
     };
@@ -98,6 +101,12 @@ async fn check_write(store: &Store, file: Option<&Path>, findings: &mut Findings
         ),
     };
     findings.bad(text, fix);
+}
+
+/// Whether the releases before `probe` wrote here.
+async fn has_earlier_tables(store: &Store) -> bool {
+    let Ok(mut connection) = store.read().await else { return false };
+    sql::query("SELECT 1 FROM writable").fetch_optional(&mut *connection).await.is_ok()
 }
 
 fn is_without_tables(error: &StoreError) -> bool {

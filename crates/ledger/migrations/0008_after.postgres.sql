@@ -1,11 +1,5 @@
-TRUNCATE event, unsettled, unrouted, rejected, dead_letter, job;
-CREATE TRIGGER refuse BEFORE INSERT ON event FOR EACH STATEMENT EXECUTE FUNCTION malote_refuse();
-CREATE TRIGGER refuse BEFORE INSERT ON unsettled FOR EACH STATEMENT EXECUTE FUNCTION malote_refuse();
-CREATE TRIGGER refuse BEFORE INSERT ON unrouted FOR EACH STATEMENT EXECUTE FUNCTION malote_refuse();
-CREATE TRIGGER refuse BEFORE INSERT ON rejected FOR EACH STATEMENT EXECUTE FUNCTION malote_refuse();
-CREATE TRIGGER refuse BEFORE INSERT ON dead_letter FOR EACH STATEMENT EXECUTE FUNCTION malote_refuse();
-CREATE TRIGGER refuse BEFORE INSERT ON job FOR EACH STATEMENT EXECUTE FUNCTION malote_refuse();
-DROP FUNCTION unhex(text);
+DROP FUNCTION malote_unhex(text);
+ANALYZE origins, events, unsettled_events, unrouted_events, rejected_bodies, dead_letters, jobs, differences;
 
 -- For people who query by hand: ids as uuid, times as timestamps.
 CREATE VIEW events_view AS

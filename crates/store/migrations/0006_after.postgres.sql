@@ -1,0 +1,2 @@
+DROP FUNCTION malote_unhex(text);
+ANALYZE claims;
