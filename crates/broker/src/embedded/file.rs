@@ -112,8 +112,13 @@ pub(super) struct File {
 }
 
 impl File {
-    /// Opens the file, or creates it, readable by its owner only.
+    /// Opens the file, or creates it, readable by its owner only. One of an earlier version is upgraded.
     pub fn open(path: &Path) -> Result<Self, OpenError> {
+        Self::open_on(path, upgrade::available_bytes)
+    }
+
+    /// The same on a disk with so many bytes available.
+    pub fn open_on(path: &Path, available: impl Fn(&Path) -> Option<u64>) -> Result<Self, OpenError> {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false);
         #[cfg(unix)]
@@ -137,7 +142,13 @@ impl File {
         match (application, version, tables) {
             (APPLICATION_ID, VERSION, _) => file.configure().map_err(sqlite)?,
             (APPLICATION_ID, 1 | 2, _) => {
-                file.configure().and_then(|()| file.upgrade(version)).map_err(sqlite)?;
+                let used = file.used_bytes().map_err(sqlite)?;
+                upgrade::require_room(path, upgrade::needed_bytes(used), available(path))?;
+                tracing::info!("upgrading {}: {used} bytes are copied", path.display());
+                file.configure()
+                    .and_then(|()| file.upgrade(version))
+                    .and_then(|()| file.commit())
+                    .map_err(sqlite)?;
             }
             (0, 0, 0) => file.configure().and_then(|()| file.create()).map_err(sqlite)?,
             (APPLICATION_ID, found, _) => {
@@ -175,14 +186,21 @@ impl File {
         self.commit()
     }
 
+    /// The size of the pages in use.
+    fn used_bytes(&self) -> rusqlite::Result<u64> {
+        let question = "SELECT (page_count - freelist_count) * page_size \
+                        FROM pragma_page_count, pragma_freelist_count, pragma_page_size";
+        self.connection.query_row(question, [], |row| row.get::<_, i64>(0)).map(i64::unsigned_abs)
+    }
+
+    /// Leaves the new version to be committed.
     fn upgrade(&self, version: i64) -> rusqlite::Result<()> {
         self.begin()?;
         if version == 1 {
             upgrade::from_1(&self.connection)?;
         }
         upgrade::from_2(&self.connection)?;
-        self.connection.pragma_update(None, "user_version", VERSION)?;
-        self.commit()
+        self.connection.pragma_update(None, "user_version", VERSION)
     }
 
     fn begin(&self) -> rusqlite::Result<()> {
@@ -230,6 +248,16 @@ impl File {
         if let Err(error) = self.connection.query_row(checkpoint, [], |_| Ok(())) {
             tracing::warn!(%error, "the broker's log stays beside its file until the next start");
         }
+    }
+
+    /// Opens a file of an earlier version, and is killed before the upgrade is committed.
+    #[cfg(test)]
+    pub fn kill_in_upgrade(path: &Path, version: i64) {
+        let file = Self { connection: Connection::open(path).unwrap() };
+        file.lock().unwrap();
+        file.configure().unwrap();
+        file.upgrade(version).unwrap();
+        file.kill();
     }
 
     /// Leaves files and process as a kill in the middle of a transaction does.

@@ -76,6 +76,19 @@ pub enum OpenError {
         #[source]
         source: io::Error,
     },
+    /// It is of an earlier version, and the disk has no room for the copy that upgrades it. Nothing was written.
+    #[error(
+        "upgrading {path} needs {needed} bytes of free disk space, and {available} are available: make room on that disk, or \
+         move the file to a larger one"
+    )]
+    Room {
+        /// The broker's file.
+        path: PathBuf,
+        /// How many bytes the upgrade needs.
+        needed: u64,
+        /// How many bytes are free.
+        available: u64,
+    },
     /// SQLite cannot read or write it.
     #[error("cannot use {path}")]
     Sqlite {

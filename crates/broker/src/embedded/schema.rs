@@ -7,7 +7,7 @@ pub(super) const SCHEMA: &str = "
         kind TEXT NOT NULL CHECK (kind IN ('fanout', 'direct', 'topic')),
         alternate TEXT
     ) WITHOUT ROWID;
-    -- The messages of queue N are in table queue_N. `handed_out` is the highest id that a consumer ever had.
+    -- What queue N holds is in table queue_N, message by message. `handed_out` is the highest id that a consumer ever had.
     CREATE TABLE queue (
         number INTEGER PRIMARY KEY,
         name TEXT NOT NULL UNIQUE,

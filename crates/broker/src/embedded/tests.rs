@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::sync::atomic::AtomicU32;
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 use tokio::sync::Mutex;
@@ -318,7 +319,7 @@ async fn when_the_file_refuses_a_write_publishers_learn_the_cause_and_nothing_is
     let mut deliveries = subscribe(&broker, "work").await;
     let held = next(&mut deliveries).await;
 
-    broker.shared.commands.send(Command::Refuse { commits: 2 }).unwrap();
+    broker.shared.commands.send(Command::Refuse { commits: Arc::new(AtomicU32::new(2)) }).unwrap();
     for id in ["refused", "refused too"] {
         let error = put(&broker, "work", id).await;
         match error {
@@ -342,6 +343,33 @@ async fn when_the_file_refuses_a_write_publishers_learn_the_cause_and_nothing_is
     }
     assert_eq!(seen, BTreeSet::from(["after".to_owned(), "before".to_owned()]));
     assert_eq!(ready(&broker, "work").await, 0);
+}
+
+#[tokio::test]
+async fn a_file_that_refuses_is_loaded_once_a_second_whatever_is_asked() {
+    let directory = TempDir::new().unwrap();
+    let broker = open_in(&directory);
+    declare(&broker, &[queue("work")]).await;
+    let left = Arc::new(AtomicU32::new(1_000));
+    broker.shared.commands.send(Command::Refuse { commits: left.clone() }).unwrap();
+    let started = Instant::now();
+    let mut publishes = 0;
+    // Whatever is refused has lost its state: the next attempt loads it.
+    while left.load(Ordering::Relaxed) > 998 {
+        assert!(started.elapsed() < PATIENCE, "it is not tried again");
+        match put(&broker, "work", "refused").await {
+            Err(PublishError::Unavailable(cause)) => assert!(cause.to_string().contains("full"), "{cause}"),
+            other => panic!("{other:?}"),
+        }
+        publishes += 1;
+    }
+    assert!(started.elapsed() >= writer::RETRY, "two attempts within {:?}", started.elapsed());
+    assert!(publishes > 2, "{publishes}");
+    left.store(0, Ordering::Relaxed);
+    while put(&broker, "work", "taken").await.is_err() {
+        assert!(started.elapsed() < PATIENCE, "it is not tried again");
+    }
+    assert_eq!(ready(&broker, "work").await, 1);
 }
 
 /// The ids of a queue's messages, oldest first, after a broker that has these publishes to do all at once has done them
@@ -538,6 +566,67 @@ async fn a_file_of_version_2_keeps_what_waits_in_its_place() {
     }
     broker.close().await;
     assert_eq!(stored(&directory), 0);
+}
+
+/// A closed file of version 2 with two messages in each of two queues.
+async fn former(directory: &TempDir) -> PathBuf {
+    let broker = open_in(directory);
+    broker.declare(&fan_out()).await.unwrap();
+    for id in ["a", "b"] {
+        broker.publish(&ExchangeName::new("both"), "", message(id)).await.unwrap();
+    }
+    broker.close().await;
+    let path = directory.path().join("broker.db");
+    downgrade_to_2(&rusqlite::Connection::open(&path).unwrap());
+    path
+}
+
+#[tokio::test]
+async fn an_upgrade_without_room_is_refused_before_anything_is_written() {
+    let path = PathBuf::from("broker.db");
+    for (available, is_enough) in [(None, true), (Some(325), true), (Some(324), false)] {
+        let room = upgrade::require_room(&path, upgrade::needed_bytes(100), available);
+        assert_eq!(room.is_ok(), is_enough, "{available:?}");
+    }
+
+    let directory = TempDir::new().unwrap();
+    let path = former(&directory).await;
+    let before = fs::read(&path).unwrap();
+    let error = File::open_on(&path, |_| Some(1_000)).map(drop).unwrap_err();
+    assert!(
+        matches!(error, OpenError::Room { needed, available: 1_000, .. } if needed > 3 * 4_096),
+        "{error}"
+    );
+    assert_eq!(fs::read(&path).unwrap(), before);
+    // What is of this version needs no room.
+    drop(File::open_on(&path, |_| Some(1 << 30)).unwrap());
+    drop(File::open_on(&path, |_| Some(0)).unwrap());
+}
+
+#[tokio::test]
+async fn an_upgrade_that_is_killed_leaves_the_former_file_whole() {
+    let directory = TempDir::new().unwrap();
+    let path = former(&directory).await;
+    File::kill_in_upgrade(&path, 2);
+    let copy = TempDir::new().unwrap();
+    for name in ["broker.db", "broker.db-wal"] {
+        fs::copy(directory.path().join(name), copy.path().join(name)).unwrap();
+    }
+    assert!(fs::metadata(copy.path().join("broker.db-wal")).unwrap().len() > 0, "nothing was written");
+
+    let connection = rusqlite::Connection::open(copy.path().join("broker.db")).unwrap();
+    let number = |question: &str| connection.query_row(question, [], |row| row.get::<_, i64>(0)).unwrap();
+    assert_eq!(number("PRAGMA user_version"), 2);
+    assert_eq!(number("SELECT count(*) FROM sqlite_schema WHERE name = 'message'"), 0);
+    assert_eq!(number("SELECT count(body) FROM queue_1"), 2);
+    drop(connection);
+    let broker = open_in(&copy);
+    for name in ["one", "two"] {
+        let mut deliveries = subscribe(&broker, name).await;
+        for id in ["a", "b"] {
+            assert_eq!(next(&mut deliveries).await.message.message_id, id);
+        }
+    }
 }
 
 /// Turns a file into one of version 1 with waiting messages: no direct exchange, and retry queues named `retry.<delay>`

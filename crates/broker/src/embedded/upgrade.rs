@@ -1,9 +1,11 @@
 //! Upgrades a file of an earlier version, in the transaction that sets its new version.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use rusqlite::{Connection, params};
 
+use super::OpenError;
 use super::schema::{MESSAGE, queue_table};
 use crate::Layout;
 use crate::layout::RetryDelay;
@@ -18,6 +20,28 @@ const DIRECT_EXCHANGES: &str = "
     INSERT INTO exchange (name, kind, alternate) SELECT name, kind, alternate FROM exchange_1;
     DROP TABLE exchange_1;
 ";
+
+/// The free disk space that an upgrade needs for so many bytes in use. Measured: the log takes up to 2.05 times as many, and
+/// the file grows by up to 1.04 times.
+pub(super) fn needed_bytes(used: u64) -> u64 {
+    used.saturating_mul(13) / 4
+}
+
+/// The bytes that are free for this user on the disk of a file; `None` if the system does not report it.
+pub(super) fn available_bytes(file: &Path) -> Option<u64> {
+    let disk = rustix::fs::statvfs(file).ok()?;
+    Some(disk.f_bavail * disk.f_frsize)
+}
+
+/// Refuses an upgrade that the disk has no room for. Unreported space is taken to be enough.
+pub(super) fn require_room(file: &Path, needed: u64, available: Option<u64>) -> Result<(), OpenError> {
+    match available {
+        Some(available) if available < needed => {
+            Err(OpenError::Room { path: file.to_owned(), needed, available })
+        }
+        _ => Ok(()),
+    }
+}
 
 /// Version 1 had no direct exchanges: its retry queues dead-lettered to the default exchange. They become the current
 /// ones with their messages. `requeue` is created at once, since messages may be due at this start.

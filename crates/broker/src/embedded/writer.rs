@@ -11,10 +11,13 @@
 //! everything else keeps its order.
 //!
 //! When the file does not take a cycle (disk full, I/O error), the cycle is rolled back, its publishers get the cause,
-//! every subscription ends, and the state is reloaded from the file, repeatedly until that succeeds.
+//! every subscription ends, and the state is reloaded from the file, repeatedly until that succeeds. Loading reads every
+//! queue, so attempts keep a distance, and commands between them get the cause of the last failure.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+#[cfg(test)]
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -35,12 +38,11 @@ const BATCH_BYTES: usize = 2 * 1024 * 1024;
 /// The longest body of a small message.
 const SMALL_BYTES: usize = 16 * 1024;
 
-/// Bytes of large messages in one transaction, unless a single one is longer. Each queue that they go to has its copy; a disk
-/// takes all of them in 10 to 20 ms.
+/// Bytes of large messages in one transaction, unless a single one is longer: a disk takes them in 10 to 20 ms.
 const LARGE_BYTES: usize = 1024 * 1024;
 
-/// How long the thread waits before it tries a file again that refused a write, when nobody asks for anything.
-const RETRY: Duration = Duration::from_secs(1);
+/// How long the thread waits before it tries a file again that refused a write.
+pub(super) const RETRY: Duration = Duration::from_secs(1);
 
 /// What is asked of the thread. A reply that nobody waits for any more is passed over.
 pub(super) enum Command {
@@ -94,10 +96,10 @@ pub(super) enum Command {
     Kill {
         reply: oneshot::Sender<()>,
     },
-    /// Makes the file refuse its next commits.
+    /// Makes the file refuse so many commits, and counts down.
     #[cfg(test)]
     Refuse {
-        commits: u32,
+        commits: Arc<AtomicU32>,
     },
 }
 
@@ -177,6 +179,12 @@ impl Waiting {
     }
 }
 
+/// The last refusal of a write.
+struct Failure {
+    error: Arc<rusqlite::Error>,
+    at: Instant,
+}
+
 /// How the thread ends.
 enum End {
     Close(oneshot::Sender<()>),
@@ -196,15 +204,15 @@ pub(super) struct Writer {
     /// Large messages are in the log and not yet in the file.
     checkpoint_due: bool,
     clock: Clock,
-    /// The last thing the log said is that the file refuses writes.
-    failing: bool,
+    /// Until the file takes a cycle again.
+    failure: Option<Failure>,
     /// A cycle stopped at a bound: the next one follows at once.
     more: bool,
     next_due: Option<i64>,
     end: Option<End>,
     metrics: Metrics,
     #[cfg(test)]
-    refuse: u32,
+    refuse: Arc<AtomicU32>,
 }
 
 impl Writer {
@@ -217,14 +225,14 @@ impl Writer {
             large: VecDeque::new(),
             checkpoint_due: false,
             clock,
-            failing: false,
+            failure: None,
             // The first cycle looks for what expired while nobody was here.
             more: true,
             next_due: None,
             end: None,
             metrics: Metrics::new(),
             #[cfg(test)]
-            refuse: 0,
+            refuse: Arc::default(),
         }
     }
 
@@ -276,6 +284,11 @@ impl Writer {
 
     /// One cycle, and the answers to those who waited for it.
     fn transact(&mut self) {
+        if let Some(failure) = &self.failure
+            && failure.at.elapsed() < RETRY
+        {
+            return self.refuse_all(&failure.error.clone());
+        }
         let mut waiting = Waiting::default();
         match self.cycle(&mut waiting) {
             Ok(()) => {
@@ -290,12 +303,12 @@ impl Writer {
     fn gather(&mut self) -> bool {
         let mut bytes = 0;
         if self.large.is_empty() && !self.checkpoint_due && !self.more {
-            let wait = match (&self.state, self.next_due) {
-                (None, _) => Some(RETRY),
-                (Some(_), Some(due)) => {
+            let wait = match (&self.failure, self.next_due) {
+                (Some(failure), _) => Some(RETRY.saturating_sub(failure.at.elapsed())),
+                (None, Some(due)) => {
                     Some(Duration::from_micros(u64::try_from(due - self.clock.now()).unwrap_or(0)))
                 }
-                (Some(_), None) => None,
+                (None, None) => None,
             };
             let first = match wait {
                 Some(wait) => self.commands.recv_timeout(wait),
@@ -348,8 +361,12 @@ impl Writer {
             return Ok(());
         }
         #[cfg(test)]
-        if self.refuse > 0 && self.file.is_writing() {
-            self.refuse -= 1;
+        if self.file.is_writing()
+            && self
+                .refuse
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1))
+                .is_ok()
+        {
             return Err(rusqlite::Error::SqliteFailure(
                 rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_FULL),
                 None,
@@ -361,7 +378,7 @@ impl Writer {
             self.metrics.commit.record(start.elapsed());
             self.metrics.commits.increment(1);
         }
-        if std::mem::take(&mut self.failing) {
+        if self.failure.take().is_some() {
             tracing::info!("the embedded broker writes its file again");
         }
         self.metrics.publishes.increment(waiting.publishers.len() as u64);
@@ -438,13 +455,19 @@ impl Writer {
         self.file.roll_back();
         self.metrics.failures.increment(1);
         let error = Arc::new(error);
-        if !std::mem::replace(&mut self.failing, true) {
+        let failure = Failure { error: error.clone(), at: Instant::now() };
+        if self.failure.replace(failure).is_none() {
             tracing::error!(%error, "the embedded broker cannot write its file: publishing fails until it can");
         }
         waiting.fail(&error);
         self.more = false;
         self.next_due = None;
-        let cause = || -> Cause { shared(&error) };
+        self.refuse_all(&error);
+    }
+
+    /// Gives the cause to everyone who waits.
+    fn refuse_all(&mut self, error: &Arc<rusqlite::Error>) {
+        let cause = || -> Cause { shared(error) };
         for command in self.batch.drain(..).chain(self.large.drain(..)) {
             match command {
                 Command::Publish { reply, .. } => {

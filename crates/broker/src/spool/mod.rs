@@ -252,7 +252,7 @@ impl Spool {
             ) => {
                 return Err(error);
             }
-            Err(error @ (OpenError::File { .. } | OpenError::Sqlite { .. })) => {
+            Err(error @ (OpenError::File { .. } | OpenError::Room { .. } | OpenError::Sqlite { .. })) => {
                 tracing::error!("there is no spool until its file opens: {}", Chain(&error));
                 spool.0.state().file = Err(NotOpen::Failed(Arc::new(error)));
             }

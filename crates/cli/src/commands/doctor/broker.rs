@@ -96,6 +96,7 @@ async fn embedded(config: &Config, is_up: Option<bool>, findings: &mut Findings)
                     "move it away or restore it from a backup; without it, a new and empty one is made"
                 }
                 Some(OpenError::File { .. }) => "give the file to the user that runs malote, or set data.dir",
+                Some(OpenError::Room { .. }) => "make room on its disk, or set data.dir to a larger one",
                 Some(OpenError::Sqlite { .. }) | None => {
                     "check the disk and the file's owner; a damaged file has to come from a backup"
                 }
