@@ -164,6 +164,11 @@ impl Activity {
         self.lock().unused_since(now)
     }
 
+    /// Whether the connection is being closed for another one.
+    pub(crate) fn is_giving_way(&self) -> bool {
+        self.lock().phase == Phase::GivenWay
+    }
+
     /// Marks the connection to be closed at once when its end is requested, if it is still idle; returns whether it
     /// was. A request that begins before is still answered.
     pub(crate) fn give_way(&self, now: Instant) -> bool {

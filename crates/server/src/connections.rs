@@ -25,8 +25,8 @@ use crate::memory::{HTTP2_UNITS, TLS_UNITS};
 /// How often a full port looks for connections that have become idle.
 const LOOK_PERIOD: Duration = Duration::from_millis(10);
 
-/// How many idle connections of a full port are closed at a time: finding them scans all.
-const CLOSED_AT_ONCE: usize = 16;
+/// For how many new connections a full port closes idle ones at a time: finding them scans all.
+const ROOM_AT_ONCE: usize = 16;
 
 /// How many connections a client may open at once, and by how much each further one is begun after the one before, but never
 /// later than that after it was accepted.
@@ -76,6 +76,7 @@ impl Held {
 
 struct Connection {
     activity: Arc<Activity>,
+    units: usize,
     end: CancellationToken,
 }
 
@@ -110,22 +111,23 @@ impl Connections {
         let is_proxy = self.trusted_proxies.iter().any(|network| network.contains(&peer.to_canonical()));
         let mut open = self.lock();
         let held = open.clients.entry(client).or_default();
-        if !is_proxy && held.units >= self.share && close_oldest(held.connections.iter(), 1) == 0 {
+        let beyond_share = if is_proxy { 0 } else { (held.units + 1).saturating_sub(self.share) };
+        if close_oldest(held.connections.iter(), beyond_share) < beyond_share {
             return None;
         }
         let pause = if is_proxy { Duration::ZERO } else { held.pause(Instant::now()) };
         let requests = (!is_proxy).then(|| Arc::clone(&held.requests));
         let activity = Activity::new(self.limits, requests, Arc::clone(&self.requests));
-        held.connections.push(Connection { activity: Arc::clone(&activity), end });
+        held.connections.push(Connection { activity: Arc::clone(&activity), units: self.units, end });
         held.units += self.units;
         open.units += self.units;
-        Some(Place { connections: Arc::clone(self), client, is_proxy, units: self.units, activity, pause })
+        Some(Place { connections: Arc::clone(self), client, is_proxy, activity, pause })
     }
 
     /// Closes some of the longest idle connections.
     pub(crate) fn close_unused(&self) {
         let open = self.lock();
-        close_oldest(open.connections(), CLOSED_AT_ONCE.min(self.max));
+        close_oldest(open.connections(), (ROOM_AT_ONCE * self.units).min(self.max));
     }
 
     fn lock(&self) -> MutexGuard<'_, Open> {
@@ -134,21 +136,59 @@ impl Connections {
 }
 
 impl Open {
-    fn connections(&self) -> impl Iterator<Item = &Connection> {
+    fn connections(&self) -> impl Iterator<Item = &Connection> + Clone {
         self.clients.values().flat_map(|held| &held.connections)
+    }
+
+    fn remove(&mut self, client: Client, activity: &Arc<Activity>) {
+        let Some(held) = self.clients.get_mut(&client) else { return };
+        if let Some(at) = held.connections.iter().position(|one| Arc::ptr_eq(&one.activity, activity)) {
+            let Connection { units, .. } = held.connections.swap_remove(at);
+            held.units -= units;
+            self.units -= units;
+        }
+        if held.connections.is_empty() {
+            self.clients.remove(&client);
+        }
     }
 }
 
-/// Closes at most `count` of these, the longest idle first; returns how many there were.
-fn close_oldest<'a>(connections: impl Iterator<Item = &'a Connection>, count: usize) -> usize {
+/// Whether closing the idle ones of these would free so many units. Those that are being closed count.
+fn can_free<'a>(connections: impl Iterator<Item = &'a Connection>, units: usize) -> bool {
     let now = Instant::now();
-    let mut unused: Vec<_> = connections
-        .filter_map(|connection| Some((connection.activity.unused_since(now)?, connection)))
-        .collect();
+    let is_spare = |activity: &Activity| activity.is_giving_way() || activity.unused_since(now).is_some();
+    let spare = || connections.filter(|one| is_spare(&one.activity)).map(|one| one.units).sum::<usize>();
+    units == 0 || spare() >= units
+}
+
+/// Closes the longest idle of these until so many units are free, or all idle ones are closed; returns how many are.
+/// Those that are being closed already count.
+fn close_oldest<'a>(connections: impl Iterator<Item = &'a Connection>, units: usize) -> usize {
+    if units == 0 {
+        return 0;
+    }
+    let now = Instant::now();
+    let mut freed = 0;
+    let mut unused = Vec::new();
+    for connection in connections {
+        if connection.activity.is_giving_way() {
+            freed += connection.units;
+        } else if let Some(since) = connection.activity.unused_since(now) {
+            unused.push((since, connection));
+        }
+    }
     unused.sort_unstable_by_key(|(since, _)| *since);
-    // A request may have begun since the check.
-    let giving_way = unused.iter().filter(|(_, connection)| connection.activity.give_way(now));
-    giving_way.take(count).inspect(|(_, connection)| connection.end.cancel()).count()
+    for (_, connection) in unused {
+        if freed >= units {
+            break;
+        }
+        // A request may have begun since the check.
+        if connection.activity.give_way(now) {
+            connection.end.cancel();
+            freed += connection.units;
+        }
+    }
+    freed
 }
 
 /// The place of one connection, for as long as it lives.
@@ -156,7 +196,6 @@ pub(crate) struct Place {
     connections: Arc<Connections>,
     client: Client,
     is_proxy: bool,
-    units: usize,
     pub(crate) activity: Arc<Activity>,
     /// How long to wait before the connection is begun.
     pub(crate) pause: Duration,
@@ -164,44 +203,42 @@ pub(crate) struct Place {
 
 impl Place {
     /// Takes the further units of a connection that speaks HTTP/2, closing idle connections for them: those of the client
-    /// if it has reached its share, else any. Returns whether there were enough.
-    pub(crate) fn begin_http2(&mut self) -> bool {
+    /// if it has reached its share, else any. Closes none and returns false if there are not enough.
+    pub(crate) fn begin_http2(&self) -> bool {
         let connections = &self.connections;
         let mut open = connections.lock();
-        let more = connections.http2_units - self.units;
+        let is_other = |one: &&Connection| !Arc::ptr_eq(&one.activity, &self.activity);
         let Some(held) = open.clients.get(&self.client) else { return false };
+        let more = connections.http2_units - connections.units;
         let beyond_share = match self.is_proxy {
             true => 0,
             false => (held.units + more).saturating_sub(connections.share),
         };
-        let closed = close_oldest(held.connections.iter(), beyond_share);
-        let beyond_max = (open.units + more).saturating_sub(connections.max + closed);
-        if closed < beyond_share || close_oldest(open.connections(), beyond_max) < beyond_max {
+        let beyond_max = (open.units + more).saturating_sub(connections.max);
+        let own = held.connections.iter().filter(is_other);
+        let all = open.connections().filter(is_other);
+        // What is closed for the share is free for the port, too.
+        if !can_free(own.clone(), beyond_share)
+            || !can_free(all.clone(), beyond_max)
+            || close_oldest(own, beyond_share) < beyond_share
+            || close_oldest(all, beyond_max) < beyond_max
+        {
             return false;
         }
         open.units += more;
-        open.clients.entry(self.client).or_default().units += more;
-        self.units += more;
+        let held = open.clients.entry(self.client).or_default();
+        held.units += more;
+        for connection in held.connections.iter_mut().filter(|one| Arc::ptr_eq(&one.activity, &self.activity))
+        {
+            connection.units += more;
+        }
         true
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut open = self.connections.lock();
-        open.units -= self.units;
-        if let Some(held) = open.clients.get_mut(&self.client) {
-            held.units -= self.units;
-            if let Some(at) =
-                held.connections.iter().position(|other| Arc::ptr_eq(&other.activity, &self.activity))
-            {
-                held.connections.swap_remove(at);
-            }
-            if held.connections.is_empty() {
-                open.clients.remove(&self.client);
-            }
-        }
-        drop(open);
+        self.connections.lock().remove(self.client, &self.activity);
         self.connections.freed.notify_one();
     }
 }
@@ -209,6 +246,7 @@ impl Drop for Place {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::connection::Running;
 
     #[test]
     fn connections_that_one_client_opens_at_once_are_begun_one_after_the_other() {
@@ -230,5 +268,79 @@ mod tests {
         assert!(open([192, 0, 2, 2]).pause.is_zero());
         let many: Vec<_> = (0..500).map(|_| open([192, 0, 2, 9])).collect();
         assert!(many.iter().all(|place| place.pause.is_zero()));
+    }
+
+    const CLIENTS: [[u8; 4]; 4] = [[192, 0, 2, 1], [192, 0, 2, 2], [192, 0, 2, 3], [192, 0, 2, 4]];
+
+    /// The connections of a port. A request of each runs, until it is answered.
+    struct Port {
+        connections: Arc<Connections>,
+        open: Vec<(Place, CancellationToken, Option<Running>)>,
+    }
+
+    impl Port {
+        fn new(max: u64, share: u64) -> Self {
+            let limits = Limits { client_connections: Some(share), ..Limits::default() };
+            Self { connections: Connections::new(limits, max, Vec::new(), false), open: Vec::new() }
+        }
+
+        fn admit(&mut self, address: [u8; 4]) -> &Place {
+            let end = CancellationToken::new();
+            let place = self.connections.admit(address.into(), end.clone()).unwrap();
+            let running = place.activity.request(false);
+            self.open.push((place, end, Some(running)));
+            &self.open.last().unwrap().0
+        }
+
+        fn answer(&mut self, number: usize) {
+            self.open[number].2 = None;
+        }
+
+        fn closed(&self) -> Vec<bool> {
+            self.open.iter().map(|(_, end, _)| end.is_cancelled()).collect()
+        }
+    }
+
+    #[test]
+    fn an_idle_http2_connection_frees_all_its_units_for_another_one() {
+        for (max, clients) in [(4096, [CLIENTS[0]; 4]), (17, CLIENTS)] {
+            let mut port = Port::new(max, 17);
+            for (number, client) in clients.into_iter().enumerate().take(2) {
+                assert!(port.admit(client).begin_http2());
+                port.answer(number);
+            }
+            assert!(port.admit(clients[2]).begin_http2());
+            assert_eq!(port.closed(), [true, false, false], "of at most {max}");
+            // The units of the first are free for the fourth, too, but not all that HTTP/2 needs.
+            port.admit(clients[3]);
+            assert_eq!(port.closed(), [true, false, false, false], "of at most {max}");
+            assert!(port.open[3].0.begin_http2());
+            assert_eq!(port.closed(), [true, true, false, false], "of at most {max}");
+            port.open.clear();
+            let open = port.connections.lock();
+            assert_eq!((open.units, open.clients.len()), (0, 0));
+        }
+    }
+
+    #[test]
+    fn no_connection_is_closed_for_one_that_is_refused_all_the_same() {
+        for (max, clients) in [(4096, [CLIENTS[0]; 4]), (10, CLIENTS)] {
+            let mut port = Port::new(max, 10);
+            port.admit(clients[0]);
+            port.answer(0);
+            assert!(port.admit(clients[1]).begin_http2());
+            assert!(!port.admit(clients[2]).begin_http2(), "one unit is idle, and seven are needed");
+            assert_eq!(port.closed(), [false; 3], "of at most {max}");
+        }
+    }
+
+    #[test]
+    fn a_connection_is_not_closed_for_itself() {
+        let mut port = Port::new(8, 8);
+        port.admit(CLIENTS[0]);
+        port.admit(CLIENTS[0]);
+        port.answer(1);
+        assert!(!port.open[1].0.begin_http2());
+        assert_eq!(port.closed(), [false; 2]);
     }
 }

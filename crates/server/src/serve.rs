@@ -311,7 +311,7 @@ where
     }
 
     async fn speak<T: AsyncRead + AsyncWrite + Unpin + Send + 'static>(self, socket: T) {
-        let Self { shared, service, peer, mut place, stop } = self;
+        let Self { shared, service, peer, place, stop } = self;
         let activity = Arc::clone(&place.activity);
         let io = TokioIo::new(Watched::new(socket, Arc::clone(&activity), move || place.begin_http2()));
         let requests = (Arc::clone(&shared), Arc::clone(&activity));

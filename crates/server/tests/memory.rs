@@ -12,6 +12,7 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
+use hyper::client::conn::http2::SendRequest;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use server::{Config, Health, Limits, Operations, Server, Tls};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -62,6 +63,14 @@ async fn connect(addr: SocketAddr, first: &[u8]) -> TcpStream {
     stream
 }
 
+async fn http2(addr: SocketAddr) -> SendRequest<Full<Bytes>> {
+    let socket = TokioIo::new(TcpStream::connect(addr).await.unwrap());
+    let (client, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), socket).await.unwrap();
+    tokio::spawn(connection);
+    client
+}
+
 /// Whether the server answers anything before it closes the connection.
 async fn is_answered(stream: &mut TcpStream) -> bool {
     matches!(within(stream.read(&mut [0; 64])).await, Ok(1..))
@@ -100,10 +109,7 @@ async fn a_head_that_is_too_large_is_told_the_limits() {
 #[tokio::test]
 async fn a_head_of_many_headers_is_refused_over_http2_too() {
     let addr = start(Limits::default()).await;
-    let socket = TokioIo::new(TcpStream::connect(addr).await.unwrap());
-    let (mut client, connection) =
-        hyper::client::conn::http2::handshake(TokioExecutor::new(), socket).await.unwrap();
-    tokio::spawn(connection);
+    let mut client = http2(addr).await;
     for (count, status) in [(100, 200), (101, 431)] {
         let request = Request::get("http://localhost/healthz");
         let request = (0..count).fold(request, |request, n| request.header(format!("x-{n}"), "1"));
@@ -149,6 +155,44 @@ async fn unused_connections_give_way_to_one_that_speaks_http2() {
         closed += usize::from(matches!(read, Ok(Ok(0) | Err(_))));
     }
     assert!((4..12).contains(&closed), "{closed}");
+}
+
+#[tokio::test]
+async fn of_two_idle_http2_connections_only_the_older_gives_way_to_a_third() {
+    let addr = start(Limits { client_connections: Some(17), ..Limits::default() }).await;
+    let mut clients = Vec::new();
+    for _ in 0..3 {
+        let mut client = http2(addr).await;
+        let request = Request::get("http://localhost/healthz").body(Full::default()).unwrap();
+        let answer = within(client.send_request(request)).await.unwrap();
+        assert_eq!(answer.status(), 200);
+        within(answer.into_body().collect()).await.unwrap();
+        clients.push(client);
+    }
+    within(clients[0].ready()).await.unwrap_err();
+    for client in &mut clients[1..] {
+        let request = Request::get("http://localhost/healthz").body(Full::default()).unwrap();
+        assert_eq!(within(client.send_request(request)).await.unwrap().status(), 200);
+    }
+}
+
+#[tokio::test]
+async fn a_body_over_http2_crosses_a_long_way_in_time_and_leaves_room_for_another_one() {
+    const ROUND_TRIP: Duration = Duration::from_millis(400);
+    const BODY_BYTES: u32 = 1024 * 1024;
+    const CONNECTION_WINDOW_BYTES: u32 = 65_535;
+    let addr = start(Limits::default()).await;
+    let mut stream = connect(addr, PREFACE).await;
+    // The first frame of a server has its settings, of six bytes each (RFC 9113, section 6.5.1).
+    let mut head = [0; 9];
+    within(stream.read_exact(&mut head)).await.unwrap();
+    let mut settings = vec![0; usize::from(head[2])];
+    within(stream.read_exact(&mut settings)).await.unwrap();
+    let window = settings.chunks(6).find(|setting| setting.starts_with(&[0, 4])).unwrap();
+    let window = u32::from_be_bytes(window[2..].try_into().unwrap());
+    let time = ROUND_TRIP * BODY_BYTES.div_ceil(window);
+    assert!(time < Duration::from_millis(Limits::default().body_timeout_ms), "{time:?}");
+    assert!(2 * window <= CONNECTION_WINDOW_BYTES, "{window}");
 }
 
 #[tokio::test]
