@@ -108,8 +108,7 @@ impl Console {
         let ConsoleState { store, broker, layout, zone, .. } = self.state.clone();
         let reread: Reread = Arc::new(|_| Err(StillUnusable::Body("it cannot be read".into())));
         let (consumers, policies) = (consumers().to_vec(), Default::default());
-        let retention = Default::default();
-        Runner { broker, layout, store, zone, retention, consumers, policies, reread }
+        Runner { broker, layout, store, zone, consumers, policies, reread }
     }
 
     /// Whether a queue of the ledger has messages.

@@ -30,7 +30,6 @@ pub(super) fn start(shared: &Shared<'_>, parts: Parts, tasks: &mut Tasks) -> Tok
         layout: shared.layout.clone(),
         store: store.clone(),
         zone: config.time.zone.clone(),
-        retention: config.retention(),
         consumers: installation::consumers(),
         policies: config.consumer.policies.clone(),
         reread: reread(config, key),

@@ -20,7 +20,7 @@ use super::selection::{Letter, Marked, Recorded, RejectedBody, Rows, Selection};
 use super::table::Lane;
 use super::{Action, Job, Reread, table};
 use crate::predicates::duplicate;
-use crate::retain::{self, Retention};
+use crate::retain;
 use store::many::{Value, fetch, insert};
 
 /// The maximum number of rows processed at once.
@@ -46,8 +46,6 @@ pub struct Runner {
     pub store: Store,
     /// The time zone of the days to reconcile.
     pub zone: Zone,
-    /// How long the record keeps events.
-    pub retention: Retention,
     /// The bindings of all consumers that handle events.
     pub consumers: Vec<Bindings>,
     /// The configured changes of their retry policies.
@@ -230,7 +228,7 @@ impl Runner {
             self.end(job, worker, "done", &trouble).await?;
             return Ok(Step::Ended);
         };
-        let gone = retain::hold(&self.store, self.sent_again(&rows, job), event::now()).await?;
+        let gone = retain::hold(&self.store, sent_again(&rows, job), event::now()).await?;
         let count = match &rows {
             Rows::Events(rows) => rows.len(),
             Rows::Marked(rows) => rows.len(),
@@ -272,20 +270,6 @@ impl Runner {
         }
         let is_mine = self.commit(job, plan, count, &last, worker).await?;
         Ok(if is_mine { Step::Went(u32::try_from(count).unwrap_or(u32::MAX)) } else { Step::Ended })
-    }
-
-    /// The recorded events that a job sends again under their own ids, without those that are kept forever.
-    fn sent_again(&self, rows: &Rows, job: &Job) -> Vec<EventId> {
-        let id = |Recorded { event, .. }: &Recorded| {
-            self.retention.days(event.source.name.as_str()).map(|_| event.id)
-        };
-        match rows {
-            _ if job.action == Action::Discard || job.again => Vec::new(),
-            Rows::Events(rows) => rows.iter().filter_map(id).collect(),
-            Rows::Marked(rows) => rows.iter().filter_map(|row| id(row.event.as_ref()?)).collect(),
-            // A letter is pending until its event is handled; a body is recorded as a new event.
-            Rows::Letters(_) | Rows::Rejected(_) => Vec::new(),
-        }
     }
 
     pub(super) async fn publish(&self, outgoing: Outgoing) -> Result<(), PublishError> {
@@ -467,6 +451,18 @@ pub(super) async fn owe(
     insert(tx, "unsettled_events (event_id, consumer, job)", tail, consumers.iter().map(row).collect())
         .await?;
     Ok(())
+}
+
+/// The recorded events that a job sends again under their own ids. How long they are kept does not matter: another process
+/// may delete them, with a setting of its own.
+fn sent_again(rows: &Rows, job: &Job) -> Vec<EventId> {
+    match rows {
+        _ if job.action == Action::Discard || job.again => Vec::new(),
+        Rows::Events(rows) => rows.iter().map(|row| row.event.id).collect(),
+        Rows::Marked(rows) => rows.iter().filter_map(|row| Some(row.event.as_ref()?.event.id)).collect(),
+        // A letter is pending until its event is handled; a body is recorded as a new event.
+        Rows::Letters(_) | Rows::Rejected(_) => Vec::new(),
+    }
 }
 
 /// Marks a processed row.
