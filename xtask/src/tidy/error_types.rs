@@ -22,27 +22,29 @@ pub fn check(sources: &[File]) -> Vec<Finding> {
 
 /// The last of the generic arguments that begin here; empty where there are fewer than two.
 fn last_argument<'a>(tokens: &[(&'a str, usize)]) -> Vec<&'a str> {
-    let (mut depth, mut commas, mut argument, mut before) = (0, 0, Vec::new(), "");
+    let (mut depth, mut arguments, mut before) = (0, vec![Vec::new()], "");
     for (token, _) in tokens {
         match *token {
             "<" | "(" | "[" => depth += 1,
             // The arrow of a function's type closes nothing.
             ">" if before == "-" => {}
             ">" | ")" | "]" => depth -= 1,
-            "," if depth == 1 => {
-                commas += 1;
-                argument.clear();
-            }
+            "," if depth == 1 => arguments.push(Vec::new()),
             _ => {}
         }
         match depth {
             0 => break,
             1 if ["<", ","].contains(token) => {}
-            _ => argument.push(*token),
+            _ => {
+                let last = arguments.len() - 1;
+                arguments[last].push(*token);
+            }
         }
         before = token;
     }
-    if commas > 0 { argument } else { Vec::new() }
+    // After a trailing comma there is none.
+    arguments.retain(|argument| !argument.is_empty());
+    if arguments.len() > 1 { arguments.pop().unwrap_or_default() } else { Vec::new() }
 }
 
 #[cfg(test)]

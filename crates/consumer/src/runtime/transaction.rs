@@ -104,7 +104,7 @@ impl Consumer {
         Ok(events)
     }
 
-    /// Whatever comes of it, these events are committed: they are not tried again for its sake.
+    /// These events are committed, and stay so if the observer fails.
     async fn observe(&self, events: &[&Event]) {
         let Some(observer) = &self.observer else { return };
         let observed = AssertUnwindSafe(observer.observe(events, &self.store)).catch_unwind();
