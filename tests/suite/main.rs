@@ -22,6 +22,7 @@ mod stalled_log;
 mod store_laws;
 mod subscriptions;
 mod tls;
+mod too_large;
 mod topology;
 mod upgrade;
 mod views;
