@@ -53,14 +53,10 @@ fn handed_over(file: &Path, folder: &Path) -> Result<String> {
     Ok(copy.display().to_string())
 }
 
-fn unused_port() -> Result<u16> {
-    Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
-}
-
 #[tokio::test]
 async fn rabbitmq_is_verified_and_sees_the_certificate_of_the_client() -> Result<()> {
     let ours = Certificates::make()?;
-    let port = unused_port()?;
+    let port = harness::free_port()?;
     let path = |name: &str| ours.file(name).display().to_string();
     let node = harness::RabbitMq::start_node(&NodeOptions::configured(vec![
         format!("listeners.ssl.1 = 127.0.0.1:{port}"),

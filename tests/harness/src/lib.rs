@@ -37,6 +37,7 @@ pub use clock::shifted_clock;
 pub use disk::SmallDisk;
 pub use install::{Versions, ensure_installed, versions};
 pub use postgres::Postgres;
+pub use process::free_port;
 pub use proxy::{Proxy, Way};
 pub use rabbitmq::{NodeOptions, RabbitMq};
 pub use root::{DEBOOTSTRAP, ROOT, Release, Root};

@@ -199,11 +199,11 @@ fn send(signal: &str, pid: u32) -> Result<()> {
     Ok(())
 }
 
-/// A loopback port that nothing listens on.
+/// A loopback port that nothing listens on, and that no other call of this process gets before 16,000 more.
 ///
 /// It lies below the range that the system gives to outgoing connections (32768 and up on Linux): a server that
 /// is restarted on its port must not find it taken by a client that was trying to reconnect to it meanwhile.
-pub(crate) fn free_port() -> Result<u16> {
+pub fn free_port() -> Result<u16> {
     const FIRST: u16 = 16_000;
     const COUNT: u16 = 16_000;
     static NEXT: AtomicU16 = AtomicU16::new(0);
