@@ -24,7 +24,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use event::Message;
 
-pub use disk::DiskAlarm;
+pub use disk::{DiskAlarm, free_bytes};
 pub use fixed_queue::FixedQueue;
 pub use layout::Layout;
 pub use topology::{Binding, Destination, Exchange, ExchangeKind, ExchangeName, Queue, QueueName, Topology};

@@ -97,7 +97,7 @@ async fn on_sqlite(pool: &AnyPool, migrator: &Migrator, component: &Component) -
     migrator.run_direct(None, &mut *tx, false).await.map_err(|cause| sorted(component.name, cause))?;
     tx.commit().await?;
     if is_copied {
-        // Its log is as large as the copy. Where a reader needs it, it stays for now.
+        // The log is as large as the copy. It is not shortened while a reader still uses it.
         let _ = pool.execute("PRAGMA wal_checkpoint(TRUNCATE)").await;
     }
     Ok(())

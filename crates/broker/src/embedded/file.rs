@@ -114,7 +114,7 @@ pub(super) struct File {
 impl File {
     /// Opens the file, or creates it, readable by its owner only. One of an earlier version is upgraded.
     pub fn open(path: &Path) -> Result<Self, OpenError> {
-        Self::open_on(path, upgrade::available_bytes)
+        Self::open_on(path, crate::free_bytes)
     }
 
     /// The same on a disk with so many bytes available.

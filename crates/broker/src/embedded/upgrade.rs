@@ -27,12 +27,6 @@ pub(super) fn needed_bytes(used: u64) -> u64 {
     used.saturating_mul(13) / 4
 }
 
-/// The bytes that are free for this user on the disk of a file; `None` if the system does not report it.
-pub(super) fn available_bytes(file: &Path) -> Option<u64> {
-    let disk = rustix::fs::statvfs(file).ok()?;
-    Some(disk.f_bavail * disk.f_frsize)
-}
-
 /// Refuses an upgrade that the disk has no room for. Unreported space is taken to be enough.
 pub(super) fn require_room(file: &Path, needed: u64, available: Option<u64>) -> Result<(), OpenError> {
     match available {

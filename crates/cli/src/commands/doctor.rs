@@ -125,7 +125,7 @@ fn missing_data_dir(dir: &Path, findings: &mut Findings) {
 }
 
 fn free_megabytes(dir: &Path) -> Option<u64> {
-    Some(crate::roles::free_bytes(dir)? / (1024 * 1024))
+    Some(::broker::free_bytes(dir)? / (1024 * 1024))
 }
 
 /// Whether the API answers: `None` when nobody listens.

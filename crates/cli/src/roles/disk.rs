@@ -3,21 +3,15 @@
 //! Promises that the alarm is raised within about a second. It looks at local files only: a database server and RabbitMQ watch
 //! their own disks.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use broker::DiskAlarm;
+use broker::{DiskAlarm, free_bytes};
 use server::ComponentHealth;
 use tokio::time::sleep;
 
 /// The interval of checks.
 const PERIOD: Duration = Duration::from_secs(1);
-
-/// The bytes that are free for this user on the disk of a folder; `None` if the system does not report it.
-pub fn free_bytes(folder: &Path) -> Option<u64> {
-    let status = rustix::fs::statvfs(folder).ok()?;
-    Some(status.f_bavail * status.f_frsize)
-}
 
 /// Updates the alarm from the disks of these folders, forever.
 pub async fn watch(folders: Vec<PathBuf>, limit_bytes: u64, alarm: DiskAlarm, health: ComponentHealth) {

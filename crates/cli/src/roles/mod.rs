@@ -30,7 +30,6 @@ use crate::data_dir;
 use crate::domains;
 use crate::installation;
 
-pub use disk::free_bytes;
 pub use log_queue::flush as flush_log;
 pub use run::run;
 pub use running::Running;
