@@ -34,6 +34,7 @@ mod migration;
 mod publisher;
 mod subscriber;
 mod tls;
+mod turns;
 mod url;
 mod window;
 

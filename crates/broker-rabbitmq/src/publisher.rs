@@ -7,6 +7,9 @@
 //! lapin hands a returned message to whichever confirm it sees next, which with several in flight can be another's.
 //! Returned messages are therefore matched by exchange, routing key and message id: from the first one on, what is
 //! acked is held back until nothing is in flight, when every returned message has been seen.
+//!
+//! The window bounds the number of publishes in flight. The bytes of large messages are bounded before they get there, over
+//! all channels ([`Turns`]), and within the time of the publish.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -35,6 +38,7 @@ use crate::connection::Supervised;
 use crate::declare::soft_error;
 use crate::link::Link;
 use crate::message::{short, to_properties};
+use crate::turns::{Turn, Turns};
 use crate::window::Window;
 use crate::{Config, Unavailable};
 
@@ -43,6 +47,7 @@ pub(crate) struct Publisher {
     senders: RwLock<Vec<mpsc::Sender<Request>>>,
     owners: Mutex<Vec<JoinHandle<()>>>,
     next: AtomicUsize,
+    turns: Turns,
     connection: Supervised,
     confirm_timeout: Duration,
     outcomes: Outcomes,
@@ -93,6 +98,8 @@ struct Request {
     routing_key: String,
     message: Message,
     reply: oneshot::Sender<Result<(), PublishError>>,
+    /// That of a large message. It lasts until the message is no longer in flight, even if its caller has gone.
+    turn: Option<Turn>,
 }
 
 impl Request {
@@ -150,6 +157,7 @@ impl Publisher {
             senders: RwLock::new(senders),
             owners: Mutex::new(owners),
             next: AtomicUsize::new(0),
+            turns: Turns::new(),
             connection,
             confirm_timeout: config.confirm_timeout(),
             outcomes: Outcomes::new(),
@@ -164,9 +172,13 @@ impl Publisher {
         message: Message,
     ) -> Result<(), PublishError> {
         let (reply, answer) = oneshot::channel();
-        let request =
-            Request { exchange: exchange.clone(), routing_key: routing_key.to_owned(), message, reply };
-        let waiting = self.hand_over(request);
+        let is_large = Turns::is_large(message.body.len());
+        let (exchange, routing_key) = (exchange.clone(), routing_key.to_owned());
+        let request = Request { exchange, routing_key, message, reply, turn: None };
+        let waiting = match is_large {
+            true => Some(self.hand_over_in_turn(request)),
+            false => self.hand_over(request),
+        };
         let confirmed = timeout(self.confirm_timeout, async {
             if let Some(waiting) = waiting {
                 waiting.await;
@@ -182,7 +194,7 @@ impl Publisher {
 
     /// Hands a request to the next owner task. What waits for room there is given back, and is on the heap: a publish
     /// seldom waits, and its future stays small. A request that nobody takes is dropped.
-    fn hand_over(&self, request: Request) -> Option<Pin<Box<dyn Future<Output = ()> + Send>>> {
+    fn hand_over(&self, request: Request) -> Option<Pin<Box<dyn Future<Output = ()> + Send + '_>>> {
         let senders = self.senders.read().unwrap_or_else(PoisonError::into_inner);
         let turn = self.next.fetch_add(1, Ordering::Relaxed).checked_rem(senders.len())?;
         let request = match senders[turn].try_send(request) {
@@ -191,6 +203,16 @@ impl Publisher {
         };
         let sender = senders[turn].clone();
         Some(Box::pin(async move { drop(sender.send(request).await) }))
+    }
+
+    /// Hands a large message over once it is its turn.
+    fn hand_over_in_turn(&self, mut request: Request) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        Box::pin(async move {
+            request.turn = Some(self.turns.clone().wait(request.message.body.len()).await);
+            if let Some(waiting) = self.hand_over(request) {
+                waiting.await;
+            }
+        })
     }
 
     /// Accepts no more publishes and waits for those in flight, at most for the time-out of a confirm.

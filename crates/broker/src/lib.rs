@@ -35,6 +35,9 @@ pub type Cause = Box<dyn std::error::Error + Send + Sync>;
 /// A broker, whichever it is.
 pub type DynBroker = Arc<dyn Broker>;
 
+/// The longest body of a small message, which waits for few bytes of larger ones, however many are being published.
+pub const SMALL_BODY_BYTES: usize = 16 * 1024;
+
 /// Why a message was not published. Nothing is known to be stored.
 #[derive(Debug, thiserror::Error)]
 pub enum PublishError {
@@ -103,7 +106,8 @@ pub trait Publisher: Send + Sync + 'static {
     /// `Ok` means that every queue the message was routed to holds it durably: it survives a crash of the broker
     /// right after. At least one queue, an alternate exchange's included, holds it. A message whose publish failed
     /// may still have been stored. Publishes of one task are stored in the order they return; publishes that run at
-    /// the same time have no order. Dropping the future gives up waiting: the message may or may not be stored.
+    /// the same time have no order, and a small message ([`SMALL_BODY_BYTES`]) does not wait for all the larger ones before
+    /// it. Dropping the future gives up waiting: the message may or may not be stored.
     ///
     /// The name of the default exchange is empty: its routing key is a queue's name.
     async fn publish(

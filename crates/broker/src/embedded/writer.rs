@@ -29,14 +29,13 @@ use super::Contents;
 use super::file::File;
 use super::queue::{Consumer, ConsumerId, Incoming};
 use super::state::{State, shared};
-use crate::{BrokerError, Cause, ExchangeName, PublishError, QueueName, QueueStatus, Topology};
+use crate::{
+    BrokerError, Cause, ExchangeName, PublishError, QueueName, QueueStatus, SMALL_BODY_BYTES, Topology,
+};
 
 /// Commands in one transaction, and the bytes of their bodies.
 const BATCH: usize = 1_024;
 const BATCH_BYTES: usize = 2 * 1024 * 1024;
-
-/// The longest body of a small message.
-const SMALL_BYTES: usize = 16 * 1024;
 
 /// Bytes of large messages in one transaction, unless a single one is longer: a disk takes them in 10 to 20 ms.
 const LARGE_BYTES: usize = 1024 * 1024;
@@ -332,7 +331,7 @@ impl Writer {
     /// Puts a command where it waits. Gives the bytes that it brings to the next cycle.
     fn take(&mut self, command: Command) -> usize {
         match command.body_bytes() {
-            bytes @ 0..=SMALL_BYTES => {
+            bytes @ 0..=SMALL_BODY_BYTES => {
                 self.batch.push_back(command);
                 bytes
             }

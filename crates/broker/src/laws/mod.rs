@@ -58,6 +58,7 @@ macro_rules! broker_laws {
             publishing_to_a_missing_exchange_is_an_error
             a_message_arrives_as_it_was_published
             every_concurrent_publish_that_returns_is_there
+            a_small_message_overtakes_large_ones
             publishing_after_close_is_an_error
             one_publisher_and_one_consumer_keep_the_order
             an_acked_delivery_does_not_come_back

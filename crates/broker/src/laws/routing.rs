@@ -1,7 +1,12 @@
 //! Laws of publishing: where a message goes, and what a publish that returns means.
 
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Waker};
+
 use bytes::Bytes;
-use event::HeaderValue;
+use event::{HeaderValue, Message};
 use tokio::task::JoinSet;
 
 use super::{
@@ -288,6 +293,51 @@ pub async fn every_concurrent_publish_that_returns_is_there(instance: &dyn Insta
         }
         assert_eq!(sorted(ids), expected);
         nothing_arrives(&mut deliveries).await;
+    }
+}
+
+/// A small message waits for few of the large ones that were published before it. One that is larger than all others is
+/// confirmed as well, and those that are given up hold up nothing.
+pub async fn a_small_message_overtakes_large_ones(instance: &dyn Instance) {
+    const LARGE: usize = 64;
+    const BYTES: usize = 256 * 1024;
+    let (broker, names) = (instance.broker().await, Names::new());
+    let queue = names.queue("work");
+    Declaration::new(&names).queue("work").declare(&broker).await;
+    put(&broker, &queue, "the first takes a connection").await;
+
+    let body = Bytes::from(vec![b' '; 12 * BYTES]);
+    // A publish that has begun.
+    let begin = |id: String, bytes: usize| {
+        let (broker, queue) = (broker.clone(), queue.clone());
+        let message = Message { body: body.slice(..bytes), ..message(id) };
+        let mut publish = Box::pin(async move {
+            broker.publish(&ExchangeName::default_exchange(), queue.as_str(), message).await
+        });
+        let begun = publish.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        assert!(begun.is_pending(), "a confirm takes longer");
+        publish
+    };
+    let large: Vec<_> = (0..LARGE)
+        .map(|n| begin(format!("large {n}"), if n == LARGE / 2 { 12 * BYTES } else { BYTES }))
+        .collect();
+    (0..LARGE).for_each(|n| drop(begin(format!("given up {n}"), BYTES)));
+    let small = begin("small".to_owned(), 2);
+
+    let confirmed = Arc::new(AtomicUsize::new(0));
+    let mut tasks = JoinSet::new();
+    for publish in large {
+        let confirmed = confirmed.clone();
+        tasks.spawn(async move {
+            publish.await.expect("the large ones are confirmed");
+            confirmed.fetch_add(1, Ordering::Relaxed);
+        });
+    }
+    small.await.expect("the small one is confirmed");
+    let before = confirmed.load(Ordering::Relaxed);
+    assert!(before < LARGE / 2, "{before} large ones were confirmed before it");
+    while let Some(task) = tasks.join_next().await {
+        task.expect("every publish is confirmed");
     }
 }
 
