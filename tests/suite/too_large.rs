@@ -116,6 +116,14 @@ async fn what_closes_the_channel_is_answered_with_its_reason_and_the_rest_is_con
             (kind, result) => anyhow::bail!("{kind}: {result:?}"),
         }
     }
+    // Each refusal costs a channel: the next ones are answered without asking.
+    for n in 60..80 {
+        let result = sender.publish(&exchange("closed"), "", message(n, 2)).await;
+        ensure!(matches!(result, Err(PublishError::Rejected(_))), "{result:?}");
+    }
+    let log = std::fs::read_to_string(node.folder().join("output.log"))?;
+    let refusals = log.lines().filter(|line| line.contains("access to exchange 'closed'")).count();
+    ensure!((1..10).contains(&refusals), "{refusals} channels were closed:\n{log}");
     sender.close().await;
     Ok(())
 }

@@ -26,6 +26,7 @@
 mod backoff;
 mod connection;
 mod declare;
+mod forbidden;
 mod identity;
 mod in_hand;
 mod link;

@@ -36,6 +36,7 @@ use tracing::{debug, error, warn};
 use crate::backoff::Backoff;
 use crate::connection::Supervised;
 use crate::declare::soft_error;
+use crate::forbidden::Forbidden;
 use crate::link::Link;
 use crate::message::{short, to_properties};
 use crate::turns::{Turn, Turns};
@@ -147,6 +148,7 @@ impl Publisher {
                 stall: config.confirm_timeout() / 2,
                 window,
                 suspects: 0,
+                forbidden: Forbidden::default(),
                 confirm_seconds: metrics::histogram!("amqp_confirm_seconds"),
                 in_flight: metrics::gauge!("amqp_in_flight"),
             };
@@ -239,6 +241,7 @@ struct Owner {
     /// How many at the front of the backlog were in flight when the server closed the channel without saying which
     /// of them is to blame. They are published one at a time, so that the one to blame is found.
     suspects: usize,
+    forbidden: Forbidden,
     confirm_seconds: Histogram,
     in_flight: Gauge,
 }
@@ -309,13 +312,7 @@ impl Owner {
         let cause = loop {
             let limit = self.limit(&confirms);
             while window.len() < limit {
-                let Some(request) = backlog.pop_front().or_else(|| self.requests.try_recv().ok()) else {
-                    break;
-                };
-                if request.reply.is_closed() {
-                    self.suspects = self.suspects.saturating_sub(1);
-                    continue;
-                }
+                let Some(request) = self.next_request(backlog) else { break };
                 match request.form() {
                     Ok((exchange, key, properties)) => {
                         let body = request.message.body.clone();
@@ -378,6 +375,21 @@ impl Owner {
         End::Failed { progress }
     }
 
+    /// The next request to publish. Those whose caller has gone are dropped, and those that RabbitMQ has just refused are
+    /// answered.
+    fn next_request(&mut self, backlog: &mut VecDeque<Request>) -> Option<Request> {
+        loop {
+            let request = backlog.pop_front().or_else(|| self.requests.try_recv().ok())?;
+            if !request.reply.is_closed() {
+                match self.forbidden.answer(&request.exchange, &request.routing_key) {
+                    Some(error) => request.answer(Err(PublishError::Rejected(error.into()))),
+                    None => return Some(request),
+                }
+            }
+            self.suspects = self.suspects.saturating_sub(1);
+        }
+    }
+
     /// How many publishes may be in flight now.
     fn limit(&self, confirms: &Confirms) -> usize {
         if confirms.checking() {
@@ -416,6 +428,10 @@ impl Owner {
                 self.suspects = self.suspects.saturating_sub(1);
                 let is_too_large = is_too_large(&kind, message);
                 for request in unsettled {
+                    if kind == AMQPSoftError::ACCESSREFUSED {
+                        let (exchange, routing_key) = (request.exchange.clone(), request.routing_key.clone());
+                        self.forbidden.remember(exchange, routing_key, error.clone());
+                    }
                     let cause = error.clone().into();
                     request.answer(Err(match is_too_large {
                         true => PublishError::TooLarge(cause),
