@@ -9,6 +9,7 @@ mod command_line;
 mod disk;
 mod duplicates;
 mod faults;
+mod feed;
 mod footprint;
 mod jobs;
 mod main_job;

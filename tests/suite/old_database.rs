@@ -260,6 +260,11 @@ async fn upgrade(store_url: &str) -> Result<()> {
     {
         assert_eq!(product.rows(&[list, "list"])?.len(), 1, "{list}");
     }
+    // In the order of their receipt.
+    let fed = product.run(&["feed", "--json"])?;
+    let fed = fed.lines().map(|line| Ok(serde_json::from_str::<Value>(line)?["id"].clone()));
+    let fed: Vec<Value> = fed.collect::<Result<_>>()?;
+    assert_eq!(fed, (1..=7).map(|number| json!(id(number).to_string())).collect::<Vec<_>>());
     assert_eq!(product.json(&["dead", "list", "--group"])?[0]["group"], "0a1b2c3d");
     assert!(product.run(&["events", "show", &id(2).to_string()])?.contains("acordo.quitado"));
 

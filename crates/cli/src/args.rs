@@ -59,6 +59,8 @@ pub enum Command {
     /// `malote unrouted`; the declaration of its list describes it.
     #[command(subcommand)]
     Unrouted(Unrouted),
+    /// Every event on record, the oldest first, and those that follow, in an order that never changes.
+    Feed(Feed),
     /// What was asked to be sent again or discarded, and how far it is.
     #[command(subcommand)]
     Jobs(Jobs),
@@ -435,6 +437,29 @@ pub struct Reconcile {
     /// How it is asked and printed.
     #[command(flatten)]
     pub output: Output,
+}
+
+/// `malote feed`
+#[derive(Clone, Debug, Args)]
+pub struct Feed {
+    /// Begin after this position, with the oldest event (`beginning`), or with what is recorded from now on (`now`).
+    #[arg(long, value_name = "POSITION", default_value = "beginning")]
+    pub after: String,
+    /// Only these topics, such as mercado-eletronico:order.*,recuperador:#
+    #[arg(long, value_name = "PROVIDER:PATTERN,…")]
+    pub topics: Option<String>,
+    /// Wait for further events until interrupted.
+    #[arg(long)]
+    pub follow: bool,
+    /// The most events, without --follow.
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = at_least_one::<u32>, conflicts_with = "follow")]
+    pub limit: u32,
+    /// Print each event as a CloudEvent, one JSON object on each line.
+    #[arg(long)]
+    pub json: bool,
+    /// How the API is reached.
+    #[command(flatten)]
+    pub api: ApiArgs,
 }
 
 /// `malote doctor`

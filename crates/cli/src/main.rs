@@ -83,6 +83,7 @@ async fn run(cli: Cli) -> Result<ExitCode> {
         Command::Dead(dead) => return client::dead(dead, config).await,
         Command::Rejected(rejected) => return client::rejected(rejected, config).await,
         Command::Unrouted(unrouted) => return client::unrouted(unrouted, config).await,
+        Command::Feed(args) => client::feed::run(args, config).await?,
         Command::Jobs(jobs) => return client::jobs(jobs, config).await,
         Command::Reconcile(args) => return reconcile::run(args, config).await,
         Command::Book(Book { view, listing: Listing::List(list) }) => {

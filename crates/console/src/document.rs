@@ -15,7 +15,7 @@ use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, Secur
 use utoipa::openapi::{self, ResponseBuilder};
 use view::View;
 
-use crate::{jobs, lists, queues, record};
+use crate::{feed, jobs, lists, queues, record};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -32,7 +32,7 @@ use crate::{jobs, lists, queues, record};
     ),
     paths(
         record::event, record::body, record::rejected_body, record::dead_letters, jobs::create, jobs::show,
-        jobs::outcome, jobs::cancel, jobs::reconciliation, queues::version, serve,
+        jobs::outcome, jobs::cancel, jobs::reconciliation, feed::follow, queues::version, serve,
     ),
 )]
 struct Document;

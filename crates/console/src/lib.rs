@@ -9,6 +9,7 @@
 //! [`View`]s, and read them.
 
 mod document;
+mod feed;
 mod jobs;
 mod lists;
 mod names;
@@ -33,6 +34,7 @@ use broker::{DynBroker, Layout};
 use event::Zone;
 use http::HeaderValue;
 use http::header::CACHE_CONTROL;
+use ledger::feed::Feed;
 use server::Health;
 use store::Store;
 use tokio_util::sync::CancellationToken;
@@ -52,6 +54,8 @@ use crate::refusal::Refusal;
 pub struct ConsoleState {
     /// Where the rows are.
     pub store: Store,
+    /// Its events in their order.
+    pub feed: Feed,
     /// Where the queues are.
     pub broker: DynBroker,
     /// The names of the queues.
@@ -98,6 +102,9 @@ pub fn router(state: ConsoleState) -> Router {
         .route("/api/v1/version", get(queues::version))
         .fallback(async || Refusal::NoSuchPath)
         .method_not_allowed_fallback(no_such_method)
+        .layer(from_fn_with_state(state.clone(), token::in_time))
+        // Readers of the feed wait for events.
+        .route("/api/v1/feed", get(feed::follow).fallback(no_such_method))
         // Last, so that it is asked first: without the token nobody learns which paths there are.
         .layer(from_fn_with_state(state.clone(), token::authorize))
         .with_state(state);

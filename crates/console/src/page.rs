@@ -44,23 +44,9 @@ impl Asked {
         filters: &[String],
         check: impl Fn(&str, &str) -> Result<(), BadParameter>,
     ) -> Result<Self, QueryError> {
-        let pairs: Vec<(String, String)> =
-            serde_urlencoded::from_str(query).map_err(QueryError::Malformed)?;
-        let of_page = view::names::<PageParameters>();
-        let mut seen = BTreeSet::new();
-        for (name, value) in &pairs {
-            if !seen.insert(name) {
-                return Err(QueryError::Twice(name.clone()));
-            }
-            if value.contains('\0') {
-                return Err(QueryError::Nul(name.clone()));
-            }
-            if filters.contains(name) {
-                check(name, value)?;
-            } else if !of_page.contains(name) {
-                let known = [filters, of_page.as_slice()].concat().join(", ");
-                return Err(QueryError::Unknown { name: name.clone(), known });
-            }
+        let pairs = pairs(query, &[filters, &view::names::<PageParameters>()].concat())?;
+        for (name, value) in pairs.iter().filter(|(name, _)| filters.contains(name)) {
+            check(name, value)?;
         }
         let parameters: PageParameters = view::read(&pairs).map_err(|_| bad_limit(&pairs))?;
         let limit = parameters.limit.unwrap_or(DEFAULT_LIMIT);
@@ -76,6 +62,24 @@ impl Asked {
         let given = pairs.into_iter().filter(|(name, _)| filters.contains(name)).collect();
         Ok(Self { given, page: Page { limit, cursor: parameters.cursor } })
     }
+}
+
+/// The parameters of a query, each of them known and given once.
+pub(crate) fn pairs(query: &str, known: &[String]) -> Result<Vec<(String, String)>, QueryError> {
+    let pairs: Vec<(String, String)> = serde_urlencoded::from_str(query).map_err(QueryError::Malformed)?;
+    let mut seen = BTreeSet::new();
+    for (name, value) in &pairs {
+        if !seen.insert(name) {
+            return Err(QueryError::Twice(name.clone()));
+        }
+        if value.contains('\0') {
+            return Err(QueryError::Nul(name.clone()));
+        }
+        if !known.contains(name) {
+            return Err(QueryError::Unknown { name: name.clone(), known: known.join(", ") });
+        }
+    }
+    Ok(pairs)
 }
 
 fn bad_limit(pairs: &[(String, String)]) -> QueryError {

@@ -9,6 +9,7 @@ use axum::response::{IntoResponse, Response};
 use broker::BrokerError;
 use event::Chain;
 use http::StatusCode;
+use ledger::feed::FeedError;
 use server::Problem;
 use store::StoreError;
 use tokio::time::timeout;
@@ -53,9 +54,21 @@ pub(crate) enum Refusal {
         error => format!("The queues cannot be read: {error}."),
     })]
     Broker(#[from] BrokerError),
+    /// The feed cannot be read from there; with where it can be.
+    #[error("{}.", sentence(.0))]
+    Feed(FeedError),
     /// The request took too long, for this reason.
     #[error("{0}")]
     NotInTime(String),
+}
+
+impl From<FeedError> for Refusal {
+    fn from(error: FeedError) -> Self {
+        match error {
+            FeedError::Store(error) => Self::Store(error),
+            error => Self::Feed(error),
+        }
+    }
 }
 
 /// An answer without the address of the database, which [`complete`] adds.
@@ -132,6 +145,15 @@ impl IntoResponse for Refusal {
             Self::Unauthorized => Problem::new(StatusCode::UNAUTHORIZED).authenticate("Bearer"),
             Self::Parameter(_) | Self::Query(_) => Problem::new(StatusCode::BAD_REQUEST)
                 .with_type("parameter", "A parameter of the request cannot be used"),
+            Self::Feed(FeedError::Full) => again(Problem::new(StatusCode::SERVICE_UNAVAILABLE)),
+            Self::Feed(error) => {
+                let problem = Problem::new(StatusCode::GONE)
+                    .with_type("feed-position", "The feed cannot be continued from this position");
+                match error {
+                    FeedError::Deleted(after) => problem.member("after", after.to_string()),
+                    _ => problem,
+                }
+            }
             Self::NoSuchPath | Self::NoSuchId => Problem::new(StatusCode::NOT_FOUND),
             Self::Method(allowed) => Problem::new(StatusCode::METHOD_NOT_ALLOWED).allow(allowed),
             Self::Broker(_) | Self::NotInTime(_) => again(Problem::new(StatusCode::SERVICE_UNAVAILABLE)),

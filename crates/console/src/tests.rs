@@ -12,6 +12,7 @@ use consumer::{Bindings, Domain, Runtime};
 use event::{Event, EventId, Message, header};
 use http::{Method, Request, StatusCode};
 use http_body_util::BodyExt;
+use ledger::feed::Feed;
 use ledger::jobs::{Reread, Runner, StillUnusable};
 use serde_json::{Value, json};
 use server::Health;
@@ -56,6 +57,7 @@ impl Console {
             work.iter().flat_map(|queue| queue.topics.iter().map(|(name, _)| name.clone())).collect();
         broker.declare(&layout.topology(&providers, &work)).await.unwrap();
         let state = ConsoleState {
+            feed: Feed::new(store.clone(), CancellationToken::new()),
             store,
             broker,
             layout,
@@ -504,4 +506,106 @@ fn the_document_has_every_path_parameter_and_schema() {
     assert_eq!(words("Receivable"), json!(["open", "paid", "canceled"]));
     assert_eq!(words("Agreement"), json!(["active", "settled", "canceled", "inactive"]));
     assert_eq!(words("Prescription"), json!(["pending", "in_analysis", "rejected", "renewed"]));
+}
+
+/// The ids of the lines of an answer, and the position to continue after.
+async fn fed(response: Response) -> (Vec<String>, String) {
+    assert_eq!(response.status(), StatusCode::OK);
+    assert_eq!(response.headers()["content-type"], "application/x-ndjson");
+    let position = response.headers()["malote-position"].to_str().unwrap().to_owned();
+    let text = String::from_utf8(bytes(response).await.to_vec()).unwrap();
+    let events: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert!(events.iter().all(|event| event["specversion"] == "1.0" && event["position"].is_string()));
+    (events.iter().map(|event| event["id"].as_str().unwrap().to_owned()).collect(), position)
+}
+
+#[tokio::test]
+async fn the_feed_gives_events_in_parts_and_refuses_what_it_does_not_know() {
+    let console = Console::start().await;
+    let mut ids = Vec::new();
+    for topic in ["acordo.cadastrado", "boleto.pago", "acordo.quitado"] {
+        let event = event(topic, b"{\n\"a\": 1.0}");
+        ids.push(event.id.to_string());
+        console.accept(&event).await;
+        console.record().await;
+    }
+    let (first, position) = fed(console.get("/feed?limit=1").await).await;
+    assert_eq!(first, ids[..1]);
+    let (rest, end) = fed(console.get(&format!("/feed?after={position}")).await).await;
+    assert_eq!(rest, ids[1..]);
+    assert_eq!(fed(console.get(&format!("/feed?after={end}")).await).await, (vec![], end));
+    let (some, _) = fed(console.get("/feed?topics=recuperador:acordo.*").await).await;
+    assert_eq!(some, [ids[0].clone(), ids[2].clone()]);
+    assert!(fed(console.get("/feed?after=now").await).await.0.is_empty());
+    let line = bytes(console.get("/feed?limit=1").await).await;
+    let event: Value = serde_json::from_slice(&line).unwrap();
+    assert_eq!(event["source"], "/recuperador/rec-1");
+    assert!(line.ends_with(b",\"data\":{ \"a\": 1.0}}\n"), "{line:?}");
+
+    for (query, detail) in [
+        ("limit=0", r#"limit: expected a number from 1 to 1000, got "0""#),
+        ("wait=61", r#"wait: expected a number from 0 to 60, got "61""#),
+        ("after=x", r#"after: expected beginning, now, or the position of an event of the feed, got "x""#),
+        ("topics=a", r#"topics: expected <provider>:<pattern> such as mercado-eletronico:order.*, got "a""#),
+        (
+            "cursor=a",
+            r#""cursor" is not a parameter of this list: expected one of after, topics, wait, limit"#,
+        ),
+    ] {
+        let response = console.get(&format!("/feed?{query}")).await;
+        assert_eq!(response.status(), StatusCode::BAD_REQUEST, "{query}");
+        assert_eq!(json(response).await["detail"], detail);
+    }
+    assert_eq!(console.get("/feed?topics=nobody:a").await.status(), StatusCode::BAD_REQUEST);
+    let mut tx = console.state.store.begin().await.unwrap();
+    store::many::fetch(&mut tx, "DELETE FROM events WHERE body IS NOT NULL".to_owned(), []).await.unwrap();
+    tx.commit().await.unwrap();
+    let response = console.get(&format!("/feed?after={position}")).await;
+    assert_eq!(response.status(), StatusCode::GONE);
+    let problem = json(response).await;
+    assert_eq!(problem["type"], "/problems/feed-position");
+    let after = problem["after"].as_str().unwrap();
+    assert!(fed(console.get(&format!("/feed?after={after}")).await).await.0.is_empty());
+}
+
+#[tokio::test]
+async fn a_stream_of_the_feed_goes_on_after_the_last_event_id() {
+    let console = Console::start().await;
+    let running = tokio::spawn(console.state.feed.clone().run());
+    let stream = async |last: Option<&str>| {
+        let request = Request::get("/api/v1/feed")
+            .header("Authorization", "Bearer let-me-in")
+            .header("Accept", "text/event-stream")
+            .header("Last-Event-ID", last.unwrap_or_default());
+        let response = console.router.clone().call(request.body(Body::empty()).unwrap()).await.unwrap();
+        assert_eq!(response.headers()["content-type"], "text/event-stream");
+        let mut body = response.into_body();
+        assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "retry: 1000\n\n");
+        body
+    };
+    /// The position and the id of the next event.
+    async fn next(body: &mut Body) -> (String, String) {
+        let frame = tokio::time::timeout(PATIENCE, body.frame()).await.unwrap();
+        let text = String::from_utf8(frame.unwrap().unwrap().into_data().unwrap().to_vec()).unwrap();
+        let mut lines = text.lines();
+        let position = lines.next().unwrap().strip_prefix("id: ").unwrap().to_owned();
+        let data = lines.next().unwrap().strip_prefix("data: ").unwrap();
+        assert_eq!((lines.next(), lines.next()), (Some(""), None), "one event at a time");
+        let event: Value = serde_json::from_str(data).unwrap();
+        assert_eq!(event["position"], position);
+        (position, event["id"].as_str().unwrap().to_owned())
+    }
+    let events = [event("acordo.cadastrado", b"{}"), event("acordo.quitado", b"{}")];
+    let mut body = stream(None).await;
+    let mut positions = Vec::new();
+    for event in &events {
+        console.accept(event).await;
+        console.record().await;
+        let (position, id) = next(&mut body).await;
+        assert_eq!(id, event.id.to_string());
+        positions.push(position);
+    }
+    let mut again = stream(Some(&positions[0])).await;
+    assert_eq!(next(&mut again).await, (positions[1].clone(), events[1].id.to_string()));
+    running.abort();
 }

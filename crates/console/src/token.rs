@@ -56,11 +56,15 @@ pub(crate) async fn authorize(State(state): State<ConsoleState>, request: Reques
     }
     // Right after a start the tables may not exist yet, which would look like a broken database.
     let _ = tokio::time::timeout(START_PATIENCE, state.migrated.cancelled()).await;
-    let response = match tokio::time::timeout(ANSWER_TIMEOUT, next.run(request)).await {
+    refusal::complete(next.run(request).await, &state)
+}
+
+/// Refuses what takes too long.
+pub(crate) async fn in_time(State(state): State<ConsoleState>, request: Request, next: Next) -> Response {
+    match tokio::time::timeout(ANSWER_TIMEOUT, next.run(request)).await {
         Ok(response) => response,
         Err(_) => refusal::late(&state).await.into_response(),
-    };
-    refusal::complete(response, &state)
+    }
 }
 
 /// What follows the scheme, whose case does not matter (RFC 9110, section 11.1).

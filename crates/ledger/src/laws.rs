@@ -1,5 +1,7 @@
 //! What the ledger records, whatever the order of messages and batches: written once, run on each database.
 
+mod feed;
+
 use consumer::{Failure, Recorder};
 use event::{Event, Message, Source, Topic, header};
 use store::Store;
@@ -7,6 +9,8 @@ use store::seen::{self, Sighting};
 
 use crate::record::Events;
 use crate::{EventState, show};
+
+pub use feed::*;
 
 const BINDINGS: consumer::Bindings = consumer::Bindings {
     consumer: "receivables",
@@ -84,6 +88,10 @@ macro_rules! ledger_laws {
     ($store:expr) => {
         store::law_tests! { $store, [$crate::COMPONENT], $crate =>
             a_repetition_never_becomes_the_first
+            a_reader_gets_what_it_wants_once_and_in_order
+            deleted_events_are_not_skipped_in_silence
+            a_cursor_of_another_log_is_refused
+            a_restored_log_goes_on
         }
     };
 }

@@ -34,6 +34,7 @@
 mod contents;
 mod dead;
 mod events;
+pub mod feed;
 mod filed;
 pub mod jobs;
 #[cfg(any(test, feature = "test-support"))]
@@ -96,5 +97,17 @@ pub const COMPONENT: Component = Component {
             ),
         },
         Migration::postgres(9, "what is copied", include_str!("../migrations/0009_empty.postgres.sql")),
+        Migration {
+            version: 10,
+            description: "feed",
+            copies: false,
+            sqlite: include_str!("../migrations/0010_feed.sqlite.sql"),
+            postgres: include_str!("../migrations/0010_feed.postgres.sql"),
+        },
+        Migration::postgres(
+            11,
+            "index of the feed",
+            include_str!("../migrations/0011_feed_index.postgres.sql"),
+        ),
     ],
 };

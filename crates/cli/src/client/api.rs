@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, anyhow, bail};
 use bytes::Bytes;
 use providers::auth::Secret;
+use reqwest::header::HeaderMap;
 use reqwest::{Client, StatusCode};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -141,13 +142,26 @@ impl Api {
         self.send(self.client.get(self.url(path, query)?)).await
     }
 
+    /// A part of the feed: its lines, and the position to continue after.
+    pub async fn feed(&self, query: &[(String, String)]) -> Result<(String, String)> {
+        let request = self.client.get(self.url("feed", query)?);
+        let (headers, body) = self.answer(request).await?.map_err(|refusal| anyhow!(refusal.text))?;
+        let position = headers.get("malote-position").and_then(|value| value.to_str().ok());
+        let position = position.with_context(|| self.not_malote("feed"))?.to_owned();
+        Ok((String::from_utf8(body.into()).with_context(|| self.not_malote("feed"))?, position))
+    }
+
     async fn send(&self, request: reqwest::RequestBuilder) -> Result<Result<Bytes, Refusal>> {
+        Ok(self.answer(request).await?.map(|(_, body)| body))
+    }
+
+    async fn answer(&self, request: reqwest::RequestBuilder) -> Result<Result<(HeaderMap, Bytes), Refusal>> {
         let sent = request.bearer_auth(self.token.expose()).send().await;
         let response = sent.map_err(|error| self.unreachable(&error))?;
-        let status = response.status();
+        let (status, headers) = (response.status(), response.headers().clone());
         let body = response.bytes().await.map_err(|error| self.unreachable(&error))?;
         if status.is_success() {
-            return Ok(Ok(body));
+            return Ok(Ok((headers, body)));
         }
         Ok(Err(Refusal { status, text: self.refused(status, &body) }))
     }

@@ -6,6 +6,7 @@
 pub mod api;
 mod dead;
 mod described;
+pub mod feed;
 mod follow;
 mod jobs;
 pub mod lists;

@@ -1,6 +1,7 @@
 //! The role that serves the administration API and runs jobs.
 
 use console::{ConsoleState, Token};
+use ledger::feed::Feed;
 use ledger::jobs::Runner;
 use providers::SubjectKey;
 use providers::auth::Secret;
@@ -36,8 +37,12 @@ pub(super) fn start(shared: &Shared<'_>, parts: Parts, tasks: &mut Tasks) -> Tok
     };
     // While the broker is down the job shows it; the console keeps running.
     tasks.spawn_once(&shared.migrated, &shared.working, |stop| runner.run(stop));
+    let feed = Feed::new(store.clone(), shared.accepting.clone());
+    let following = feed.clone();
+    tasks.spawn_once(&shared.migrated, &shared.working, |_| following.run());
     let token = Token::new(token.expose());
     let state = ConsoleState {
+        feed,
         store,
         broker: shared.broker.clone(),
         layout: shared.layout.clone(),

@@ -99,6 +99,7 @@ impl Preparation {
         loop {
             let prepared = async {
                 store.migrate(&installation::components()).await?;
+                ledger::feed::prepare(store).await?;
                 match &self.key {
                     Some(key) => key.run(store).await,
                     None => Ok(Ok(())),

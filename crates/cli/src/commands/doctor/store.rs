@@ -3,7 +3,9 @@
 use std::fs;
 use std::io::Read;
 use std::path::Path;
+use std::time::Duration;
 
+use ledger::feed::Held;
 use store::{ReadOnly, Store, StoreError, sql};
 
 use super::{Findings, is_older};
@@ -57,7 +59,10 @@ pub(super) async fn check(config: &Config, findings: &mut Findings) {
 /// A read-only database still answers readers, while consumers pause and nothing is booked.
 async fn check_write(store: &Store, file: Option<&Path>, findings: &mut Findings) {
     let error = match store.check_kept().await {
-        Ok(true) => return findings.good("the store accepts writes: one was committed and read back"),
+        Ok(true) => {
+            findings.good("the store accepts writes: one was committed and read back");
+            return feed(store, findings).await;
+        }
         Ok(false) => {
             return findings.bad(
                 format!("{} committed a write, but reads another value", store.address()),
@@ -101,6 +106,30 @@ async fn check_write(store: &Store, file: Option<&Path>, findings: &mut Findings
         ),
     };
     findings.bad(text, fix);
+}
+
+/// How long a transaction may hold back the feed before it is reported.
+const HELD_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Whether recorded events wait for a transaction to end before anybody can read them. Tables of an earlier release have no feed.
+async fn feed(store: &Store, findings: &mut Findings) {
+    let Ok(Some(held)) = ledger::feed::held(store).await else { return };
+    let age = held.since.map(|since| event::now().duration_since(since));
+    if age.is_some_and(|age| age.unsigned_abs() < HELD_PATIENCE) {
+        return;
+    }
+    let age = age.map_or_else(
+        || "for an unknown time (only its user or pg_read_all_stats may see it)".to_owned(),
+        |age| format!("for {} s", age.as_secs()),
+    );
+    let Held { holder, application, database, statement, .. } = held;
+    findings.bad(
+        format!(
+            "the feed is held back: {holder} of PostgreSQL has had a transaction open {age} (application {application:?}, \
+             database {database:?}, last statement {statement:?}); nobody can read the events recorded since"
+        ),
+        "end what it does, or the transaction itself: SELECT pg_terminate_backend(<process>), or ROLLBACK PREPARED",
+    );
 }
 
 /// Whether the releases before `probe` wrote here.

@@ -1,0 +1,193 @@
+//! What a reader of the feed may rely on.
+
+use std::time::Duration;
+
+use event::{Event, EventId};
+use store::many::{Value, fetch};
+use store::{Dialect, Store};
+use tokio_util::sync::CancellationToken;
+
+use super::record;
+use crate::feed::{After, Feed, FeedError, Reader, prepare};
+
+/// Longer than any of these readers waits for what is there.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Records events of these topics, one after the other.
+async fn recorded(store: &Store, topics: &[&str]) -> Vec<EventId> {
+    let mut ids = Vec::new();
+    for topic in topics {
+        let event = broker::test_support::event("/recuperador/rec-1", topic, "{}");
+        ids.push(event.id);
+        record(store, &[&event.to_message()]).await.expect("it is recorded");
+    }
+    ids
+}
+
+/// Deletes an event, as retention does.
+async fn delete(store: &Store, ids: &[EventId]) {
+    let mut tx = store.begin().await.expect("a transaction");
+    let text = format!("DELETE FROM events WHERE id IN ({})", store::sql::list(1, ids.len()));
+    fetch(&mut tx, text, ids.iter().copied().map(Value::from)).await.expect("they are deleted");
+    tx.commit().await.expect("a commit");
+}
+
+async fn reader(feed: &Feed, after: &str, topics: &str) -> Result<Reader, FeedError> {
+    feed.reader(after.parse().expect("a cursor"), topics.parse().expect("topics")).await
+}
+
+/// The ids of the next events, so many, read in parts of at most `limit`. Transactions of others in the same cluster hold back a
+/// log for a moment.
+async fn next(reader: &mut Reader, limit: usize, count: usize) -> Result<Vec<EventId>, FeedError> {
+    let mut ids = Vec::new();
+    while ids.len() < count {
+        let items = reader.next(limit, PATIENCE).await?;
+        assert!(!items.is_empty(), "only {ids:?} of {count}");
+        for item in items {
+            let event: serde_json::Value = serde_json::from_str(&item.json()).expect("one line of JSON");
+            ids.push(event["id"].as_str().and_then(|id| id.parse().ok()).expect("an id"));
+        }
+    }
+    Ok(ids)
+}
+
+fn feed(store: &Store) -> Feed {
+    Feed::new(store.clone(), CancellationToken::new())
+}
+
+/// A reader gets each event once and in order, alone and while others read the end of the log with it; only what it wants;
+/// and continues after the position of any event.
+pub async fn a_reader_gets_what_it_wants_once_and_in_order(store: &Store) {
+    let feed = feed(store);
+    let running = tokio::spawn(feed.clone().run());
+    let ids = recorded(store, &["acordo.quitado", "boleto.pago", "acordo.quitado"]).await;
+    let mut all = reader(&feed, "beginning", "").await.expect("a reader");
+    let first = all.next(1, PATIENCE).await.expect("an event");
+    assert_eq!(next(&mut all, 10, 2).await.expect("the rest"), ids[1..]);
+    let mut again = reader(&feed, &first[0].cursor.to_string(), "").await.expect("a reader");
+    assert_eq!(next(&mut again, 10, 2).await.expect("the rest"), ids[1..]);
+    let mut some = reader(&feed, "beginning", "recuperador:boleto.*").await.expect("a reader");
+    assert_eq!(next(&mut some, 10, 1).await.expect("one"), ids[1..2]);
+    let mut new = reader(&feed, "now", "").await.expect("a reader");
+    // At the end of the log, all of them wait.
+    for reader in [&mut all, &mut some, &mut new] {
+        assert!(reader.next(1, Duration::from_millis(1)).await.expect("nothing").is_empty());
+    }
+    for round in 0..3 {
+        let ids = recorded(store, &["boleto.pago", "acordo.cancelado", "boleto.pago"]).await;
+        for (reader, wanted) in [(&mut all, &ids[..]), (&mut new, &ids[..]), (&mut some, &[ids[0], ids[2]])] {
+            let got = next(reader, 2, wanted.len()).await.expect("events");
+            assert_eq!(got, wanted, "round {round}");
+        }
+    }
+    running.abort();
+}
+
+/// A reader learns that events were deleted that it had not seen, if it wants them, and continues where it says that it knows.
+pub async fn deleted_events_are_not_skipped_in_silence(store: &Store) {
+    let feed = feed(store);
+    let topics = ["acordo.quitado", "boleto.pago", "acordo.quitado", "boleto.pago", "acordo.quitado"];
+    let ids = recorded(store, &topics).await;
+    let mut slow = reader(&feed, "beginning", "").await.expect("a reader");
+    let first = slow.next(1, PATIENCE).await.expect("an event").remove(0).cursor.to_string();
+    let mut other = reader(&feed, &first, "recuperador:acordo.#").await.expect("a reader");
+    let mut at_end = reader(&feed, "beginning", "").await.expect("a reader");
+    assert_eq!(next(&mut at_end, 10, 5).await.expect("all"), ids);
+    delete(store, &[ids[1], ids[3]]).await;
+
+    assert_eq!(next(&mut other, 10, 2).await.expect("nothing of these is missing"), [ids[2], ids[4]]);
+    let Err(FeedError::Deleted(known)) = slow.next(10, PATIENCE).await else {
+        panic!("the slow reader is not told")
+    };
+    assert!(matches!(reader(&feed, &first, "").await, Err(FeedError::Deleted(_))), "nor one from its cursor");
+    let mut slow = reader(&feed, &known.to_string(), "").await.expect("it knows");
+    assert_eq!(next(&mut slow, 1, 1).await.expect("an event"), ids[2..3]);
+    let mut slow = reader(&feed, &slow.cursor().to_string(), "").await.expect("it still knows");
+    assert_eq!(next(&mut slow, 10, 1).await.expect("an event"), ids[4..]);
+    // What was deleted was the newest: the next events still come after it, in whatever order that went on.
+    delete(store, &[ids[4]]).await;
+    delete(store, &[ids[2]]).await;
+    let new = recorded(store, &topics[..2]).await;
+    delete(store, &new).await;
+    let new = recorded(store, &topics).await;
+    delete(store, &[new[4], new[2]]).await;
+    let newer = recorded(store, &topics[..2]).await;
+    let Err(FeedError::Deleted(known)) = at_end.next(10, PATIENCE).await else {
+        panic!("the reader at the end is not told")
+    };
+    let mut at_end = reader(&feed, &known.to_string(), "").await.expect("it knows");
+    let expected = [new[0], new[1], new[3], newer[0], newer[1]];
+    for limit in [2, 10] {
+        let mut from_beginning = reader(&feed, "beginning", "").await.expect("a reader");
+        let got = next(&mut from_beginning, limit, 6).await.expect("what is left");
+        assert_eq!(got, [&[ids[0]][..], &expected].concat());
+    }
+    assert_eq!(next(&mut at_end, 10, 5).await.expect("the rest"), expected);
+    assert!(reader(&feed, &at_end.cursor().to_string(), "").await.is_ok(), "it is at the end");
+}
+
+/// A cursor that the log cannot have given is refused.
+pub async fn a_cursor_of_another_log_is_refused(store: &Store) {
+    let feed = feed(store);
+    let ids = recorded(store, &["acordo.quitado", "acordo.quitado"]).await;
+    let mut all = reader(&feed, "beginning", "").await.expect("a reader");
+    let mut cursors = Vec::new();
+    while cursors.len() < 2 {
+        let item = all.next(1, PATIENCE).await.expect("an event").remove(0);
+        cursors.push(item.cursor.to_string());
+    }
+    let numbers: Vec<_> = cursors.iter().map(|cursor| cursor.split('.').next().expect("a number")).collect();
+    let stranger = EventId::generate();
+    for (number, id) in [(numbers[0], stranger), (numbers[0], ids[1]), ("7fffffffffffffff", ids[1])] {
+        let cursor = format!("{number}.{}", id.to_hex());
+        assert!(matches!(reader(&feed, &cursor, "").await, Err(FeedError::Unknown)), "{cursor}");
+    }
+    for cursor in &cursors {
+        assert!(reader(&feed, cursor, "").await.is_ok(), "{cursor}");
+    }
+}
+
+/// The events of a log keep their order when the tables are restored into a PostgreSQL cluster with lower numbers of
+/// transactions, and new ones come after them: those that were recorded before anything noticed, too.
+pub async fn a_restored_log_goes_on(store: &Store) {
+    let feed = feed(store);
+    let mut ids = recorded(store, &["acordo.quitado"; 3]).await;
+    if store.dialect() == Dialect::Postgres {
+        let mut tx = store.begin().await.expect("a transaction");
+        let text = "UPDATE events SET written_in = written_in + 1000000000000".to_owned();
+        fetch(&mut tx, text, []).await.expect("numbers of another cluster");
+        tx.commit().await.expect("a commit");
+    }
+    // Recorded by a process that was running all the time.
+    ids.extend(recorded(store, &["acordo.quitado"; 2]).await);
+    for again in 0..2 {
+        prepare(store).await.expect("it is prepared");
+        ids.extend(recorded(store, &["acordo.quitado"; 2]).await);
+        let mut all = reader(&feed, "beginning", "").await.expect("a reader");
+        let mut cursors = Vec::new();
+        for id in &ids {
+            let item = all.next(1, PATIENCE).await.expect("an event").remove(0);
+            assert!(item.json().contains(&id.to_string()), "{again}: {ids:?}: {}", item.json());
+            cursors.push(item.cursor);
+        }
+        for (at, cursor) in cursors.into_iter().enumerate() {
+            let mut rest =
+                feed.reader(After::Cursor(cursor), "".parse().expect("topics")).await.expect("known");
+            let left = next(&mut rest, 100, ids.len() - at - 1).await.expect("the rest");
+            assert_eq!(left, ids[at + 1..], "{again}: {at}");
+        }
+    }
+}
+
+/// An event as [`recorded`] makes them, for writers that hold their transactions.
+pub fn event() -> Event {
+    broker::test_support::event("/recuperador/rec-1", "acordo.quitado", "{}")
+}
+
+/// Records events in a transaction of the caller's.
+pub async fn record_in(tx: &mut store::Tx, events: &[Event]) -> Result<(), consumer::Failure> {
+    use consumer::Recorder;
+    let messages: Vec<_> = events.iter().map(Event::to_message).collect();
+    let recorder = crate::record::Events { consumers: vec![super::BINDINGS] };
+    recorder.record(&messages.iter().collect::<Vec<_>>(), tx).await
+}
