@@ -112,7 +112,7 @@ pub fn machine() -> Section {
         line.and_then(|line| line.split_once(':'))
             .map_or("?".to_owned(), |(_, value)| value.trim().to_owned())
     };
-    let said = |program: &str, arguments: &[&str]| {
+    let printed = |program: &str, arguments: &[&str]| {
         let output = Command::new(program).args(arguments).output();
         let text = output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
         text.ok().filter(|text| !text.is_empty()).unwrap_or("?".to_owned())
@@ -123,7 +123,7 @@ pub fn machine() -> Section {
     table.row(["processor".to_owned(), format!("{cores} × {}", of(&read("/proc/cpuinfo"), "model name"))]);
     table.row(["memory".to_owned(), of(&read("/proc/meminfo"), "MemTotal")]);
     table.row(["system".to_owned(), format!("Linux {}", read("/proc/sys/kernel/osrelease").trim())]);
-    table.row(["compiler".to_owned(), said("rustc", &["--version"])]);
+    table.row(["compiler".to_owned(), printed("rustc", &["--version"])]);
     table.row(["servers".to_owned(), versions.map_or("?".to_owned(), |versions| versions.to_string())]);
     Section {
         title: "Machine",

@@ -424,9 +424,9 @@ async fn no_text_of_a_body_is_in_an_error_or_a_log_line() -> Result<()> {
     assert!(dead.len() > 100 && rejected.len() > 20, "{} dead, {} rejected", dead.len(), rejected.len());
     let errors = dead.iter().map(|letter| letter["error"].to_string());
     let causes = rejected.iter().map(|body| body["cause"].to_string());
-    let said: Vec<String> = errors.chain(causes).chain([answers, product.output("up")]).collect();
+    let printed: Vec<String> = errors.chain(causes).chain([answers, product.output("up")]).collect();
     for marker in MARKERS {
-        for text in &said {
+        for text in &printed {
             assert!(!text.contains(marker), "{marker} is in {}", &text[..text.len().min(2_000)]);
         }
     }

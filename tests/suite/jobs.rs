@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use crate::product::{PATIENCE, Product, example};
 
 /// A command's exit status and what it says.
-fn said(product: &Product, arguments: &[&str]) -> Result<(Option<i32>, String)> {
+fn printed(product: &Product, arguments: &[&str]) -> Result<(Option<i32>, String)> {
     let output = product.command(arguments)?.stdin(std::process::Stdio::null()).output()?;
     Ok((output.status.code(), String::from_utf8([output.stdout, output.stderr].concat())?))
 }
@@ -46,7 +46,7 @@ async fn retry_and_discard(product: &Product) -> Result<()> {
     let id = product.rows(&["dead", "list"])?[0]["event_id"].as_str().context("an id")?.to_owned();
 
     // It dies again, and its attempts are those in its history.
-    let (_, text) = said(product, &["dead", "retry", &id])?;
+    let (_, text) = printed(product, &["dead", "retry", &id])?;
     assert!(text.contains("1 sent again."), "{text}");
     let started = Instant::now();
     let letter = loop {
@@ -59,19 +59,19 @@ async fn retry_and_discard(product: &Product) -> Result<()> {
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     };
     assert_eq!(letter["attempts"], 2, "{letter:#}");
-    let (_, text) = said(product, &["unrouted", "retry", "--everything"])?;
+    let (_, text) = printed(product, &["unrouted", "retry", "--everything"])?;
     assert!(text.contains("1 sent again."), "{text}");
-    let (status, text) = said(product, &["rejected", "retry", "--everything"])?;
+    let (status, text) = printed(product, &["rejected", "retry", "--everything"])?;
     assert!(status == Some(1) && text.contains("Not all: 1 not sent: "), "{text}");
     for list in ["dead", "unrouted", "rejected"] {
         listed(product, list, 1).await?;
-        let (status, text) = said(product, &[list, "discard", "--everything", "--reason", "known"])?;
+        let (status, text) = printed(product, &[list, "discard", "--everything", "--reason", "known"])?;
         assert!(status == Some(0) && text.contains("1 discarded."), "{list}: {text}");
         listed(product, list, 0).await?;
     }
     let events = product.rows(&["events", "list"])?;
     assert!(events.iter().all(|event| event["state"] == "discarded"), "{events:#?}");
-    let (status, text) = said(product, &["reconcile"])?;
+    let (status, text) = printed(product, &["reconcile"])?;
     assert!(status == Some(0) && text.contains("balance: received ="), "{text}");
     Ok(())
 }
@@ -101,7 +101,7 @@ async fn a_lost_event_is_sent_again(product: &Product, store: &Store) -> Result<
     let shown = |id: &EventId| product.run(&["events", "show", &id.to_string()]);
     assert!(shown(&lost)?.contains("pending"), "{}", shown(&lost)?);
     let day = event::Zone::default().day(time).to_string();
-    let (status, text) = said(product, &["reconcile", "--day", &day])?;
+    let (status, text) = printed(product, &["reconcile", "--day", &day])?;
     assert!(status == Some(0), "{text}");
     assert!(text.contains("1 event was pending, in no queue: sent again"), "{text}");
     assert!(text.contains(&lost.to_string()), "{text}");
@@ -129,7 +129,7 @@ async fn every_difference_is_listed(product: &Product, store: &Store) -> Result<
         fetch(&mut tx, claim, [id_bound(&id)]).await?;
     }
     tx.commit().await?;
-    let (status, text) = said(product, &["reconcile", "--day", day])?;
+    let (status, text) = printed(product, &["reconcile", "--day", day])?;
     assert!(status == Some(1) && text.contains(&format!("do not balance: {LOST} differences.")), "{text}");
     assert_eq!(text.matches("handled, not recorded").count(), 50, "{text}");
     let output = product.command(&["reconcile", "--day", day, "--limit", "100000", "--json"])?.output()?;

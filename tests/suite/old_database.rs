@@ -242,8 +242,8 @@ async fn upgrade(store_url: &str) -> Result<()> {
     populate_books(&mut tx).await?;
     tx.commit().await?;
     store.close().await;
-    let said = String::from_utf8(product.command(&["doctor"])?.output()?.stdout)?;
-    assert!(said.contains("the store's tables are of an earlier release"), "{said}");
+    let printed = String::from_utf8(product.command(&["doctor"])?.output()?.stdout)?;
+    assert!(printed.contains("the store's tables are of an earlier release"), "{printed}");
     migrate(store_url, &folder).await?;
     product.start("up", &["up"]).await?;
 

@@ -16,36 +16,36 @@ use crate::product::{PATIENCE, Product, example};
 /// A user that runs nothing.
 const NOBODY: u32 = 65_534;
 
-/// What a command said, and how it ended.
-struct Said {
+/// What a command printed, and how it ended.
+struct Printed {
     status: Option<i32>,
     text: String,
 }
 
-fn ask(product: &Product, arguments: &[&str]) -> Result<Said> {
+fn ask(product: &Product, arguments: &[&str]) -> Result<Printed> {
     let output = product.command(arguments)?.stdin(Stdio::null()).output()?;
     let text =
         [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
-    Ok(Said { status: output.status.code(), text })
+    Ok(Printed { status: output.status.code(), text })
 }
 
 #[track_caller]
-fn assert_said(said: &Said, status: i32, parts: &[&str]) {
-    assert_eq!(said.status, Some(status), "{}", said.text);
+fn assert_printed(printed: &Printed, status: i32, parts: &[&str]) {
+    assert_eq!(printed.status, Some(status), "{}", printed.text);
     for part in parts {
-        assert!(said.text.contains(part), "{part:?} is missing in\n{}", said.text);
+        assert!(printed.text.contains(part), "{part:?} is missing in\n{}", printed.text);
     }
 }
 
-/// Asks until it is said.
-async fn until_said(product: &Product, arguments: &[&str], part: &str) -> Result<Said> {
+/// Asks until it is printed.
+async fn until_printed(product: &Product, arguments: &[&str], part: &str) -> Result<Printed> {
     let started = Instant::now();
     loop {
-        let said = ask(product, arguments)?;
-        if said.text.contains(part) {
-            return Ok(said);
+        let printed = ask(product, arguments)?;
+        if printed.text.contains(part) {
+            return Ok(printed);
         }
-        ensure!(started.elapsed() < PATIENCE, "{part:?} is never said:\n{}", said.text);
+        ensure!(started.elapsed() < PATIENCE, "{part:?} is never printed:\n{}", printed.text);
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }
@@ -74,13 +74,13 @@ async fn doctor_looks_at_the_file_of_the_spool() -> Result<()> {
     let broker = harness::Shared::from_env()?.fresh_vhost()?;
     let mut product = Product::configured(&broker, "sqlite", "")?;
     product.start("up", &["up"]).await?;
-    until_said(&product, &["doctor"], "is ready").await?;
+    until_printed(&product, &["doctor"], "is ready").await?;
     refuse_files(&product, &["spool.db"])
 }
 
 /// Takes the leave to write each file, and the folder, from the user of malote.
 fn refuse_files(product: &Product, files: &[&str]) -> Result<()> {
-    assert_said(&ask(product, &["doctor"])?, 0, &["one was committed and read back"]);
+    assert_printed(&ask(product, &["doctor"])?, 0, &["one was committed and read back"]);
     let data = product.folder().join("data");
     // Root writes whatever the mode is, so the folder becomes somebody else's.
     if fs::metadata(&data)?.uid() == 0 {
@@ -92,17 +92,17 @@ fn refuse_files(product: &Product, files: &[&str]) -> Result<()> {
     let check = |path: &Path, mode: u32| -> Result<()> {
         let before = fs::metadata(path)?.permissions();
         fs::set_permissions(path, Permissions::from_mode(mode))?;
-        let said = ask(product, &["doctor"]);
+        let printed = ask(product, &["doctor"]);
         fs::set_permissions(path, before)?;
         let name = path.file_name().context("a name")?.to_string_lossy().into_owned();
-        assert_said(&said?, 1, &["✗", &name, "chmod"]);
+        assert_printed(&printed?, 1, &["✗", &name, "chmod"]);
         Ok(())
     };
     for name in files {
         check(&data.join(name), 0o400)?;
     }
     check(&data, 0o500)?;
-    assert_said(&ask(product, &["doctor"])?, 0, &[]);
+    assert_printed(&ask(product, &["doctor"])?, 0, &[]);
     Ok(())
 }
 
@@ -119,7 +119,7 @@ async fn doctor_tells_a_locked_store_and_a_full_disk() -> Result<()> {
             store::Config { max_connections: 1, acquire_timeout_ms: 5_000, ..store::Config::new(store) };
         let locker = store::Store::open(&config, product.folder())?;
         let lock = locker.begin().await?;
-        assert_said(
+        assert_printed(
             &ask(&product, &["doctor"])?,
             1,
             &["store.db accepts no writes: another process has locked it"],
@@ -128,10 +128,10 @@ async fn doctor_tells_a_locked_store_and_a_full_disk() -> Result<()> {
         locker.close().await;
     }
     disk.fill()?;
-    assert_said(&ask(&product, &["doctor"])?, 1, &["is not writable: No space left on device"]);
+    assert_printed(&ask(&product, &["doctor"])?, 1, &["is not writable: No space left on device"]);
     disk.empty()?;
     // The pauses of the outage end by themselves.
-    until_said(&product, &["doctor"], "is ready").await?;
+    until_printed(&product, &["doctor"], "is ready").await?;
     Ok(())
 }
 
@@ -148,7 +148,7 @@ async fn a_store_that_takes_no_writes_is_told_with_its_reason_everywhere() -> Re
     for n in 1..=51 {
         product.post("go", order(n)).await?;
     }
-    until_said(&product, &["queues"], "The consumer of ledger is paused: ").await?;
+    until_printed(&product, &["queues"], "The consumer of ledger is paused: ").await?;
     let queues = product.json(&["queues"])?;
     let ledger = queue(&queues, "ledger")?;
     assert_eq!(
@@ -160,7 +160,7 @@ async fn a_store_that_takes_no_writes_is_told_with_its_reason_everywhere() -> Re
     assert!(ledger["paused"].as_str().is_some_and(|why| why.contains("read-only transaction")), "{ledger}");
     let address = format!("PostgreSQL at 127.0.0.1:{}/malote", postgres.port());
     let doctor = ask(&product, &["doctor"])?;
-    assert_said(
+    assert_printed(
         &doctor,
         1,
         &[
@@ -173,7 +173,7 @@ async fn a_store_that_takes_no_writes_is_told_with_its_reason_everywhere() -> Re
     );
     assert!(!doctor.text.contains("read back"), "{}", doctor.text);
     let replay = ask(&product, &["events", "replay", "--everything"])?;
-    assert_said(&replay, 1, &["Service Unavailable", &address, "read-only transaction"]);
+    assert_printed(&replay, 1, &["Service Unavailable", &address, "read-only transaction"]);
 
     // A standby answers every question, too.
     postgres.set("default_transaction_read_only", "off")?;
@@ -182,15 +182,15 @@ async fn a_store_that_takes_no_writes_is_told_with_its_reason_everywhere() -> Re
     fs::write(&signal, "")?;
     fs::set_permissions(&signal, Permissions::from_mode(0o666))?;
     postgres.restart()?;
-    assert_said(&ask(&product, &["doctor"])?, 1, &["is in recovery", "set store.url to the primary"]);
+    assert_printed(&ask(&product, &["doctor"])?, 1, &["is in recovery", "set store.url to the primary"]);
 
     postgres.kill9()?;
     for command in [&["events", "list"][..], &["dead", "list", "--group"], &["jobs", "list"]] {
         // The sessions of a killed server answer for a moment longer.
-        let said = until_said(&product, command, "refused").await?;
-        assert_said(&said, 1, &["Service Unavailable", &address, "malote doctor"]);
+        let printed = until_printed(&product, command, "refused").await?;
+        assert_printed(&printed, 1, &["Service Unavailable", &address, "malote doctor"]);
     }
-    assert_said(&ask(&product, &["doctor"])?, 1, &[&address, "refused"]);
+    assert_printed(&ask(&product, &["doctor"])?, 1, &[&address, "refused"]);
 
     fs::remove_file(&signal)?;
     postgres.restart()?;
@@ -206,14 +206,14 @@ async fn a_store_that_takes_no_writes_is_told_with_its_reason_everywhere() -> Re
 
 /// Sends again, and waits for the outcome: the command itself waits for ten seconds only.
 async fn resend(product: &Product, arguments: &[&str], sent: &str, status: i32, outcome: &str) -> Result<()> {
-    let mut said = ask(product, arguments)?;
-    assert!(said.text.contains(sent), "{sent:?} is missing in\n{}", said.text);
-    if !said.text.contains(outcome) {
+    let mut printed = ask(product, arguments)?;
+    assert!(printed.text.contains(sent), "{sent:?} is missing in\n{}", printed.text);
+    if !printed.text.contains(outcome) {
         let jobs = product.json(&["jobs", "list", "--limit", "1"])?;
         let id = jobs[0]["id"].as_str().context("the job's id")?;
-        said = until_said(product, &["jobs", "watch", id], outcome).await?;
+        printed = until_printed(product, &["jobs", "watch", id], outcome).await?;
     }
-    assert_said(&said, status, &[outcome]);
+    assert_printed(&printed, status, &[outcome]);
     Ok(())
 }
 
@@ -231,9 +231,9 @@ async fn resend_and_discard(product: &Product) -> Result<()> {
         "{}",
         refused.status()
     );
-    until_said(product, &["rejected", "list", "--json"], "\"id\"").await?;
+    until_printed(product, &["rejected", "list", "--json"], "\"id\"").await?;
 
-    until_said(product, &["unrouted", "list", "--json"], "order.created").await?;
+    until_printed(product, &["unrouted", "list", "--json"], "order.created").await?;
 
     let dead = product.rows(&["dead", "list"])?;
     assert_eq!(dead.len(), 2, "{dead:?}");
@@ -246,13 +246,17 @@ async fn resend_and_discard(product: &Product) -> Result<()> {
     resend(product, &replay, "2 sent again.", 1, "2 died again").await?;
     let came_back = "1 came back, since no queue is bound";
     resend(product, &["unrouted", "retry", "--everything"], "1 sent again.", 1, came_back).await?;
-    assert_said(&ask(product, &["rejected", "retry", "--everything"])?, 1, &["0 sent again.", "1 not sent"]);
+    assert_printed(
+        &ask(product, &["rejected", "retry", "--everything"])?,
+        1,
+        &["0 sent again.", "1 not sent"],
+    );
 
     for list in ["dead", "rejected", "unrouted"] {
-        let said = ask(product, &[list, "discard", "--everything", "--reason", "known"])?;
-        assert_said(&said, 0, &[" discarded."]);
+        let printed = ask(product, &[list, "discard", "--everything", "--reason", "known"])?;
+        assert_printed(&printed, 0, &[" discarded."]);
         assert_eq!(product.rows(&[list, "list"])?, [] as [Value; 0], "{list}");
-        assert_said(
+        assert_printed(
             &ask(product, &[list, "discard", "--everything", "--reason", "known"])?,
             0,
             &["Nothing to discard"],
@@ -265,15 +269,15 @@ async fn resend_and_discard(product: &Product) -> Result<()> {
     resend(product, &replay, "1 sent again.", 0, "1 handled").await?;
 
     let unknown = |list: &str, name: &str| ask(product, &[list, "list", "--where", name]);
-    assert_said(
+    assert_printed(
         &unknown("events", "source=recc")?,
         1,
         &["no source \"recc\"", "did you mean \"rec\"?", "go, me, rec"],
     );
-    assert_said(&unknown("invoices", "source=typo")?, 1, &["no source \"typo\"", "go, me, rec, visao"]);
-    assert_said(&unknown("dead", "consumer=invoice")?, 1, &["did you mean \"invoices\"?"]);
-    assert_said(&unknown("dead", "group=nothing")?, 1, &["no group \"nothing\"", group]);
-    assert_said(&unknown("events", "source=go")?, 0, &["Nothing fits"]);
+    assert_printed(&unknown("invoices", "source=typo")?, 1, &["no source \"typo\"", "go, me, rec, visao"]);
+    assert_printed(&unknown("dead", "consumer=invoice")?, 1, &["did you mean \"invoices\"?"]);
+    assert_printed(&unknown("dead", "group=nothing")?, 1, &["no group \"nothing\"", group]);
+    assert_printed(&unknown("events", "source=go")?, 0, &["Nothing fits"]);
     Ok(())
 }
 
@@ -304,7 +308,7 @@ fn read_to(child: &mut Child, text: &str) -> Result<()> {
         }
         seen += &line;
     }
-    anyhow::bail!("{text:?} is not said:\n{seen}")
+    anyhow::bail!("{text:?} is not printed:\n{seen}")
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -334,14 +338,14 @@ async fn a_waiting_command_tells_what_its_job_waits_for() -> Result<()> {
     // A console that starts without the broker goes on, and says what is missing.
     product.kill9("up")?;
     product.launch("up", &["up"])?;
-    until_said(&product, &["jobs", "show", id, "--json"], "\"state\": \"running\"").await?;
+    until_printed(&product, &["jobs", "show", id, "--json"], "\"state\": \"running\"").await?;
     let mut watching = begin(&product, &["jobs", "watch", id])?;
     read_to(&mut watching, "the broker does not take what is sent: ")?;
     proxy.set(Way::Open);
     let ended = watching.wait_with_output()?;
     let text = String::from_utf8_lossy(&ended.stdout).into_owned();
     assert!(text.contains("1 sent again."), "{text}");
-    assert_said(&until_said(&product, &["jobs", "watch", id], "1 died again").await?, 1, &[]);
+    assert_printed(&until_printed(&product, &["jobs", "watch", id], "1 died again").await?, 1, &[]);
     Ok(())
 }
 
@@ -350,10 +354,10 @@ async fn what_a_consumer_of_rabbitmq_holds_is_counted_by_its_management_api() ->
     let shared = harness::Shared::from_env()?;
     let mut product = Product::configured(&shared.fresh_vhost()?, "sqlite", "")?;
     product.start("up", &["up"]).await?;
-    until_said(&product, &["doctor"], "is ready").await?;
+    until_printed(&product, &["doctor"], "is ready").await?;
     let without = product.json(&["queues"])?;
     assert!(queue(&without, "ledger")?["unacked"].is_null(), "{without:?}");
-    assert_said(&ask(&product, &["queues"])?, 0, &["broker.management_url"]);
+    assert_printed(&ask(&product, &["queues"])?, 0, &["broker.management_url"]);
 
     let config = store::Config {
         max_connections: 1,
@@ -407,8 +411,8 @@ async fn a_process_with_another_subject_key_than_before_refuses_to_start_unless_
     product.terminate("up").await?;
     fs::remove_file(product.folder().join("data/subject-key"))?;
     let Err(refused) = product.start("up", &["up"]).await else { bail!("it starts with a new key") };
-    let said = refused.to_string();
-    let (_, setting) = said.split_once("ingress.replaced_subject_key = ").context("what to do")?;
+    let printed = refused.to_string();
+    let (_, setting) = printed.split_once("ingress.replaced_subject_key = ").context("what to do")?;
     let digits = setting.trim_start_matches(['\\', '"']).chars().take_while(char::is_ascii_hexdigit);
     let variable = "MALOTE__INGRESS__REPLACED_SUBJECT_KEY".to_owned();
     product.set_environment("up", [(variable, digits.collect::<String>())]);

@@ -102,8 +102,8 @@ async fn a_queue_that_refuses_holds_up_its_topic_alone_and_few_copies_reach_the_
         queues.iter().find(|row| row["routing_key"] == "ORDER_CREATED").context("the lane is listed")?;
     assert_eq!((&listed["exchange"], &listed["why"]), (&"received.gestao-online".into(), &"refused".into()));
     assert_eq!(listed["events"], waiting);
-    let said = product.output("up");
-    assert!(said.contains("received.gestao-online ORDER_CREATED"), "{said}");
+    let printed = product.output("up");
+    assert!(printed.contains("received.gestao-online ORDER_CREATED"), "{printed}");
 
     channel.queue_delete("foreign".into(), QueueDeleteOptions::default()).await?;
     let events = product.settled(EVENTS + 2).await?;

@@ -47,9 +47,9 @@ async fn a_body_that_rabbitmq_does_not_take_is_set_aside_and_the_next_one_of_its
         sleep(Duration::from_millis(50)).await;
     };
     ensure!(metrics.contains("amqp_publishes_total{outcome=\"too_large\"}"), "{metrics}");
-    let said = product.output("up");
-    ensure!(said.contains(&large) && said.contains("larger than the broker accepts"), "{said}");
-    ensure!(!said.contains("the broker is down"), "{said}");
+    let printed = product.output("up");
+    ensure!(printed.contains(&large) && printed.contains("larger than the broker accepts"), "{printed}");
+    ensure!(!printed.contains("the broker is down"), "{printed}");
 
     let doctor = product.command(&["doctor"])?.output()?;
     let findings = String::from_utf8_lossy(&doctor.stdout);

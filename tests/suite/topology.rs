@@ -152,9 +152,9 @@ async fn an_earlier_topology_serves_until_it_is_migrated_and_loses_nothing_by_it
     product.terminate("invoices").await?;
 
     // Without the management API nothing is deleted that may not be empty.
-    let said = product.run(&["topology", "apply"])?;
+    let printed = product.run(&["topology", "apply"])?;
     for expect in ["Moved 300 messages from retry.1h", "broker.management_url"] {
-        ensure!(said.contains(expect), "{expect}: {said}");
+        ensure!(printed.contains(expect), "{expect}: {printed}");
     }
     for (queue, expect) in [("retry.1h", 0), ("wait.1h", 300)] {
         await_that(&format!("{expect} messages in {queue}"), async || {
@@ -197,26 +197,29 @@ async fn an_earlier_topology_serves_until_it_is_migrated_and_loses_nothing_by_it
     }
     killed.kill()?;
     killed.wait()?;
-    let said = String::from_utf8(product.command(&["doctor"])?.output()?.stdout)?;
-    ensure!(said.contains("was interrupted and left") && said.contains("receivables.moving"), "{said}");
+    let printed = String::from_utf8(product.command(&["doctor"])?.output()?.stdout)?;
+    ensure!(
+        printed.contains("was interrupted and left") && printed.contains("receivables.moving"),
+        "{printed}"
+    );
     let output = tokio::task::block_in_place(|| apply.output())?;
-    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
-    ensure!(output.status.success(), "{said}");
+    let printed = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    ensure!(output.status.success(), "{printed}");
     stop.store(true, Ordering::Relaxed);
     let confirmed = publishing.await?;
     for expect in ["queue receivables", "queue ledger", "retry.24h"] {
-        ensure!(said.contains(expect), "{expect}: {said}");
+        ensure!(printed.contains(expect), "{expect}: {printed}");
     }
     take_all(&broker, "receivables", confirmed).await?;
     for gone in ["retry.1h", "retry.24h", "receivables.moving", "ledger.moving"] {
-        await_that(&format!("the end of {gone} after\n{said}"), async || {
+        await_that(&format!("the end of {gone} after\n{printed}"), async || {
             matches!(exists(&broker, gone).await, Ok(false))
         })
         .await?;
     }
     // What stands still stays, and is told.
-    assert!(exists(&broker, "retry.1s").await?, "{said}");
-    ensure!(said.contains("retry.1s") && said.contains("3 messages"), "{said}");
+    assert!(exists(&broker, "retry.1s").await?, "{printed}");
+    ensure!(printed.contains("retry.1s") && printed.contains("3 messages"), "{printed}");
 
     // Queues have the current limits, and waiting messages wait for the rest of their time.
     for queue in &Layout::new("").topology(&providers(), &work()).queues {
@@ -283,9 +286,9 @@ async fn doctor_tells_what_a_broker_does_otherwise_than_asked() -> Result<()> {
         command.env("MALOTE__BROKER__MANAGEMENT_URL", management);
         Ok(String::from_utf8(command.output()?.stdout)?)
     };
-    let check = |said: &str, expect: &[&str]| -> Result<()> {
+    let check = |printed: &str, expect: &[&str]| -> Result<()> {
         for expect in expect {
-            ensure!(said.contains(expect), "{expect:?} is missing:\n{said}");
+            ensure!(printed.contains(expect), "{expect:?} is missing:\n{printed}");
         }
         Ok(())
     };
@@ -297,7 +300,7 @@ async fn doctor_tells_what_a_broker_does_otherwise_than_asked() -> Result<()> {
     ];
     // RabbitMQ collects what its management API shows every few seconds.
     await_that("a sound broker", async || {
-        doctor(&node.admin_url()).is_ok_and(|said| check(&said, &sound).is_ok())
+        doctor(&node.admin_url()).is_ok_and(|printed| check(&printed, &sound).is_ok())
     })
     .await
     .or_else(|_| check(&doctor(&node.admin_url())?, &sound))?;
@@ -314,7 +317,7 @@ async fn doctor_tells_what_a_broker_does_otherwise_than_asked() -> Result<()> {
     // The policy shows once RabbitMQ has looked at the queue again.
     await_that("what is wrong", async || {
         doctor(&node.admin_url())
-            .is_ok_and(|said| said.contains("a policy changes queue ledger: message-ttl = 60000"))
+            .is_ok_and(|printed| printed.contains("a policy changes queue ledger: message-ttl = 60000"))
     })
     .await?;
     check(

@@ -74,8 +74,8 @@ fn print(workspace: &Workspace, arguments: &[&str]) -> Result<Vec<u8>> {
     }
     let output = command.output().with_context(|| format!("starting {}", workspace.binary().display()))?;
     if !output.status.success() || output.stdout.is_empty() {
-        let said = String::from_utf8_lossy(&output.stderr);
-        bail!("`malote {}` failed ({}): {}", arguments.join(" "), output.status, said.trim());
+        let trouble = String::from_utf8_lossy(&output.stderr);
+        bail!("`malote {}` failed ({}): {}", arguments.join(" "), output.status, trouble.trim());
     }
     Ok(output.stdout)
 }

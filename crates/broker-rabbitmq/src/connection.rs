@@ -29,7 +29,7 @@ const DECLARE_ATTEMPTS: u32 = 5;
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 #[derive(Clone)]
-enum State {
+enum LinkState {
     Down(Arc<str>),
     Up(Arc<Link>),
 }
@@ -37,7 +37,7 @@ enum State {
 /// The handle to one supervised connection.
 #[derive(Clone)]
 pub(crate) struct Supervised {
-    state: watch::Receiver<State>,
+    state: watch::Receiver<LinkState>,
     wanted: Arc<Notify>,
 }
 
@@ -50,7 +50,7 @@ impl Supervised {
         declared: Arc<Mutex<Topology>>,
         closing: watch::Receiver<bool>,
     ) -> Self {
-        let (sender, state) = watch::channel(State::Down("no connection was wanted yet".into()));
+        let (sender, state) = watch::channel(LinkState::Down("no connection was wanted yet".into()));
         let wanted = Arc::new(Notify::new());
         let supervisor = Supervisor {
             role,
@@ -68,10 +68,10 @@ impl Supervised {
     pub(crate) async fn link(&self) -> Result<Arc<Link>, Cause> {
         self.wanted.notify_one();
         let mut state = self.state.clone();
-        let up = state.wait_for(|state| matches!(state, State::Up(link) if link.usable())).await;
+        let up = state.wait_for(|state| matches!(state, LinkState::Up(link) if link.usable())).await;
         match up.as_deref() {
-            Ok(State::Up(link)) => Ok(link.clone()),
-            Ok(State::Down(_)) | Err(_) => Err(Unavailable::Closed.into()),
+            Ok(LinkState::Up(link)) => Ok(link.clone()),
+            Ok(LinkState::Down(_)) | Err(_) => Err(Unavailable::Closed.into()),
         }
     }
 
@@ -119,15 +119,15 @@ impl Supervised {
     /// The last reason why there is no connection, or that the server does not take publishes.
     pub(crate) fn why_down(&self) -> Cause {
         match &*self.state.borrow() {
-            State::Down(reason) => Unavailable::Down(reason.clone()).into(),
-            State::Up(link) if link.blocked() => Unavailable::Blocked.into(),
-            State::Up(_) => Unavailable::Silent("the request").into(),
+            LinkState::Down(reason) => Unavailable::Down(reason.clone()).into(),
+            LinkState::Up(link) if link.blocked() => Unavailable::Blocked.into(),
+            LinkState::Up(_) => Unavailable::Silent("the request").into(),
         }
     }
 
     /// Whether there is a connection that the server has blocked.
     pub(crate) fn blocked(&self) -> bool {
-        matches!(&*self.state.borrow(), State::Up(link) if link.blocked())
+        matches!(&*self.state.borrow(), LinkState::Up(link) if link.blocked())
     }
 
     /// Whether supervision has ended.
@@ -146,7 +146,7 @@ struct Supervisor {
     role: &'static str,
     config: Arc<Config>,
     declared: Arc<Mutex<Topology>>,
-    state: watch::Sender<State>,
+    state: watch::Sender<LinkState>,
     reconnects: Counter,
     blocked: Gauge,
 }
@@ -162,8 +162,8 @@ impl Supervisor {
             // The sender is gone without a word when the handle was dropped.
             closed = closing.wait_for(|closing| *closing) => closed.is_ok(),
         };
-        let last = self.state.send_replace(State::Down("closed".into()));
-        if let State::Up(link) = last
+        let last = self.state.send_replace(LinkState::Down("closed".into()));
+        if let LinkState::Up(link) = last
             && closed
         {
             link.close(self.config.connection_timeout()).await;
@@ -185,14 +185,14 @@ impl Supervisor {
                     connected_before = true;
                     let reason = self.hold(link).await;
                     warn!(role = self.role, reason = &*reason, "lost the connection to RabbitMQ");
-                    self.state.send_replace(State::Down(reason));
+                    self.state.send_replace(LinkState::Down(reason));
                     if since.elapsed() > backoff.longest() {
                         backoff = Backoff::default();
                     }
                 }
                 Err(reason) => {
                     warn!(role = self.role, reason = &*reason, "cannot connect to RabbitMQ");
-                    self.state.send_replace(State::Down(reason));
+                    self.state.send_replace(LinkState::Down(reason));
                 }
             }
             sleep(backoff.next(Backoff::random())).await;
@@ -226,7 +226,7 @@ impl Supervisor {
                 "cannot declare the topology again"
             );
         }
-        self.state.send_replace(State::Up(link.clone()));
+        self.state.send_replace(LinkState::Up(link.clone()));
         let mut look = tokio::time::interval(LOOK_EVERY);
         let reason = loop {
             let event = tokio::select! {

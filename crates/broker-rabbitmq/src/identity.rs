@@ -1,7 +1,7 @@
 //! What a server says of itself: product and version, from the `server-properties` of `connection.start`.
 //!
 //! lapin keeps these to itself, so a connection of its own asks: protocol header out, first frame in, closed. Knows
-//! only as much of AMQP 0-9-1's encoding (section 4.2) as that frame needs, and believes none of its lengths.
+//! only as much of AMQP 0-9-1's encoding (section 4.2) as that frame needs, and checks each of its lengths.
 
 use std::io;
 

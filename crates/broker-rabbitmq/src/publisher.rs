@@ -2,7 +2,7 @@
 //!
 //! Promises that success is exactly "acked and not returned", and that a publish ends by its deadline. What was in
 //! flight when a channel ends is published again on the next one, under the same message id, while its caller waits;
-//! what caused the end is answered with the cause. A caller that goes away disturbs nobody.
+//! the publish that caused the end gets the cause as its error. A caller that goes away disturbs no other.
 //!
 //! lapin hands a returned message to whichever confirm it sees next, which with several in flight can be another's.
 //! Returned messages are therefore matched by exchange, routing key and message id: from the first one on, what is
@@ -354,7 +354,7 @@ impl Owner {
                     if oldest + self.stall > now {
                         stalled.as_mut().reset(oldest + self.stall);
                     } else if link.blocked() {
-                        // The server told that it reads nothing now: another channel would not do better.
+                        // The server has announced that it reads nothing now: another channel would not help.
                         stalled.as_mut().reset(now + self.stall);
                     } else {
                         warn!(in_flight = window.len(), "no confirm in time: publishing again on a new channel");

@@ -1,6 +1,6 @@
 //! What one publishing task has in flight: a bounded set of futures, polled only when one was woken.
 //!
-//! Promises a fact that plain sets of futures do not: when [`Window::poll_settled`] reports an outcome, every outcome
+//! Promises what plain sets of futures do not: when [`Window::poll_settled`] reports an outcome, every outcome
 //! that was resolved before it has been reported with it or earlier. Wake-ups queue in the order they happen, and
 //! the queue is emptied before anything is reported. Slots are reused, so a publish allocates nothing here. Knows
 //! nothing of AMQP.

@@ -30,7 +30,7 @@ pub struct Cli {
     pub command: Command,
 }
 
-/// What malote can be told to do.
+/// The commands of malote.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Start everything embedded, post every documented example of the four providers, show what was booked.

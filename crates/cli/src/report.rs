@@ -1,4 +1,4 @@
-//! What is told to the person at the terminal, and how the process ends.
+//! What the person at the terminal reads, and how the process ends.
 
 use std::io::{self, ErrorKind, Write};
 use std::process::ExitCode;

@@ -109,7 +109,7 @@ pub(crate) async fn late(state: &ConsoleState) -> Refusal {
 
 fn store_problem(error: &StoreError, address: &str) -> Problem {
     let reason = error.reason().map(|reason| format!(": {reason}")).unwrap_or_default();
-    let (status, said) = match error {
+    let (status, detail) = match error {
         StoreError::Unavailable(_) => (
             StatusCode::SERVICE_UNAVAILABLE,
             format!("The database, {address}, is unavailable{reason}. `malote doctor` says what to do."),
@@ -125,7 +125,7 @@ fn store_problem(error: &StoreError, address: &str) -> Problem {
             format!("The database, {address}, refused{reason}. The log of the console says more."),
         ),
     };
-    let problem = Problem::new(status).detail(said);
+    let problem = Problem::new(status).detail(detail);
     if status == StatusCode::SERVICE_UNAVAILABLE { problem.retry_after(RETRY_AFTER) } else { problem }
 }
 

@@ -1,4 +1,4 @@
-//! Where a handler panicked. What a panic says may quote an event, and is kept nowhere.
+//! Where a handler panicked. The text of a panic may quote an event, and is never kept.
 
 use std::cell::Cell;
 use std::panic::PanicHookInfo;

@@ -23,7 +23,7 @@ impl Backoff {
         pause
     }
 
-    /// Waits; false when told to stop.
+    /// Waits; false when it is to stop.
     pub(crate) async fn wait(&mut self, stop: &CancellationToken) -> bool {
         stop.run_until_cancelled(sleep(self.next())).await.is_some()
     }

@@ -131,7 +131,7 @@ async fn setup() -> Setup {
     Setup { broker, store, layout, provider, stop: CancellationToken::new(), _folder: folder }
 }
 
-/// Whether an error says where this file panicked, and nothing of what the panic said.
+/// Whether an error says where this file panicked, and nothing of the text of the panic.
 fn is_place_of_panic(error: &str) -> bool {
     let place =
         error.strip_prefix("the handler panicked at ").and_then(|place| place.split_once("tests.rs:"));

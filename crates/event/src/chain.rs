@@ -1,22 +1,22 @@
-//! An error and its causes on one line: how malote writes an error where one line is what there is.
+//! An error and its causes on one line: the form that errors have in logs and reports.
 
 use std::error::Error;
 use std::fmt;
 
-/// Displays an error, then each cause after a colon. A cause that says what was just said is left out.
+/// Displays an error, then each cause after a colon. A cause that repeats the text before it is left out.
 #[derive(Clone, Copy, Debug)]
 pub struct Chain<'a>(pub &'a (dyn Error + 'a));
 
 impl fmt::Display for Chain<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut said = self.0.to_string();
-        f.write_str(&said)?;
+        let mut last = self.0.to_string();
+        f.write_str(&last)?;
         let mut next = self.0.source();
         while let Some(cause) = next {
             let text = cause.to_string();
-            if !said.ends_with(&text) {
+            if !last.ends_with(&text) {
                 write!(f, ": {text}")?;
-                said = text;
+                last = text;
             }
             next = cause.source();
         }

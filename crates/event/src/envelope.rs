@@ -11,7 +11,7 @@ use crate::{BadName, EventId, NotAnEventId, Source, Subject, Timestamp, Topic};
 /// Headers of the sender's request that are worth keeping, by lower-case name. Never a credential.
 pub type Headers = BTreeMap<String, String>;
 
-/// A fact that a provider told us: CloudEvents 1.0 attributes and the bytes as received.
+/// A fact that a provider sent: CloudEvents 1.0 attributes and the bytes as received.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
     /// `id`.

@@ -67,7 +67,7 @@ impl Tally {
         self.days().values().map(|found| (found.day, found.counts)).collect()
     }
 
-    /// Forgets the days long before `now`: nothing is added to them, and they were told.
+    /// Forgets the days long before `now`: nothing is added to them, and they were reported.
     pub(crate) fn forget(&self, now: Timestamp) {
         let yesterday = self.zone.day(now).minus(1);
         self.days().retain(|_, found| found.day >= yesterday);

@@ -96,7 +96,7 @@ pub async fn the_newest_status_stays(store: &Store) {
     .await;
 }
 
-/// Each file is attached or not by what was said last about that very file.
+/// Each file is attached or not by the latest statement about that very file.
 pub async fn each_attachment_has_its_own_order(store: &Store) {
     let created = documented("invoice.attachment.created");
     let deleted = documented("invoice.attachment.deleted");

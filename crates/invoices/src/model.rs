@@ -11,9 +11,9 @@ pub struct Invoice {
     pub source: String,
     /// The provider's id; at Gestão Online the order's code.
     pub external_id: String,
-    /// The provider's code for the status, once one was told.
+    /// The provider's code for the status, once one was sent.
     pub status: Option<String>,
-    /// The code of the status before, where the provider told it.
+    /// The code of the status before, where the provider sent it.
     pub previous_status: Option<String>,
     /// The ids of the files attached, sorted.
     pub attachments: Vec<String>,

@@ -18,7 +18,7 @@ pub struct Fact {
     pub(crate) ignored: Ignored,
 }
 
-/// One thing said about an invoice.
+/// One statement about an invoice.
 pub(crate) enum Change {
     /// It was created.
     Created,
@@ -32,7 +32,7 @@ pub(crate) enum Change {
     CreditMemoRequested,
 }
 
-/// Writes each aspect of an invoice if what is said about it is newer. What the event says nothing about is `NULL`,
+/// Writes each aspect of an invoice if the statement about it is newer. What the event says nothing about is `NULL`,
 /// or has order 0, which is never newer.
 pub(crate) async fn upsert_invoices(tx: &mut Tx, facts: &[(&Event, &Fact)]) -> Result<(), Failure> {
     let rows = facts.iter().filter_map(|(event, fact)| {
@@ -84,7 +84,7 @@ pub(crate) async fn upsert_invoices(tx: &mut Tx, facts: &[(&Event, &Fact)]) -> R
     Ok(())
 }
 
-/// Writes whether a file is attached if what is said about that very file is newer.
+/// Writes whether a file is attached if the statement about that very file is newer.
 pub(crate) async fn upsert_attachments(tx: &mut Tx, facts: &[(&Event, &Fact)]) -> Result<(), Failure> {
     let rows = facts.iter().filter_map(|(event, fact)| {
         let (Some(invoice), Some(Change::Attachment { id, present })) = (&fact.external_id, &fact.change)

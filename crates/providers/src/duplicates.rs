@@ -191,8 +191,8 @@ mod tests {
             (serde_json::json!({"pointer": "/pix/0/endToEndId", "window_s": 1}), "one element of an array"),
             (serde_json::json!({"pointer": "/pix/-", "window_s": 1}), "one element of an array"),
         ] {
-            let said = rule(json).unwrap_err();
-            assert!(said.contains(expect), "{said}");
+            let printed = rule(json).unwrap_err();
+            assert!(printed.contains(expect), "{printed}");
         }
     }
 

@@ -258,7 +258,7 @@ pub async fn the_newest_payment_status_stays(store: &Store) {
     assert_eq!(in_every_order(store, &handler(), &webhooks, read).await, "2");
 }
 
-/// A payment told again later keeps the day on which it was told first.
+/// A payment that is reported again later keeps the day on which it was reported first.
 pub async fn a_payment_told_again_keeps_its_day(store: &Store) {
     let mut received = events("days", &[documented("FINANCIAL_PAYMENT_DISCHARGE"); 2]);
     // A day in Brazil ends three hours after that of UTC.

@@ -40,7 +40,7 @@ pub(crate) struct Order {
 pub(crate) enum OrderChange {
     /// That there is one.
     Known,
-    /// That it is paid, and on which day that was told, or that it is cancelled.
+    /// That it is paid, and on which day the provider reported that, or that it is cancelled.
     State(ReceivableState, Option<String>),
     /// The status of its payment, from the body.
     Status,
@@ -264,16 +264,16 @@ pub(crate) async fn record_agreements(tx: &mut Tx, snapshots: &[Snapshot<'_>]) -
     Ok(())
 }
 
-/// Writes each aspect of an order if what is said about it is newer. An aspect that the event says nothing about has
-/// order 0, which is never newer. Of the days on which the payment was told, the first stays.
+/// Writes each aspect of an order if the statement about it is newer. An aspect that the event says nothing about has
+/// order 0, which is never newer. Of the days on which the payment was reported, the first stays.
 pub(crate) async fn upsert_orders(tx: &mut Tx, orders: &[(&Event, &Order)]) -> Result<(), Failure> {
     let rows = orders.iter().map(|(event, Order { key, status, change })| {
         let (at, first) = event.receipt();
-        let (said, unsaid) = ((at, first.to_string()), (0_i64, String::new()));
+        let (stated, absent) = ((at, first.to_string()), (0_i64, String::new()));
         let (state, paid_date, state_order, provider_status, status_order) = match change {
-            OrderChange::Known => (ReceivableState::Open, None, unsaid.clone(), None, unsaid),
-            OrderChange::State(state, paid_date) => (*state, paid_date.clone(), said, None, unsaid),
-            OrderChange::Status => (ReceivableState::Open, None, unsaid, status.clone(), said),
+            OrderChange::Known => (ReceivableState::Open, None, absent.clone(), None, absent),
+            OrderChange::State(state, paid_date) => (*state, paid_date.clone(), stated, None, absent),
+            OrderChange::Status => (ReceivableState::Open, None, absent, status.clone(), stated),
         };
         let row: Vec<Value> = vec![
             (&event.source.name).into(),

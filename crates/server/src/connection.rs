@@ -60,7 +60,7 @@ enum Phase {
     Idle,
     /// The head took too long: the socket answers 408 and ends.
     Expired,
-    /// The end was asked for, and hyper is about it.
+    /// The end was requested, and hyper is closing the connection.
     Closing,
     /// The answer is out; the rest of what the peer sends is read and thrown away.
     Lingering,
@@ -68,7 +68,7 @@ enum Phase {
     GivenWay,
 }
 
-struct State {
+struct PeerState {
     phase: Phase,
     /// When the phase began.
     since: Instant,
@@ -83,7 +83,7 @@ struct State {
     has_body: bool,
 }
 
-impl State {
+impl PeerState {
     fn enter(&mut self, phase: Phase) {
         self.phase = phase;
         self.since = Instant::now();
@@ -108,7 +108,7 @@ impl State {
 /// What the peer of one connection is doing. Shared by the socket, the running requests and the connection's task.
 pub(crate) struct Activity {
     limits: Limits,
-    state: Mutex<State>,
+    state: Mutex<PeerState>,
     /// The requests in progress of the client, over all its connections. `None`: it has no limit.
     client_requests: Option<Arc<AtomicU64>>,
     /// Those of all clients.
@@ -134,7 +134,7 @@ impl Activity {
         client_requests: Option<Arc<AtomicU64>>,
         all_requests: Arc<AtomicU64>,
     ) -> Arc<Self> {
-        let state = State {
+        let state = PeerState {
             phase: Phase::Silent,
             since: Instant::now(),
             running: 0,
@@ -277,7 +277,7 @@ impl Activity {
         Some(linger)
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, PeerState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

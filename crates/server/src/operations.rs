@@ -119,17 +119,17 @@ impl Operations {
 
     fn readyz(&self) -> (StatusCode, &'static str, String) {
         let states = self.health.states();
-        let is_down = states.values().any(|state| matches!(state, State::Down(_)));
-        let is_up = states.values().all(|state| matches!(state, State::Up));
+        let is_down = states.values().any(|state| matches!(state, ComponentState::Down(_)));
+        let is_up = states.values().all(|state| matches!(state, ComponentState::Up));
         if self.is_public {
             let status = if is_down { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
             return (status, JSON, String::new());
         }
         let component = |(name, state)| {
             let (status, trouble) = match state {
-                State::Up => (HealthStatus::Up, None),
-                State::Degraded(trouble) => (HealthStatus::Degraded, Some(trouble.into_owned())),
-                State::Down(trouble) => (HealthStatus::Down, Some(trouble.into_owned())),
+                ComponentState::Up => (HealthStatus::Up, None),
+                ComponentState::Degraded(trouble) => (HealthStatus::Degraded, Some(trouble.into_owned())),
+                ComponentState::Down(trouble) => (HealthStatus::Down, Some(trouble.into_owned())),
             };
             (name, ComponentStatus { status, trouble })
         };
@@ -154,7 +154,7 @@ type Name = Cow<'static, str>;
 
 /// How a component is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum State {
+enum ComponentState {
     Up,
     /// In trouble, and the role does its work all the same.
     Degraded(Cow<'static, str>),
@@ -168,7 +168,7 @@ const STARTING: &str = "starting";
 /// The components of a role. It is ready while none is down. A clone is the same registry.
 #[derive(Clone, Debug, Default)]
 pub struct Health {
-    components: Arc<Mutex<BTreeMap<Name, Arc<Mutex<State>>>>>,
+    components: Arc<Mutex<BTreeMap<Name, Arc<Mutex<ComponentState>>>>>,
 }
 
 impl Health {
@@ -184,7 +184,7 @@ impl Health {
     }
 
     fn register(&self, name: Name, is_secondary: bool) -> ComponentHealth {
-        let starting = if is_secondary { State::Degraded } else { State::Down };
+        let starting = if is_secondary { ComponentState::Degraded } else { ComponentState::Down };
         let state = Arc::clone(
             lock(&self.components)
                 .entry(name.clone())
@@ -196,8 +196,8 @@ impl Health {
     /// The components that are down, each with its trouble. Empty means ready.
     pub fn down(&self) -> BTreeMap<String, String> {
         let down = |(name, state)| match state {
-            State::Down(trouble) => Some((name, trouble.into_owned())),
-            State::Up | State::Degraded(_) => None,
+            ComponentState::Down(trouble) => Some((name, trouble.into_owned())),
+            ComponentState::Up | ComponentState::Degraded(_) => None,
         };
         self.states().into_iter().filter_map(down).collect()
     }
@@ -205,14 +205,17 @@ impl Health {
     /// Why a component is down; `None` if it is up or does not exist.
     pub fn trouble(&self, name: &str) -> Option<String> {
         match &*lock(lock(&self.components).get(name)?) {
-            State::Up => None,
-            State::Degraded(trouble) | State::Down(trouble) => Some(trouble.clone().into_owned()),
+            ComponentState::Up => None,
+            ComponentState::Degraded(trouble) | ComponentState::Down(trouble) => {
+                Some(trouble.clone().into_owned())
+            }
         }
     }
 
-    fn states(&self) -> BTreeMap<String, State> {
-        let state =
-            |(name, state): (&Name, &Arc<Mutex<State>>)| (name.clone().into_owned(), lock(state).clone());
+    fn states(&self) -> BTreeMap<String, ComponentState> {
+        let state = |(name, state): (&Name, &Arc<Mutex<ComponentState>>)| {
+            (name.clone().into_owned(), lock(state).clone())
+        };
         lock(&self.components).iter().map(state).collect()
     }
 }
@@ -221,19 +224,21 @@ impl Health {
 #[derive(Clone, Debug)]
 pub struct ComponentHealth {
     name: Name,
-    state: Arc<Mutex<State>>,
+    state: Arc<Mutex<ComponentState>>,
     is_secondary: bool,
 }
 
 impl ComponentHealth {
     /// The component works. Cheap when nothing changes; an end of trouble is logged.
     pub fn up(&self) {
-        match std::mem::replace(&mut *lock(&self.state), State::Up) {
-            State::Up => {}
-            State::Down(trouble) | State::Degraded(trouble) if trouble == STARTING => {
+        match std::mem::replace(&mut *lock(&self.state), ComponentState::Up) {
+            ComponentState::Up => {}
+            ComponentState::Down(trouble) | ComponentState::Degraded(trouble) if trouble == STARTING => {
                 tracing::debug!(component = %self.name, "up");
             }
-            State::Down(_) | State::Degraded(_) => tracing::info!(component = %self.name, "up"),
+            ComponentState::Down(_) | ComponentState::Degraded(_) => {
+                tracing::info!(component = %self.name, "up")
+            }
         }
     }
 
@@ -242,18 +247,18 @@ impl ComponentHealth {
         let trouble = trouble.into();
         match self.is_secondary {
             true => self.degraded(trouble),
-            false => self.change(State::Down(trouble.clone()), &trouble),
+            false => self.change(ComponentState::Down(trouble.clone()), &trouble),
         }
     }
 
     /// The component is in trouble that the role can live with. The beginning of trouble is logged.
     pub fn degraded(&self, trouble: impl Into<Cow<'static, str>>) {
         let trouble = trouble.into();
-        self.change(State::Degraded(trouble.clone()), &trouble);
+        self.change(ComponentState::Degraded(trouble.clone()), &trouble);
     }
 
-    fn change(&self, state: State, trouble: &str) {
-        if std::mem::replace(&mut *lock(&self.state), state) == State::Up {
+    fn change(&self, state: ComponentState, trouble: &str) {
+        if std::mem::replace(&mut *lock(&self.state), state) == ComponentState::Up {
             tracing::warn!(component = %self.name, %trouble, "in trouble");
         }
     }

@@ -129,7 +129,7 @@ fn read(file: &Path) -> Result<Vec<u8>, TlsError> {
     fs::read(file).map_err(|source| TlsError::Unreadable { file: file.to_owned(), source })
 }
 
-/// The text of a PEM error may quote the file, and the file may be a key: only the kind of the error is told.
+/// The text of a PEM error may quote the file, and the file may be a key: only the kind of the error is shown.
 fn malformed(file: &Path, wanted: &'static str, error: &pem::Error) -> TlsError {
     let trouble = match error {
         pem::Error::NoItemsFound => "there is none in the file",

@@ -24,8 +24,8 @@ impl SmallDisk {
         mount.args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(folder.path());
         let output = mount.output().context("starting mount")?;
         if !output.status.success() {
-            let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-            bail!("a small disk needs leave to mount a tmpfs (run the tests as root): {said}");
+            let printed = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+            bail!("a small disk needs leave to mount a tmpfs (run the tests as root): {printed}");
         }
         Ok(Self { folder })
     }

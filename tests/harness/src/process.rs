@@ -66,7 +66,7 @@ impl Drop for Guard {
     }
 }
 
-struct State {
+struct Processes {
     main: Option<Child>,
     companion: Option<Child>,
     guard: Guard,
@@ -77,22 +77,22 @@ struct State {
 pub(crate) struct Daemon {
     /// The signal that ends the server at once together with the processes it started.
     end_signal: &'static str,
-    state: Mutex<State>,
+    state: Mutex<Processes>,
 }
 
 impl Daemon {
     /// A daemon whose data lie in `folder`, which is removed at the end. Nothing runs yet.
     pub(crate) fn new(folder: &Path, end_signal: &'static str) -> Result<Self> {
-        let state = State { main: None, companion: None, guard: Guard::watch(folder)? };
+        let state = Processes { main: None, companion: None, guard: Guard::watch(folder)? };
         Ok(Self { end_signal, state: Mutex::new(state) })
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, Processes> {
         // A test that panicked while it held the lock still wants its servers ended.
         self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    fn tell_guard(&self, state: &mut State) {
+    fn tell_guard(&self, state: &mut Processes) {
         let pids: Vec<_> = [&state.main, &state.companion]
             .into_iter()
             .flatten()

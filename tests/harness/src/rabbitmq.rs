@@ -396,8 +396,8 @@ impl RabbitMq {
             .output()
             .context("starting rabbitmqctl")?;
         if !output.status.success() {
-            let said = [output.stdout, output.stderr].concat();
-            bail!("rabbitmqctl {command} failed: {}", String::from_utf8_lossy(&said).trim());
+            let text = [output.stdout, output.stderr].concat();
+            bail!("rabbitmqctl {command} failed: {}", String::from_utf8_lossy(&text).trim());
         }
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }

@@ -69,8 +69,8 @@ impl Release {
             .output()
             .context("starting debootstrap (Debian package debootstrap)")?;
         if !output.status.success() {
-            let said = String::from_utf8_lossy(&output.stdout).into_owned();
-            let end: Vec<_> = said.lines().rev().take(15).collect();
+            let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+            let end: Vec<_> = printed.lines().rev().take(15).collect();
             bail!(
                 "debootstrap of {} failed:\n{}",
                 self.name(),

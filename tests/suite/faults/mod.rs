@@ -101,8 +101,8 @@ impl Trial {
 /// The books must balance, as an operator would see it.
 async fn balanced(product: &Product) -> Result<()> {
     let output = product.command(&["reconcile"])?.output()?;
-    let said = [output.stdout, output.stderr].concat();
-    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&said));
+    let printed = [output.stdout, output.stderr].concat();
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&printed));
     Ok(())
 }
 

@@ -172,8 +172,8 @@ async fn faults_a_replay_keeps_its_rate_survives_its_console_and_can_be_cancelle
     let replay = ["events", "replay", "--from", &day, "--rate", &rate_text, "--detach"];
     // Nobody can be asked here.
     let refused = product.command(&replay)?.stdin(std::process::Stdio::null()).output()?;
-    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
-    ensure!(!refused.status.success() && said.contains("--yes"), "{said}");
+    let printed = String::from_utf8_lossy(&refused.stderr).into_owned();
+    ensure!(!refused.status.success() && printed.contains("--yes"), "{printed}");
     let known = duplicates(&product).await;
     let begun = Instant::now();
     product.run(&[&replay[..], &["--yes"]].concat())?;
@@ -212,8 +212,8 @@ async fn faults_a_replay_keeps_its_rate_survives_its_console_and_can_be_cancelle
         ensure!(begun.elapsed() < PATIENCE * 5, "{}", job(&product)?);
         sleep(Duration::from_millis(50)).await;
     }
-    let said = product.run(&["jobs", "cancel", &id])?;
-    assert!(said.starts_with("The job is cancelled: "), "{said}");
+    let printed = product.run(&["jobs", "cancel", &id])?;
+    assert!(printed.starts_with("The job is cancelled: "), "{printed}");
     let cancelled = job(&product)?;
     assert_eq!(cancelled["state"], "cancelled");
     assert!(progress(&cancelled) < i64::try_from(events)?, "{cancelled}");
@@ -254,10 +254,10 @@ async fn an_event_that_the_record_lost_is_told_by_the_reconciliation() -> Result
     sql::query("DELETE FROM unsettled_events").execute(&mut *tx).await?;
     tx.commit().await?;
     let output = product.command(&["reconcile"])?.output()?;
-    let said = String::from_utf8(output.stdout)?;
-    assert_eq!(output.status.code(), Some(1), "{said}");
-    assert!(said.contains("the ingresses answered 3, the ledger has 2: 1 are missing"), "{said}");
-    assert!(said.contains("unaccounted") && said.contains(&ids[2]), "{said}");
-    assert!(said.contains("do not balance: 2 differences."), "{said}");
+    let printed = String::from_utf8(output.stdout)?;
+    assert_eq!(output.status.code(), Some(1), "{printed}");
+    assert!(printed.contains("the ingresses answered 3, the ledger has 2: 1 are missing"), "{printed}");
+    assert!(printed.contains("unaccounted") && printed.contains(&ids[2]), "{printed}");
+    assert!(printed.contains("do not balance: 2 differences."), "{printed}");
     Ok(())
 }

@@ -142,7 +142,7 @@ mod tests {
     const CONFINED: &str = "x-confined: &confined\n  read_only: true\n  cap_drop: [ALL]\n  security_opt: [\"no-new-privileges:true\"]\n\
          x-role: &role\n  <<: *confined\n  mem_limit: 1g\n  pids_limit: 9\n";
 
-    fn said(compose: &str) -> Vec<String> {
+    fn findings(compose: &str) -> Vec<String> {
         let findings = check(&format!("{CONFINED}{compose}"), "FROM a\nUSER malote\n");
         findings.iter().map(ToString::to_string).collect()
     }
@@ -150,25 +150,25 @@ mod tests {
     #[test]
     fn a_service_has_what_it_merges_and_what_it_says_itself() {
         let whole = "services:\n  one:\n    <<: *role\n    healthcheck:\n      test: [CMD, x]\n";
-        assert!(said(whole).is_empty());
+        assert!(findings(whole).is_empty());
         let bare = "services:\n  one:\n    <<: *role\n    read_only: false\n\n  two:\n    image: x\n";
-        let said = said(bare);
+        let found = findings(bare);
         assert_eq!(
-            said[..2],
+            found[..2],
             [
                 "docker-compose.yml: [deploy] the service one has no read_only: true",
                 "docker-compose.yml: [deploy] the service one has no healthcheck",
             ]
         );
-        assert_eq!(said.len(), 2 + REQUIRED.len(), "{said:#?}");
+        assert_eq!(found.len(), 2 + REQUIRED.len(), "{found:#?}");
     }
 
     #[test]
     fn a_password_that_is_written_out_is_a_finding() {
         let service = "services:\n  one:\n    <<: *role\n    healthcheck: x\n    environment:\n";
         let check = |line: &str, expect: bool| {
-            let said = said(&format!("{service}      {line}\n"));
-            assert_eq!(!said.is_empty(), expect, "{line}: {said:?}");
+            let found = findings(&format!("{service}      {line}\n"));
+            assert_eq!(!found.is_empty(), expect, "{line}: {found:?}");
         };
         check("POSTGRES_PASSWORD: malote", true);
         check("POSTGRES_PASSWORD_FILE: /run/secrets/postgres", false);
@@ -180,10 +180,10 @@ mod tests {
     #[test]
     fn secrets_that_every_service_mounts_are_a_finding() {
         let service = "services:\n  one:\n    <<: *role\n    healthcheck: x\n    secrets: [token]\n";
-        assert!(said(service).is_empty());
+        assert!(findings(service).is_empty());
         let shared = format!("x-shared: &shared\n  <<: *role\n  secrets: [token, key]\n{service}");
-        let said = said(&shared);
-        assert!(said[0].contains("the anchor shared mounts secrets") && said.len() == 1, "{said:?}");
+        let found = findings(&shared);
+        assert!(found[0].contains("the anchor shared mounts secrets") && found.len() == 1, "{found:?}");
     }
 
     #[test]

@@ -21,7 +21,7 @@ use tokio::sync::oneshot;
 
 use self::file::File;
 use self::queue::{Consumer, ConsumerId, Handed};
-use self::state::State;
+use self::state::BrokerState;
 use self::writer::{Clock, Command, Writer};
 use crate::{
     Broker, BrokerError, BrokerInfo, Cause, Deliveries, Delivery, DeliveryTag, ExchangeName, PublishError,
@@ -147,7 +147,7 @@ impl Embedded {
         let path = path.as_ref().to_owned();
         let file = File::open(&path)?;
         let clock = Clock::new();
-        let state = State::load(&file, clock.now())
+        let state = BrokerState::load(&file, clock.now())
             .map_err(|source| OpenError::Sqlite { path: path.clone(), source })?;
         let (commands, receiver) = mpsc::channel();
         let writer = Writer::new(file, state, clock, receiver);

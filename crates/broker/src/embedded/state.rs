@@ -42,7 +42,7 @@ struct Different {
 struct UnknownExchange(ExchangeName);
 
 /// Exchanges, queues, and the deliveries that go out after the next commit.
-pub(super) struct State {
+pub(super) struct BrokerState {
     routes: Routes,
     queues: Vec<QueueState>,
     messages: Messages,
@@ -53,7 +53,7 @@ pub(super) struct State {
     warned: HashSet<(QueueIndex, String)>,
 }
 
-impl State {
+impl BrokerState {
     /// What the file holds; takes from consumers that are gone what they had.
     pub fn load(file: &File, now: i64) -> rusqlite::Result<Self> {
         let mut state = Self {

@@ -399,7 +399,7 @@ async fn published_at_once(publishes: impl Iterator<Item = (String, usize)>) -> 
     let (reply, closed) = oneshot::channel();
     commands.send(Command::Close { reply }).unwrap();
     let (file, clock) = (File::open(&directory.path().join("broker.db")).unwrap(), Clock::new());
-    let state = State::load(&file, clock.now()).unwrap();
+    let state = BrokerState::load(&file, clock.now()).unwrap();
     Writer::new(file, state, clock, receiver).run();
     closed.await.unwrap();
     for answer in &mut answers {

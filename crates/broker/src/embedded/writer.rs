@@ -5,7 +5,7 @@
 //! commands of the next cycle gather, so batches grow with the load. With nothing to do the thread blocks until the
 //! next command or the next expiry.
 //!
-//! Large messages are published apart, few at a time: after each cycle comes one step of theirs, either a transaction of
+//! Large messages are published apart, few at a time: one step of theirs follows each cycle, either a transaction of
 //! their own or the checkpoint that moves them from the log into the file. So a small message waits for one such step at
 //! most, and large ones get their turn under any load. Publishes that run at the same time have no order among each other;
 //! everything else keeps its order.
@@ -28,7 +28,7 @@ use tokio::sync::oneshot;
 use super::Contents;
 use super::file::File;
 use super::queue::{Consumer, ConsumerId, Incoming};
-use super::state::{State, shared};
+use super::state::{BrokerState, shared};
 use crate::{
     BrokerError, Cause, ExchangeName, PublishError, QueueName, QueueStatus, SMALL_BODY_BYTES, Topology,
 };
@@ -195,7 +195,7 @@ enum End {
 pub(super) struct Writer {
     file: File,
     /// None while the file refuses writes.
-    state: Option<State>,
+    state: Option<BrokerState>,
     commands: Receiver<Command>,
     batch: VecDeque<Command>,
     /// Large messages to publish.
@@ -215,7 +215,7 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub fn new(file: File, state: State, clock: Clock, commands: Receiver<Command>) -> Self {
+    pub fn new(file: File, state: BrokerState, clock: Clock, commands: Receiver<Command>) -> Self {
         Self {
             file,
             state: Some(state),
@@ -235,7 +235,7 @@ impl Writer {
         }
     }
 
-    /// Serves until told to close, or until every handle is gone.
+    /// Serves until it is to close, or until every handle is gone.
     pub fn run(mut self) {
         while self.gather() {
             self.transact();
@@ -346,7 +346,7 @@ impl Writer {
         let now = self.clock.now();
         let mut state = match self.state.take() {
             Some(state) => state,
-            None => State::load(&self.file, now)?,
+            None => BrokerState::load(&self.file, now)?,
         };
         while let Some(command) = self.batch.pop_front() {
             self.apply(&mut state, now, command, waiting)?;
@@ -388,7 +388,7 @@ impl Writer {
 
     fn apply(
         &mut self,
-        state: &mut State,
+        state: &mut BrokerState,
         now: i64,
         command: Command,
         waiting: &mut Waiting,
@@ -440,7 +440,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Sends what was handed out. A consumer that is gone has said so, or will: its deliveries are given back then.
+    /// Sends what was handed out. A consumer that is gone has reported it, or will: its deliveries are given back then.
     fn send(&mut self) {
         let Some(state) = &mut self.state else { return };
         self.metrics.deliveries.increment(state.outbox.len() as u64);

@@ -208,18 +208,18 @@ pub async fn the_broker_tells_which_queue_gave_a_message_up(instance: &dyn Insta
         take(&mut deliveries).await;
     }
     let mut dead = subscribe(&broker, &names.queue("dead"), 10).await;
-    let told = |message: &Message| {
+    let death = |message: &Message| {
         let text = |name| message.text(name).map(str::to_owned);
         (text(header::DEATH_QUEUE), text(header::DEATH_REASON))
     };
     let expected = (Some(names.queue("work").to_string()), Some("delivery_limit".to_owned()));
     let delivery = take(&mut dead).await;
-    assert_eq!(told(&delivery.message), expected);
+    assert_eq!(death(&delivery.message), expected);
     // As the ledger does when it cannot file it at once.
     broker
         .publish(&names.exchange("wait"), names.queue("dead").as_str(), delivery.message)
         .await
         .expect("the message is routed and stored");
     dead.ack(&[delivery.tag]).await.expect("the subscription lives");
-    assert_eq!(told(&take(&mut dead).await.message), expected);
+    assert_eq!(death(&take(&mut dead).await.message), expected);
 }

@@ -132,7 +132,7 @@ enum NotOpen {
 }
 
 /// What changes together.
-struct State {
+struct SpoolState {
     lanes: Lanes,
     aside: Aside,
     /// Messages in lanes, including those that are being stored.
@@ -161,7 +161,7 @@ pub struct Spool(Arc<Inner>);
 struct Inner {
     config: Config,
     broker: DynBroker,
-    state: Mutex<State>,
+    state: Mutex<SpoolState>,
     /// Nothing waits and nothing is refused: a publish checks nothing else.
     is_direct: AtomicBool,
     /// Changes when a lane is handed over or opened.
@@ -218,7 +218,7 @@ impl Spool {
     /// Opens the file and counts what waits in it. A file that the disk does not give is opened later, by
     /// [`Self::run`]; one that is in use or is something else is an error.
     pub async fn open(config: Config, broker: DynBroker) -> Result<Self, OpenError> {
-        let state = State {
+        let state = SpoolState {
             lanes: Lanes::default(),
             aside: Aside::default(),
             messages: 0,
@@ -329,7 +329,7 @@ impl Publisher for Spool {
     }
 }
 
-impl State {
+impl SpoolState {
     /// Reserves space for a message of this name, whose lane is closed from now on.
     fn reserve(
         &mut self,
@@ -387,12 +387,12 @@ impl State {
 
 impl Inner {
     /// No lock is held across code that can panic, so a poisoned one still holds whole values.
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, SpoolState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Publishes what has changed: everything that others see of the state is derived here.
-    fn show_change(&self, state: &State) {
+    fn show_change(&self, state: &SpoolState) {
         let standing = state.standing();
         self.is_direct.store(standing == Standing::Direct, Ordering::Release);
         self.standing.send_if_modified(|shown| {
@@ -439,7 +439,7 @@ impl Inner {
 
     fn reserve(
         self: &Arc<Self>,
-        state: &mut State,
+        state: &mut SpoolState,
         name: &str,
         bytes: u64,
         trouble: &Trouble,
@@ -506,7 +506,7 @@ impl Inner {
     }
 
     /// Whether what was refused could be stored now.
-    fn has_room(&self, state: &State) -> bool {
+    fn has_room(&self, state: &SpoolState) -> bool {
         let needed = state.refused_bytes.max(OVERHEAD_BYTES);
         !self.config.disk.is_raised() && state.bytes + needed <= self.config.limit_bytes
     }

@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 
 use metrics::{Counter, Gauge, counter, gauge};
 
-use super::{Inner, State};
+use super::{Inner, SpoolState};
 
 /// The maximum number of series of single lanes: further lanes are in the totals only.
 const SERIES: usize = 512;
@@ -75,7 +75,7 @@ fn age(time: Option<u64>) -> f64 {
     time.map_or(0.0, |time| now.saturating_sub(time) as f64)
 }
 
-fn series(state: &State) -> BTreeMap<Series, f64> {
+fn series(state: &SpoolState) -> BTreeMap<Series, f64> {
     let mut values = BTreeMap::new();
     for (name, lane) in &state.lanes.open {
         let mut show = |metric, value| {

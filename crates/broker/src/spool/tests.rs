@@ -211,10 +211,10 @@ async fn a_full_spool_refuses_with_the_reason_and_takes_again_once_there_is_room
         publish(&spool, id).await.unwrap();
     }
     let refused = publish(&spool, 10).await.unwrap_err();
-    let said = Chain(&refused).to_string();
+    let printed = Chain(&refused).to_string();
     assert!(
-        said.contains("connection refused") && said.contains("it is full: 11240 of 11240 bytes"),
-        "{said}"
+        printed.contains("connection refused") && printed.contains("it is full: 11240 of 11240 bytes"),
+        "{printed}"
     );
     assert!(matches!(*spool.standing().borrow(), Standing::Refusing(_)));
     setting.broker.answer(Answer::Confirm);
@@ -231,8 +231,8 @@ async fn a_nearly_full_disk_refuses_to_spool_with_the_reason_and_stops_no_direct
     setting.disk.set(true);
     publish(&spool, 0).await.unwrap();
     setting.broker.answer(Answer::Unavailable);
-    let said = Chain(&publish(&spool, 1).await.unwrap_err()).to_string();
-    assert!(said.contains("data.disk_free_limit_bytes"), "{said}");
+    let printed = Chain(&publish(&spool, 1).await.unwrap_err()).to_string();
+    assert!(printed.contains("data.disk_free_limit_bytes"), "{printed}");
     setting.disk.set(false);
     publish(&spool, 1).await.unwrap();
     setting.broker.answer(Answer::Confirm);

@@ -50,7 +50,7 @@ type Refusal = Box<dyn FnMut(&Published) -> bool + Send>;
 
 /// Stands in front of another broker, which stores and delivers; or alone, and then has no queue.
 ///
-/// Until told otherwise it confirms everything. Faults that are counted happen that many times.
+/// It confirms everything unless a test sets a fault. Faults that are counted happen that many times.
 pub struct RecordingBroker {
     behind: Option<DynBroker>,
     answer: Mutex<Answer>,

@@ -113,7 +113,7 @@ impl Api {
         serde_json::from_slice(answered).with_context(|| self.not_malote(path))
     }
 
-    /// What is said of an answer of another form.
+    /// The error for an answer of another form.
     pub fn not_malote(&self, path: &str) -> String {
         format!("{}/api/v1/{path} does not answer as malote does", self.base)
     }

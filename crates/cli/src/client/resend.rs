@@ -199,10 +199,10 @@ mod tests {
             choice(&[&id, &other, &id, &upper], &[("consumer", "a")], false),
             json!([{"consumer": "a", "id": id}, {"consumer": "a", "id": other}]),
         );
-        let said = |choice| filters(&DEAD, choice).unwrap_err().to_string();
-        assert!(said(choice(&[], &[], false)).starts_with("say which: ids, a filter"));
-        assert!(said(choice(&[], &[("topic", "a")], false)).starts_with("--where: topic is not a field"));
-        assert!(said(choice(&["7"], &[], false)).starts_with("7 is not the id of one"));
+        let printed = |choice| filters(&DEAD, choice).unwrap_err().to_string();
+        assert!(printed(choice(&[], &[], false)).starts_with("say which: ids, a filter"));
+        assert!(printed(choice(&[], &[("topic", "a")], false)).starts_with("--where: topic is not a field"));
+        assert!(printed(choice(&["7"], &[], false)).starts_with("7 is not the id of one"));
     }
 
     #[test]

@@ -162,7 +162,7 @@ async fn api(config: &Config, findings: &mut Findings) -> Option<bool> {
 async fn roles(config: &Config, processes: &[String], findings: &mut Findings) {
     let Ok(api) = Api::new(&ApiArgs::default(), config) else { return };
     // One process may answer on several ports.
-    let mut told = BTreeSet::new();
+    let mut reported = BTreeSet::new();
     for base in addresses(config, processes) {
         let Some(ready) = api.readiness(&base).await else {
             if !processes.is_empty() {
@@ -174,12 +174,12 @@ async fn roles(config: &Config, processes: &[String], findings: &mut Findings) {
         for (name, ComponentStatus { status, trouble }) in &ready.components {
             let Some(trouble) = trouble else { continue };
             is_in_trouble = true;
-            if told.insert((name.clone(), trouble.clone())) {
+            if reported.insert((name.clone(), trouble.clone())) {
                 trouble_of(name, *status, trouble, &base, findings);
             }
         }
         let names = ready.components.into_keys().collect::<Vec<_>>().join(" ");
-        if !is_in_trouble && told.insert((names, String::new())) {
+        if !is_in_trouble && reported.insert((names, String::new())) {
             findings.good(format!("the process at {base} is ready"));
         }
     }

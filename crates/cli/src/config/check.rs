@@ -71,7 +71,7 @@ impl fmt::Display for Mistakes {
 pub(crate) struct Gathered(Vec<Mistake>);
 
 impl Gathered {
-    /// Adds a mistake, unless something about the same setting or a part of it was said before.
+    /// Adds a mistake, unless something about the same setting or a part of it was reported before.
     pub(crate) fn add(&mut self, path: impl Into<String>, message: impl Into<String>) {
         let path = path.into();
         let is_known = |known: &Mistake| {
@@ -128,7 +128,7 @@ impl Gathered {
             };
             let mut keys = keys(error.path());
             let message = error.inner().to_string();
-            let (said, is_unknown) = match quoted(&message, "unknown field `") {
+            let (mistake, is_unknown) = match quoted(&message, "unknown field `") {
                 Some(field) => {
                     if keys.last().is_none_or(|last| last != field) {
                         keys.push(field.to_owned());
@@ -143,7 +143,7 @@ impl Gathered {
                     None => (explained(&display(path, &keys), &keys, &message), false),
                 },
             };
-            self.add(display(path, &keys), said);
+            self.add(display(path, &keys), mistake);
             let pointer: String = keys.iter().map(|key| format!("/{key}")).collect();
             if !replaced.insert(pointer.clone()) {
                 return None;

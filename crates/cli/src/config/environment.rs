@@ -39,7 +39,7 @@ pub fn settings(
             let value = value(&text, default.pointer(&pointer));
             settings.push(Setting { variable, path: expression(&parts), value });
         } else if let Some(rest) = variable.strip_prefix("MALOTE_") {
-            // Other variables of this prefix belong to others: only what was surely meant is told.
+            // Other variables of this prefix belong to others: only what was surely meant is reported.
             let meant = known.iter().find(|name| name.replace("__", "_") == rest.replace("__", "_"));
             if let Some(meant) = meant {
                 mistake(variable, format!("is not read; did you mean {PREFIX}{meant}?"));
@@ -141,15 +141,15 @@ mod tests {
     #[test]
     fn a_variable_that_was_meant_to_be_a_setting_is_a_mistake() {
         let default = json!({"broker": {"url": "embedded", "confirm_timeout_ms": 1}});
-        let said = |name: &str| {
+        let shown = |name: &str| {
             let (found, mistakes) = settings([(name.to_owned(), "x".to_owned())], &default);
             assert!(found.is_empty(), "{found:?}");
             mistakes.into_iter().map(|mistake| (mistake.path, mistake.message)).collect::<Vec<_>>()
         };
         let check = |name: &str, expect: &str| {
-            let said = said(name);
-            let [(path, message)] = &said[..] else { panic!("{name}: {said:?}") };
-            assert!(path == name && message.contains(expect), "{said:?}");
+            let shown = shown(name);
+            let [(path, message)] = &shown[..] else { panic!("{name}: {shown:?}") };
+            assert!(path == name && message.contains(expect), "{shown:?}");
         };
         check("MALOTE_BROKER_URL", "did you mean MALOTE__BROKER__URL?");
         check("MALOTE_BROKER__CONFIRM_TIMEOUT_MS", "did you mean MALOTE__BROKER__CONFIRM_TIMEOUT_MS?");
@@ -157,7 +157,7 @@ mod tests {
         check("MALOTE__BROKER__1[", "such as MALOTE__BROKER__URL");
         for other in ["MALOTE_TOKEN", "MALOTE_API", "MALOTE_CONFIG", "MALOTE_SUBJECT_KEY", "MALOTE_TEST_BIN"]
         {
-            assert_eq!(said(other), [], "{other}");
+            assert_eq!(shown(other), [], "{other}");
         }
     }
 }

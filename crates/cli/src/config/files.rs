@@ -269,14 +269,14 @@ mod tests {
             empty.display().to_string(),
         );
         let Mistakes(mistakes) = load_parts("", &text, []).unwrap_err();
-        let said: Vec<_> = mistakes.iter().map(|one| format!("{}: {}", one.path, one.message)).collect();
+        let shown: Vec<_> = mistakes.iter().map(|one| format!("{}: {}", one.path, one.message)).collect();
         let check =
-            |expect: &str| assert!(said.iter().any(|said| said.contains(expect)), "{expect}: {said:#?}");
+            |expect: &str| assert!(shown.iter().any(|shown| shown.contains(expect)), "{expect}: {shown:#?}");
         check("broker.password_file: /dev/null is empty");
         check("console.token_file: is set beside token");
         check(&format!("console.token_file: {} is empty", empty.display()));
         check("sources[0].auth.bearer.secrets_file: cannot read /nowhere/secret: No such file");
-        assert!(!said.iter().any(|said| said.contains("hunter2")), "{said:#?}");
+        assert!(!shown.iter().any(|shown| shown.contains("hunter2")), "{shown:#?}");
     }
 
     #[test]
@@ -308,9 +308,9 @@ mod tests {
             "ingress.subject_key_file",
             "sources[0].auth.bearer.secrets_file",
         ];
-        let mut said = mistakes(Needed::ALL);
-        said.sort_by_key(|path| all.iter().position(|known| known == path));
-        assert_eq!(said, all);
+        let mut shown = mistakes(Needed::ALL);
+        shown.sort_by_key(|path| all.iter().position(|known| known == path));
+        assert_eq!(shown, all);
         let needed = Needed { broker: true, ..Needed::NONE };
         assert_eq!(mistakes(Needed { store: true, ..needed }), ["store.password_file"]);
         let loaded = load(Some(&config), needed).unwrap().config;

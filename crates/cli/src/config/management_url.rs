@@ -68,8 +68,8 @@ mod tests {
             match (parsed, expect) {
                 (Ok(ManagementUrl(url)), Ok(is_given)) => assert_eq!(url.is_some(), is_given, "{text}"),
                 (Err(error), Err(expect)) => {
-                    let said = error.to_string();
-                    assert!(said.contains(expect) && !said.contains("s3cret"), "{said}")
+                    let shown = error.to_string();
+                    assert!(shown.contains(expect) && !shown.contains("s3cret"), "{shown}")
                 }
                 (parsed, _) => panic!("{text}: {parsed:?}"),
             }

@@ -73,7 +73,7 @@ fn load_needed(
     variables: impl IntoIterator<Item = (String, String)>,
     needed: Needed,
 ) -> Result<(Config, Value), Mistakes> {
-    // Only position and reason are told: the line itself may hold a secret.
+    // Only position and reason are shown: the line itself may hold a secret.
     if let Err(error) = toml::from_str::<toml::Table>(text) {
         let line = error.span().map_or(1, |span| text[..span.start.min(text.len())].lines().count().max(1));
         return Err(one(format!("{name} line {line}"), error.message().to_owned()));

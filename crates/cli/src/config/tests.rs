@@ -1,4 +1,4 @@
-//! The defaults are complete, mistakes are told all at once, and secrets are never told.
+//! The defaults are complete, all mistakes are reported at once, and secrets never appear in them.
 
 use providers::auth::Auth;
 
@@ -169,8 +169,8 @@ fn every_mistake_is_reported_at_once_with_its_path_and_what_is_allowed() {
 #[test]
 fn a_mistake_never_repeats_a_secret() {
     let check = |text: &str| {
-        let said = load(text).unwrap_err().to_string();
-        assert!(!said.contains("hunter2"), "{said}");
+        let shown = load(text).unwrap_err().to_string();
+        assert!(!shown.contains("hunter2"), "{shown}");
     };
     let source = "[[sources]]\nname = \"a\"\nprovider = \"recuperador\"\n";
     check(&format!("{source}auth.bearer = {{ secrets = \"hunter2\" }}"));
@@ -213,16 +213,16 @@ fn a_mistake_of_the_environment_names_its_variable_and_one_of_a_source_its_name(
     let file = "[[sources]]\nname = \"a\"\nprovider = \"recuperador\"\nauth = {}";
     let variables = [("MALOTE__LOG__FORMAT", "xml"), ("MALOTE_BROKER_URL", "x"), ("MALOTE__BROKER__", "x")];
     let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned()));
-    let said = load_parts("malote.toml", file, variables).unwrap_err().to_string();
-    let lines: Vec<&str> = said.lines().map(str::trim).collect();
-    assert_eq!(lines.len(), 5, "{said}");
+    let shown = load_parts("malote.toml", file, variables).unwrap_err().to_string();
+    let lines: Vec<&str> = shown.lines().map(str::trim).collect();
+    assert_eq!(lines.len(), 5, "{shown}");
     assert!(
         lines[1].starts_with("log.format: ") && lines[1].ends_with("(from MALOTE__LOG__FORMAT)"),
-        "{said}"
+        "{shown}"
     );
-    assert!(lines[2].starts_with("sources[0].auth: ") && lines[2].ends_with("(source a)"), "{said}");
-    assert!(lines[3].ends_with("did you mean MALOTE__BROKER__URL?"), "{said}");
-    assert!(lines[4].starts_with("MALOTE__BROKER__: names no setting"), "{said}");
+    assert!(lines[2].starts_with("sources[0].auth: ") && lines[2].ends_with("(source a)"), "{shown}");
+    assert!(lines[3].ends_with("did you mean MALOTE__BROKER__URL?"), "{shown}");
+    assert!(lines[4].starts_with("MALOTE__BROKER__: names no setting"), "{shown}");
 }
 
 #[test]
@@ -319,8 +319,8 @@ fn secrets_are_hidden_and_what_is_shown_is_a_configuration() {
 fn a_rule_of_a_source_or_a_consumer_that_cannot_be_kept_is_told_with_its_path() {
     let source = "[[sources]]\nname = \"a\"\nprovider = \"recuperador\"\nauth = \"none\"\n";
     let check = |text: &str, expect: &str| {
-        let said = load(text).unwrap_err().to_string();
-        assert!(said.contains(expect), "{said}");
+        let shown = load(text).unwrap_err().to_string();
+        assert!(shown.contains(expect), "{shown}");
     };
     check(&format!("{source}duplicates = \"no\""), "sources[0].duplicates: expected \"none\", or a table");
     check(
@@ -351,7 +351,7 @@ fn a_rule_of_a_source_or_a_consumer_that_cannot_be_kept_is_told_with_its_path() 
 
 #[test]
 fn what_a_signature_does_not_cover_is_not_read_from_a_header() {
-    let said = |topic: &str, auth: &str, duplicates: &str| {
+    let shown = |topic: &str, auth: &str, duplicates: &str| {
         let text = format!(
             "[[providers]]\nname = \"erp\"\ntopic = {topic}\n[[sources]]\nname = \"erp-1\"\nprovider = \"erp\"\n\
              {auth}\n{duplicates}\n"
@@ -363,26 +363,26 @@ fn what_a_signature_does_not_cover_is_not_read_from_a_header() {
     };
     let (header, pointer) = ("{ header = \"x-event\" }", "{ pointer = \"/event\" }");
     let signed = "auth.hmac = { header = \"x-s\", secrets = [\"a\"] }";
-    let check = |said: Option<(String, String)>, expect: &str| {
-        let (path, message) = said.expect("a mistake");
+    let check = |shown: Option<(String, String)>, expect: &str| {
+        let (path, message) = shown.expect("a mistake");
         assert!(path == "sources[0].auth" && message.contains(expect), "{path}: {message}");
     };
     check(
-        said(header, signed, ""),
+        shown(header, signed, ""),
         "the topic is read from the header x-event, which the signature does not cover",
     );
     let by_header = "duplicates = { header = \"x-request-id\", window_s = 60 }";
-    check(said(pointer, signed, by_header), "the key of duplicates is read from the header x-request-id");
-    assert_eq!(said(pointer, signed, ""), None);
+    check(shown(pointer, signed, by_header), "the key of duplicates is read from the header x-request-id");
+    assert_eq!(shown(pointer, signed, ""), None);
     for proved in [
         "auth = { hmac = { header = \"x-s\", secrets = [\"a\"] }, bearer = { secrets = [\"b\"] } }",
         "auth = { hmac = { header = \"x-s\", secrets = [\"a\"] }, networks = [\"203.0.113.0/24\"] }",
         "auth.bearer = { secrets = [\"b\"] }",
     ] {
-        assert_eq!(said(header, proved, by_header), None, "{proved}");
+        assert_eq!(shown(header, proved, by_header), None, "{proved}");
     }
     let halves = "auth = { hmac = { header = \"x-s\", secrets = [\"a\"] }, networks = [\"0.0.0.0/1\", \"128.0.0.0/1\"] }";
-    check(said(header, halves, ""), "the topic is read from the header x-event");
+    check(shown(header, halves, ""), "the topic is read from the header x-event");
 }
 
 #[test]

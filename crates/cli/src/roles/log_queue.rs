@@ -40,13 +40,13 @@ pub struct LogQueue(Arc<Shared>);
 
 #[derive(Default)]
 struct Shared {
-    state: Mutex<State>,
+    state: Mutex<Backlog>,
     /// Notified when lines arrive and when they are written.
     changed: Condvar,
 }
 
 #[derive(Default)]
-struct State {
+struct Backlog {
     waiting: Vec<u8>,
     is_writing: bool,
     dropped: u64,
@@ -74,14 +74,14 @@ impl LogQueue {
     }
 
     fn flush(&self, patience: Duration) {
-        let is_busy = |state: &mut State| state.is_writing || !state.waiting.is_empty();
+        let is_busy = |state: &mut Backlog| state.is_writing || !state.waiting.is_empty();
         // Poisoned or timed out: the process ends in any case.
         drop(self.0.changed.wait_timeout_while(self.0.lock(), patience, is_busy));
     }
 }
 
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, Backlog> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

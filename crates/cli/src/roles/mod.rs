@@ -114,10 +114,12 @@ mod tests {
     fn a_role_alone_needs_a_broker_and_a_store_that_can_be_shared() {
         let check = |text: &str, roles: Roles, expect: Option<&str>| {
             let config = load_parts("", text, []).unwrap().0;
-            let said = roles.check(&config).err().map(|error| error.to_string());
+            let printed = roles.check(&config).err().map(|error| error.to_string());
             match expect {
-                None => assert_eq!(said, None),
-                Some(expect) => assert!(said.as_ref().is_some_and(|said| said.contains(expect)), "{said:?}"),
+                None => assert_eq!(printed, None),
+                Some(expect) => {
+                    assert!(printed.as_ref().is_some_and(|printed| printed.contains(expect)), "{printed:?}")
+                }
             }
         };
         let ingress = Roles { ingress: true, ..Roles::default() };
@@ -146,8 +148,11 @@ mod tests {
         let ingress = Roles { ingress: true, ..Roles::default() };
         let console = Roles { console: true, ..Roles::default() };
         for roles in [ingress, console] {
-            let said = check(&text, roles).unwrap_err();
-            assert!(said.contains("ingress.subject_key") && said.contains("openssl rand -hex 32"), "{said}");
+            let printed = check(&text, roles).unwrap_err();
+            assert!(
+                printed.contains("ingress.subject_key") && printed.contains("openssl rand -hex 32"),
+                "{printed}"
+            );
             check(&format!("{text}ingress.subject_key = \"{}\"", "0a".repeat(32)), roles).unwrap();
         }
         // A process with all roles may create its own secrets, and reuses those that it created before.

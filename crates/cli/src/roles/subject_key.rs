@@ -124,9 +124,9 @@ mod tests {
         assert_eq!(check(&store, Roles::all(), &key("0a")).await, Some(Ok(())));
         for roles in [CONSOLE, LEDGER, Roles::all()] {
             assert_eq!(check(&store, roles, &key("0a")).await, Some(Ok(())));
-            let said = check(&store, roles, &key("0b")).await.unwrap().unwrap_err();
-            assert!(said.starts_with("ingress.subject_key holds another subject key"), "{said}");
-            assert!(said.contains("malote up set at 2") && !said.contains("0b0b"), "{said}");
+            let printed = check(&store, roles, &key("0b")).await.unwrap().unwrap_err();
+            assert!(printed.starts_with("ingress.subject_key holds another subject key"), "{printed}");
+            assert!(printed.contains("malote up set at 2") && !printed.contains("0b0b"), "{printed}");
         }
         let ingress = Roles { ingress: true, ..Roles::default() };
         assert_eq!(check(&store, ingress, &key("0b")).await, None);
@@ -140,8 +140,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let store = store(folder.path()).await;
         check(&store, Roles::all(), &key("0a")).await.unwrap().unwrap();
-        let said = check(&store, CONSOLE, &key("0b")).await.unwrap().unwrap_err();
-        let setting = &said[said.find("ingress.replaced_subject_key").unwrap()..];
+        let printed = check(&store, CONSOLE, &key("0b")).await.unwrap().unwrap_err();
+        let setting = &printed[printed.find("ingress.replaced_subject_key").unwrap()..];
         let new = format!("{}{setting}\n", key("0b"));
         // As long as the setting stays.
         for _ in 0..2 {
@@ -156,12 +156,12 @@ mod tests {
         let (folder, of_console) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let store = store(folder.path()).await;
         let text = format!("data.dir = {:?}\n", of_console.path());
-        let said = check(&store, CONSOLE, &text).await.unwrap().unwrap_err();
-        assert!(said.contains("set ingress.subject_key to the key of the ingresses"), "{said}");
+        let printed = check(&store, CONSOLE, &text).await.unwrap().unwrap_err();
+        assert!(printed.contains("set ingress.subject_key to the key of the ingresses"), "{printed}");
         check(&store, Roles::all(), &key("0a")).await.unwrap().unwrap();
-        let said = check(&store, CONSOLE, &text).await.unwrap().unwrap_err();
+        let printed = check(&store, CONSOLE, &text).await.unwrap().unwrap_err();
         let file = data_dir::subject_key_file(of_console.path());
-        assert!(said.starts_with(&format!("{} holds another", file.display())), "{said}");
+        assert!(printed.starts_with(&format!("{} holds another", file.display())), "{printed}");
         // The file of a process with all roles is shared.
         let (folder, shared) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let store = self::store(folder.path()).await;

@@ -567,8 +567,8 @@ async fn a_job_keeps_its_rate_goes_on_after_its_console_and_ends_when_it_is_canc
 #[tokio::test]
 async fn what_cannot_be_asked_is_told_by_field() {
     let check = |new: NewJob, expect: &str| {
-        let said = new.check(&["orders"]).unwrap_err().to_string();
-        assert!(said.starts_with(expect), "{said}");
+        let printed = new.check(&["orders"]).unwrap_err().to_string();
+        assert!(printed.starts_with(expect), "{printed}");
     };
     let replay = || ask(Action::Replay, What::Events, json!({}));
     check(ask(Action::Replay, What::Dead, json!({})), "what: only events are replayed");

@@ -42,7 +42,7 @@ pub(super) async fn check(config: &Config, findings: &mut Findings) {
                 }
                 None => "start it, or set store.url; user, password and database have to exist",
             };
-            findings.bad(format!("{} is unavailable: {}", store.address(), told(&error)), fix);
+            findings.bad(format!("{} is unavailable: {}", store.address(), reason(&error)), fix);
         }
         Ok(info) => {
             let text = format!("the store is {} {} at {}", info.product, info.version, info.address);
@@ -97,7 +97,7 @@ async fn check_write(store: &Store, file: Option<&Path>, findings: &mut Findings
             format!("find that process with `fuser -v {}`, and end what it does", file.display()),
         ),
         (None, file) => (
-            format!("{address} accepts no writes: {}", told(&error)),
+            format!("{address} accepts no writes: {}", reason(&error)),
             match file {
                 Some(_) => "see the findings about its files and folder above: all must be writable, on a disk with free space",
                 None => "the user of store.url must own the tables; the log of the server says more",
@@ -144,7 +144,7 @@ fn is_without_tables(error: &StoreError) -> bool {
         .is_some_and(|reason| reason.contains("no such table") || reason.contains("\"probe\" does not exist"))
 }
 
-fn told(error: &StoreError) -> String {
+fn reason(error: &StoreError) -> String {
     error.reason().unwrap_or_else(|| chain(error))
 }
 

@@ -283,8 +283,9 @@ async fn what_waits_for_a_configured_retry_is_not_sent_again() {
 #[tokio::test]
 async fn a_reconciliation_tells_what_it_cannot_take() {
     let check = |filter: serde_json::Value, expect: &str| {
-        let said = ask(Action::Reconcile, What::Events, filter).check(&["orders"]).unwrap_err().to_string();
-        assert!(said.starts_with(expect), "{said}");
+        let printed =
+            ask(Action::Reconcile, What::Events, filter).check(&["orders"]).unwrap_err().to_string();
+        assert!(printed.starts_with(expect), "{printed}");
     };
     check(json!({"source": "go"}), "filter: there is no \"source\"; expected one of day");
     check(
