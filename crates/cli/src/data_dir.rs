@@ -139,7 +139,7 @@ pub fn random_hex() -> String {
     let mut bytes = [0; 32];
     let random = rustls::crypto::ring::default_provider().secure_random;
     random.fill(&mut bytes).expect("the system gives random numbers");
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    providers::to_hex(&bytes)
 }
 
 #[cfg(test)]
@@ -154,9 +154,9 @@ mod tests {
         for (text, what) in [("", "is empty"), ("x\n", "is too short"), ("0123456789 abcdef", "holds more")] {
             fs::write(&file, text).unwrap();
             for refused in [data_dir.token(), existing_token(folder.path())] {
-                let said = refused.unwrap_err().to_string();
-                assert!(said.starts_with(&format!("{} {what}", file.display())), "{said}");
-                assert!(said.contains("delete it and start again"), "{said}");
+                let printed = refused.unwrap_err().to_string();
+                assert!(printed.starts_with(&format!("{} {what}", file.display())), "{printed}");
+                assert!(printed.contains("delete it and start again"), "{printed}");
             }
         }
     }

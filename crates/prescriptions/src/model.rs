@@ -3,39 +3,22 @@
 use providers::{Degrees, Dioptres};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use store::{AnyRow, DriverError, Row};
+use store::{AnyRow, DriverError, Row, stored_enum};
 use utoipa::ToSchema;
 
-/// The outcome of a renewal.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum PrescriptionState {
-    /// It was asked for.
-    Pending,
-    /// It is being looked at.
-    InAnalysis,
-    /// It was refused.
-    Rejected,
-    /// It was granted.
-    Renewed,
-}
-
-impl PrescriptionState {
-    /// The word, in the tables as in JSON.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Pending => "pending",
-            Self::InAnalysis => "in_analysis",
-            Self::Rejected => "rejected",
-            Self::Renewed => "renewed",
-        }
-    }
-
-    fn read(text: &str) -> Result<Self, DriverError> {
-        [Self::Pending, Self::InAnalysis, Self::Rejected, Self::Renewed]
-            .into_iter()
-            .find(|state| state.as_str() == text)
-            .ok_or_else(|| DriverError::Decode("state is none of a prescription's".into()))
+stored_enum! {
+    /// The outcome of a renewal.
+    #[derive(Serialize, Deserialize, ToSchema)]
+    #[serde(rename_all = "snake_case")]
+    PrescriptionState {
+        /// It was asked for.
+        Pending = "pending",
+        /// It is being looked at.
+        InAnalysis = "in_analysis",
+        /// It was refused.
+        Rejected = "rejected",
+        /// It was granted.
+        Renewed = "renewed",
     }
 }
 
@@ -117,7 +100,7 @@ impl Prescription {
             source: row.try_get("source")?,
             document: row.try_get("document")?,
             email: row.try_get("email")?,
-            state: PrescriptionState::read(row.try_get("state")?)?,
+            state: PrescriptionState::read(row, "state")?,
             reason: row.try_get("reason")?,
             right: Eye::read(row, ["right_spherical", "right_cylindrical", "right_axis", "right_add"])?,
             left: Eye::read(row, ["left_spherical", "left_cylindrical", "left_axis", "left_add"])?,

@@ -26,7 +26,7 @@ fn personal(text: &Option<Personal>) -> Option<String> {
 
 /// The parameters as part of a key: of one length, however long they are. Their text is canonical already.
 pub(crate) fn partner_hash(params: &PartnerParams) -> String {
-    Sha256::digest(params.as_str()).iter().map(|byte| format!("{byte:02x}")).collect()
+    providers::to_hex(&Sha256::digest(params.as_str()))
 }
 
 /// The eye's decimals as text, in the order of the columns.

@@ -1,7 +1,7 @@
 //! Bytes as hexadecimal digits, in lower case.
 
 /// Two digits for each byte.
-pub(crate) fn to_hex(bytes: &[u8]) -> String {
+pub fn to_hex(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len() * 2);
     for byte in bytes {
         for digit in [byte >> 4, byte & 15] {

@@ -49,6 +49,7 @@ pub use contract::{ContractError, Ignored, Object, Parsed, Payload, parse};
 pub use duplicates::Duplicates;
 pub use generic::Answer;
 pub use header::HeaderName;
+pub use hex::to_hex;
 pub use inbound::Inbound;
 pub use provider::{Provider, Reading, TopicInfo};
 pub use subject_key::SubjectKey;

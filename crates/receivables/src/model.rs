@@ -1,40 +1,13 @@
 //! The rows that screens and programs see.
 
 use serde::{Deserialize, Serialize};
-use store::{AnyRow, DriverError, Row};
+use store::{AnyRow, DriverError, Row, stored_enum};
 use utoipa::ToSchema;
 
-/// An enum that is one of a few fixed words, in the tables as in JSON.
-macro_rules! words {
-    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $word:literal),+ $(,)? }) => {
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-        $(#[$doc])*
-        // The schema does not see a word that the macro is given, so the rule is said once more.
-        #[serde(rename_all = "lowercase")]
-        pub enum $name {
-            $($(#[$variant_doc])* #[serde(rename = $word)] $variant,)+
-        }
-
-        impl $name {
-            /// The word.
-            pub fn as_str(self) -> &'static str {
-                match self {
-                    $(Self::$variant => $word,)+
-                }
-            }
-
-            fn read(row: &AnyRow, column: &str) -> Result<Self, DriverError> {
-                match row.try_get::<String, _>(column)?.as_str() {
-                    $($word => Ok(Self::$variant),)+
-                    _ => Err(DriverError::Decode(format!("{column} is none of {}", [$($word),+].join(", ")).into())),
-                }
-            }
-        }
-    };
-}
-
-words! {
+stored_enum! {
     /// What is owed.
+    #[derive(Serialize, Deserialize, ToSchema)]
+    #[serde(rename_all = "lowercase")]
     Kind {
         /// An instalment of an agreement.
         Instalment = "instalment",
@@ -43,9 +16,11 @@ words! {
     }
 }
 
-words! {
+stored_enum! {
     /// Whether it still is owed.
+    #[derive(Serialize, Deserialize, ToSchema)]
     #[schema(as = State)]
+    #[serde(rename_all = "lowercase")]
     ReceivableState {
         /// It is.
         Open = "open",
@@ -56,8 +31,10 @@ words! {
     }
 }
 
-words! {
+stored_enum! {
     /// The state of an agreement.
+    #[derive(Serialize, Deserialize, ToSchema)]
+    #[serde(rename_all = "lowercase")]
     AgreementState {
         /// Its instalments are awaited.
         Active = "active",

@@ -22,6 +22,7 @@ mod pool;
 pub mod retry;
 pub mod seen;
 pub mod sql;
+mod stored_enum;
 
 pub use dialect::Dialect;
 pub use id::{id, id_bound, optional_id};

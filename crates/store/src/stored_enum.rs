@@ -1,0 +1,35 @@
+//! Enums that the tables keep as words.
+
+/// An enum that is one of a few fixed words, in the tables as in JSON.
+///
+/// Its attributes have the derives of serde and of the schema, and a `serde(rename_all)` that gives the same words: the
+/// schema does not see a word that a macro is given.
+#[macro_export]
+macro_rules! stored_enum {
+    ($(#[$about:meta])* $name:ident { $($(#[$variant_about:meta])* $variant:ident = $word:literal),+ $(,)? }) => {
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        $(#[$about])*
+        pub enum $name {
+            $($(#[$variant_about])* #[serde(rename = $word)] $variant,)+
+        }
+
+        impl $name {
+            /// The word.
+            pub fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $word,)+
+                }
+            }
+
+            fn read(row: &$crate::AnyRow, column: &str) -> Result<Self, $crate::DriverError> {
+                match $crate::Row::try_get::<String, _>(row, column)?.as_str() {
+                    $($word => Ok(Self::$variant),)+
+                    _ => {
+                        let words = [$($word),+].join(", ");
+                        Err($crate::DriverError::Decode(format!("{column} is none of {words}").into()))
+                    }
+                }
+            }
+        }
+    };
+}
