@@ -20,7 +20,7 @@ use event::{Message, Timestamp, header};
 use futures_util::future::try_join_all;
 use lapin::options::{ExchangeDeleteOptions, QueueDeleteOptions};
 use lapin::types::FieldTable;
-use serde_json::Value;
+use serde::Deserialize;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::declare::soft_error;
@@ -447,13 +447,19 @@ fn stand_in(queue: &Queue, topology: &Topology) -> Topology {
     }
 }
 
+/// An attempt of a consumer that failed, in the history that a retry carries.
+#[derive(Deserialize)]
+struct FailedAttempt {
+    at: Timestamp,
+}
+
 /// The rest of the wait of a message that has waited since its last attempt failed.
 fn rest(message: &Message, delay: RetryDelay, now: Timestamp) -> Duration {
     let whole = message.expiration.unwrap_or(delay.duration()).min(delay.duration());
-    let history = message.text(header::HISTORY).and_then(|text| serde_json::from_str::<Value>(text).ok());
-    let failed_at =
-        history.as_ref().and_then(|history| history.as_array()?.last()?["at"].as_str()?.parse().ok());
-    let waited = failed_at
-        .map_or(Duration::ZERO, |at: Timestamp| now.duration_since(at).try_into().unwrap_or(Duration::ZERO));
+    let history: Option<Vec<FailedAttempt>> =
+        message.text(header::HISTORY).and_then(|text| serde_json::from_str(text).ok());
+    let waited = history
+        .and_then(|attempts| attempts.last().map(|last| now.duration_since(last.at)))
+        .map_or(Duration::ZERO, |waited| waited.try_into().unwrap_or(Duration::ZERO));
     whole.saturating_sub(waited)
 }

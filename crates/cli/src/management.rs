@@ -13,7 +13,9 @@ use broker::QueueName;
 use broker_rabbitmq::{AmqpUrl, Inspect, Inspection};
 use providers::auth::Secret;
 use reqwest::{Certificate, Client, Url};
-use serde_json::Value;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer};
+use serde_json::{Map, Value};
 use tokio::time::sleep;
 
 use crate::config::{BrokerUrl, Config};
@@ -29,6 +31,55 @@ pub struct Management {
     user: String,
     password: Secret,
     vhost: String,
+}
+
+/// A node of the cluster.
+#[derive(Deserialize)]
+pub struct Node {
+    /// `rabbit@host`.
+    pub name: String,
+    /// Whether it is up.
+    pub running: bool,
+}
+
+/// A feature flag.
+#[derive(Deserialize)]
+pub struct FeatureFlag {
+    /// `stream_queue`.
+    pub name: String,
+    /// `enabled`, `disabled`, `unavailable` or `state_changing`.
+    pub state: String,
+    /// `stable`, `experimental` or `required`, where it is given.
+    pub stability: Option<String>,
+}
+
+/// A queue. What RabbitMQ has not counted yet is absent.
+#[derive(Deserialize)]
+pub struct ManagedQueue {
+    /// Its name.
+    pub name: String,
+    /// How many messages its consumers hold.
+    pub messages_unacknowledged: Option<u64>,
+    /// How many messages it has dead-lettered that no other queue has confirmed yet.
+    pub messages_dlx: Option<u64>,
+    /// What the policies that apply to it set.
+    #[serde(default, deserialize_with = "settings")]
+    pub effective_policy_definition: Map<String, Value>,
+}
+
+/// A binding of a queue.
+#[derive(Deserialize)]
+struct ManagedBinding {
+    /// The exchange; empty for the binding to the default exchange that every queue has.
+    source: String,
+}
+
+/// No settings may be an empty list, and not an empty object.
+fn settings<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Map<String, Value>, D::Error> {
+    Ok(match Value::deserialize(deserializer)? {
+        Value::Object(settings) => settings,
+        _ => Map::new(),
+    })
 }
 
 impl fmt::Display for Management {
@@ -67,7 +118,7 @@ impl Management {
     }
 
     /// The resource at `/api/<segments>`.
-    pub async fn get(&self, segments: &[&str]) -> Result<Value> {
+    pub async fn get<T: DeserializeOwned>(&self, segments: &[&str]) -> Result<T> {
         let mut url = self.base.clone();
         url.path_segments_mut()
             .map_err(|()| anyhow!("{self} is not an address of HTTP"))?
@@ -82,7 +133,7 @@ impl Management {
     }
 
     /// A resource of the virtual host: `/api/<kind>/<virtual host>/<segments>`.
-    pub async fn of_vhost(&self, kind: &str, segments: &[&str]) -> Result<Value> {
+    pub async fn of_vhost<T: DeserializeOwned>(&self, kind: &str, segments: &[&str]) -> Result<T> {
         self.get(&[&[kind, self.vhost.as_str()], segments].concat()).await
     }
 }
@@ -92,17 +143,18 @@ impl Inspect for Management {
     async fn inspect(&self, queue: &QueueName) -> Option<Inspection> {
         let start = Instant::now();
         let dying = loop {
-            let found = self.of_vhost("queues", &[queue.as_str()]).await.ok()?;
-            match found["messages_dlx"].as_u64() {
+            let found: ManagedQueue = self.of_vhost("queues", &[queue.as_str()]).await.ok()?;
+            match found.messages_dlx {
                 Some(dying) => break dying,
                 // RabbitMQ has not counted a new queue yet.
                 None if start.elapsed() < PATIENCE => sleep(Duration::from_millis(500)).await,
                 None => return None,
             }
         };
-        let bindings = self.of_vhost("queues", &[queue.as_str(), "bindings"]).await.ok()?;
-        let is_own = |binding: &&Value| binding["source"].as_str() != Some("");
-        Some(Inspection { dying, bindings: bindings.as_array()?.iter().filter(is_own).count() })
+        let bindings: Vec<ManagedBinding> =
+            self.of_vhost("queues", &[queue.as_str(), "bindings"]).await.ok()?;
+        let is_own = |binding: &&ManagedBinding| !binding.source.is_empty();
+        Some(Inspection { dying, bindings: bindings.iter().filter(is_own).count() })
     }
 }
 
@@ -121,11 +173,30 @@ mod tests {
     use super::*;
 
     #[test]
+    fn rows_of_every_release_are_read() {
+        let queue = |text: &str| serde_json::from_str::<ManagedQueue>(text).unwrap();
+        let new = queue(r#"{"name": "q", "durable": true}"#);
+        assert_eq!((new.messages_dlx, new.messages_unacknowledged), (None, None));
+        assert!(new.effective_policy_definition.is_empty());
+        for none in ["[]", "{}", "null"] {
+            let row = format!(r#"{{"name": "q", "effective_policy_definition": {none}}}"#);
+            assert!(queue(&row).effective_policy_definition.is_empty(), "{none}");
+        }
+        let row = r#"{"name": "q", "messages_unacknowledged": 3, "messages_dlx": 0,
+            "effective_policy_definition": {"max-length": 5}}"#;
+        let counted = queue(row);
+        assert_eq!((counted.messages_dlx, counted.messages_unacknowledged), (Some(0), Some(3)));
+        assert_eq!(counted.effective_policy_definition["max-length"], 5);
+        let flag = r#"{"name": "stream_queue", "state": "enabled", "provided_by": "rabbit"}"#;
+        assert_eq!(serde_json::from_str::<FeatureFlag>(flag).unwrap().stability, None);
+    }
+
+    #[test]
     fn a_file_of_authorities_that_cannot_be_used_is_named() {
         let amqp: AmqpUrl = "amqps://u:p@rabbit/v".parse().unwrap();
         let base = || Url::parse("https://rabbit:15671").unwrap();
-        let said = Management::new(base(), &amqp, Some(Path::new("/nowhere/ca.pem"))).err().unwrap();
-        assert!(format!("{said:#}").contains("/nowhere/ca.pem"), "{said:#}");
+        let printed = Management::new(base(), &amqp, Some(Path::new("/nowhere/ca.pem"))).err().unwrap();
+        assert!(format!("{printed:#}").contains("/nowhere/ca.pem"), "{printed:#}");
         assert!(Management::new(base(), &amqp, None).is_ok());
     }
 }

@@ -15,7 +15,7 @@ use super::lists::print_json;
 use crate::args::Queues;
 use crate::config::Config;
 use crate::installation;
-use crate::management::Management;
+use crate::management::{ManagedQueue, Management};
 use crate::report;
 use crate::table;
 
@@ -199,10 +199,10 @@ async fn add_held(config: &Config, rows: &mut [QueueRow]) -> Result<()> {
         return Ok(());
     }
     let Some(management) = Management::configured(config)? else { return Ok(()) };
-    let queues = management.of_vhost("queues", &[]).await?;
-    for queue in queues.as_array().into_iter().flatten() {
-        for row in rows.iter_mut().filter(|row| queue["name"] == row.name.as_str()) {
-            row.unacked = queue["messages_unacknowledged"].as_u64();
+    let queues: Vec<ManagedQueue> = management.of_vhost("queues", &[]).await?;
+    for queue in queues {
+        for row in rows.iter_mut().filter(|row| queue.name == row.name.as_str()) {
+            row.unacked = queue.messages_unacknowledged;
         }
     }
     Ok(())

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use ledger::{EVENTS, EventRow, EventState};
 use providers::Provider;
-use serde_json::Value;
+use serde::Deserialize;
 use view::Shown;
 
 use self::books::Books;
@@ -73,7 +73,7 @@ pub async fn run(args: &Demo) -> Result<ExitCode> {
     })
 }
 
-/// Posts and tells; gives what is not as expected.
+/// Posts everything and prints the outcome; returns what is not as expected.
 async fn show(setting: &Setting, running: &Running) -> Result<Vec<String>> {
     let address = |address: Option<SocketAddr>| address.context("every role runs");
     let (ingress, console) = (address(running.ingress)?, address(running.console)?);
@@ -148,6 +148,12 @@ fn in_order(provider: &str) -> Vec<String> {
     topics
 }
 
+/// What the ingress answers to an accepted event.
+#[derive(Deserialize)]
+struct Receipt {
+    topic: String,
+}
+
 struct Posting<'a> {
     config: &'a Config,
     sender: Sender,
@@ -168,8 +174,8 @@ impl Posting<'_> {
         let answer = self.sender.post(name.as_str(), auth, example.to_owned()).await?;
         let (posted, accepted) = self.accepted.entry(provider.to_owned()).or_default();
         *posted += 1;
-        let answered: Value = serde_json::from_str(&answer.body).unwrap_or_default();
-        if answer.status.as_u16() == 200 && answered["topic"] == topic {
+        let receipt = serde_json::from_str::<Receipt>(&answer.body);
+        if answer.status.as_u16() == 200 && receipt.is_ok_and(|receipt| receipt.topic == topic) {
             *accepted += 1;
         } else {
             self.refused.push(format!("{provider} {topic}: {} {}", answer.status, answer.body));
@@ -254,7 +260,7 @@ fn unrouted(events: &[EventRow]) -> String {
     )
 }
 
-/// How many families of topics are told by name.
+/// How many families of topics are listed by name.
 const FAMILIES: usize = 6;
 
 /// The path of this program, as short as it can be typed.

@@ -6,12 +6,11 @@ use broker::layout::RetryDelay;
 use broker::{Broker, BrokerError, ExchangeName, FixedQueue, PublishError, QueueName, QueueStatus, Topology};
 use broker_rabbitmq::{RabbitMq, stand_in_of};
 use event::{EventId, Message};
-use serde_json::Value;
 
 use super::Findings;
 use crate::config::{BrokerUrl, Config};
 use crate::installation;
-use crate::management::Management;
+use crate::management::{FeatureFlag, ManagedQueue, Management, Node};
 use crate::report::chain;
 
 /// The oldest RabbitMQ whose quorum queues support what we declare (at-least-once dead-lettering, message TTL).
@@ -299,9 +298,9 @@ async fn managed(config: &Config, existing: &Topology, findings: &mut Findings) 
 }
 
 struct Answers {
-    nodes: Value,
-    flags: Value,
-    queues: Value,
+    nodes: Vec<Node>,
+    flags: Vec<FeatureFlag>,
+    queues: Vec<ManagedQueue>,
 }
 
 async fn ask(management: &Management) -> anyhow::Result<Answers> {
@@ -312,16 +311,9 @@ async fn ask(management: &Management) -> anyhow::Result<Answers> {
     })
 }
 
-fn rows(value: &Value) -> impl Iterator<Item = &Value> {
-    value.as_array().into_iter().flatten()
-}
-
-fn cluster(nodes: &Value, findings: &mut Findings) {
-    let count = rows(nodes).count();
-    let down: Vec<_> = rows(nodes)
-        .filter(|node| node["running"] == false)
-        .filter_map(|node| node["name"].as_str())
-        .collect();
+fn cluster(nodes: &[Node], findings: &mut Findings) {
+    let count = nodes.len();
+    let down: Vec<_> = nodes.iter().filter(|node| !node.running).map(|node| node.name.as_str()).collect();
     if count == 2 {
         findings.bad(
             "the cluster has two nodes: when either is down, nothing can be confirmed",
@@ -334,11 +326,10 @@ fn cluster(nodes: &Value, findings: &mut Findings) {
     }
 }
 
-fn feature_flags(flags: &Value, findings: &mut Findings) {
-    let off: Vec<_> = rows(flags)
-        .filter(|flag| flag["state"] != "enabled" && flag["stability"] != "experimental")
-        .filter_map(|flag| flag["name"].as_str())
-        .collect();
+fn feature_flags(flags: &[FeatureFlag], findings: &mut Findings) {
+    let is_off =
+        |flag: &&FeatureFlag| flag.state != "enabled" && flag.stability.as_deref() != Some("experimental");
+    let off: Vec<_> = flags.iter().filter(is_off).map(|flag| flag.name.as_str()).collect();
     let fix = "run `rabbitmqctl enable_feature_flag all` once every node has the same version";
     if off.contains(&"stream_queue") {
         // Without it RabbitMQ 3.x treats at-least-once dead-lettering as at-most-once.
@@ -350,16 +341,15 @@ fn feature_flags(flags: &Value, findings: &mut Findings) {
     }
 }
 
-fn policies(queues: &Value, existing: &Topology, findings: &mut Findings) {
+fn policies(queues: &[ManagedQueue], existing: &Topology, findings: &mut Findings) {
     let mut is_changed = false;
-    for row in rows(queues) {
-        let Some(queue) = existing.queues.iter().find(|queue| row["name"] == queue.name.as_str()) else {
+    for row in queues {
+        let Some(queue) = existing.queues.iter().find(|queue| row.name == queue.name.as_str()) else {
             continue;
         };
-        let set: Vec<_> = row["effective_policy_definition"]
-            .as_object()
-            .into_iter()
-            .flatten()
+        let set: Vec<_> = row
+            .effective_policy_definition
+            .iter()
             .filter(|(name, _)| !HARMLESS_IN_A_POLICY.contains(&name.as_str()))
             .map(|(name, value)| format!("{name} = {value}"))
             .collect();
