@@ -23,6 +23,7 @@ mod token;
 #[cfg(test)]
 mod tests;
 
+use std::pin::Pin;
 use std::sync::Arc;
 
 use axum::Router;
@@ -35,7 +36,7 @@ use event::Zone;
 use http::HeaderValue;
 use http::header::CACHE_CONTROL;
 use ledger::feed::Feed;
-use server::Health;
+use server::{Health, Operations, Server};
 use store::Store;
 use tokio_util::sync::CancellationToken;
 use view::View;
@@ -80,8 +81,19 @@ pub struct ConsoleState {
     pub version: &'static str,
 }
 
-/// The service to run on a `server::Server`.
-pub fn router(state: ConsoleState) -> Router {
+/// Serves the port until `stop` is cancelled, as [`Server::serve`] does. A boxed future, so that it is compiled with this
+/// crate.
+pub fn serve(
+    state: ConsoleState,
+    port: Server,
+    operations: Operations,
+    stop: CancellationToken,
+) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+    Box::pin(port.serve(router(state), operations, stop))
+}
+
+/// The service to run on a [`Server`].
+fn router(state: ConsoleState) -> Router {
     let no_such_method = async || Refusal::Method("GET, HEAD");
     let document = Arc::new(document::Served::new(&state.views));
     let lists = state

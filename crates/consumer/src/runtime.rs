@@ -1,4 +1,4 @@
-//! The loop of one consumer: subscribe, take a batch, give it its effect, settle it; until told to stop.
+//! The loop of one consumer: subscribe, take a batch, apply it, settle it, until the consumer is to stop.
 
 mod aside;
 mod transaction;
@@ -11,6 +11,7 @@ use std::time::Duration;
 use broker::{BrokerError, Deliveries, Delivery, DeliveryTag, DynBroker, ExchangeName, Layout};
 use event::{Chain, Event};
 use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 use serde::Deserialize;
 use store::Store;
@@ -57,7 +58,7 @@ pub enum Status {
     Running,
     /// It has stopped taking, and why: it goes on by itself.
     Paused(String),
-    /// It was told to stop, and has.
+    /// It has stopped, as asked.
     Stopped,
 }
 
@@ -149,7 +150,8 @@ const OUTAGES: usize = 3;
 
 /// Why the subscription ends.
 enum End {
-    Told,
+    /// The consumer is to stop.
+    Stopped,
     Lost(BrokerError),
     /// The database stayed away: what was held goes back to the queue.
     StoreAway,
@@ -224,14 +226,20 @@ impl Consumer {
 
     /// Runs until `stop` is cancelled: then finishes the batch it holds, acks it and returns. What the database or the
     /// broker keeps it from finishing goes back to the queue.
-    pub async fn run(self, stop: CancellationToken) {
+    ///
+    /// A boxed future, so that the runtime is compiled with this crate, as optimised as this one is.
+    pub fn run(self, stop: CancellationToken) -> BoxFuture<'static, ()> {
+        Box::pin(self.run_until(stop))
+    }
+
+    async fn run_until(self, stop: CancellationToken) {
         let span = info_span!("consumer", consumer = self.name());
         async {
             let mut backoff = Backoff::new();
             while !stop.is_cancelled() {
                 let started = Instant::now();
                 let pause = match self.consume(&stop).await {
-                    End::Told => break,
+                    End::Stopped => break,
                     End::Alone => continue,
                     End::Held(why) => why,
                     End::Forgotten => "its queue has messages and hands out none".to_owned(),
@@ -274,7 +282,7 @@ impl Consumer {
         let mut window = Window::new(self.prefetch, self.config.prefetch_bytes);
         let subscribe = self.settlement.broker.subscribe(&self.settlement.queue, window.now());
         let subscribed = tokio::select! {
-            () = stop.cancelled() => return End::Told,
+            () = stop.cancelled() => return End::Stopped,
             subscribed = subscribe => subscribed,
         };
         let mut deliveries = match subscribed {
@@ -290,7 +298,7 @@ impl Consumer {
         loop {
             let first = tokio::select! {
                 biased;
-                () = stop.cancelled() => return End::Told,
+                () = stop.cancelled() => return End::Stopped,
                 first = deliveries.next() => Some(first),
                 () = sleep_until(aside.again_at), if !aside.events.is_empty() => None,
                 () = sleep(IDLE), if aside.events.is_empty() => match self.is_forgotten().await {
@@ -537,14 +545,14 @@ impl Consumer {
         warn!("the consumer pauses: {why}");
         self.pause(why.to_owned());
         if !self.wait_for_store(&mut hold.backoff, Some(hold.until), stop).await {
-            return Err(if stop.is_cancelled() { End::Told } else { End::StoreAway });
+            return Err(if stop.is_cancelled() { End::Stopped } else { End::StoreAway });
         }
         self.running();
         info!("the database accepts writes again");
         Ok(())
     }
 
-    /// Waits until the database takes a write; false when told to stop or the time is over.
+    /// Waits until the database takes a write; false when it is to stop or the time is over.
     async fn wait_for_store(
         &self,
         backoff: &mut Backoff,

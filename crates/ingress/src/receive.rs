@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::net::IpAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -19,7 +20,7 @@ use providers::auth::{Auth, Credentials, client_ip};
 use providers::{Answer, Duplicates, Inbound, Reading, SubjectKey};
 use serde::Serialize;
 use server::body::{Reader, RequestBody};
-use server::{Client, ClientRequests, PeerAddr};
+use server::{Client, ClientRequests, Operations, PeerAddr, Server};
 use tokio::sync::SemaphorePermit;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -103,7 +104,7 @@ impl Ingress {
     pub async fn report(self, stop: CancellationToken) {
         let Self(inner) = &self;
         let run = EventId::generate();
-        let mut told = Vec::new();
+        let mut reported = Vec::new();
         let mut summarised = Instant::now();
         loop {
             let last = stop.run_until_cancelled(sleep(REPORT_PERIOD)).await.is_none();
@@ -120,13 +121,13 @@ impl Ingress {
                     route.tally.counts().into_iter().map(row)
                 })
                 .collect();
-            if rows != told {
+            if rows != reported {
                 let exchange = inner.layout.tallies();
                 let publish = inner.publisher.publish(&exchange, "", tally::report(run, &inner.zone, &rows));
                 match timeout(inner.config.answer_timeout(), publish).await {
                     Ok(Ok(())) => {
                         inner.routes.values().for_each(|route| route.tally.forget(event::now()));
-                        told = rows;
+                        reported = rows;
                     }
                     Ok(Err(error)) => warn!("cannot publish the tallies; retrying: {}", Chain(&error)),
                     Err(_) => warn!("cannot publish the tallies; retrying: not confirmed in time"),
@@ -146,8 +147,20 @@ impl Ingress {
         }
     }
 
-    /// The service to run on a [`server::Server`], which provides the peer's address.
-    pub fn service<B: RequestBody + Send + 'static>(
+    /// Serves the port until `stop` is cancelled, as [`Server::serve`] does.
+    ///
+    /// A boxed future, so that the whole way of a request is compiled with this crate, as optimised as this one is.
+    pub fn serve(
+        self,
+        port: Server,
+        operations: Operations,
+        stop: CancellationToken,
+    ) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        Box::pin(port.serve(self.service(), operations, stop))
+    }
+
+    /// The service to run on a [`Server`], which provides the peer's address.
+    pub(crate) fn service<B: RequestBody + Send + 'static>(
         self,
     ) -> impl Service<Request<B>, Response = Response<Full<Bytes>>, Error = Infallible, Future: Send> + Clone
     {

@@ -20,10 +20,11 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+use tokio_util::either;
 use tokio_util::sync::CancellationToken;
 use tower_service::Service;
 
@@ -203,8 +204,12 @@ impl Server {
     }
 
     /// [`Server::serve`] for a role that has nothing but the operations endpoints: all else is 404.
-    pub async fn serve_operations(self, operations: Operations, stop: CancellationToken) {
-        self.serve(NothingElse, operations, stop).await;
+    pub fn serve_operations(
+        self,
+        operations: Operations,
+        stop: CancellationToken,
+    ) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        Box::pin(self.serve(NothingElse, operations, stop))
     }
 }
 
@@ -272,6 +277,10 @@ struct Shared {
     operations: Operations,
 }
 
+/// One type for both kinds of sockets, so that hyper is compiled once for a service. Boxed, so that one without TLS needs no
+/// more memory for it.
+type Socket = either::Either<TcpStream, Box<TlsStream<TcpStream>>>;
+
 struct Connection<S> {
     shared: Arc<Shared>,
     service: S,
@@ -296,21 +305,29 @@ where
         }
         // Fails only if the peer is gone already, which the first read finds out.
         let _ = stream.set_nodelay(true);
-        let Some(tls) = tls else { return self.speak(stream).await };
-        self.place.activity.begin_handshake();
-        let handshake = tokio::time::timeout(self.shared.limits.first_byte_timeout(), tls.accept(stream));
-        match self.stop.run_until_cancelled(handshake).await {
-            Some(Ok(Ok(stream))) => {
-                self.place.activity.end_handshake();
-                self.speak(stream).await;
+        let socket = match tls {
+            None => Socket::Left(stream),
+            Some(tls) => {
+                self.place.activity.begin_handshake();
+                let limit = self.shared.limits.first_byte_timeout();
+                let handshake = tokio::time::timeout(limit, tls.accept(stream));
+                match self.stop.run_until_cancelled(handshake).await {
+                    Some(Ok(Ok(stream))) => {
+                        self.place.activity.end_handshake();
+                        Socket::Right(Box::new(stream))
+                    }
+                    Some(Ok(Err(error))) => {
+                        return tracing::debug!(peer = %self.peer, %error, "TLS handshake failed");
+                    }
+                    Some(Err(_)) => return self.shared.metrics.timed_out(Stall::Tls),
+                    None => return,
+                }
             }
-            Some(Ok(Err(error))) => tracing::debug!(peer = %self.peer, %error, "TLS handshake failed"),
-            Some(Err(_)) => self.shared.metrics.timed_out(Stall::Tls),
-            None => {}
-        }
+        };
+        self.speak(socket).await;
     }
 
-    async fn speak<T: AsyncRead + AsyncWrite + Unpin + Send + 'static>(self, socket: T) {
+    async fn speak(self, socket: Socket) {
         let Self { shared, service, peer, place, stop } = self;
         let activity = Arc::clone(&place.activity);
         let io = TokioIo::new(Watched::new(socket, Arc::clone(&activity), move || place.begin_http2()));

@@ -1,8 +1,7 @@
 //! `[log]`: what is logged, and how.
 
 use serde::Deserialize;
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 
 use super::check::{Mistake, Section};
 
@@ -32,16 +31,65 @@ impl Section for Log {
     fn mistakes(&self) -> Vec<Mistake> {
         const EXPECTED: &str = "expected a level (error, warn, info, debug, trace), or levels of parts such as \
                                 \"info,ingress=debug\"";
-        if is_filter(&self.filter) { Vec::new() } else { vec![Mistake::new("filter", EXPECTED)] }
+        if self.targets().is_some() { Vec::new() } else { vec![Mistake::new("filter", EXPECTED)] }
     }
 }
 
-/// Whether each part of a filter is a level, alone or for a named part. A lone word that is not a level would be taken
-/// for the name of a part, and silence all others.
-fn is_filter(filter: &str) -> bool {
-    let is_sound = |part: &str| {
-        let part = part.trim();
-        part.contains(['=', '[', ']', '}']) || !part.is_empty() && part.parse::<LevelFilter>().is_ok()
-    };
-    filter.split(',').all(is_sound) && EnvFilter::try_new(filter).is_ok()
+impl Log {
+    /// The levels that the filter sets, in all and for parts; `None` if it is malformed.
+    pub fn targets(&self) -> Option<Targets> {
+        self.filter.split(',').try_fold(Targets::new(), |targets, part| match part.split_once('=') {
+            None => Some(targets.with_default(level(part)?)),
+            // Levels for spans and their fields are another syntax.
+            Some((name, _)) if name.trim().is_empty() || name.contains('[') => None,
+            Some((name, shown)) => Some(targets.with_target(name.trim(), level(shown)?)),
+        })
+    }
+}
+
+fn level(text: &str) -> Option<LevelFilter> {
+    Some(text.trim()).filter(|text| !text.is_empty())?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use tracing::Level;
+
+    use super::*;
+
+    fn targets(filter: &str) -> Option<Targets> {
+        Log { filter: filter.to_owned(), format: LogFormat::Auto }.targets()
+    }
+
+    #[test]
+    fn a_part_has_its_own_level_and_the_rest_the_common_one() {
+        let targets = targets("info, ingress = debug,store=off").unwrap();
+        let check = |target: &str, level: Level, expect: bool| {
+            assert_eq!(targets.would_enable(target, &level), expect, "{target} {level}");
+        };
+        check("consumer", Level::INFO, true);
+        check("consumer", Level::DEBUG, false);
+        check("ingress", Level::DEBUG, true);
+        check("ingress::receive", Level::DEBUG, true);
+        check("store", Level::ERROR, false);
+    }
+
+    #[test]
+    fn a_filter_is_levels_and_nothing_else() {
+        let malformed = [
+            "",
+            " ",
+            "loud",
+            "info,",
+            "ingress",
+            "ingress=",
+            "=debug",
+            "ingress=loud",
+            "a=b=info",
+            "a[span]=info",
+        ];
+        for filter in malformed {
+            assert!(targets(filter).is_none(), "{filter:?}");
+        }
+    }
 }

@@ -56,7 +56,7 @@ pub(super) fn start(shared: &Shared<'_>, parts: Parts, tasks: &mut Tasks) -> Tok
         zone: config.time.zone.clone(),
         version: VERSION,
     };
-    let served = port.serve(console::router(state), shared.operations.public(), shared.working.clone());
+    let served = console::serve(state, port, shared.operations.public(), shared.working.clone());
     tasks.others.spawn(served);
     token
 }

@@ -63,7 +63,7 @@ pub(super) fn start(shared: &Shared<'_>, parts: Parts, tasks: &mut Tasks) -> Res
         disk,
     );
     tasks.others.spawn(ingress.clone().report(shared.working.clone()));
-    let served = port.serve(ingress.clone().service(), shared.operations.public(), shared.accepting.clone());
+    let served = ingress.clone().serve(port, shared.operations.public(), shared.accepting.clone());
     tasks.requests.spawn(served);
     Ok(ingress)
 }

@@ -22,10 +22,11 @@ use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Subscriber};
 use tracing_opentelemetry::OpenTelemetryLayer;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::fmt;
 use tracing_subscriber::layer::{Context as LayerContext, Layer, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{EnvFilter, fmt};
 
 use super::log_queue::{self, LogQueue};
 use crate::config::{Config, LogFormat};
@@ -38,12 +39,22 @@ pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 const SECONDS: [f64; 14] =
     [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0];
 
-/// How often what histograms were told is summed up: until then they keep every figure.
+/// How often what histograms were given is summed up: until then they keep every figure.
 const UPKEEP_PERIOD: Duration = Duration::from_secs(1);
 
 /// lapin writes returned messages whole; the exporter of spans would export its own.
-const SILENT: &str =
-    ",lapin=off,opentelemetry=warn,opentelemetry_sdk=warn,opentelemetry_otlp=off,reqwest=warn,hyper=warn";
+const SILENT: [(&str, LevelFilter); 6] = [
+    ("lapin", LevelFilter::OFF),
+    ("opentelemetry", LevelFilter::WARN),
+    ("opentelemetry_sdk", LevelFilter::WARN),
+    ("opentelemetry_otlp", LevelFilter::OFF),
+    ("reqwest", LevelFilter::WARN),
+    ("hyper", LevelFilter::WARN),
+];
+
+/// The parts whose spans are exported in detail.
+const DETAILED: [(&str, LevelFilter); 2] =
+    [("ingress", LevelFilter::DEBUG), ("consumer", LevelFilter::DEBUG)];
 
 /// The telemetry of a process; dropped last, so that pending data is still sent.
 pub struct Telemetry {
@@ -59,7 +70,7 @@ impl Telemetry {
             "" => None,
             endpoint => Some(provider(endpoint)?),
         };
-        let filter = EnvFilter::try_new(format!("{}{SILENT}", config.log.filter)).context("log.filter")?;
+        let filter = config.log.targets().context("log.filter")?.with_targets(SILENT);
         let text = match config.log.format {
             LogFormat::Text => true,
             LogFormat::Json => false,
@@ -81,7 +92,8 @@ impl Telemetry {
                 .boxed()
         };
         let exported = spans.as_ref().map(|provider: &SdkTracerProvider| {
-            let filter = EnvFilter::new(format!("info,ingress=debug,consumer=debug{SILENT}"));
+            let filter = Targets::new().with_default(LevelFilter::INFO);
+            let filter = filter.with_targets(DETAILED).with_targets(SILENT);
             Parented(tracing_opentelemetry::layer().with_tracer(provider.tracer("malote")))
                 .with_filter(filter)
         });
