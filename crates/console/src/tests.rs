@@ -475,7 +475,7 @@ async fn a_job_is_counted_made_shown_and_cancelled() {
 fn the_document_has_every_path_parameter_and_schema() {
     let document: Value = serde_json::from_str(&openapi(&views())).unwrap();
     let paths = document["paths"].as_object().unwrap();
-    assert_eq!(paths.len(), 22);
+    assert_eq!(paths.len(), 23);
     for (path, item) in paths {
         let operation = if item["get"].is_object() { &item["get"] } else { &item["post"] };
         assert!(operation["summary"].is_string() && operation["responses"]["200"].is_object(), "{path}");
