@@ -164,21 +164,29 @@ pub struct Topology {
 /// Whether a topic exchange's pattern takes a routing key (AMQP 0-9-1, section 3.1.3.3): words between dots, `*` for
 /// one word, `#` for any number of words, none included.
 pub fn topic_matches(pattern: &str, routing_key: &str) -> bool {
-    fn matches(pattern: &[&str], words: &[&str]) -> bool {
-        match (pattern.split_first(), words.split_first()) {
-            (None, None) => true,
-            (Some((&"#", rest)), _) => {
-                matches(rest, words) || (!words.is_empty() && matches(pattern, &words[1..]))
-            }
-            (Some((&word, rest)), Some((&first, others))) => {
-                (word == "*" || word == first) && matches(rest, others)
-            }
-            _ => false,
-        }
-    }
     let pattern: Vec<&str> = pattern.split('.').collect();
     let words: Vec<&str> = routing_key.split('.').collect();
-    matches(&pattern, &words)
+    let (mut next, mut word) = (0, 0);
+    // Behind the last `#`, and the first word that it does not take. What an earlier one takes need not be tried again.
+    let mut behind = None;
+    while word < words.len() {
+        match pattern.get(next) {
+            Some(&"#") => {
+                next += 1;
+                behind = Some((next, word));
+            }
+            Some(&one) if one == "*" || one == words[word] => {
+                next += 1;
+                word += 1;
+            }
+            _ => {
+                let Some((pattern, taken)) = &mut behind else { return false };
+                *taken += 1;
+                (next, word) = (*pattern, *taken);
+            }
+        }
+    }
+    pattern[next..].iter().all(|one| *one == "#")
 }
 
 #[cfg(test)]
@@ -214,7 +222,9 @@ mod tests {
 
     #[test]
     fn a_pattern_matches_as_amqp_says() {
-        let check = |pattern, key, expect| assert_eq!(topic_matches(pattern, key), expect, "{pattern} {key}");
+        let check = |pattern: &str, key: &str, expect| {
+            assert_eq!(topic_matches(pattern, key), expect, "{pattern} {key}");
+        };
         check("order.created", "order.created", true);
         check("order.created", "order.updated", false);
         check("order.*", "order.created", true);
@@ -228,6 +238,18 @@ mod tests {
         check("#.status", "a.b.status", true);
         check("#.b.#", "a.b.c.d", true);
         check("#.b.#", "a.c.d", false);
+        check("#.#", "", true);
+        check("#.*", "", true);
+        check("#.b.c", "a.b.b.c", true);
+        check("#.b.c.#.d", "b.c.b.c.d", true);
+        check("#.b.c.#.d", "b.c.d.c", false);
+        // Not in a time that grows with the power of its words.
+        check(&"#.a.".repeat(40), &"a.".repeat(60), true);
+        check(
+            &["#.a.".repeat(40), "c".to_owned()].concat(),
+            &["a.".repeat(60), "b".to_owned()].concat(),
+            false,
+        );
         check("*", "", true);
         check("ORDER_CANCEL", "ORDER_CANCEL", true);
         check("ORDER_CANCEL", "order_cancel", false);

@@ -49,10 +49,10 @@ pub(crate) struct FeedParameters {
     #[param(example = "mercado-eletronico:order.*,recuperador:#")]
     topics: Option<String>,
     /// How long to wait for the first event, in seconds. A stream waits anyway.
-    #[param(minimum = 0, maximum = 60, default = 0)]
+    #[param(value_type = Option<u64>, minimum = 0, maximum = 60, default = 0)]
     wait: Option<String>,
     /// The most events of the answer. A stream has no limit.
-    #[param(minimum = 1, maximum = 1000, default = 100)]
+    #[param(value_type = Option<u64>, minimum = 1, maximum = 1000, default = 100)]
     limit: Option<String>,
 }
 
@@ -71,10 +71,12 @@ fn wrong(name: &str, problem: impl std::fmt::Display) -> Refusal {
     Refusal::Parameter(format!("{name}: {problem}"))
 }
 
-/// Every event on record in the order of the feed, one CloudEvent (JSON format) on each line. Its attribute `position` says where
-/// it is; the header `malote-position` says where to continue. Once a position has been seen, nothing appears at or before it.
+/// The feed: every event on record, in an order that never changes.
+///
+/// One CloudEvent (JSON format) on each line. Its attribute `position` says where it is; the header `malote-position` says
+/// where to continue. Once a position has been seen, nothing appears at or before it.
 /// With `Accept: text/event-stream` the answer is a stream of Server-Sent Events that continues after `Last-Event-ID`.
-#[utoipa::path(get, path = "/api/v1/feed", tag = "record",
+#[utoipa::path(get, path = "/api/v1/feed", tag = "record", operation_id = "feed",
     params(FeedParameters, ("Last-Event-ID" = Option<String>, Header, description = "As `after`, for a stream")),
     responses(
         (status = 200, description = "Events, or none if none came in time", content(

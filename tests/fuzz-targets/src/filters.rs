@@ -2,6 +2,7 @@
 
 use arbitrary::Unstructured;
 use console::{Asked, QueryError};
+use ledger::feed::{After, Topics};
 use store::{Page, cursor};
 use view::View;
 
@@ -46,7 +47,10 @@ pub(crate) fn run(input: &[u8]) {
 }
 
 pub(crate) fn cursor_seeds() -> Vec<Vec<u8>> {
-    ["", "invoices", "a:b:c", "12:%3A", "\u{e9}&limit=3", "+ +"].map(|text| text.as_bytes().to_vec()).into()
+    let feed = "2f.0199d3c01f2e7abc8def0123456789ab~30.ffffffffffffffffffffffffffffffff";
+    let texts = ["", "invoices", "a:b:c", "12:%3A", "\u{e9}&limit=3", "+ +", feed, "recuperador:#.a.*,me:*"];
+    // The first eight bytes are those of the id.
+    texts.map(|text| ["01234567", text].concat().into_bytes()).into()
 }
 
 /// A page ends at a key, which travels as an opaque text in an address and comes back as the same key.
@@ -58,6 +62,10 @@ pub(crate) fn cursors(input: &[u8]) {
     );
     let Ok(second) = std::str::from_utf8(input.take_rest()) else { return };
     assert_eq!(id.to_string().parse::<event::EventId>(), Ok(id));
+    if let Ok(after @ After::Cursor(cursor)) = second.parse() {
+        assert_eq!(cursor.to_string().parse(), Ok(after), "{second:?} is another position of the feed");
+    }
+    let _ = second.parse::<Topics>();
     let key = [id.to_string(), second.to_owned()];
     let text = cursor::write(&key);
     assert!(cursor::read(&text, key.len()).eq(&key), "{text:?} is another key");
