@@ -54,11 +54,12 @@ pub(crate) fn short(text: &str) -> Result<ShortString, ShortStringError> {
 
 /// A received message.
 pub(crate) fn from_properties(properties: BasicProperties, body: Vec<u8>) -> Message {
-    let text =
-        |property: &Option<ShortString>| property.as_ref().map(ToString::to_string).unwrap_or_default();
+    let text = |property: &Option<ShortString>| {
+        property.as_ref().map(|text| text.as_str().to_owned()).unwrap_or_default()
+    };
     let headers = properties.headers().iter().flat_map(FieldTable::inner).filter_map(|(name, value)| {
         let value = header_value(value)?;
-        Some((name.to_string(), value))
+        Some((name.as_str().to_owned(), value))
     });
     let mut headers: MessageHeaders = headers.collect();
     if !headers.contains_key(death::LAST_REASON)
@@ -95,8 +96,10 @@ fn last_death(deaths: &AMQPValue) -> Vec<(String, HeaderValue)> {
 fn header_value(value: &AMQPValue) -> Option<HeaderValue> {
     Some(match value {
         AMQPValue::LongLongInt(number) => HeaderValue::Long(*number),
-        AMQPValue::LongString(text) => HeaderValue::Text(text.to_string()),
-        AMQPValue::ShortString(text) => HeaderValue::Text(text.to_string()),
+        AMQPValue::LongString(text) => {
+            HeaderValue::Text(String::from_utf8_lossy(text.as_bytes()).into_owned())
+        }
+        AMQPValue::ShortString(text) => HeaderValue::Text(text.as_str().to_owned()),
         AMQPValue::Boolean(value) => HeaderValue::Text(value.to_string()),
         AMQPValue::ShortShortInt(number) => HeaderValue::Long((*number).into()),
         AMQPValue::ShortShortUInt(number) => HeaderValue::Long((*number).into()),

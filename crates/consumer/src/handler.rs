@@ -75,14 +75,26 @@ fn typed<H: Handler>(fact: &AnyFact) -> &H::Fact {
 /// nothing.
 #[async_trait]
 pub trait Recorder: Send + Sync + 'static {
-    /// Writes all messages into the transaction. After an error each is tried alone.
-    async fn record(&self, messages: &[&Message], tx: &mut Tx) -> Result<(), Failure>;
+    /// Reads all messages, without the database: no transaction is kept open for it. After an error each is tried alone.
+    fn read<'a>(&'a self, messages: &[&'a Message]) -> Result<Box<dyn Recording + 'a>, Failure>;
+
+    /// Reads all messages and writes them into the transaction.
+    async fn record(&self, messages: &[&Message], tx: &mut Tx) -> Result<(), Failure> {
+        self.read(messages)?.write(tx).await
+    }
 
     /// Where a message goes instead of being recorded. The runtime publishes it, waits for the confirm, and acks the
     /// original; a crash in between sends it twice.
     fn forward(&self, _message: &Message) -> Option<Forward> {
         None
     }
+}
+
+/// Messages that a [`Recorder`] has read.
+#[async_trait]
+pub trait Recording: Send {
+    /// Writes all of them into the transaction. After an error each message is tried alone.
+    async fn write(self: Box<Self>, tx: &mut Tx) -> Result<(), Failure>;
 }
 
 /// A message that belongs in another queue.

@@ -34,7 +34,7 @@ mod window;
 pub use bindings::{Bindings, DEFAULT_RETRY};
 pub use broker::layout::RetryDelay;
 pub use domain::Domain;
-pub use handler::{Failure, Forward, Handler, Observer, Permanent, Recorder};
+pub use handler::{Failure, Forward, Handler, Observer, Permanent, Recorder, Recording};
 pub use panics::remember_panic;
 pub use policy::{Policy, PolicyChange};
 pub use runtime::{Config, Consumer, Runtime, Status};

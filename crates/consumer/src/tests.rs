@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     Bindings, Config, Consumer, DEFAULT_RETRY, Failure, Handler, Observer, Permanent, PolicyChange, Recorder,
-    Runtime, Status,
+    Recording, Runtime, Status,
 };
 
 mod giving_up;
@@ -379,16 +379,25 @@ async fn an_event_that_another_transaction_is_in_the_way_of_stands_back_and_spen
     assert_eq!(setup.ready("wait.1s").await + setup.ready("dead").await, 0);
 }
 
+/// What leaves nothing to write.
+struct Nothing;
+
+#[async_trait]
+impl Recording for Nothing {
+    async fn write(self: Box<Self>, _: &mut Tx) -> Result<(), Failure> {
+        Ok(())
+    }
+}
+
 #[tokio::test]
 async fn a_recorders_own_attempts_leave_the_history_of_a_dead_letter_alone() {
     struct SecondTime(Mutex<Vec<Message>>);
-    #[async_trait]
     impl Recorder for SecondTime {
-        async fn record(&self, messages: &[&Message], _: &mut Tx) -> Result<(), Failure> {
+        fn read<'a>(&'a self, messages: &[&'a Message]) -> Result<Box<dyn Recording + 'a>, Failure> {
             self.0.lock().unwrap().extend(messages.iter().map(|message| (*message).clone()));
             match messages[0].long(header::RECORD_ATTEMPT) {
                 None => Err(Failure::Transient("not yet".into())),
-                Some(_) => Ok(()),
+                Some(_) => Ok(Box::new(Nothing)),
             }
         }
     }
@@ -439,13 +448,20 @@ async fn a_consumer_that_is_told_to_stop_finishes_what_it_holds() {
 #[tokio::test]
 async fn a_recorder_gets_messages_as_they_are_and_parks_what_it_cannot_keep() {
     struct Record(Mutex<Vec<String>>);
-    #[async_trait]
+    struct Read<'a>(&'a Record, Vec<&'a Message>);
     impl Recorder for Record {
-        async fn record(&self, messages: &[&Message], _: &mut Tx) -> Result<(), Failure> {
+        fn read<'a>(&'a self, messages: &[&'a Message]) -> Result<Box<dyn Recording + 'a>, Failure> {
+            Ok(Box::new(Read(self, messages.to_vec())))
+        }
+    }
+    #[async_trait]
+    impl Recording for Read<'_> {
+        async fn write(self: Box<Self>, _: &mut Tx) -> Result<(), Failure> {
+            let Self(record, messages) = *self;
             if messages.iter().any(|message| message.r#type == "unfit") {
                 return Err(Failure::Permanent("unfit".into()));
             }
-            self.0.lock().unwrap().extend(messages.iter().map(|message| message.r#type.clone()));
+            record.0.lock().unwrap().extend(messages.iter().map(|message| message.r#type.clone()));
             Ok(())
         }
     }

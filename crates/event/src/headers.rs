@@ -1,13 +1,14 @@
 //! The headers of a message: a small map from names to values.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 
+use serde::de::{Error, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// The value of a message header: the two AMQP field types that malote uses.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
 pub enum HeaderValue {
     /// AMQP `long` (`l`).
@@ -34,8 +35,42 @@ impl From<&str> for HeaderValue {
     }
 }
 
+/// Written out: a derived one tries each variant, and makes an error text for every header that is not a number.
+impl<'de> Deserialize<'de> for HeaderValue {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct AnyValue;
+        impl Visitor<'_> for AnyValue {
+            type Value = HeaderValue;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a number of 64 bits or a text")
+            }
+
+            fn visit_i64<E: Error>(self, number: i64) -> Result<HeaderValue, E> {
+                Ok(HeaderValue::Long(number))
+            }
+
+            fn visit_u64<E: Error>(self, number: u64) -> Result<HeaderValue, E> {
+                i64::try_from(number).map(HeaderValue::Long).map_err(E::custom)
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<HeaderValue, E> {
+                Ok(HeaderValue::Text(text.to_owned()))
+            }
+
+            fn visit_string<E: Error>(self, text: String) -> Result<HeaderValue, E> {
+                Ok(HeaderValue::Text(text))
+            }
+        }
+        deserializer.deserialize_any(AnyValue)
+    }
+}
+
 /// A name; those of malote's own headers are constants.
 type Name = Cow<'static, str>;
+
+/// As many as most events have.
+const USUAL: usize = 16;
 
 /// Headers, each name once, in the order of names. Clones share them until one is changed: a publisher keeps each
 /// message until it is confirmed.
@@ -124,7 +159,23 @@ impl Serialize for MessageHeaders {
 
 impl<'de> Deserialize<'de> for MessageHeaders {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        BTreeMap::<String, HeaderValue>::deserialize(deserializer).map(Self::from_iter)
+        struct Headers;
+        impl<'de> Visitor<'de> for Headers {
+            type Value = MessageHeaders;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object of headers")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<MessageHeaders, A::Error> {
+                let mut headers = MessageHeaders(Arc::new(Vec::with_capacity(USUAL)));
+                while let Some((name, value)) = map.next_entry::<String, HeaderValue>()? {
+                    headers.insert(name, value);
+                }
+                Ok(headers)
+            }
+        }
+        deserializer.deserialize_map(Headers)
     }
 }
 
@@ -142,6 +193,22 @@ mod tests {
         assert_eq!((headers.remove("b"), headers.remove("b")), (Some(2.into()), None));
         headers.retain(|name| name != "a");
         assert_eq!(headers, [("c", 3.into())].into());
+    }
+
+    #[test]
+    fn json_has_numbers_and_texts_and_nothing_else() {
+        let read = |json: &str| serde_json::from_str::<MessageHeaders>(json);
+        let headers: MessageHeaders =
+            [("a", "x\n".into()), ("b", (-7).into()), ("c", i64::MAX.into()), ("d", "7".into())].into();
+        let json = serde_json::to_string(&headers).unwrap();
+        assert_eq!(json, r#"{"a":"x\n","b":-7,"c":9223372036854775807,"d":"7"}"#);
+        assert_eq!(read(&json).unwrap(), headers);
+        // In any order, and the last of two with one name counts.
+        assert_eq!(read(r#"{"b":1,"a":"y","b":2}"#).unwrap(), [("a", "y".into()), ("b", 2.into())].into());
+        for other in ["9223372036854775808", "1.5", "true", "null", "[1]", "{}"] {
+            assert!(read(&format!(r#"{{"a":{other}}}"#)).is_err(), "{other}");
+        }
+        assert!(read("[]").is_err());
     }
 
     #[test]

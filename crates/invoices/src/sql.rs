@@ -2,10 +2,10 @@
 //! handle facts about the same thing at once cannot overwrite the newer one.
 
 use consumer::Failure;
-use event::Event;
+use event::{Event, EventId, SourceName};
 use providers::Ignored;
 use store::Tx;
-use store::many::{Value, insert, rounds};
+use store::many::{Value, Values, insert, merged, rounds};
 
 /// What an event says, and about which invoice.
 #[derive(Default)]
@@ -32,55 +32,91 @@ pub(crate) enum Change {
     CreditMemoRequested,
 }
 
-/// Writes each aspect of an invoice if the statement about it is newer. What the event says nothing about is `NULL`,
-/// or has order 0, which is never newer.
-pub(crate) async fn upsert_invoices(tx: &mut Tx, facts: &[(&Event, &Fact)]) -> Result<(), Failure> {
-    let rows = facts.iter().filter_map(|(event, fact)| {
-        let (external_id, change) = (fact.external_id.as_ref()?, fact.change.as_ref()?);
+/// What several events say about one invoice, as one row. What they say nothing about is absent.
+struct InvoiceRow<'a> {
+    /// The event that comes first.
+    event: &'a Event,
+    /// The newest status and the one before it, with their order of facts.
+    status: Option<(i64, EventId, String, Option<String>)>,
+    created_at: Option<i64>,
+    updated_at: Option<i64>,
+    credit_memo_requested: bool,
+}
+
+impl<'a> InvoiceRow<'a> {
+    fn new(event: &'a Event, change: &Change) -> Self {
         let (at, first) = event.receipt();
-        let (status, previous, status_order, status_event) = match change {
-            Change::Status { status, previous } => {
-                (Some(status.clone()), previous.clone(), at, first.to_string())
-            }
-            _ => (None, None, 0, String::new()),
+        let status = match change {
+            Change::Status { status, previous } => Some((at, first, status.clone(), previous.clone())),
+            _ => None,
         };
-        let row: Vec<Value> = vec![
-            (&event.source.name).into(),
+        Self {
+            event,
+            status,
+            created_at: matches!(change, Change::Created).then_some(at),
+            updated_at: matches!(change, Change::Updated).then_some(at),
+            credit_memo_requested: matches!(change, Change::CreditMemoRequested),
+        }
+    }
+
+    /// Does what the statement does with a row that is there.
+    fn merge(&mut self, other: Self) {
+        // By receipt first; nothing is older than anything.
+        self.status = self.status.take().max(other.status);
+        self.created_at = self.created_at.into_iter().chain(other.created_at).min();
+        self.updated_at = self.updated_at.max(other.updated_at);
+        self.credit_memo_requested |= other.credit_memo_requested;
+    }
+
+    fn values(self, source: &SourceName, external_id: &str) -> Values {
+        let (status_order, status_event, status, previous) = match self.status {
+            Some((at, event, status, previous)) => (at, event.to_string(), Some(status), previous),
+            None => (0, String::new(), None, None),
+        };
+        vec![
+            source.into(),
             external_id.into(),
             status.into(),
             previous.into(),
             status_order.into(),
             status_event.into(),
-            matches!(change, Change::Created).then_some(at).into(),
-            matches!(change, Change::Updated).then_some(at).into(),
-            i64::from(matches!(change, Change::CreditMemoRequested)).into(),
-            (&event.id).into(),
-        ];
-        Some(((&event.source.name, external_id), row))
-    });
-    for round in rounds(rows) {
-        insert(
-            tx,
-            "invoices (source, external_id, status, previous_status, status_order, status_event, created_at, \
-                 updated_at, credit_memo_requested, first_event)",
-            "ON CONFLICT (source, external_id) DO UPDATE SET \
-                 (status, previous_status, status_order, status_event) = (SELECT \
-                     CASE WHEN newer THEN excluded.status ELSE invoices.status END, \
-                     CASE WHEN newer THEN excluded.previous_status ELSE invoices.previous_status END, \
-                     CASE WHEN newer THEN excluded.status_order ELSE invoices.status_order END, \
-                     CASE WHEN newer THEN excluded.status_event ELSE invoices.status_event END \
-                     FROM (SELECT (excluded.status_order, excluded.status_event) > \
-                         (invoices.status_order, invoices.status_event) AS newer) AS compared), \
-                 created_at = CASE WHEN excluded.created_at IS NULL OR invoices.created_at <= excluded.created_at \
-                     THEN invoices.created_at ELSE excluded.created_at END, \
-                 updated_at = CASE WHEN excluded.updated_at IS NULL OR invoices.updated_at >= excluded.updated_at \
-                     THEN invoices.updated_at ELSE excluded.updated_at END, \
-                 credit_memo_requested = CASE WHEN excluded.credit_memo_requested = 1 \
-                     THEN 1 ELSE invoices.credit_memo_requested END",
-            round,
-        )
-        .await?;
+            self.created_at.into(),
+            self.updated_at.into(),
+            i64::from(self.credit_memo_requested).into(),
+            (&self.event.id).into(),
+        ]
     }
+}
+
+/// Writes each aspect of an invoice if the statement about it is newer. What the event says nothing about is `NULL`,
+/// or has order 0, which is never newer. What many events say of one invoice is written once.
+pub(crate) async fn upsert_invoices(tx: &mut Tx, facts: &[(&Event, &Fact)]) -> Result<(), Failure> {
+    let rows = facts.iter().filter_map(|(event, fact)| {
+        let (external_id, change) = (fact.external_id.as_ref()?, fact.change.as_ref()?);
+        Some(((&event.source.name, external_id.as_str()), InvoiceRow::new(event, change)))
+    });
+    let rows = merged(rows, InvoiceRow::merge);
+    insert(
+        tx,
+        "invoices (source, external_id, status, previous_status, status_order, status_event, created_at, \
+             updated_at, credit_memo_requested, first_event)",
+        "ON CONFLICT (source, external_id) DO UPDATE SET \
+             (status, previous_status, status_order, status_event) = (SELECT \
+                 CASE WHEN newer THEN excluded.status ELSE invoices.status END, \
+                 CASE WHEN newer THEN excluded.previous_status ELSE invoices.previous_status END, \
+                 CASE WHEN newer THEN excluded.status_order ELSE invoices.status_order END, \
+                 CASE WHEN newer THEN excluded.status_event ELSE invoices.status_event END \
+                 FROM (SELECT (excluded.status_order, excluded.status_event) > \
+                     (invoices.status_order, invoices.status_event) AS newer) AS compared), \
+             created_at = CASE WHEN excluded.created_at IS NULL OR invoices.created_at <= excluded.created_at \
+                 THEN invoices.created_at ELSE excluded.created_at END, \
+             updated_at = CASE WHEN excluded.updated_at IS NULL OR invoices.updated_at >= excluded.updated_at \
+                 THEN invoices.updated_at ELSE excluded.updated_at END, \
+             credit_memo_requested = CASE WHEN excluded.credit_memo_requested = 1 \
+                 THEN 1 ELSE invoices.credit_memo_requested END",
+        rows.into_iter().map(|((source, external_id), row)| row.values(source, external_id)).collect(),
+    )
+    .await?;
     Ok(())
 }
 

@@ -1,49 +1,62 @@
 //! Origins: what many events have in common, as one row. An event has its number, and one index finds events by source,
 //! provider and topic. A row stays for good, so that a number never changes its meaning.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 
+use event::Event;
 use event::{ProviderName, SourceName, Topic};
-use store::many::{Value, chunks, fetch, insert};
+use store::many::{Value, fetch, insert};
 use store::{AnyRow, Conditions, Connection, Row, StoreError, Tx, sql};
 
 /// Source, provider and topic of an event.
 pub(crate) type Origin = (String, String, String);
 
-pub(crate) fn origin(event: &event::Event) -> Origin {
-    (event.source.name.to_string(), event.source.provider.to_string(), event.topic.to_string())
+/// The origins of these events, sorted, and the place of each event's among them.
+pub(crate) fn distinct<'a>(events: impl Iterator<Item = &'a Event>) -> (Vec<Origin>, Vec<usize>) {
+    let names = events
+        .map(|Event { source, topic, .. }| (source.name.as_str(), source.provider.as_str(), topic.as_str()));
+    let names: Vec<_> = names.collect();
+    let mut places: BTreeMap<_, usize> = names.iter().map(|name| (name, 0)).collect();
+    places.values_mut().zip(0..).for_each(|(place, at)| *place = at);
+    let of_events = names.iter().map(|name| places[name]).collect();
+    let owned = |(source, provider, topic): &(&str, &str, &str)| {
+        (source.to_string(), provider.to_string(), topic.to_string())
+    };
+    (places.into_keys().map(owned).collect(), of_events)
 }
 
-/// The number of each origin, which it gets now if it has none.
-pub(crate) async fn numbers(
-    tx: &mut Tx,
-    wanted: impl Iterator<Item = Origin>,
-) -> Result<HashMap<Origin, i64>, StoreError> {
-    // Sorted, so that two transactions with the same new ones wait for each other in one order only.
-    let wanted: Vec<Origin> = wanted.collect::<BTreeSet<_>>().into_iter().collect();
-    let mut numbers = look_up(tx, &wanted).await?;
-    let new: Vec<Origin> = wanted.into_iter().filter(|origin| !numbers.contains_key(origin)).collect();
+/// The number of each of these origins, which it gets now if it has none. They are sorted, so that two transactions with
+/// the same new ones wait for each other in one order only.
+pub(crate) async fn numbers(tx: &mut Tx, wanted: &[Origin]) -> Result<Vec<i64>, StoreError> {
+    let mut numbers = look_up(tx, wanted).await?;
+    let new: Vec<Origin> = wanted.iter().filter(|origin| !numbers.contains_key(origin)).cloned().collect();
     if !new.is_empty() {
         let rows = new.iter().map(|origin| values(origin).to_vec()).collect();
         let tail = "ON CONFLICT (source, provider, topic) DO NOTHING";
         insert(tx, "origins (source, provider, topic)", tail, rows).await?;
         numbers.extend(look_up(tx, &new).await?);
     }
-    Ok(numbers)
+    Ok(wanted.iter().map(|origin| numbers[origin]).collect())
 }
 
 fn values((source, provider, topic): &Origin) -> [Value; 3] {
     [source, provider, topic].map(Value::from)
 }
 
+/// How many are looked up with one statement: a batch rarely has more.
+const LOOKED_UP: usize = 64;
+
 async fn look_up(tx: &mut Tx, wanted: &[Origin]) -> Result<HashMap<Origin, i64>, StoreError> {
     let mut numbers = HashMap::with_capacity(wanted.len());
-    for chunk in chunks(wanted) {
+    for chunk in wanted.chunks(LOOKED_UP) {
+        // One text for any number of them.
+        let padding = std::iter::repeat_n(&chunk[0], LOOKED_UP - chunk.len());
+        let chunk: Vec<&Origin> = chunk.iter().chain(padding).collect();
         let text = format!(
             "SELECT source, provider, topic, id FROM origins WHERE (source, provider, topic) IN (VALUES {})",
-            sql::rows(chunk.len(), 3)
+            sql::rows(LOOKED_UP, 3)
         );
-        for row in fetch(tx, text, chunk.iter().flat_map(values)).await? {
+        for row in fetch(tx, text, chunk.into_iter().flat_map(values)).await? {
             numbers.insert((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?), row.try_get(3)?);
         }
     }

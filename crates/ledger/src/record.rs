@@ -1,25 +1,25 @@
 //! The recorders: one for each fixed queue.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use broker::{FixedQueue, QueueName, death};
-use consumer::{Bindings, Consumer, Failure, Forward, Recorder, Runtime};
+use consumer::{Bindings, Consumer, Failure, Forward, Recorder, Recording, Runtime};
 use event::{Event, EventId, Message, SourceName, header};
 use serde::Deserialize;
 use store::seen::{self, Sighting};
-use store::{Tx, id};
+use store::{ById, Tx};
 
 use crate::dead::{error_group, group_id};
 use crate::events::received_at;
 use crate::filed::{Filed, json, text};
-use crate::origins::{self, origin};
+use crate::origins::{self, Origin};
 use crate::predicates::is_later;
-use store::many::{Value, insert};
+use store::many::{Value, Values, insert};
 
-/// Two batches of the runtime's usual size: one is written while the next gathers.
-const PREFETCH: u16 = 512;
+/// Two batches of the largest size: one is written while the next gathers.
+const PREFETCH: u16 = 2_048;
 
 /// The consumers of the ledger. `consumers` are the bindings of all consumers that handle events, whichever process
 /// they run in: they decide at which consumers an event is pending.
@@ -66,6 +66,15 @@ pub(crate) struct Events {
     pub(crate) consumers: Vec<Bindings>,
 }
 
+/// Events as they are recorded.
+pub(crate) const EVENTS: ById<'_> = ById {
+    into: "events (origin, consumers, duplicate_of, id, subject, received_at, content_type, traceparent, replay_of, \
+           repaired, headers, body)",
+    table: "events",
+    id: "id",
+    part: None,
+};
+
 impl Events {
     fn takers(&self, event: &Event) -> Vec<&'static str> {
         self.consumers
@@ -76,56 +85,80 @@ impl Events {
     }
 }
 
-#[async_trait]
+/// Events that were read.
+struct Accepted<'a> {
+    sightings: Vec<Sighting>,
+    origins: Vec<Origin>,
+    rows: Vec<Row<'a>>,
+}
+
+struct Row<'a> {
+    id: EventId,
+    /// The place of its origin.
+    origin: usize,
+    takers: Vec<&'a str>,
+    /// The columns that nothing in the database decides.
+    rest: Values,
+}
+
 impl Recorder for Events {
-    async fn record(&self, messages: &[&Message], tx: &mut Tx) -> Result<(), Failure> {
+    fn read<'a>(&'a self, messages: &[&'a Message]) -> Result<Box<dyn Recording + 'a>, Failure> {
         let events = events(messages)?;
-        let sightings: Vec<_> =
+        let sightings =
             events.iter().filter_map(|(event, message)| Sighting::from_message(event, message)).collect();
-        let duplicates = seen::duplicates(tx, &sightings).await?;
-        let takers = |event: &Event, message: &Message| match message.text(header::TO_CONSUMER) {
-            _ if duplicates.contains_key(&event.id) => Vec::new(),
-            Some(name) => vec![name.to_owned()],
-            None => self.takers(event).into_iter().map(str::to_owned).collect(),
-        };
-        let origins = origins::numbers(tx, events.iter().map(|(event, _)| origin(event))).await?;
-        let mut rows = Vec::with_capacity(events.len());
-        let mut owed = HashMap::with_capacity(events.len());
-        for (event, message) in events {
-            let takers = takers(&event, message);
+        let (origins, places) = origins::distinct(events.iter().map(|(event, _)| event));
+        let row = |((event, message), origin): ((Event, &'a Message), usize)| {
             let made = event.id.traceparent();
-            rows.push(vec![
-                Value::from(event.id),
-                Value::from(origins[&origin(&event)]),
-                Value::from(event.subject.as_ref().map(ToString::to_string)),
-                Value::from(received_at(&event)),
-                Value::from(takers.join(" ")),
-                Value::from(event.content_type),
-                Value::from(event.traceparent.map(|given| if given == made { String::new() } else { given })),
-                Value::from(event.replay_of),
-                Value::from(i64::from(event.repaired)),
-                Value::from(duplicates.get(&event.id).copied()),
-                json(&event.headers),
-                Value::from(Vec::from(event.data)),
-            ]);
-            owed.insert(event.id, takers);
-        }
-        let new = insert(
-            tx,
-            "events (id, origin, subject, received_at, consumers, content_type, traceparent, replay_of, repaired, \
-             duplicate_of, headers, body)",
-            "ON CONFLICT (id) DO NOTHING RETURNING id",
-            rows,
-        )
-        .await?;
-        // Only what is new is unsettled: a message that comes again long after must not undo the sweep.
-        let mut unsettled = Vec::with_capacity(new.len());
-        for row in new {
-            let id = id(&row, 0)?;
-            for taker in owed.remove(&id).unwrap_or_default() {
-                unsettled.push(vec![Value::from(id), Value::from(taker)]);
+            Row {
+                id: event.id,
+                origin,
+                takers: match message.text(header::TO_CONSUMER) {
+                    Some(name) => vec![name],
+                    None => self.takers(&event),
+                },
+                rest: vec![
+                    Value::from(event.id),
+                    Value::from(event.subject.as_ref().map(ToString::to_string)),
+                    Value::from(received_at(&event)),
+                    Value::from(event.content_type),
+                    Value::from(
+                        event.traceparent.map(|given| if given == made { String::new() } else { given }),
+                    ),
+                    Value::from(event.replay_of),
+                    Value::from(i64::from(event.repaired)),
+                    json(&event.headers),
+                    Value::from(event.data),
+                ],
             }
+        };
+        let rows = events.into_iter().zip(places).map(row).collect();
+        Ok(Box::new(Accepted { sightings, origins, rows }))
+    }
+}
+
+#[async_trait]
+impl Recording for Accepted<'_> {
+    async fn write(self: Box<Self>, tx: &mut Tx) -> Result<(), Failure> {
+        let duplicates = seen::duplicates(tx, &self.sightings).await?;
+        let numbers = origins::numbers(tx, &self.origins).await?;
+        let mut rows = Vec::with_capacity(self.rows.len());
+        let mut owed = Vec::with_capacity(self.rows.len());
+        for Row { id, origin, mut takers, rest } in self.rows {
+            let duplicate_of = duplicates.get(&id).copied();
+            if duplicate_of.is_some() {
+                takers.clear();
+            }
+            let decided = [numbers[origin].into(), takers.join(" ").into(), duplicate_of.into()];
+            rows.push((id, decided.into_iter().chain(rest).collect()));
+            owed.push((id, takers));
         }
+        let mut new = EVENTS.insert_new(tx, rows).await?;
+        // Only what is new is unsettled: a message that comes again long after must not undo the sweep.
+        owed.retain(|(id, _)| new.remove(id));
+        let unsettled = owed
+            .into_iter()
+            .flat_map(|(id, takers)| takers.into_iter().map(move |taker| vec![id.into(), taker.into()]))
+            .collect();
         insert(
             tx,
             "unsettled_events (event_id, consumer)",
@@ -140,36 +173,69 @@ impl Recorder for Events {
 /// Marks events that nobody is bound to.
 pub(crate) struct Unrouted;
 
-#[async_trait]
+/// Unrouted events that were read: each with the place of its origin and its other columns.
+struct Marks {
+    origins: Vec<Origin>,
+    rows: Vec<(usize, Values)>,
+}
+
 impl Recorder for Unrouted {
-    async fn record(&self, messages: &[&Message], tx: &mut Tx) -> Result<(), Failure> {
+    fn read<'a>(&'a self, messages: &[&'a Message]) -> Result<Box<dyn Recording + 'a>, Failure> {
         let now = event::now();
         let mut events = events(messages)?;
         // A statement may not update a row twice.
         events.dedup_by_key(|(event, _)| event.id);
-        let origins = origins::numbers(tx, events.iter().map(|(event, _)| origin(event))).await?;
+        let (origins, places) = origins::distinct(events.iter().map(|(event, _)| event));
         let row = |(event, message): &(Event, &Message)| {
             vec![
                 Value::from(event.id),
-                Value::from(origins[&origin(event)]),
                 Value::from(event.subject.as_ref().map(ToString::to_string)),
                 Value::from(received_at(event)),
                 Value::from(now),
                 Value::from(message.text(header::JOB).map(str::to_owned)),
             ]
         };
-        let rows: Vec<_> = events.iter().map(row).collect();
+        let rows = places.into_iter().zip(events.iter().map(row)).collect();
+        Ok(Box::new(Marks { origins, rows }))
+    }
+}
+
+#[async_trait]
+impl Recording for Marks {
+    async fn write(self: Box<Self>, tx: &mut Tx) -> Result<(), Failure> {
+        let numbers = origins::numbers(tx, &self.origins).await?;
+        let row = |(origin, rest): (usize, Values)| {
+            std::iter::once(Value::from(numbers[origin])).chain(rest).collect()
+        };
         insert(
             tx,
-            "unrouted_events (event_id, origin, subject, received_at, marked_at, marked_in)",
+            "unrouted_events (origin, event_id, subject, received_at, marked_at, marked_in)",
             // One that was sent again and comes back is open again.
             &format!(
                 "ON CONFLICT (event_id) DO UPDATE SET marked_in = excluded.marked_in WHERE {}",
                 is_later("excluded.marked_in", "unrouted_events.marked_in")
             ),
-            rows,
+            self.rows.into_iter().map(row).collect(),
         )
         .await?;
+        Ok(())
+    }
+}
+
+/// Rows whose columns are all read of the messages.
+struct Insert {
+    into: &'static str,
+    tail: String,
+    /// Each with the rows that one insert may have.
+    inserts: Vec<Vec<Values>>,
+}
+
+#[async_trait]
+impl Recording for Insert {
+    async fn write(self: Box<Self>, tx: &mut Tx) -> Result<(), Failure> {
+        for rows in self.inserts {
+            insert(tx, self.into, &self.tail, rows).await?;
+        }
         Ok(())
     }
 }
@@ -177,9 +243,8 @@ impl Recorder for Unrouted {
 /// Keeps bodies that could not be used.
 pub(crate) struct Rejected;
 
-#[async_trait]
 impl Recorder for Rejected {
-    async fn record(&self, messages: &[&Message], tx: &mut Tx) -> Result<(), Failure> {
+    fn read<'a>(&'a self, messages: &[&'a Message]) -> Result<Box<dyn Recording + 'a>, Failure> {
         let mut filed: Vec<_> =
             messages.iter().map(|message| (Filed::new(message, FixedQueue::Rejected), *message)).collect();
         filed.sort_by_key(|(filed, _)| filed.id);
@@ -193,18 +258,14 @@ impl Recorder for Rejected {
                 text(&message.content_type),
                 long(message.body.len()),
                 filed.headers(),
-                Value::from(message.body.to_vec()),
+                Value::from(message.body.clone()),
             ]
         };
-        let rows: Vec<_> = filed.iter().map(row).collect();
-        insert(
-            tx,
-            "rejected_bodies (id, source, provider, received_at, cause, content_type, size, headers, body)",
-            "ON CONFLICT (id) DO NOTHING",
-            rows,
-        )
-        .await?;
-        Ok(())
+        Ok(Box::new(Insert {
+            into: "rejected_bodies (id, source, provider, received_at, cause, content_type, size, headers, body)",
+            tail: "ON CONFLICT (id) DO NOTHING".to_owned(),
+            inserts: vec![filed.iter().map(row).collect()],
+        }))
     }
 }
 
@@ -260,7 +321,6 @@ impl DeadLetters {
     }
 }
 
-#[async_trait]
 impl Recorder for DeadLetters {
     /// A message beyond the delivery limit is sent back once: a crash counts against everything that the process held,
     /// so it says little about a single message.
@@ -280,7 +340,7 @@ impl Recorder for DeadLetters {
         Some(Forward { queue, message })
     }
 
-    async fn record(&self, messages: &[&Message], tx: &mut Tx) -> Result<(), Failure> {
+    fn read<'a>(&'a self, messages: &[&'a Message]) -> Result<Box<dyn Recording + 'a>, Failure> {
         let now = event::now();
         let mut rows = Vec::new();
         for &message in messages {
@@ -305,7 +365,7 @@ impl Recorder for DeadLetters {
                 text(&group_id(&consumer, &error)),
                 text(message.text(header::HISTORY).unwrap_or("[]")),
                 Value::from(message.text(header::JOB).map(str::to_owned)),
-                Value::from(message.body.to_vec()),
+                Value::from(message.body.clone()),
             ];
             rows.push(((filed.id, consumer), row));
         }
@@ -323,17 +383,10 @@ impl Recorder for DeadLetters {
              WHERE excluded.failed_at > dead_letters.failed_at OR {is_later}"
         );
         // One by one: a statement may not update a row twice, and an event may die twice in one batch.
-        for (_, row) in rows {
-            insert(
-                tx,
-                "dead_letters (event_id, consumer, source, provider, topic, attempts, error, first_failed_at, \
-                 failed_at, content_type, headers, error_group, group_id, history, died_in, body)",
-                &tail,
-                vec![row],
-            )
-            .await?;
-        }
-        Ok(())
+        let inserts = rows.into_iter().map(|(_, row)| vec![row]).collect();
+        let into = "dead_letters (event_id, consumer, source, provider, topic, attempts, error, first_failed_at, \
+                    failed_at, content_type, headers, error_group, group_id, history, died_in, body)";
+        Ok(Box::new(Insert { into, tail, inserts }))
     }
 }
 
@@ -362,9 +415,8 @@ struct TallyRow {
     rejected: i64,
 }
 
-#[async_trait]
 impl Recorder for Tallies {
-    async fn record(&self, messages: &[&Message], tx: &mut Tx) -> Result<(), Failure> {
+    fn read<'a>(&'a self, messages: &[&'a Message]) -> Result<Box<dyn Recording + 'a>, Failure> {
         let mut rows = BTreeMap::new();
         for message in messages {
             let tally: Tally = serde_json::from_slice(&message.body)
@@ -394,17 +446,14 @@ impl Recorder for Tallies {
                 Value::from(now),
             ]
         };
-        let rows: Vec<_> = rows.iter().map(row).collect();
-        insert(
-            tx,
-            "tally (ingress, source, day, zone, accepted, rejected, reported_at)",
-            // Counts only grow: an older message changes nothing. An earlier release of the ledger wrote no zone.
-            "ON CONFLICT (ingress, source, day) DO UPDATE SET zone = excluded.zone, accepted = excluded.accepted, \
-             rejected = excluded.rejected, reported_at = excluded.reported_at \
-             WHERE excluded.accepted + excluded.rejected > tally.accepted + tally.rejected",
-            rows,
-        )
-        .await?;
-        Ok(())
+        // Counts only grow: an older message changes nothing. An earlier release of the ledger wrote no zone.
+        let tail = "ON CONFLICT (ingress, source, day) DO UPDATE SET zone = excluded.zone, \
+                    accepted = excluded.accepted, rejected = excluded.rejected, reported_at = excluded.reported_at \
+                    WHERE excluded.accepted + excluded.rejected > tally.accepted + tally.rejected";
+        Ok(Box::new(Insert {
+            into: "tally (ingress, source, day, zone, accepted, rejected, reported_at)",
+            tail: tail.to_owned(),
+            inserts: vec![rows.iter().map(row).collect()],
+        }))
     }
 }

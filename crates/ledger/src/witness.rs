@@ -18,11 +18,12 @@ use async_trait::async_trait;
 use broker::{BrokerError, DynBroker, ExchangeName, FixedQueue, Layout, PublishError};
 use consumer::Observer;
 use event::{Chain, Event, EventId};
-use store::many::{Value, chunks, fetch};
 use store::{Store, StoreError};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
+
+use crate::record::EVENTS;
 
 /// Events handled sooner after receipt came directly from their publisher.
 const LATE: Duration = Duration::from_secs(2);
@@ -103,15 +104,7 @@ impl Observer for Witness {
 
 /// Those of these events that are on record.
 async fn recorded(store: &Store, ids: impl Iterator<Item = EventId>) -> Result<HashSet<EventId>, StoreError> {
-    let mut connection = store.read().await?;
-    let mut found = HashSet::new();
-    for chunk in chunks(&ids.collect::<Vec<_>>()) {
-        let text = format!("SELECT id FROM events WHERE id IN ({})", store::sql::list(1, chunk.len()));
-        for row in fetch(&mut connection, text, chunk.iter().copied().map(Value::from)).await? {
-            found.insert(store::id(&row, 0)?);
-        }
-    }
-    Ok(found)
+    EVENTS.known(&mut *store.read().await?, &ids.collect::<Vec<_>>()).await
 }
 
 /// Why the report failed.

@@ -109,10 +109,8 @@ async fn write_agreements(snapshots: &[Snapshot<'_>], tx: &mut Tx) -> Result<(),
             }
         }
         sql::upsert_instalments(tx, &instalments).await?;
-        for snapshot in replacing {
-            sql::cancel_unmentioned(tx, snapshot).await?;
-            sql::delete_debts(tx, snapshot).await?;
-        }
+        sql::cancel_unmentioned(tx, &replacing).await?;
+        sql::delete_debts(tx, &replacing).await?;
         sql::insert_debts(tx, &written).await?;
     }
     sql::record_agreements(tx, snapshots).await

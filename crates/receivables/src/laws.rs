@@ -145,6 +145,27 @@ pub async fn an_instalment_left_out_is_canceled_unless_it_is_paid(store: &Store)
     check_states(store, &webhooks, &["1 canceled", "2 paid", "3 paid", "4 paid", "5 open", "active"]).await;
 }
 
+/// Newer snapshots of several agreements, handled together, cancel and replace what is their own.
+pub async fn snapshots_of_several_agreements_replace_each_its_own(store: &Store) {
+    let debts =
+        |n: i64| format!(r#""situacao": "A", "lista_dividas": [{{"id": 1, "valor": {n}, "situacao": "N"}}]"#);
+    let other = |data: String| data.replace(r#""id_acordo": 7"#, r#""id_acordo": 8"#);
+    let snapshots = [
+        snapshot(1, &debts(1), &[("1", "N"), ("2", "N")]),
+        other(snapshot(5, &debts(2), &[("3", "N"), ("4", "N")])),
+        snapshot(4, &debts(4), &[("1", "N")]),
+        other(snapshot(6, &debts(8), &[("4", "N")])),
+    ];
+    let webhooks = snapshots.each_ref().map(|data| agreement("acordo.cadastrado", data));
+    let left = async |source: &str| {
+        let sum = "SELECT CAST(sum(amount_centavos) AS BIGINT) FROM agreement_debts WHERE source = $1";
+        (count(store, sum, source).await, states(store, source).await)
+    };
+    let (owed, states) = in_every_order(store, &handler(), &webhooks, left).await;
+    assert_eq!(owed, 1_200);
+    assert_eq!(states, ["1 open", "2 canceled", "3 canceled", "4 open", "active", "active"]);
+}
+
 /// The same webhook again, as the sender's retry is: a new event with the same body.
 pub async fn the_same_webhook_again_changes_nothing(store: &Store) {
     let (source, data) = ("webhook-again", snapshot(5, r#""situacao": "A""#, &[("1", "N")]));
@@ -350,6 +371,7 @@ macro_rules! receivables_laws {
             a_canceled_agreement_keeps_paid_instalments
             an_inactive_agreement_keeps_its_instalments
             an_instalment_left_out_is_canceled_unless_it_is_paid
+            snapshots_of_several_agreements_replace_each_its_own
             the_same_webhook_again_changes_nothing
             of_two_contents_with_one_webhook_id_the_later_holds
             a_correction_holds_over_instalments_of_a_version_before_receipts

@@ -4,11 +4,11 @@
 use std::collections::HashMap;
 
 use consumer::Failure;
-use event::Event;
+use event::{Event, SourceName};
 use providers::recuperador::{Agreement, Pagamento};
 use providers::{Date, Personal};
-use store::many::{Value, insert, rounds};
-use store::sql::{assembled, query};
+use store::many::{Value, Values, chunks, fetch, insert, merged, rounds};
+use store::sql::rows;
 use store::{Row, Tx};
 
 use crate::{AgreementState, Kind, ReceivableState};
@@ -170,34 +170,55 @@ pub(crate) async fn upsert_instalments(
     Ok(())
 }
 
-/// Cancels the open instalments that the snapshot, the newest, does not mention: only older ones do.
-pub(crate) async fn cancel_unmentioned(tx: &mut Tx, snapshot: &Snapshot<'_>) -> Result<(), Failure> {
-    let (source, agreement) = snapshot.key();
-    assembled(format!(
-        "UPDATE receivables SET state = $1 \
-         WHERE source = $2 AND kind = $3 AND agreement_id = $4 AND state = $5 \
-         AND (state_order, {WRITTEN}) < ($6, $7)"
-    ))
-    .bind(ReceivableState::Canceled.as_str())
-    .bind(source)
-    .bind(Kind::Instalment.as_str())
-    .bind(agreement)
-    .bind(ReceivableState::Open.as_str())
-    .bind(snapshot.agreement.id.0)
-    .bind(receipt(snapshot.event))
-    .execute(&mut **tx)
-    .await?;
+/// Cancels the open instalments that these snapshots, the newest of their agreements, do not mention: only older ones do.
+pub(crate) async fn cancel_unmentioned(tx: &mut Tx, snapshots: &[&Snapshot<'_>]) -> Result<(), Failure> {
+    for chunk in chunks(snapshots) {
+        let constants = 4 * chunk.len();
+        // Kind and state as expressions, so that rows are found by agreement: SQLite would read all open ones.
+        let text = format!(
+            "UPDATE receivables SET state = ${} FROM (VALUES {}) AS newest \
+             WHERE receivables.source = newest.column1 AND receivables.agreement_id = newest.column2 \
+             AND receivables.kind || '' = ${} AND receivables.state || '' = ${} \
+             AND (receivables.state_order, {WRITTEN}) < (newest.column3, newest.column4)",
+            constants + 1,
+            rows(chunk.len(), 4),
+            constants + 2,
+            constants + 3,
+        );
+        let mut values: Values = Vec::with_capacity(constants + 3);
+        for snapshot in chunk {
+            let (source, agreement) = snapshot.key();
+            let newest = [
+                source.into(),
+                agreement.into(),
+                snapshot.agreement.id.0.into(),
+                receipt(snapshot.event).into(),
+            ];
+            values.extend(newest);
+        }
+        values.extend(
+            [ReceivableState::Canceled.as_str(), Kind::Instalment.as_str(), ReceivableState::Open.as_str()]
+                .map(Value::from),
+        );
+        fetch(tx, text, values).await?;
+    }
     Ok(())
 }
 
-/// Deletes the debts of an older snapshot.
-pub(crate) async fn delete_debts(tx: &mut Tx, snapshot: &Snapshot<'_>) -> Result<(), Failure> {
-    let (source, agreement) = snapshot.key();
-    query("DELETE FROM agreement_debts WHERE source = $1 AND agreement_id = $2")
-        .bind(source)
-        .bind(agreement)
-        .execute(&mut **tx)
-        .await?;
+/// Deletes the debts of older snapshots.
+pub(crate) async fn delete_debts(tx: &mut Tx, snapshots: &[&Snapshot<'_>]) -> Result<(), Failure> {
+    for chunk in chunks(snapshots) {
+        let text = format!(
+            "DELETE FROM agreement_debts WHERE (source, agreement_id) IN (VALUES {})",
+            rows(chunk.len(), 2)
+        );
+        let mut values: Values = Vec::with_capacity(2 * chunk.len());
+        for snapshot in chunk {
+            let (source, agreement) = snapshot.key();
+            values.extend([Value::from(source), Value::from(agreement)]);
+        }
+        fetch(tx, text, values).await?;
+    }
     Ok(())
 }
 
@@ -264,56 +285,98 @@ pub(crate) async fn record_agreements(tx: &mut Tx, snapshots: &[Snapshot<'_>]) -
     Ok(())
 }
 
-/// Writes each aspect of an order if the statement about it is newer. An aspect that the event says nothing about has
-/// order 0, which is never newer. Of the days on which the payment was reported, the first stays.
-pub(crate) async fn upsert_orders(tx: &mut Tx, orders: &[(&Event, &Order)]) -> Result<(), Failure> {
-    let rows = orders.iter().map(|(event, Order { key, status, change })| {
+/// What several events say about one order, as one row.
+struct OrderRow<'a> {
+    /// The event that comes first.
+    event: &'a Event,
+    paid_date: Option<String>,
+    /// Each aspect with its order of facts; order 0 if the events state nothing about it.
+    state: (i64, String, ReceivableState),
+    status: (i64, String, Option<String>),
+}
+
+impl<'a> OrderRow<'a> {
+    fn new(event: &'a Event, Order { status, change, .. }: &Order) -> Self {
         let (at, first) = event.receipt();
-        let (stated, absent) = ((at, first.to_string()), (0_i64, String::new()));
-        let (state, paid_date, state_order, provider_status, status_order) = match change {
-            OrderChange::Known => (ReceivableState::Open, None, absent.clone(), None, absent),
-            OrderChange::State(state, paid_date) => (*state, paid_date.clone(), stated, None, absent),
-            OrderChange::Status => (ReceivableState::Open, None, absent, status.clone(), stated),
+        let mut row = Self {
+            event,
+            paid_date: None,
+            state: (0, String::new(), ReceivableState::Open),
+            status: (0, String::new(), None),
         };
-        let row: Vec<Value> = vec![
-            (&event.source.name).into(),
+        match change {
+            OrderChange::Known => {}
+            OrderChange::State(state, paid_date) => {
+                row.paid_date.clone_from(paid_date);
+                row.state = (at, first.to_string(), *state);
+            }
+            OrderChange::Status => row.status = (at, first.to_string(), status.clone()),
+        }
+        row
+    }
+
+    /// Does what the statement does with a row that is there.
+    fn merge(&mut self, other: Self) {
+        if (other.state.0, &other.state.1) > (self.state.0, &self.state.1) {
+            self.state = other.state;
+        }
+        if (other.status.0, &other.status.1) > (self.status.0, &self.status.1) {
+            self.status = other.status;
+        }
+        // No day counts as later than every day.
+        self.paid_date = match (self.paid_date.take(), other.paid_date) {
+            (Some(one), Some(other)) => Some(one.min(other)),
+            (one, other) => one.or(other),
+        };
+    }
+
+    fn values(self, source: &SourceName, key: &str) -> Values {
+        vec![
+            source.into(),
             Kind::Order.as_str().into(),
             key.into(),
-            paid_date.into(),
-            state.as_str().into(),
-            state_order.0.into(),
-            state_order.1.into(),
-            provider_status.into(),
-            status_order.0.into(),
-            status_order.1.into(),
-            (&event.id).into(),
-        ];
-        ((&event.source.name, key), row)
-    });
-    for round in rounds(rows) {
-        insert(
-            tx,
-            "receivables (source, kind, external_id, paid_date, state, state_order, state_event, \
-                 provider_status, status_order, status_event, first_event)",
-            "ON CONFLICT (source, kind, external_id) DO UPDATE SET \
-                 paid_date = CASE WHEN excluded.paid_date IS NULL OR receivables.paid_date <= excluded.paid_date \
-                     THEN receivables.paid_date ELSE excluded.paid_date END, \
-                 (state, state_order, state_event) = (SELECT \
-                     CASE WHEN newer THEN excluded.state ELSE receivables.state END, \
-                     CASE WHEN newer THEN excluded.state_order ELSE receivables.state_order END, \
-                     CASE WHEN newer THEN excluded.state_event ELSE receivables.state_event END \
-                     FROM (SELECT (excluded.state_order, excluded.state_event) > \
-                         (receivables.state_order, receivables.state_event) AS newer) AS compared), \
-                 (provider_status, status_order, status_event) = (SELECT \
-                     CASE WHEN newer THEN excluded.provider_status ELSE receivables.provider_status END, \
-                     CASE WHEN newer THEN excluded.status_order ELSE receivables.status_order END, \
-                     CASE WHEN newer THEN excluded.status_event ELSE receivables.status_event END \
-                     FROM (SELECT (excluded.status_order, excluded.status_event) > \
-                         (receivables.status_order, receivables.status_event) AS newer) AS compared)",
-            round,
-        )
-        .await?;
+            self.paid_date.into(),
+            self.state.2.as_str().into(),
+            self.state.0.into(),
+            self.state.1.into(),
+            self.status.2.into(),
+            self.status.0.into(),
+            self.status.1.into(),
+            (&self.event.id).into(),
+        ]
     }
+}
+
+/// Writes each aspect of an order if the statement about it is newer. An aspect that the event says nothing about has
+/// order 0, which is never newer. Of the days on which the payment was reported, the first stays. What many events say of one
+/// order is written once.
+pub(crate) async fn upsert_orders(tx: &mut Tx, orders: &[(&Event, &Order)]) -> Result<(), Failure> {
+    let rows = orders
+        .iter()
+        .map(|(event, order)| ((&event.source.name, order.key.as_str()), OrderRow::new(event, order)));
+    let rows = merged(rows, OrderRow::merge);
+    insert(
+        tx,
+        "receivables (source, kind, external_id, paid_date, state, state_order, state_event, \
+             provider_status, status_order, status_event, first_event)",
+        "ON CONFLICT (source, kind, external_id) DO UPDATE SET \
+             paid_date = CASE WHEN excluded.paid_date IS NULL OR receivables.paid_date <= excluded.paid_date \
+                 THEN receivables.paid_date ELSE excluded.paid_date END, \
+             (state, state_order, state_event) = (SELECT \
+                 CASE WHEN newer THEN excluded.state ELSE receivables.state END, \
+                 CASE WHEN newer THEN excluded.state_order ELSE receivables.state_order END, \
+                 CASE WHEN newer THEN excluded.state_event ELSE receivables.state_event END \
+                 FROM (SELECT (excluded.state_order, excluded.state_event) > \
+                     (receivables.state_order, receivables.state_event) AS newer) AS compared), \
+             (provider_status, status_order, status_event) = (SELECT \
+                 CASE WHEN newer THEN excluded.provider_status ELSE receivables.provider_status END, \
+                 CASE WHEN newer THEN excluded.status_order ELSE receivables.status_order END, \
+                 CASE WHEN newer THEN excluded.status_event ELSE receivables.status_event END \
+                 FROM (SELECT (excluded.status_order, excluded.status_event) > \
+                     (receivables.status_order, receivables.status_event) AS newer) AS compared)",
+        rows.into_iter().map(|((source, key), row)| row.values(source, key)).collect(),
+    )
+    .await?;
     Ok(())
 }
 

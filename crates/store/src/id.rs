@@ -36,7 +36,11 @@ pub fn id_bound(text: &str) -> Value {
     let digits: Vec<u32> = digits.take(2 * BYTES).collect();
     let byte =
         |pair: &[u32]| u8::try_from(pair[0] << 4 | pair[1]).expect("two hexadecimal digits are a byte");
-    Value::from(digits.chunks_exact(2).map(byte).collect::<Vec<u8>>())
+    let bytes: Vec<u8> = digits.chunks_exact(2).map(byte).collect();
+    match read(&bytes) {
+        Ok(id) => id.into(),
+        Err(_) => bytes.into(),
+    }
 }
 
 #[cfg(test)]

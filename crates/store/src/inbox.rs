@@ -6,7 +6,7 @@
 use std::collections::HashSet;
 
 use crate::many::{self, Value};
-use crate::{Component, Migration, StoreError, Tx, id};
+use crate::{ById, Component, Migration, StoreError, Tx};
 use event::{EventId, Timestamp};
 
 pub(crate) const COMPONENT: Component = Component {
@@ -49,15 +49,14 @@ pub async fn claim(
     let mut ids = ids.to_vec();
     ids.sort_unstable();
     ids.dedup();
-    let row = |id: EventId| vec![id.into(), consumer.into(), now.into()];
-    let claimed = many::insert(
-        tx,
-        "claims (event_id, consumer, handled_at)",
-        "ON CONFLICT (event_id, consumer) DO NOTHING RETURNING event_id",
-        ids.into_iter().map(row).collect(),
-    )
-    .await?;
-    claimed.iter().map(|row| id(row, 0)).collect()
+    let row = |id: EventId| (id, vec![id.into(), consumer.into(), now.into()]);
+    let claims = ById {
+        into: "claims (event_id, consumer, handled_at)",
+        table: "claims",
+        id: "event_id",
+        part: Some(("consumer", consumer)),
+    };
+    claims.insert_new(tx, ids.into_iter().map(row).collect()).await
 }
 
 /// Whether the consumer has handled this event.

@@ -8,6 +8,7 @@
 //! This crate alone names sqlx. It owns no domain table: each crate brings its own [`Component`] of migrations.
 
 pub mod agreed;
+mod by_id;
 pub mod cursor;
 mod dialect;
 mod id;
@@ -24,6 +25,7 @@ pub mod seen;
 pub mod sql;
 mod stored_enum;
 
+pub use by_id::ById;
 pub use dialect::Dialect;
 pub use id::{id, id_bound, optional_id};
 pub use list::{Conditions, List};

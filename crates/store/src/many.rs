@@ -1,9 +1,14 @@
 //! Many rows to a statement: what a batch of events writes costs few round trips, and few texts stay prepared.
 
-use std::collections::BTreeMap;
+mod columns;
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+
+use bytes::Bytes;
 use event::{EventId, Timestamp};
-use sqlx::any::AnyRow;
+use sqlx::Arguments;
+use sqlx::any::{AnyArguments, AnyRow};
 
 use crate::{Connection, StoreError, sql};
 
@@ -14,8 +19,10 @@ pub enum Value {
     Text(Option<String>),
     /// `BIGINT`.
     Long(Option<i64>),
-    /// `BLOB`, `bytea`; an id is one of 16 bytes.
-    Bytes(Option<Vec<u8>>),
+    /// `BLOB`, `bytea`.
+    Bytes(Option<Bytes>),
+    /// The same: the 16 bytes of an id.
+    Id(EventId),
 }
 
 impl<T: std::fmt::Display + ?Sized> From<&T> for Value {
@@ -50,6 +57,12 @@ impl From<Option<i64>> for Value {
 
 impl From<Vec<u8>> for Value {
     fn from(bytes: Vec<u8>) -> Self {
+        Self::Bytes(Some(bytes.into()))
+    }
+}
+
+impl From<Bytes> for Value {
+    fn from(bytes: Bytes) -> Self {
         Self::Bytes(Some(bytes))
     }
 }
@@ -57,13 +70,13 @@ impl From<Vec<u8>> for Value {
 /// An id as it is stored. A reference to one is its text, as every other that can be displayed.
 impl From<EventId> for Value {
     fn from(id: EventId) -> Self {
-        id.as_bytes().to_vec().into()
+        Self::Id(id)
     }
 }
 
 impl From<Option<EventId>> for Value {
     fn from(id: Option<EventId>) -> Self {
-        Self::Bytes(id.map(|id| id.as_bytes().to_vec()))
+        id.map_or(Self::Bytes(None), Self::Id)
     }
 }
 
@@ -82,18 +95,30 @@ pub async fn fetch(
     text: String,
     values: impl IntoIterator<Item = Value>,
 ) -> Result<Vec<AnyRow>, StoreError> {
-    let mut query = sql::assembled(text);
-    for value in values {
-        query = match value {
-            Value::Text(text) => query.bind(text),
-            Value::Long(number) => query.bind(number),
-            Value::Bytes(bytes) => query.bind(bytes),
-        };
-    }
-    Ok(query.fetch_all(connection).await?)
+    let arguments = arguments(values.into_iter(), 0)?;
+    Ok(sql::assembled_with(text, arguments).fetch_all(connection).await?)
 }
 
-/// Inserts rows with few statements: `INSERT INTO <into> VALUES … <tail>`. Gives the rows of a `RETURNING` tail.
+/// At least so many values are expected. Binding them to a query one after the other would move the query each time.
+fn arguments(values: impl Iterator<Item = Value>, expected: usize) -> Result<AnyArguments, StoreError> {
+    let mut arguments = AnyArguments::default();
+    arguments.reserve(expected.max(values.size_hint().0), 0);
+    for value in values {
+        match value {
+            // The driver copies what is in an `Option`.
+            Value::Text(Some(text)) => arguments.add(text),
+            Value::Text(None) => arguments.add(None::<String>),
+            Value::Long(number) => arguments.add(number),
+            Value::Bytes(Some(bytes)) => arguments.add(bytes.as_ref()),
+            Value::Bytes(None) => arguments.add(None::<Vec<u8>>),
+            Value::Id(id) => arguments.add(id.as_bytes().as_slice()),
+        }
+        .map_err(sqlx::Error::Encode)?;
+    }
+    Ok(arguments)
+}
+
+/// Inserts rows with few statements: `INSERT INTO <into> … <tail>`. Gives the rows of a `RETURNING` tail.
 ///
 /// With an `ON CONFLICT … DO UPDATE` tail no two rows may have the same key: see [`rounds`].
 pub async fn insert(
@@ -102,19 +127,26 @@ pub async fn insert(
     tail: &str,
     rows: Vec<Values>,
 ) -> Result<Vec<AnyRow>, StoreError> {
+    if rows.is_empty() {
+        return Ok(Vec::new());
+    }
+    if !is_sqlite(connection) {
+        let (select, values) = columns::select(rows);
+        return fetch(connection, format!("INSERT INTO {into} {select} {tail}"), values).await;
+    }
     let columns = rows.first().map_or(0, Vec::len);
     let lengths: Vec<usize> = chunks(&rows).map(<[Values]>::len).collect();
     let (mut rows, mut returned) = (rows.into_iter(), Vec::new());
     for length in lengths {
-        let values = match connection.backend_name() {
-            // SQLite looks through all names of parameters for the name of each.
-            "SQLite" => sql::nameless_rows(length, columns),
-            _ => sql::rows(length, columns),
-        };
-        let text = format!("INSERT INTO {into} VALUES {values} {tail}");
-        returned.extend(fetch(connection, text, rows.by_ref().take(length).flatten()).await?);
+        let text = format!("INSERT INTO {into} VALUES {} {tail}", sql::nameless_rows(length, columns));
+        let arguments = arguments(rows.by_ref().take(length).flatten(), length * columns)?;
+        returned.extend(sql::assembled_with(text, arguments).fetch_all(&mut *connection).await?);
     }
     Ok(returned)
+}
+
+pub(crate) fn is_sqlite(connection: &Connection) -> bool {
+    connection.backend_name() == "SQLite"
 }
 
 /// Slices of 256, 64, 16, 4 and 1: only so many texts of one statement, so that each stays prepared.
@@ -148,9 +180,30 @@ pub fn rounds<K: Ord, T>(rows: impl IntoIterator<Item = (K, T)>) -> Vec<Vec<T>> 
     rounds
 }
 
+/// Merges what has the same key, in the order given, so that one statement writes it. Sorted by key, as [`rounds`].
+pub fn merged<K: Ord, T>(rows: impl IntoIterator<Item = (K, T)>, merge: impl Fn(&mut T, T)) -> Vec<(K, T)> {
+    let mut by_key: BTreeMap<K, T> = BTreeMap::new();
+    for (key, row) in rows {
+        match by_key.entry(key) {
+            Entry::Occupied(mut known) => merge(known.get_mut(), row),
+            Entry::Vacant(place) => {
+                place.insert(row);
+            }
+        }
+    }
+    by_key.into_iter().collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_has_the_same_key_is_merged_in_the_order_given() {
+        let rows = [("b", "1"), ("a", "2"), ("b", "3"), ("b", "4")].map(|(key, row)| (key, row.to_owned()));
+        let merged = merged(rows, |known, row| known.push_str(&row));
+        assert_eq!(merged, [("a", "2".to_owned()), ("b", "134".to_owned())]);
+    }
 
     #[test]
     fn chunks_have_few_lengths_and_cover_all_in_order() {

@@ -16,6 +16,11 @@ pub fn assembled<'q>(sql: String) -> Query<'q, Any, AnyArguments> {
     sqlx::query(AssertSqlSafe(sql).into_sql_str())
 }
 
+/// The same with all its arguments.
+pub(crate) fn assembled_with<'q>(sql: String, arguments: AnyArguments) -> Query<'q, Any, AnyArguments> {
+    sqlx::query_with(AssertSqlSafe(sql).into_sql_str(), arguments)
+}
+
 /// A statement that gives one value.
 pub fn scalar<'q, T>(sql: &'static str) -> QueryScalar<'q, Any, T, AnyArguments>
 where
@@ -40,10 +45,17 @@ pub fn rows(rows: usize, columns: usize) -> String {
     text
 }
 
-/// `(?, ?), (?, ?)`: the same for SQLite alone.
+/// `(?, ?), (?, ?)`: the same for SQLite alone, which looks through all names of parameters for the name of each.
 pub(crate) fn nameless_rows(rows: usize, columns: usize) -> String {
-    let row = format!("({})", vec!["?"; columns].join(", "));
-    vec![row; rows].join(", ")
+    let row = format!("({}), ", nameless_list(columns));
+    let mut text = row.repeat(rows);
+    text.truncate(text.len() - 2);
+    text
+}
+
+/// `?, ?, ?`: the inside of `IN (…)`, for SQLite alone.
+pub(crate) fn nameless_list(values: usize) -> String {
+    vec!["?"; values].join(", ")
 }
 
 /// `$3, $4, $5` for three values from the third parameter on: the inside of `IN (…)`.
@@ -53,11 +65,12 @@ pub fn list(first: usize, values: usize) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{list, rows};
+    use super::{list, nameless_rows, rows};
 
     #[test]
     fn parameters_are_numbered_through() {
         assert_eq!(rows(2, 2), "($1, $2), ($3, $4)");
+        assert_eq!(nameless_rows(2, 2), "(?, ?), (?, ?)");
         assert_eq!(list(3, 3), "$3, $4, $5");
     }
 }

@@ -1,5 +1,5 @@
 //! The database's limit: the rows that the consumers wrote, inserted into empty tables with no queue and no handler, many
-//! to a statement and a thousand to a transaction, all tables at once.
+//! to a statement as `VALUES` and a thousand to a transaction, all tables at once.
 
 use std::path::Path;
 use std::time::Instant;
@@ -76,7 +76,7 @@ pub async fn read(store: &Store) -> Result<Vec<Copy>> {
                 Ok(match kind.as_str() {
                     "text" => Value::Text(row.try_get(at)?),
                     "bigint" | "integer" | "smallint" => Value::Long(row.try_get(at)?),
-                    "bytea" | "blob" => Value::Bytes(row.try_get(at)?),
+                    "bytea" | "blob" => Value::Bytes(row.try_get::<Option<Vec<u8>>, _>(at)?.map(Into::into)),
                     other => anyhow::bail!("{table}.{name} has type {other}"),
                 })
             };
@@ -110,8 +110,19 @@ async fn fill(store: &Store, Copy { table, columns, rows }: Copy) -> Result<()> 
     let into: &'static str = format!("{table} ({})", columns.join(", ")).leak();
     let mut rows = rows.into_iter().peekable();
     while rows.peek().is_some() {
+        let rows: Vec<_> = rows.by_ref().take(TRANSACTION).collect();
         let mut tx = store.begin().await?;
-        many::insert(&mut tx, into, "", rows.by_ref().take(TRANSACTION).collect()).await?;
+        match store.dialect() {
+            Dialect::Sqlite => drop(many::insert(&mut tx, into, "", rows).await?),
+            Dialect::Postgres => {
+                let lengths: Vec<usize> = many::chunks(&rows).map(<[_]>::len).collect();
+                let mut rows = rows.into_iter();
+                for length in lengths {
+                    let text = format!("INSERT INTO {into} VALUES {}", sql::rows(length, columns.len()));
+                    many::fetch(&mut tx, text, rows.by_ref().take(length).flatten()).await?;
+                }
+            }
+        }
         tx.commit().await?;
     }
     Ok(())

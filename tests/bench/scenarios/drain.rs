@@ -58,7 +58,7 @@ fn section(title: &'static str, Drained { rate, limit, commits, cpu }: &Drained,
     let text = format!(
         "{events} events wait in their queues; then the ledger and the three domain consumers start, and the clock runs \
          until the last event is committed everywhere. Beside it the rows that this made, inserted into empty tables with \
-         no queue and no handler: 256 to a statement, 1,024 to a transaction, all tables at once. On RabbitMQ each \
+         no queue and no handler: 256 to a statement as `VALUES`, 1,024 to a transaction, all tables at once. On RabbitMQ each \
          consumer is a process of its own."
     );
     Section { title, text, tables: vec![table, times] }

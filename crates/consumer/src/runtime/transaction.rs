@@ -1,10 +1,9 @@
 //! One transaction for many deliveries: claims, effects, commit.
 
-use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
-use event::{Event, EventId, Message, header};
+use event::{Event, Message, header};
 use futures_util::FutureExt;
 use store::inbox::{self, Note};
 use store::{StoreError, Tx, retry, seen};
@@ -62,16 +61,23 @@ impl Consumer {
 
     /// Gives the events that were handled.
     async fn transact<'a>(&self, batch: &'a [Taken]) -> Result<Vec<&'a Event>, Failure> {
-        let mut tx = self.store.begin().await?;
         let (mut of_sender, mut events) = (0, Vec::new());
+        let mut tx;
         let handled = match &self.work {
             Work::Whole(recorder) => {
                 let messages: Vec<&Message> = batch.iter().map(|taken| &taken.message).collect();
-                recorder.record(&messages, &mut tx).await?;
+                let recording = recorder.read(&messages)?;
+                tx = self.store.begin().await?;
+                recording.write(&mut tx).await?;
                 batch.len()
             }
             Work::Each(handler) => {
-                let duplicates = self.sender_duplicates(batch, &mut tx).await?;
+                let sightings: Vec<_> = batch
+                    .iter()
+                    .filter_map(|taken| seen::Sighting::from_message(&taken.read.as_ref()?.0, &taken.message))
+                    .collect();
+                tx = self.store.begin().await?;
+                let duplicates = seen::duplicates(&mut tx, &sightings).await?;
                 of_sender = duplicates.len();
                 let originals = || {
                     let facts = batch.iter().filter_map(|taken| taken.read.as_ref());
@@ -127,19 +133,6 @@ impl Consumer {
         let notes: Vec<Note> = facts.iter().filter_map(note).collect();
         inbox::note(tx, self.name(), &notes).await?;
         Ok(())
-    }
-
-    /// The duplicates in the batch: they are not handled.
-    async fn sender_duplicates(
-        &self,
-        batch: &[Taken],
-        tx: &mut Tx,
-    ) -> Result<HashMap<EventId, EventId>, StoreError> {
-        let sightings: Vec<_> = batch
-            .iter()
-            .filter_map(|taken| seen::Sighting::from_message(&taken.read.as_ref()?.0, &taken.message))
-            .collect();
-        seen::duplicates(tx, &sightings).await
     }
 }
 

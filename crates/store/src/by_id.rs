@@ -1,0 +1,68 @@
+//! Rows that events have at most one of: which events have theirs, and the rows of those that have none yet.
+
+use std::collections::HashSet;
+
+use event::EventId;
+
+use crate::many::{Value, Values, chunks, fetch, insert, is_sqlite};
+use crate::{Connection, StoreError, id, sql};
+
+/// Rows of a table by the ids of their events.
+#[derive(Clone, Copy, Debug)]
+pub struct ById<'a> {
+    /// The table and its columns, as for [`insert`].
+    pub into: &'static str,
+    /// The table.
+    pub table: &'static str,
+    /// The column of the id.
+    pub id: &'static str,
+    /// What else the key has: a column, and its value in every row.
+    pub part: Option<(&'static str, &'a str)>,
+}
+
+impl ById<'_> {
+    /// Inserts the rows of events that have none yet, and gives these events.
+    ///
+    /// A row of another transaction that is still open is waited for.
+    pub async fn insert_new(
+        &self,
+        tx: &mut Connection,
+        mut rows: Vec<(EventId, Values)>,
+    ) -> Result<HashSet<EventId>, StoreError> {
+        let key = self.part.map(|(column, _)| format!(", {column}")).unwrap_or_default();
+        let tail = format!("ON CONFLICT ({}{key}) DO NOTHING", self.id);
+        if is_sqlite(tx) {
+            // Its only writer may as well look first, and is spared hundreds of rows that come back one by one.
+            let ids: Vec<EventId> = rows.iter().map(|(id, _)| *id).collect();
+            let known = self.known(tx, &ids).await?;
+            rows.retain(|(id, _)| !known.contains(id));
+            let (new, rows) = rows.into_iter().unzip();
+            insert(tx, self.into, &tail, rows).await?;
+            return Ok(new);
+        }
+        let rows = rows.into_iter().map(|(_, row)| row).collect();
+        let new = insert(tx, self.into, &format!("{tail} RETURNING {}", self.id), rows).await?;
+        new.iter().map(|row| id(row, 0)).collect()
+    }
+
+    /// Those of these events that have a row.
+    pub async fn known(&self, tx: &mut Connection, ids: &[EventId]) -> Result<HashSet<EventId>, StoreError> {
+        let mut known = HashSet::new();
+        let Self { table, id: column, part, .. } = self;
+        for chunk in chunks(ids) {
+            let parts = usize::from(part.is_some());
+            let (first, list) = match is_sqlite(tx) {
+                true => ("?", sql::nameless_list(chunk.len())),
+                false => ("$1", sql::list(1 + parts, chunk.len())),
+            };
+            let part_is = part.map(|(column, _)| format!("{column} = {first} AND ")).unwrap_or_default();
+            let text = format!("SELECT {column} FROM {table} WHERE {part_is}{column} IN ({list})");
+            let mut values: Values = part.iter().map(|(_, value)| Value::from(*value)).collect();
+            values.extend(chunk.iter().copied().map(Value::from));
+            for row in fetch(tx, text, values).await? {
+                known.insert(id(&row, 0)?);
+            }
+        }
+        Ok(known)
+    }
+}
