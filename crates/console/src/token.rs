@@ -8,6 +8,7 @@ use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http::header::AUTHORIZATION;
+use server::Peer;
 use subtle::ConstantTimeEq;
 
 use crate::ConsoleState;
@@ -53,6 +54,9 @@ pub(crate) async fn authorize(State(state): State<ConsoleState>, request: Reques
     let presented = request.headers().get(AUTHORIZATION).and_then(|value| bearer(value.as_bytes()));
     if !presented.is_some_and(|presented| state.token.fits(presented)) {
         return Refusal::Unauthorized.into_response();
+    }
+    if let Some(peer) = request.extensions().get::<Peer>() {
+        peer.authenticated();
     }
     // Right after a start the tables may not exist yet, which would look like a broken database.
     let _ = tokio::time::timeout(START_PATIENCE, state.migrated.cancelled()).await;

@@ -20,7 +20,7 @@ use providers::auth::{Auth, Credentials, client_ip};
 use providers::{Answer, Duplicates, Inbound, Reading, SubjectKey};
 use serde::Serialize;
 use server::body::{Reader, RequestBody};
-use server::{Client, ClientRequests, Operations, PeerAddr, Server};
+use server::{Client, ClientRequests, Operations, Peer, Server};
 use tokio::sync::SemaphorePermit;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -197,8 +197,8 @@ struct Arrival {
 }
 
 async fn receive<B: RequestBody + Send>(ingress: &Inner, request: Request<B>) -> Response<Full<Bytes>> {
-    let PeerAddr(peer) = request.extensions().get().expect("the server sets the peer's address");
-    let peer = peer.ip().to_canonical();
+    let peer = request.extensions().get::<Peer>().expect("the server sets the peer");
+    let peer = peer.address().ip().to_canonical();
     let client = client_ip(peer, request.headers(), &ingress.config.trusted_proxies);
     let path = request.uri().path();
     let name = source_name(path);
@@ -396,6 +396,10 @@ impl Inner {
             Credentials { headers: &parts.headers, query: parts.uri.query(), client_ip, body: &[], now };
         let auth = route.auth();
         auth.check_head(&credentials).map_err(Refusal::Denied)?;
+        let peer = parts.extensions.get::<Peer>().expect("the server sets the peer");
+        if auth.is_in_head() {
+            peer.authenticated();
+        }
         let coding = coding(&parts.headers)?;
         let (limit, pace) = (self.config.body_limit_bytes, self.config.limits.pace());
         // The maximum size of the decoded body, which is in memory at the same time.
@@ -415,6 +419,9 @@ impl Inner {
         let body = reader.into_bytes();
         let turn = self.memory.checking(body.len()).await;
         auth.check_body(&Credentials { body: &body, ..credentials }).map_err(Refusal::Denied)?;
+        if auth.is_signed() {
+            peer.authenticated();
+        }
         drop(turn);
         let mut memory = match proved {
             Some(memory) => memory,

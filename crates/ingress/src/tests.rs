@@ -12,7 +12,7 @@ use futures_util::{StreamExt, stream};
 use http::{Request, Response};
 use providers::{Provider, SubjectKey, generic};
 use serde_json::{Value, json};
-use server::PeerAddr;
+use server::Peer;
 use tower_service::Service;
 
 use crate::{Config, Ingress, Quota, Source};
@@ -114,7 +114,7 @@ fn post(path: &str, body: &'static str) -> Request<Body> {
     Request::post(path)
         .header("x-api-key", "s3cret")
         .header("content-type", "application/json")
-        .extension(PeerAddr("192.0.2.1:4000".parse().unwrap()))
+        .extension(Peer::new("192.0.2.1:4000".parse().unwrap()))
         .body(Body::from(body))
         .unwrap()
 }
@@ -269,7 +269,7 @@ async fn a_source_over_its_quota_is_asked_to_come_again_and_nothing_of_it_is_hal
     let setup = setup(Answer::Confirm);
     let from = |address: &str, body| {
         let mut request = post("/webhooks/inside", body);
-        request.extensions_mut().insert(PeerAddr(address.parse().unwrap()));
+        request.extensions_mut().insert(Peer::new(address.parse().unwrap()));
         setup.send(request)
     };
     // A stranger uses up no quota.
@@ -299,7 +299,7 @@ async fn a_client_over_ipv4_is_not_counted_again_on_a_port_that_takes_ipv6() {
     let send = || {
         let setup = setup.clone();
         let mut request = post("/webhooks/me", ORDER);
-        request.extensions_mut().insert(PeerAddr("[::ffff:192.0.2.1]:4000".parse().unwrap()));
+        request.extensions_mut().insert(Peer::new("[::ffff:192.0.2.1]:4000".parse().unwrap()));
         tokio::spawn(async move { setup.send(request).await.status() })
     };
     // The server counts them; here more are in work than one client may have behind a proxy.
@@ -318,7 +318,7 @@ async fn what_is_not_stored_uses_no_quota_up() {
     for body in [r#"{"event_id": "ORDER_CREATED", "data": {"code": "1"}}"#, "{}"].into_iter().cycle().take(8)
     {
         let mut request = post("/webhooks/inside", body);
-        request.extensions_mut().insert(PeerAddr("10.0.0.1:4000".parse().unwrap()));
+        request.extensions_mut().insert(Peer::new("10.0.0.1:4000".parse().unwrap()));
         assert_eq!(setup.send(request).await.status(), 503);
     }
 }

@@ -60,9 +60,11 @@ pub struct Limits {
     /// How long a connection may stay open without a request, or with an answer that the peer does not take.
     #[serde(deserialize_with = "milliseconds")]
     pub idle_timeout_ms: u64,
-    /// The maximum number of connections; one with TLS counts as two, one that speaks HTTP/2 as eight. When it is reached,
-    /// the longest idle one is closed for a new one; while all are in use, new ones wait in the system's backlog, and those
-    /// that begin to speak HTTP/2 are closed. Default: as many as the limit of file descriptors allows, at most 4096.
+    /// The maximum number of connections; one with TLS counts as two, one that speaks HTTP/2 as eight. An eighth is reserved
+    /// for clients that have authenticated a request before, and for trusted proxies. When it is reached, the longest idle
+    /// connection is closed for a new one, or one whose request is not authenticated after a second; while there is none, new
+    /// ones wait, and those that begin to speak HTTP/2 are closed. Default: as many as the limit of file descriptors allows, at
+    /// most 4096.
     #[serde(deserialize_with = "some_count")]
     pub max_connections: Option<u64>,
     /// The maximum number of connections of one client address. Beyond it, the longest idle one of the client is closed

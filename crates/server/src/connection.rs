@@ -8,7 +8,7 @@
 use std::io;
 use std::mem::MaybeUninit;
 use std::pin::{Pin, pin};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -20,7 +20,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
+use crate::client::Client;
 use crate::config::Limits;
+use crate::known::Known;
 use crate::memory::{HEAD_LIMIT_BYTES, HEAD_LIMIT_HEADERS};
 use crate::metrics::{Metrics, Stall};
 use crate::problem::Problem;
@@ -40,8 +42,9 @@ const LINGERING_PAUSE: Duration = Duration::from_millis(10);
 /// byte right after the TCP handshake. While a full port fills with silent connections, a new one waits for this long.
 const SETTLING: Duration = Duration::from_millis(10);
 
-/// How long a TLS handshake or the head of a request may take: a few round trips.
-const PROCEEDING: Duration = Duration::from_secs(1);
+/// How long a TLS handshake, the head of a request, or a request that proves nothing may take before the connection can be
+/// closed for another one: a few round trips. It bounds how fast strangers replace each other, and what that costs.
+pub(crate) const PROCEEDING: Duration = Duration::from_secs(1);
 
 /// What an HTTP/2 connection begins with (RFC 9113, section 3.4). The rest of it tells nothing more.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0";
@@ -64,7 +67,7 @@ enum Phase {
     Closing,
     /// The answer is out; the rest of what the peer sends is read and thrown away.
     Lingering,
-    /// Idle, and closed to make room for another connection.
+    /// Closed to make room for another connection.
     GivenWay,
 }
 
@@ -89,11 +92,12 @@ impl PeerState {
         self.since = Instant::now();
     }
 
-    fn unused_since(&self, now: Instant) -> Option<Instant> {
+    fn unused_since(&self, now: Instant, is_trusted: bool) -> Option<Instant> {
         match self.phase {
             Phase::Idle | Phase::Lingering => Some(self.since),
             Phase::Silent if now >= self.since + SETTLING => Some(self.since),
             Phase::Handshake | Phase::Head if now >= self.since + PROCEEDING => Some(self.since),
+            Phase::Running if !is_trusted && now >= self.since + PROCEEDING => Some(self.since),
             Phase::Silent
             | Phase::Handshake
             | Phase::Head
@@ -109,6 +113,12 @@ impl PeerState {
 pub(crate) struct Activity {
     limits: Limits,
     state: Mutex<PeerState>,
+    client: Client,
+    known: Arc<Known>,
+    /// The client was known when the connection began, and nobody else sends on its connections.
+    is_known: bool,
+    /// A request on this connection was authenticated. Set under the lock of the state: no connection gives way after it.
+    is_authenticated: AtomicBool,
     /// The requests in progress of the client, over all its connections. `None`: it has no limit.
     client_requests: Option<Arc<AtomicU64>>,
     /// Those of all clients.
@@ -129,8 +139,11 @@ enum Verdict {
 }
 
 impl Activity {
+    /// `is_known`: the client is, and nobody else sends on its connections.
     pub(crate) fn new(
         limits: Limits,
+        (client, is_known): (Client, bool),
+        known: Arc<Known>,
         client_requests: Option<Arc<AtomicU64>>,
         all_requests: Arc<AtomicU64>,
     ) -> Arc<Self> {
@@ -143,7 +156,38 @@ impl Activity {
             preface: Some(0),
             has_body: false,
         };
-        Arc::new(Self { limits, state: Mutex::new(state), client_requests, all_requests })
+        let (state, is_authenticated) = (Mutex::new(state), AtomicBool::new(false));
+        Arc::new(Self {
+            limits,
+            state,
+            client,
+            known,
+            is_known,
+            is_authenticated,
+            client_requests,
+            all_requests,
+        })
+    }
+
+    /// Notes that a request on this connection is authenticated.
+    pub(crate) fn authenticated(&self) {
+        if !self.is_authenticated.load(Ordering::Relaxed) {
+            let state = self.lock();
+            self.is_authenticated.store(true, Ordering::Relaxed);
+            drop(state);
+            self.known.note(self.client, Instant::now());
+        }
+    }
+
+    pub(crate) fn is_trusted(&self) -> bool {
+        self.is_known || self.is_authenticated.load(Ordering::Relaxed)
+    }
+
+    /// Remembers the client until long after this connection if it has authenticated a request.
+    pub(crate) fn end(&self) {
+        if self.is_authenticated.load(Ordering::Relaxed) {
+            self.known.note(self.client, Instant::now());
+        }
     }
 
     /// Marks the start of the TLS handshake. The server limits its time.
@@ -159,9 +203,9 @@ impl Activity {
         }
     }
 
-    /// Since when the connection is idle, if it can be closed for another one.
+    /// Since when the connection is idle or proves nothing, if it can be closed for another one.
     pub(crate) fn unused_since(&self, now: Instant) -> Option<Instant> {
-        self.lock().unused_since(now)
+        self.lock().unused_since(now, self.is_trusted())
     }
 
     /// Whether the connection is being closed for another one.
@@ -169,11 +213,11 @@ impl Activity {
         self.lock().phase == Phase::GivenWay
     }
 
-    /// Marks the connection to be closed at once when its end is requested, if it is still idle; returns whether it
-    /// was. A request that begins before is still answered.
+    /// Marks the connection to be closed at once when its end is requested, if it still can be; returns whether it was. On an
+    /// idle connection, a request that begins before is still answered.
     pub(crate) fn give_way(&self, now: Instant) -> bool {
         let mut state = self.lock();
-        let is_unused = state.unused_since(now).is_some();
+        let is_unused = state.unused_since(now, self.is_trusted()).is_some();
         if is_unused {
             state.enter(Phase::GivenWay);
         }
@@ -183,9 +227,11 @@ impl Activity {
     /// Notes that a request runs for as long as the returned value lives.
     pub(crate) fn request(self: &Arc<Self>, has_body: bool) -> Running {
         let mut state = self.lock();
+        if state.running == 0 {
+            state.enter(Phase::Running);
+        }
         state.running += 1;
         state.has_body = has_body;
-        state.enter(Phase::Running);
         drop(state);
         let share = self.limits.requests_share(self.all_requests.fetch_add(1, Ordering::Relaxed));
         let is_beyond_share = self
@@ -262,7 +308,7 @@ impl Activity {
         if state.running == 0 {
             state.has_body = false;
         }
-        state.phase == Phase::GivenWay && state.running == 0
+        state.phase == Phase::GivenWay
     }
 
     /// Starts to drain the connection if the peer may still be sending: closing it would reset it, and the reset would
@@ -534,9 +580,36 @@ fn last_answer(problem: Problem) -> Vec<u8> {
 mod tests {
     use super::*;
 
+    fn activity(is_known: bool) -> Arc<Activity> {
+        let client = Client::new([192, 0, 2, 1].into());
+        Activity::new(Limits::default(), (client, is_known), Arc::default(), None, Arc::default())
+    }
+
+    #[test]
+    fn a_request_protects_its_connection_for_longer_than_a_moment_only_if_it_is_authenticated() {
+        for is_known in [false, true] {
+            let activity = activity(is_known);
+            let _running = activity.request(false);
+            assert!(!activity.give_way(Instant::now()), "it may take a few round trips");
+            let _later = activity.request(false);
+            let later = Instant::now() + PROCEEDING;
+            assert_eq!(activity.unused_since(later).is_some(), !is_known);
+            activity.authenticated();
+            assert!(!activity.give_way(later));
+            assert!(activity.known.contains(activity.client));
+        }
+        let stranger = activity(false);
+        let _running = stranger.request(false);
+        assert!(stranger.give_way(Instant::now() + PROCEEDING));
+        // Neither another request nor a proof that comes too late keeps a connection that is being closed.
+        let _another = stranger.request(false);
+        stranger.authenticated();
+        assert!(stranger.is_giving_way() && stranger.stopping());
+    }
+
     #[test]
     fn a_connection_whose_request_has_begun_gives_no_way() {
-        let activity = Activity::new(Limits::default(), None, Arc::default());
+        let activity = activity(false);
         drop(activity.request(false));
         let now = Instant::now();
         assert!(activity.unused_since(now).is_some());

@@ -2,9 +2,13 @@
 //! A connection with TLS or HTTP/2 counts for several, see [`memory`](crate::memory).
 //!
 //! When the port is full, the longest idle connections are closed; when a client has reached its share, its own. A
-//! connection with a request is never closed for another one. Of many connections that one client opens at once, most
-//! begin a little later, one after the other: otherwise those of others would wait until all of them have been read.
-//! The lock is taken when a connection opens and closes, never for a request.
+//! connection with a request that is authenticated is never closed for another one, nor is one of a known client while it has
+//! a request. A stranger's connection is, after a second: until a request is authenticated it proves nothing, however much
+//! of it has come. The last part of a port is reserved for known clients and trusted proxies.
+//!
+//! Of many connections that one client opens at once, most begin a little later, one after the other: otherwise those of
+//! others would wait until all of them have been read. The lock is taken when a connection opens and closes, never for a
+//! request.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -14,19 +18,20 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use tokio::sync::Notify;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::client::Client;
 use crate::config::Limits;
 use crate::connection::Activity;
+use crate::known::Known;
 use crate::memory::{HTTP2_UNITS, TLS_UNITS};
 
-/// How often a full port looks for connections that have become idle.
-const LOOK_PERIOD: Duration = Duration::from_millis(10);
+/// For how many new connections a full port closes others at a time: finding them scans all.
+const ROOM_AT_ONCE: usize = 32;
 
-/// For how many new connections a full port closes idle ones at a time: finding them scans all.
-const ROOM_AT_ONCE: usize = 16;
+/// Which part of a port is reserved for known clients.
+const RESERVED_PART: usize = 8;
 
 /// How many connections a client may open at once, and by how much each further one is begun after the one before, but never
 /// later than that after it was accepted.
@@ -37,6 +42,8 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 /// The connections of one port.
 pub(crate) struct Connections {
     max: usize,
+    /// The same for strangers.
+    strangers_max: usize,
     share: usize,
     /// How many units a new connection takes, and one that speaks HTTP/2. At most the share: every client may have one.
     units: usize,
@@ -45,6 +52,7 @@ pub(crate) struct Connections {
     trusted_proxies: Vec<IpNet>,
     open: Mutex<Open>,
     freed: Notify,
+    known: Arc<Known>,
     /// The requests in progress.
     requests: Arc<AtomicU64>,
 }
@@ -86,38 +94,79 @@ impl Connections {
         let share = limits.client_connections.map_or(max / 4, |share| usize::try_from(share).unwrap_or(max));
         // A share of very few would lock out a client that opens connections in parallel.
         let share = if limits.client_connections.is_some() { share } else { share.max(16) }.min(max);
+        // A very small port reserves nothing: one that speaks HTTP/2 must fit.
+        let strangers_max = (max - max / RESERVED_PART).max(HTTP2_UNITS.min(max));
         let units = if has_tls { TLS_UNITS.min(share) } else { 1 };
         let http2_units = HTTP2_UNITS.min(share);
-        let (open, freed, requests) = (Mutex::default(), Notify::new(), Arc::default());
-        Arc::new(Self { max, share, units, http2_units, limits, trusted_proxies, open, freed, requests })
+        Arc::new(Self {
+            max,
+            strangers_max,
+            share,
+            units,
+            http2_units,
+            limits,
+            trusted_proxies,
+            open: Mutex::default(),
+            freed: Notify::new(),
+            known: Arc::default(),
+            requests: Arc::default(),
+        })
     }
 
-    /// Waits until there is a place for one more connection, closing idle ones for it; returns whether it waited.
-    pub(crate) async fn room(&self) -> bool {
-        let mut waited = false;
-        while self.lock().units >= self.max {
-            waited = true;
-            self.close_unused();
-            // If all are in use this finds none, and is repeated.
-            let _ = timeout(LOOK_PERIOD, self.freed.notified()).await;
-        }
-        waited
+    /// Whether the client is known or a trusted proxy.
+    pub(crate) fn is_known(&self, peer: IpAddr) -> bool {
+        self.is_proxy(peer) || self.known.contains(Client::new(peer))
+    }
+
+    fn is_proxy(&self, peer: IpAddr) -> bool {
+        self.trusted_proxies.iter().any(|network| network.contains(&peer.to_canonical()))
+    }
+
+    fn max(&self, is_known: bool) -> usize {
+        if is_known { self.max } else { self.strangers_max }
+    }
+
+    /// Whether there is a place for one more connection.
+    pub(crate) fn has_room(&self, is_known: bool) -> bool {
+        self.lock().units < self.max(is_known)
+    }
+
+    /// How many connections of strangers there are places for, each of which may speak HTTP/2.
+    pub(crate) fn turns(&self) -> usize {
+        self.strangers_max.saturating_sub(self.lock().units) / self.http2_units
+    }
+
+    /// Closes connections in favour of those that wait, as many as may be.
+    pub(crate) fn make_room(&self, waiting: usize, now: Instant) {
+        let open = self.lock();
+        let spare = self.strangers_max.saturating_sub(open.units);
+        let wanted = waiting.min(ROOM_AT_ONCE) * self.units;
+        close_oldest(open.connections(), wanted.saturating_sub(spare), now);
+    }
+
+    /// Waits until a connection has ended.
+    pub(crate) async fn freed(&self) {
+        self.freed.notified().await;
     }
 
     /// Registers a connection, which ends when `end` is cancelled. `None` if its client has reached its share and all
     /// are in use.
     pub(crate) fn admit(self: &Arc<Self>, peer: IpAddr, end: CancellationToken) -> Option<Place> {
         let client = Client::new(peer);
-        let is_proxy = self.trusted_proxies.iter().any(|network| network.contains(&peer.to_canonical()));
+        let is_proxy = self.is_proxy(peer);
+        // Strangers send through a proxy, too.
+        let is_known = !is_proxy && self.known.contains(client);
         let mut open = self.lock();
         let held = open.clients.entry(client).or_default();
         let beyond_share = if is_proxy { 0 } else { (held.units + 1).saturating_sub(self.share) };
-        if close_oldest(held.connections.iter(), beyond_share) < beyond_share {
+        let now = Instant::now();
+        if close_oldest(held.connections.iter(), beyond_share, now) < beyond_share {
             return None;
         }
-        let pause = if is_proxy { Duration::ZERO } else { held.pause(Instant::now()) };
+        let pause = if is_proxy { Duration::ZERO } else { held.pause(now) };
         let requests = (!is_proxy).then(|| Arc::clone(&held.requests));
-        let activity = Activity::new(self.limits, requests, Arc::clone(&self.requests));
+        let (known, all_requests) = (Arc::clone(&self.known), Arc::clone(&self.requests));
+        let activity = Activity::new(self.limits, (client, is_known), known, requests, all_requests);
         held.connections.push(Connection { activity: Arc::clone(&activity), units: self.units, end });
         held.units += self.units;
         open.units += self.units;
@@ -127,7 +176,7 @@ impl Connections {
     /// Closes some of the longest idle connections.
     pub(crate) fn close_unused(&self) {
         let open = self.lock();
-        close_oldest(open.connections(), (ROOM_AT_ONCE * self.units).min(self.max));
+        close_oldest(open.connections(), (ROOM_AT_ONCE * self.units).min(self.max), Instant::now());
     }
 
     fn lock(&self) -> MutexGuard<'_, Open> {
@@ -154,30 +203,28 @@ impl Open {
 }
 
 /// Whether closing the idle ones of these would free so many units. Those that are being closed count.
-fn can_free<'a>(connections: impl Iterator<Item = &'a Connection>, units: usize) -> bool {
-    let now = Instant::now();
+fn can_free<'a>(connections: impl Iterator<Item = &'a Connection>, units: usize, now: Instant) -> bool {
     let is_spare = |activity: &Activity| activity.is_giving_way() || activity.unused_since(now).is_some();
     let spare = || connections.filter(|one| is_spare(&one.activity)).map(|one| one.units).sum::<usize>();
     units == 0 || spare() >= units
 }
 
-/// Closes the longest idle of these until so many units are free, or all idle ones are closed; returns how many are.
-/// Those that are being closed already count.
-fn close_oldest<'a>(connections: impl Iterator<Item = &'a Connection>, units: usize) -> usize {
+/// Closes those of these that can be, strangers first and the longest idle of them first, until so many units are free or none
+/// is left; returns how many are. Those that are being closed already count.
+fn close_oldest<'a>(connections: impl Iterator<Item = &'a Connection>, units: usize, now: Instant) -> usize {
     if units == 0 {
         return 0;
     }
-    let now = Instant::now();
     let mut freed = 0;
     let mut unused = Vec::new();
     for connection in connections {
         if connection.activity.is_giving_way() {
             freed += connection.units;
         } else if let Some(since) = connection.activity.unused_since(now) {
-            unused.push((since, connection));
+            unused.push(((connection.activity.is_trusted(), since), connection));
         }
     }
-    unused.sort_unstable_by_key(|(since, _)| *since);
+    unused.sort_unstable_by_key(|(order, _)| *order);
     for (_, connection) in unused {
         if freed >= units {
             break;
@@ -214,14 +261,16 @@ impl Place {
             true => 0,
             false => (held.units + more).saturating_sub(connections.share),
         };
-        let beyond_max = (open.units + more).saturating_sub(connections.max);
+        let max = connections.max(self.is_proxy || self.activity.is_trusted());
+        let beyond_max = (open.units + more).saturating_sub(max);
         let own = held.connections.iter().filter(is_other);
         let all = open.connections().filter(is_other);
         // What is closed for the share is free for the port, too.
-        if !can_free(own.clone(), beyond_share)
-            || !can_free(all.clone(), beyond_max)
-            || close_oldest(own, beyond_share) < beyond_share
-            || close_oldest(all, beyond_max) < beyond_max
+        let now = Instant::now();
+        if !can_free(own.clone(), beyond_share, now)
+            || !can_free(all.clone(), beyond_max, now)
+            || close_oldest(own, beyond_share, now) < beyond_share
+            || close_oldest(all, beyond_max, now) < beyond_max
         {
             return false;
         }
@@ -238,6 +287,7 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
+        self.activity.end();
         self.connections.lock().remove(self.client, &self.activity);
         self.connections.freed.notify_one();
     }
@@ -246,7 +296,7 @@ impl Drop for Place {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::connection::Running;
+    use crate::connection::{PROCEEDING, Running};
 
     #[test]
     fn connections_that_one_client_opens_at_once_are_begun_one_after_the_other() {
@@ -272,7 +322,7 @@ mod tests {
 
     const CLIENTS: [[u8; 4]; 4] = [[192, 0, 2, 1], [192, 0, 2, 2], [192, 0, 2, 3], [192, 0, 2, 4]];
 
-    /// The connections of a port. A request of each runs, until it is answered.
+    /// The connections of a port. An authenticated request of each runs, until it is answered.
     struct Port {
         connections: Arc<Connections>,
         open: Vec<(Place, CancellationToken, Option<Running>)>,
@@ -288,6 +338,7 @@ mod tests {
             let end = CancellationToken::new();
             let place = self.connections.admit(address.into(), end.clone()).unwrap();
             let running = place.activity.request(false);
+            place.activity.authenticated();
             self.open.push((place, end, Some(running)));
             &self.open.last().unwrap().0
         }
@@ -332,6 +383,50 @@ mod tests {
             assert!(!port.admit(clients[2]).begin_http2(), "one unit is idle, and seven are needed");
             assert_eq!(port.closed(), [false; 3], "of at most {max}");
         }
+    }
+
+    /// A port that strangers fill with requests that prove nothing.
+    fn flooded(limits: Limits, max: u64) -> Port {
+        let connections = Connections::new(limits, max, vec!["192.0.2.9/32".parse().unwrap()], false);
+        let mut port = Port { connections, open: Vec::new() };
+        for n in 0.. {
+            if !port.connections.has_room(false) {
+                break;
+            }
+            let (end, address) = (CancellationToken::new(), IpAddr::from([198, 51, 100, n]));
+            let place = port.connections.admit(address, end.clone()).unwrap();
+            let running = place.activity.request(true);
+            port.open.push((place, end, Some(running)));
+        }
+        port
+    }
+
+    #[test]
+    fn strangers_leave_a_part_to_known_clients_and_proxies_and_give_way_after_a_moment() {
+        let mut port = flooded(Limits { client_connections: Some(64), ..Limits::default() }, 64);
+        let connections = Arc::clone(&port.connections);
+        assert_eq!(port.open.len(), 56);
+        let known = IpAddr::from([192, 0, 2, 1]);
+        assert!(!connections.is_known(known));
+        connections.admit(known, CancellationToken::new()).unwrap().activity.authenticated();
+        assert!(connections.is_known(known) && connections.is_known([192, 0, 2, 9].into()));
+        assert!(connections.has_room(true));
+        let place = connections.admit(known, CancellationToken::new()).unwrap();
+        assert!(place.begin_http2(), "eight more are reserved");
+        assert!(!port.open[0].0.begin_http2(), "not for a stranger");
+
+        let now = Instant::now();
+        connections.make_room(3, now);
+        assert_eq!(port.closed(), [false; 56], "a request may take a few round trips");
+        port.open[0].0.activity.authenticated();
+        connections.make_room(3, now + PROCEEDING);
+        let closed: Vec<_> =
+            port.closed().iter().enumerate().filter(|(_, closed)| **closed).map(|(n, _)| n).collect();
+        assert_eq!(closed, [1, 2, 3], "the oldest, but none with an authenticated request");
+        assert_eq!(connections.turns(), 0);
+        port.open.drain(1..28);
+        // 28 requests of strangers, eight units of the known client.
+        assert_eq!(connections.turns(), (56 - 29 - 8) / 8);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! File descriptors: the limit of the process, and how many of them a port may use for connections.
+//! File descriptors: the limit of the process, and how many of them a port may use for connections and for those that wait.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -20,10 +20,14 @@ pub fn raise_descriptor_limit() {
     }
 }
 
-/// The maximum number of connections of a port: the configured one, bounded by the descriptors.
-pub(crate) fn max_connections(configured: Option<u64>) -> u64 {
+/// The most connections of a port that wait for a place.
+const MOST_WAITING: u64 = 4096;
+
+/// The maximum number of connections of a port: the configured one, bounded by the descriptors. And how many more may wait.
+pub(crate) fn max_connections(configured: Option<u64>) -> (u64, u64) {
     let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-    let (wanted, possible) = (configured.unwrap_or(MOST_CONNECTIONS as u64), share(descriptors));
+    let (wanted, share) = (configured.unwrap_or(MOST_CONNECTIONS as u64), share(descriptors));
+    let possible = share - share / 4;
     if possible < wanted {
         tracing::warn!(
             max_connections = possible,
@@ -32,7 +36,8 @@ pub(crate) fn max_connections(configured: Option<u64>) -> u64 {
             "the limit of file descriptors allows fewer connections; raise it (ulimit -n)"
         );
     }
-    wanted.min(possible)
+    let max = wanted.min(possible);
+    (max, (share - max).min(MOST_WAITING))
 }
 
 fn share(descriptors: u64) -> u64 {

@@ -13,8 +13,10 @@
 //! | --- | --- | --- |
 //! | `http_connections` | gauge | |
 //! | `http_connections_total` | counter | |
+//! | `http_connections_waiting` | gauge: accepted, and waiting for a free place | |
 //! | `http_connections_delayed_total` | counter: had to wait for a free place | |
-//! | `http_connections_refused_total` | counter: beyond the client's share | |
+//! | `http_connections_displaced_total` | counter: closed to make room for others | |
+//! | `http_connections_refused_total` | counter: beyond the client's share, or too many were waiting | |
 //! | `http_accept_errors_total` | counter | |
 //! | `http_timeouts_total` | counter | `phase`: `first_byte`, `tls`, `head`, `idle`, `write`, `close` |
 //! | `http_requests_total` | counter | `status`: `1xx` … `5xx` |
@@ -42,10 +44,13 @@ mod config;
 mod connection;
 mod connections;
 mod descriptors;
+mod entrance;
 mod hosts;
+mod known;
 mod memory;
 mod metrics;
 mod operations;
+mod peer;
 mod problem;
 mod serve;
 mod tls;
@@ -56,6 +61,7 @@ pub use config::{Config, Limits};
 pub use descriptors::raise_descriptor_limit;
 pub use hosts::{HostName, NotAHostName};
 pub use operations::{ComponentHealth, ComponentStatus, Health, HealthStatus, Operations, Readiness};
+pub use peer::Peer;
 pub use problem::Problem;
-pub use serve::{BindError, PeerAddr, Server};
+pub use serve::{BindError, Server};
 pub use tls::{Certificate, Tls, TlsError};

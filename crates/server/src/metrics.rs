@@ -18,7 +18,9 @@ pub(crate) enum Stall {
 pub(crate) struct Metrics {
     connections: Gauge,
     connections_total: Counter,
+    pub(crate) connections_waiting: Gauge,
     pub(crate) connections_delayed_total: Counter,
+    pub(crate) connections_displaced_total: Counter,
     pub(crate) connections_refused_total: Counter,
     pub(crate) accept_errors_total: Counter,
     pub(crate) panics_total: Counter,
@@ -32,7 +34,9 @@ impl Metrics {
         Self {
             connections: gauge!("http_connections"),
             connections_total: counter!("http_connections_total"),
+            connections_waiting: gauge!("http_connections_waiting"),
             connections_delayed_total: counter!("http_connections_delayed_total"),
+            connections_displaced_total: counter!("http_connections_displaced_total"),
             connections_refused_total: counter!("http_connections_refused_total"),
             accept_errors_total: counter!("http_accept_errors_total"),
             panics_total: counter!("http_panics_total"),

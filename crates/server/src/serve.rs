@@ -9,7 +9,6 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::CONTENT_LENGTH;
@@ -32,12 +31,14 @@ use crate::config::{Config, Limits};
 use crate::connection::{Running, Watched, drive, head_too_large};
 use crate::connections::{Connections, Place};
 use crate::descriptors;
+use crate::entrance::Entrance;
 use crate::hosts::Hosts;
 use crate::memory::{
     HEAD_LIMIT_BYTES, HEAD_LIMIT_HEADERS, HTTP2_STREAM_WINDOW_BYTES, HTTP2_STREAMS, HTTP2_WINDOW_BYTES,
 };
 use crate::metrics::{Metrics, Stall};
 use crate::operations::Operations;
+use crate::peer::Peer;
 use crate::problem::Problem;
 use crate::tls::{Certificate, TlsError};
 
@@ -50,13 +51,6 @@ const RETRY_AFTER_S: u32 = 1;
 /// How many connections the system queues until they are accepted, bounded by `net.core.somaxconn`: a burst of
 /// strangers must not make a sender lose its first packet, which is retransmitted only after a second.
 const BACKLOG: u32 = 4096;
-
-/// How long to wait after an accept that failed for want of a resource (file descriptors, memory).
-const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
-
-/// The address at the other end of the connection, in the extensions of every request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PeerAddr(pub SocketAddr);
 
 /// Why a port cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -89,6 +83,7 @@ pub struct Server {
     hosts: Hosts,
     limits: Limits,
     connections: Arc<Connections>,
+    most_waiting: usize,
     metrics: Metrics,
 }
 
@@ -112,9 +107,11 @@ impl Server {
         let hosts =
             Hosts { names: config.hosts.clone(), listen: local_addr, section: None, any_for_service: false };
         let limits = config.limits;
-        let max = descriptors::max_connections(limits.max_connections);
+        let (max, waiting) = descriptors::max_connections(limits.max_connections);
         let connections = Connections::new(limits, max, config.trusted_proxies.clone(), tls.is_some());
-        Ok(Self { listener, local_addr, tls, hosts, limits, connections, metrics: Metrics::new() })
+        let most_waiting = usize::try_from(waiting).unwrap_or(usize::MAX);
+        let metrics = Metrics::new();
+        Ok(Self { listener, local_addr, tls, hosts, limits, connections, most_waiting, metrics })
     }
 
     /// The certificate, if the port has one, to reload it while the port serves.
@@ -153,7 +150,8 @@ impl Server {
         B: Body<Data = Bytes> + Unpin + Send + 'static,
         B::Error: Into<Box<dyn Error + Send + Sync>>,
     {
-        let Self { listener, local_addr, tls, hosts, limits, connections: open, metrics } = self;
+        let Self { listener, local_addr, tls, hosts, limits, connections: open, most_waiting, metrics } =
+            self;
         let mut http = auto::Builder::new(TokioExecutor::new());
         // hyper's own timer would be reset for every request; `connection` limits the time of heads.
         http.http1().max_buf_size(HEAD_LIMIT_BYTES).header_read_timeout(None);
@@ -167,12 +165,13 @@ impl Server {
         let mut connections = JoinSet::new();
         tracing::info!(address = %local_addr, tls = tls.is_some(), "listening");
 
+        let mut entrance = Entrance::new(listener, Arc::clone(&open), &shared.metrics, most_waiting);
         let mut stopped = pin!(stop.cancelled());
         loop {
             let (stream, peer) = tokio::select! {
                 biased;
                 () = stopped.as_mut() => break,
-                accepted = accept(&listener, &open, &shared.metrics) => accepted,
+                next = entrance.next() => next,
             };
             while let Some(ended) = connections.try_join_next() {
                 report(ended);
@@ -189,7 +188,7 @@ impl Server {
             connections.spawn(connection.run(stream, tls));
         }
 
-        drop(listener);
+        drop(entrance);
         let drain = async {
             while let Some(ended) = connections.join_next().await {
                 report(ended);
@@ -238,29 +237,6 @@ fn remedy(kind: io::ErrorKind) -> &'static str {
     }
 }
 
-/// The next connection, once there is a place for it. Survives every error of `accept(2)`: those of a connection
-/// that is gone again concern nobody, and the others (no file descriptor left) pass when connections end.
-async fn accept(listener: &TcpListener, open: &Connections, metrics: &Metrics) -> (TcpStream, SocketAddr) {
-    let waited = open.room().await;
-    loop {
-        match listener.accept().await {
-            Ok(accepted) => {
-                if waited {
-                    metrics.connections_delayed_total.increment(1);
-                }
-                return accepted;
-            }
-            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
-            Err(error) => {
-                metrics.accept_errors_total.increment(1);
-                tracing::warn!(%error, "cannot accept a connection; trying again");
-                open.close_unused();
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
-        }
-    }
-}
-
 fn report(ended: Result<(), tokio::task::JoinError>) {
     // Not the error itself: it has the text of the panic, which may quote a body.
     if ended.is_err() {
@@ -297,7 +273,15 @@ where
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
     async fn run(self, stream: TcpStream, tls: Option<TlsAcceptor>) {
-        let _open = self.shared.metrics.connection();
+        let (shared, activity) = (Arc::clone(&self.shared), Arc::clone(&self.place.activity));
+        let _open = shared.metrics.connection();
+        self.begin(stream, tls).await;
+        if activity.is_giving_way() {
+            shared.metrics.connections_displaced_total.increment(1);
+        }
+    }
+
+    async fn begin(self, stream: TcpStream, tls: Option<TlsAcceptor>) {
         if !self.place.pause.is_zero()
             && self.stop.run_until_cancelled(tokio::time::sleep(self.place.pause)).await.is_none()
         {
@@ -335,7 +319,7 @@ where
         let answer = service_fn(move |mut request: Request<Incoming>| {
             let (shared, activity) = &requests;
             let running = activity.request(!request.body().is_end_stream());
-            request.extensions_mut().insert(PeerAddr(peer));
+            request.extensions_mut().insert(Peer::connected(peer, Arc::clone(activity)));
             answer(Arc::clone(shared), service.clone(), request, running)
         });
         drive(shared.http.serve_connection(io, answer), &activity, &shared.metrics, stop).await;

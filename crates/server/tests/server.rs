@@ -1,6 +1,9 @@
 //! The server over real sockets: every stall is cut off, every stop is orderly, every peer gets its answer.
 #![allow(clippy::unwrap_used)]
 
+#[path = "server/full_port.rs"]
+mod full_port;
+
 use std::convert::Infallible;
 use std::future::Future;
 use std::net::SocketAddr;
@@ -16,14 +19,15 @@ use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use metrics_exporter_prometheus::PrometheusBuilder;
 use rustls::pki_types::{CertificateDer, ServerName};
-use server::{BodyError, Config, Health, Limits, Operations, PeerAddr, Problem, Server, Tls, body};
+use server::{BodyError, Config, Health, Limits, Operations, Peer, Problem, Server, Tls, body};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-/// The service under the server: `/body` reads at most 1 KiB, `/slow` waits for a permit, `/panic` panics.
+/// The service under the server: `/body` reads at most 1 KiB, `/slow` waits for a permit, `/panic` panics; below `/known`, a
+/// request counts as authenticated.
 #[derive(Clone)]
 struct App {
     entered: Arc<Semaphore>,
@@ -33,8 +37,12 @@ struct App {
 
 impl App {
     async fn answer(self, request: Request<Incoming>) -> Response<Full<Bytes>> {
-        let peer = request.extensions().get::<PeerAddr>().unwrap().0;
-        match request.uri().path() {
+        let peer = request.extensions().get::<Peer>().unwrap().clone();
+        let path = request.uri().path();
+        if path.starts_with("/known") {
+            peer.authenticated();
+        }
+        match path.trim_start_matches("/known") {
             "/body" => match body::read(request.into_body(), 1024, self.pace).await {
                 Ok(body) => Response::new(Full::new(body)),
                 Err(BodyError::TooLarge { .. }) => {
@@ -52,7 +60,7 @@ impl App {
             }
             "/huge" => Response::new(Full::from(vec![0; 64 << 20])),
             "/panic" => panic!("on purpose"),
-            _ => Response::new(peer.to_string().into()),
+            _ => Response::new(peer.address().to_string().into()),
         }
     }
 }

@@ -139,8 +139,13 @@ impl Auth {
     /// networks.
     pub fn is_in_head(&self) -> bool {
         let Self::All(required) = self else { return false };
-        let is_signed = required.hmac.is_some() || required.standard_webhooks.is_some();
-        required.has_secret_in_head() || required.restricts_networks() && !is_signed
+        required.has_secret_in_head() || required.restricts_networks() && !self.is_signed()
+    }
+
+    /// Whether [`Self::check_body`] authenticates the sender.
+    pub fn is_signed(&self) -> bool {
+        let Self::All(required) = self else { return false };
+        required.hmac.is_some() || required.standard_webhooks.is_some()
     }
 
     /// Checks what covers the body: HMAC and Standard Webhooks signatures.

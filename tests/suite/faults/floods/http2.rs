@@ -6,7 +6,7 @@ use tokio::net::TcpStream;
 
 use super::counts::Counts;
 
-/// How many streams the server allows.
+/// More streams than the server allows.
 const STREAMS: u32 = 128;
 
 const DATA: u8 = 0;
@@ -38,19 +38,37 @@ fn head() -> Vec<u8> {
     head
 }
 
-/// Opens the streams, sends a part of each body, and waits for the end of the connection.
-pub async fn flood(mut stream: TcpStream, counts: &Counts) -> Result<()> {
+fn preface() -> Vec<u8> {
     let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
     bytes.extend(frame(SETTINGS, 0, 0, &[]));
     bytes.extend(frame(SETTINGS, ACK, 0, &[]));
-    for stream in (0..STREAMS).map(|n| 2 * n + 1) {
+    bytes
+}
+
+/// So many posts, and so many bytes of each body in one frame. All together may be 65,535 before the server has read
+/// anything (section 6.9.2).
+pub fn posts(streams: u32, body_bytes: usize) -> Vec<u8> {
+    let mut bytes = preface();
+    for stream in (0..streams).map(|n| 2 * n + 1) {
         bytes.extend(frame(HEADERS, END_HEADERS, stream, &head()));
     }
-    // What every connection may send before the server has read anything (section 6.9.2).
-    for stream in (0..STREAMS).map(|n| 2 * n + 1) {
-        bytes.extend(frame(DATA, 0, stream, &[b'x'; 511]));
+    for stream in (0..streams).map(|n| 2 * n + 1) {
+        bytes.extend(frame(DATA, 0, stream, &vec![b'x'; body_bytes]));
     }
-    stream.write_all(&bytes).await?;
+    bytes
+}
+
+/// A head of so many short headers, each as a literal, that is not ended.
+pub fn unfinished_head(headers: usize) -> Vec<u8> {
+    let literals = (0..headers).flat_map(|n| format!("\0\u{4}x{n:03}\u{1}y").into_bytes());
+    let mut bytes = preface();
+    bytes.extend(frame(HEADERS, 0, 1, &head().into_iter().chain(literals).collect::<Vec<_>>()));
+    bytes
+}
+
+/// Opens as many streams as it may, sends a part of each body, and waits for the end of the connection.
+pub async fn flood(mut stream: TcpStream, counts: &Counts) -> Result<()> {
+    stream.write_all(&posts(STREAMS, 511)).await?;
     let mut answer = [0; 4096];
     while stream.read(&mut answer).await? > 0 {}
     counts.answered(&[]);

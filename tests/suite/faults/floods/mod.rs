@@ -6,6 +6,7 @@
 
 mod counts;
 mod http2;
+mod memory;
 mod sender;
 mod strangers;
 
@@ -15,6 +16,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use tests::usage::rss_mb;
 
+use self::memory::Written;
 use self::sender::{Sender, Times};
 use self::strangers::Flood;
 use super::is_full;
@@ -84,6 +86,20 @@ const ROWS: [Row; 9] = [
     },
 ];
 
+/// Those of many connections, most of which fill the port.
+const CONNECTION_ROWS: [Row; 6] = [
+    row("HTTP/2: 4,000 connections with their windows filled", Written::Windows),
+    row("4,000 unfinished heads of 60 KiB", Written::Head { bytes: 60 * 1024, is_whole: false }),
+    row("4,000 unfinished heads of 15 KiB", Written::Head { bytes: 15 * 1024, is_whole: false }),
+    row("4,000 heads of 15 KiB without their bodies", Written::Head { bytes: 15 * 1024, is_whole: true }),
+    row("HTTP/2: 4,000 unfinished heads of 400 headers", Written::Headers),
+    row("5,000 unfinished heads of 1 KiB", Written::Head { bytes: 1024, is_whole: false }),
+];
+
+const fn row(name: &'static str, written: Written) -> Row {
+    Row { name, flood: Some(Flood::Written(written)), descriptors: None }
+}
+
 /// Those whose bodies reach the broker, in front of RabbitMQ.
 const RABBITMQ_ROWS: [Row; 2] = [
     Row {
@@ -134,6 +150,10 @@ async fn run(row: &Row, broker_url: &str) -> Result<Line> {
     Ok(Line { name: row.name, times, rss_mb: rss, flood })
 }
 
+fn is_debug() -> Result<bool> {
+    Ok(harness::malote_binary()?.components().any(|part| part.as_os_str() == "debug"))
+}
+
 /// The console has descriptors of its own.
 fn console_answers(product: &Product) -> Result<()> {
     let listed = product.command(&["events", "list", "--limit", "1"])?.output()?;
@@ -162,11 +182,12 @@ fn row_of(Line { name, times, rss_mb, flood }: &Line) -> String {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn floods_keep_no_known_sender_waiting_and_take_little_memory() -> Result<()> {
+    memory::raise_descriptor_limit()?;
     let mut lines: Vec<Line> = Vec::new();
     // Of its own, since a flood would raise the alarms of one that others use.
     let node = harness::RabbitMq::start()?;
     let rabbitmq = node.url("/");
-    let embedded = ROWS.iter().map(|row| ("embedded", row));
+    let embedded = ROWS.iter().chain(&CONNECTION_ROWS).map(|row| ("embedded", row));
     for (broker, row) in embedded.chain(RABBITMQ_ROWS.iter().map(|row| (rabbitmq.as_str(), row))) {
         let line = run(row, broker).await.with_context(|| row.name)?;
         eprint!("{}", row_of(&line));
@@ -180,8 +201,7 @@ async fn floods_keep_no_known_sender_waiting_and_take_little_memory() -> Result<
         write!(file, "\n{}\n{table}", include_str!("head.md"))?;
     }
     let calm = lines[0].times.quantile(0.99);
-    let is_debug = harness::malote_binary()?.components().any(|part| part.as_os_str() == "debug");
-    let limit = if is_debug { DEBUG_P99.max(20 * calm) } else { P99 };
+    let limit = if is_debug()? { DEBUG_P99.max(20 * calm) } else { P99 };
     for Line { name, times, rss_mb, .. } in &lines {
         ensure!(times.refused.is_empty(), "{name}: {:?}\n{table}", times.refused);
         ensure!(times.quantile(0.99) < limit, "{name}: more than {limit:?}\n{table}");

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::counts::Counts;
 use super::http2;
+use super::memory::{self, Written};
 use super::sender::{connect_from, head, signature};
 use crate::product::Product;
 
@@ -34,6 +35,8 @@ pub enum Flood {
     Idle { clients: u32, connections: u32 },
     /// Bodies that do not end, each on a stream of its own.
     Streams,
+    /// Many connections that send this and wait.
+    Written(Written),
 }
 
 /// A flood under way.
@@ -79,9 +82,15 @@ impl Flood {
             Self::Proved => signature(&auth, body.as_bytes())?,
             _ => "0".repeat(64),
         };
-        let mut request = head(&proof, body.len()).into_bytes();
-        request.extend_from_slice(body.as_bytes());
-        let request: Arc<[u8]> = request.into();
+        let request: Arc<[u8]> = match self {
+            Self::Written(written) => written.bytes().into(),
+            _ => (head(&proof, body.len()) + &body).into_bytes().into(),
+        };
+        // These hold memory, and not the accept loop.
+        let open_period = match self {
+            Self::Written(written) => written.open_period(super::is_debug()?),
+            _ => Duration::ZERO,
+        };
         let stop = CancellationToken::new();
         let (ended, counts) = (stop.clone(), Arc::new(Counts::default()));
         let seen = Arc::clone(&counts);
@@ -91,7 +100,7 @@ impl Flood {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             runtime.block_on(async {
                 let mut strangers = JoinSet::new();
-                self.spawn(&mut strangers, ports, &request, &seen);
+                self.spawn(&mut strangers, ports, &request, &seen, open_period);
                 ended.cancelled().await;
                 strangers.shutdown().await;
             });
@@ -106,6 +115,7 @@ impl Flood {
         ports: [SocketAddr; 2],
         request: &Arc<[u8]>,
         counts: &Arc<Counts>,
+        open_period: Duration,
     ) {
         let count = match self {
             Self::Slow { .. } => 1200,
@@ -113,16 +123,20 @@ impl Flood {
             Self::Proved => 300,
             Self::Idle { connections, .. } => connections,
             Self::Streams => 20,
+            Self::Written(written) => written.connections(),
         };
         let clients = match self {
             Self::Slow { clients } | Self::Fast { clients } | Self::Idle { clients, .. } => clients,
             Self::Proved => 1,
             Self::Streams => 20,
+            Self::Written(_) => memory::CLIENTS,
         };
         for n in 0..count {
             let address = Ipv4Addr::from(u32::from(Ipv4Addr::new(127, 1, 0, 1)) + n % clients);
             let (request, counts) = (Arc::clone(request), Arc::clone(counts));
+            let begin = open_period * n;
             strangers.spawn(async move {
+                tokio::time::sleep(begin).await;
                 // That the server ends the connection is no error. The flood goes on, within bounds.
                 loop {
                     let _ = self.stranger(address, ports, &request, &counts).await;
@@ -168,6 +182,7 @@ impl Flood {
                 drop(console);
             }
             Self::Streams => http2::flood(stream, counts).await?,
+            Self::Written(_) => memory::flood(stream, request, counts).await?,
         }
         Ok(())
     }
