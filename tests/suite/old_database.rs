@@ -260,8 +260,12 @@ async fn upgrade(store_url: &str) -> Result<()> {
     {
         assert_eq!(product.rows(&[list, "list"])?.len(), 1, "{list}");
     }
-    // In the order of their receipt.
-    let fed = product.run(&["feed", "--json"])?;
+    // In the order of their receipt. Transactions of other tests may hold back the feed for a moment.
+    let started = Instant::now();
+    let mut fed = product.run(&["feed", "--json"])?;
+    while fed.lines().count() < before.len() && started.elapsed() < PATIENCE {
+        fed = product.run(&["feed", "--json"])?;
+    }
     let fed = fed.lines().map(|line| Ok(serde_json::from_str::<Value>(line)?["id"].clone()));
     let fed: Vec<Value> = fed.collect::<Result<_>>()?;
     assert_eq!(fed, (1..=7).map(|number| json!(id(number).to_string())).collect::<Vec<_>>());
