@@ -12,12 +12,8 @@ use super::counts::Counts;
 use super::http2;
 use super::sender::head;
 
-/// From how many clients each of these floods comes.
-pub const CLIENTS: u32 = 1000;
-
-/// How long after one of them the next one is opened; and if a debug binary takes milliseconds for what it sends.
-const OPEN_PERIOD: Duration = Duration::from_micros(250);
-const DEBUG_OPEN_PERIOD: Duration = Duration::from_millis(4);
+/// How long after one of the connections the next one is opened.
+pub const OPEN_PERIOD: Duration = Duration::from_micros(250);
 
 /// Descriptors of this process: those, and what else runs in it.
 const DESCRIPTORS: u64 = 6000;
@@ -34,23 +30,6 @@ pub enum Written {
 }
 
 impl Written {
-    /// How many connections send it: the last of these floods has more than a port has places.
-    pub fn connections(self) -> u32 {
-        match self {
-            Self::Head { bytes: 1024, .. } => 5000,
-            _ => 4000,
-        }
-    }
-
-    /// How long after one connection the next one is opened.
-    pub fn open_period(self, is_debug: bool) -> Duration {
-        match self {
-            Self::Head { bytes: 1024, .. } => OPEN_PERIOD,
-            _ if is_debug => DEBUG_OPEN_PERIOD,
-            _ => OPEN_PERIOD,
-        }
-    }
-
     pub fn bytes(self) -> Vec<u8> {
         match self {
             Self::Windows => http2::posts(4, 65_535 / 4),

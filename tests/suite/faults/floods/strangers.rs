@@ -36,7 +36,7 @@ pub enum Flood {
     /// Bodies that do not end, each on a stream of its own.
     Streams,
     /// Many connections that send this and wait.
-    Written(Written),
+    Written { connections: u32, clients: u32, written: Written },
 }
 
 /// A flood under way.
@@ -83,13 +83,8 @@ impl Flood {
             _ => "0".repeat(64),
         };
         let request: Arc<[u8]> = match self {
-            Self::Written(written) => written.bytes().into(),
+            Self::Written { written, .. } => written.bytes().into(),
             _ => (head(&proof, body.len()) + &body).into_bytes().into(),
-        };
-        // These hold memory, and not the accept loop.
-        let open_period = match self {
-            Self::Written(written) => written.open_period(super::is_debug()?),
-            _ => Duration::ZERO,
         };
         let stop = CancellationToken::new();
         let (ended, counts) = (stop.clone(), Arc::new(Counts::default()));
@@ -100,7 +95,7 @@ impl Flood {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             runtime.block_on(async {
                 let mut strangers = JoinSet::new();
-                self.spawn(&mut strangers, ports, &request, &seen, open_period);
+                self.spawn(&mut strangers, ports, &request, &seen);
                 ended.cancelled().await;
                 strangers.shutdown().await;
             });
@@ -115,28 +110,29 @@ impl Flood {
         ports: [SocketAddr; 2],
         request: &Arc<[u8]>,
         counts: &Arc<Counts>,
-        open_period: Duration,
     ) {
         let count = match self {
             Self::Slow { .. } => 1200,
             Self::Fast { .. } => 1000,
             Self::Proved => 300,
-            Self::Idle { connections, .. } => connections,
+            Self::Idle { connections, .. } | Self::Written { connections, .. } => connections,
             Self::Streams => 20,
-            Self::Written(written) => written.connections(),
         };
         let clients = match self {
-            Self::Slow { clients } | Self::Fast { clients } | Self::Idle { clients, .. } => clients,
+            Self::Slow { clients }
+            | Self::Fast { clients }
+            | Self::Idle { clients, .. }
+            | Self::Written { clients, .. } => clients,
             Self::Proved => 1,
             Self::Streams => 20,
-            Self::Written(_) => memory::CLIENTS,
         };
         for n in 0..count {
             let address = Ipv4Addr::from(u32::from(Ipv4Addr::new(127, 1, 0, 1)) + n % clients);
             let (request, counts) = (Arc::clone(request), Arc::clone(counts));
-            let begin = open_period * n;
+            // These hold memory, and not the accept loop.
+            let begin = matches!(self, Self::Written { .. }).then(|| memory::OPEN_PERIOD * n);
             strangers.spawn(async move {
-                tokio::time::sleep(begin).await;
+                tokio::time::sleep(begin.unwrap_or_default()).await;
                 // That the server ends the connection is no error. The flood goes on, within bounds.
                 loop {
                     let _ = self.stranger(address, ports, &request, &counts).await;
@@ -182,7 +178,7 @@ impl Flood {
                 drop(console);
             }
             Self::Streams => http2::flood(stream, counts).await?,
-            Self::Written(_) => memory::flood(stream, request, counts).await?,
+            Self::Written { .. } => memory::flood(stream, request, counts).await?,
         }
         Ok(())
     }
