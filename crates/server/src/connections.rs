@@ -140,7 +140,7 @@ impl Connections {
     pub(crate) fn make_room(&self, waiting: usize, now: Instant) {
         let open = self.lock();
         let spare = self.strangers_max.saturating_sub(open.units);
-        let wanted = waiting.min(ROOM_AT_ONCE) * self.units;
+        let wanted = waiting * self.units;
         close_oldest(open.connections(), wanted.saturating_sub(spare), now);
     }
 
