@@ -39,7 +39,7 @@ pub static DOMAIN: Domain = Domain {
             (providers::mercado_eletronico::NAME, &["invoice.#"]),
             (providers::gestao_online::NAME, &["TAX_INVOICE_CHANGE_STATUS"]),
         ],
-        prefetch: 2_048,
+        prefetch: 1_024,
         retry: DEFAULT_RETRY,
     },
     component: Component {

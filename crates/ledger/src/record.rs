@@ -19,7 +19,7 @@ use crate::predicates::is_later;
 use store::many::{Value, Values, insert};
 
 /// Two batches of the largest size: one is written while the next gathers.
-const PREFETCH: u16 = 2_048;
+const PREFETCH: u16 = 1_024;
 
 /// The consumers of the ledger. `consumers` are the bindings of all consumers that handle events, whichever process
 /// they run in: they decide at which consumers an event is pending.

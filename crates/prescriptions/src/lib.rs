@@ -37,7 +37,7 @@ pub static DOMAIN: Domain = Domain {
         consumer: "prescriptions",
         purpose: "keeps the renewals of prescriptions",
         topics: &[(providers::beneficio_visao::NAME, &["pending", "in_analysis", "rejected", "renewed"])],
-        prefetch: 2_048,
+        prefetch: 1_024,
         retry: DEFAULT_RETRY,
     },
     component: Component {

@@ -43,7 +43,7 @@ pub static DOMAIN: Domain = Domain {
                 &["ORDER_CREATED", "ORDER_CANCEL", "FINANCIAL_PAYMENT_DISCHARGE", "FINANCIAL_PAYMENT_STATUS"],
             ),
         ],
-        prefetch: 2_048,
+        prefetch: 1_024,
         retry: DEFAULT_RETRY,
     },
     component: Component {
