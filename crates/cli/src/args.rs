@@ -59,7 +59,7 @@ pub enum Command {
     /// `malote unrouted`; the declaration of its list describes it.
     #[command(subcommand)]
     Unrouted(Unrouted),
-    /// Every event on record, the oldest first, and those that follow, in an order that never changes.
+    /// The events on record in an order that never changes, the oldest first; with `--follow`, also those that come.
     Feed(Feed),
     /// What was asked to be sent again or discarded, and how far it is.
     #[command(subcommand)]

@@ -25,6 +25,9 @@ use crate::refusal::Refusal;
 /// The header of an answer with the position to continue after, whether it has events or not.
 const POSITION: &str = "malote-position";
 
+/// The header that says whether that is the end of the feed for now: `true` or `false`.
+const END: &str = "malote-end";
+
 const DEFAULT_LIMIT: usize = 100;
 const MOST_EVENTS: usize = 1_000;
 const LONGEST_WAIT_S: u64 = 60;
@@ -74,7 +77,8 @@ fn wrong(name: &str, problem: impl std::fmt::Display) -> Refusal {
 /// The feed: every event on record, in an order that never changes.
 ///
 /// One CloudEvent (JSON format) on each line. Its attribute `position` says where it is; the header `malote-position` says
-/// where to continue. Once a position has been seen, nothing appears at or before it.
+/// where to continue, and `malote-end` whether that is the end for now. Once a position has been seen, nothing appears at or
+/// before it.
 /// With `Accept: text/event-stream` the answer is a stream of Server-Sent Events that continues after `Last-Event-ID`.
 #[utoipa::path(get, path = "/api/v1/feed", tag = "record", operation_id = "feed",
     params(FeedParameters, ("Last-Event-ID" = Option<String>, Header, description = "As `after`, for a stream")),
@@ -110,8 +114,9 @@ pub(crate) async fn follow(
     }
     let items = reader.next(limit as usize, Duration::from_secs(wait)).await?;
     let body: String = items.iter().flat_map(|item| [item.json(), "\n".to_owned()]).collect();
-    let position = reader.cursor().to_string();
-    Ok(([(CONTENT_TYPE.as_str(), "application/x-ndjson"), (POSITION, &position)], body).into_response())
+    let (position, end) = (reader.cursor().to_string(), reader.is_end().to_string());
+    let headers = [(CONTENT_TYPE.as_str(), "application/x-ndjson"), (POSITION, &position), (END, &end)];
+    Ok((headers, body).into_response())
 }
 
 /// Server-Sent Events (HTML, section 9.2). One with an id alone is no event: it moves on what the client sends as `Last-Event-ID`.

@@ -142,13 +142,14 @@ impl Api {
         self.send(self.client.get(self.url(path, query)?)).await
     }
 
-    /// A part of the feed: its lines, and the position to continue after.
-    pub async fn feed(&self, query: &[(String, String)]) -> Result<(String, String)> {
+    /// A part of the feed: its lines, the position to continue after, and whether that is the end for now.
+    pub async fn feed(&self, query: &[(String, String)]) -> Result<(String, String, bool)> {
         let request = self.client.get(self.url("feed", query)?);
         let (headers, body) = self.answer(request).await?.map_err(|refusal| anyhow!(refusal.text))?;
-        let position = headers.get("malote-position").and_then(|value| value.to_str().ok());
-        let position = position.with_context(|| self.not_malote("feed"))?.to_owned();
-        Ok((String::from_utf8(body.into()).with_context(|| self.not_malote("feed"))?, position))
+        let header = |name| headers.get(name).and_then(|value| value.to_str().ok());
+        let position = header("malote-position").with_context(|| self.not_malote("feed"))?.to_owned();
+        let is_end = header("malote-end") == Some("true");
+        Ok((String::from_utf8(body.into()).with_context(|| self.not_malote("feed"))?, position, is_end))
     }
 
     async fn send(&self, request: reqwest::RequestBuilder) -> Result<Result<Bytes, Refusal>> {

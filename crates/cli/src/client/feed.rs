@@ -29,7 +29,7 @@ pub async fn run(args: Feed, config: &Config) -> Result<()> {
                 .map(|(name, value)| (name.to_owned(), value))
                 .into();
         query.extend(args.topics.clone().map(|topics| ("topics".to_owned(), topics)));
-        let (lines, position) = tokio::select! {
+        let (lines, position, is_end) = tokio::select! {
             answered = api.feed(&query) => answered?,
             _ = interrupted.as_mut() => break,
         };
@@ -41,10 +41,8 @@ pub async fn run(args: Feed, config: &Config) -> Result<()> {
         }
         let got = u32::try_from(lines.lines().count()).unwrap_or(u32::MAX);
         left = left.saturating_sub(got);
-        // The end of the log, or of what was asked for.
-        let is_end = position == after || left == 0;
         after = position;
-        if report::is_output_lost() || !args.follow && is_end {
+        if report::is_output_lost() || !args.follow && (is_end || left == 0) {
             break;
         }
     }

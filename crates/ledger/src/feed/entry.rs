@@ -1,5 +1,7 @@
 //! An event as the feed shows it: a CloudEvent in the JSON format (CloudEvents JSON format 1.0.2), and its position.
 
+use std::sync::Arc;
+
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use event::Timestamp;
@@ -12,7 +14,7 @@ use crate::events::traceparent;
 use crate::time::time;
 
 /// What events have in common: a row of `origins`.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Origin {
     pub(super) source: String,
     pub(super) provider: String,
@@ -23,7 +25,7 @@ pub(super) struct Origin {
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) position: Position,
-    pub(super) origin: i64,
+    pub(super) origin: Arc<Origin>,
     /// The CloudEvent without its first brace.
     pub(super) json: String,
 }
@@ -66,12 +68,7 @@ enum Data {
 
 impl Entry {
     /// The event of a row with [`COLUMNS`].
-    pub(super) fn new(
-        row: &AnyRow,
-        position: Position,
-        number: i64,
-        origin: &Origin,
-    ) -> Result<Self, StoreError> {
+    pub(super) fn new(row: &AnyRow, position: Position, origin: &Arc<Origin>) -> Result<Self, StoreError> {
         let event = id(row, "id")?;
         let content_type: String = row.try_get("content_type")?;
         let other = |column| Ok::<_, StoreError>(optional_id(row, column)?.map(|id| id.to_string()));
@@ -92,7 +89,7 @@ impl Entry {
             data: Data::new(&content_type, row.try_get("body")?),
         };
         let json = serde_json::to_string(&cloud_event).expect("texts and a value are JSON");
-        Ok(Self { position, origin: number, json: json[1..].to_owned() })
+        Ok(Self { position, origin: Arc::clone(origin), json: json[1..].to_owned() })
     }
 
     /// Its length in bytes, without the position.

@@ -96,7 +96,7 @@ impl Log {
         let (mut wanted, mut bytes, mut reached, mut is_whole) = (Vec::new(), 0, after, true);
         for one in &found {
             let origin = self.origin(&mut connection, one.origin).await?;
-            if topics.take(&origin.provider, &origin.topic) {
+            if topics.take(&origin) {
                 bytes += one.bytes;
                 if wanted.len() == limits.events || bytes > limits.bytes && !wanted.is_empty() {
                     is_whole = false;
@@ -160,12 +160,6 @@ impl Log {
         Ok(found.ok_or(store::DriverError::RowNotFound)?)
     }
 
-    /// Whether an origin that was read is wanted.
-    pub(super) fn takes(&self, topics: &Topics, origin: i64) -> bool {
-        let origins = self.origins.read().unwrap_or_else(PoisonError::into_inner);
-        origins.get(&origin).is_some_and(|origin| topics.take(&origin.provider, &origin.topic))
-    }
-
     /// The last position that was deleted of the wanted events.
     pub(super) async fn last_deleted(&self, topics: &Topics) -> Result<Option<Position>, StoreError> {
         let mut connection = self.store.read().await?;
@@ -173,7 +167,7 @@ impl Log {
         let mut last = None;
         for row in &fetch(&mut connection, text, []).await? {
             let origin = self.origin(&mut connection, row.try_get(0)?).await?;
-            if topics.take(&origin.provider, &origin.topic) {
+            if topics.take(&origin) {
                 last = last.max(Some(Position { number: row.try_get(1)?, id: id(row, 2)? }));
             }
         }
@@ -218,7 +212,7 @@ async fn entries(
     }
     let entry = |(found, origin): &(&Found, Arc<Origin>)| {
         let row = rows.get(&found.position.id)?;
-        Some(Entry::new(row, found.position, found.origin, origin).map(Arc::new))
+        Some(Entry::new(row, found.position, origin).map(Arc::new))
     };
     wanted.iter().filter_map(entry).collect()
 }

@@ -107,7 +107,7 @@ impl Feed {
             After::Cursor(_) => return Err(FeedError::Unknown),
         };
         let tail = shared.head.subscribe();
-        let reader = Reader { shared, tail, topics, cursor, _place: place };
+        let reader = Reader { shared, tail, topics, cursor, is_end: false, _place: place };
         reader.check_deleted().await?;
         Ok(reader)
     }
@@ -149,6 +149,7 @@ pub struct Reader {
     tail: watch::Receiver<Tail>,
     topics: Topics,
     cursor: Cursor,
+    is_end: bool,
     _place: OwnedSemaphorePermit,
 }
 
@@ -156,6 +157,11 @@ impl Reader {
     /// How far it has read; events that it does not want are behind it, too.
     pub fn cursor(&self) -> Cursor {
         self.cursor
+    }
+
+    /// Whether the last reading got to the end of the feed, as it was then.
+    pub fn is_end(&self) -> bool {
+        self.is_end
     }
 
     /// Whether the process stops: the reader gets nothing any more.
@@ -175,6 +181,7 @@ impl Reader {
             let item = |entry: Arc<Entry>| Item { cursor: self.cursor.at(entry.position), entry };
             let items: Vec<_> = entries.into_iter().map(item).collect();
             self.cursor = self.cursor.at(reached);
+            self.is_end = is_end;
             if !items.is_empty() || self.is_stopped() {
                 return Ok(items);
             }
@@ -199,7 +206,7 @@ impl Reader {
         if !tail.covers(at) {
             return None;
         }
-        let wanted = tail.after(at).filter(|entry| self.shared.log.takes(&self.topics, entry.origin));
+        let wanted = tail.after(at).filter(|entry| self.topics.take(&entry.origin));
         let (mut entries, mut bytes) = (Vec::new(), 0);
         for entry in wanted {
             bytes += entry.size();

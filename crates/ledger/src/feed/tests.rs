@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use consumer::Recorder;
 use store::sql;
 use tokio_util::sync::CancellationToken;
 
 use super::{Feed, FeedError, MAX_READERS};
-use crate::tests::{fresh, invoice, receive};
+use crate::record::Events;
+use crate::tests::{CONSUMERS, fresh, invoice, receive};
 
 /// The manual of SQLite leaves it open whether VACUUM keeps row numbers. It keeps those of a table with an index.
 #[tokio::test]
@@ -47,6 +49,26 @@ async fn a_reader_that_lags_behind_what_is_kept_for_all_reads_by_itself_one_part
         let items = slow.next(10, Duration::from_secs(20)).await.unwrap();
         assert!(items.len() == 1 && items[0].json().contains(&event.id.to_string()));
     }
+    running.abort();
+}
+
+/// The shared reading has not seen it: it is recorded and deleted at once.
+#[tokio::test]
+async fn a_reader_at_the_end_is_told_that_an_event_was_deleted_before_it_was_read() {
+    let (store, _folder) = fresh().await;
+    let feed = Feed::new(store.clone(), CancellationToken::new());
+    let running = tokio::spawn(feed.clone().run());
+    let mut reader = feed.reader("now".parse().unwrap(), "".parse().unwrap()).await.unwrap();
+    receive(&store, &[invoice()]).await;
+    assert_eq!(reader.next(1, Duration::from_secs(20)).await.unwrap().len(), 1);
+    let message = invoice().to_message();
+    let mut tx = store.begin().await.unwrap();
+    Events { consumers: CONSUMERS.to_vec() }.record(&[&message], &mut tx).await.unwrap();
+    let newest = "DELETE FROM events WHERE rowid = (SELECT max(rowid) FROM events)";
+    sql::query(newest).execute(&mut *tx).await.unwrap();
+    tx.commit().await.unwrap();
+    let read = reader.next(1, Duration::from_secs(20)).await;
+    assert!(matches!(read, Err(FeedError::Deleted(_))), "{read:?}");
     running.abort();
 }
 

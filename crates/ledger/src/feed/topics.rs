@@ -5,6 +5,8 @@ use std::str::FromStr;
 use broker::topology::topic_matches;
 use event::ProviderName;
 
+use super::entry::Origin;
+
 /// Patterns of topics, each of one provider. Without any, every event is wanted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Topics(Vec<(ProviderName, String)>);
@@ -21,10 +23,10 @@ pub enum BadTopics {
 }
 
 impl Topics {
-    /// Whether an event of this provider with this topic is wanted.
-    pub(super) fn take(&self, provider: &str, topic: &str) -> bool {
+    /// Whether events of this origin are wanted.
+    pub(super) fn take(&self, origin: &Origin) -> bool {
         let fits = |(name, pattern): &(ProviderName, String)| {
-            name.as_str() == provider && topic_matches(pattern, topic)
+            name.as_str() == origin.provider && topic_matches(pattern, &origin.topic)
         };
         self.0.is_empty() || self.0.iter().any(fits)
     }
@@ -58,13 +60,19 @@ mod tests {
     #[test]
     fn topics_are_patterns_of_one_provider_each() {
         let topics: Topics = "recuperador:acordo.#, gestao-online:ORDER_CANCEL".parse().unwrap();
-        let check =
-            |provider, topic, expect| assert_eq!(topics.take(provider, topic), expect, "{provider} {topic}");
+        let origin = |provider: &str, topic: &str| Origin {
+            provider: provider.to_owned(),
+            topic: topic.to_owned(),
+            ..Origin::default()
+        };
+        let check = |provider, topic, expect| {
+            assert_eq!(topics.take(&origin(provider, topic)), expect, "{provider} {topic}");
+        };
         check("recuperador", "acordo.quitado", true);
         check("recuperador", "boleto.pago", false);
         check("gestao-online", "ORDER_CANCEL", true);
         check("gestao-online", "acordo.quitado", false);
-        assert!("".parse::<Topics>().unwrap().take("any", "topic"));
+        assert!("".parse::<Topics>().unwrap().take(&origin("any", "topic")));
     }
 
     #[test]

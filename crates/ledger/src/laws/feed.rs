@@ -10,8 +10,8 @@ use tokio_util::sync::CancellationToken;
 use super::record;
 use crate::feed::{After, Feed, FeedError, Reader, prepare};
 
-/// Longer than any of these readers waits for what is there.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// Longer than any of these readers waits for what is there: a transaction of another test in the same cluster may hold it back.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Records events of these topics, one after the other.
 async fn recorded(store: &Store, topics: &[&str]) -> Vec<EventId> {
