@@ -1,6 +1,6 @@
 //! What a reader of the feed may rely on.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use event::{Event, EventId};
 use store::many::{Value, fetch};
@@ -8,7 +8,7 @@ use store::{Dialect, Store};
 use tokio_util::sync::CancellationToken;
 
 use super::record;
-use crate::feed::{After, Feed, FeedError, Reader, prepare};
+use crate::feed::{After, Feed, FeedError, Item, Reader, prepare};
 
 /// Longer than any of these readers waits for what is there: a transaction of another test in the same cluster may hold it back.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -36,14 +36,24 @@ async fn reader(feed: &Feed, after: &str, topics: &str) -> Result<Reader, FeedEr
     feed.reader(after.parse().expect("a cursor"), topics.parse().expect("topics")).await
 }
 
-/// The ids of the next events, so many, read in parts of at most `limit`. Transactions of others in the same cluster hold back a
-/// log for a moment.
+/// The next events, at most so many. Asks until there are some: without the shared reading nothing wakes a reader that waits, and
+/// transactions of others in the same cluster hold back a log for a moment.
+async fn part(reader: &mut Reader, limit: usize) -> Result<Vec<Item>, FeedError> {
+    let asked = Instant::now();
+    loop {
+        let items = reader.next(limit, Duration::from_millis(50)).await?;
+        if !items.is_empty() {
+            return Ok(items);
+        }
+        assert!(asked.elapsed() < PATIENCE, "nothing comes");
+    }
+}
+
+/// The ids of the next events, so many, read in parts of at most `limit`.
 async fn next(reader: &mut Reader, limit: usize, count: usize) -> Result<Vec<EventId>, FeedError> {
     let mut ids = Vec::new();
     while ids.len() < count {
-        let items = reader.next(limit, PATIENCE).await?;
-        assert!(!items.is_empty(), "only {ids:?} of {count}");
-        for item in items {
+        for item in part(reader, limit).await? {
             let event: serde_json::Value = serde_json::from_str(&item.json()).expect("one line of JSON");
             ids.push(event["id"].as_str().and_then(|id| id.parse().ok()).expect("an id"));
         }
@@ -62,7 +72,7 @@ pub async fn a_reader_gets_what_it_wants_once_and_in_order(store: &Store) {
     let running = tokio::spawn(feed.clone().run());
     let ids = recorded(store, &["acordo.quitado", "boleto.pago", "acordo.quitado"]).await;
     let mut all = reader(&feed, "beginning", "").await.expect("a reader");
-    let first = all.next(1, PATIENCE).await.expect("an event");
+    let first = part(&mut all, 1).await.expect("an event");
     assert_eq!(next(&mut all, 10, 2).await.expect("the rest"), ids[1..]);
     let mut again = reader(&feed, &first[0].cursor.to_string(), "").await.expect("a reader");
     assert_eq!(next(&mut again, 10, 2).await.expect("the rest"), ids[1..]);
@@ -89,14 +99,14 @@ pub async fn deleted_events_are_not_skipped_in_silence(store: &Store) {
     let topics = ["acordo.quitado", "boleto.pago", "acordo.quitado", "boleto.pago", "acordo.quitado"];
     let ids = recorded(store, &topics).await;
     let mut slow = reader(&feed, "beginning", "").await.expect("a reader");
-    let first = slow.next(1, PATIENCE).await.expect("an event").remove(0).cursor.to_string();
+    let first = part(&mut slow, 1).await.expect("an event").remove(0).cursor.to_string();
     let mut other = reader(&feed, &first, "recuperador:acordo.#").await.expect("a reader");
     let mut at_end = reader(&feed, "beginning", "").await.expect("a reader");
     assert_eq!(next(&mut at_end, 10, 5).await.expect("all"), ids);
     delete(store, &[ids[1], ids[3]]).await;
 
     assert_eq!(next(&mut other, 10, 2).await.expect("nothing of these is missing"), [ids[2], ids[4]]);
-    let Err(FeedError::Deleted(known)) = slow.next(10, PATIENCE).await else {
+    let Err(FeedError::Deleted(known)) = part(&mut slow, 10).await else {
         panic!("the slow reader is not told")
     };
     assert!(matches!(reader(&feed, &first, "").await, Err(FeedError::Deleted(_))), "nor one from its cursor");
@@ -112,7 +122,7 @@ pub async fn deleted_events_are_not_skipped_in_silence(store: &Store) {
     let new = recorded(store, &topics).await;
     delete(store, &[new[4], new[2]]).await;
     let newer = recorded(store, &topics[..2]).await;
-    let Err(FeedError::Deleted(known)) = at_end.next(10, PATIENCE).await else {
+    let Err(FeedError::Deleted(known)) = part(&mut at_end, 10).await else {
         panic!("the reader at the end is not told")
     };
     let mut at_end = reader(&feed, &known.to_string(), "").await.expect("it knows");
@@ -133,7 +143,7 @@ pub async fn a_cursor_of_another_log_is_refused(store: &Store) {
     let mut all = reader(&feed, "beginning", "").await.expect("a reader");
     let mut cursors = Vec::new();
     while cursors.len() < 2 {
-        let item = all.next(1, PATIENCE).await.expect("an event").remove(0);
+        let item = part(&mut all, 1).await.expect("an event").remove(0);
         cursors.push(item.cursor.to_string());
     }
     let numbers: Vec<_> = cursors.iter().map(|cursor| cursor.split('.').next().expect("a number")).collect();
@@ -166,7 +176,7 @@ pub async fn a_restored_log_goes_on(store: &Store) {
         let mut all = reader(&feed, "beginning", "").await.expect("a reader");
         let mut cursors = Vec::new();
         for id in &ids {
-            let item = all.next(1, PATIENCE).await.expect("an event").remove(0);
+            let item = part(&mut all, 1).await.expect("an event").remove(0);
             assert!(item.json().contains(&id.to_string()), "{again}: {ids:?}: {}", item.json());
             cursors.push(item.cursor);
         }
