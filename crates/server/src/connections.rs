@@ -27,8 +27,9 @@ use crate::connection::Activity;
 use crate::known::Known;
 use crate::memory::{HTTP2_UNITS, TLS_UNITS};
 
-/// For how many new connections a full port closes others at a time: finding them scans all.
-const ROOM_AT_ONCE: usize = 32;
+/// For how many new connections a full port closes others at a time: finding them scans all, and what is begun at once delays
+/// everybody. About as many as wait at a port with few descriptors.
+const ROOM_AT_ONCE: usize = 64;
 
 /// Which part of a port is reserved for known clients.
 const RESERVED_PART: usize = 8;
@@ -140,7 +141,7 @@ impl Connections {
     pub(crate) fn make_room(&self, waiting: usize, now: Instant) {
         let open = self.lock();
         let spare = self.strangers_max.saturating_sub(open.units);
-        let wanted = waiting * self.units;
+        let wanted = waiting.min(ROOM_AT_ONCE) * self.units;
         close_oldest(open.connections(), wanted.saturating_sub(spare), now);
     }
 
