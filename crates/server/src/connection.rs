@@ -39,7 +39,8 @@ const LINGERING_BYTES: usize = 64 * 1024;
 const LINGERING_PAUSE: Duration = Duration::from_millis(10);
 
 /// How long a new connection may send nothing before it can be closed for another one. A real client sends its first
-/// byte right after the TCP handshake. While a full port fills with silent connections, a new one waits for this long.
+/// byte right after the TCP handshake, but a busy process may take longer to read it: that of a known client has
+/// [`PROCEEDING`]. While a full port fills with silent connections, a new one waits for this long.
 const SETTLING: Duration = Duration::from_millis(10);
 
 /// How long a TLS handshake, the head of a request, or a request that proves nothing may take before the connection can be
@@ -95,7 +96,9 @@ impl PeerState {
     fn unused_since(&self, now: Instant, is_trusted: bool) -> Option<Instant> {
         match self.phase {
             Phase::Idle | Phase::Lingering => Some(self.since),
-            Phase::Silent if now >= self.since + SETTLING => Some(self.since),
+            Phase::Silent if now >= self.since + if is_trusted { PROCEEDING } else { SETTLING } => {
+                Some(self.since)
+            }
             Phase::Handshake | Phase::Head if now >= self.since + PROCEEDING => Some(self.since),
             Phase::Running if !is_trusted && now >= self.since + PROCEEDING => Some(self.since),
             Phase::Silent
@@ -605,6 +608,15 @@ mod tests {
         let _another = stranger.request(false);
         stranger.authenticated();
         assert!(stranger.is_giving_way() && stranger.stopping());
+    }
+
+    #[test]
+    fn a_new_connection_of_a_known_client_has_longer_for_its_first_byte() {
+        for is_known in [false, true] {
+            let (activity, begun) = (activity(is_known), Instant::now());
+            assert_eq!(activity.unused_since(begun + 2 * SETTLING).is_some(), !is_known);
+            assert!(activity.unused_since(begun + PROCEEDING + SETTLING).is_some());
+        }
     }
 
     #[test]

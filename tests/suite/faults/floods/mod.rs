@@ -194,7 +194,7 @@ fn table(lines: &[Line]) -> String {
     text
 }
 
-fn row_of(Line { name, times, rss_mb, flood }: &Line) -> String {
+fn row_of(Line { name, times, rss_mb, flood, .. }: &Line) -> String {
     format!(
         "| {name} | {} | {} | {:.1} ms | {:.1} ms | {rss_mb:.0} MB | {flood} |\n",
         times.posted,
