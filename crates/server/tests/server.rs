@@ -137,6 +137,14 @@ impl Running {
         TcpStream::connect(self.addr).await.unwrap()
     }
 
+    /// A connection with a request that runs until it is released.
+    async fn running_request(&self) -> TcpStream {
+        let mut stream = self.connect().await;
+        stream.write_all(b"GET /slow HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+        within(self.entered.acquire()).await.unwrap().forget();
+        stream
+    }
+
     /// Sends the text on a connection of its own and gives everything that comes back until the end.
     async fn exchange(&self, text: &str) -> String {
         let mut stream = self.connect().await;
@@ -311,9 +319,7 @@ async fn a_stop_finishes_the_running_request_closes_idle_connections_and_refuses
     idle.write_all(b"POST /body HTTP/1.1\r\nhost: x\r\ncontent-length: 3\r\n\r\nabc").await.unwrap();
     until(&mut idle, "abc").await;
     let mut silent = server.connect().await;
-    let mut running = server.connect().await;
-    running.write_all(b"GET /slow HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
-    within(server.entered.acquire()).await.unwrap().forget();
+    let mut running = server.running_request().await;
 
     server.stop.cancel();
     assert_eq!(rest(&mut idle).await, "");
@@ -329,9 +335,7 @@ async fn a_stop_finishes_the_running_request_closes_idle_connections_and_refuses
 #[tokio::test]
 async fn a_drain_ends_at_its_time_limit() {
     let server = start(Limits { drain_timeout_ms: 100, ..PATIENT }).await;
-    let mut running = server.connect().await;
-    running.write_all(b"GET /slow HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
-    within(server.entered.acquire()).await.unwrap().forget();
+    let mut running = server.running_request().await;
     server.stop.cancel();
     within(server.served).await.unwrap();
     assert_eq!(rest(&mut running).await, "");
@@ -340,9 +344,7 @@ async fn a_drain_ends_at_its_time_limit() {
 #[tokio::test]
 async fn connections_beyond_the_limit_wait_for_a_place() {
     let server = start(Limits { max_connections: Some(1), ..PATIENT }).await;
-    let mut first = server.connect().await;
-    first.write_all(b"GET /slow HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
-    within(server.entered.acquire()).await.unwrap().forget();
+    let first = server.running_request().await;
 
     let mut second = server.connect().await;
     second.write_all(b"GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.unwrap();
@@ -494,9 +496,7 @@ async fn an_idle_http2_connection_is_closed_and_its_frames_are_no_heads() {
 #[tokio::test]
 async fn the_longest_unused_connection_is_closed_for_a_new_one() {
     let server = start(Limits { max_connections: Some(3), ..PATIENT }).await;
-    let mut running = server.connect().await;
-    running.write_all(b"GET /slow HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
-    within(server.entered.acquire()).await.unwrap().forget();
+    let mut running = server.running_request().await;
     let mut used = Vec::new();
     for _ in 0..2 {
         let mut stream = server.connect().await;
@@ -533,9 +533,7 @@ async fn a_client_cannot_take_the_connections_of_others() {
     let server = start(Limits { client_connections: Some(2), ..PATIENT }).await;
     let mut running = Vec::new();
     for _ in 0..2 {
-        let mut stream = server.connect().await;
-        stream.write_all(b"GET /slow HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
-        within(server.entered.acquire()).await.unwrap().forget();
+        let stream = server.running_request().await;
         running.push(stream);
     }
     assert_eq!(rest(&mut server.connect().await).await, "", "all of its share is in use");
@@ -556,9 +554,7 @@ async fn a_proxy_has_no_share() {
     let limits = Limits { client_connections: Some(1), client_requests: 1, ..PATIENT };
     let trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()];
     let server = start_with(Config { limits, trusted_proxies, ..Config::new(listen) }).await;
-    let mut running = server.connect().await;
-    running.write_all(b"GET /slow HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
-    within(server.entered.acquire()).await.unwrap().forget();
+    let _running = server.running_request().await;
     assert!(server.get("/healthz").await.starts_with("HTTP/1.1 200 OK"));
 }
 
@@ -571,9 +567,7 @@ async fn requests_of_a_client_are_counted_over_streams_and_connections() {
     };
     let slow = [tokio::spawn(send("/slow")), tokio::spawn(send("/slow"))];
     within(server.entered.acquire_many(2)).await.unwrap().forget();
-    let mut third = server.connect().await;
-    third.write_all(b"GET /slow HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
-    within(server.entered.acquire()).await.unwrap().forget();
+    let mut third = server.running_request().await;
     let refused = within(send("/")).await.unwrap();
     assert_eq!((refused.status().as_u16(), &refused.headers()["retry-after"]), (429, &"1".parse().unwrap()));
     drop(refused);

@@ -43,9 +43,7 @@ async fn a_port_full_of_strangers_keeps_no_known_client_waiting_and_takes_turns_
 #[tokio::test]
 async fn a_stop_closes_connections_that_wait_for_a_place() {
     let server = start(Limits { max_connections: Some(1), ..PATIENT }).await;
-    let mut running = server.connect().await;
-    running.write_all(b"GET /slow HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
-    within(server.entered.acquire()).await.unwrap().forget();
+    let mut running = server.running_request().await;
     let mut waiting = server.connect().await;
     server.stop.cancel();
     assert!(!matches!(within(waiting.read(&mut [0; 1])).await, Ok(1..)));
