@@ -1,7 +1,7 @@
 //! `cargo xtask bench`: what malote costs on top of the broker and the database, measured side by side with their limits.
 //!
 //! Every scenario starts private servers, runs several rounds in alternation with its limit, and fails when an event is
-//! missing. `--quick` does the same with few events, to see that it works; its figures mean nothing.
+//! missing. `--quick` does the same with few events and shared servers, to see that it works; its figures mean nothing.
 
 mod limits;
 mod load;
@@ -13,6 +13,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
+use harness::Servers;
 
 use crate::limits::{empty, smallest, smallest_sqlite};
 use crate::scenarios::{ALL, Bench};
@@ -67,7 +68,8 @@ async fn run(Arguments { quick, rounds, file, scenarios }: Arguments) -> Result<
         ensure!(names.contains(&name.as_str()), "no scenario {name:?}; there are {}", names.join(", "));
     }
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let bench = Bench { quick, rounds };
+    let servers = if quick { Some(Servers::start()?) } else { None };
+    let bench = Bench { quick, rounds, servers: servers.as_ref() };
     let mut sections = vec![report::machine()];
     let chosen = ALL.iter().filter(|scenario| match scenarios.is_empty() {
         true => !(quick && scenario.builds),

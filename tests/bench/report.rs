@@ -107,7 +107,7 @@ pub fn grouped(figure: f64, decimals: usize) -> String {
 /// The machine and the versions of what ran on it, as a section.
 pub fn machine() -> Section {
     let read = |file: &str| fs::read_to_string(file).unwrap_or_default();
-    let of = |text: &str, name: &str| {
+    let value = |text: &str, name: &str| {
         let line = text.lines().find(|line| line.starts_with(name));
         line.and_then(|line| line.split_once(':'))
             .map_or("?".to_owned(), |(_, value)| value.trim().to_owned())
@@ -120,8 +120,8 @@ pub fn machine() -> Section {
     let versions = harness::versions(&harness::Root::from_env()).ok();
     let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
     let mut table = Table::new(&["what", "which"]);
-    table.row(["processor".to_owned(), format!("{cores} × {}", of(&read("/proc/cpuinfo"), "model name"))]);
-    table.row(["memory".to_owned(), of(&read("/proc/meminfo"), "MemTotal")]);
+    table.row(["processor".to_owned(), format!("{cores} × {}", value(&read("/proc/cpuinfo"), "model name"))]);
+    table.row(["memory".to_owned(), value(&read("/proc/meminfo"), "MemTotal")]);
     table.row(["system".to_owned(), format!("Linux {}", read("/proc/sys/kernel/osrelease").trim())]);
     table.row(["compiler".to_owned(), printed("rustc", &["--version"])]);
     table.row(["servers".to_owned(), versions.map_or("?".to_owned(), |versions| versions.to_string())]);

@@ -9,13 +9,11 @@ use std::process::{Child, ChildStderr, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use consumer::Domain;
+use event::ProviderName;
 use harness::free_port;
 use providers::auth::Auth;
 use serde_json::Value;
 use tempfile::TempDir;
-
-use crate::domains::DOMAINS;
 
 /// The longest wait for something that takes milliseconds on an idle machine.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -55,7 +53,7 @@ pub struct Product {
     /// What the processes run that are started from here on.
     binary: PathBuf,
     /// The limit of file descriptors of every process, soft and hard; `None` leaves the machine's.
-    descriptors: Option<u64>,
+    descriptors: Option<(u64, u64)>,
     client: reqwest::Client,
     auth: BTreeMap<&'static str, Auth>,
 }
@@ -98,7 +96,7 @@ impl Product {
         product.start("console", &["console"]).await?;
         product.start("ingress", &["ingress"]).await?;
         product.start("ledger", &["ledger"]).await?;
-        for consumer in DOMAINS.map(Domain::name) {
+        for consumer in domains::ALL.iter().map(|domain| domain.name()) {
             for replica in 1..=2 {
                 product.start(&format!("{consumer}-{replica}"), &["consume", consumer]).await?;
             }
@@ -152,13 +150,21 @@ impl Product {
         Ok(fs::write(file, text.lines().map(line).collect::<Vec<_>>().join("\n"))?)
     }
 
+    /// Gives a source an API from the next start on, as the configuration has it.
+    pub fn set_api(&self, source: &str, api: &str) -> Result<()> {
+        let file = self.folder.path().join("malote.toml");
+        let (text, name) = (fs::read_to_string(&file)?, format!("name = {source:?}\n"));
+        ensure!(text.contains(&name), "no source {source}");
+        Ok(fs::write(file, text.replace(&name, &format!("{name}api = {api}\n")))?)
+    }
+
     /// A command of this installation, not started.
     pub fn command(&self, arguments: &[&str]) -> Result<Command> {
         let mut command = match self.descriptors {
             None => Command::new(&self.binary),
-            Some(limit) => {
+            Some((soft, hard)) => {
                 let mut command = Command::new("prlimit");
-                command.arg(format!("--nofile={limit}:{limit}")).arg(&self.binary);
+                command.arg(format!("--nofile={soft}:{hard}")).arg(&self.binary);
                 command
             }
         };
@@ -179,9 +185,9 @@ impl Product {
         self.binary = binary;
     }
 
-    /// Limits the file descriptors of every process that is started from now on.
-    pub fn limit_descriptors(&mut self, limit: Option<u64>) {
-        self.descriptors = limit;
+    /// Limits the file descriptors of every process that is started from now on: soft and hard.
+    pub fn limit_descriptors(&mut self, limits: Option<(u64, u64)>) {
+        self.descriptors = limits;
     }
 
     /// What a source requires, as the configuration file has it.
@@ -375,6 +381,12 @@ impl Product {
         Ok(self.client.get(url).send().await?.status().as_u16())
     }
 
+    /// What a running process tells its operators on `/readyz`.
+    pub async fn reasons(&self, name: &str) -> Result<Value> {
+        let url = format!("{}/readyz", self.operations(name));
+        Ok(self.client.get(url).send().await?.json().await?)
+    }
+
     /// The text of a running process's `/metrics`.
     pub async fn metrics(&self, name: &str) -> Result<String> {
         let url = format!("{}/metrics", self.operations(name));
@@ -423,11 +435,18 @@ impl Product {
         Ok(rows)
     }
 
-    /// Waits until the ledger has `count` events and none of them is pending.
+    /// The events on record that were posted, oldest first: all but malote's own.
+    pub fn received(&self) -> Result<Vec<Value>> {
+        let mut events = self.rows(&["events", "list"])?;
+        events.retain(|event| event["provider"] != ProviderName::OWN);
+        Ok(events)
+    }
+
+    /// Waits until the ledger has `count` events that were posted and none of them is pending.
     pub async fn settled(&self, count: usize) -> Result<Vec<Value>> {
         let started = Instant::now();
         loop {
-            let events = self.rows(&["events", "list"])?;
+            let events = self.received()?;
             if events.len() == count && events.iter().all(|event| event["state"] != "pending") {
                 return Ok(events);
             }

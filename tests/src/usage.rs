@@ -39,6 +39,12 @@ pub fn rss_mb(pid: u32) -> Result<f64> {
     status_mb(pid, "VmRSS:")
 }
 
+/// The memory that a process has allocated, in MB: without the pages of its binary, which are the system's to share and to reclaim,
+/// and which a debug binary has twice as many of.
+pub fn allocated_mb(pid: u32) -> Result<f64> {
+    status_mb(pid, "RssAnon:")
+}
+
 /// The most resident memory that a process ever had, in MB.
 pub fn peak_rss_mb(pid: u32) -> Result<f64> {
     status_mb(pid, "VmHWM:")

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use broker::embedded::Embedded;
 use broker::{DynBroker, Layout, QueueStatus};
-use consumer::{Config, Consumer, Failure, Handler, Permanent, Runtime};
+use consumer::{Announcement, Config, Consumer, Failure, Handler, Permanent, Runtime};
+use domains::invoices::{self, Invoices};
 use event::{Event, Message, Source, SourceName, Topic, header};
-use invoices::Invoices;
 use store::seen::{self, Sighting};
 use store::{Page, Store, Tx};
 use tempfile::TempDir;
@@ -35,7 +35,11 @@ impl Handler for Counted {
         Invoices.read(event)
     }
 
-    async fn write(&self, facts: &[(&Event, &Self::Fact)], tx: &mut Tx) -> Result<(), Failure> {
+    async fn write(
+        &self,
+        facts: &[(&Event, &Self::Fact)],
+        tx: &mut Tx,
+    ) -> Result<Vec<Announcement>, Failure> {
         self.calls.lock().expect("nobody panics").push(facts.len());
         self.gate.acquire().await.expect("the gate is never closed").forget();
         Invoices.write(facts, tx).await

@@ -224,8 +224,10 @@ fn booked(product: &Product) -> Result<Vec<String>> {
     ];
     let mut lines = Vec::new();
     for (list, names) in lists {
-        lines
-            .extend(product.rows(&[list, "list"])?.iter().map(|row| format!("{list}: {}", text(row, names))));
+        let is_personal = names.contains(&"document");
+        let words = [list, "list", "--reveal"];
+        let rows = product.rows(if is_personal { &words } else { &words[..2] })?;
+        lines.extend(rows.iter().map(|row| format!("{list}: {}", text(row, names))));
     }
     lines.sort();
     Ok(lines)

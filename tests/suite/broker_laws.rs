@@ -351,6 +351,39 @@ async fn a_handle_outlives_an_outage_and_says_unavailable_in_time() {
     assert_eq!(broker.check().await.expect("the node is back").product, "RabbitMQ");
 }
 
+/// A process that has declared the queue of a subscription reconnects after another one has removed it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_connection_declares_again_what_may_not_be_removed_and_nothing_else() {
+    let url = SharedNode::fresh().url;
+    let (host, vhost) = url.rsplit_once('/').expect("a URL with a virtual host");
+    let (host, port) = host.rsplit_once(':').expect("a URL with a port");
+    let proxy = harness::Proxy::start(port.parse().expect("a port")).await.expect("a port for the proxy");
+    let declaring = RabbitMq::connect(config(&format!("{host}:{}/{vhost}", proxy.port())));
+    let queue = |name: &str| Queue { name: QueueName::new(name), ..topology().queues.remove(0) };
+    let one = |name| Topology { queues: vec![queue(name)], ..Topology::default() };
+    declaring.declare(&one("lasting")).await.expect("it is new");
+    declaring.declare_once(&one("removed")).await.expect("it is new");
+    declaring.declare(&one("removed here")).await.expect("it is new");
+
+    let other = RabbitMq::connect(config(&url));
+    for name in ["lasting", "removed"] {
+        other.delete_queue(&QueueName::new(name)).await.expect("it is there");
+    }
+    declaring.delete_queue(&QueueName::new("removed here")).await.expect("it is there");
+    proxy.set(harness::Way::Cut);
+    let start = Instant::now();
+    while declaring.check().await.is_ok() {
+        assert!(start.elapsed() < PATIENCE, "the connection is not lost");
+    }
+    proxy.set(harness::Way::Open);
+    while declaring.check().await.is_err() {
+        assert!(start.elapsed() < PATIENCE, "the connection does not come back");
+    }
+    for (name, is_there) in [("lasting", true), ("removed", false), ("removed here", false)] {
+        assert_eq!(other.queues(&[QueueName::new(name)]).await.is_ok(), is_there, "{name}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_blocked_publisher_says_unavailable_in_time_and_goes_on_when_it_is_over() {
     let node = OwnNode::start();

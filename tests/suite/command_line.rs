@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result};
 
-use crate::product::Product;
+use crate::product::{Product, example};
 
 #[tokio::test]
 async fn output_that_is_lost_is_a_failure_and_a_reader_that_has_seen_enough_is_none() -> Result<()> {
@@ -65,5 +65,57 @@ async fn a_second_process_on_the_same_data_is_refused_and_harms_nothing() -> Res
     assert!(complaint.contains("in use by another malote process"), "{complaint}");
     product.post("go", r#"{"event_id": "ORDER_CREATED", "data": {"code": "1"}}"#).await?;
     product.settled(1).await?;
+    Ok(())
+}
+
+/// What a command prints, with these variables; and what it complains of, if it fails.
+fn printed(
+    product: &Product,
+    arguments: &[&str],
+    variables: &[(&str, &str)],
+) -> Result<Result<String, String>> {
+    let output = product.command(arguments)?.envs(variables.iter().copied()).stdin(Stdio::null()).output()?;
+    let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+    Ok(if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) })
+}
+
+#[tokio::test]
+async fn an_event_is_found_by_the_beginning_of_its_id_or_its_number_and_its_rows_name_it() -> Result<()> {
+    let product = Product::embedded().await?;
+    let order = product.post("go", example("gestao-online", "ORDER_CREATED")).await?;
+    let other = product.post("me", example("mercado-eletronico", "order.created")).await?;
+    product.settled(2).await?;
+    assert!(product.run(&["events", "show", &order[..18]])?.contains(&order));
+    let replay = ["events", "replay", &other[..18], "--dry-run"];
+    assert!(product.run(&replay)?.contains("replay 1 event"), "only the one that is meant");
+    let complaint = printed(&product, &["events", "show", &order[..4]], &[])?.expect_err("both begin so");
+    assert!(complaint.contains("several ids begin with"), "{complaint}");
+    assert!(complaint.contains(&order) && complaint.contains(&other), "{complaint}");
+    let complaint = printed(&product, &["events", "show", "ffffffff"], &[])?.expect_err("none begins so");
+    assert!(complaint.contains("no id in `malote events list` begins with ffffffff"), "{complaint}");
+
+    let found = product.rows(&["events", "list", "--subject", "0000593098"])?;
+    assert!(found.iter().any(|row| row["id"] == *order), "{found:#?}");
+    let booked = product.rows(&["receivables", "list"])?;
+    assert!(booked.iter().any(|row| row["event_id"] == *order), "{booked:#?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_table_fits_into_its_columns_with_local_times_and_a_pipe_gets_all_of_it() -> Result<()> {
+    let product = Product::embedded().await?;
+    let id = product.post("go", example("gestao-online", "ORDER_CREATED")).await?;
+    product.settled(1).await?;
+    let (list, narrow) = (["events", "list"], [("COLUMNS", "80"), ("TZ", "America/Sao_Paulo")]);
+    let table = printed(&product, &list, &narrow)?.expect("a list");
+    assert!(table.lines().all(|line| line.chars().count() <= 80), "{table}");
+    assert!(table.contains(&id[..18]) && !table.contains(&id), "{table}");
+    assert!(table.contains("-03 ") && table.contains("No room for Consumers"), "{table}");
+    let utc = printed(&product, &["events", "list", "--utc"], &narrow)?.expect("a list");
+    assert!(utc.contains("Z ") && !utc.contains("-03 "), "{utc}");
+    let whole = printed(&product, &list, &[("COLUMNS", ""), ("TZ", "America/Sao_Paulo")])?.expect("a list");
+    assert!(whole.contains(&id) && whole.contains("Consumers"), "{whole}");
+    let json = printed(&product, &["events", "list", "--json"], &narrow)?.expect("a list");
+    assert!(json.contains(&id) && !json.contains("-03"), "{json}");
     Ok(())
 }

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use serde_json::Value;
-use tests::usage::{cpu, peak_rss_mb, rss_mb};
+use tests::usage::{allocated_mb, cpu, peak_rss_mb};
 
 use crate::product::{Product, example};
 
-/// 60 MiB.
-const RSS_LIMIT_MB: f64 = 60.0 * 1024.0 * 1024.0 / 1e6;
+/// 24 MiB.
+const ALLOCATED_LIMIT_MB: f64 = 24.0 * 1024.0 * 1024.0 / 1e6;
 /// Processor time that an idle process may take in three seconds.
 const CPU_LIMIT: Duration = Duration::from_millis(50);
 
@@ -20,12 +20,24 @@ async fn an_idle_product_takes_little_memory_and_no_processor_time() -> Result<(
     product.post("go", example("gestao-online", "ORDER_CREATED")).await?;
     product.settled(1).await?;
     let pid = product.pid("up");
-    let rss = rss_mb(pid)?;
-    assert!(rss < RSS_LIMIT_MB, "{rss} MB");
+    let allocated = allocated_mb(pid)?;
+    assert!(allocated < ALLOCATED_LIMIT_MB, "{allocated} MB");
     let before = cpu(pid)?;
     tokio::time::sleep(Duration::from_secs(3)).await;
     let taken = cpu(pid)? - before;
     assert!(taken <= CPU_LIMIT, "{taken:?} in 3 s");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_process_raises_its_limit_of_file_descriptors_to_what_it_may_have() -> Result<()> {
+    let mut product = Product::configured("embedded", "sqlite", "")?;
+    product.limit_descriptors(Some((256, 4096)));
+    product.start("up", &["up"]).await?;
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", product.pid("up")))?;
+    let line = limits.lines().find(|line| line.starts_with("Max open files")).context("the limit")?;
+    let columns: Vec<&str> = line.split_whitespace().collect();
+    assert_eq!(columns, ["Max", "open", "files", "4096", "4096", "files"]);
     Ok(())
 }
 

@@ -90,8 +90,7 @@ async fn populate_record(tx: &mut Tx) -> Result<()> {
     let (handled, dead) = (go(1, "ORDER_CREATED"), go(3, "FINANCIAL_PAYMENT_DISCHARGE"));
     let settled = example("recuperador", "acordo.quitado");
     let pending = received(2, "/recuperador/rec", "acordo.quitado", settled);
-    let ordered = example("mercado-eletronico", "order.created");
-    let unrouted = received(4, "/mercado-eletronico/me", "order.created", ordered);
+    let unrouted = received(4, "/mercado-eletronico/me", ::tests::UNROUTED, ::tests::unrouted());
     let duplicate = received(5, "/recuperador/rec", "acordo.quitado", settled);
     let discarded = go(6, "ORDER_CANCEL");
     let foreign = received(7, "/mercado-eletronico/me", "order.approved", "{}");
@@ -190,7 +189,7 @@ async fn populate_books(tx: &mut Tx) -> Result<()> {
 async fn becomes(product: &Product, index: usize, state: &str) -> Result<()> {
     let started = Instant::now();
     loop {
-        let now = product.rows(&["events", "list"])?[index]["state"].clone();
+        let now = product.received()?[index]["state"].clone();
         if now == state {
             return Ok(());
         }
@@ -203,7 +202,7 @@ async fn becomes(product: &Product, index: usize, state: &str) -> Result<()> {
 /// before then writes is refused as in an outage.
 async fn migrate(store_url: &str, folder: &Path) -> Result<()> {
     let components: Vec<Component> =
-        tests::domains::DOMAINS.iter().map(|domain| domain.component).chain([ledger::COMPONENT]).collect();
+        domains::ALL.iter().map(|domain| domain.component).chain([ledger::COMPONENT]).collect();
     let config = Config { max_connections: 2, acquire_timeout_ms: 10_000, ..Config::new(store_url) };
     let process = || Store::open(&config, folder);
     for milliseconds in [2, 10, 25] {
@@ -216,6 +215,11 @@ async fn migrate(store_url: &str, folder: &Path) -> Result<()> {
     one_migrated.and(other_migrated)?;
     let mut tx = one.begin().await?;
     let refused = populate_record(&mut tx).await.expect_err("the earlier tables refuse every write");
+    let refused = refused.downcast_ref::<StoreError>();
+    assert!(matches!(refused, Some(StoreError::Unavailable(_))), "{refused:?}");
+    drop(tx);
+    let mut tx = one.begin().await?;
+    let refused = populate_books(&mut tx).await.expect_err("so does the earlier table of receivables");
     let refused = refused.downcast_ref::<StoreError>();
     assert!(matches!(refused, Some(StoreError::Unavailable(_))), "{refused:?}");
     drop(tx);
@@ -232,9 +236,9 @@ async fn upgrade(store_url: &str) -> Result<()> {
     let store = Store::open(&config, &folder)?;
     let old = [
         first(ledger::COMPONENT, 2),
-        first(invoices::DOMAIN.component, 1),
-        first(receivables::DOMAIN.component, 1),
-        first(prescriptions::DOMAIN.component, 1),
+        first(domains::invoices::DOMAIN.component, 1),
+        first(domains::receivables::DOMAIN.component, 1),
+        first(domains::prescriptions::DOMAIN.component, 1),
     ];
     store.migrate_as_before(&old).await?;
     let mut tx = store.begin().await?;
@@ -248,7 +252,7 @@ async fn upgrade(store_url: &str) -> Result<()> {
     product.start("up", &["up"]).await?;
 
     let states = |product: &Product| -> Result<Vec<Value>> {
-        Ok(product.rows(&["events", "list"])?.iter().map(|event| event["state"].clone()).collect())
+        Ok(product.received()?.iter().map(|event| event["state"].clone()).collect())
     };
     let before = ["handled", "pending", "dead", "unrouted", "duplicate", "discarded", "routed"];
     assert_eq!(states(&product)?, before);
@@ -312,6 +316,17 @@ async fn upgrade(store_url: &str) -> Result<()> {
         Ok(found.map_or(Value::Null, |row| row["state"].clone()))
     };
     assert_eq!((booked("before")?, booked("corrected")?), (json!("canceled"), json!("open")));
+    // A payment counts for the earlier instalment, and not for that of the same number of another agreement.
+    let paid = json!({"id": 1, "id_acordo": "before", "id_parcela": "before", "data_pagto": "2026-12-15"});
+    let another = correction.to_string().replace("before", "another").replace("corrected", "before");
+    product.post("rec", paid.to_string()).await?;
+    product.post("rec", another).await?;
+    product.settled(10).await?;
+    let rows = product.rows(&["receivables", "list"])?;
+    let mut rows: Vec<_> = rows.iter().filter(|row| row["external_id"] == "before").collect();
+    rows.sort_by_key(|row| row["agreement_id"].to_string());
+    let states = rows.iter().map(|row| (&row["agreement_id"], &row["state"])).collect::<Vec<_>>();
+    assert_eq!(states, [(&json!("another"), &json!("open")), (&json!("before"), &json!("paid"))]);
     Ok(())
 }
 

@@ -222,18 +222,14 @@ async fn resend_and_discard(product: &Product) -> Result<()> {
     for webhook in 0..2 {
         product.post("rec", hopeless(webhook)).await?;
     }
-    product.post("me", example("mercado-eletronico", "order.created")).await?;
+    product.post("me", ::tests::unrouted()).await?;
     product.post("visao", example("beneficio-visao", "renewed")).await?;
     product.settled(4).await?;
     let refused = product.request("go", "[]").send().await?;
-    ensure!(
-        refused.status() == 422 || refused.status() == 400 || refused.status() == 200,
-        "{}",
-        refused.status()
-    );
+    ensure!(refused.status() == 400, "{}", refused.status());
     until_printed(product, &["rejected", "list", "--json"], "\"id\"").await?;
 
-    until_printed(product, &["unrouted", "list", "--json"], "order.created").await?;
+    until_printed(product, &["unrouted", "list", "--json"], ::tests::UNROUTED).await?;
 
     let dead = product.rows(&["dead", "list"])?;
     assert_eq!(dead.len(), 2, "{dead:?}");
@@ -277,7 +273,7 @@ async fn resend_and_discard(product: &Product) -> Result<()> {
     assert_printed(&unknown("invoices", "source=typo")?, 1, &["no source \"typo\"", "go, me, rec, visao"]);
     assert_printed(&unknown("dead", "consumer=invoice")?, 1, &["did you mean \"invoices\"?"]);
     assert_printed(&unknown("dead", "group=nothing")?, 1, &["no group \"nothing\"", group]);
-    assert_printed(&unknown("events", "source=go")?, 0, &["Nothing fits"]);
+    assert_printed(&unknown("events", "source=go")?, 0, &["Nothing matches"]);
     Ok(())
 }
 
@@ -326,12 +322,12 @@ async fn a_waiting_command_tells_what_its_job_waits_for() -> Result<()> {
 
     proxy.set(Way::Cut);
     let mut waiting = begin(&product, &["dead", "retry", "--everything"])?;
-    read_to(&mut waiting, "the broker does not take what is sent: ")?;
+    read_to(&mut waiting, "the broker does not accept what is sent: ")?;
     // An interruption ends the command, not the job.
     ensure!(Command::new("kill").args(["-INT", &waiting.id().to_string()]).status()?.success());
     let ended = waiting.wait_with_output()?;
     let text = String::from_utf8_lossy(&ended.stdout).into_owned();
-    assert!(ended.status.success() && text.contains("The job goes on. `malote jobs watch "), "{text}");
+    assert!(ended.status.success() && text.contains("The job continues. `malote jobs watch "), "{text}");
     let jobs = product.rows(&["jobs", "list"])?;
     let id = jobs[0]["id"].as_str().context("an id")?;
 
@@ -340,7 +336,7 @@ async fn a_waiting_command_tells_what_its_job_waits_for() -> Result<()> {
     product.launch("up", &["up"])?;
     until_printed(&product, &["jobs", "show", id, "--json"], "\"state\": \"running\"").await?;
     let mut watching = begin(&product, &["jobs", "watch", id])?;
-    read_to(&mut watching, "the broker does not take what is sent: ")?;
+    read_to(&mut watching, "the broker does not accept what is sent: ")?;
     proxy.set(Way::Open);
     let ended = watching.wait_with_output()?;
     let text = String::from_utf8_lossy(&ended.stdout).into_owned();
@@ -350,14 +346,11 @@ async fn a_waiting_command_tells_what_its_job_waits_for() -> Result<()> {
 }
 
 #[tokio::test]
-async fn what_a_consumer_of_rabbitmq_holds_is_counted_by_its_management_api() -> Result<()> {
+async fn what_a_consumer_of_rabbitmq_holds_is_counted_by_itself_or_by_the_management_api() -> Result<()> {
     let shared = harness::Shared::from_env()?;
     let mut product = Product::configured(&shared.fresh_vhost()?, "sqlite", "")?;
     product.start("up", &["up"]).await?;
     until_printed(&product, &["doctor"], "is ready").await?;
-    let without = product.json(&["queues"])?;
-    assert!(queue(&without, "ledger")?["unacked"].is_null(), "{without:?}");
-    assert_printed(&ask(&product, &["queues"])?, 0, &["broker.management_url"]);
 
     let config = store::Config {
         max_connections: 1,
@@ -369,21 +362,37 @@ async fn what_a_consumer_of_rabbitmq_holds_is_counted_by_its_management_api() ->
     for n in 0..51 {
         product.post("go", order(n)).await?;
     }
-    let started = Instant::now();
-    loop {
-        let mut command = product.command(&["queues", "--json"])?;
-        command.env("MALOTE__BROKER__MANAGEMENT_URL", shared.admin_url());
-        let output = command.stdin(Stdio::null()).output()?;
-        let queues: Vec<Value> = serde_json::from_slice(&output.stdout)?;
-        if queue(&queues, "ledger")?["unacked"].as_u64() > Some(0) {
-            break;
+    for management in ["", shared.admin_url()] {
+        let started = Instant::now();
+        loop {
+            let mut command = product.command(&["queues", "--json"])?;
+            command.env("MALOTE__BROKER__MANAGEMENT_URL", management);
+            let output = command.stdin(Stdio::null()).output()?;
+            let queues: Vec<Value> = serde_json::from_slice(&output.stdout)?;
+            let ledger = queue(&queues, "ledger")?;
+            let (ready, held) = (ledger["ready"].as_u64(), ledger["unacked"].as_u64());
+            // RabbitMQ counts every few seconds, the consumer at once.
+            if held > Some(0) && ready.zip(held).is_some_and(|(ready, held)| ready + held == 51) {
+                break;
+            }
+            ensure!(started.elapsed() < PATIENCE, "{ledger}\n{}", String::from_utf8_lossy(&output.stderr));
+            tokio::time::sleep(Duration::from_millis(200)).await;
         }
-        ensure!(started.elapsed() < PATIENCE, "{}", String::from_utf8_lossy(&output.stderr));
-        tokio::time::sleep(Duration::from_millis(200)).await;
     }
+    let elsewhere = ["queues", "--process", "http://127.0.0.1:1"];
+    assert_printed(
+        &ask(&product, &elsewhere)?,
+        0,
+        &["a process that was not asked", "broker.management_url"],
+    );
     drop(lock);
     locker.close().await;
     product.settled(51).await?;
+    let started = Instant::now();
+    while product.json(&["queues"])?.iter().any(|row| !row["name"].is_null() && row["unacked"] != 0) {
+        ensure!(started.elapsed() < PATIENCE, "something is held:\n{}", product.run(&["queues"])?);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
     Ok(())
 }
 

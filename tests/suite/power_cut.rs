@@ -73,7 +73,7 @@ async fn settled_at_least(product: &Product, count: usize) -> Result<Vec<Value>>
     let started = std::time::Instant::now();
     let mut before = 0;
     loop {
-        let events = product.rows(&["events", "list"])?;
+        let events = product.received()?;
         let pending = events.iter().filter(|event| event["state"] == "pending").count();
         let queued: u64 = product.json(&["queues"])?.iter().filter_map(|queue| queue["ready"].as_u64()).sum();
         if events.len() >= count && events.len() == before && pending == 0 && queued == 0 {

@@ -171,6 +171,32 @@ async fn a_changed_configuration_waits_for_sighup_and_a_removed_source_is_denied
     product.terminate("up").await
 }
 
+#[tokio::test]
+async fn a_secret_in_the_configuration_rotates_although_other_settings_need_a_restart() -> Result<()> {
+    let fixed = |secret: &str| {
+        format!(
+            "[[sources]]\nname = \"fixed\"\nprovider = \"gestao-online\"\nauth.query = {{ name = \"token\", secrets = [\"{secret}\"] }}\n"
+        )
+    };
+    let mut product = Product::configured("embedded", "sqlite", &fixed("leaked"))?;
+    let file = product.folder().join("malote.toml");
+    let text = fs::read_to_string(&file)?;
+    product.start("up", &["up"]).await?;
+    assert!(accepts_at(&product, "fixed", "leaked").await?);
+
+    let changed = text.replace("body_timeout_ms = 15000", "body_timeout_ms = 2000");
+    let added = fixed("x").replace("\"fixed\"", "\"added\"");
+    fs::write(&file, changed.replace(&fixed("leaked"), &(fixed("next") + &added)))?;
+    hang_up(&product)?;
+    let started = Instant::now();
+    while accepts_at(&product, "fixed", "leaked").await? {
+        ensure!(started.elapsed() < PATIENCE, "the old secret is in force:\n{}", product.output("up"));
+    }
+    assert!(accepts_at(&product, "fixed", "next").await?);
+    says(&product, "needs a restart: ingress.limits.body_timeout_ms, sources.added", 1).await?;
+    product.terminate("up").await
+}
+
 /// Waits until a server has a session that was made with the password of now.
 async fn await_session(what: &str, product: &Product, has_session: impl Fn() -> Result<bool>) -> Result<()> {
     let started = Instant::now();

@@ -104,6 +104,10 @@ async fn a_queue_that_refuses_holds_up_its_topic_alone_and_few_copies_reach_the_
     assert_eq!(listed["events"], waiting);
     let printed = product.output("up");
     assert!(printed.contains("received.gestao-online ORDER_CREATED"), "{printed}");
+    let doctor = product.command(&["doctor"])?.output()?;
+    let findings = String::from_utf8_lossy(&doctor.stdout);
+    let spooling = format!("! the ingress at {} continues with its spool: ", product.operations("up"));
+    assert!(findings.contains(&spooling), "{findings}");
 
     channel.queue_delete("foreign".into(), QueueDeleteOptions::default()).await?;
     let events = product.settled(EVENTS + 2).await?;

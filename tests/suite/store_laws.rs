@@ -16,14 +16,28 @@ mod ledger {
     ledger::ledger_laws!(super::fresh());
 }
 
-mod receivables {
-    receivables::receivables_laws!(super::fresh());
+mod access {
+    access::access_laws!(super::fresh());
 }
 
-mod invoices {
-    invoices::invoices_laws!(super::fresh());
+mod subscriptions {
+    subscriptions::subscriptions_laws!(super::fresh());
 }
 
-mod prescriptions {
-    prescriptions::prescriptions_laws!(super::fresh());
+mod documents {
+    documents::documents_laws!(super::fresh());
 }
+
+mod polling {
+    polling::polling_laws!(super::fresh());
+}
+
+macro_rules! laws {
+    ($($domain:ident)+) => {
+        $(mod $domain {
+            domains::$domain::laws!(super::fresh());
+        })+
+    };
+}
+
+domains::each!(laws);

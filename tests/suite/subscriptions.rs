@@ -1,13 +1,15 @@
 //! Consumers under faults, on real brokers: subscriptions that end during a batch, crashes, large bodies.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use broker::embedded::Embedded;
 use broker::{DynBroker, FixedQueue, Layout, QueueStatus, Topology};
 use broker_rabbitmq::RabbitMq;
-use consumer::{Bindings, Config, Consumer, DEFAULT_RETRY, Failure, Handler, Permanent, Runtime, Status};
+use consumer::{
+    Announcement, Bindings, Config, Consumer, DEFAULT_RETRY, Failure, Handler, Permanent, Runtime, Status,
+};
 use event::{Event, ProviderName};
 use ledger::{DeadFilter, DeadRow};
 use store::{Page, Store, Tx, sql};
@@ -61,7 +63,7 @@ impl Handler for Orders {
         Ok(())
     }
 
-    async fn write(&self, facts: &[(&Event, &())], tx: &mut Tx) -> Result<(), Failure> {
+    async fn write(&self, facts: &[(&Event, &())], tx: &mut Tx) -> Result<Vec<Announcement>, Failure> {
         self.begun.send_modify(|begun| *begun += 1);
         self.gate.acquire().await.expect("the gate is never closed").forget();
         for (event, ()) in facts {
@@ -75,7 +77,7 @@ impl Handler for Orders {
                 .execute(&mut **tx)
                 .await?;
         }
-        Ok(())
+        Ok(Vec::new())
     }
 }
 
@@ -94,19 +96,23 @@ impl Setting {
     async fn embedded() -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let broker = Embedded::open(folder.path().join("broker.db")).expect("a fresh folder");
-        Self::on(Arc::new(broker), folder).await
+        Self::on(Arc::new(broker), "sqlite", folder).await
     }
 
     async fn rabbitmq(url: &str) -> Self {
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let url = url.parse().expect("the harness makes a sound URL");
-        let broker = Arc::new(RabbitMq::connect(broker_rabbitmq::Config::new(url)));
-        Self::on(broker, tempfile::tempdir().expect("a folder")).await
+        Self::connected(url, "sqlite").await
     }
 
-    async fn on(broker: DynBroker, folder: tempfile::TempDir) -> Self {
+    async fn connected(broker: &str, store: &str) -> Self {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let url = broker.parse().expect("the harness makes a sound URL");
+        let broker = Arc::new(RabbitMq::connect(broker_rabbitmq::Config::new(url)));
+        Self::on(broker, store, tempfile::tempdir().expect("a folder")).await
+    }
+
+    async fn on(broker: DynBroker, store: &str, folder: tempfile::TempDir) -> Self {
         let config =
-            store::Config { max_connections: 4, acquire_timeout_ms: 5_000, ..store::Config::new("sqlite") };
+            store::Config { max_connections: 4, acquire_timeout_ms: 5_000, ..store::Config::new(store) };
         let store = Store::open(&config, folder.path()).expect("a store in a fresh folder");
         store.migrate(&[COMPONENT, ledger::COMPONENT]).await.expect("the tables are new");
         let layout = Layout::new("");
@@ -237,18 +243,23 @@ async fn a_consumer_whose_queue_is_deleted_under_a_batch_says_so_and_is_back_wit
     running.await.expect("the consumer ends in order");
 }
 
-/// Up to RabbitMQ 4.2 the server closes the channel of a consumer that holds a delivery for too long, from 4.3 on it
-/// cancels the consumer and gives the delivery to the next.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_consumer_that_the_server_times_out_is_back_by_itself() {
-    let options = harness::NodeOptions::configured(vec!["consumer_timeout = 5000".to_owned()]);
-    let node = block_in_place(|| {
-        let node = harness::RabbitMq::start_node(&options)?;
+/// A node that ends the subscription of a consumer that holds a delivery for longer.
+fn node_with_consumer_timeout(timeout: Duration) -> harness::RabbitMq {
+    let timeout = format!("consumer_timeout = {}", timeout.as_millis());
+    block_in_place(|| {
+        let node = harness::RabbitMq::start_node(&harness::NodeOptions::configured(vec![timeout]))?;
         // Up to 4.2 a channel looks at its deliveries once a minute; rabbitmq.conf has no key for it.
         node.rabbitmqctl("eval", &["application:set_env(rabbit, channel_tick_interval, 1000)."])?;
         anyhow::Ok(node)
     })
-    .expect("a private node starts");
+    .expect("a private node starts")
+}
+
+/// Up to RabbitMQ 4.2 the server closes the channel of a consumer that holds a delivery for too long, from 4.3 on it
+/// cancels the consumer and gives the delivery to the next.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_consumer_that_the_server_times_out_is_back_by_itself() {
+    let node = node_with_consumer_timeout(Duration::from_secs(5));
     let setting = Setting::rabbitmq(&node.url("/")).await;
     for _ in 0..3 {
         setting.publish("order", 2).await;
@@ -266,6 +277,40 @@ async fn a_consumer_that_the_server_times_out_is_back_by_itself() {
     setting.stop.cancel();
     running.await.expect("the consumer ends in order");
     setting.queue_is("nothing left", |queue| queue.ready == 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_for_the_database_is_given_back_before_the_server_times_its_consumer_out() {
+    const TIMEOUT: Duration = Duration::from_secs(20);
+    let node = node_with_consumer_timeout(TIMEOUT);
+    let postgres = block_in_place(|| {
+        let postgres = harness::Postgres::start()?;
+        postgres.create_database("malote")?;
+        anyhow::Ok(postgres)
+    })
+    .expect("a private cluster starts");
+    let setting = Setting::connected(&node.url("/"), &postgres.url("malote")).await;
+    let read_only = |on: &str| {
+        block_in_place(|| postgres.set("default_transaction_read_only", on)).expect("the cluster answers");
+    };
+    read_only("on");
+    for _ in 0..3 {
+        setting.publish("order", 2).await;
+    }
+    let started = Instant::now();
+    let (mut status, running) = setting.start();
+    reaches(&mut status, "paused", |status| matches!(status, Status::Paused(_))).await;
+    setting
+        .queue_is("everything back and no consumer", |queue| (queue.ready, queue.consumers) == (3, 0))
+        .await;
+    assert!(started.elapsed() < TIMEOUT, "the server may have timed the consumer out");
+
+    read_only("off");
+    setting.handler.gate.add_permits(1_000);
+    setting.has_effects(3).await;
+    setting.stop.cancel();
+    running.await.expect("the consumer ends in order");
+    assert_eq!(setting.letters().await, []);
 }
 
 /// Four good events around one that crashes its process, again and again.
@@ -296,9 +341,9 @@ async fn only_what_crashes_becomes_a_dead_letter(setting: Setting) {
     timeout(PATIENCE, trouble).await.expect("it becomes a dead letter in time");
     setting.has_effects(4).await;
     let letters = setting.letters().await;
-    let told: Vec<_> =
+    let gave_up: Vec<_> =
         letters.iter().map(|letter| (letter.consumer.as_str(), letter.topic.as_str())).collect();
-    assert_eq!(told, [("orders", "deadly")]);
+    assert_eq!(gave_up, [("orders", "deadly")]);
     assert!(letters[0].error.contains("tried alone"), "{}", letters[0].error);
     // As often as its queue allows, and as often again alone.
     assert_eq!(crashes, 2 * (DELIVERY_LIMIT + 1));
@@ -373,6 +418,45 @@ async fn large_bodies_are_held_by_their_bytes(setting: Setting) {
     assert_eq!(whole, EVENTS as i64);
     setting.stop.cancel();
     running.await.expect("the consumer ends in order");
+}
+
+/// Bodies that are suddenly much larger than those before.
+async fn suddenly_large_bodies_are_held_by_their_bytes(setting: Setting) {
+    const SMALL: usize = 200;
+    const LARGE: usize = 64;
+    const SIZE: usize = 1 << 20;
+    let (_status, running) = setting.start();
+    setting.handler.gate.add_permits(SMALL);
+    for _ in 0..SMALL {
+        setting.publish("order", 2).await;
+    }
+    setting.has_effects(SMALL as i64).await;
+    // From here on a batch is in work, and what arrives meanwhile is held or in the queue.
+    let left = setting.handler.gate.available_permits();
+    setting.handler.gate.forget_permits(left);
+    let calls = *setting.handler.begun.borrow();
+    for _ in 0..LARGE {
+        setting.publish("order", SIZE).await;
+    }
+    setting.has_begun(calls + 1).await;
+    let most = 2 * PREFETCH_BYTES / SIZE + 2;
+    setting.queue_is("the others ready", |queue| queue.ready >= (LARGE - most) as u64).await;
+
+    setting.handler.gate.add_permits(10_000);
+    setting.has_effects((SMALL + LARGE) as i64).await;
+    setting.stop.cancel();
+    running.await.expect("the consumer ends in order");
+    setting.queue_is("nothing left", |queue| queue.ready == 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn suddenly_large_bodies_are_held_by_their_bytes_embedded() {
+    suddenly_large_bodies_are_held_by_their_bytes(Setting::embedded().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn suddenly_large_bodies_are_held_by_their_bytes_on_rabbitmq() {
+    suddenly_large_bodies_are_held_by_their_bytes(Setting::rabbitmq(&fresh_vhost().1).await).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -7,17 +7,18 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use broker::Broker;
 use broker_rabbitmq::{AmqpUrl, RabbitMq};
+use event::ClientTls;
 use harness::{NodeOptions, Postgres};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use store::Store;
 
 /// An authority with a certificate for 127.0.0.1 and one for a client, each a PEM file with its key beside it.
-struct Certificates {
+pub(crate) struct Certificates {
     folder: tempfile::TempDir,
 }
 
 impl Certificates {
-    fn make() -> Result<Self> {
+    pub(crate) fn make() -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let mut authority = CertificateParams::new(Vec::new())?;
         authority.distinguished_name.push(DnType::CommonName, "authority");
@@ -39,7 +40,7 @@ impl Certificates {
         Ok(Self { folder })
     }
 
-    fn file(&self, name: &str) -> PathBuf {
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 }
@@ -68,7 +69,7 @@ async fn rabbitmq_is_verified_and_sees_the_certificate_of_the_client() -> Result
     ]))?;
     node.create_vhost("tls")?;
     let url: AmqpUrl = format!("amqps://guest:guest@127.0.0.1:{port}/tls").parse()?;
-    let check = async |tls: broker_rabbitmq::ClientTls| {
+    let check = async |tls: ClientTls| {
         let config = broker_rabbitmq::Config {
             tls,
             connection_timeout_ms: 3_000,
@@ -79,13 +80,13 @@ async fn rabbitmq_is_verified_and_sees_the_certificate_of_the_client() -> Result
         broker.close().await;
         checked
     };
-    let whole = broker_rabbitmq::ClientTls {
+    let whole = ClientTls {
         ca: Some(ours.file("ca.crt")),
         certificate: Some(ours.file("client.crt")),
         key: Some(ours.file("client.key")),
     };
     assert_eq!(check(whole.clone()).await?.product, "RabbitMQ");
-    let without = |change: fn(&mut broker_rabbitmq::ClientTls)| {
+    let without = |change: fn(&mut ClientTls)| {
         let mut tls = whole.clone();
         change(&mut tls);
         tls
@@ -107,11 +108,11 @@ async fn postgresql_is_verified_and_sees_the_certificate_of_the_client() -> Resu
     }
     postgres.set("ssl", "on")?;
     let url = format!("{}?sslmode=verify-full", postgres.url("malote"));
-    let open = |tls: store::ClientTls| {
+    let open = |tls: ClientTls| {
         let config = store::Config { tls, ..store::Config::new(url.clone()) };
         Store::open(&config, Path::new(".")).map_err(anyhow::Error::from)
     };
-    let whole = store::ClientTls {
+    let whole = ClientTls {
         ca: Some(ours.file("ca.crt")),
         certificate: Some(ours.file("client.crt")),
         key: Some(ours.file("client.key")),
@@ -123,7 +124,7 @@ async fn postgresql_is_verified_and_sees_the_certificate_of_the_client() -> Resu
         store::sql::scalar(asked).fetch_one(&mut *store.read().await?).await.context("pg_stat_ssl")?;
     assert!(seen.starts_with("1/CN="), "{seen}");
     store.close().await;
-    let store = open(store::ClientTls { ca: None, ..whole })?;
+    let store = open(ClientTls { ca: None, ..whole })?;
     store.check().await.expect_err("an authority that is not trusted");
     store.close().await;
     Ok(())

@@ -8,6 +8,7 @@ use broker::{Broker, Exchange, ExchangeKind, ExchangeName, PublishError, Publish
 use broker_rabbitmq::{Config, RabbitMq};
 use event::{HeaderValue, Message};
 use harness::NodeOptions;
+use serde_json::Value;
 use tokio::time::sleep;
 
 use crate::product::{PATIENCE, Product};
@@ -56,6 +57,19 @@ async fn a_body_that_rabbitmq_does_not_take_is_set_aside_and_the_next_one_of_its
     ensure!(!doctor.status.success(), "{findings}");
     ensure!(findings.contains("✗ the broker does not accept a body of 1048576 bytes"), "{findings}");
     ensure!(findings.contains("max_message_size"), "{findings}");
+    let spool = format!("✗ the spool of the ingress at {} has events", product.operations("up"));
+    ensure!(
+        findings.contains(&spool) && findings.contains("`malote queues` shows their queues"),
+        "{findings}"
+    );
+
+    let reasons: Value = product.reasons("up").await?;
+    let set_aside = &reasons["components"]["spool.set_aside"];
+    ensure!(set_aside["status"] == "degraded", "{reasons:#}");
+    ensure!(
+        set_aside["trouble"].as_str().is_some_and(|trouble| trouble.starts_with("1 set aside")),
+        "{reasons:#}"
+    );
     Ok(())
 }
 

@@ -17,13 +17,11 @@ use broker_rabbitmq::{Config, RabbitMq};
 use event::{Event, Message, ProviderName, header};
 use tokio::time::{sleep, timeout};
 
-use tests::domains::DOMAINS;
-
 use crate::product::{PATIENCE, Product};
 
 /// What the consumers read.
 fn work() -> Vec<WorkQueue> {
-    DOMAINS.map(|domain| domain.bindings.work_queue()).into()
+    domains::ALL.iter().map(|domain| domain.bindings.work_queue()).collect()
 }
 
 fn providers() -> [ProviderName; 4] {
@@ -43,8 +41,8 @@ fn earlier_topology() -> Topology {
         queue.delivery_limit = if is_record { 1_000 } else { 20 };
     }
     for delay in RetryDelay::ALL {
-        let (exchange, queue) = layout.former_wait(delay);
-        let (new_exchange, new_queue) = (layout.retry(delay), layout.wait_queue(delay));
+        let (exchange, queue) = layout.former_retry(delay);
+        let (new_exchange, new_queue) = (layout.retry_exchange(delay), layout.retry_queue(delay));
         for declared in topology.exchanges.iter_mut().filter(|declared| declared.name == new_exchange) {
             declared.name = exchange.clone();
         }
@@ -129,12 +127,12 @@ async fn an_earlier_topology_serves_until_it_is_migrated_and_loses_nothing_by_it
     declare_earlier(&url, &earlier_topology()).await?;
 
     // What is due for a queue that is gone stands still there, and AMQP does not show it.
-    let (exchange, _) = Layout::new("").former_wait(RetryDelay::S1);
+    let (exchange, _) = Layout::new("").former_retry(RetryDelay::S1);
     for _ in 0..3 {
         broker.publish(&exchange, "gone", failed_event("ORDER_CREATED")).await?;
     }
     let mut waiting = BTreeSet::new();
-    let (exchange, _) = Layout::new("").former_wait(RetryDelay::H1);
+    let (exchange, _) = Layout::new("").former_retry(RetryDelay::H1);
     for n in 0..300 {
         let message = failed_event("ORDER_CREATED");
         waiting.insert(message.message_id.clone());
@@ -217,7 +215,7 @@ async fn an_earlier_topology_serves_until_it_is_migrated_and_loses_nothing_by_it
         })
         .await?;
     }
-    // What stands still stays, and is told.
+    // Messages that do not move stay, and are reported.
     assert!(exists(&broker, "retry.1s").await?, "{printed}");
     ensure!(printed.contains("retry.1s") && printed.contains("3 messages"), "{printed}");
 
@@ -323,7 +321,7 @@ async fn doctor_tells_what_a_broker_does_otherwise_than_asked() -> Result<()> {
     check(
         &doctor(&node.admin_url())?,
         &[
-            "queue invoices was declared otherwise: x-delivery-limit is 20, not 50000",
+            "queue invoices was declared with other arguments: x-delivery-limit is 20, not 50000",
             "not declared: receivables",
             "an earlier release left retry.5s",
         ],

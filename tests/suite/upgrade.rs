@@ -7,8 +7,8 @@ use crate::product::Product;
 /// Events that are posted in each phase.
 const EACH: usize = 60;
 
-/// Those of the previous version.
-const DOMAINS: [&str; 3] = ["invoices", "receivables", "prescriptions"];
+/// The domains of the previous version.
+const PREVIOUS_DOMAINS: [&str; 3] = ["invoices", "receivables", "prescriptions"];
 
 async fn post(product: &Product, phase: usize) -> Result<()> {
     for n in phase * EACH..(phase + 1) * EACH {
@@ -29,7 +29,7 @@ async fn a_rolling_upgrade_loses_nothing_and_books_nothing_twice() -> Result<()>
     product.set_binary(harness::previous_binary()?);
     product.start("ingress", &["ingress"]).await?;
     product.start("old-ledger", &["ledger"]).await?;
-    for domain in DOMAINS {
+    for domain in PREVIOUS_DOMAINS {
         product.start(&format!("old-{domain}"), &["consume", domain]).await?;
     }
     post(&product, 0).await?;
@@ -37,7 +37,7 @@ async fn a_rolling_upgrade_loses_nothing_and_books_nothing_twice() -> Result<()>
     // The previous ingress, and consumers of both versions on the same queues.
     product.set_binary(new);
     product.start("ledger", &["ledger"]).await?;
-    for domain in DOMAINS {
+    for domain in domains::ALL.iter().map(|domain| domain.name()) {
         product.start(domain, &["consume", domain]).await?;
     }
     post(&product, 1).await?;
@@ -48,9 +48,8 @@ async fn a_rolling_upgrade_loses_nothing_and_books_nothing_twice() -> Result<()>
     post(&product, 2).await?;
 
     // The new version alone, and then on its own topology.
-    for name in DOMAINS.map(|domain| format!("old-{domain}")).iter().map(String::as_str).chain(["old-ledger"])
-    {
-        product.terminate(name).await?;
+    for name in ["ledger"].into_iter().chain(PREVIOUS_DOMAINS) {
+        product.terminate(&format!("old-{name}")).await?;
     }
     product.start("console", &["console"]).await?;
     product.run(&["topology", "apply"])?;

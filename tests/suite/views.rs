@@ -1,9 +1,10 @@
 //! The views for people who query PostgreSQL by hand: no stored row makes one of them fail.
 
+use std::collections::BTreeSet;
+
 use anyhow::{Context, Result};
 use store::many::{Value, fetch};
 use store::{Config, Row, Store};
-use tests::domains::DOMAINS;
 
 /// Texts that no column of a view takes for what it shows.
 const TEXTS: [&str; 14] = [
@@ -27,11 +28,15 @@ const TEXTS: [&str; 14] = [
 const NUMBERS: [i64; 6] =
     [i64::MIN, i64::MAX, -1, -62_135_596_800_000_001, 253_402_300_800_000_000, 1_000_000_000_000];
 
+/// The number of an origin, which the rows of the record have.
+const ORIGIN: i64 = 7;
+
 async fn database() -> Result<Store> {
     let url = harness::Shared::from_env()?.fresh_database()?;
     let config = Config { max_connections: 2, acquire_timeout_ms: 5_000, ..Config::new(url) };
     let store = Store::open(&config, std::path::Path::new("."))?;
-    store.migrate(&DOMAINS.map(|domain| domain.component)).await?;
+    let domains = domains::ALL.iter().map(|domain| domain.component);
+    store.migrate(&domains.chain([ledger::COMPONENT, documents::COMPONENT]).collect::<Vec<_>>()).await?;
     Ok(store)
 }
 
@@ -44,12 +49,59 @@ async fn rows(store: &Store, text: String, values: Vec<Value>) -> Result<Vec<Vec
     rows.iter().map(row).collect()
 }
 
-/// A value of its own for each column, so that no row collides with another.
-fn plain(is_number: bool, number: usize) -> Value {
-    match is_number {
-        true => Value::from(i64::try_from(number).expect("a small number")),
-        false => Value::from(format!("x{number}")),
+/// A column of a table.
+struct Stored {
+    name: String,
+    /// PostgreSQL's type, one of those that malote uses.
+    kind: String,
+}
+
+impl Stored {
+    /// A value of its own for each row, so that none collides with another.
+    fn plain(&self, row: i64) -> Value {
+        match (self.kind.as_str(), self.name.as_str()) {
+            (_, "origin") => Value::from(ORIGIN),
+            ("smallint", _) => Value::from(0_i64),
+            ("bytea", _) => Value::from(i128::from(row).to_be_bytes().to_vec()),
+            ("text", _) => Value::from(format!("x{row}")),
+            _ => Value::from(row),
+        }
     }
+
+    /// Everything that the table takes and the view must not stumble over.
+    fn hostile(&self) -> Vec<Value> {
+        let numbers = |edges: &[i64]| edges.iter().copied().map(Value::from).collect::<Vec<_>>();
+        match (self.kind.as_str(), self.name.as_str()) {
+            ("smallint", _) => numbers(&[i16::MIN.into(), i16::MAX.into(), -1, 2]),
+            ("integer", _) => numbers(&[i32::MIN.into(), i32::MAX.into(), -1, ORIGIN]),
+            ("bigint", _) => numbers(&NUMBERS),
+            // What is 16 bytes long by a check.
+            ("bytea", "id" | "event_id") => [0_u8, 0xff].map(|byte| Value::from(vec![byte; 16])).into(),
+            ("bytea", _) => [0, 1, 15, 16, 17].map(|length| Value::from(vec![0xff_u8; length])).into(),
+            _ => TEXTS.into_iter().map(|text| Value::from(text.to_owned())).collect(),
+        }
+    }
+}
+
+async fn columns(store: &Store, table: &str) -> Result<Vec<Stored>> {
+    let text = "SELECT column_name::text, data_type::text FROM information_schema.columns \
+                WHERE table_schema = current_schema() AND table_name = $1";
+    let rows = rows(store, text.to_owned(), vec![Value::from(table.to_owned())]).await?;
+    let kinds = ["bigint", "integer", "smallint", "text", "bytea"];
+    let column = |row: Vec<String>| match <[String; 2]>::try_from(row) {
+        Ok([name, kind]) if kinds.contains(&kind.as_str()) => Ok(Stored { name, kind }),
+        row => anyhow::bail!("a column of {table} is of another type: {row:?}"),
+    };
+    rows.into_iter().map(column).collect()
+}
+
+/// The names of the views that migrations make.
+fn declared() -> BTreeSet<&'static str> {
+    let domains = domains::ALL.iter().map(|domain| domain.component);
+    let migrations =
+        domains.chain([ledger::COMPONENT, documents::COMPONENT]).flat_map(|component| component.migrations);
+    let made = migrations.flat_map(|migration| migration.postgres.split("CREATE VIEW ").skip(1));
+    made.filter_map(|view| view.split_whitespace().next()).collect()
 }
 
 #[tokio::test]
@@ -58,25 +110,21 @@ async fn no_row_makes_a_view_fail() -> Result<()> {
     let views =
         "SELECT viewname::text FROM pg_views WHERE schemaname = current_schema() ORDER BY 1".to_owned();
     let views: Vec<String> = rows(&store, views, vec![]).await?.concat();
-    assert_eq!(views.len(), 9, "{views:?}");
+    assert_eq!(views.iter().map(String::as_str).collect::<BTreeSet<_>>(), declared());
+    let origin =
+        format!("INSERT INTO origins (id, source, provider, topic) VALUES ({ORIGIN}, 's', 'p', 't')");
+    rows(&store, origin, vec![]).await?;
     let mut number = 0;
     for view in views {
-        let table = view.strip_suffix("_view").context("a view is named for its table")?;
-        let text = "SELECT column_name::text, data_type::text FROM information_schema.columns \
-                    WHERE table_schema = current_schema() AND table_name = $1"
-            .to_owned();
-        let columns = rows(&store, text, vec![Value::from(table.to_owned())]).await?;
-        let is_number = |column: usize| columns[column][1] == "bigint";
-        let names: Vec<&str> = columns.iter().map(|column| column[0].as_str()).collect();
-        for hostile in 0..columns.len() {
-            let values: Vec<Value> = match is_number(hostile) {
-                true => NUMBERS.into_iter().map(Value::from).collect(),
-                false => TEXTS.into_iter().map(|text| Value::from(text.to_owned())).collect(),
-            };
-            for value in values {
+        let named = view.strip_suffix("_view").context("a view is named for its table")?;
+        // The table has another key and another name; the view is still found under its own.
+        let table = if named == "receivables" { "receivable_items" } else { named };
+        let columns = columns(&store, table).await?;
+        let names: Vec<&str> = columns.iter().map(|column| column.name.as_str()).collect();
+        for (hostile, column) in columns.iter().enumerate() {
+            for value in column.hostile() {
                 number += 1;
-                let mut row: Vec<Value> =
-                    (0..columns.len()).map(|column| plain(is_number(column), number)).collect();
+                let mut row: Vec<Value> = columns.iter().map(|column| column.plain(number)).collect();
                 row[hostile] = value;
                 let insert = format!(
                     "INSERT INTO {table} ({}) VALUES {}",
@@ -90,7 +138,7 @@ async fn no_row_makes_a_view_fail() -> Result<()> {
         let read = format!("SELECT count(v::text)::text, count(*)::text FROM {view} v");
         let counts = rows(&store, read, vec![]).await?.concat();
         assert!(
-            counts[0] == counts[1] && counts[0].parse::<usize>()? >= columns.len() * NUMBERS.len(),
+            counts[0] == counts[1] && counts[0].parse::<usize>()? >= 2 * columns.len(),
             "{view}: {counts:?}"
         );
     }
@@ -100,7 +148,6 @@ async fn no_row_makes_a_view_fail() -> Result<()> {
 #[tokio::test]
 async fn a_view_of_the_record_shows_ids_as_uuids() -> Result<()> {
     let store = database().await?;
-    store.migrate(&[ledger::COMPONENT]).await?;
     let id = "0199d3c0-1f2e-7abc-8def-0123456789ab";
     let bytes = Value::from(id.parse::<event::EventId>()?);
     for insert in [
@@ -138,9 +185,9 @@ async fn a_view_of_the_record_shows_ids_as_uuids() -> Result<()> {
 #[tokio::test]
 async fn a_view_shows_amounts_days_and_times_as_what_they_are() -> Result<()> {
     let store = database().await?;
-    let insert = "INSERT INTO receivables (source, kind, external_id, due_date, amount_centavos, paid_date, state, \
-                  state_order, state_event, status_order, status_event, first_event) \
-                  VALUES ('s', 'order', '1', '2024-02-29', -138060, '0000-00-00', 'paid', 1, '', 0, '', '')";
+    let insert = "INSERT INTO receivable_items (source, kind, agreement_id, external_id, due_date, amount_centavos, \
+                  paid_date, state, state_order, state_event, status_order, status_event, first_event) \
+                  VALUES ('s', 'order', '', '1', '2024-02-29', -138060, '0000-00-00', 'paid', 1, '', 0, '', '')";
     rows(&store, insert.to_owned(), vec![]).await?;
     let insert = "INSERT INTO order_history VALUES ('e', 's', '1', 't', NULL, 1764158400123456)";
     rows(&store, insert.to_owned(), vec![]).await?;

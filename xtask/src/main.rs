@@ -9,6 +9,7 @@ use clap::Parser;
 use harness::Release;
 
 mod bench;
+mod compose;
 mod docs;
 mod reliability;
 mod report;
@@ -48,6 +49,9 @@ enum Command {
         /// Writes nothing, and fails when a file differs from what would be written
         #[arg(long)]
         check: bool,
+        /// Takes the pictures of docs/console.md instead, with Chromium
+        #[arg(long, conflicts_with = "check")]
+        screens: bool,
     },
     /// Measures malote side by side with its limits, as a release build, and writes docs/benchmarks.md
     Bench {
@@ -113,7 +117,8 @@ fn run(command: Command) -> anyhow::Result<Report> {
         Command::Bench { quick, rounds, scenarios } => {
             bench::run_release(&workspace, &mut report, quick, rounds, &scenarios);
         }
-        Command::Docs { check } => {
+        Command::Docs { screens: true, .. } => test::screens(&workspace, &mut report),
+        Command::Docs { check, .. } => {
             if report.step("build", || workspace.build()) {
                 report.step("references", || docs::generate(&workspace, check));
             }

@@ -10,25 +10,38 @@ use harness::Versions;
 /// The text above the tables.
 const HEAD: &str = include_str!("reliability.md");
 
-/// Writes the table of these servers into the document.
+/// What the fault tests write in full, and the heading that each table gets.
+const TABLES: [(&str, &str); 5] = [
+    ("faults.md", ""),
+    ("pushes.md", "### Push subscriptions\n\n"),
+    ("fetches.md", "### Documents of a provider's API\n\n"),
+    ("floods-embedded.md", "### Floods, embedded\n\n"),
+    ("floods-rabbitmq.md", "### Floods in front of RabbitMQ\n\n"),
+];
+
+/// Writes the tables of these servers, which are in `tables`, into the document.
 ///
 /// # Errors
-/// The file cannot be read or written.
-pub fn write(file: &Path, versions: &Versions, table: &str) -> Result<()> {
-    let document = std::fs::read_to_string(file).context("reading docs/reliability.md")?;
-    std::fs::write(file, with_table(&document, versions, table)).context("writing docs/reliability.md")
+/// A file cannot be read or written.
+pub fn write(file: &Path, versions: &Versions, tables: &Path) -> Result<()> {
+    let read =
+        |path: &Path| std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()));
+    let sections = TABLES.map(|(name, heading)| Ok(format!("{heading}{}", read(&tables.join(name))?.trim())));
+    let section = sections.into_iter().collect::<Result<Vec<_>>>()?.join("\n\n");
+    std::fs::write(file, with_table(&read(file)?, versions, &section)).context("writing docs/reliability.md")
 }
 
-/// The document with this table in the section of its servers' series, in the order of RabbitMQ's versions.
+/// The document with this text in the section of its servers' series, in the order of RabbitMQ's versions.
 fn with_table(document: &str, versions: &Versions, table: &str) -> String {
+    let title = versions.to_string();
+    let new = series(&title);
     let mut sections: Vec<(&str, String)> = document
         .split("\n## ")
         .skip(1)
         .filter_map(|section| section.split_once('\n'))
         .map(|(title, text)| (title, text.trim().to_owned()))
-        .filter(|(title, _)| series(title) != series(&versions.to_string()))
+        .filter(|(title, _)| series(title).is_some_and(|series| Some(series) != new))
         .collect();
-    let title = versions.to_string();
     sections.push((&title, table.trim().to_owned()));
     sections.sort_by_key(|(title, _)| series(title));
     let sections = sections.iter().map(|(title, text)| format!("\n## {title}\n\n{text}\n"));

@@ -42,8 +42,9 @@ impl Report {
         let (value, outcome) = match result {
             Ok(value) => (Some(value), Outcome::Passed),
             Err(error) => {
-                eprintln!("error: {error:#}");
-                (None, Outcome::Failed(format!("{error:#}")))
+                let error = format!("{error:#}");
+                eprintln!("error: {}", error.lines().next().unwrap_or_default());
+                (None, Outcome::Failed(error))
             }
         };
         self.steps.push(Step { name, elapsed, outcome });
@@ -59,14 +60,25 @@ impl Report {
         });
     }
 
-    /// Prints the summary; the exit code is a success when every step passed.
+    /// Prints what failed, then the summary; the exit code is a success when every step passed.
     pub fn finish(self) -> ExitCode {
-        eprint!("{}", self.summary());
+        eprint!("{}{}", self.details(), self.summary());
         if self.passed() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
     }
 
     fn passed(&self) -> bool {
         self.steps.iter().all(|step| matches!(step.outcome, Outcome::Passed))
+    }
+
+    /// The errors that take more than the line that the summary has for each.
+    fn details(&self) -> String {
+        let failed = self.steps.iter().filter_map(|Step { name, outcome, .. }| match outcome {
+            Outcome::Failed(error) if error.trim_end().contains('\n') => {
+                Some(format!("\n==> FAILED: {name}\n{error}\n"))
+            }
+            _ => None,
+        });
+        failed.collect()
     }
 
     fn summary(&self) -> String {
@@ -105,6 +117,7 @@ mod tests {
         assert!(summary.contains("s  second: broken\n"), "{summary}");
         assert!(summary.contains("s  third\n") && summary.contains("fourth: the second failed"), "{summary}");
         assert!(summary.contains("NOT everything passed"), "{summary}");
+        assert_eq!(report.details(), "\n==> FAILED: second\nbroken\nin detail\n");
     }
 
     #[test]

@@ -2,22 +2,31 @@
 //!
 //! Promises that every step that can run does run, so that one command shows every failure, and that the servers it
 //! starts end with it: by its own hand, or by the harness's guard when it is interrupted or killed. What `cargo test`
-//! prints passes through untouched.
+//! prints passes through untouched; what it prints of tests that failed is shown again at the end.
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 use harness::{DEBOOTSTRAP, Release, Root, Servers, Versions};
 
 use crate::report::Report;
-use crate::workspace::{Workspace, run};
+use crate::workspace::{Workspace, run, run_tests};
 use crate::{bench, docs, reliability, tidy};
 
 /// The tests that run on the servers of every release, besides those of this machine: those whose names contain one of
 /// these. The other black-box tests take long and hardly depend on the servers.
-const ON_EVERY_RELEASE: [&str; 3] = ["laws", "faults", "subscriptions"];
+const ON_EVERY_RELEASE: [&str; 4] = ["laws", "faults", "subscriptions", "floods_in_front_of_rabbitmq"];
+
+/// What runs the consumers in Python and Node: programs and their packages.
+const CONSUMERS: [(&str, &str); 3] = [("pip3", "python3-pip"), ("node", "nodejs"), ("npm", "npm")];
+
+/// What the pages of the console are looked at with.
+const BROWSER: [(&str, &str); 2] = [("chromium", "chromium"), ("chromedriver", "chromium-driver")];
 
 /// Every check and every test.
 pub fn all(workspace: &Workspace, report: &mut Report) {
-    let installed = report.step("install", || harness::ensure_installed(&[bench::VALGRIND, DEBOOTSTRAP]));
+    report.step("disk", || workspace.ensure_disk_space());
+    let installed = report.step("install", || {
+        harness::ensure_installed(&[&CONSUMERS[..], &BROWSER, &[bench::VALGRIND, DEBOOTSTRAP]].concat())
+    });
     report.step("format", || run(&mut workspace.cargo("fmt", &["--all", "--check"])));
     report.step("tidy", || tidy::check(workspace));
     report.step("lint", || {
@@ -47,9 +56,26 @@ pub fn all(workspace: &Workspace, report: &mut Report) {
 
 /// The tests that `arguments` (filters, then options of the test programs) select, without the other checks.
 pub fn some(workspace: &Workspace, report: &mut Report, arguments: &[String]) {
-    let ready = report.step("install", || harness::ensure_installed(&[])) && build(workspace, report);
+    let programs = [&CONSUMERS[..], &BROWSER].concat();
+    let ready = report.step("install", || harness::ensure_installed(&programs)) && build(workspace, report);
     if ready {
         tests(workspace, report, &Root::MACHINE, &["--workspace"], arguments);
+    }
+}
+
+/// Takes the pictures of docs/console.md: the test of the console's pages writes them.
+pub fn screens(workspace: &Workspace, report: &mut Report) {
+    let programs = [&CONSUMERS[..], &BROWSER].concat();
+    if report.step("install", || harness::ensure_installed(&programs))
+        && report.step("build", || workspace.build())
+    {
+        report.step("screens", || {
+            let arguments = ["--package", "tests", "--test", "suite", "--", "browser::every_screen"];
+            let mut command = workspace.cargo("test", &arguments);
+            command.env(harness::BIN, workspace.binary());
+            command.env("MALOTE_TEST_SCREENS", workspace.root().join("docs/console"));
+            run(&mut command)
+        });
     }
 }
 
@@ -80,17 +106,15 @@ pub fn faults(workspace: &Workspace, report: &mut Report, release: Option<Releas
     let Some(root) = root else { return };
     report.step("faults", || {
         let versions = announced(&root)?;
-        let table = workspace.target().join("faults.md");
-        let mut command = workspace.cargo("test", &["--release", "--package", "tests", "--", "faults"]);
+        let tables = workspace.target().join("faults");
+        std::fs::create_dir_all(&tables)?;
+        let mut command =
+            workspace.cargo("test", &["--release", "--package", "tests", "--", "faults", "floods"]);
         command.args(["--nocapture", "--test-threads=1"]);
         command.env(harness::BIN, workspace.target().join("release/malote")).envs(root.environment());
-        command.env("MALOTE_TEST_FAULTS", "full").env("MALOTE_TEST_FAULTS_TABLE", &table);
+        command.env("MALOTE_TEST_FAULTS", &tables);
         run(&mut command)?;
-        reliability::write(
-            &workspace.root().join("docs/reliability.md"),
-            &versions,
-            &std::fs::read_to_string(&table)?,
-        )
+        reliability::write(&workspace.root().join("docs/reliability.md"), &versions, &tables)
     });
 }
 
@@ -127,7 +151,10 @@ fn tests(workspace: &Workspace, report: &mut Report, root: &Root, packages: &[&s
         if !arguments.is_empty() {
             command.arg("--").args(arguments);
         }
-        run(&mut command)
+        run_tests(&mut command).map_err(|error| {
+            let trouble = servers.trouble();
+            if trouble.is_empty() { error } else { anyhow!("{error}\nThe servers broke down:\n{trouble}") }
+        })
     });
     // Shown as a step because it takes a moment, and so that the summary comes after everything has ended.
     report.step("stop servers", || {

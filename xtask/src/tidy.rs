@@ -17,12 +17,13 @@ mod circles;
 mod code;
 mod commands;
 mod decisions;
-mod dependencies;
+pub mod dependencies;
 mod deploy;
 mod error_types;
 mod functions;
 mod licence;
 mod manifests;
+mod names;
 mod phrases;
 mod scaffolding;
 mod sources;
@@ -78,6 +79,7 @@ pub fn check(workspace: &Workspace) -> Result<()> {
     findings.extend(sources::check(&sources));
     findings.extend(circles::check(&sources));
     findings.extend(functions::check(&sources));
+    findings.extend(names::check(&sources));
     findings.extend(scaffolding::check(&sources, &workspace.binary_features()?));
     findings.extend(error_types::check(&sources));
     let read = |path: &str| fs::read_to_string(root.join(path)).with_context(|| format!("reading {path}"));
@@ -122,7 +124,8 @@ fn texts(root: &Path) -> Result<Vec<File>> {
     for folder in ["crates", "deploy", "docs", "fuzz", "tests", "xtask"] {
         read_files(root, &root.join(folder), &is_text, &mut texts)?;
     }
-    for path in ["ARCHITECTURE.md", "CHANGELOG.md", "CONTRIBUTING.md", "README.md", "SECURITY.md"] {
+    let documents = ["ARCHITECTURE.md", "CHANGELOG.md", "CONTRIBUTING.md", "README.md", "SECURITY.md"];
+    for path in documents.into_iter().chain([deploy::COMPOSE, supply::DENY]) {
         let text = fs::read_to_string(root.join(path)).with_context(|| format!("reading {path}"))?;
         texts.push(File { path: path.to_owned(), text });
     }

@@ -1,14 +1,18 @@
 //! The repository as cargo sees it: where it is, how cargo is called in it, and the binary it builds.
 
 use std::env;
+use std::io::{self, BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 use cargo_metadata::{Metadata, MetadataCommand};
 
 /// The commit of the version before this one: what runs in production while this one is rolled out.
 const PREVIOUS: &str = "67d32d2cfbb9";
+
+/// What a build from nothing and the servers of the tests take at most, in MiB.
+const DISK_MIB: u64 = 14_000;
 
 /// The workspace this program was built from.
 pub struct Workspace {
@@ -43,6 +47,28 @@ impl Workspace {
     /// The folder of everything built.
     pub fn target(&self) -> &Path {
         self.metadata.target_directory.as_std_path()
+    }
+
+    /// An error when the disk has too little room for what is built and what the servers of the tests write.
+    ///
+    /// # Errors
+    /// There is too little room, or `df` does not say.
+    pub fn ensure_disk_space(&self) -> Result<()> {
+        let mut df = Command::new("df");
+        let output = df.args(["--output=avail", "--block-size=1M"]).arg(self.root()).output()?;
+        let printed = String::from_utf8_lossy(&output.stdout);
+        let free: u64 =
+            printed.lines().nth(1).unwrap_or_default().trim().parse().context("reading what `df` prints")?;
+        // What is built already is not needed once more.
+        let needed = if self.binary().is_file() { DISK_MIB / 2 } else { DISK_MIB };
+        if free < needed {
+            bail!(
+                "{free} MiB are free on the disk of {}, and a build and the servers of the tests take up to {needed} MiB: \
+                 make room, or set CARGO_TARGET_DIR and TMPDIR to folders on another disk",
+                self.root().display()
+            );
+        }
+        Ok(())
     }
 
     /// A cargo command at the root, by the cargo that runs this program, with the dependencies that Cargo.lock names.
@@ -134,17 +160,53 @@ impl Workspace {
 
 /// Runs a command with its output shown as it comes; an error when it ends with another code than 0.
 pub fn run(command: &mut Command) -> Result<()> {
-    let line = [command.get_program()].into_iter().chain(command.get_args());
-    let line = line.map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>();
-    // The program is shown by its name alone: `cargo test`, wherever cargo is.
-    let name = line[0].rsplit('/').next().unwrap_or_default().to_owned();
-    let line = [&[name], &line[1..]].concat().join(" ");
-    eprintln!("    {line}");
+    let line = announce(command);
     let status = command.status().with_context(|| format!("starting `{line}`"))?;
     if !status.success() {
         bail!("`{line}` failed ({status})");
     }
     Ok(())
+}
+
+/// Runs `cargo test` like [`run`]; the error has what was printed of the tests that failed.
+pub fn run_tests(command: &mut Command) -> Result<()> {
+    // Backtraces would bury what failed.
+    let line = announce(command.env("RUST_BACKTRACE", "0"));
+    let mut child = command.stdout(Stdio::piped()).spawn().with_context(|| format!("starting `{line}`"))?;
+    let output = BufReader::new(child.stdout.take().context("the output is piped")?);
+    let failures = failures(output, io::stdout().lock()).context("passing on what the tests print")?;
+    let status = child.wait()?;
+    if !status.success() {
+        bail!("`{line}` failed ({status})\n{failures}");
+    }
+    Ok(())
+}
+
+/// Copies what `cargo test` prints. Returns its sections of tests that failed, one for each test program.
+fn failures(output: impl BufRead, mut shown: impl Write) -> io::Result<String> {
+    let mut failures = Vec::new();
+    let mut is_inside = false;
+    for line in output.split(b'\n') {
+        let line = line?;
+        is_inside = line == b"failures:" || is_inside && !line.starts_with(b"test result: ");
+        if is_inside {
+            failures.extend_from_slice(&line);
+            failures.push(b'\n');
+        }
+        shown.write_all(&line)?;
+        shown.write_all(b"\n")?;
+    }
+    Ok(String::from_utf8_lossy(&failures).into_owned())
+}
+
+/// Shows a command before it runs, by the name of its program: `cargo test`, wherever cargo is.
+fn announce(command: &Command) -> String {
+    let words = [command.get_program()].into_iter().chain(command.get_args());
+    let words = words.map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>();
+    let name = words[0].rsplit('/').next().unwrap_or_default().to_owned();
+    let line = [&[name], &words[1..]].concat().join(" ");
+    eprintln!("    {line}");
+    line
 }
 
 #[cfg(test)]
@@ -160,5 +222,15 @@ mod tests {
         let test = workspace.cargo("test", &["--workspace"]);
         assert_eq!(arguments(&test), ["test", "--locked", "--workspace"]);
         assert_eq!(arguments(&workspace.cargo("fmt", &["--all"])), ["fmt", "--all"]);
+    }
+
+    #[test]
+    fn what_the_tests_print_is_shown_whole_and_what_failed_is_kept() {
+        let printed = "test a ... FAILED\n\nfailures:\n\n---- a stdout ----\nleft: 1\n\nfailures:\n    a\n\n\
+                       test result: FAILED. 0 passed\n\ntest b ... ok\n\ntest result: ok. 1 passed\n";
+        let mut shown = Vec::new();
+        let kept = failures(printed.as_bytes(), &mut shown).unwrap();
+        assert_eq!(String::from_utf8(shown).unwrap(), printed);
+        assert_eq!(kept, "failures:\n\n---- a stdout ----\nleft: 1\n\nfailures:\n    a\n\n");
     }
 }

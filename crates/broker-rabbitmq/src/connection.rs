@@ -8,7 +8,8 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use broker::{BrokerError, Cause, Topology};
+use broker::backoff::jittered;
+use broker::{Backoff, BrokerError, Cause, Topology};
 use futures_util::StreamExt;
 use lapin::{Channel, Event};
 use metrics::{Counter, Gauge};
@@ -16,7 +17,6 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tracing::{debug, info, warn};
 
-use crate::backoff::Backoff;
 use crate::declare;
 use crate::link::{Link, establish};
 use crate::{Config, Unavailable};
@@ -24,6 +24,9 @@ use crate::{Config, Unavailable};
 /// How often a declaration is attempted: when two replicas create the same queue at once, the server may fail one of
 /// them.
 const DECLARE_ATTEMPTS: u32 = 5;
+
+/// The longest pause between two attempts to connect, to open a channel or to declare.
+pub(crate) const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
 /// How often a connection's state is looked at, for a loss that lapin reports to nobody.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -98,7 +101,7 @@ impl Supervised {
         topology: &Topology,
         deadline: Instant,
     ) -> Result<Topology, BrokerError> {
-        let mut backoff = Backoff::default();
+        let mut backoff = Backoff::up_to(LONGEST_PAUSE);
         let mut attempt = 1;
         loop {
             let (link, _channel) = self.channel(deadline).await.map_err(BrokerError::Unavailable)?;
@@ -112,11 +115,11 @@ impl Supervised {
                 result => return result,
             }
             attempt += 1;
-            sleep(backoff.next(Backoff::random())).await;
+            sleep(jittered(backoff.next_pause())).await;
         }
     }
 
-    /// The last reason why there is no connection, or that the server does not take publishes.
+    /// The last reason why there is no connection, or that the server does not accept publishes.
     pub(crate) fn why_down(&self) -> Cause {
         match &*self.state.borrow() {
             LinkState::Down(reason) => Unavailable::Down(reason.clone()).into(),
@@ -159,7 +162,7 @@ impl Supervisor {
         }
         let closed = tokio::select! {
             () = self.keep_connected() => false,
-            // The sender is gone without a word when the handle was dropped.
+            // If the handle was dropped, the sender is gone without having sent anything.
             closed = closing.wait_for(|closing| *closing) => closed.is_ok(),
         };
         let last = self.state.send_replace(LinkState::Down("closed".into()));
@@ -172,7 +175,7 @@ impl Supervisor {
 
     /// Connects and replaces lost connections, forever.
     async fn keep_connected(&self) {
-        let mut backoff = Backoff::default();
+        let mut backoff = Backoff::up_to(LONGEST_PAUSE);
         let mut connected_before = false;
         loop {
             match self.connect().await {
@@ -186,8 +189,8 @@ impl Supervisor {
                     let reason = self.hold(link).await;
                     warn!(role = self.role, reason = &*reason, "lost the connection to RabbitMQ");
                     self.state.send_replace(LinkState::Down(reason));
-                    if since.elapsed() > backoff.longest() {
-                        backoff = Backoff::default();
+                    if since.elapsed() > LONGEST_PAUSE {
+                        backoff = Backoff::up_to(LONGEST_PAUSE);
                     }
                 }
                 Err(reason) => {
@@ -195,7 +198,7 @@ impl Supervisor {
                     self.state.send_replace(LinkState::Down(reason));
                 }
             }
-            sleep(backoff.next(Backoff::random())).await;
+            sleep(jittered(backoff.next_pause())).await;
         }
     }
 
@@ -240,7 +243,7 @@ impl Supervisor {
                     self.blocked.set(1.0);
                 }
                 Some(Event::ConnectionUnblocked) => {
-                    info!(role = self.role, "RabbitMQ takes publishes again");
+                    info!(role = self.role, "RabbitMQ accepts publishes again");
                     self.blocked.set(0.0);
                 }
                 // Of a channel or of the connection: the state tells which.

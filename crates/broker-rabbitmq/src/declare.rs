@@ -2,17 +2,20 @@
 //!
 //! Promises quorum queues only, with a delivery limit, `reject-publish` and at-least-once dead-lettering; everything
 //! of a topology goes out at once and is answered in order. The server closes the channel on the first error, so
-//! every call opens one of its own. Nothing is ever deleted.
+//! every call opens one of its own. Deletes only what it is asked to delete.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use broker::{
-    BrokerError, Cause, Destination, Exchange, ExchangeKind, Queue, QueueName, QueueStatus, Topology,
+    Binding, BrokerError, Cause, Destination, Exchange, ExchangeKind, Queue, QueueName, QueueStatus, Topology,
 };
 use event::HeaderValue;
 use futures_util::future::{BoxFuture, try_join_all};
-use lapin::options::{ExchangeBindOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
+use lapin::options::{
+    ExchangeBindOptions, ExchangeDeclareOptions, ExchangeUnbindOptions, QueueBindOptions,
+    QueueDeclareOptions, QueueDeleteOptions,
+};
 use lapin::protocol::{AMQPError, AMQPErrorKind, AMQPSoftError};
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{Channel, ErrorKind};
@@ -99,7 +102,7 @@ fn table(arguments: &BTreeMap<&'static str, HeaderValue>) -> FieldTable {
     FieldTable::from(fields.collect::<BTreeMap<ShortString, AMQPValue>>())
 }
 
-fn bind<'a>(channel: &'a Channel, binding: &broker::Binding) -> Result<Declaration<'a>, Cause> {
+fn bind<'a>(channel: &'a Channel, binding: &Binding) -> Result<Declaration<'a>, Cause> {
     let source = short(binding.exchange.as_str())?;
     let key = short(&binding.routing_key)?;
     Ok(match &binding.destination {
@@ -118,6 +121,51 @@ fn bind<'a>(channel: &'a Channel, binding: &broker::Binding) -> Result<Declarati
             FieldTable::default(),
         )),
     })
+}
+
+/// Removes bindings; RabbitMQ passes over what does not exist.
+pub(crate) async fn unbind(
+    channel: &Channel,
+    bindings: &[Binding],
+    deadline: Instant,
+) -> Result<(), BrokerError> {
+    let removals =
+        bindings.iter().map(|binding| removal(channel, binding)).collect::<Result<Vec<_>, Cause>>();
+    match timeout_at(deadline, in_order(removals.map_err(BrokerError::Unavailable)?)).await {
+        Ok(removed) => removed.map_err(|error| BrokerError::Unavailable(error.into())),
+        Err(_) => Err(BrokerError::Unavailable(Unavailable::Silent("queue.unbind").into())),
+    }
+}
+
+fn removal<'a>(channel: &'a Channel, binding: &Binding) -> Result<Declaration<'a>, Cause> {
+    let source = short(binding.exchange.as_str())?;
+    let key = short(&binding.routing_key)?;
+    Ok(match &binding.destination {
+        Destination::Queue(queue) => {
+            Box::pin(channel.queue_unbind(short(queue.as_str())?, source, key, FieldTable::default()))
+        }
+        Destination::Exchange(exchange) => Box::pin(channel.exchange_unbind(
+            short(exchange.as_str())?,
+            source,
+            key,
+            ExchangeUnbindOptions::default(),
+            FieldTable::default(),
+        )),
+    })
+}
+
+/// Deletes a queue, if there is one of this name; returns how many of its messages were ready.
+pub(crate) async fn delete_queue(
+    channel: &Channel,
+    queue: &QueueName,
+    deadline: Instant,
+) -> Result<u64, BrokerError> {
+    let name = short(queue.as_str()).map_err(|error| BrokerError::Unavailable(error.into()))?;
+    match timeout_at(deadline, channel.queue_delete(name, QueueDeleteOptions::default())).await {
+        Ok(Ok(messages)) => Ok(messages.into()),
+        Ok(Err(error)) => Err(BrokerError::Unavailable(error.into())),
+        Err(_) => Err(BrokerError::Unavailable(Unavailable::Silent("queue.delete").into())),
+    }
 }
 
 /// The status of each queue, in the order asked.

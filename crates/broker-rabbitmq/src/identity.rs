@@ -5,10 +5,11 @@
 
 use std::io;
 
+use event::ClientTls;
 use futures_util::{AsyncReadExt, AsyncWriteExt};
 use lapin::tcp::AsyncTcpStream;
 
-use crate::ClientTls;
+use crate::tls;
 use crate::url::Host;
 
 /// Product and version of a server.
@@ -22,12 +23,12 @@ pub(crate) struct Identity {
 const LARGEST_START: u32 = 128 * 1024;
 
 /// Asks the server at this address.
-pub(crate) async fn ask(host: &Host, tls: Option<&ClientTls>) -> io::Result<Identity> {
+pub(crate) async fn ask(host: &Host, files: Option<&ClientTls>) -> io::Result<Identity> {
     let runtime = lapin::runtime::default_runtime().map_err(io::Error::other)?;
     let addresses: Vec<_> = tokio::net::lookup_host((host.name.as_str(), host.port)).await?.collect();
     let mut stream = AsyncTcpStream::connect(&runtime, addresses).await?;
-    if let Some(tls) = tls {
-        stream = stream.into_tls(&host.name, tls.read()?.as_ref()).await?;
+    if let Some(files) = files {
+        stream = stream.into_tls(&host.name, tls::read(files)?.as_ref()).await?;
     }
     stream.write_all(b"AMQP\x00\x00\x09\x01").await?;
     // Frame type 1 (method), channel 0, length of the payload.
@@ -69,7 +70,7 @@ fn read_start(payload: &[u8]) -> Option<Identity> {
             }
             // Boolean.
             b't' => table = table.get(1..)?,
-            // RabbitMQ sends no other type here; product and version are read by then or not to be had.
+            // RabbitMQ sends no other type here; product and version have been read by then, or are missing.
             _ => break,
         }
     }

@@ -23,7 +23,6 @@
 //! # }
 //! ```
 
-mod backoff;
 mod connection;
 mod declare;
 mod forbidden;
@@ -42,15 +41,15 @@ mod window;
 use std::fs;
 use std::io;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use broker::{
-    Broker, BrokerError, BrokerInfo, Deliveries, ExchangeName, PublishError, Queue, QueueName, QueueStatus,
-    Topology,
+    Binding, Broker, BrokerError, BrokerInfo, Deliveries, Destination, ExchangeName, PublishError, Queue,
+    QueueName, QueueStatus, Topology,
 };
-use event::Message;
+use event::{ClientTls, Message};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 use tracing::warn;
@@ -58,10 +57,9 @@ use tracing::warn;
 use crate::connection::Supervised;
 pub use crate::migration::{Inspect, Inspection, MigrationError, Obstacle, Step, stand_in_of};
 use crate::publisher::Publisher;
-pub use crate::tls::ClientTls;
 pub use crate::url::{AmqpUrl, AmqpUrlError};
 
-/// How to reach RabbitMQ and how patient to be.
+/// How to reach RabbitMQ, and its time-outs.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Where RabbitMQ is, and who asks.
@@ -156,6 +154,8 @@ pub struct RabbitMq {
     consuming: Supervised,
     publisher: Publisher,
     declared: Arc<Mutex<Topology>>,
+    /// Held while what is gone is declared again.
+    declaring: tokio::sync::Mutex<()>,
     closing: watch::Sender<bool>,
 }
 
@@ -170,7 +170,8 @@ impl RabbitMq {
         let publishing = supervise("publish");
         let consuming = supervise("consume");
         let publisher = Publisher::start(&config, publishing.clone());
-        Self { publisher, publishing, consuming, declared, closing, config }
+        let declaring = tokio::sync::Mutex::default();
+        Self { publisher, publishing, consuming, declared, declaring, closing, config }
     }
 
     /// Whether RabbitMQ has blocked publishing (`connection.blocked`): publishes wait, up to their deadline. The gauge
@@ -193,34 +194,8 @@ impl RabbitMq {
         }
     }
 
-    fn deadline(&self) -> Instant {
-        Instant::now() + self.config.operation_timeout()
-    }
-}
-
-#[async_trait]
-impl broker::Publisher for RabbitMq {
-    async fn publish(
-        &self,
-        exchange: &ExchangeName,
-        routing_key: &str,
-        message: Message,
-    ) -> Result<(), PublishError> {
-        self.publisher.publish(exchange, routing_key, message).await
-    }
-}
-
-#[async_trait]
-impl broker::Subscriber for RabbitMq {
-    async fn subscribe(&self, queue: &QueueName, prefetch: u16) -> Result<Box<dyn Deliveries>, BrokerError> {
-        let deliveries = subscriber::subscribe(&self.consuming, queue, prefetch, self.deadline()).await?;
-        Ok(Box::new(deliveries))
-    }
-}
-
-#[async_trait]
-impl Broker for RabbitMq {
-    async fn declare(&self, topology: &Topology) -> Result<(), BrokerError> {
+    /// Declares a topology; returns what is in force.
+    async fn declare_now(&self, topology: &Topology) -> Result<Topology, BrokerError> {
         let queues: Vec<QueueName> = topology.queues.iter().map(|queue| queue.name.clone()).collect();
         let asked = self.queues(&queues).await;
         let in_force = self.consuming.declare(topology, self.deadline()).await?;
@@ -236,9 +211,82 @@ impl Broker for RabbitMq {
                 );
             }
         }
-        let mut declared = self.declared.lock().unwrap_or_else(PoisonError::into_inner);
-        remember(&mut declared, &in_force);
+        Ok(in_force)
+    }
+
+    /// If this exchange was declared, somebody has deleted it: everything is declared again, and the next publish finds it.
+    async fn declare_again(&self, exchange: &ExchangeName) {
+        // Many publishes find it gone, and one of them declares.
+        let Ok(_declaring) = self.declaring.try_lock() else { return };
+        let topology = self.declared().clone();
+        if !topology.exchanges.iter().any(|known| known.name == *exchange) {
+            return;
+        }
+        warn!(%exchange, "an exchange is gone: the topology is declared again");
+        if let Err(error) = self.consuming.declare(&topology, self.deadline()).await {
+            warn!("the topology is not declared again: {}", event::Chain(&error));
+        }
+    }
+
+    /// What is declared again after a reconnection.
+    fn declared(&self) -> MutexGuard<'_, Topology> {
+        self.declared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn deadline(&self) -> Instant {
+        Instant::now() + self.config.operation_timeout()
+    }
+}
+
+#[async_trait]
+impl broker::Publisher for RabbitMq {
+    async fn publish(
+        &self,
+        exchange: &ExchangeName,
+        routing_key: &str,
+        message: Message,
+    ) -> Result<(), PublishError> {
+        let published = self.publisher.publish(exchange, routing_key, message).await;
+        if let Err(PublishError::MissingExchange { exchange }) = &published {
+            self.declare_again(exchange).await;
+        }
+        published
+    }
+}
+
+#[async_trait]
+impl broker::Subscriber for RabbitMq {
+    async fn subscribe(&self, queue: &QueueName, prefetch: u16) -> Result<Box<dyn Deliveries>, BrokerError> {
+        let deliveries = subscriber::subscribe(&self.consuming, queue, prefetch, self.deadline()).await?;
+        Ok(Box::new(deliveries))
+    }
+}
+
+#[async_trait]
+impl Broker for RabbitMq {
+    async fn declare(&self, topology: &Topology) -> Result<(), BrokerError> {
+        let in_force = self.declare_now(topology).await?;
+        remember(&mut self.declared(), &in_force);
         Ok(())
+    }
+
+    async fn declare_once(&self, topology: &Topology) -> Result<(), BrokerError> {
+        self.declare_now(topology).await.map(drop)
+    }
+
+    async fn unbind(&self, bindings: &[Binding]) -> Result<(), BrokerError> {
+        // First, so that a reconnection in the meantime does not bind again.
+        self.declared().bindings.retain(|known| !bindings.contains(known));
+        let deadline = self.deadline();
+        let (_link, channel) = self.consuming.channel(deadline).await.map_err(BrokerError::Unavailable)?;
+        declare::unbind(&channel, bindings, deadline).await
+    }
+
+    async fn delete_queue(&self, queue: &QueueName) -> Result<u64, BrokerError> {
+        forget(&mut self.declared(), queue);
+        let deadline = self.deadline();
+        let (_link, channel) = self.consuming.channel(deadline).await.map_err(BrokerError::Unavailable)?;
+        declare::delete_queue(&channel, queue, deadline).await
     }
 
     async fn queues(&self, queues: &[QueueName]) -> Result<Vec<QueueStatus>, BrokerError> {
@@ -268,6 +316,12 @@ impl Broker for RabbitMq {
         self.publishing.ended().await;
         self.consuming.ended().await;
     }
+}
+
+/// Removes a queue and its bindings from what is declared again after a reconnection.
+fn forget(declared: &mut Topology, queue: &QueueName) {
+    declared.queues.retain(|known| known.name != *queue);
+    declared.bindings.retain(|known| known.destination != Destination::Queue(queue.clone()));
 }
 
 /// Adds to what is declared again after a reconnection; what has the same name is replaced.

@@ -175,7 +175,7 @@ pub(crate) async fn establish(config: &Config, role: &str, host: &Host) -> lapin
                     dialled.set(plain.get_ref())?;
                 }
                 match &tls {
-                    Some(tls) => stream.into_tls(&name, tls.read()?.as_ref()).await,
+                    Some(tls) => stream.into_tls(&name, crate::tls::read(tls)?.as_ref()).await,
                     None => Ok(stream),
                 }
             });

@@ -19,7 +19,6 @@ use broker::{
 use event::{Message, Timestamp, header};
 use futures_util::future::try_join_all;
 use lapin::options::{ExchangeDeleteOptions, QueueDeleteOptions};
-use lapin::types::FieldTable;
 use serde::Deserialize;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
@@ -153,7 +152,7 @@ impl RabbitMq {
     ) -> Result<Vec<Step>, MigrationError> {
         self.declare(topology).await?;
         let mut steps = Vec::new();
-        let mut emptied = self.former_waits(layout).await?;
+        let mut emptied = self.former_retries(layout).await?;
         emptied.extend(self.outdated(topology, inspect, &mut steps).await?);
         for one in &mut emptied {
             one.moved = self.drain(&one.queue, &one.way).await?;
@@ -177,12 +176,12 @@ impl RabbitMq {
     }
 
     /// The retry queues of an earlier release. They stay bound until they are deleted: an older malote may still run.
-    async fn former_waits(&self, layout: &Layout) -> Result<Vec<Emptied>, BrokerError> {
+    async fn former_retries(&self, layout: &Layout) -> Result<Vec<Emptied>, BrokerError> {
         let mut found = Vec::new();
         for delay in RetryDelay::ALL {
-            let (_, queue) = layout.former_wait(delay);
+            let (_, queue) = layout.former_retry(delay);
             if self.find(&queue).await?.is_some() {
-                found.push(Emptied::new(queue, Way::Wait(layout.retry(delay), delay), false));
+                found.push(Emptied::new(queue, Way::Wait(layout.retry_exchange(delay), delay), false));
             }
         }
         Ok(found)
@@ -293,20 +292,6 @@ impl RabbitMq {
             }
             Some(_) => None,
         })
-    }
-
-    async fn unbind(&self, bindings: &[Binding]) -> Result<(), BrokerError> {
-        let (_link, channel) =
-            self.consuming.channel(self.deadline()).await.map_err(BrokerError::Unavailable)?;
-        for binding in bindings {
-            let Destination::Queue(queue) = &binding.destination else { continue };
-            let names =
-                (short(queue.as_str()), short(binding.exchange.as_str()), short(&binding.routing_key));
-            let (Ok(queue), Ok(exchange), Ok(key)) = names else { continue };
-            let unbound = channel.queue_unbind(queue, exchange, key, FieldTable::default()).await;
-            unbound.map_err(|error| BrokerError::Unavailable(error.into()))?;
-        }
-        Ok(())
     }
 
     /// Moves the messages that a queue delivers until it is empty for a moment; returns their number. What it does not

@@ -18,7 +18,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
-use broker::{ExchangeName, PublishError};
+use broker::backoff::jittered;
+use broker::{Backoff, ExchangeName, PublishError};
 use bytes::Bytes;
 use event::Message;
 use lapin::message::BasicReturnMessage;
@@ -33,8 +34,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tracing::{debug, error, warn};
 
-use crate::backoff::Backoff;
-use crate::connection::Supervised;
+use crate::connection::{LONGEST_PAUSE, Supervised};
 use crate::declare::soft_error;
 use crate::forbidden::Forbidden;
 use crate::link::Link;
@@ -257,7 +257,7 @@ enum End {
 impl Owner {
     async fn run(mut self) {
         let mut backlog = VecDeque::new();
-        let mut backoff = Backoff::default();
+        let mut backoff = Backoff::up_to(LONGEST_PAUSE);
         loop {
             if backlog.is_empty() {
                 match self.requests.recv().await {
@@ -277,8 +277,8 @@ impl Owner {
             };
             match end {
                 End::Closed => return,
-                End::Failed { progress: true } => backoff = Backoff::default(),
-                End::Failed { progress: false } => sleep(backoff.next(Backoff::random())).await,
+                End::Failed { progress: true } => backoff = Backoff::up_to(LONGEST_PAUSE),
+                End::Failed { progress: false } => sleep(jittered(backoff.next_pause())).await,
             }
             self.forget_the_gone(&mut backlog);
         }

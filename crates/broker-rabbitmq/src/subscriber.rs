@@ -3,20 +3,28 @@
 //! Promises that after an error, or when dropped, the channel is closed and the server gives back what was not settled.
 //! A cancelled subscription is never used again, even where the server keeps its channel open or would reactivate it.
 //! Acks for the longest prefix of outstanding deliveries are sent as one. It does not know what a message means.
+//!
+//! RabbitMQ bounds what it delivers by number only, and lapin keeps whatever arrives. A task takes each delivery from lapin at
+//! once and counts its bytes, so that a flood of large bodies ends the subscription, whatever its reader does meanwhile.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
+use std::future::ready;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use broker::{BrokerError, Delivery, DeliveryTag, QueueName, death};
+use futures_util::StreamExt;
 use futures_util::future::try_join_all;
-use futures_util::{FutureExt, StreamExt};
 use lapin::options::{BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicQosOptions};
 use lapin::types::{FieldTable, ShortString};
 use lapin::{Channel, Consumer};
+use metrics::{Gauge, gauge};
 use tokio::runtime::Handle;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::Unavailable;
@@ -38,12 +46,14 @@ pub(crate) async fn subscribe(
         .await
         .map_err(|_| BrokerError::Unavailable(Unavailable::Silent("basic.consume").into()))?
         .map_err(|error| queue_error(std::slice::from_ref(queue), error))?;
+    let held = Held::new(queue);
     Ok(Deliveries {
         queue: queue.clone(),
-        consumer,
+        arriving: Arriving::start(consumer, &channel, &held),
         channel,
         arrived: VecDeque::new(),
-        outstanding: BTreeSet::new(),
+        outstanding: BTreeMap::new(),
+        held,
         is_over: false,
         patience,
         runtime: Handle::current(),
@@ -59,15 +69,108 @@ async fn consume(channel: &Channel, queue: &QueueName, prefetch: u16) -> lapin::
     channel.basic_consume(name, ShortString::default(), options, FieldTable::default()).await
 }
 
+/// What has arrived and is not settled, and how many bytes its bodies may have.
+#[derive(Clone)]
+struct Held {
+    counts: Arc<Counts>,
+    limit: usize,
+}
+
+/// Also the metrics of the subscription, while it lives: AMQP does not show what a consumer holds.
+struct Counts {
+    bytes: AtomicUsize,
+    messages: AtomicUsize,
+    held: Gauge,
+    subscriptions: Gauge,
+}
+
+impl Held {
+    fn new(queue: &QueueName) -> Self {
+        let queue = queue.to_string();
+        let counts = Counts {
+            bytes: AtomicUsize::new(0),
+            messages: AtomicUsize::new(0),
+            held: gauge!("amqp_held_deliveries", "queue" => queue.clone()),
+            subscriptions: gauge!("amqp_subscriptions", "queue" => queue),
+        };
+        counts.subscriptions.increment(1.0);
+        Self { counts: Arc::new(counts), limit: usize::MAX }
+    }
+
+    /// Counts a message; returns whether its body fits.
+    fn add(&self, bytes: usize) -> bool {
+        self.counts.messages.fetch_add(1, Ordering::Relaxed);
+        self.counts.held.increment(1.0);
+        self.counts.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes <= self.limit
+    }
+
+    fn settle(&self, messages: usize, bytes: usize) {
+        self.counts.messages.fetch_sub(messages, Ordering::Relaxed);
+        self.counts.held.decrement(messages as f64);
+        self.counts.bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    fn is_overfull(&self) -> bool {
+        self.counts.bytes.load(Ordering::Relaxed) > self.limit
+    }
+}
+
+impl Drop for Counts {
+    fn drop(&mut self) {
+        self.held.decrement(*self.messages.get_mut() as f64);
+        self.subscriptions.decrement(1.0);
+    }
+}
+
+/// What lapin's stream yields, taken at once.
+struct Arriving {
+    tag: ShortString,
+    deliveries: UnboundedReceiver<lapin::message::Delivery>,
+    /// Ends with the stream, with its error if it had one.
+    task: JoinHandle<Option<lapin::Error>>,
+}
+
+impl Arriving {
+    fn start(consumer: Consumer, channel: &Channel, held: &Held) -> Self {
+        let (tag, (sender, deliveries)) = (consumer.tag(), unbounded_channel());
+        Self { tag, deliveries, task: tokio::spawn(forward(consumer, sender, channel.clone(), held.clone())) }
+    }
+}
+
+/// Forwards deliveries until the stream ends, nobody reads them, or they exceed what may be held.
+async fn forward(
+    mut consumer: Consumer,
+    arrived: UnboundedSender<lapin::message::Delivery>,
+    channel: Channel,
+    held: Held,
+) -> Option<lapin::Error> {
+    while let Some(next) = consumer.next().await {
+        let delivery = match next {
+            Ok(delivery) => delivery,
+            Err(error) => return Some(error),
+        };
+        if !held.add(delivery.data.len()) || arrived.send(delivery).is_err() {
+            // RabbitMQ still sends what it has begun to: lapin would keep it until the channel is closed.
+            consumer.set_delegate(|_| ready(()));
+            drop(arrived);
+            // Fails when the channel is closed already.
+            let _ = channel.close(200, "unsubscribed".into()).await;
+            break;
+        }
+    }
+    None
+}
+
 /// One consumer's deliveries.
 pub(crate) struct Deliveries {
     queue: QueueName,
-    consumer: Consumer,
+    arriving: Arriving,
     channel: Channel,
-    /// Taken from the stream and not handed out yet.
+    /// Left of the consumer that [`consume_anew`](Self::consume_anew) replaced.
     arrived: VecDeque<lapin::message::Delivery>,
-    /// Handed out and not settled. Tags grow in the order of delivery.
-    outstanding: BTreeSet<DeliveryTag>,
+    /// Handed out and not settled, with the bytes of each body. Tags grow in the order of delivery.
+    outstanding: BTreeMap<DeliveryTag, usize>,
+    held: Held,
     is_over: bool,
     /// Time-out of a change of the prefetch.
     patience: Duration,
@@ -82,44 +185,42 @@ impl Deliveries {
     fn end(&mut self) {
         if !std::mem::replace(&mut self.is_over, true) {
             self.arrived.clear();
+            self.arriving.deliveries.close();
+            while self.arriving.deliveries.try_recv().is_ok() {}
             let channel = self.channel.clone();
             // Fails when the channel is closed already.
             self.runtime.spawn(async move { channel.close(200, "unsubscribed".into()).await });
         }
     }
 
-    /// Ends the subscription with what lapin's stream returned instead of a delivery. The stream returns it once, and
-    /// is pending forever afterwards.
-    fn ended(&mut self, last: Option<lapin::Error>) -> BrokerError {
+    /// Ends the subscription for this reason.
+    fn ended(&mut self, error: Option<lapin::Error>) -> BrokerError {
         self.end();
-        match last {
+        match error {
+            _ if self.held.is_overfull() => BrokerError::Overfull { bytes: self.held.limit },
             Some(error) => queue_error(std::slice::from_ref(&self.queue), error),
-            None => over(),
+            None => BrokerError::Unavailable(Unavailable::Cancelled.into()),
         }
+    }
+
+    /// Ends the subscription after the stream did.
+    async fn stream_ended(&mut self) -> BrokerError {
+        let error = (&mut self.arriving.task).await.ok().flatten();
+        self.ended(error)
     }
 
     /// Replaces the consumer by one with another prefetch, on the same channel: RabbitMQ fixes the prefetch of a
     /// consumer when it is created. What the old one holds stays outstanding.
-    async fn consume_anew(&mut self, prefetch: u16) -> lapin::Result<()> {
-        let tag = self.consumer.tag();
+    async fn consume_anew(&mut self, prefetch: u16, bytes: usize) -> lapin::Result<()> {
+        let tag = self.arriving.tag.clone();
         self.channel.basic_cancel(tag, BasicCancelOptions::default()).await?;
         // The end of the stream is the cancellation.
-        while let Some(delivery) = self.consumer.next().await.transpose()? {
+        while let Some(delivery) = self.arriving.deliveries.recv().await {
             self.arrived.push_back(delivery);
         }
-        self.consumer = consume(&self.channel, &self.queue, prefetch).await?;
-        Ok(())
-    }
-
-    /// Takes what has arrived from the stream, which shows whether the subscription is over.
-    fn look(&mut self) -> Result<(), BrokerError> {
-        while let Some(next) = self.consumer.next().now_or_never() {
-            match next {
-                Some(Ok(delivery)) => self.arrived.push_back(delivery),
-                Some(Err(error)) => return Err(self.ended(Some(error))),
-                None => return Err(self.ended(None)),
-            }
-        }
+        let consumer = consume(&self.channel, &self.queue, prefetch).await?;
+        self.held.limit = bytes;
+        self.arriving = Arriving::start(consumer, &self.channel, &self.held);
         Ok(())
     }
 }
@@ -128,17 +229,17 @@ impl Deliveries {
 impl broker::Deliveries for Deliveries {
     async fn next(&mut self) -> Result<Delivery, BrokerError> {
         if self.is_over {
-            return Err(over());
+            return Err(self.ended(None));
         }
-        let delivery = match self.arrived.pop_front() {
-            Some(delivery) => delivery,
-            None => match self.consumer.next().await {
-                Some(Ok(delivery)) => delivery,
-                Some(Err(error)) => return Err(self.ended(Some(error))),
-                None => return Err(self.ended(None)),
-            },
+        let next = match self.arrived.pop_front() {
+            Some(delivery) => Some(delivery),
+            None => self.arriving.deliveries.recv().await,
         };
-        self.outstanding.insert(delivery.delivery_tag);
+        if self.held.is_overfull() {
+            return Err(self.ended(None));
+        }
+        let Some(delivery) = next else { return Err(self.stream_ended().await) };
+        self.outstanding.insert(delivery.delivery_tag, delivery.data.len());
         let mut message = from_properties(delivery.properties, delivery.data);
         death::mark(&mut message, &self.queue, delivery.routing_key.as_str());
         Ok(Delivery {
@@ -150,21 +251,24 @@ impl broker::Deliveries for Deliveries {
     }
 
     async fn ack(&mut self, tags: &[DeliveryTag]) -> Result<(), BrokerError> {
-        if self.is_over || !self.channel.status().connected() {
-            self.end();
-            return Err(over());
+        if self.is_over || self.held.is_overfull() || !self.channel.status().connected() {
+            return Err(self.ended(None));
         }
-        self.look()?;
-        let acks = settle_together(&mut self.outstanding, tags);
+        if self.arriving.task.is_finished() {
+            return Err(self.stream_ended().await);
+        }
+        let before = self.outstanding.len();
+        let (acks, bytes) = settle_together(&mut self.outstanding, tags);
+        self.held.settle(before - self.outstanding.len(), bytes);
         let ack = |(tag, multiple)| self.channel.basic_ack(tag, BasicAckOptions { multiple });
         // Each is sent when first polled, in this order; the wait is for the socket.
         let sent = try_join_all(acks.into_iter().map(ack)).await;
         sent.map(drop).map_err(|error| self.ended(Some(error)))
     }
 
-    async fn limit(&mut self, prefetch: u16) -> Result<(), BrokerError> {
+    async fn limit(&mut self, prefetch: u16, bytes: usize) -> Result<(), BrokerError> {
         self.ack(&[]).await?;
-        match timeout(self.patience, self.consume_anew(prefetch)).await {
+        match timeout(self.patience, self.consume_anew(prefetch, bytes)).await {
             Ok(changed) => changed.map_err(|error| self.ended(Some(error))),
             Err(_) => {
                 self.end();
@@ -180,25 +284,22 @@ impl Drop for Deliveries {
     }
 }
 
-fn over() -> BrokerError {
-    BrokerError::Unavailable(Unavailable::Cancelled.into())
-}
-
-/// Takes these tags off the outstanding ones; returns what to send, as tag and `multiple`. The longest prefix of the
-/// outstanding tags that is settled entirely goes as one. Tags that are not outstanding are left out.
+/// Takes these tags off the outstanding ones; returns what to send, as tag and `multiple`, and the bytes of the bodies. The
+/// longest prefix of the outstanding tags that is settled entirely goes as one. Tags that are not outstanding are left out.
 fn settle_together(
-    outstanding: &mut BTreeSet<DeliveryTag>,
+    outstanding: &mut BTreeMap<DeliveryTag, usize>,
     tags: &[DeliveryTag],
-) -> Vec<(DeliveryTag, bool)> {
-    let settled: BTreeSet<_> = tags.iter().filter(|tag| outstanding.contains(tag)).copied().collect();
-    let prefix = outstanding.iter().zip(&settled).take_while(|(ours, theirs)| ours == theirs).count();
+) -> (Vec<(DeliveryTag, bool)>, usize) {
+    let settled: BTreeMap<_, _> =
+        tags.iter().filter_map(|tag| Some((*tag, *outstanding.get(tag)?))).collect();
+    let prefix = outstanding.keys().zip(settled.keys()).take_while(|(ours, theirs)| ours == theirs).count();
     let mut frames = Vec::with_capacity(settled.len() - prefix + 1);
-    if let Some(last) = prefix.checked_sub(1).and_then(|index| settled.iter().nth(index)) {
+    if let Some(last) = prefix.checked_sub(1).and_then(|index| settled.keys().nth(index)) {
         frames.push((*last, prefix > 1));
     }
-    frames.extend(settled.iter().skip(prefix).map(|tag| (*tag, false)));
-    outstanding.retain(|tag| !settled.contains(tag));
-    frames
+    frames.extend(settled.keys().skip(prefix).map(|tag| (*tag, false)));
+    outstanding.retain(|tag, _| !settled.contains_key(tag));
+    (frames, settled.values().sum())
 }
 
 #[cfg(test)]
@@ -208,9 +309,10 @@ mod tests {
     #[test]
     fn the_longest_prefix_is_settled_as_one_and_the_rest_singly() {
         let check = |tags: &[u64], frames: &[(u64, bool)], left: &[u64]| {
-            let mut outstanding = [3, 4, 5, 7, 8].into();
-            assert_eq!(settle_together(&mut outstanding, tags), frames, "{tags:?}");
-            assert_eq!(outstanding.into_iter().collect::<Vec<_>>(), left, "{tags:?}");
+            let mut outstanding = [3, 4, 5, 7, 8].map(|tag| (tag, 10)).into();
+            let settled = settle_together(&mut outstanding, tags);
+            assert_eq!(settled, (frames.to_vec(), 10 * (5 - left.len())), "{tags:?}");
+            assert_eq!(outstanding.into_keys().collect::<Vec<_>>(), left, "{tags:?}");
         };
         check(&[3, 4, 5, 7, 8], &[(8, true)], &[]);
         check(&[5, 4, 3], &[(5, true)], &[7, 8]);

@@ -17,6 +17,9 @@ pub const LAST_REASON: &str = "x-last-death-reason";
 /// The value of [`header::DEATH_REASON`] for a message that came back unsettled too often.
 pub const DELIVERY_LIMIT: &str = "delivery_limit";
 
+/// The value of [`header::DEATH_REASON`] for a message that a consumer rejected without having it delivered again.
+pub const REJECTED: &str = "rejected";
+
 /// The value of [`header::DEATH_REASON`] for a message whose queue was gone after its wait.
 pub const MISSING_QUEUE: &str = "missing_queue";
 

@@ -8,6 +8,9 @@
 //!                    └─(nobody bound)─▶ unrouted
 //! ```
 //!
+//! malote is a provider, too: its consumers' domain events go the same way. It is normal that no queue is bound to one of
+//! them, so `webhooks.malote` alone has no alternate exchange, and such an event is in the ledger only.
+//!
 //! The two hops give the ledger its copy and still detect topics that no queue is bound to. A retry waits in the queue
 //! of its delay and comes back by the name of its work queue:
 //!
@@ -16,11 +19,12 @@
 //!                                     └─(it does not exist)─▶ dead
 //! ```
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use event::ProviderName;
+use event::{ProviderName, SubscriptionName};
 use serde::Deserialize;
 
 use crate::FixedQueue;
@@ -134,6 +138,11 @@ impl Layout {
         ExchangeName::new(format!("{}{name}", self.prefix))
     }
 
+    /// The consumer's name of a subscription that has a queue: the queue's name without prefix.
+    pub fn subscriber(name: &SubscriptionName) -> String {
+        format!("subscription.{name}")
+    }
+
     /// The queue of a consumer, or one of the fixed queues, by its name without prefix.
     pub fn queue(&self, name: impl fmt::Display) -> QueueName {
         QueueName::new(format!("{}{name}", self.prefix))
@@ -164,7 +173,7 @@ impl Layout {
         self.exchange(FixedQueue::Dead)
     }
 
-    /// Where each ingress tells how many requests it has answered, for the reconciliation.
+    /// Where each ingress reports how many requests it has answered, for the reconciliation.
     pub fn tallies(&self) -> ExchangeName {
         self.exchange(FixedQueue::Tallies)
     }
@@ -174,19 +183,20 @@ impl Layout {
         self.exchange(FixedQueue::Parked)
     }
 
-    /// Where a message waits before it is tried again. Publish with the work queue's name as routing key.
-    pub fn retry(&self, delay: RetryDelay) -> ExchangeName {
+    /// The exchange of the retry queue with this delay, where a message waits before it is tried again. Publish with the work
+    /// queue's name as routing key.
+    pub fn retry_exchange(&self, delay: RetryDelay) -> ExchangeName {
         self.exchange(format_args!("wait.{delay}"))
     }
 
-    /// The queue of a delay.
-    pub fn wait_queue(&self, delay: RetryDelay) -> QueueName {
+    /// The retry queue with this delay: `wait.<delay>`.
+    pub fn retry_queue(&self, delay: RetryDelay) -> QueueName {
         self.queue(format_args!("wait.{delay}"))
     }
 
-    /// Exchange and queue of a delay that dead-letters to the default exchange, as in earlier releases: for migrations
+    /// Exchange and retry queue of a delay that dead-letters to the default exchange, as in earlier releases: for migrations
     /// only.
-    pub fn former_wait(&self, delay: RetryDelay) -> (ExchangeName, QueueName) {
+    pub fn former_retry(&self, delay: RetryDelay) -> (ExchangeName, QueueName) {
         let name = format!("retry.{delay}");
         (self.exchange(&name), self.queue(&name))
     }
@@ -199,16 +209,11 @@ impl Layout {
         self.exchange("requeue")
     }
 
-    /// Every exchange, queue and binding for these providers and consumers.
+    /// Every exchange, queue and binding for these providers, malote's own domain events and these consumers.
     pub fn topology(&self, providers: &[ProviderName], work: &[WorkQueue]) -> Topology {
         let mut topology = Topology::default();
         let fanout = |name: ExchangeName| Exchange { name, kind: ExchangeKind::Fanout, alternate: None };
         let requeue = self.requeue();
-        let bind = |exchange: ExchangeName, queue: &QueueName, routing_key: &str| Binding {
-            exchange,
-            destination: Destination::Queue(queue.clone()),
-            routing_key: routing_key.to_owned(),
-        };
 
         for fixed in FixedQueue::ALL {
             let queue = self.queue(fixed);
@@ -226,15 +231,11 @@ impl Layout {
             });
         }
 
-        topology.exchanges.push(Exchange {
-            name: requeue.clone(),
-            kind: ExchangeKind::Direct,
-            alternate: Some(self.dead()),
-        });
+        topology.exchanges.push(self.requeue_exchange());
         for delay in RetryDelay::ALL {
-            let queue = self.wait_queue(delay);
-            topology.exchanges.push(fanout(self.retry(delay)));
-            topology.bindings.push(bind(self.retry(delay), &queue, ""));
+            let queue = self.retry_queue(delay);
+            topology.exchanges.push(fanout(self.retry_exchange(delay)));
+            topology.bindings.push(bind(self.retry_exchange(delay), &queue, ""));
             topology.queues.push(Queue {
                 name: queue,
                 delivery_limit: DELIVERY_LIMIT,
@@ -243,12 +244,8 @@ impl Layout {
             });
         }
 
-        for provider in providers {
-            topology.exchanges.push(Exchange {
-                name: self.webhooks(provider),
-                kind: ExchangeKind::Topic,
-                alternate: Some(self.unrouted()),
-            });
+        for provider in providers.iter().chain([&ProviderName::own()]) {
+            topology.exchanges.push(self.webhooks_exchange(provider));
             topology.exchanges.push(fanout(self.received(provider)));
             topology.bindings.push(bind(self.received(provider), &self.queue(FixedQueue::Ledger), ""));
             topology.bindings.push(Binding {
@@ -258,27 +255,52 @@ impl Layout {
             });
         }
 
-        for WorkQueue { consumer, topics } in work {
-            let queue = self.queue(consumer);
-            topology.bindings.push(bind(requeue.clone(), &queue, queue.as_str()));
-            for (provider, pattern) in topics {
-                topology.bindings.push(bind(self.webhooks(provider), &queue, pattern));
-            }
-            topology.queues.push(Queue {
-                name: queue,
-                delivery_limit: DELIVERY_LIMIT,
-                message_ttl: None,
-                dead_letter_exchange: Some(self.dead()),
-            });
-        }
+        work.iter().for_each(|work| self.add_work(work, &mut topology));
         topology
     }
+
+    /// The queue and the bindings of one consumer, with the exchanges that it is bound to: what is added to the topology of an
+    /// installation while it runs.
+    pub fn work_topology(&self, work: &WorkQueue) -> Topology {
+        let mut topology = Topology::default();
+        topology.exchanges.push(self.requeue_exchange());
+        let providers: BTreeSet<&ProviderName> = work.topics.iter().map(|(provider, _)| provider).collect();
+        topology.exchanges.extend(providers.into_iter().map(|provider| self.webhooks_exchange(provider)));
+        self.add_work(work, &mut topology);
+        topology
+    }
+
+    fn add_work(&self, WorkQueue { consumer, topics }: &WorkQueue, topology: &mut Topology) {
+        let queue = self.queue(consumer);
+        topology.bindings.push(bind(self.requeue(), &queue, queue.as_str()));
+        for (provider, pattern) in topics {
+            topology.bindings.push(bind(self.webhooks(provider), &queue, pattern));
+        }
+        topology.queues.push(Queue {
+            name: queue,
+            delivery_limit: DELIVERY_LIMIT,
+            message_ttl: None,
+            dead_letter_exchange: Some(self.dead()),
+        });
+    }
+
+    fn requeue_exchange(&self) -> Exchange {
+        Exchange { name: self.requeue(), kind: ExchangeKind::Direct, alternate: Some(self.dead()) }
+    }
+
+    fn webhooks_exchange(&self, provider: &ProviderName) -> Exchange {
+        let alternate = (!provider.is_own()).then(|| self.unrouted());
+        Exchange { name: self.webhooks(provider), kind: ExchangeKind::Topic, alternate }
+    }
+}
+
+fn bind(exchange: ExchangeName, queue: &QueueName, routing_key: &str) -> Binding {
+    let destination = Destination::Queue(queue.clone());
+    Binding { exchange, destination, routing_key: routing_key.to_owned() }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use super::*;
 
     fn topology() -> Topology {
@@ -312,6 +334,27 @@ mod tests {
     }
 
     #[test]
+    fn domain_events_are_recorded_and_never_unrouted() {
+        let topology = topology();
+        let exchange =
+            |name: &str| topology.exchanges.iter().find(|exchange| exchange.name.as_str() == name).unwrap();
+        assert_eq!(exchange("test.webhooks.malote").alternate, None);
+        assert_eq!(
+            exchange("test.webhooks.gestao-online").alternate,
+            Some(ExchangeName::new("test.unrouted"))
+        );
+        let of_malote = topology.bindings.iter().filter(|b| b.exchange.as_str() == "test.received.malote");
+        let destinations: Vec<_> = of_malote.map(|binding| binding.destination.clone()).collect();
+        assert_eq!(
+            destinations,
+            [
+                Destination::Queue(QueueName::new("test.ledger")),
+                Destination::Exchange(ExchangeName::new("test.webhooks.malote")),
+            ]
+        );
+    }
+
+    #[test]
     fn every_queue_with_a_consumer_gets_its_retries_back() {
         let topology = topology();
         let requeue = ExchangeName::new("test.requeue");
@@ -326,6 +369,23 @@ mod tests {
         for queue in topology.queues.iter().filter(|queue| queue.message_ttl.is_some()) {
             assert_eq!(queue.dead_letter_exchange.as_ref(), Some(&requeue));
         }
+    }
+
+    #[test]
+    fn a_queue_that_is_added_later_is_declared_as_from_the_start() {
+        let layout = Layout::new("test.");
+        let provider = ProviderName::new("gestao-online").unwrap();
+        let consumer = Layout::subscriber(&SubscriptionName::new("crm").unwrap());
+        let topics = ["ORDER_*", "TAX_#"].map(|pattern| (provider.clone(), pattern.to_owned()));
+        let work = WorkQueue { consumer, topics: topics.to_vec() };
+        let (mut whole, later) =
+            (layout.topology(&[provider], std::slice::from_ref(&work)), layout.work_topology(&work));
+        assert!(later.exchanges.iter().all(|exchange| whole.exchanges.contains(exchange)));
+        let name = QueueName::new("test.subscription.crm");
+        whole.queues.retain(|queue| queue.name == name);
+        whole.bindings.retain(|binding| binding.destination == Destination::Queue(name.clone()));
+        assert!(later.bindings.iter().all(|bound| later.exchanges.iter().any(|e| e.name == bound.exchange)));
+        assert_eq!((later.queues, later.bindings), (whole.queues, whole.bindings));
     }
 
     #[test]

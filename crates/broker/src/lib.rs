@@ -7,6 +7,7 @@
 //!
 //! This crate knows exchanges, queues and messages. It does not know providers, tables or HTTP.
 
+pub mod backoff;
 pub mod death;
 mod disk;
 pub mod embedded;
@@ -24,6 +25,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use event::Message;
 
+pub use backoff::Backoff;
 pub use disk::{DiskAlarm, free_bytes};
 pub use fixed_queue::FixedQueue;
 pub use layout::Layout;
@@ -96,6 +98,12 @@ pub enum BrokerError {
     /// The broker cannot be reached, or the connection was lost.
     #[error("the broker is unavailable")]
     Unavailable(#[source] Cause),
+    /// A subscription received more than it may hold, and is over: what it held goes back to the queue.
+    #[error("more than {bytes} bytes of bodies arrived at once")]
+    Overfull {
+        /// The most bytes that it may hold.
+        bytes: usize,
+    },
 }
 
 /// The sending half of a broker.
@@ -163,7 +171,10 @@ pub trait Deliveries: Send {
 
     /// Changes how many deliveries are handed out and unsettled at any time: at most `prefetch` (1 or more) of those
     /// that arrive from now on. Earlier ones come first, can be settled as before, and may or may not count.
-    async fn limit(&mut self, prefetch: u16) -> Result<(), BrokerError>;
+    ///
+    /// Their bodies have at most `bytes` together, or one more than fits. Where the broker delivers more than that, the
+    /// subscription ends with [`BrokerError::Overfull`] and gives everything back; what is in memory stays bounded.
+    async fn limit(&mut self, prefetch: u16, bytes: usize) -> Result<(), BrokerError>;
 }
 
 /// How full a queue is.
@@ -193,11 +204,24 @@ pub struct BrokerInfo {
 /// A broker: both halves, and what an operator asks of it.
 #[async_trait]
 pub trait Broker: Publisher + Subscriber {
-    /// Declares exchanges, queues and bindings. Declaring what exists changes nothing; nothing is ever deleted.
+    /// Declares exchanges, queues and bindings, and again on every new connection: the broker may have lost them.
+    /// Declaring what exists changes nothing; nothing is ever deleted.
     ///
     /// An existing queue with another delivery limit is not a conflict: a release that changes the limit runs beside
     /// its predecessor. The queue takes the new limit, or keeps its own where the broker cannot change it.
     async fn declare(&self, topology: &Topology) -> Result<(), BrokerError>;
+
+    /// Declares, like [`Broker::declare`], but once: a new connection does not declare it again. For what another process
+    /// may unbind or delete meanwhile.
+    async fn declare_once(&self, topology: &Topology) -> Result<(), BrokerError>;
+
+    /// Removes bindings. A binding that does not exist, or whose exchange or queue does not, is no error. What a queue
+    /// holds stays there. To replace bindings without losing a message, declare the new ones before.
+    async fn unbind(&self, bindings: &[Binding]) -> Result<(), BrokerError>;
+
+    /// Deletes a queue with its bindings and the messages in it; returns how many of them were ready. A queue that does
+    /// not exist is no error, and had none. Other queues keep their messages, and every subscription to it is over.
+    async fn delete_queue(&self, queue: &QueueName) -> Result<u64, BrokerError>;
 
     /// The status of each queue, in the order asked.
     async fn queues(&self, queues: &[QueueName]) -> Result<Vec<QueueStatus>, BrokerError>;

@@ -189,6 +189,12 @@ pub fn topic_matches(pattern: &str, routing_key: &str) -> bool {
     pattern[next..].iter().all(|one| *one == "#")
 }
 
+/// The first word of a pattern with a `*` or `#` beside other characters. Such a word takes only itself, since a wildcard is a
+/// whole word.
+pub fn partial_wildcard(pattern: &str) -> Option<&str> {
+    pattern.split('.').find(|word| word.len() > 1 && word.contains(['*', '#']))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -218,6 +224,20 @@ mod tests {
             ("x-message-ttl", 5_000.into()),
         ];
         check(&queue, &[plain.as_slice(), &dead_lettering].concat());
+    }
+
+    #[test]
+    fn a_wildcard_within_a_word_is_found() {
+        let check = |pattern: &str, expect: Option<&str>| {
+            assert_eq!(partial_wildcard(pattern), expect, "{pattern}");
+        };
+        for whole in ["*", "#", "order.*", "#.paid", "a.*.#", "ORDER_CREATED", ""] {
+            check(whole, None);
+        }
+        check("ORDER_*", Some("ORDER_*"));
+        check("order.cre*.x", Some("cre*"));
+        check("order.**", Some("**"));
+        check("a#", Some("a#"));
     }
 
     #[test]

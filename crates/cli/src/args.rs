@@ -1,5 +1,13 @@
 //! The command line: the one registry of commands, from which [`parser`](crate::parser), help and reference are made.
 
+pub mod access;
+mod choice;
+pub mod dead;
+pub mod documents;
+pub mod feed;
+mod options;
+pub mod sources;
+pub mod subscriptions;
 mod values;
 
 use std::net::SocketAddr;
@@ -8,14 +16,23 @@ use std::path::PathBuf;
 use clap::builder::{OsStringValueParser, PossibleValuesParser, TypedValueParser};
 use clap::error::ErrorKind;
 use clap::{ArgMatches, Args, Command as Tree, FromArgMatches, Parser, Subcommand, ValueEnum};
-use ledger::EventState;
+use clap_complete::Shell;
+use ledger::EventFilter;
 use view::View;
 
-pub use self::values::Moment;
-use self::values::{at_least_one, filter, moment};
-use crate::domains;
+use self::access::{Audit, Tokens};
+pub use self::choice::{Choice, EventChoice, JobArgs};
+use self::dead::Dead;
+use self::documents::DocumentsArgs;
+use self::feed::{Feed, Tail};
+pub use self::options::Options;
+use self::sources::Sources;
+use self::subscriptions::{Attempts, SubscriptionsArgs, Undelivered};
+pub use self::values::{Moment, moment};
+use self::values::{at_least_one, filter};
+use crate::registry;
 
-/// Takes the webhooks that providers post, loses none, and books each where it belongs.
+/// Receives webhooks from providers and delivers each event to every subscriber.
 #[derive(Debug, Parser)]
 #[command(name = "malote", version, max_term_width = 110, propagate_version = false)]
 #[command(after_help = "Start with `malote demo`. Settings: `malote config show --default`.")]
@@ -25,6 +42,9 @@ pub struct Cli {
     #[arg(long, global = true, value_name = "FILE", env = "MALOTE_CONFIG",
         value_parser = OsStringValueParser::new().map(PathBuf::from))]
     pub config: Option<PathBuf>,
+    /// Show times in UTC [default: on the clocks of TZ, else of this machine]. JSON always has UTC.
+    #[arg(long, global = true)]
+    pub utc: bool,
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
@@ -33,11 +53,11 @@ pub struct Cli {
 /// The commands of malote.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Start everything embedded, post every documented example of the four providers, show what was booked.
+    /// Start everything embedded, post every documented example of every built-in provider, show what was booked.
     Demo(Demo),
     /// Run every role in one process.
     Up,
-    /// Run the ingress: take webhooks and publish them.
+    /// Run the ingress: receive webhooks and publish them.
     Ingress(Role),
     /// Run the ledger: record every event and its outcome.
     Ledger(Role),
@@ -59,9 +79,19 @@ pub enum Command {
     /// `malote unrouted`; the declaration of its list describes it.
     #[command(subcommand)]
     Unrouted(Unrouted),
-    /// The events on record in an order that never changes, the oldest first; with `--follow`, also those that come.
+    /// The events on record in an order that never changes, the oldest first; with `--follow`, also new ones.
     Feed(Feed),
-    /// What was asked to be sent again or discarded, and how far it is.
+    /// `malote subscriptions`; the declaration of its list describes it.
+    Subscriptions(Box<SubscriptionsArgs>),
+    /// `malote documents`; the declaration of its list describes it.
+    Documents(Box<DocumentsArgs>),
+    /// `malote attempts`; the declaration of its list describes it.
+    #[command(subcommand)]
+    Attempts(Attempts),
+    /// `malote undelivered`; the declaration of its list describes it.
+    #[command(subcommand)]
+    Undelivered(Undelivered),
+    /// Jobs that send again, discard or reconcile, and their progress.
     #[command(subcommand)]
     Jobs(Jobs),
     /// Daily reconciliation: what was received, its outcome, and every difference. Status 1 if there is one.
@@ -71,19 +101,55 @@ pub enum Command {
     Book(Book),
     /// How full each queue is, how many consumers take from it, and what waits in the spool of each ingress.
     Queues(Queues),
+    /// `malote tokens`; the declaration of its list describes it.
+    #[command(subcommand)]
+    Tokens(Tokens),
+    /// `malote audit`; the declaration of its list describes it.
+    #[command(subcommand)]
+    Audit(Audit),
+    /// `malote sources`; the declaration of its list describes it.
+    #[command(subcommand)]
+    Sources(Sources),
     /// Exchanges, queues and bindings.
     #[command(subcommand)]
     Topology(Topology),
     /// The configuration.
     #[command(subcommand)]
     Config(Config),
-    /// Reach broker, store and API; say what is wrong and how to fix it.
+    /// Check broker, store and API, and say how to fix what is wrong.
     Doctor(Doctor),
     /// Print the OpenAPI document of the administration API.
     Openapi,
+    /// Print the completions of a shell: in bash, `source <(malote completions bash)`.
+    Completions {
+        /// Which shell.
+        shell: Shell,
+    },
+    /// Write the manual, a page for each command, to a folder such as /usr/local/share/man/man1.
+    Manual {
+        /// The folder, which is made if it is missing.
+        #[arg(value_name = "FOLDER")]
+        folder: PathBuf,
+    },
+    /// Print the types of domain events, or the JSON Schema of the data of one.
+    Schemas(Schemas),
+    /// Print the names of the presets, or the page of one as Markdown.
+    #[command(hide = true)]
+    ProviderPages(sources::Pages),
     /// Print the reference of all commands as Markdown.
     #[command(hide = true)]
     HelpMarkdown,
+}
+
+/// `malote schemas`
+#[derive(Debug, Args)]
+pub struct Schemas {
+    /// Print the types as JSON, with what each means.
+    #[arg(long, conflicts_with = "event")]
+    pub json: bool,
+    /// Its schema.
+    #[arg(value_name = "TYPE", value_parser = PossibleValuesParser::new(registry::events().map(|event| event.name)))]
+    pub event: Option<String>,
 }
 
 /// `malote demo`
@@ -109,7 +175,7 @@ pub struct Role {
 #[derive(Debug, Args)]
 pub struct Consume {
     /// Which consumer.
-    #[arg(value_parser = PossibleValuesParser::new(domains::ALL.iter().map(|domain| domain.name())))]
+    #[arg(value_parser = PossibleValuesParser::new(registry::ALL.iter().map(|domain| domain.name())))]
     pub consumer: String,
     /// Where health and metrics are.
     #[command(flatten)]
@@ -128,13 +194,13 @@ pub struct Simulate {
     /// How many requests.
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = at_least_one::<u64>)]
     pub count: u64,
-    /// How many requests are under way at once.
+    /// The number of requests in progress at once.
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=4096))]
     pub connections: u16,
     /// The ingress [default: the configured address].
     #[arg(long, value_name = "URL")]
     pub url: Option<String>,
-    /// Post although the ingress is on another machine: what it books is not undone.
+    /// Post even if the ingress is on another machine: what it books cannot be undone.
     #[arg(long)]
     pub yes: bool,
 }
@@ -179,8 +245,14 @@ pub struct Book {
 
 impl Subcommand for Book {
     fn augment_subcommands(tree: Tree) -> Tree {
-        domains::books().fold(tree, |tree, view| {
+        let (beside, books): (Vec<_>, Vec<_>) = registry::books().partition(|view| view.name.contains('/'));
+        books.into_iter().fold(tree, |tree, view| {
             let command = Listing::augment_subcommands(Tree::new(view.name).about(view.about));
+            // Another list beside it: `prescriptions files`.
+            let beside = beside.iter().filter_map(|other| Some((other, name_beside(view, other)?)));
+            let command = beside.fold(command, |command, (other, name)| {
+                command.subcommand(List::augment_args(Tree::new(name).about(other.about)))
+            });
             tree.subcommand(command.subcommand_required(true).arg_required_else_help(true))
         })
     }
@@ -190,17 +262,29 @@ impl Subcommand for Book {
     }
 
     fn has_subcommand(name: &str) -> bool {
-        domains::books().any(|view| view.name == name)
+        registry::books().any(|view| view.name == name)
     }
+}
+
+/// The name of the command of a list beside another one.
+fn name_beside(view: &View, other: &'static View) -> Option<&'static str> {
+    other.name.strip_prefix(view.name)?.strip_prefix('/')
 }
 
 impl FromArgMatches for Book {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
         let found = matches
             .subcommand()
-            .and_then(|(name, matches)| Some((domains::books().find(|view| view.name == name)?, matches)));
+            .and_then(|(name, matches)| Some((registry::books().find(|view| view.name == name)?, matches)));
         let (view, matches) = found.ok_or_else(|| clap::Error::new(ErrorKind::InvalidSubcommand))?;
-        Ok(Self { view, listing: Listing::from_arg_matches(matches)? })
+        let beside = matches.subcommand().and_then(|(name, matches)| {
+            let other = registry::books().find(|other| name_beside(view, other) == Some(name))?;
+            Some((other, matches))
+        });
+        Ok(match beside {
+            Some((view, matches)) => Self { view, listing: Listing::List(List::from_arg_matches(matches)?) },
+            None => Self { view, listing: Listing::from_arg_matches(matches)? },
+        })
     }
 
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
@@ -212,7 +296,7 @@ impl FromArgMatches for Book {
 /// `list`
 #[derive(Clone, Debug, Args)]
 pub struct List {
-    /// The most rows.
+    /// The maximum number of rows.
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = at_least_one::<u32>)]
     pub limit: u32,
     /// Only rows with this value.
@@ -221,6 +305,9 @@ pub struct List {
     /// Only rows of this source.
     #[arg(long, value_name = "NAME")]
     pub source: Option<String>,
+    /// Show personal data, which the audit then has.
+    #[arg(long)]
+    pub reveal: bool,
     /// How it is asked and printed.
     #[command(flatten)]
     pub output: Output,
@@ -231,27 +318,20 @@ pub struct List {
 pub enum Events {
     /// The newest first.
     List(EventList),
-    /// One event: its envelope, its body and its outcome.
-    Show(Show),
+    /// One event: its envelope, its receipt, its body and its outcome.
+    Show(ReceivedShow),
     /// Send recorded events again. A consumer that has handled an event does not handle it twice.
     Replay(Replay),
+    /// Events as they are recorded, until interrupted: like `malote feed --after now --follow`.
+    Tail(Tail),
 }
 
 /// `malote events replay`
 #[derive(Clone, Debug, Args)]
 pub struct Replay {
-    /// Only these events.
-    #[arg(value_name = "ID")]
-    pub ids: Vec<String>,
-    /// Only events of this source.
-    #[arg(long, value_name = "NAME")]
-    pub source: Option<String>,
     /// Which events.
     #[command(flatten)]
-    pub filter: EventFilters,
-    /// All events; required when no other filter is given.
-    #[arg(long)]
-    pub everything: bool,
+    pub events: EventChoice,
     /// Only to this consumer.
     #[arg(long, value_name = "CONSUMER", conflicts_with = "all")]
     pub to_consumer: Option<String>,
@@ -264,43 +344,6 @@ pub struct Replay {
     /// How it is done.
     #[command(flatten)]
     pub job: JobArgs,
-}
-
-/// How a job is asked for and followed.
-#[derive(Clone, Debug, Default, Args)]
-pub struct JobArgs {
-    /// At most so many per second [default: as fast as the broker confirms].
-    #[arg(long, value_name = "N", value_parser = at_least_one::<u32>)]
-    pub rate: Option<u32>,
-    /// Only say how many it would be.
-    #[arg(long)]
-    pub dry_run: bool,
-    /// Do not ask, however many it is.
-    #[arg(long)]
-    pub yes: bool,
-    /// Do not wait for the end.
-    #[arg(long)]
-    pub detach: bool,
-    /// How the API is reached.
-    #[command(flatten)]
-    pub api: ApiArgs,
-}
-
-/// Which rows of a list a job is about.
-#[derive(Clone, Debug, Default, Args)]
-pub struct Choice {
-    /// Only these.
-    #[arg(value_name = "ID")]
-    pub ids: Vec<String>,
-    /// Only rows with this value, as `list --where` takes it.
-    #[arg(long = "where", value_name = "FIELD=VALUE", value_parser = filter)]
-    pub filters: Vec<(String, String)>,
-    /// Only rows of this source.
-    #[arg(long, value_name = "NAME")]
-    pub source: Option<String>,
-    /// Everything listed; required when no other filter is given.
-    #[arg(long)]
-    pub everything: bool,
 }
 
 /// `retry`
@@ -320,64 +363,12 @@ pub struct Discard {
     /// Which rows.
     #[command(flatten)]
     pub choice: Choice,
-    /// Why: kept on record.
+    /// The reason, which is recorded.
     #[arg(long, value_name = "TEXT")]
     pub reason: String,
     /// How it is done.
     #[command(flatten)]
     pub job: JobArgs,
-}
-
-/// `malote dead`
-#[derive(Debug, Subcommand)]
-pub enum Dead {
-    /// The newest first.
-    List(DeadList),
-    /// The dead letters of one event: error, every attempt, headers and body.
-    Show(Show),
-    /// Send dead letters back to their consumers. Their history goes along.
-    Retry(DeadRetry),
-    /// Let dead letters be, with the reason on record.
-    Discard(DeadDiscard),
-}
-
-/// `malote dead list`
-#[derive(Clone, Debug, Args)]
-pub struct DeadList {
-    /// Group by consumer and error; a group's id goes with `retry --group` and `discard --group`.
-    #[arg(long)]
-    pub group: bool,
-    /// The rest.
-    #[command(flatten)]
-    pub list: List,
-}
-
-/// `malote dead retry`
-#[derive(Clone, Debug, Args)]
-pub struct DeadRetry {
-    /// Only this group of `malote dead list --group`.
-    #[arg(long, value_name = "GROUP")]
-    pub group: Option<String>,
-    /// Only what this consumer gave up.
-    #[arg(long, value_name = "CONSUMER")]
-    pub consumer: Option<String>,
-    /// The rest.
-    #[command(flatten)]
-    pub retry: Retry,
-}
-
-/// `malote dead discard`
-#[derive(Clone, Debug, Args)]
-pub struct DeadDiscard {
-    /// Only this group of `malote dead list --group`.
-    #[arg(long, value_name = "GROUP")]
-    pub group: Option<String>,
-    /// Only what this consumer gave up.
-    #[arg(long, value_name = "CONSUMER")]
-    pub consumer: Option<String>,
-    /// The rest.
-    #[command(flatten)]
-    pub discard: Discard,
 }
 
 /// `malote unrouted`
@@ -387,7 +378,7 @@ pub enum Unrouted {
     List(List),
     /// Send unrouted events again, now that a queue is bound to their topic.
     Retry(Retry),
-    /// Let unrouted events be, with the reason on record.
+    /// Close unrouted events without retrying; the reason is recorded.
     Discard(Discard),
 }
 
@@ -407,7 +398,7 @@ pub enum Jobs {
 /// `malote jobs list`
 #[derive(Clone, Debug, Args)]
 pub struct JobList {
-    /// The most rows.
+    /// The maximum number of rows.
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = at_least_one::<u32>)]
     pub limit: u32,
     /// How it is asked and printed.
@@ -418,7 +409,7 @@ pub struct JobList {
 /// A job.
 #[derive(Clone, Debug, Args)]
 pub struct JobRef {
-    /// Its id.
+    /// The id of the job.
     pub id: String,
     /// How the API is reached.
     #[command(flatten)]
@@ -431,7 +422,7 @@ pub struct Reconcile {
     /// The day of receipt (of time.zone): 2026-11-24, today or yesterday.
     #[arg(long, value_name = "DAY", default_value = "today")]
     pub day: String,
-    /// The most differences to show.
+    /// The maximum number of differences to show.
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = at_least_one::<u32>)]
     pub limit: u32,
     /// How it is asked and printed.
@@ -439,33 +430,10 @@ pub struct Reconcile {
     pub output: Output,
 }
 
-/// `malote feed`
-#[derive(Clone, Debug, Args)]
-pub struct Feed {
-    /// Begin after this position, with the oldest event (`beginning`), or with what is recorded from now on (`now`).
-    #[arg(long, value_name = "POSITION", default_value = "beginning")]
-    pub after: String,
-    /// Only these topics, such as mercado-eletronico:order.*,recuperador:#
-    #[arg(long, value_name = "PROVIDER:PATTERN,…")]
-    pub topics: Option<String>,
-    /// Wait for further events until interrupted.
-    #[arg(long)]
-    pub follow: bool,
-    /// The most events, without --follow.
-    #[arg(long, value_name = "N", default_value_t = 50, value_parser = at_least_one::<u32>, conflicts_with = "follow")]
-    pub limit: u32,
-    /// Print each event as a CloudEvent, one JSON object on each line.
-    #[arg(long)]
-    pub json: bool,
-    /// How the API is reached.
-    #[command(flatten)]
-    pub api: ApiArgs,
-}
-
 /// `malote doctor`
 #[derive(Clone, Debug, Args)]
 pub struct Doctor {
-    /// The operations address of a process that is asked how it is; can be repeated [default: the configured addresses].
+    /// The operations address of a process to check; can be repeated [default: the configured addresses].
     #[arg(long, value_name = "URL")]
     pub process: Vec<String>,
 }
@@ -482,36 +450,12 @@ pub struct Queues {
     pub output: Output,
 }
 
-/// Which events.
-#[derive(Clone, Debug, Default, Args)]
-pub struct EventFilters {
-    /// Only events of this provider.
-    #[arg(long, value_name = "NAME")]
-    pub provider: Option<String>,
-    /// Only events of this topic.
-    #[arg(long, value_name = "TOPIC")]
-    pub topic: Option<String>,
-    /// Only events in this state.
-    #[arg(long, value_name = "STATE",
-        value_parser = PossibleValuesParser::new(EventState::ALL.map(EventState::name)))]
-    pub state: Option<String>,
-    /// Only events about this subject, such as order/0000593098.
-    #[arg(long, value_name = "SUBJECT")]
-    pub subject: Option<String>,
-    /// Only events received at this time or later: 2026-11-22T16:00:00Z, 2026-11-22 (a day of time.zone), or 30m, 2h, 7d ago.
-    #[arg(long, visible_alias = "since", value_name = "TIME", value_parser = moment)]
-    pub from: Option<Moment>,
-    /// Only events received before this time.
-    #[arg(long, visible_alias = "until", value_name = "TIME", value_parser = moment)]
-    pub to: Option<Moment>,
-}
-
 /// `malote events list`
 #[derive(Clone, Debug, Args)]
 pub struct EventList {
     /// Which events.
     #[command(flatten)]
-    pub filter: EventFilters,
+    pub filter: Options<EventFilter>,
     /// The rest.
     #[command(flatten)]
     pub list: List,
@@ -522,34 +466,48 @@ pub struct EventList {
 pub enum Rejected {
     /// The newest first.
     List(List),
-    /// One rejected body and its cause.
-    Show(Show),
+    /// One rejected body, its cause and its receipt.
+    Show(ReceivedShow),
     /// Read rejected bodies again, now that the contract or the configuration is fixed.
     Retry(Retry),
-    /// Let rejected bodies be, with the reason on record.
+    /// Close rejected bodies without retrying; the reason is recorded.
     Discard(Discard),
 }
 
 /// `show`
 #[derive(Clone, Debug, Args)]
 pub struct Show {
-    /// Its id.
+    /// The id, as the list shows it.
     pub id: String,
     /// How it is asked and printed.
     #[command(flatten)]
     pub output: Output,
 }
 
+/// `show` of what was posted.
+#[derive(Clone, Debug, Args)]
+pub struct ReceivedShow {
+    /// Only the receipt, which can be sent to the provider: when the request came, where from, and what was answered.
+    #[arg(long, conflicts_with = "reveal")]
+    pub receipt: bool,
+    /// Show personal data in the body, which the audit then has.
+    #[arg(long)]
+    pub reveal: bool,
+    /// The rest.
+    #[command(flatten)]
+    pub show: Show,
+}
+
 /// `malote topology`
 #[derive(Debug, Subcommand)]
 pub enum Topology {
-    /// What is declared.
+    /// Show what is declared.
     Show {
         /// In which form.
         #[arg(long, value_enum, default_value_t = TopologyFormat::Table)]
         format: TopologyFormat,
     },
-    /// Declare it on the configured broker, and migrate what an earlier release declared.
+    /// Declare the topology on the configured broker, and migrate what an earlier release declared.
     ///
     /// On RabbitMQ, the arguments of a queue cannot change. Messages in retry queues of an earlier release are moved to
     /// the current ones, and the emptied queues are deleted. A queue with another delivery limit and without a consumer
@@ -576,9 +534,9 @@ pub enum TopologyFormat {
 /// `malote config`
 #[derive(Debug, Subcommand)]
 pub enum Config {
-    /// Report every mistake of file and environment.
+    /// Report every mistake in the file and the environment.
     Check,
-    /// Print what is in force, without secrets.
+    /// Print the settings in force, without secrets.
     Show {
         /// Print the commented defaults instead: the reference of every setting.
         #[arg(long)]
@@ -595,6 +553,11 @@ mod tests {
         for line in [
             "demo --once",
             "up",
+            "documents",
+            "documents list",
+            "documents show 0199d3c0-1f2e-7abc-8def-0123456789ab",
+            "documents fetch --source me --from 2026-11-22 --to 2026-11-23 --yes",
+            "documents open 0199d3c0-1f2e-7abc-8def-0123456789ab --version 1",
             "ingress",
             "ledger",
             "console --listen 127.0.0.1:0",
@@ -604,7 +567,9 @@ mod tests {
             "simulate --source me --rate 10 --count 5",
             "events list --state dead --limit 5 --json",
             "events show 0199d3c0-1f2e-7abc-8def-0123456789ab",
-            "dead list",
+            "events tail --source me --topics mercado-eletronico:order.* --json",
+            "events show 0199d3c0 --receipt --utc",
+            "dead list --consumer invoices",
             "rejected list",
             "unrouted list",
             "events replay --source me --state dead --from 2026-11-22 --to 2026-11-23 --to-consumer invoices --rate 100",
@@ -616,6 +581,23 @@ mod tests {
             "rejected retry --everything",
             "rejected discard 0199d3c0-1f2e-7abc-8def-0123456789ab --reason spam",
             "unrouted retry --where topic=renewed",
+            "subscriptions add billing --pull --topics malote:receivable.*,recuperador:# --json",
+            "subscriptions add crm --push https://crm --topics malote:# --order subject --secret whsec_x --header x:y",
+            "subscriptions --listen 127.0.0.1:0",
+            "subscriptions list --json",
+            "attempts list --subscription crm --json",
+            "attempts show 0199d3c0-1f2e-7abc-8def-0123456789ab",
+            "attempts retry --subscription crm --from 2026-11-22 --to 2026-11-23 --again --yes",
+            "attempts report --subscription crm --from 2026-11-22",
+            "undelivered list --subscription crm",
+            "subscriptions edit billing --topics malote:# --no-filter",
+            "subscriptions pause billing --reason upgrade",
+            "subscriptions resume billing --since 2h",
+            "subscriptions seek billing --to beginning --yes",
+            "subscriptions test billing --last 1000",
+            "subscriptions rotate-secret billing",
+            "subscriptions remove billing --yes",
+            "subscriptions apply subscriptions.toml --prune --dry-run",
             "jobs list",
             "jobs cancel 0199d3c0-1f2e-7abc-8def-0123456789ab",
             "reconcile --day yesterday --json",
@@ -624,12 +606,20 @@ mod tests {
             "receivables list --where state=open",
             "agreements list --api http://127.0.0.1:1 --token x",
             "prescriptions list",
+            "prescriptions files --where document=52998224725",
+            "purchasing list --where kind=order",
             "queues",
             "topology show --format definitions",
             "topology apply --config malote.toml",
+            "sources add stripe --name loja --url https://hooks.example.com --language pt",
+            "sources show me --json",
+            "sources presets --json",
+            "schemas --json",
             "config check",
             "config show --default",
             "doctor",
+            "completions zsh",
+            "manual man1",
         ] {
             let words = std::iter::once("malote").chain(line.split(' '));
             if let Err(error) = Cli::try_parse_from(words) {

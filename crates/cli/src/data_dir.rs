@@ -11,10 +11,11 @@ use anyhow::{Context, Result, bail};
 use providers::SubjectKey;
 use providers::auth::Secret;
 
-use crate::config::{is_token, parse_subject_key};
+use crate::config::{MOUNTED_SECRETS, is_token, parse_key, parse_subject_key};
 
 const TOKEN: &str = "token";
 const SUBJECT_KEY: &str = "subject-key";
+const SECRETS_KEY: &str = "secrets-key";
 
 /// A data directory that exists.
 #[derive(Clone, Debug)]
@@ -37,41 +38,68 @@ impl DataDir {
 
     /// The administration token, made at first use.
     pub fn token(&self) -> Result<Secret> {
-        let token = self.secret(TOKEN)?;
+        let token = made_secret(&self.0.join(TOKEN))?;
         check_token(&self.0.join(TOKEN), token)
     }
 
     /// The key of subjects, made at first use.
     pub fn subject_key(&self) -> Result<SubjectKey> {
-        let text = self.secret(SUBJECT_KEY)?;
+        let text = made_secret(&self.0.join(SUBJECT_KEY))?;
         match parse_subject_key(&text) {
             Some(key) => Ok(key),
             None => bail!("{} does not hold 64 hexadecimal digits", self.0.join(SUBJECT_KEY).display()),
         }
     }
+}
 
-    fn secret(&self, name: &str) -> Result<Secret> {
-        let file = self.0.join(name);
-        let cannot = |what: &str| format!("cannot {what} {}", file.display());
-        if !file.exists() {
-            // Written beside and linked into place: nobody sees half of it, and the first of two makers wins.
-            let draft = self.0.join(format!("{name}.{}", std::process::id()));
-            let mut options = OpenOptions::new();
-            let open = options.write(true).create(true).truncate(true).mode(0o600).open(&draft);
-            let mut draft_file = open.with_context(|| cannot("make"))?;
-            let written = writeln!(draft_file, "{}", random_hex()).and_then(|()| draft_file.sync_all());
-            written.with_context(|| cannot("write"))?;
-            let linked = fs::hard_link(&draft, &file);
-            let _ = fs::remove_file(&draft);
-            match linked {
-                Err(error) if error.kind() != ErrorKind::AlreadyExists => {
-                    return Err(error).with_context(|| cannot("make"));
-                }
-                _ => {}
+/// The secret in a file, which is made if it is missing.
+fn made_secret(file: &Path) -> Result<Secret> {
+    let cannot = |what: &str| format!("cannot {what} {}", file.display());
+    if !file.exists() {
+        // Written beside and linked into place: nobody sees half of it, and the first of two makers wins.
+        let mut draft = file.as_os_str().to_owned();
+        draft.push(format!(".{}", &random_hex()[..16]));
+        let mut options = OpenOptions::new();
+        let open = options.write(true).create_new(true).mode(0o600).open(&draft);
+        let mut draft_file = open.with_context(|| cannot("make"))?;
+        let written = writeln!(draft_file, "{}", random_hex()).and_then(|()| draft_file.sync_all());
+        written.with_context(|| cannot("write"))?;
+        let linked = fs::hard_link(&draft, file);
+        let _ = fs::remove_file(&draft);
+        match linked {
+            Err(error) if error.kind() != ErrorKind::AlreadyExists => {
+                return Err(error).with_context(|| cannot("make"));
             }
+            _ => {}
         }
-        read(&file)
     }
+    read(file)
+}
+
+/// The key that secrets are encrypted with, from its file, which is made if it is missing. A file that others can use is
+/// refused, unless a container runtime mounts it.
+pub fn secrets_key(file: &Path) -> Result<[u8; 32]> {
+    checked_secrets_key(file, &made_secret(file)?)
+}
+
+/// The key that the key of secrets replaces, from its file, which must exist.
+pub fn replaced_secrets_key(file: &Path) -> Result<[u8; 32]> {
+    checked_secrets_key(file, &read(file)?)
+}
+
+fn checked_secrets_key(file: &Path, text: &Secret) -> Result<[u8; 32]> {
+    if let Some(mode) = open_mode(file).filter(|_| !file.starts_with(MOUNTED_SECRETS)) {
+        bail!(
+            "others can use {0} (mode {mode:o}), which holds the key of all secrets: chmod 600 {0}",
+            file.display()
+        );
+    }
+    parse_key(text).with_context(|| format!("{} does not hold 64 hexadecimal digits", file.display()))
+}
+
+/// The path of the key that secrets are encrypted with, unless it is configured.
+pub fn secrets_key_file(data_dir: &Path) -> PathBuf {
+    data_dir.join(SECRETS_KEY)
 }
 
 /// The administration token that another process made; empty, which no installation takes, where none has yet.
@@ -159,6 +187,35 @@ mod tests {
                 assert!(printed.contains("delete it and start again"), "{printed}");
             }
         }
+    }
+
+    #[test]
+    fn the_key_of_secrets_is_made_once_and_refused_where_others_can_use_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = secrets_key_file(folder.path());
+        // Several processes start at once.
+        let keys = std::thread::scope(|scope| {
+            let starts: Vec<_> = (0..4).map(|_| scope.spawn(|| secrets_key(&file).unwrap())).collect();
+            starts.into_iter().map(|start| start.join().unwrap()).collect::<Vec<_>>()
+        });
+        assert!(keys.iter().all(|key| *key == keys[0]) && keys[0] != [0; 32]);
+        let set_mode = |mode| fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
+        assert_eq!(open_mode(&file), None);
+        for mode in [0o604, 0o640, 0o660] {
+            set_mode(mode);
+            let printed = secrets_key(&file).unwrap_err().to_string();
+            assert!(
+                printed.contains(&format!("(mode {mode:o})")) && printed.contains("chmod 600"),
+                "{printed}"
+            );
+        }
+        set_mode(0o600);
+        fs::write(&file, "whsec_x").unwrap();
+        let printed = secrets_key(&file).unwrap_err().to_string();
+        assert!(
+            printed.ends_with("does not hold 64 hexadecimal digits") && !printed.contains("whsec"),
+            "{printed}"
+        );
     }
 
     #[test]

@@ -6,15 +6,18 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use broker::embedded::Embedded;
+use broker::layout::WorkQueue;
 use broker::spool::{self, Spool};
 use broker::{DiskAlarm, DynBroker, Layout, Topology};
 use broker_rabbitmq::RabbitMq;
 use consumer::Bindings;
 use event::ProviderName;
 use store::{Component, Store};
+use subscriptions::queue::{self, Queues};
 
 use crate::config::{BrokerUrl, Config};
-use crate::domains;
+use crate::management::Management;
+use crate::registry;
 
 /// Opens the configured broker. RabbitMQ is connected to when first wanted; the embedded one is opened.
 pub fn open_broker(config: &Config) -> Result<DynBroker> {
@@ -80,6 +83,14 @@ pub fn store_file(config: &Config) -> Option<PathBuf> {
     }
 }
 
+/// The folder of archived files.
+pub fn files_dir(config: &Config) -> PathBuf {
+    match config.documents.files_dir.as_os_str().is_empty() {
+        true => config.data.dir.join("files"),
+        false => config.documents.files_dir.clone(),
+    }
+}
+
 /// The folders of the files in which an ingress stores events.
 pub fn folders(config: &Config) -> Vec<PathBuf> {
     let file = match config.is_embedded() {
@@ -107,22 +118,57 @@ pub fn layout(config: &Config) -> Layout {
     Layout::new(config.broker.prefix.as_str())
 }
 
-/// Everything that is declared: for every provider and every consumer, whichever of them this process runs.
+/// Everything that the configuration declares: for every provider and every consumer, whichever of them this process runs.
 pub fn topology(config: &Config) -> Topology {
+    topology_with(config, Vec::new())
+}
+
+/// The same, and the queues of subscriptions.
+pub fn topology_with(config: &Config, subscriptions: Vec<WorkQueue>) -> Topology {
     let providers: Vec<ProviderName> =
         config.providers.iter().map(|provider| provider.name().clone()).collect();
-    let work: Vec<_> = domains::ALL.iter().map(|domain| domain.bindings.work_queue()).collect();
+    let consumers = registry::ALL.iter().map(|domain| domain.bindings.work_queue());
+    let work: Vec<_> = consumers.chain(subscriptions).collect();
     layout(config).topology(&providers, &work)
+}
+
+/// The queues of subscriptions, which the store knows. With the embedded broker there are none, since nobody could read them.
+pub async fn subscription_queues(config: &Config) -> Result<Vec<WorkQueue>> {
+    // Opening a store that is a file would create it.
+    if config.is_embedded() || store_file(config).is_some_and(|file| !file.exists()) {
+        return Ok(Vec::new());
+    }
+    let store = open_store(config)?;
+    let queues = queue::work_queues(&store).await;
+    store.close().await;
+    queues.context("the store does not say which subscriptions have a queue")
+}
+
+/// What makes, watches and removes the queues of subscriptions.
+pub fn queues(config: &Config, broker: DynBroker, store: Store) -> Result<Queues> {
+    let management = Management::configured(config)?;
+    let management = management.map(|management| -> Arc<dyn queue::Management> { Arc::new(management) });
+    Ok(Queues { store, broker, layout: layout(config), management, is_amqp: !config.is_embedded() })
 }
 
 /// What all our consumers read.
 pub fn consumers() -> Vec<Bindings> {
-    domains::ALL.iter().map(|domain| domain.bindings).collect()
+    registry::ALL.iter().map(|domain| domain.bindings).collect()
 }
 
 /// The tables of every crate.
 pub fn components() -> Vec<Component> {
-    domains::ALL.iter().map(|domain| domain.component).chain([ledger::COMPONENT]).collect()
+    registry::ALL
+        .iter()
+        .map(|domain| domain.component)
+        .chain([
+            ledger::COMPONENT,
+            subscriptions::COMPONENT,
+            documents::COMPONENT,
+            polling::COMPONENT,
+            access::COMPONENT,
+        ])
+        .collect()
 }
 
 #[cfg(test)]

@@ -8,10 +8,11 @@ mod client;
 mod commands;
 mod config;
 mod data_dir;
-mod domains;
 mod installation;
+mod local;
 mod management;
 mod parser;
+mod registry;
 mod report;
 mod roles;
 mod table;
@@ -21,15 +22,18 @@ mod tests;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
+use serde_json::{Value, json};
 
+use crate::args::sources::Sources;
 use crate::args::{Book, Cli, Command, Listing};
 use crate::client::{lists, queues, reconcile, simulate};
-use crate::commands::{configuration, demo, doctor, markdown, topology};
+use crate::commands::{configuration, demo, doctor, markdown, provider_page, shell, sources, topology};
 use crate::config::Needed;
 use crate::roles::Roles;
 
 fn main() -> ExitCode {
     let cli = parser::parse();
+    local::choose(cli.utc);
     // Fails only where one is installed already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let ended = tokio::runtime::Builder::new_multi_thread()
@@ -41,21 +45,28 @@ fn main() -> ExitCode {
     ended.map_or_else(|error| report::failed(&error), report::ended)
 }
 
+/// Prints what needs no configuration. False if that is something else.
+fn has_printed(command: &Command) -> bool {
+    match command {
+        Command::Openapi => report::line(console::openapi(&registry::views().collect::<Vec<_>>())),
+        Command::Schemas(args::Schemas { json: true, event: None }) => lists::print_json(&event_types()),
+        Command::Schemas(args::Schemas { event, .. }) => print_schemas(event.as_deref()),
+        Command::ProviderPages(pages) => provider_page::print(pages),
+        Command::HelpMarkdown => report::print(&markdown::reference()),
+        Command::Completions { shell } => report::print(&shell::completions(*shell)),
+        Command::Config(args::Config::Show { default: true }) => report::print(config::DEFAULT),
+        _ => return false,
+    }
+    true
+}
+
 async fn run(cli: Cli) -> Result<ExitCode> {
+    if has_printed(&cli.command) {
+        return Ok(ExitCode::SUCCESS);
+    }
     match &cli.command {
-        Command::Openapi => {
-            report::line(console::openapi(&domains::views().collect::<Vec<_>>()));
-            return Ok(ExitCode::SUCCESS);
-        }
-        Command::HelpMarkdown => {
-            report::print(&markdown::reference());
-            return Ok(ExitCode::SUCCESS);
-        }
-        Command::Config(args::Config::Show { default: true }) => {
-            report::print(config::DEFAULT);
-            return Ok(ExitCode::SUCCESS);
-        }
         Command::Demo(args) => return demo::run(args).await,
+        Command::Manual { folder } => return shell::manual(folder).map(|()| ExitCode::SUCCESS),
         _ => {}
     }
     let loaded = config::load(cli.config.as_deref(), needed(&cli.command))?;
@@ -74,7 +85,7 @@ async fn run(cli: Cli) -> Result<ExitCode> {
         }
         Command::Consume(args) => {
             let domain =
-                domains::named(&args.consumer).context("the command line takes known consumers only")?;
+                registry::named(&args.consumer).context("the command line takes known consumers only")?;
             let roles = Roles { domains: std::slice::from_ref(domain), ..Roles::default() };
             roles::run(config, &loaded, roles, args.role.listen).await?;
         }
@@ -84,22 +95,65 @@ async fn run(cli: Cli) -> Result<ExitCode> {
         Command::Rejected(rejected) => return client::rejected(rejected, config).await,
         Command::Unrouted(unrouted) => return client::unrouted(unrouted, config).await,
         Command::Feed(args) => client::feed::run(args, config).await?,
+        Command::Subscriptions(args) => match args.command {
+            Some(command) => client::subscriptions::run(command, config).await?,
+            None => {
+                let roles = Roles { subscriptions: true, ..Roles::default() };
+                roles::run(config, &loaded, roles, args.role.listen).await?
+            }
+        },
+        Command::Documents(args) => match args.command {
+            Some(command) => return client::documents::run(command, config).await,
+            None => {
+                let roles = Roles { documents: true, ..Roles::default() };
+                roles::run(config, &loaded, roles, args.role.listen).await?
+            }
+        },
+        Command::Attempts(command) => client::attempts::run(command, config).await?,
+        Command::Undelivered(command) => client::attempts::undelivered(command, config).await?,
+        Command::Tokens(command) => client::access::tokens(command, config).await?,
+        Command::Audit(command) => client::access::audit(command, config).await?,
         Command::Jobs(jobs) => return client::jobs(jobs, config).await,
         Command::Reconcile(args) => return reconcile::run(args, config).await,
         Command::Book(Book { view, listing: Listing::List(list) }) => {
             lists::list(view, list, config).await.map(drop)?
         }
+        Command::Sources(Sources::Add(args)) => sources::add(&args, config)?,
+        Command::Sources(Sources::Presets { json }) => sources::list(json),
+        Command::Sources(command) => client::sources::run(command, config).await?,
         Command::Queues(args) => return queues::run(args, config).await,
-        Command::Topology(args::Topology::Show { format }) => topology::show(format, config),
+        Command::Topology(args::Topology::Show { format }) => topology::show(format, config).await,
         Command::Topology(args::Topology::Apply) => topology::apply(config).await?,
         Command::Config(_) if matches!(cli.command, Command::Config(args::Config::Check)) => {
             configuration::check(&loaded)
         }
         Command::Config(_) => report::print(&config::shown(&loaded.tree)),
         Command::Doctor(args) => return doctor::run(args, config).await,
-        Command::Demo(_) | Command::Openapi | Command::HelpMarkdown => {}
+        Command::Demo(_)
+        | Command::Openapi
+        | Command::Schemas(_)
+        | Command::ProviderPages(_)
+        | Command::HelpMarkdown
+        | Command::Completions { .. }
+        | Command::Manual { .. } => {}
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The types of domain events, with what each means.
+fn event_types() -> Vec<Value> {
+    registry::events().map(|event| json!({ "type": event.name, "meaning": event.meaning })).collect()
+}
+
+/// The names of the types of domain events, or the schema of one.
+fn print_schemas(name: Option<&str>) {
+    for event in registry::events() {
+        match name {
+            None => report::line(event.name),
+            Some(name) if name == event.name => report::line(format!("{:#}", event.schema())),
+            Some(_) => {}
+        }
+    }
 }
 
 /// The secrets that a command requires.
@@ -109,7 +163,13 @@ fn needed(command: &Command) -> Needed {
         Command::Up | Command::Config(_) => Needed::ALL,
         Command::Ingress(_) => Needed { broker: true, subject_key: true, sources: true, ..none },
         Command::Ledger(_) | Command::Consume(_) => Needed { broker: true, store: true, ..none },
-        Command::Console(_) => Needed { sources: false, ..Needed::ALL },
+        Command::Subscriptions(args) if args.command.is_none() => {
+            Needed { broker: true, store: true, outbound: true, ..none }
+        }
+        Command::Documents(args) if args.command.is_none() => {
+            Needed { broker: true, store: true, outbound: true, apis: true, ..none }
+        }
+        Command::Console(_) => Needed { sources: false, apis: false, ..Needed::ALL },
         Command::Simulate(_) => Needed { sources: true, ..none },
         Command::Topology(_) => Needed { broker: true, ..none },
         Command::Queues(_) => Needed { broker: true, token: true, ..none },

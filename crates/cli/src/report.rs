@@ -26,7 +26,7 @@ pub fn is_output_lost() -> bool {
 }
 
 /// The exit status of a command that ended with this one. Output that was lost makes it 1, unless its reader, such as
-/// `head`, had enough.
+/// `head`, ended first.
 pub fn ended(status: ExitCode) -> ExitCode {
     match LOST.get().filter(|error| error.kind() != ErrorKind::BrokenPipe) {
         None => status,
@@ -47,7 +47,7 @@ pub fn note(text: impl AsRef<str>) {
     let _ = writeln!(io::stderr().lock(), "malote: {}", text.as_ref());
 }
 
-/// Tells what went wrong and gives the exit status: 1.
+/// Reports the error; the exit status is 1.
 pub fn failed(error: &anyhow::Error) -> ExitCode {
     // The mistakes of a configuration are a list already.
     let text = match error.downcast_ref::<Mistakes>() {

@@ -11,15 +11,43 @@ use comfy_table::{
 };
 use serde_json::Value;
 
-use view::{Column, Form};
+use event::EventId;
+use view::{Column, Form, Tone};
 
-/// The text of a table, with a line's end after each row. Where a terminal is too narrow for it, each row becomes
-/// lines of title and value.
-pub fn text(table: &view::Table) -> String {
-    if terminal_width().is_some_and(|width| least_width(table) > usize::from(width)) {
-        return in_lines(table);
+use crate::local::written;
+
+/// A table as text.
+pub struct Text {
+    /// With a line's end after each row.
+    pub text: String,
+    /// The titles of the columns that have no room, in the order in which they were left out.
+    pub left_out: Vec<&'static str>,
+}
+
+/// The text of a table. Where there is only so much room, ids are shortened and columns left out, in the order that the list
+/// declares; if that does not suffice, each row becomes lines of title and value. Nothing is shortened or left out where the
+/// output is no terminal and `COLUMNS` is not set.
+pub fn text(table: view::Table) -> Text {
+    text_within(table, width().map(usize::from))
+}
+
+fn text_within(mut table: view::Table, width: Option<usize>) -> Text {
+    let mut left_out = Vec::new();
+    if let Some(width) = width {
+        shorten_ids(&mut table);
+        let all = table.droppable();
+        let mut count = 0;
+        while count < all.len() && least_width(&table, &all[..count]) > width {
+            count += 1;
+        }
+        let dropped = &all[..count];
+        if least_width(&table, dropped) > width {
+            return Text { text: in_lines(&table), left_out };
+        }
+        left_out.extend(dropped.iter().map(|index| table.columns[*index].0));
+        table = table.without(dropped);
     }
-    let mut lines = Lines::new(&table.columns.iter().map(|(title, _)| *title).collect::<Vec<_>>());
+    let mut lines = Lines::within(&table.columns.iter().map(|(title, _)| *title).collect::<Vec<_>>(), width);
     for (index, (_, form)) in table.columns.iter().enumerate() {
         if matches!(form, Form::Number | Form::Money | Form::Count) {
             lines.align_right(index);
@@ -29,14 +57,38 @@ pub fn text(table: &view::Table) -> String {
         }
     }
     for row in &table.rows {
-        lines.add(cells(table, row).map(|(_, form, value)| (written(form, value), colour(form, value))));
+        lines.add(cells(&table, row).map(|(_, form, value)| (written(form, value), colour(form, value))));
     }
-    lines.to_string()
+    Text { text: lines.to_string(), left_out }
 }
 
 /// The text of these rows in these columns.
-pub fn of_rows<'a, R: 'a>(columns: &[Column<R>], rows: impl IntoIterator<Item = &'a R>) -> String {
-    text(&view::Table::new(columns, rows))
+pub fn rows<'a, R: 'a>(columns: &[Column<R>], rows: impl IntoIterator<Item = &'a R>) -> String {
+    text(view::Table::new(columns, rows)).text
+}
+
+/// The shortest beginning of an id that is shown: its time, and enough to tell events of one millisecond apart.
+const SHORT_ID: usize = "0199d3c0-1f2e-7abc".len();
+
+/// Shortens the ids of each column to beginnings that differ where the ids do.
+fn shorten_ids(table: &mut view::Table) {
+    let is_of_ids = |(_, form): &(&str, Form)| *form == Form::Id;
+    let columns: Vec<usize> =
+        (0..table.columns.len()).filter(|index| is_of_ids(&table.columns[*index])).collect();
+    for index in columns {
+        let values = table.rows.iter().map(|row| row[index].as_str());
+        let mut ids: Vec<&str> = values.flatten().filter(|text| text.parse::<EventId>().is_ok()).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        let same = |pair: &[&str]| pair[0].bytes().zip(pair[1].bytes()).take_while(|(a, b)| a == b).count();
+        let length = ids.windows(2).map(|pair| same(pair) + 1).max().unwrap_or(0).max(SHORT_ID);
+        for row in &mut table.rows {
+            let id = row[index].as_str().filter(|text| text.parse::<EventId>().is_ok());
+            if let Some(short) = id.and_then(|id| id.get(..length)).map(|short| short.trim_end_matches('-')) {
+                row[index] = Value::from(short);
+            }
+        }
+    }
 }
 
 /// Each value of a row with the title of its column, and how it is written.
@@ -49,21 +101,22 @@ fn cells<'a>(
 
 /// Whether values of this form are never cut.
 fn is_whole(form: Form) -> bool {
-    matches!(form, Form::Id | Form::Time | Form::State)
+    matches!(form, Form::Id | Form::Time | Form::State(_))
 }
 
 /// How many characters a column needs that may be cut.
-const LEAST_TEXT: usize = 12;
+const LEAST_TEXT: usize = 10;
 
-/// The width below which a table tells too little.
-fn least_width(table: &view::Table) -> usize {
+/// The width below which a table without these columns shows too little.
+fn least_width(table: &view::Table, left_out: &[usize]) -> usize {
     let of_column = |(index, (title, form)): (usize, &(&str, Form))| {
         let lengths = table.rows.iter().map(|row| written(*form, &row[index]).chars().count());
         let longest = lengths.max().unwrap_or(0);
         let least = if is_whole(*form) { longest } else { longest.min(LEAST_TEXT) };
         least.max(title.chars().count()) + 2
     };
-    table.columns.iter().enumerate().map(of_column).sum::<usize>().saturating_sub(2)
+    let columns = table.columns.iter().enumerate().filter(|(index, _)| !left_out.contains(index));
+    columns.map(of_column).sum::<usize>().saturating_sub(2)
 }
 
 /// Each row as lines of title and value, without what is missing.
@@ -85,13 +138,17 @@ pub struct Lines(Table);
 impl Lines {
     /// An empty table with these titles.
     pub fn new(titles: &[&str]) -> Self {
+        Self::within(titles, width().map(usize::from))
+    }
+
+    fn within(titles: &[&str], width: Option<usize>) -> Self {
         let mut table = Table::new();
         let style = NOTHING.header_separator(LineStyle::none().fill('─').junction('─'));
         table.load_style(style).set_content_arrangement(ContentArrangement::Dynamic);
         if !coloured() {
             table.force_no_tty();
         }
-        if let Some(width) = terminal_width() {
+        if let Some(width) = width.and_then(|width| u16::try_from(width).ok()) {
             table.set_width(width);
         }
         table.set_header(titles.iter().map(|title| Cell::new(title).add_attribute(Attribute::Bold)));
@@ -144,7 +201,7 @@ impl std::fmt::Display for Lines {
 
 /// Whether standard output takes colours.
 pub fn coloured() -> bool {
-    std::io::stdout().is_terminal() && !is_colour_unwanted()
+    is_terminal() && !is_colour_unwanted()
 }
 
 /// Whether the environment says so: <https://no-color.org>.
@@ -152,140 +209,79 @@ pub fn is_colour_unwanted() -> bool {
     std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
 }
 
-/// The width of the terminal, or the one that `COLUMNS` gives it.
-fn terminal_width() -> Option<u16> {
-    if !std::io::stdout().is_terminal() {
-        return None;
-    }
+/// The room in a line: what `COLUMNS` says, which `watch` sets for what it runs, else the width of the terminal. `None` if the
+/// output is no terminal: programs get all of it.
+fn width() -> Option<u16> {
     let given = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
-    given.filter(|width| *width > 0).or_else(|| Table::new().width())
+    let of_terminal = || Table::new().width().filter(|_| is_terminal());
+    given.filter(|width| *width > 0).or_else(of_terminal)
 }
 
-/// A value in its form; what is missing is empty, where the form says nothing else.
-pub fn written(form: Form, value: &Value) -> String {
-    let plain = || match value {
-        Value::Null => String::new(),
-        Value::String(text) => text.clone(),
-        other => other.to_string(),
-    };
-    match form {
-        Form::Text | Form::Id | Form::Number | Form::State => plain(),
-        Form::Money if value.is_null() => "–".to_owned(),
-        Form::Money => value.as_i64().map_or_else(plain, money),
-        Form::Time => value.as_str().and_then(|text| text.parse().ok()).map_or_else(plain, time),
-        Form::TaxId => tax_id(&plain()),
-        Form::Flag => if value.as_bool() == Some(true) { "yes" } else { "" }.to_owned(),
-        Form::Count => value.as_array().map_or_else(plain, |items| items.len().to_string()),
-        Form::States => value.as_object().map_or_else(plain, |states| {
-            let each =
-                states.iter().map(|(name, state)| format!("{name} {}", state.as_str().unwrap_or_default()));
-            each.collect::<Vec<_>>().join(", ")
-        }),
-        Form::Eye => value.as_object().map_or_else(plain, |eye| {
-            let part = |name: &str| match eye.get(name) {
-                Some(Value::String(text)) => text.clone(),
-                Some(value) if !value.is_null() => value.to_string(),
-                _ => "–".to_owned(),
-            };
-            format!(
-                "sph {} cyl {} × {}° add {}",
-                part("spherical"),
-                part("cylindrical"),
-                part("axis"),
-                part("add")
-            )
-        }),
-    }
+/// Whether a person sees the output as it is written.
+pub fn is_terminal() -> bool {
+    std::io::stdout().is_terminal()
 }
 
 fn colour(form: Form, value: &Value) -> Option<Color> {
-    if !matches!(form, Form::State | Form::States) || !coloured() {
-        return None;
-    }
-    let text = value.to_string();
-    let any = |states: &[&str]| states.iter().any(|state| text.contains(&format!("\"{state}\"")));
-    if any(&["dead", "canceled", "rejected"]) {
-        Some(Color::Red)
-    } else if any(&["pending", "open", "active", "in_analysis", "unrouted"]) {
-        Some(Color::Yellow)
-    } else if any(&["handled", "routed", "paid", "settled", "renewed"]) {
-        Some(Color::Green)
-    } else {
-        None
-    }
-}
-
-/// `46020` as `460.20`.
-fn money(centavos: i64) -> String {
-    let (sign, absolute) = (if centavos < 0 { "-" } else { "" }, centavos.unsigned_abs());
-    format!("{sign}{}.{:02}", absolute / 100, absolute % 100)
-}
-
-fn time(time: event::Timestamp) -> String {
-    time.strftime("%Y-%m-%d %H:%M:%SZ").to_string()
-}
-
-fn tax_id(text: &str) -> String {
-    let bare: Vec<char> = text.chars().filter(char::is_ascii_alphanumeric).collect();
-    let part = |from: usize, to: usize| bare[from..to].iter().collect::<String>();
-    match bare.len() {
-        11 => format!("{}.{}.{}-{}", part(0, 3), part(3, 6), part(6, 9), part(9, 11)),
-        14 => format!("{}.{}.{}/{}-{}", part(0, 2), part(2, 5), part(5, 8), part(8, 12), part(12, 14)),
-        _ => text.to_owned(),
-    }
+    form.tone(value).filter(|_| coloured()).map(|tone| match tone {
+        Tone::Good => Color::Green,
+        Tone::Waiting => Color::Yellow,
+        Tone::Bad => Color::Red,
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use serde_json::json;
-    use view::column;
+    use view::{column, dropped};
 
     use super::*;
-
-    #[test]
-    fn each_form_is_written_as_people_read_it() {
-        let check = |form, value: Value, expect: &str| assert_eq!(written(form, &value), expect, "{value}");
-        check(Form::Money, json!(46020), "460.20");
-        check(Form::Money, json!(-5), "-0.05");
-        check(Form::Money, Value::Null, "–");
-        check(Form::Time, json!("2026-11-22T16:01:34.123456Z"), "2026-11-22 16:01:34Z");
-        check(Form::TaxId, json!("52998224725"), "529.982.247-25");
-        check(Form::TaxId, json!("12ABC34501DE35"), "12.ABC.345/01DE-35");
-        check(Form::TaxId, json!("123"), "123");
-        check(Form::Flag, json!(true), "yes");
-        check(Form::Flag, json!(false), "");
-        check(Form::Count, json!(["a", "b"]), "2");
-        check(
-            Form::States,
-            json!({"invoices": "handled", "receivables": "dead"}),
-            "invoices handled, receivables dead",
-        );
-        check(
-            Form::Eye,
-            json!({"spherical": -0.75, "cylindrical": 0, "axis": 0, "add": null}),
-            "sph -0.75 cyl 0 × 0° add –",
-        );
-    }
 
     #[test]
     fn rows_that_no_terminal_is_wide_enough_for_become_lines() {
         let table = view::Table {
             columns: vec![("Id", Form::Id), ("Error", Form::Text)],
+            drop_orders: vec![0, 0],
             rows: vec![
                 vec![json!("0123456789"), json!("a long\ntext of an error")],
                 vec![json!("1"), Value::Null],
             ],
         };
-        assert_eq!(least_width(&table), 10 + 2 + 12);
+        assert_eq!(least_width(&table, &[]), 10 + 2 + 10);
         let expect = "Id     0123456789\nError  a long text of an error\n\nId     1\n";
         assert_eq!(in_lines(&table), expect);
+    }
+
+    #[test]
+    fn columns_are_left_out_in_their_order_and_ids_shortened_only_where_there_is_no_room() {
+        let ids = ["0199d3c0-1f2e-7abc-8def-0123456789ab", "0199d3c0-1f2e-7abc-9def-0123456789ab"];
+        let columns: [Column<(&str, &str)>; 4] = [
+            dropped(2, column("Source", |row| row.1.into(), Form::Text)),
+            column("Topic", |row| row.1.into(), Form::Text),
+            dropped(1, column("Consumers", |row| row.1.into(), Form::Text)),
+            column("Id", |row| row.0.into(), Form::Id),
+        ];
+        let table = view::Table::new(&columns, &ids.map(|id| (id, "a text of some length")));
+        let check = |width: Option<usize>, left_out: &[&str], id: &str| {
+            let text = text_within(table.clone(), width);
+            assert_eq!(text.left_out, left_out, "{width:?}");
+            assert!(text.text.lines().nth(2).unwrap().ends_with(id), "{width:?}: {}", text.text);
+            let longest = text.text.lines().map(|line| line.chars().count()).max();
+            assert!(width.is_none_or(|width| longest <= Some(width)), "{width:?}: {}", text.text);
+        };
+        check(None, &[], ids[0]);
+        check(Some(120), &[], "  0199d3c0-1f2e-7abc-8");
+        check(Some(50), &["Consumers"], "  0199d3c0-1f2e-7abc-8");
+        check(Some(40), &["Consumers", "Source"], "  0199d3c0-1f2e-7abc-8");
+        let lines = text_within(table, Some(20));
+        assert!(lines.text.contains("Consumers  a text of some length") && lines.left_out.is_empty());
     }
 
     #[test]
     fn numbers_are_aligned_and_no_line_ends_in_spaces() {
         let columns: [Column<(&str, i64)>; 2] =
             [column("Id", |row| row.0.into(), Form::Text), column("Amount", |row| row.1.into(), Form::Money)];
-        let table = of_rows(&columns, &[("1", 46020), ("22", 5)]);
+        let table = rows(&columns, &[("1", 46020), ("22", 5)]);
         let lines: Vec<&str> = table.lines().collect();
         assert_eq!(lines.len(), 4, "{table}");
         assert!(lines[2].ends_with("460.20") && lines[3].ends_with("  0.05"), "{table}");

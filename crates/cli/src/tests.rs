@@ -1,13 +1,17 @@
-//! A domain needs one line in the registry: the toy domain of `domains/toy.rs`, from a webhook to its rows.
+//! A domain needs one line in the registry: the toy domain of `domains/toy.rs`, from a webhook to its rows. And what is personal
+//! is declared.
 
 use std::time::{Duration, Instant};
 
+use providers::Provider;
 use serde_json::{Value, json};
+use view::Form;
 
 use crate::client::api::Api;
 use crate::commands::topology;
 use crate::config::load_parts;
 use crate::parser;
+use crate::registry;
 use crate::roles::telemetry::Telemetry;
 use crate::roles::{Roles, Running};
 
@@ -48,13 +52,27 @@ auth = "none"
         assert!(started.elapsed() < Duration::from_secs(30), "{states:?}");
         tokio::time::sleep(Duration::from_millis(20)).await;
         let events = api.list::<Value>("events", &[], u32::MAX).await.unwrap();
-        states = events.iter().map(|event| event["consumers"]["toys"].clone()).collect();
+        let posted = events.iter().filter(|event| event["provider"] != "malote");
+        states = posted.map(|event| event["consumers"]["toys"].clone()).collect();
         states.sort_by_key(Value::to_string);
     }
     let dead = api.list::<Value>("dead", &[], u32::MAX).await.unwrap();
     assert_eq!((&dead[0]["consumer"], &dead[0]["error"]), (&json!("toys"), &json!("toy: missing")));
     let queues: Value = api.get("queues", &[]).await.unwrap();
     assert!(queues.to_string().contains("counts toys"), "{queues}");
+    let own = [("provider".to_owned(), "malote".to_owned())];
+    let announced = loop {
+        assert!(started.elapsed() < Duration::from_secs(30), "nothing is announced");
+        match api.list::<Value>("events", &own, 10).await.unwrap().as_slice() {
+            [] => tokio::time::sleep(Duration::from_millis(20)).await,
+            announced => break announced.to_vec(),
+        }
+    };
+    let of_event = |name: &str| announced.iter().map(|event| event[name].clone()).collect::<Vec<_>>();
+    assert_eq!((of_event("source"), of_event("topic")), (vec![json!("toys")], vec![json!("toy.made")]));
+    assert_eq!(of_event("subject"), [json!("toy/car")]);
+    let schema: Value = api.get("schemas/toy.made", &[]).await.unwrap();
+    assert_eq!(schema["properties"]["name"]["type"], "string");
     let car = [("name".to_owned(), "car".to_owned())];
     assert_eq!(api.list::<Value>("toys", &car, 10).await.unwrap(), [json!({"name": "car", "made": 2})]);
     let error = api.get::<Value>("toys", &[("colour".to_owned(), "red".to_owned())]).await.unwrap_err();
@@ -67,5 +85,25 @@ auth = "none"
     assert!(reference.contains("| `toys` | counts toys |"), "{reference}");
     for command in [&["consume", "toys"][..], &["toys", "list", "--where", "name=car"]] {
         parser::tree().try_get_matches_from([&["malote"], command].concat()).unwrap();
+    }
+}
+
+#[test]
+fn masked_bodies_and_rows_show_nobody() {
+    for provider in Provider::builtin() {
+        let fields: Vec<&str> = provider.personal().iter().map(String::as_str).collect();
+        for example in provider.topics().iter().filter_map(|topic| topic.example) {
+            let masked = view::mask_body(example, &fields).unwrap_or_default();
+            for part in
+                ["Maria", "529.982", "99999999999", "123421341234", "@", "123423434", "-0.75", "document.pdf"]
+            {
+                assert!(!masked.contains(part), "{}: {part} in {masked}", provider.name());
+            }
+        }
+    }
+    for view in registry::views() {
+        let table = view.table(&[]).unwrap();
+        let has_documents = table.columns.iter().any(|(_, form)| *form == Form::TaxId);
+        assert!(!has_documents || !view.personal().is_empty(), "{} declares nothing as personal", view.name);
     }
 }

@@ -10,12 +10,16 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH};
 use http::{HeaderMap, StatusCode};
 use utoipa::OpenApi;
 use utoipa::openapi::content::ContentBuilder;
+use utoipa::openapi::path::{Parameter, ParameterIn};
 use utoipa::openapi::schema::{ObjectBuilder, Ref, Type};
-use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
-use utoipa::openapi::{self, ResponseBuilder};
+use utoipa::openapi::security::{Http, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
+use utoipa::openapi::{self, RefOr, ResponseBuilder};
 use view::View;
 
-use crate::{feed, jobs, lists, queues, record};
+use crate::{
+    OTHER_VIEWS, attempts, documents, feed, jobs, lists, overview, pull, queues, record, schemas,
+    subscription, tokens,
+};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -28,11 +32,20 @@ use crate::{feed, jobs, lists, queues, record};
         (name = "record", description = "Received events and their outcome"),
         (name = "jobs", description = "What is sent again, discarded or reconciled"),
         (name = "books", description = "What the consumers booked"),
+        (name = "documents", description = "What was fetched from the APIs of the providers"),
+        (name = "subscriptions", description = "What internal services asked for"),
+        (name = "access", description = "Who may do what, and who has done what"),
+        (name = "sources", description = "Who sends, and how polling goes"),
         (name = "operations", description = "What runs"),
     ),
     paths(
         record::event, record::body, record::rejected_body, record::dead_letters, jobs::create, jobs::show,
-        jobs::outcome, jobs::cancel, jobs::reconciliation, feed::follow, queues::version, serve,
+        jobs::outcome, jobs::cancel, jobs::reconciliation, feed::follow, subscription::create, subscription::show,
+        subscription::edit, subscription::remove, subscription::pause, subscription::resume, subscription::seek,
+        subscription::rotate_secret, subscription::test, attempts::show, attempts::retry,
+        attempts::discard,
+        documents::show, documents::body, pull::events, pull::store_cursor, schemas::list, schemas::show,
+        tokens::create, tokens::remove, overview::show, queues::version, serve,
     ),
 )]
 struct Document;
@@ -43,6 +56,11 @@ const OPEN: &str = "/api/v1/openapi.json";
 fn add_common(document: &mut openapi::OpenApi) {
     let components = document.components.get_or_insert_default();
     components.add_security_scheme("token", SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer)));
+    let of_subscription = HttpBuilder::new()
+        .scheme(HttpAuthScheme::Bearer)
+        .description(Some("The token of one pull subscription, which opens nothing else"))
+        .build();
+    components.add_security_scheme("subscription", SecurityScheme::Http(of_subscription));
     let text = || ObjectBuilder::new().schema_type(Type::String);
     let problem = ObjectBuilder::new()
         .description(Some("Problem details (RFC 9457)"))
@@ -60,15 +78,21 @@ fn add_common(document: &mut openapi::OpenApi) {
             .into()
     };
     for (path, item) in &mut document.paths.paths {
-        let operations = [item.get.as_mut(), item.post.as_mut()];
+        let operations = [&mut item.get, &mut item.post, &mut item.put, &mut item.delete];
         for operation in operations.into_iter().flatten().filter(|_| path != OPEN) {
-            operation.security = Some(vec![SecurityRequirement::new("token", Vec::<String>::new())]);
+            let token = || vec![SecurityRequirement::new("token", Vec::<String>::new())];
+            operation.security.get_or_insert_with(token);
             let responses = &mut operation.responses.responses;
             responses.insert("401".to_owned(), answer("The token is missing or wrong"));
+            responses.insert("403".to_owned(), answer("The role of the token does not allow this"));
             responses.insert("503".to_owned(), answer("The database or the broker is down; see Retry-After"));
-            if path.contains("{id}") {
-                responses.insert("404".to_owned(), answer("There is none with this id"));
-            } else if operation.parameters.is_some() || operation.request_body.is_some() {
+            let key = ["id", "name"].into_iter().find(|key| path.contains(&format!("{{{key}}}")));
+            if let Some(key) = key {
+                responses.insert("404".to_owned(), answer(&format!("There is none with this {key}")));
+            }
+            let is_query = |parameter: &RefOr<Parameter>| matches!(parameter, RefOr::T(parameter) if parameter.parameter_in == ParameterIn::Query);
+            let is_queried = operation.parameters.iter().flatten().any(is_query);
+            if is_queried || operation.request_body.is_some() {
                 responses.insert("400".to_owned(), answer("A parameter cannot be used; the detail names it"));
             }
         }
@@ -79,7 +103,9 @@ fn add_common(document: &mut openapi::OpenApi) {
 pub fn openapi(views: &[&View]) -> String {
     let mut document = Document::openapi();
     views.iter().for_each(|view| lists::describe(view, &mut document));
-    lists::describe(&queues::QUEUES, &mut document);
+    for view in OTHER_VIEWS {
+        lists::describe(view, &mut document);
+    }
     add_common(&mut document);
     document.to_pretty_json().expect("the document is plain JSON")
 }

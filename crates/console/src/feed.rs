@@ -12,14 +12,16 @@ use axum::response::{IntoResponse, Response};
 use futures_util::{Stream, StreamExt, stream};
 use http::HeaderMap;
 use http::header::{ACCEPT, CONTENT_TYPE};
-use ledger::feed::{After, FeedError, Reader, Topics};
+use ledger::feed::{After, FeedError, Item, Topics};
 use serde::Deserialize;
+use subscriptions::pull::Filtered;
 use tokio::time::Instant;
 use utoipa::IntoParams;
 
 use crate::ConsoleState;
 use crate::names;
 use crate::page::pairs;
+use crate::permit::Permit;
 use crate::refusal::Refusal;
 
 /// The header of an answer with the position to continue after, whether it has events or not.
@@ -38,6 +40,9 @@ const STREAM_EVENTS: usize = 100;
 /// How long a stream may be silent; the server closes connections that are idle for longer than 75 s.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
+/// How often the reader of a subscription is asked whether it may go on.
+const CHECK_PERIOD: Duration = Duration::from_secs(1);
+
 /// How long a stream lasts; the client comes again, with a token that is still valid.
 const STREAM_TIME: Duration = Duration::from_secs(15 * 60);
 
@@ -54,7 +59,7 @@ pub(crate) struct FeedParameters {
     /// How long to wait for the first event, in seconds. A stream waits anyway.
     #[param(value_type = Option<u64>, minimum = 0, maximum = 60, default = 0)]
     wait: Option<String>,
-    /// The most events of the answer. A stream has no limit.
+    /// The maximum number of events in the answer. A stream has no limit.
     #[param(value_type = Option<u64>, minimum = 1, maximum = 1000, default = 100)]
     limit: Option<String>,
 }
@@ -70,7 +75,7 @@ fn number(name: &str, given: Option<String>, range: [u64; 2], default: u64) -> R
     })
 }
 
-fn wrong(name: &str, problem: impl std::fmt::Display) -> Refusal {
+pub(crate) fn wrong(name: &str, problem: impl std::fmt::Display) -> Refusal {
     Refusal::Parameter(format!("{name}: {problem}"))
 }
 
@@ -93,49 +98,112 @@ pub(crate) async fn follow(
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
     let pairs = pairs(&query.unwrap_or_default(), &view::names::<FeedParameters>())?;
-    let asked: FeedParameters = view::read(&pairs).map_err(|error| Refusal::Parameter(error.to_string()))?;
-    let header = |name| headers.get(name).and_then(|value| value.to_str().ok());
-    let is_stream = header(ACCEPT.as_str()).is_some_and(|accept| accept.contains("text/event-stream"));
-    let limit = number("limit", asked.limit, [1, MOST_EVENTS as u64], DEFAULT_LIMIT as u64)?;
-    let wait = number("wait", asked.wait, [0, LONGEST_WAIT_S], 0)?;
-    let topics: Topics = asked.topics.unwrap_or_default().parse().map_err(|error| wrong("topics", error))?;
-    let (name, after) = match header("last-event-id").filter(|id| is_stream && !id.is_empty()) {
-        Some(id) => ("Last-Event-ID", id.to_owned()),
-        None => ("after", asked.after.unwrap_or_else(|| "beginning".to_owned())),
-    };
-    let after: After = after.parse().map_err(|error| wrong(name, error))?;
+    let FeedParameters { after, topics, wait, limit } =
+        view::read(&pairs).map_err(|error| Refusal::Parameter(error.to_string()))?;
+    let form = Form::new(&headers, limit, wait)?;
+    let topics: Topics = topics.unwrap_or_default().parse().map_err(|error| wrong("topics", error))?;
+    topics.check().map_err(|error| wrong("topics", error))?;
+    let after = form.after(&headers, after)?.unwrap_or(After::Beginning);
     let providers: Vec<_> =
         topics.providers().map(|provider| ("provider".to_owned(), provider.to_string())).collect();
     names::check(&state, &mut *state.store.read().await?, &providers, None).await?;
-    let mut reader = state.feed.reader(after, topics).await?;
-    if is_stream {
-        let body = Body::from_stream(events(reader));
-        return Ok(([(CONTENT_TYPE, "text/event-stream")], body).into_response());
+    let reader = state.feed.reader(after, topics).await?;
+    form.answer(Filtered::everything(reader), None).await
+}
+
+/// How a reader is answered.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Form {
+    /// With the events that there are, after a wait for the first.
+    Lines { limit: usize, wait: Duration },
+    /// With a stream of Server-Sent Events.
+    Stream,
+}
+
+impl Form {
+    /// The form that a request asks for, with its parameters `limit` and `wait`.
+    pub(crate) fn new(
+        headers: &HeaderMap,
+        limit: Option<String>,
+        wait: Option<String>,
+    ) -> Result<Self, Refusal> {
+        let limit = number("limit", limit, [1, MOST_EVENTS as u64], DEFAULT_LIMIT as u64)?;
+        let wait = number("wait", wait, [0, LONGEST_WAIT_S], 0)?;
+        Ok(match text(headers, ACCEPT.as_str()).is_some_and(|accept| accept.contains("text/event-stream")) {
+            true => Self::Stream,
+            false => Self::Lines { limit: limit as usize, wait: Duration::from_secs(wait) },
+        })
     }
-    let items = reader.next(limit as usize, Duration::from_secs(wait)).await?;
-    let body: String = items.iter().flat_map(|item| [item.json(), "\n".to_owned()]).collect();
-    let (position, end) = (reader.cursor().to_string(), reader.is_end().to_string());
-    let headers = [(CONTENT_TYPE.as_str(), "application/x-ndjson"), (POSITION, &position), (END, &end)];
-    Ok((headers, body).into_response())
+
+    /// Where the reader begins, with its parameter `after`; `None` where it says nothing of that.
+    pub(crate) fn after(self, headers: &HeaderMap, after: Option<String>) -> Result<Option<After>, Refusal> {
+        let last = text(headers, "last-event-id").filter(|id| !id.is_empty());
+        let (name, after) = match (self, last) {
+            (Self::Stream, Some(id)) => ("Last-Event-ID", Some(id.to_owned())),
+            _ => ("after", after),
+        };
+        after.map(|after| after.parse::<After>().map_err(|error| wrong(name, error))).transpose()
+    }
+
+    /// Answers with what the reader reads, as long as the permit is valid.
+    pub(crate) async fn answer(
+        self,
+        mut reader: Filtered,
+        permit: Option<Permit>,
+    ) -> Result<Response, Refusal> {
+        let Self::Lines { limit, wait } = self else {
+            let body = Body::from_stream(events(reader, permit));
+            return Ok(([(CONTENT_TYPE, "text/event-stream")], body).into_response());
+        };
+        let items = reader.next(limit, wait).await?;
+        if let Some(permit) = permit.filter(|_| !wait.is_zero()) {
+            permit.check().await?;
+        }
+        let body: String = items.iter().flat_map(|item| [item.json(), "\n".to_owned()]).collect();
+        let (position, end) = (reader.cursor().to_string(), reader.is_end().to_string());
+        let headers = [(CONTENT_TYPE.as_str(), "application/x-ndjson"), (POSITION, &position), (END, &end)];
+        Ok((headers, body).into_response())
+    }
+}
+
+/// The text of a header.
+fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name).and_then(|value| value.to_str().ok())
 }
 
 /// Server-Sent Events (HTML, section 9.2). One with an id alone is no event: it moves on what the client sends as `Last-Event-ID`.
-fn events(reader: Reader) -> impl Stream<Item = Result<Bytes, Infallible>> {
-    let until = Instant::now() + STREAM_TIME;
-    let parts = stream::unfold(Some(reader), move |reader| async move {
-        let mut reader = reader.filter(|reader| Instant::now() < until && !reader.is_stopped())?;
-        let (text, next) = match reader.next(STREAM_EVENTS, KEEP_ALIVE).await {
-            Ok(items) if items.is_empty() => (format!("id: {}\n\n", reader.cursor()), Some(reader)),
-            Ok(items) => {
-                let event =
-                    |item: &ledger::feed::Item| format!("id: {}\ndata: {}\n\n", item.cursor, item.json());
-                (items.iter().map(event).collect(), Some(reader))
+fn events(reader: Filtered, permit: Option<Permit>) -> impl Stream<Item = Result<Bytes, Infallible>> {
+    let begun = Instant::now();
+    let parts = stream::unfold(Some((reader, begun)), move |reading| {
+        let permit = permit.clone();
+        async move {
+            let (mut reader, mut checked) =
+                reading.filter(|(reader, _)| begun.elapsed() < STREAM_TIME && !reader.is_stopped())?;
+            let items = reader.next(STREAM_EVENTS, KEEP_ALIVE).await;
+            // After the reading: what came since it was paused or removed is not given.
+            if let Some(permit) = permit.filter(|_| checked.elapsed() >= CHECK_PERIOD) {
+                checked = Instant::now();
+                if let Err(refusal) = permit.check().await {
+                    return Some((Ok(ended(serde_json::json!({"detail": refusal.to_string()}))), None));
+                }
             }
-            Err(error) => (format!("event: error\ndata: {}\n\n", problem(&error)), None),
-        };
-        Some((Ok(Bytes::from(text)), next))
+            let text = match items {
+                Ok(items) if items.is_empty() => format!("id: {}\n\n", reader.cursor()),
+                Ok(items) => {
+                    let event = |item: &Item| format!("id: {}\ndata: {}\n\n", item.cursor, item.json());
+                    items.iter().map(event).collect()
+                }
+                Err(error) => return Some((Ok(ended(problem(&error))), None)),
+            };
+            Some((Ok(Bytes::from(text)), Some((reader, checked))))
+        }
     });
     stream::once(async { Ok(Bytes::from_static(b"retry: 1000\n\n")) }).chain(parts)
+}
+
+/// The last event of a stream.
+fn ended(problem: serde_json::Value) -> Bytes {
+    format!("event: error\ndata: {problem}\n\n").into()
 }
 
 /// What ends a stream, as one line of JSON.

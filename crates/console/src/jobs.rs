@@ -1,12 +1,13 @@
 //! Jobs: asked for, looked at, ended.
 
+use access::Identity;
 use axum::Json;
 use axum::body::Bytes;
-use axum::extract::State;
+use axum::extract::{Extension, State};
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use ledger::Reconciliation;
-use ledger::jobs::{self, Job, JobError, NewJob, Outcome};
+use ledger::jobs::{self, Job, JobError, JobOutcome, NewJob};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -14,6 +15,7 @@ use crate::ConsoleState;
 use crate::names;
 use crate::page::Id;
 use crate::refusal::Refusal;
+use crate::token::Audited;
 
 /// A job's answer when it only counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -36,8 +38,17 @@ impl From<JobError> for Refusal {
 #[utoipa::path(post, path = "/api/v1/jobs", tag = "jobs", request_body = NewJob, responses(
     (status = 201, description = "The job, which begins soon", body = Job),
     (status = 200, description = "How many rows fit", body = Counted)))]
-pub(crate) async fn create(State(state): State<ConsoleState>, body: Bytes) -> Result<Response, Refusal> {
-    let new: NewJob = serde_json::from_slice(&body).map_err(|error| Refusal::Parameter(error.to_string()))?;
+pub(crate) async fn create(
+    State(state): State<ConsoleState>,
+    Extension(identity): Extension<Identity>,
+    body: Bytes,
+) -> Result<Response, Refusal> {
+    let mut new: NewJob =
+        serde_json::from_slice(&body).map_err(|error| Refusal::Parameter(error.to_string()))?;
+    // Several people may have the token of the installation: who it is they say themselves.
+    if !identity.is_installation() {
+        new.requested_by = identity.name;
+    }
     let consumers: Vec<_> = state.consumers.iter().map(|(name, _)| *name).collect();
     new.check(&consumers)?;
     let fields = new.filter.as_object().into_iter().flatten();
@@ -49,11 +60,12 @@ pub(crate) async fn create(State(state): State<ConsoleState>, body: Bytes) -> Re
         return Ok(Json(Counted { total }).into_response());
     }
     let job = jobs::create(&state.store, &new, &consumers, &state.zone).await?;
-    tracing::info!(job = job.id, action = ?job.action, what = ?job.what, total = job.total, "a job is asked for");
-    Ok((StatusCode::CREATED, Json(job)).into_response())
+    tracing::info!(job = job.id, action = ?job.action, what = ?job.what, total = job.total, "a job is requested");
+    let audited = Audited(job.id.clone());
+    Ok((StatusCode::CREATED, Extension(audited), Json(job)).into_response())
 }
 
-/// One job, and how far it is.
+/// One job, and its progress.
 #[utoipa::path(get, path = "/api/v1/jobs/{id}", tag = "jobs",
     params(("id" = String, Path, description = "The job's id")),
     responses((status = 200, description = "The job", body = Job)))]
@@ -65,8 +77,11 @@ pub(crate) async fn show(State(state): State<ConsoleState>, Id(id): Id) -> Resul
 /// The outcome of what a job has sent: how much was handled, became a dead letter again, or is pending.
 #[utoipa::path(get, path = "/api/v1/jobs/{id}/outcome", tag = "jobs",
     params(("id" = String, Path, description = "The job's id; it is no discard")),
-    responses((status = 200, description = "The outcome", body = Outcome)))]
-pub(crate) async fn outcome(State(state): State<ConsoleState>, Id(id): Id) -> Result<Json<Outcome>, Refusal> {
+    responses((status = 200, description = "The outcome", body = JobOutcome)))]
+pub(crate) async fn outcome(
+    State(state): State<ConsoleState>,
+    Id(id): Id,
+) -> Result<Json<JobOutcome>, Refusal> {
     let mut connection = state.store.read().await?;
     jobs::outcome(&mut connection, id).await?.map(Json).ok_or(Refusal::NoSuchId)
 }

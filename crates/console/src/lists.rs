@@ -1,6 +1,7 @@
 //! The lists: a route for each view, and its part of the OpenAPI document.
 
-use axum::extract::{RawQuery, State};
+use access::{Identity, Role};
+use axum::extract::{Extension, RawQuery, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get};
 use event::EventId;
@@ -9,12 +10,14 @@ use utoipa::IntoParams;
 use utoipa::openapi::content::ContentBuilder;
 use utoipa::openapi::path::{HttpMethod, OperationBuilder};
 use utoipa::openapi::{OpenApi, Ref, ResponseBuilder};
-use view::{Answer, Described, Unread, View};
+use view::{Described, PageJson, Unread, View};
 
 use crate::ConsoleState;
+use crate::export;
 use crate::names;
 use crate::page::{Asked, Id, PageParameters};
 use crate::refusal::Refusal;
+use crate::reveal::{self, RevealParameter};
 
 /// The path of a list.
 pub(crate) fn path(view: &View<impl AsRef<Described>>) -> String {
@@ -24,29 +27,51 @@ pub(crate) fn path(view: &View<impl AsRef<Described>>) -> String {
 /// Answers with pages of a list.
 pub(crate) fn route(view: &'static View) -> MethodRouter<ConsoleState> {
     match view.name.contains("{id}") {
-        true => {
-            get(move |State(state): State<ConsoleState>, Id(id): Id, RawQuery(query): RawQuery| async move {
-                answer(view, &state, Some(id), &query.unwrap_or_default()).await
-            })
-        }
-        false => get(move |State(state): State<ConsoleState>, RawQuery(query): RawQuery| async move {
-            answer(view, &state, None, &query.unwrap_or_default()).await
-        }),
+        true => get(
+            move |State(state): State<ConsoleState>,
+                  Extension(identity): Extension<Identity>,
+                  Id(id): Id,
+                  RawQuery(query): RawQuery| async move {
+                answer(view, &state, &identity, Some(id), &query.unwrap_or_default()).await
+            },
+        ),
+        false => get(
+            move |State(state): State<ConsoleState>,
+                  Extension(identity): Extension<Identity>,
+                  RawQuery(query): RawQuery| async move {
+                answer(view, &state, &identity, None, &query.unwrap_or_default()).await
+            },
+        ),
     }
 }
 
 /// A page; `id` is that of the path, if it has one.
 async fn answer(
-    view: &View,
+    view: &'static View,
     state: &ConsoleState,
+    identity: &Identity,
     id: Option<EventId>,
     query: &str,
 ) -> Result<Response, Refusal> {
     let check = |name: &str, value: &str| view.check(name, value);
-    let Asked { mut given, page } = Asked::parse(query, &view.filters(), check)?;
+    let is_revealed = !view.personal().is_empty() && reveal::is_asked(Some(query));
+    let query = if is_revealed { reveal::without(query) } else { query.to_owned() };
+    let Asked { mut given, page, format } = Asked::parse(&query, &view.filters(), check)?;
+    // Whether there is a row for a person is personal, too.
+    let is_about_somebody = given.iter().any(|(name, _)| view.personal().contains(&name.as_str()));
+    if is_about_somebody && identity.role < Role::Operator {
+        return Err(Refusal::Role { has: identity.role, needs: Role::Operator });
+    }
     given.extend(id.map(|id| ("id".to_owned(), id.to_string())));
+    if let Some(format) = format {
+        names::check(state, &mut *state.store.read().await?, &given, Some(view)).await?;
+        return export::answer(view, state, given, format).await;
+    }
     let mut connection = state.store.read().await?;
-    let Answer { json, is_empty } = view.page(&mut connection, &given, &page).await?;
+    let PageJson { json, is_empty } = match is_revealed {
+        true => view.page_revealed(&mut connection, &given, &page).await?,
+        false => view.page(&mut connection, &given, &page).await?,
+    };
     if is_empty {
         names::check(state, &mut connection, &given, Some(view)).await?;
     }
@@ -68,6 +93,9 @@ pub(crate) fn describe(view: &View<impl AsRef<Described>>, document: &mut OpenAp
     let mut parameters = view.parameters();
     if view.is_paged() {
         parameters.extend(PageParameters::into_params(|| None));
+    }
+    if !view.personal().is_empty() {
+        parameters.extend(RevealParameter::into_params(|| None));
     }
     let operation = OperationBuilder::new()
         .tag(view.tag)

@@ -18,6 +18,13 @@ pub(crate) async fn check(
     list: Option<&View>,
 ) -> Result<(), Refusal> {
     for (parameter, value) in given {
+        if parameter == "subscription" {
+            let known = subscriptions::names(connection).await?;
+            if known.contains(value) {
+                continue;
+            }
+            return Err(Refusal::Parameter(unknown(parameter, value, &known)));
+        }
         let (name, configured): (_, Vec<&str>) = match parameter.as_str() {
             "source" => (Name::Source, state.sources.iter().map(String::as_str).collect()),
             "provider" => (Name::Provider, state.providers.iter().map(String::as_str).collect()),

@@ -12,6 +12,7 @@ use store::Page;
 use utoipa::IntoParams;
 use view::BadParameter;
 
+use crate::export::Format;
 use crate::query_error::QueryError;
 use crate::refusal::Refusal;
 
@@ -21,11 +22,14 @@ const DEFAULT_LIMIT: u32 = 50;
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct PageParameters {
-    /// The most rows of the page.
+    /// The maximum number of rows in the page.
     #[param(minimum = 1, maximum = 1000, default = 50)]
     limit: Option<u32>,
     /// Where the page before ended: its `next`.
     cursor: Option<String>,
+    /// Streams every row that fits, in this form; `limit` and `cursor` do not go with it.
+    #[param(inline)]
+    format: Option<Format>,
 }
 
 /// The query of a list.
@@ -35,6 +39,8 @@ pub struct Asked {
     pub given: Vec<(String, String)>,
     /// The page.
     pub page: Page,
+    /// In which form all rows are wanted, instead of the page.
+    pub format: Option<Format>,
 }
 
 impl Asked {
@@ -48,7 +54,13 @@ impl Asked {
         for (name, value) in pairs.iter().filter(|(name, _)| filters.contains(name)) {
             check(name, value)?;
         }
+        for (name, value) in pairs.iter().filter(|(name, _)| name == "format") {
+            view::check::<PageParameters>(name, value)?;
+        }
         let parameters: PageParameters = view::read(&pairs).map_err(|_| bad_limit(&pairs))?;
+        if parameters.format.is_some() && (parameters.limit.is_some() || parameters.cursor.is_some()) {
+            return Err(QueryError::WholeList);
+        }
         let limit = parameters.limit.unwrap_or(DEFAULT_LIMIT);
         if !(1..=Page::LIMIT).contains(&limit) {
             return Err(bad_limit(&pairs));
@@ -60,7 +72,8 @@ impl Asked {
             }
         }
         let given = pairs.into_iter().filter(|(name, _)| filters.contains(name)).collect();
-        Ok(Self { given, page: Page { limit, cursor: parameters.cursor } })
+        let page = Page { limit, cursor: parameters.cursor };
+        Ok(Self { given, page, format: parameters.format })
     }
 }
 
@@ -115,14 +128,14 @@ mod tests {
         let id = EventId::generate();
         let query =
             format!("topic=acordo.quitado&limit=7&from=2026-11-22T12:00:00Z&cursor={id}&subject=order%2F1");
-        let Asked { page, given } = parse(&query).unwrap();
+        let Asked { page, given, format } = parse(&query).unwrap();
         let filter: EventFilter = view::read(&given).unwrap();
-        assert_eq!(page, Page { limit: 7, cursor: Some(id.to_string()) });
+        assert_eq!((page, format), (Page { limit: 7, cursor: Some(id.to_string()) }, None));
         assert_eq!(given.len(), 3);
         assert_eq!(filter.topic.unwrap().as_str(), "acordo.quitado");
         assert_eq!(filter.subject.unwrap().as_str(), "order/1");
         assert_eq!(filter.from.unwrap().to_string(), "2026-11-22T12:00:00Z");
-        assert_eq!(parse(""), Ok(Asked { page: Page::first(50), given: Vec::new() }));
+        assert_eq!(parse(""), Ok(Asked { page: Page::first(50), given: Vec::new(), format: None }));
     }
 
     #[test]
@@ -138,11 +151,13 @@ mod tests {
         check("cursor=x", r#"cursor: expected the `next` of the page before, got "x""#);
         check("to=x", r#"to: expected an RFC 3339 time such as 2026-11-22T12:00:00Z, got "x""#);
         check("source=A", "source: a source name takes lower-case letters, digits and '-', not 'A'");
-        check("cursor=a%00", "cursor: a NUL character fits nothing");
+        check("cursor=a%00", "cursor: a NUL character matches nothing");
         check("topic=a&topic=b", "topic: given twice");
+        check("format=xml", r#"format: expected csv or ndjson, got "xml""#);
+        check("format=csv&limit=5", "format: all rows are streamed; limit and cursor do not go with it");
         check(
             "stat=dead",
-            r#""stat" is not a parameter of this list: expected one of id, source, provider, topic, state, subject, from, to, limit, cursor"#,
+            r#""stat" is not a parameter of this list: expected one of id, source, provider, topic, state, subject, caused_by, from, to, limit, cursor, format"#,
         );
     }
 }

@@ -14,7 +14,7 @@ pub enum QueryError {
     #[error("{0}: given twice")]
     Twice(String),
     /// PostgreSQL accepts no NUL in a text.
-    #[error("{0}: a NUL character fits nothing")]
+    #[error("{0}: a NUL character matches nothing")]
     Nul(String),
     /// The list has no such parameter.
     #[error("{name:?} is not a parameter of this list: expected one of {known}")]
@@ -36,6 +36,9 @@ pub enum QueryError {
         /// What was given.
         got: String,
     },
+    /// A form in which all rows are streamed, and a page.
+    #[error("format: all rows are streamed; limit and cursor do not go with it")]
+    WholeList,
     /// Where the page begins.
     #[error("cursor: expected the `next` of the page before, got {0:?}")]
     Cursor(String),

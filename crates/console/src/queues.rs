@@ -6,6 +6,7 @@ use broker::FixedQueue;
 use broker::layout::RetryDelay;
 use serde::{Deserialize, Serialize};
 use store::Paged;
+use subscriptions::Declaration;
 use utoipa::ToSchema;
 use view::{Column, Described, Form, List, Shown, View, column, shown};
 
@@ -16,7 +17,7 @@ use crate::refusal::Refusal;
 pub static QUEUES: View<Described> = View {
     name: "queues",
     tag: "operations",
-    about: "Every queue: the consumers', the record's, and those where messages wait to be tried again",
+    about: "Every queue: the consumers', the record's, those of subscriptions, and those where messages wait to be tried again",
     row: "queue",
     rows: "queues",
     example: "",
@@ -33,7 +34,7 @@ pub struct QueueRow {
     pub purpose: String,
     /// Messages ready to be handed out.
     pub ready: u64,
-    /// Messages that consumers hold and have not settled; null if the broker does not show it.
+    /// Messages that consumers hold and have not settled; null if the broker does not show it. `malote queues` adds it.
     pub unacked: Option<u64>,
     /// Consumers that take from it now.
     pub consumers: u64,
@@ -59,7 +60,7 @@ pub(crate) async fn queues(State(state): State<ConsoleState>) -> Result<Json<Lis
         (state.layout.queue(name), (purpose.to_owned(), paused))
     });
     let retry = RetryDelay::ALL.into_iter().map(|delay| {
-        (state.layout.wait_queue(delay), (format!("waits {delay} before it is tried again"), None))
+        (state.layout.retry_queue(delay), (format!("waits {delay} before it is tried again"), None))
     });
     let (names, rest): (Vec<_>, Vec<_>) = named.chain(retry).unzip();
     let statuses = state.broker.queues(&names).await?;
@@ -71,7 +72,17 @@ pub(crate) async fn queues(State(state): State<ConsoleState>) -> Result<Json<Lis
         consumers: status.consumers,
         paused,
     };
-    let items = statuses.into_iter().zip(rest).map(row).collect();
+    let mut items: Vec<_> = statuses.into_iter().zip(rest).map(row).collect();
+    // What the broker says does not depend on the store.
+    let theirs = state.queues.statuses().await.unwrap_or_else(|error| {
+        tracing::warn!("the queues of subscriptions are not listed: {}", event::Chain(&error));
+        Vec::new()
+    });
+    let of_subscription = |(declaration, status): (Declaration, _)| {
+        let purpose = format!("subscription {}: {}", declaration.name, declaration.topics.join(", "));
+        row((status, (purpose, None)))
+    };
+    items.extend(theirs.into_iter().map(of_subscription));
     Ok(Json(Paged { items, next: None }.into()))
 }
 

@@ -4,6 +4,7 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
+use access::{BadToken, Role};
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use broker::BrokerError;
@@ -12,6 +13,8 @@ use http::StatusCode;
 use ledger::feed::FeedError;
 use server::Problem;
 use store::StoreError;
+use subscriptions::queue::QueueError;
+use subscriptions::{SubscriptionError, TrialError};
 use tokio::time::timeout;
 
 use crate::ConsoleState;
@@ -28,8 +31,25 @@ const LATE_PATIENCE: Duration = Duration::from_secs(3);
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Refusal {
     /// No token, or the wrong one.
-    #[error("This needs the header `Authorization: Bearer <token>` with the token of this installation.")]
+    #[error(
+        "This needs the header `Authorization: Bearer <token>` with the token of this installation, or one that \
+         `malote tokens add` has given."
+    )]
     Unauthorized,
+    /// The role of the token is not enough.
+    #[error("This needs a token with the role {}; this one has the role {}.", .needs.as_str(), .has.as_str())]
+    Role {
+        /// What the token has.
+        has: Role,
+        /// What the route needs.
+        needs: Role,
+    },
+    /// There is no such token.
+    #[error("There is no token {0:?}; `malote tokens list` lists those that there are.")]
+    NoToken(String),
+    /// The name is taken.
+    #[error("{}.", sentence(.0))]
+    TokenExists(BadToken),
     /// A parameter that cannot be used: its name, what is expected and what it got.
     #[error("{0}")]
     Parameter(String),
@@ -42,13 +62,22 @@ pub(crate) enum Refusal {
     /// The list has no such row.
     #[error("There is none with this id.")]
     NoSuchId,
+    /// There is no such subscription.
+    #[error("There is no subscription {0:?}; `malote subscriptions list` lists those that there are.")]
+    NoSubscription(String),
+    /// The subscription is in the way.
+    #[error("{0}")]
+    Conflict(String),
+    /// The secrets of a subscription cannot be read.
+    #[error("{}.", sentence(.0))]
+    Sealed(SubscriptionError),
     /// The path has no such method.
     #[error("This path has no such method.")]
     Method(&'static str),
-    /// The database did not do its part.
-    #[error("The database does not do its part.")]
+    /// The request to the database failed.
+    #[error("The database request failed.")]
     Store(#[from] StoreError),
-    /// The broker did not do its part.
+    /// The request to the broker failed.
     #[error("{}", match .0 {
         error @ BrokerError::Unavailable(_) => format!("{}.", sentence(error)),
         error => format!("The queues cannot be read: {error}."),
@@ -71,9 +100,52 @@ impl From<FeedError> for Refusal {
     }
 }
 
+impl From<SubscriptionError> for Refusal {
+    fn from(error: SubscriptionError) -> Self {
+        match error {
+            SubscriptionError::Store(error) => Self::Store(error),
+            SubscriptionError::Unknown(name) => Self::NoSubscription(name.to_string()),
+            SubscriptionError::Declaration(error) => Self::Parameter(error.to_string()),
+            SubscriptionError::NoEvent(_) | SubscriptionError::NoHistory(_) => {
+                Self::Parameter(error.to_string())
+            }
+            SubscriptionError::Exists(_)
+            | SubscriptionError::Door { .. }
+            | SubscriptionError::Changed(_)
+            | SubscriptionError::NoCursor(_) => Self::Conflict(format!("{}.", sentence(&error))),
+            error @ SubscriptionError::Sealed { .. } => Self::Sealed(error),
+        }
+    }
+}
+
+impl From<QueueError> for Refusal {
+    fn from(error: QueueError) -> Self {
+        match error {
+            QueueError::Embedded | QueueError::NoManagement => Self::Parameter(format!("queue: {error}")),
+            QueueError::NoQueue(_)
+            | QueueError::NoUser(_)
+            | QueueError::Management(_)
+            | QueueError::Contended(_) => Self::Conflict(format!("{}.", sentence(&error))),
+            QueueError::Broker(error) => Self::Broker(error),
+            QueueError::Subscription(error) => error.into(),
+            QueueError::Store(error) => Self::Store(error),
+        }
+    }
+}
+
+impl From<TrialError> for Refusal {
+    fn from(error: TrialError) -> Self {
+        match error {
+            TrialError::Feed(error) => error.into(),
+            TrialError::NoEvent(_) => Self::Parameter(format!("event: {error}")),
+            TrialError::Declaration(error) => SubscriptionError::from(error).into(),
+        }
+    }
+}
+
 /// An answer without the address of the database, which [`complete`] adds.
 #[derive(Clone)]
-struct OfStore(Arc<StoreError>);
+struct StoreCause(Arc<StoreError>);
 
 /// An error and its causes as the start of a sentence.
 fn sentence(error: &dyn Error) -> String {
@@ -84,8 +156,18 @@ fn sentence(error: &dyn Error) -> String {
 
 /// Adds the address of the database to an answer about it.
 pub(crate) fn complete(response: Response, state: &ConsoleState) -> Response {
-    let Some(OfStore(error)) = response.extensions().get() else { return response };
-    store_problem(error, &state.store.address()).into_response().map(Body::new)
+    let Some(StoreCause(error)) = response.extensions().get() else { return response };
+    let address = state.store.address();
+    let is_down = matches!(**error, StoreError::Unavailable(_) | StoreError::Conflict(_));
+    let problem = match is_down || state.migrated.is_cancelled() {
+        true => store_problem(error, &address),
+        false => {
+            let detail =
+                format!("The tables of the database, {address}, are being prepared. Ask again in a moment.");
+            Problem::new(StatusCode::SERVICE_UNAVAILABLE).detail(detail).retry_after(RETRY_AFTER)
+        }
+    };
+    problem.into_response().map(Body::new)
 }
 
 /// Whether the database or the broker delays a request.
@@ -154,12 +236,22 @@ impl IntoResponse for Refusal {
                     _ => problem,
                 }
             }
-            Self::NoSuchPath | Self::NoSuchId => Problem::new(StatusCode::NOT_FOUND),
+            Self::Conflict(_) => Problem::new(StatusCode::CONFLICT)
+                .with_type("subscription", "The subscription does not allow this"),
+            Self::TokenExists(_) => {
+                Problem::new(StatusCode::CONFLICT).with_type("token", "The token is not added")
+            }
+            Self::Role { .. } => Problem::new(StatusCode::FORBIDDEN)
+                .with_type("role", "The role of the token does not allow this"),
+            Self::Sealed(_) => Problem::new(StatusCode::INTERNAL_SERVER_ERROR),
+            Self::NoSuchPath | Self::NoSuchId | Self::NoSubscription(_) | Self::NoToken(_) => {
+                Problem::new(StatusCode::NOT_FOUND)
+            }
             Self::Method(allowed) => Problem::new(StatusCode::METHOD_NOT_ALLOWED).allow(allowed),
             Self::Broker(_) | Self::NotInTime(_) => again(Problem::new(StatusCode::SERVICE_UNAVAILABLE)),
             Self::Store(error) => {
                 let mut response = StatusCode::INTERNAL_SERVER_ERROR.into_response();
-                response.extensions_mut().insert(OfStore(Arc::new(error)));
+                response.extensions_mut().insert(StoreCause(Arc::new(error)));
                 return response;
             }
         };

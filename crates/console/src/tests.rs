@@ -1,5 +1,11 @@
 //! The router as a client sees it: over the embedded broker and a database file, recorded by the real ledger.
 
+mod delivering;
+mod pages;
+mod permitted;
+mod revealing;
+mod subscribing;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -8,31 +14,32 @@ use axum::body::{Body, Bytes};
 use axum::response::Response;
 use broker::embedded::Embedded;
 use broker::{DynBroker, FixedQueue, Layout};
-use consumer::{Bindings, Domain, Runtime};
+use consumer::{Bindings, Runtime};
 use event::{Event, EventId, Message, header};
 use http::{Method, Request, StatusCode};
 use http_body_util::BodyExt;
 use ledger::feed::Feed;
-use ledger::jobs::{Reread, Runner, StillUnusable};
+use ledger::jobs::{Fetch, Reread, Runner, StillUnusable};
 use serde_json::{Value, json};
 use server::Health;
-use store::Store;
+use store::{Config, Store};
+use subscriptions::Seal;
+use subscriptions::queue::Queues;
 use tokio_util::sync::CancellationToken;
 use tower_service::Service;
 use view::View;
 
-use crate::{ConsoleState, Token, openapi, router};
+use crate::{ConsoleState, EventSchema, Overviews, SeenTokens, Token, openapi, router};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
-static DOMAINS: [&Domain; 3] = [&invoices::DOMAIN, &receivables::DOMAIN, &prescriptions::DOMAIN];
-
-fn consumers() -> [Bindings; 3] {
-    DOMAINS.map(|domain| domain.bindings)
+fn consumers() -> Vec<Bindings> {
+    domains::ALL.iter().map(|domain| domain.bindings).collect()
 }
 
 fn views() -> Vec<&'static View> {
-    ledger::VIEWS.into_iter().chain(DOMAINS.iter().flat_map(|domain| domain.views).copied()).collect()
+    let mechanism = ledger::VIEWS.into_iter().chain(subscriptions::VIEWS).chain(access::VIEWS);
+    mechanism.chain(domains::ALL.iter().flat_map(|domain| domain.views).copied()).collect()
 }
 
 /// A console, and what stands behind it.
@@ -45,27 +52,47 @@ struct Console {
 impl Console {
     async fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let config =
-            store::Config { max_connections: 4, acquire_timeout_ms: 1_000, ..store::Config::new("sqlite") };
+        let config = Config { max_connections: 4, acquire_timeout_ms: 1_000, ..Config::new("sqlite") };
         let store = Store::open(&config, folder.path()).unwrap();
-        let components = [&[ledger::COMPONENT], &DOMAINS.map(|domain| domain.component)[..]].concat();
-        store.migrate(&components).await.unwrap();
+        let own = [ledger::COMPONENT, subscriptions::COMPONENT, ::documents::COMPONENT, access::COMPONENT];
+        let components = own.into_iter().chain(domains::ALL.iter().map(|one| one.component));
+        store.migrate(&components.collect::<Vec<_>>()).await.unwrap();
         let broker: DynBroker = Arc::new(Embedded::open(folder.path().join("broker.db")).unwrap());
         let layout = Layout::new("test.");
-        let work = consumers().map(|bindings| bindings.work_queue());
+        let work: Vec<_> = consumers().iter().map(Bindings::work_queue).collect();
         let providers: Vec<_> =
             work.iter().flat_map(|queue| queue.topics.iter().map(|(name, _)| name.clone())).collect();
         broker.declare(&layout.topology(&providers, &work)).await.unwrap();
+        let queues = Queues {
+            store: store.clone(),
+            broker: broker.clone(),
+            layout: layout.clone(),
+            management: None,
+            is_amqp: true,
+        };
         let state = ConsoleState {
+            queues,
             feed: Feed::new(store.clone(), CancellationToken::new()),
             store,
             broker,
             layout,
             token: Token::new("let-me-in"),
-            consumers: consumers().map(|one| (one.consumer, one.purpose)).to_vec(),
+            overviews: Overviews::default(),
+            seen: SeenTokens::default(),
+            seal: Arc::new(Seal::new(&[1; 32])),
+            archive: ::documents::Archive::new("no-files".into()),
+            client: outbound::Client::new(&outbound::Config::default()),
+            consumers: consumers().iter().map(|one| (one.consumer, one.purpose)).collect(),
+            work,
             views: views(),
             sources: vec!["go".to_owned(), "me-filial-sul".to_owned()],
             providers: vec!["gestao-online".to_owned(), "recuperador".to_owned()],
+            personal: [("recuperador".to_owned(), vec!["situacao".to_owned()])].into_iter().collect(),
+            schemas: domains::ALL
+                .iter()
+                .flat_map(|domain| domain.events)
+                .map(|event| EventSchema { name: event.name, meaning: event.meaning, schema: event.schema() })
+                .collect(),
             health: Health::default(),
             migrated: CancellationToken::new(),
             zone: event::Zone::default(),
@@ -110,7 +137,8 @@ impl Console {
         let ConsoleState { store, broker, layout, zone, .. } = self.state.clone();
         let reread: Reread = Arc::new(|_| Err(StillUnusable::Body("it cannot be read".into())));
         let (consumers, policies) = (consumers().to_vec(), Default::default());
-        Runner { broker, layout, store, zone, consumers, policies, reread }
+        let fetch: Fetch = Arc::new(|events| Box::pin(async move { Ok(events.len()) }));
+        Runner { broker, layout, store, zone, consumers, policies, reread, fetch }
     }
 
     /// Whether a queue of the ledger has messages.
@@ -172,7 +200,7 @@ async fn nothing_but_the_document_is_shown_without_the_token() {
     let almost =
         [None, Some("Bearer let-me-i"), Some("Bearer let-me-in!"), Some("Basic let-me-in"), Some("")];
     for authorization in almost {
-        for path in ["/api/v1/events", "/api/v1/version", "/api/v1/none", "/"] {
+        for path in ["/api/v1/events", "/api/v1/version", "/api/v1/none"] {
             let response = console.ask(Method::GET, path, authorization).await;
             assert_eq!(response.status(), StatusCode::UNAUTHORIZED, "{path} {authorization:?}");
             assert_eq!(response.headers()["www-authenticate"], "Bearer");
@@ -277,7 +305,7 @@ async fn what_came_in_is_shown_with_what_became_of_it() {
     let next = first["next"].as_str().unwrap();
     assert_eq!(console.rows(&format!("/events?limit=1&cursor={next}")).await, rows[1..]);
 
-    let shown = json(console.get(&format!("/events/{}", odd.id)).await).await;
+    let shown = json(console.get(&format!("/events/{}?reveal=true", odd.id)).await).await;
     assert_eq!(shown["body_base64"], "/wA8c2NyaXB0Pgo=");
     assert_eq!(shown["outcomes"][0]["error"], "id: missing");
     let response = console.get(&format!("/events/{}/body", odd.id)).await;
@@ -295,7 +323,7 @@ async fn what_came_in_is_shown_with_what_became_of_it() {
         (&rejected[0]["id"], &rejected[0]["cause"]),
         (&json!(unusable.id), &json!("not JSON: byte 1"))
     );
-    assert_eq!(json(console.get(&format!("/rejected/{}", unusable.id)).await).await["body"], "{");
+    assert_eq!(json(console.get(&format!("/rejected/{}?reveal=true", unusable.id)).await).await["body"], "{");
     assert_eq!(console.rows("/unrouted").await[0]["id"], json!(unknown.id));
 
     let queues = console.rows("/queues").await;
@@ -316,6 +344,25 @@ async fn what_came_in_is_shown_with_what_became_of_it() {
         (&row["ready"], &row["unacked"], &row["paused"]),
         (&json!(0), &json!(1), &json!("the database is unavailable"))
     );
+}
+
+#[tokio::test]
+async fn the_queue_of_a_subscription_is_listed_as_soon_as_it_is_there() {
+    let console = Console::start().await;
+    let asked = json!({"name": "crm", "topics": ["recuperador:acordo.*"], "queue": {}});
+    let (declaration, seal) = (serde_json::from_value(asked).unwrap(), subscriptions::Seal::new(&[1; 32]));
+    let (begin, secrets) = (subscriptions::Seek::Now, subscriptions::Secrets::default());
+    subscriptions::add(&console.state.store, &seal, &declaration, &secrets, begin).await.unwrap();
+    let purpose = async || {
+        let queues = console.rows("/queues").await;
+        queues
+            .into_iter()
+            .find(|row| row["name"] == "test.subscription.crm")
+            .map(|row| row["purpose"].clone())
+    };
+    assert_eq!(purpose().await, None);
+    console.state.queues.settle(&declaration.name).await.unwrap();
+    assert_eq!(purpose().await, Some(json!("subscription crm: recuperador:acordo.*")));
 }
 
 #[tokio::test]
@@ -475,19 +522,39 @@ async fn a_job_is_counted_made_shown_and_cancelled() {
 fn the_document_has_every_path_parameter_and_schema() {
     let document: Value = serde_json::from_str(&openapi(&views())).unwrap();
     let paths = document["paths"].as_object().unwrap();
-    assert_eq!(paths.len(), 23);
+    assert_eq!(paths.len(), 49);
     for (path, item) in paths {
-        let operation = if item["get"].is_object() { &item["get"] } else { &item["post"] };
+        let operations = ["get", "post", "put", "delete"].map(|method| &item[method]);
+        let operation = operations.into_iter().find(|operation| operation.is_object()).unwrap();
         assert!(operation["summary"].is_string() && operation["responses"]["200"].is_object(), "{path}");
         let protected = path != "/api/v1/openapi.json";
         assert_eq!(operation["responses"]["401"].is_object(), protected, "{path}");
-        assert_eq!(operation["security"], if protected { json!([{"token": []}]) } else { json!([{}]) });
+        let is_pull = path.ends_with("{name}/events") || path.ends_with("{name}/cursor");
+        let expect = match (protected, is_pull) {
+            (true, true) => json!([{"token": []}, {"subscription": []}]),
+            (true, false) => json!([{"token": []}]),
+            (false, _) => json!([{}]),
+        };
+        assert_eq!(operation["security"], expect, "{path}");
     }
     let events = paths["/api/v1/events"]["get"]["parameters"].as_array().unwrap();
     let names: Vec<_> = events.iter().map(|parameter| parameter["name"].as_str().unwrap()).collect();
     assert_eq!(
         names,
-        ["id", "source", "provider", "topic", "state", "subject", "from", "to", "limit", "cursor"]
+        [
+            "id",
+            "source",
+            "provider",
+            "topic",
+            "state",
+            "subject",
+            "caused_by",
+            "from",
+            "to",
+            "limit",
+            "cursor",
+            "format"
+        ]
     );
     // Whatever is referred to is there, and of two types with one name neither hides the other.
     let text = document.to_string();

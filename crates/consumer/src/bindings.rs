@@ -7,8 +7,8 @@ use event::{ProviderName, Topic};
 /// Waits before the second attempt, the third, and so on: about 31 hours in all, then the event is a dead letter.
 pub const DEFAULT_RETRY: &[RetryDelay] = &RetryDelay::ALL;
 
-/// A consumer's declaration. Topology, the topic reference, the command line and the ledger's idea of who is waiting
-/// for an event all come from it.
+/// A consumer's declaration. Topology, the topic reference, the command line and the ledger's list of the consumers
+/// of an event all come from it.
 #[derive(Clone, Copy, Debug)]
 pub struct Bindings {
     /// The consumer's name: its queue's name without prefix, its name in the inbox, in metrics and on the command line.
@@ -46,12 +46,22 @@ impl Bindings {
     }
 }
 
+/// The consumers, of those declared, to which an event of this provider with this topic comes.
+pub fn takers<'a>(
+    declared: impl IntoIterator<Item = &'a Bindings>,
+    provider: &ProviderName,
+    topic: &Topic,
+) -> impl Iterator<Item = &'static str> {
+    let takes = |bindings: &&Bindings| bindings.takes(provider, topic);
+    declared.into_iter().filter(takes).map(|bindings| bindings.consumer)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_subscription_takes_what_its_bindings_take() {
+    fn a_consumer_takes_what_its_bindings_take() {
         let bindings = Bindings {
             consumer: "invoices",
             purpose: "",
@@ -70,5 +80,13 @@ mod tests {
         check("gestao-online", "TAX_INVOICE_CHANGE_STATUS", true);
         check("gestao-online", "invoice.created", false);
         assert_eq!(bindings.work_queue().topics.len(), 2);
+        let other = Bindings { consumer: "others", topics: &[("mercado-eletronico", &["#"])], ..bindings };
+        let topic = |name| Topic::new(name).unwrap();
+        let provider = ProviderName::new("mercado-eletronico").unwrap();
+        let found = |name| takers(&[bindings, other], &provider, &topic(name)).collect::<Vec<_>>();
+        assert_eq!(
+            (found("invoice.status"), found("order.created")),
+            (vec!["invoices", "others"], vec!["others"])
+        );
     }
 }

@@ -6,7 +6,9 @@ use std::fmt::Display;
 use async_trait::async_trait;
 use broker::QueueName;
 use event::{Event, Message};
-use store::{Store, StoreError, Tx};
+use store::{StoreError, Tx};
+
+use crate::Announcement;
 
 /// Writes the effects of events: each event is read on its own, then the facts of many are written together.
 #[async_trait]
@@ -28,15 +30,18 @@ pub trait Handler: Send + Sync + 'static {
     /// rolls back and retries the batch in halves. An event is in one committed call only; after a rollback it may come
     /// again. The order of events is not defined, neither across calls nor within one: an older fact must not overwrite
     /// a newer one. No call has an event twice.
-    async fn write(&self, facts: &[(&Event, &Self::Fact)], tx: &mut Tx) -> Result<(), Failure>;
+    ///
+    /// Returns the domain events that these effects amount to, those of one subject in their order: one for each real change,
+    /// and none where the facts change nothing. The runtime writes them into the transaction.
+    async fn write(&self, facts: &[(&Event, &Self::Fact)], tx: &mut Tx)
+    -> Result<Vec<Announcement>, Failure>;
 }
 
 /// Observes events that were handled.
-#[async_trait]
 pub trait Observer: Send + Sync + 'static {
-    /// Called after the transaction with the effects of these events is committed, and before they are acked. Reads on a
-    /// connection of its own, so that it keeps nobody from writing.
-    async fn observe(&self, events: &[&Event], store: &Store);
+    /// Called after the transaction with the effects of these events is committed, and before they are acked. Includes
+    /// events that the consumer had handled before and that are delivered again. Returns at once.
+    fn observe(&self, events: &[&Event]);
 }
 
 /// A fact whose type the runtime does not know.
@@ -47,7 +52,7 @@ pub(crate) type AnyFact = Box<dyn Any + Send + Sync>;
 pub(crate) trait AnyHandler: Send + Sync {
     fn read(&self, event: &Event) -> Result<AnyFact, Permanent>;
     fn note(&self, fact: &AnyFact) -> Option<String>;
-    async fn write(&self, facts: &[(&Event, &AnyFact)], tx: &mut Tx) -> Result<(), Failure>;
+    async fn write(&self, facts: &[(&Event, &AnyFact)], tx: &mut Tx) -> Result<Vec<Announcement>, Failure>;
 }
 
 #[async_trait]
@@ -60,7 +65,7 @@ impl<H: Handler> AnyHandler for H {
         Handler::note(self, typed::<H>(fact))
     }
 
-    async fn write(&self, facts: &[(&Event, &AnyFact)], tx: &mut Tx) -> Result<(), Failure> {
+    async fn write(&self, facts: &[(&Event, &AnyFact)], tx: &mut Tx) -> Result<Vec<Announcement>, Failure> {
         let facts: Vec<(&Event, &H::Fact)> =
             facts.iter().map(|(event, fact)| (*event, typed::<H>(fact))).collect();
         Handler::write(self, &facts, tx).await

@@ -1,4 +1,4 @@
-//! How often and after which waits a consumer tries an event again.
+//! How often a consumer tries an event, and after which delay each time: [`Policy::delay`] chooses it.
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
-//! The loop of one consumer: subscribe, take a batch, apply it, settle it, until the consumer is to stop.
+//! The loop of one consumer: subscribe, take a batch, apply it, settle it, until the consumer is to stop. A batch that fails is
+//! split into halves, down to the event that fails.
 
 mod aside;
 mod transaction;
@@ -8,7 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use broker::{BrokerError, Deliveries, Delivery, DeliveryTag, DynBroker, ExchangeName, Layout};
+use broker::{Backoff, BrokerError, Deliveries, Delivery, DeliveryTag, DynBroker, ExchangeName, Layout};
 use event::{Chain, Event};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -24,11 +25,13 @@ use self::aside::{Aside, Fate};
 use self::transaction::Stop;
 use crate::handler::{AnyFact, AnyHandler};
 use crate::panics::panicked;
-use crate::pause::Backoff;
 use crate::settle::{History, Settlement};
 use crate::taken::Taken;
 use crate::window::Window;
 use crate::{Bindings, DEFAULT_RETRY, Failure, Handler, Observer, Permanent, Policy, PolicyChange, Recorder};
+
+/// The longest pause before the database or the broker is tried again.
+pub(crate) const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// How a consumer takes and tries.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -42,7 +45,7 @@ pub struct Config {
     /// the database is down, a batch does not commit, or the broker accepts no retries.
     pub hold_ms: u64,
     /// How many bytes of bodies one consumer holds unsettled at a time, by the mean size of the bodies seen. A batch ends at
-    /// a quarter of it.
+    /// a quarter of it; a consumer that receives more than twice as much begins to read its queue again, with one delivery.
     pub prefetch_bytes: usize,
     /// How single consumers try again, by name; what is missing is as the consumer declares it.
     #[serde(default)]
@@ -56,7 +59,7 @@ pub enum Status {
     Starting,
     /// It takes deliveries.
     Running,
-    /// It has stopped taking, and why: it goes on by itself.
+    /// It has stopped taking deliveries for this reason, and resumes by itself.
     Paused(String),
     /// It has stopped, as asked.
     Stopped,
@@ -142,13 +145,13 @@ const GATHER: Duration = Duration::from_millis(20);
 /// How long nothing may come before the consumer asks whether anything is there.
 const IDLE: Duration = Duration::from_millis(if cfg!(test) { 100 } else { 15_000 });
 
-/// How often the consumer checks its subscription while it handles a batch.
+/// How often the consumer checks whether it still reads its queue while it handles a batch.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// How often an event may meet an outage that is over at the next look, before that counts as an attempt.
 const OUTAGES: usize = 3;
 
-/// Why the subscription ends.
+/// Why reading the queue ends.
 enum End {
     /// The consumer is to stop.
     Stopped,
@@ -159,13 +162,18 @@ enum End {
     Held(String),
     /// A delivery is to be tried alone.
     Alone,
-    /// The broker hands out nothing of what is there, as after a leader that was lost in the wrong moment.
+    /// Suddenly larger bodies exceed what may be held, in bytes.
+    Overfull(usize),
+    /// The broker delivers nothing although the queue has messages, as after the loss of a leader at the wrong moment.
     Forgotten,
 }
 
 impl From<BrokerError> for End {
     fn from(error: BrokerError) -> Self {
-        Self::Lost(error)
+        match error {
+            BrokerError::Overfull { bytes } => Self::Overfull(bytes),
+            error => Self::Lost(error),
+        }
     }
 }
 
@@ -199,8 +207,8 @@ impl Consumer {
     ) -> Self {
         let queue = layout.queue(consumer);
         let history = match &work {
-            Work::Each(_) => History::OF_EVENTS,
-            Work::Whole(_) => History::OF_RECORDS,
+            Work::Each(_) => History::EVENTS,
+            Work::Whole(_) => History::RECORDS,
         };
         let consumer_name = consumer.to_owned();
         let settlement =
@@ -235,27 +243,31 @@ impl Consumer {
     async fn run_until(self, stop: CancellationToken) {
         let span = info_span!("consumer", consumer = self.name());
         async {
-            let mut backoff = Backoff::new();
+            let mut backoff = Backoff::up_to(LONGEST_PAUSE);
             while !stop.is_cancelled() {
                 let started = Instant::now();
                 let pause = match self.consume(&stop).await {
                     End::Stopped => break,
                     End::Alone => continue,
+                    End::Overfull(bytes) => {
+                        info!("more than {bytes} bytes arrived at once: they go back to the queue and are taken one by one");
+                        continue;
+                    }
                     End::Held(why) => why,
-                    End::Forgotten => "its queue has messages and hands out none".to_owned(),
+                    End::Forgotten => "its queue has messages and delivers none".to_owned(),
                     End::Lost(error) => format!("its queue is unavailable: {}", one_line(&error)),
                     End::StoreAway => {
                         // The queue keeps what comes; asking for it again before the database is back would only
                         // count deliveries towards the queue's limit.
-                        self.wait_for_store(&mut Backoff::new(), None, &stop).await;
-                        backoff = Backoff::new();
+                        self.wait_for_store(&mut Backoff::up_to(LONGEST_PAUSE), None, &stop).await;
+                        backoff = Backoff::up_to(LONGEST_PAUSE);
                         continue;
                     }
                 };
                 warn!("the consumer pauses: {pause}");
                 self.pause(pause);
                 if started.elapsed() > Duration::from_secs(30) {
-                    backoff = Backoff::new();
+                    backoff = Backoff::up_to(LONGEST_PAUSE);
                 }
                 backoff.wait(&stop).await;
             }
@@ -277,7 +289,7 @@ impl Consumer {
         self.status.send_replace(Status::Running)
     }
 
-    /// One subscription, from its start to its end.
+    /// Reads the queue until that ends.
     async fn consume(&self, stop: &CancellationToken) -> End {
         let mut window = Window::new(self.prefetch, self.config.prefetch_bytes);
         let subscribe = self.settlement.broker.subscribe(&self.settlement.queue, window.now());
@@ -287,7 +299,7 @@ impl Consumer {
         };
         let mut deliveries = match subscribed {
             Ok(deliveries) => deliveries,
-            Err(error) => return End::Lost(error),
+            Err(error) => return error.into(),
         };
         match self.running() {
             Status::Paused(_) => info!("the consumer resumes"),
@@ -312,7 +324,7 @@ impl Consumer {
             };
             let first = match first.transpose() {
                 Ok(first) => first,
-                Err(error) => return End::Lost(error),
+                Err(error) => return error.into(),
             };
             let batch = match first {
                 Some(first) if window.now() == 1 => vec![Taken::from(first)],
@@ -350,16 +362,16 @@ impl Consumer {
             return Err(End::Alone);
         }
         if let Some(prefetch) = window.next(!aside.events.is_empty()) {
-            deliveries.limit(prefetch).await?;
+            deliveries.limit(prefetch, 2 * self.config.prefetch_bytes).await?;
         }
         Ok(())
     }
 
-    /// Whether the queue has messages and hands out none: seen twice, so that one that has just come is none of them.
+    /// Whether the queue has messages and delivers none: checked twice, since one may have come just now.
     async fn is_forgotten(&self) -> bool {
         let queue = std::slice::from_ref(&self.settlement.queue);
         for pause in [Duration::from_secs(1), Duration::ZERO] {
-            // A broker that does not answer ends the subscription in its own way.
+            // A broker that does not answer shows in another way.
             match self.settlement.broker.queues(queue).await.as_deref() {
                 Ok([status]) if status.ready > 0 => sleep(pause).await,
                 Ok(_) | Err(_) => return false,
@@ -368,8 +380,8 @@ impl Consumer {
         true
     }
 
-    /// The first delivery and those that come until then, or are there already: after a pause nobody waits for company,
-    /// and under load a transaction is worth its cost.
+    /// The first delivery and those that come until then, or are there already: after a pause an event does not wait for
+    /// others, and under load a transaction is worth its cost.
     async fn fill(&self, first: Delivery, until: Instant, deliveries: &mut dyn Deliveries) -> Vec<Taken> {
         let mut bytes = first.message.body.len();
         let mut batch = vec![Taken::from(first)];
@@ -383,8 +395,8 @@ impl Consumer {
                     bytes += delivery.message.body.len();
                     batch.push(Taken::from(delivery));
                 }
-                // The batch is still tried: its messages may be nowhere else, as after a deletion of the queue. The end of
-                // the subscription shows again when the batch is settled.
+                // The batch is still tried: its messages may be nowhere else, as after a deletion of the queue. The error
+                // shows again when the batch is settled.
                 Some(Err(_)) | None => break,
             }
         }
@@ -402,14 +414,14 @@ impl Consumer {
     ) -> Result<(), End> {
         let batch = self.read(batch, aside);
         let until = Instant::now() + Duration::from_millis(self.config.hold_ms);
-        let mut hold = Hold { until, backoff: Backoff::new() };
+        let mut hold = Hold { until, backoff: Backoff::up_to(LONGEST_PAUSE) };
         let mut blocked = Vec::new();
-        // What does not go through whole is tried by halves: the few that fail keep few others waiting.
+        // A batch that fails as a whole is tried in halves, so that the few events that fail delay few others.
         let (mut parts, mut is_progress) = (vec![batch], false);
         while let Some(mut part) = parts.pop() {
             // Every round settles something, so this ends.
             if is_progress && Instant::now() >= hold.until {
-                return Err(End::Held("a batch does not get through in time".to_owned()));
+                return Err(End::Held("a batch is not committed in time".to_owned()));
             }
             if let [taken] = part.as_slice() {
                 let tried = self.attempt_alone(taken, &mut hold, deliveries, stop).await?;
@@ -447,7 +459,7 @@ impl Consumer {
         deliveries: &mut dyn Deliveries,
         stop: &CancellationToken,
     ) -> Result<(), End> {
-        let mut backoff = Backoff::new();
+        let mut backoff = Backoff::up_to(LONGEST_PAUSE);
         let until = Instant::now() + CONFLICT_PATIENCE;
         while !blocked.is_empty() && backoff.wait(stop).await {
             for taken in std::mem::take(&mut blocked) {
@@ -488,7 +500,7 @@ impl Consumer {
         Ok(Err(Blocked::Failed(Failure::Transient(last))))
     }
 
-    /// Waits for work that may take long, and reports whether the subscription ended meanwhile. The work is finished in
+    /// Waits for work that may take long, and notices if reading the queue has ended meanwhile. The work is finished in
     /// any case: its messages may be nowhere else.
     async fn watched<T>(&self, work: impl Future<Output = T>, deliveries: &mut dyn Deliveries) -> T {
         let mut work = std::pin::pin!(work);
@@ -498,9 +510,13 @@ impl Consumer {
                 done = &mut work => return done,
                 () = sleep(LOOK) => {}
             }
-            if let Err(error) = deliveries.ack(&[]).await {
-                self.pause(format!("its queue is unavailable: {}", one_line(&error)));
-                return work.await;
+            match deliveries.ack(&[]).await {
+                Ok(()) => {}
+                Err(BrokerError::Overfull { .. }) => return work.await,
+                Err(error) => {
+                    self.pause(format!("its queue is unavailable: {}", one_line(&error)));
+                    return work.await;
+                }
             }
         }
     }

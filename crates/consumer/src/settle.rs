@@ -1,7 +1,6 @@
 //! What happens to a message that failed: the next delay, or the dead letters. Confirmed before the original is acked.
 
-use std::hash::{BuildHasher, RandomState};
-
+use broker::backoff::random;
 use broker::{DynBroker, ExchangeName, Layout, PublishError, QueueName};
 use event::{EventId, HeaderValue, Message, header};
 use serde::{Deserialize, Serialize};
@@ -53,25 +52,19 @@ fn appended(history: Option<&str>, error: &str) -> String {
     serde_json::to_string(&attempts[surplus..]).expect("texts and numbers are JSON")
 }
 
-/// A number that nobody foresees.
-fn random() -> u64 {
-    // The standard library seeds each hasher from the operating system's randomness.
-    RandomState::new().hash_one(())
-}
-
-/// The headers that tell of attempts.
+/// The headers about attempts.
 pub(crate) struct History {
     pub(crate) attempt: &'static str,
     error: &'static str,
-    /// Whether the message becomes this consumer's: the headers of its failure, as the ledger files them.
+    /// Whether the headers name this consumer as the one that failed, as the ledger files them.
     is_own: bool,
 }
 
 impl History {
-    /// Of a consumer of events.
-    pub(crate) const OF_EVENTS: Self = Self { attempt: header::ATTEMPT, error: header::ERROR, is_own: true };
-    /// Of a recorder: the headers about the consumer that failed stay as they are.
-    pub(crate) const OF_RECORDS: Self =
+    /// Those of a consumer of events.
+    pub(crate) const EVENTS: Self = Self { attempt: header::ATTEMPT, error: header::ERROR, is_own: true };
+    /// Those of a recorder: the headers about the consumer that failed stay as they are.
+    pub(crate) const RECORDS: Self =
         Self { attempt: header::RECORD_ATTEMPT, error: header::RECORD_ERROR, is_own: false };
 }
 
@@ -103,7 +96,7 @@ impl Settlement {
                 message.expiration = self.policy.shortened(delay, random());
                 message.headers.insert(header::RETRY_COPY.to_owned(), EventId::generate().to_string().into());
                 // The exchange `requeue` routes it back by this key.
-                self.broker.publish(&self.layout.retry(delay), self.queue.as_str(), message).await?;
+                self.broker.publish(&self.layout.retry_exchange(delay), self.queue.as_str(), message).await?;
                 Ok(Sent::Retry(delay))
             }
             None => {

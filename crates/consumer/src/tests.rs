@@ -16,10 +16,11 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Bindings, Config, Consumer, DEFAULT_RETRY, Failure, Handler, Observer, Permanent, PolicyChange, Recorder,
-    Recording, Runtime, Status,
+    Announcement, Bindings, Config, Consumer, DEFAULT_RETRY, EventType, Failure, Handler, Observer,
+    Permanent, PolicyChange, Recorder, Recording, Runtime, Status,
 };
 
+mod announcing;
 mod giving_up;
 mod unreadable;
 
@@ -38,7 +39,15 @@ const COMPONENT: store::Component = store::Component {
     migrations: &[store::Migration::portable(1, "effects", "CREATE TABLE effect (topic TEXT NOT NULL);")],
 };
 
-/// Writes a row per event, or does what the topic says.
+/// What is announced of each event.
+#[derive(serde::Serialize, utoipa::ToSchema)]
+struct Counted {
+    topic: String,
+}
+
+const COUNTED: EventType<Counted> = EventType::new("order.counted", "order", "When an event is counted.");
+
+/// Writes a row per event and announces it, or does what the topic says.
 #[derive(Default)]
 struct Orders {
     calls: Mutex<BTreeMap<String, usize>>,
@@ -67,12 +76,15 @@ impl Handler for Orders {
         }
     }
 
-    async fn write(&self, facts: &[(&Event, &())], tx: &mut Tx) -> Result<(), Failure> {
+    async fn write(&self, facts: &[(&Event, &())], tx: &mut Tx) -> Result<Vec<Announcement>, Failure> {
         self.batches.lock().unwrap().push(facts.len());
+        let mut announcements = Vec::new();
         for (event, ()) in facts {
+            let data = Counted { topic: event.topic.to_string() };
+            announcements.push(COUNTED.announce(event, &event.id.to_string(), &data));
             self.handle_one(event, tx).await?;
         }
-        Ok(())
+        Ok(announcements)
     }
 }
 
@@ -250,9 +262,8 @@ async fn an_event_has_its_effect_once_however_often_it_comes() {
 #[tokio::test]
 async fn a_failing_observer_spends_no_event_that_is_committed() {
     struct Panics;
-    #[async_trait]
     impl Observer for Panics {
-        async fn observe(&self, _: &[&Event], _: &Store) {
+        fn observe(&self, _: &[&Event]) {
             panic!("an observer that fails");
         }
     }
@@ -267,6 +278,33 @@ async fn a_failing_observer_spends_no_event_that_is_committed() {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     assert_eq!(setup.held(&["dead"]).await, 0);
+}
+
+#[tokio::test]
+async fn an_event_that_was_handled_before_is_observed_when_it_comes_again() {
+    #[derive(Default)]
+    struct Seen(Mutex<Vec<event::EventId>>);
+    impl Observer for Seen {
+        fn observe(&self, events: &[&Event]) {
+            self.0.lock().unwrap().extend(events.iter().map(|event| event.id));
+        }
+    }
+    let setup = setup().await;
+    // As after a kill between commit and ack.
+    let event = setup.event("order");
+    let mut tx = setup.store.begin().await.unwrap();
+    store::inbox::claim(&mut tx, "orders", &[event.id], event::now()).await.unwrap();
+    tx.commit().await.unwrap();
+    setup.publish(event.to_message()).await;
+    let seen = Arc::<Seen>::default();
+    let consumer = setup.consumer(&Arc::default()).observed(seen.clone());
+    let _running = tokio::spawn(consumer.run(setup.stop.clone()));
+    let started = Instant::now();
+    while *seen.0.lock().unwrap() != [event.id] {
+        assert!(started.elapsed() < PATIENCE, "it is not observed");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(setup.effects("order").await, 0);
 }
 
 #[tokio::test]
@@ -315,7 +353,7 @@ async fn an_event_that_never_works_is_given_up_after_its_last_attempt() {
             Ok(())
         }
 
-        async fn write(&self, _: &[(&Event, &())], _: &mut Tx) -> Result<(), Failure> {
+        async fn write(&self, _: &[(&Event, &())], _: &mut Tx) -> Result<Vec<Announcement>, Failure> {
             Err(Failure::Transient("still not".into()))
         }
     }

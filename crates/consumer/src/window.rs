@@ -1,4 +1,4 @@
-//! How many deliveries a subscription holds at a time: one at first, then as many as the sizes of their bodies allow.
+//! How many deliveries a consumer holds at a time: one at first, then as many as the sizes of their bodies allow.
 //!
 //! AMQP bounds what a consumer holds by number only. A crash of the process counts against everything it holds, so the
 //! window stays at one while redeliveries arrive: then only the message that crashed the process is counted.
@@ -28,7 +28,7 @@ impl Window {
         Self { most, bytes, now: 1, mean: None, came_back: false }
     }
 
-    /// How many deliveries the subscription may hold.
+    /// How many deliveries the consumer may hold.
     pub(crate) fn now(&self) -> u16 {
         self.now
     }

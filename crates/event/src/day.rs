@@ -4,7 +4,7 @@ use std::fmt;
 use std::ops::Range;
 use std::str::FromStr;
 
-use jiff::civil::Date;
+use jiff::civil::{Date, DateTime};
 use jiff::tz::TimeZone;
 use jiff::{Span, Timestamp};
 use serde::{Deserialize, Serialize, Serializer};
@@ -48,6 +48,26 @@ impl Zone {
         };
         begin(day.0)..day.0.tomorrow().map_or(Timestamp::MAX, begin)
     }
+
+    /// A time on the clocks of the zone, with how far they are from UTC: `2026-11-22 13:01:34-03`, in UTC
+    /// `2026-11-22 16:01:34Z`.
+    pub fn clock(&self, time: Timestamp) -> String {
+        let local = time.to_zoned(self.rules.clone());
+        let minutes = local.offset().seconds() / 60;
+        let (sign, hours) = (if minutes < 0 { '-' } else { '+' }, minutes.abs() / 60);
+        let offset = match minutes.abs() % 60 {
+            // Also `Etc/UTC`.
+            _ if self.name.ends_with(UTC) => "Z".to_owned(),
+            0 => format!("{sign}{hours:02}"),
+            rest => format!("{sign}{hours:02}:{rest:02}"),
+        };
+        format!("{}{offset}", local.strftime("%Y-%m-%d %H:%M:%S"))
+    }
+
+    /// The time at which the clocks of the zone show this; the later one if they show it twice, and that after a gap.
+    pub fn time(&self, shown: ClockTime) -> Timestamp {
+        shown.0.to_zoned(self.rules.clone()).map_or(Timestamp::MAX, |local| local.timestamp())
+    }
 }
 
 impl Default for Zone {
@@ -68,6 +88,21 @@ impl TryFrom<String> for Zone {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("expected a time zone such as America/Sao_Paulo or UTC, got {0:?}")]
 pub struct NoSuchZone(String);
+
+/// A day and a time of day, as clocks show them: `2026-11-22 13:01` or `2026-11-22T13:01:34`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClockTime(DateTime);
+
+impl FromStr for ClockTime {
+    type Err = NotADay;
+
+    fn from_str(text: &str) -> Result<Self, NotADay> {
+        let is_bare =
+            text.contains([' ', 'T']) && text.len() >= "2026-11-22 13:01".len() && !text.contains(['[', 'Z']);
+        let time = text.parse::<DateTime>().ok().filter(|_| is_bare);
+        time.map(Self).ok_or_else(|| NotADay(text.to_owned()))
+    }
+}
 
 /// A calendar day, written `YYYY-MM-DD`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -132,6 +167,24 @@ mod tests {
         check("Europe/Lisbon", "2026-03-29", "2026-03-29T00:00:00Z", "2026-03-29T23:00:00Z", 23);
         check("Europe/Lisbon", "2026-10-25", "2026-10-24T23:00:00Z", "2026-10-26T00:00:00Z", 25);
         check("UTC", "2026-11-24", "2026-11-24T00:00:00Z", "2026-11-25T00:00:00Z", 24);
+    }
+
+    #[test]
+    fn clocks_show_a_time_with_their_offset_and_it_is_found_from_what_they_show() {
+        let time: Timestamp = "2026-11-22T16:01:34.5Z".parse().unwrap();
+        let check = |zone: &str, expect: &str, shown: &str| {
+            let zone = Zone::new(zone).unwrap();
+            assert_eq!(zone.clock(time), expect);
+            assert_eq!(zone.time(shown.parse().unwrap()).to_string(), "2026-11-22T16:01:00Z");
+        };
+        check("America/Sao_Paulo", "2026-11-22 13:01:34-03", "2026-11-22 13:01");
+        check("Asia/Kolkata", "2026-11-22 21:31:34+05:30", "2026-11-22T21:31:00");
+        check("Europe/London", "2026-11-22 16:01:34+00", "2026-11-22 16:01");
+        check("UTC", "2026-11-22 16:01:34Z", "2026-11-22 16:01");
+        check("Etc/UTC", "2026-11-22 16:01:34Z", "2026-11-22 16:01");
+        for text in ["2026-11-22", "13:01", "2026-11-22T13:01Z", "2026-11-22T13:01[UTC]", ""] {
+            assert!(text.parse::<ClockTime>().is_err(), "{text}");
+        }
     }
 
     #[test]

@@ -32,6 +32,8 @@ pub struct Event {
     pub traceparent: Option<String>,
     /// Extension `replayof`: the id of the event that this one repeats.
     pub replay_of: Option<EventId>,
+    /// Extension `causedby`: of a domain event, the id of the event whose effect it announces.
+    pub caused_by: Option<EventId>,
     /// Extension `repaired`: the body is not strict JSON in UTF-8, or not a form in UTF-8; it was read leniently.
     pub repaired: bool,
     /// Headers of the request that are worth keeping.
@@ -59,6 +61,7 @@ const SPECVERSION: &str = "1.0";
 
 /// The names of the attributes' headers.
 mod attribute {
+    pub(super) const CAUSEDBY: &str = "cloudEvents_causedby";
     pub(super) const ID: &str = "cloudEvents_id";
     pub(super) const PROVIDER: &str = "cloudEvents_provider";
     pub(super) const REPAIRED: &str = "cloudEvents_repaired";
@@ -84,6 +87,7 @@ impl Event {
             data,
             traceparent: None,
             replay_of: None,
+            caused_by: None,
             repaired: false,
             headers: Headers::new(),
         }
@@ -114,6 +118,7 @@ impl Event {
         let topic = self.topic.as_str();
         // In the order of names.
         let attributes = [
+            (attribute::CAUSEDBY, self.caused_by.as_ref().map(ToString::to_string)),
             (attribute::ID, Some(id.clone())),
             (attribute::PROVIDER, Some(self.source.provider.as_str().to_owned())),
             (attribute::REPAIRED, self.repaired.then(|| "true".to_owned())),
@@ -157,6 +162,7 @@ impl Event {
             data: message.body.clone(),
             traceparent: message.text(attribute::TRACEPARENT).map(str::to_owned),
             replay_of: message.text(attribute::REPLAYOF).and_then(|text| text.parse().ok()),
+            caused_by: message.text(attribute::CAUSEDBY).and_then(|text| text.parse().ok()),
             repaired: message.text(attribute::REPAIRED) == Some("true"),
             headers: message
                 .headers
@@ -187,6 +193,7 @@ mod tests {
             subject: Some(Subject::new("agreement", "45031")),
             traceparent: Some("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".to_owned()),
             replay_of: Some(EventId::generate()),
+            caused_by: Some(EventId::generate()),
             repaired: true,
             headers: Headers::from([("x-me-attempt".to_owned(), "2".to_owned())]),
             ..event()

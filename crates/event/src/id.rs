@@ -38,8 +38,9 @@ impl EventId {
         Self(uuid::Builder::from_unix_timestamp_millis(job.milliseconds(), &random).into_uuid())
     }
 
-    /// The id of a message that came without one, derived from its contents: the same parts give the same id.
-    pub fn of_parts<'a>(milliseconds: u64, parts: impl IntoIterator<Item = &'a [u8]>) -> Self {
+    /// The id of a domain event, or of a message that came without one, derived from its contents: the same parts give the
+    /// same id.
+    pub fn from_parts<'a>(milliseconds: u64, parts: impl IntoIterator<Item = &'a [u8]>) -> Self {
         // FNV-1a (Noll; 128 bit). Each part ends with its length, so that parts do not run into each other.
         let mut hash = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d_u128;
         for part in parts {
@@ -131,7 +132,7 @@ mod tests {
 
     #[test]
     fn the_same_parts_have_one_id() {
-        let id = |parts: &[&str]| EventId::of_parts(7, parts.iter().map(|part| part.as_bytes()));
+        let id = |parts: &[&str]| EventId::from_parts(7, parts.iter().map(|part| part.as_bytes()));
         assert_eq!(id(&["a", "bc"]), id(&["a", "bc"]));
         assert_eq!((id(&["a"]).milliseconds(), id(&["a"]).0.get_version_num()), (7, 7));
         for other in [&["ab", "c"][..], &["abc"], &["a", "bc", ""], &["a", "bd"], &[]] {

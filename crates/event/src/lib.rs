@@ -2,7 +2,8 @@
 //!
 //! The envelope is CloudEvents 1.0; its data are the bytes as the provider sent them. This crate gives the
 //! envelope's AMQP form as plain values ([`Message`]), so that a broker and the code on either side of it agree
-//! without naming a protocol library. It knows no provider, no broker and no database.
+//! without naming a protocol library. Beside it are the small values that several crates share: names, ids, days, and the files of
+//! a client's TLS. It knows no provider, no broker and no database.
 //!
 //! ```
 //! use event::{Event, EventId, ProviderName, Source, SourceName, Subject, Topic};
@@ -17,6 +18,7 @@
 //! ```
 
 mod chain;
+mod client_tls;
 mod day;
 mod envelope;
 mod headers;
@@ -24,15 +26,18 @@ mod id;
 mod message;
 mod name;
 mod nearest;
+mod receipt;
 
 pub use chain::Chain;
-pub use day::{Day, NoSuchZone, NotADay, UTC, Zone};
+pub use client_tls::ClientTls;
+pub use day::{ClockTime, Day, NoSuchZone, NotADay, UTC, Zone};
 pub use envelope::{Event, Headers, MalformedEvent};
 pub use headers::{HeaderValue, MessageHeaders};
 pub use id::{EventId, NotAnEventId};
 pub use message::{APP_ID, Message, header};
-pub use name::{BadName, ProviderName, Source, SourceName, Subject, Topic};
+pub use name::{BadName, ProviderName, Source, SourceName, Subject, SubscriptionName, Topic};
 pub use nearest::nearest;
+pub use receipt::Receipt;
 
 /// A point in time, UTC, with microseconds: what [`now`] gives and what every store keeps.
 pub type Timestamp = jiff::Timestamp;

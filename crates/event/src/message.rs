@@ -36,6 +36,8 @@ pub mod header {
     /// On a message that the broker gave up and the ledger sent back: when that was (RFC 3339). Its consumer tries it
     /// alone; the next time it becomes a dead letter.
     pub const ALONE: &str = "malote_alone";
+    /// On what was posted: its [`Receipt`](crate::Receipt). Neither polled events nor domain events have one.
+    pub const ANSWER: &str = "malote_answer";
     /// On a rejected body: why it could not be used.
     pub const CAUSE: &str = "malote_cause";
     /// Every failed attempt, the oldest first, as a JSON array of `{"attempt", "at", "error"}`; the last 20 are kept. It
@@ -51,7 +53,7 @@ pub mod header {
     pub const TO_CONSUMER: &str = "malote_to_consumer";
     /// Two events of a source with the same key within the window are the same fact, sent twice.
     pub const DUPLICATE_KEY: &str = "malote_duplicate_key";
-    /// On an event that the ingress recognised as a repetition: the id of the event that it repeats. It is recorded as a
+    /// On an event that the ingress recognised as a duplicate: the id of the event that it repeats. It is recorded as a
     /// duplicate, in whatever order the two arrive.
     pub const DUPLICATE_OF: &str = "malote_duplicate_of";
     /// How long after the first event with a key the others are its duplicates, in seconds, as a long.

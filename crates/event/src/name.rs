@@ -113,10 +113,30 @@ name! {
 }
 
 name! {
+    /// What an internal service asked for. Part of the name of its queue and of its address in the API.
+    SubscriptionName, "subscription name", 64, "lower-case letters, digits and '-'", is_slug
+}
+
+name! {
     /// The provider's own name for what happened, verbatim: CloudEvents `type` and AMQP routing key.
     ///
     /// AMQP 0-9-1 gives a routing key 255 bytes (shortstr, section 4.2.5.3).
     Topic, "topic", 255, "any characters but control characters", |c| !c.is_control()
+}
+
+impl ProviderName {
+    /// The provider of malote's own domain events. No configured source can have it.
+    pub const OWN: &'static str = "malote";
+
+    /// The name [`Self::OWN`].
+    pub fn own() -> Self {
+        Self(Self::OWN.into())
+    }
+
+    /// Whether it is [`Self::OWN`].
+    pub fn is_own(&self) -> bool {
+        self.as_str() == Self::OWN
+    }
 }
 
 /// What an event is about: `<entity>/<the provider's id>`, such as `order/0000593098`.

@@ -31,7 +31,7 @@ pub struct Config {
     /// How long the broker may take to confirm before the sender is asked to try again, in milliseconds. Senders
     /// give up after 5 to 10 s and call that a failure.
     pub answer_timeout_ms: u64,
-    /// How many requests of one source are worked on at once; more are asked to come again (429).
+    /// The maximum number of requests of one source in progress; further ones are told to retry later (429).
     pub source_requests: usize,
     /// Proxies whose `X-Forwarded-For` is trusted.
     #[serde(default)]

@@ -28,7 +28,7 @@ pub struct Quota {
 
 /// An exhausted quota.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("this source has used up its quota of {what}; send it again later")]
+#[error("this source has used up its quota of {what}; retry later")]
 pub(crate) struct UsedUp {
     what: &'static str,
     /// After how many seconds the source may send again.

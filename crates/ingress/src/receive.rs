@@ -1,5 +1,7 @@
 //! The way of one request, from its head to the broker's confirm.
 
+mod polled;
+
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -10,15 +12,14 @@ use std::time::{Duration, Instant};
 
 use broker::{DiskAlarm, ExchangeName, FixedQueue, Layout, Publisher};
 use bytes::Bytes;
-use event::{Chain, Event, EventId, Headers, Message, SourceName, Timestamp, Topic, Zone, header};
+use event::{Chain, Event, EventId, Headers, Message, Receipt, SourceName, Timestamp, Topic, Zone, header};
 use http::header::CONTENT_TYPE;
 use http::request::Parts;
-use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use percent_encoding::percent_decode_str;
 use providers::auth::{Auth, Credentials, client_ip};
-use providers::{Answer, Duplicates, Inbound, Reading, SubjectKey};
-use serde::Serialize;
+use providers::{Duplicates, Inbound, Reading, SubjectKey, Unusable};
 use server::body::{Reader, RequestBody};
 use server::{Client, ClientRequests, Operations, Peer, Server};
 use tokio::sync::SemaphorePermit;
@@ -27,43 +28,39 @@ use tokio_util::sync::CancellationToken;
 use tower::service_fn;
 use tower_service::Service;
 use tracing::field::Empty;
-use tracing::{Instrument, Span, debug, debug_span, error, warn};
+use tracing::{Instrument, Span, debug_span, error, warn};
 
 use crate::coding::coding;
 use crate::memory::{Held, Memory, SMALL_BYTES, UnprovedBody};
 use crate::misses::Misses;
+use crate::outcome::{Accepted, Outcome};
 use crate::refusal::Refusal;
 use crate::source::Route;
 use crate::tally::{self, Row};
+use crate::token::Tokens;
 use crate::trace::traceparent;
 use crate::{Config, Source};
+
+pub use polled::{Kept, NotKept};
 
 /// The ingress at work. Cloning shares it.
 #[derive(Clone)]
 pub struct Ingress(Arc<Inner>);
 
-struct Inner {
-    routes: HashMap<String, Route>,
+pub(crate) struct Inner {
+    pub(crate) routes: HashMap<String, Route>,
     publisher: Arc<dyn Publisher>,
     layout: Layout,
-    key: SubjectKey,
+    pub(crate) key: SubjectKey,
     zone: Zone,
-    config: Config,
-    memory: Memory,
+    pub(crate) config: Config,
+    pub(crate) memory: Memory,
     /// The alarm of the disk that events are stored on, if it is ours.
     disk: DiskAlarm,
     /// Requests in progress of clients behind a trusted proxy.
     client_requests: ClientRequests,
     misses: Misses,
-}
-
-/// What an accepted request is answered with.
-struct Accepted<'a> {
-    id: EventId,
-    topic: Topic,
-    /// It repeats a fact that this ingress took before.
-    is_duplicate: bool,
-    answer: Option<&'a Answer>,
+    pub(crate) tokens: Tokens,
 }
 
 impl Ingress {
@@ -96,6 +93,7 @@ impl Ingress {
             disk,
             client_requests,
             misses: Misses::default(),
+            tokens: Tokens::default(),
         }))
     }
 
@@ -111,8 +109,10 @@ impl Ingress {
             if last || summarised.elapsed() >= SUMMARY_PERIOD {
                 summarised = Instant::now();
                 inner.misses.summarise();
+                inner.tokens.summarise();
                 inner.routes.iter().for_each(|(source, route)| route.refusals.summarise(source));
             }
+            inner.routes.values().for_each(Route::report_uses);
             let rows: Vec<Row> = inner
                 .routes
                 .iter()
@@ -179,7 +179,7 @@ const SUMMARY_PERIOD: Duration = Duration::from_secs(60);
 
 /// How long a request may wait for the first bytes of its body before its memory is charged as that of an unauthenticated one.
 /// Most arrive with the head.
-const FIRST_BYTES: Duration = Duration::from_millis(100);
+pub(crate) const FIRST_BYTES: Duration = Duration::from_millis(100);
 
 /// What a header of a request takes besides its text: an entry of a map, and two allocations.
 const HEADER_BYTES: usize = 256;
@@ -189,11 +189,12 @@ const HEADER_BYTES: usize = 256;
 const CONTENT_TYPE_LIMIT_BYTES: usize = 255;
 
 /// What is known of a request before its source has a say.
-struct Arrival {
-    id: EventId,
-    time: Timestamp,
-    client: IpAddr,
-    traceparent: String,
+pub(crate) struct Arrival {
+    pub(crate) id: EventId,
+    pub(crate) time: Timestamp,
+    /// The address of the client; `None` if the body was polled, and nothing is answered.
+    pub(crate) client: Option<IpAddr>,
+    pub(crate) traceparent: String,
 }
 
 async fn receive<B: RequestBody + Send>(ingress: &Inner, request: Request<B>) -> Response<Full<Bytes>> {
@@ -201,12 +202,19 @@ async fn receive<B: RequestBody + Send>(ingress: &Inner, request: Request<B>) ->
     let peer = peer.address().ip().to_canonical();
     let client = client_ip(peer, request.headers(), &ingress.config.trusted_proxies);
     let path = request.uri().path();
-    let name = source_name(path);
-    let Some(route) = name.as_deref().and_then(|name| ingress.routes.get(name)) else {
+    let address = address(path);
+    let route = address.as_ref().and_then(|(name, suffix)| {
+        let route = ingress.routes.get(name.as_ref())?;
+        (suffix.is_empty() || route.has_suffix(suffix)).then_some(route)
+    });
+    let Some(route) = route else {
+        if Tokens::is_address(path) && ingress.issues_tokens() {
+            return ingress.token(client, request).await;
+        }
         ingress.misses.count(client, path);
-        return match name {
-            Some(_) => Refusal::UnknownSource.into(),
-            None => Refusal::NoSuchAddress.into(),
+        return match address {
+            Some((_, suffix)) if suffix.is_empty() => Refusal::UnknownSource.into(),
+            _ => Refusal::NoSuchAddress.into(),
         };
     };
     let source = &route.name;
@@ -215,24 +223,20 @@ async fn receive<B: RequestBody + Send>(ingress: &Inner, request: Request<B>) ->
     // At the level of debugging, since only an exporter of spans has a use for it.
     let span = debug_span!("receive", event_id = %id, %source, topic = Empty, traceparent);
     async {
-        let arrival = Arrival { id, time: event::now(), client, traceparent };
+        let arrival = Arrival { id, time: event::now(), client: Some(client), traceparent };
         // The server counts by the address of the connection, which may be that of a proxy.
         let turn = match client == peer {
             true => Ok(None),
             false => ingress.client_requests.begin(Client::new(client)).map(Some).ok_or(Refusal::ClientBusy),
         };
         let accepted = match turn {
-            Ok(_turn) => ingress.accept(route, arrival, request).await,
+            Ok(_turn) => ingress.accept(route, arrival, client, request).await,
             Err(refusal) => Err(refusal),
         };
         match accepted {
-            Ok(accepted) => {
-                match accepted.is_duplicate {
-                    true => route.duplicate.increment(1),
-                    false => route.accepted.increment(1),
-                }
-                debug!(duplicate = accepted.is_duplicate, "accepted");
-                accepted.into()
+            Ok(outcome) => {
+                outcome.count(route);
+                outcome.into()
             }
             Err(refusal) => {
                 report(route, client, id, &refusal);
@@ -244,13 +248,13 @@ async fn receive<B: RequestBody + Send>(ingress: &Inner, request: Request<B>) ->
     .await
 }
 
-/// The source of an address: `/webhooks/{source}`. Some senders double slashes or append one.
-fn source_name(path: &str) -> Option<Cow<'_, str>> {
+/// The source of an address and what follows it: `/webhooks/{source}`. Some senders double slashes or append one.
+fn address(path: &str) -> Option<(Cow<'_, str>, String)> {
     let mut parts = path.split('/').filter(|part| !part.is_empty());
-    match (parts.next(), parts.next(), parts.next()) {
-        (Some("webhooks"), Some(name), None) => percent_decode_str(name).decode_utf8().ok(),
-        _ => None,
-    }
+    let (Some("webhooks"), Some(name)) = (parts.next(), parts.next()) else { return None };
+    let name = percent_decode_str(name).decode_utf8().ok()?;
+    // Most addresses end here, and need no memory.
+    Some((name, parts.fold(String::new(), |suffix, part| suffix + "/" + part)))
 }
 
 /// Counts a refusal, and logs it if it is the first of its client. The log names the source, the client and the reason,
@@ -259,7 +263,7 @@ fn report(route: &Route, client: IpAddr, event_id: EventId, refusal: &Refusal) {
     let source = &route.name;
     let count = match refusal {
         Refusal::Unusable { .. } => &route.rejected,
-        Refusal::Denied(_) => &route.denied,
+        Refusal::Denied { .. } => &route.denied,
         Refusal::NotStored(_) | Refusal::TooLargeToStore(_) | Refusal::NotInTime | Refusal::DiskFull => {
             &route.unavailable
         }
@@ -283,7 +287,9 @@ fn report(route: &Route, client: IpAddr, event_id: EventId, refusal: &Refusal) {
     }
     match refusal {
         Refusal::Unusable { .. } => warn!(%source, %event_id, %client, "rejected, and kept: {refusal}"),
-        Refusal::Denied(_) => warn!(%source, %event_id, %client, "denied: {refusal}"),
+        Refusal::Denied { failed, .. } => {
+            warn!(%source, %event_id, %client, %failed, "denied: {refusal}");
+        }
         Refusal::NotStored(cause) | Refusal::TooLargeToStore(cause) => {
             error!(%source, %event_id, "{refusal}: {}", Chain(cause));
         }
@@ -297,13 +303,35 @@ impl Inner {
         &self,
         route: &'a Route,
         arrival: Arrival,
+        client: IpAddr,
         request: Request<impl RequestBody>,
-    ) -> Result<Accepted<'a>, Refusal> {
+    ) -> Result<Outcome<'a>, Refusal> {
+        let has_challenges = !route.challenges.is_empty();
+        if has_challenges {
+            let proxies = &self.config.trusted_proxies;
+            if let Some(reply) = route.reply_by_head(&request, client, arrival.time, proxies)? {
+                return Ok(Outcome::Reply(Box::new(reply)));
+            }
+        }
         if request.method() != Method::POST {
             return Err(Refusal::Method);
         }
         let (parts, body) = request.into_parts();
-        let (body, _share) = self.authenticated(route, &parts, body, arrival.client, arrival.time).await?;
+        let (body, _share) = self.authenticated(route, &parts, body, client, arrival.time).await?;
+        if has_challenges && let Some(reply) = route.reply(&parts, &body) {
+            return Ok(Outcome::Reply(Box::new(reply)));
+        }
+        self.keep(route, arrival, parts, body).await
+    }
+
+    /// Keeps a body of the source within its quotas.
+    async fn keep<'a>(
+        &self,
+        route: &'a Route,
+        arrival: Arrival,
+        parts: Parts,
+        body: Bytes,
+    ) -> Result<Outcome<'a>, Refusal> {
         if self.disk.is_raised() {
             return Err(Refusal::DiskFull);
         }
@@ -321,64 +349,77 @@ impl Inner {
     async fn store<'a>(
         &self,
         route: &'a Route,
-        Arrival { id, time, traceparent, .. }: Arrival,
+        arrival: Arrival,
         parts: Parts,
         body: Bytes,
-    ) -> Result<Accepted<'a>, Refusal> {
+    ) -> Result<Outcome<'a>, Refusal> {
         let provider = &route.provider;
+        if provider.has_several_events() {
+            return self.store_several(route, arrival, parts, body).await;
+        }
         let inbound = Inbound { headers: &parts.headers, body: &body };
         let turn = self.memory.checking(body.len()).await;
         let rule = route.duplicates.as_ref();
-        let (reading, fact, cause) = match provider.read_fact(&inbound, &self.key, rule) {
-            Ok((reading, fact)) => (reading, fact, None),
-            Err(cause) => {
-                // Before the body is kept, so that every 400 is on record.
-                if let Some(quotas) = &route.quotas {
-                    quotas.rejected(inbound.body.len(), Instant::now())?;
-                }
-                let mut headers = provider.keep(&parts.headers);
-                let identity = rule.and_then(|rule| rule.kept_header(&parts.headers));
-                headers.extend(identity.filter(|(name, _)| !route.auth().is_credential(name)));
-                (unread(headers), None, Some(cause))
-            }
-        };
+        let read = provider.read_fact(&inbound, &self.key, rule);
         drop(turn);
-        let key = fact.zip(rule.map(Duplicates::window_s));
-        Span::current().record("topic", reading.topic.as_str());
-        let mut message = Event {
-            id,
-            source: route.event_source.clone(),
-            topic: reading.topic.clone(),
-            subject: reading.subject,
-            time,
-            content_type: content_type(&parts)
-                .filter(|value| value.len() <= CONTENT_TYPE_LIMIT_BYTES)
-                .unwrap_or(provider.media_type())
-                .to_owned(),
-            data: body,
-            traceparent: Some(traceparent),
-            replay_of: None,
-            repaired: reading.repaired,
-            headers: reading.headers,
+        let (reading, fact) = match read {
+            Ok(read) => read,
+            Err(cause) => return Err(self.reject(route, arrival, &parts, body, cause).await),
+        };
+        route.look_at_first(reading.subject.is_some(), fact.is_some());
+        let Arrival { id, time, client, traceparent } = arrival;
+        let receipt = client.map(|client| route.receipt(client, fact.as_ref()));
+        let key = fact.map(|fact| fact.key).zip(rule.map(Duplicates::window_s));
+        let topic = reading.topic.clone();
+        Span::current().record("topic", topic.as_str());
+        let mut message = message(route, (id, time, traceparent), reading, media_type(route, &parts), body);
+        message.headers.extend(receipt.map(|receipt| (header::ANSWER, receipt)));
+        let is_duplicate = self.publish_event(route, (id, time), message, &topic, key).await?;
+        route.tally.accepted(time);
+        Ok(Outcome::One(Accepted { id, topic, is_duplicate }, route.answer.as_ref()))
+    }
+
+    /// Keeps a body that cannot be used, and says why.
+    pub(crate) async fn reject(
+        &self,
+        route: &Route,
+        arrival: Arrival,
+        parts: &Parts,
+        body: Bytes,
+        cause: Unusable,
+    ) -> Refusal {
+        let Arrival { id, time, client, traceparent } = arrival;
+        let bytes = body.len();
+        // Before the body is kept, so that every 400 is on record.
+        if let Some(quotas) = &route.quotas
+            && let Err(used_up) = quotas.rejected(bytes, Instant::now())
+        {
+            return used_up.into();
         }
-        .into_message();
-        let topic = reading.topic;
-        match cause {
-            None => {
-                let is_duplicate = self.publish_event(route, (id, time), message, &topic, key).await?;
-                route.tally.accepted(time);
-                Ok(Accepted { id, topic, is_duplicate, answer: provider.answer() })
+        let mut headers = route.provider.keep(&parts.headers);
+        let identity = route.duplicates.as_ref().and_then(|rule| rule.kept_header(&parts.headers));
+        let identity = identity.filter(|_| !route.has_secret_ids());
+        let sender_id = identity.as_ref().map(|(_, id)| id.clone());
+        headers.extend(identity);
+        let reading = unread(headers);
+        let topic = reading.topic.clone();
+        Span::current().record("topic", topic.as_str());
+        let mut message = message(route, (id, time, traceparent), reading, media_type(route, parts), body);
+        if let Some(client) = client {
+            let receipt = Receipt { status: StatusCode::BAD_REQUEST.as_u16(), client, sender_id };
+            message.headers.insert(header::ANSWER, receipt.to_string().into());
+        }
+        message.headers.insert(header::CAUSE, cause.to_string().into());
+        match self.publish(route, &self.layout.rejected(), topic.as_str(), message).await {
+            Ok(()) => {
+                route.tally.rejected(time);
+                Refusal::Unusable { cause, id }
             }
-            Some(cause) => {
-                message.headers.insert(header::CAUSE, cause.to_string().into());
-                let bytes = message.body.len();
-                let kept = self.publish(route, &self.layout.rejected(), topic.as_str(), message).await;
-                if let (Err(_), Some(quotas)) = (&kept, &route.quotas) {
+            Err(refusal) => {
+                if let Some(quotas) = &route.quotas {
                     quotas.give_back_rejected(bytes);
                 }
-                kept?;
-                route.tally.rejected(time);
-                Err(Refusal::Unusable { cause, id })
+                refusal
             }
         }
     }
@@ -392,11 +433,22 @@ impl Inner {
         client_ip: IpAddr,
         now: Timestamp,
     ) -> Result<(Bytes, Share<'a>), Refusal> {
-        let credentials =
-            Credentials { headers: &parts.headers, query: parts.uri.query(), client_ip, body: &[], now };
         let auth = route.auth();
-        auth.check_head(&credentials).map_err(Refusal::Denied)?;
         let peer = parts.extensions.get::<Peer>().expect("the server sets the peer");
+        let mut credentials = Credentials {
+            headers: &parts.headers,
+            query: parts.uri.query(),
+            client_ip,
+            connection: auth.connection(peer, &self.config.trusted_proxies),
+            body: &[],
+            now,
+        };
+        if let Err(denied) = auth.check_head(&credentials) {
+            // The sender may have appended its suffix to the query string.
+            credentials.query =
+                route.without_suffix(credentials.query).ok_or_else(|| Refusal::denied(&auth, denied))?;
+            auth.check_head(&credentials).map_err(|denied| Refusal::denied(&auth, denied))?;
+        }
         if auth.is_in_head() {
             peer.authenticated();
         }
@@ -412,13 +464,14 @@ impl Inner {
         let (mut unproved, mut proved) = (None, None);
         if !reader.is_whole() {
             match auth.is_in_head() {
-                true => proved = Some(self.read_proved(&mut reader, decoded).await?),
-                false => unproved = Some(self.read_unproved(&mut reader, parts, client_ip).await?),
+                true => proved = Some(self.read_authenticated(&mut reader, decoded).await?),
+                false => unproved = Some(self.read_unauthenticated(&mut reader, parts, client_ip).await?),
             }
         }
         let body = reader.into_bytes();
         let turn = self.memory.checking(body.len()).await;
-        auth.check_body(&Credentials { body: &body, ..credentials }).map_err(Refusal::Denied)?;
+        auth.check_body(&Credentials { body: &body, ..credentials })
+            .map_err(|denied| Refusal::denied(&auth, denied))?;
         if auth.is_signed() {
             peer.authenticated();
         }
@@ -450,7 +503,7 @@ impl Inner {
     }
 
     /// Reads the rest of a body whose sender is not authenticated yet. Its head is charged with it.
-    async fn read_unproved(
+    pub(crate) async fn read_unauthenticated(
         &self,
         reader: &mut Reader<impl RequestBody>,
         parts: &Parts,
@@ -482,7 +535,7 @@ impl Inner {
 
     /// Reads the rest of a body whose sender is authenticated. All its memory is taken beforehand, since half-read
     /// bodies would wait for each other; so is the memory for the `decoded` bytes that it becomes.
-    async fn read_proved(
+    async fn read_authenticated(
         &self,
         reader: &mut Reader<impl RequestBody>,
         decoded: usize,
@@ -501,8 +554,8 @@ impl Inner {
         Ok(memory)
     }
 
-    /// Publishes an event. One that repeats a fact goes to the record alone: true.
-    async fn publish_event(
+    /// Publishes an event, and returns whether it is a duplicate: that is published to the ledger only.
+    pub(crate) async fn publish_event(
         &self,
         route: &Route,
         (id, time): (EventId, Timestamp),
@@ -566,35 +619,41 @@ fn unread(headers: Headers) -> Reading {
     Reading { topic, subject: None, repaired: false, headers }
 }
 
+/// The message of an event that was received.
+pub(crate) fn message(
+    route: &Route,
+    (id, time, traceparent): (EventId, Timestamp, String),
+    reading: Reading,
+    content_type: String,
+    data: Bytes,
+) -> Message {
+    let Reading { topic, subject, repaired, headers } = reading;
+    Event {
+        id,
+        source: route.event_source.clone(),
+        topic,
+        subject,
+        time,
+        content_type,
+        data,
+        traceparent: Some(traceparent),
+        replay_of: None,
+        caused_by: None,
+        repaired,
+        headers,
+    }
+    .into_message()
+}
+
+/// The content type of a body: as declared, if AMQP can carry it, or that of the provider.
+pub(crate) fn media_type(route: &Route, parts: &Parts) -> String {
+    content_type(parts)
+        .filter(|value| value.len() <= CONTENT_TYPE_LIMIT_BYTES)
+        .unwrap_or(route.provider.media_type())
+        .to_owned()
+}
+
 /// The declared content type, if it is text.
 fn content_type(parts: &Parts) -> Option<&str> {
     parts.headers.get(CONTENT_TYPE)?.to_str().ok().filter(|value| !value.is_empty())
-}
-
-/// malote's own answer.
-#[derive(Serialize)]
-struct Taken<'a> {
-    id: EventId,
-    topic: &'a str,
-}
-
-impl From<Accepted<'_>> for Response<Full<Bytes>> {
-    fn from(accepted: Accepted<'_>) -> Self {
-        let (status, content_type, body) = match accepted.answer {
-            Some(answer) => {
-                (answer.status, HeaderValue::from_str(&answer.content_type).ok(), answer.body.clone())
-            }
-            None => {
-                let body = serde_json::to_string(&Taken { id: accepted.id, topic: accepted.topic.as_str() })
-                    .expect("two texts are JSON");
-                (StatusCode::OK, Some(HeaderValue::from_static("application/json")), body.into())
-            }
-        };
-        let mut response = Response::new(Full::new(body));
-        *response.status_mut() = status;
-        if let Some(value) = content_type {
-            response.headers_mut().insert(CONTENT_TYPE, value);
-        }
-        response
-    }
 }

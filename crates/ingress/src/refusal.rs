@@ -6,7 +6,7 @@ use event::EventId;
 use http::{Response, StatusCode};
 use http_body_util::Full;
 use providers::Unusable;
-use providers::auth::Denied;
+use providers::auth::{Auth, Denied, Failed};
 use server::{BodyError, Problem};
 
 use crate::memory::Exhausted;
@@ -21,17 +21,23 @@ pub(crate) enum Refusal {
     UnknownSource,
     #[error("only POST is allowed here")]
     Method,
-    #[error(transparent)]
-    Denied(Denied),
+    #[error("{denied}{expected}")]
+    Denied {
+        denied: Denied,
+        /// What the source requires, for the sender: the same whatever failed.
+        expected: String,
+        /// What failed, for the log.
+        failed: Failed,
+    },
     #[error("unsupported Content-Encoding; send gzip, deflate or none")]
     ContentEncoding,
-    #[error("too many requests of this source are being worked on; send it again later")]
+    #[error("too many requests of this source are in progress; retry later")]
     Busy,
     #[error("too many concurrent requests from this client; retry later")]
     ClientBusy,
     #[error("no memory available for this body; retry later")]
     NoMemory,
-    #[error("the disk is nearly full, and nothing was stored; send it again later")]
+    #[error("the disk is nearly full, and nothing was stored; retry later")]
     DiskFull,
     #[error(transparent)]
     OverQuota(#[from] UsedUp),
@@ -40,9 +46,9 @@ pub(crate) enum Refusal {
     /// The body is kept under the id, with the reason.
     #[error("{cause}")]
     Unusable { cause: Unusable, id: EventId },
-    #[error("the event could not be stored; send it again later")]
+    #[error("the event could not be stored; retry later")]
     NotStored(#[source] PublishError),
-    #[error("the event was not confirmed in time; send it again later")]
+    #[error("the event was not confirmed in time; retry later")]
     NotInTime,
     /// The broker would refuse it again. A spool takes it instead.
     #[error("the body is larger than the broker accepts")]
@@ -72,23 +78,35 @@ impl From<Exhausted> for Refusal {
 const RETRY_AFTER_S: u32 = 5;
 
 impl Refusal {
+    /// The refusal of an authentication.
+    pub(crate) fn denied(auth: &Auth, (denied, failed): (Denied, Failed)) -> Self {
+        let expected = match denied {
+            Denied::Credentials if auth.is_closed() => {
+                ": it accepts no requests; it is only polled, or is no longer configured".to_owned()
+            }
+            Denied::Credentials => format!(": expected {}; check each, and its value", auth.expected()),
+            Denied::Network | Denied::Browser => String::new(),
+        };
+        Self::Denied { denied, expected, failed }
+    }
+
     /// The kind of refusal in a few words, as a label of counters.
     pub(crate) fn reason(&self) -> &'static str {
         match self {
             Self::NoSuchAddress => "no such address",
             Self::UnknownSource => "no such source",
             Self::Method => "not a POST",
-            Self::Denied(Denied::Credentials) => "not authenticated",
-            Self::Denied(Denied::Network) => "network not allowed",
-            Self::Denied(Denied::Browser) => "sent by a web page",
-            Self::ContentEncoding => "compressed body",
+            Self::Denied { denied: Denied::Credentials, .. } => "not authenticated",
+            Self::Denied { denied: Denied::Network, .. } => "network not allowed",
+            Self::Denied { denied: Denied::Browser, .. } => "sent by a web page",
+            Self::ContentEncoding => "unsupported content encoding",
             Self::Busy => "too many requests at once",
             Self::ClientBusy => "too many requests of this client at once",
-            Self::NoMemory => "no memory for its body",
+            Self::NoMemory => "no memory",
             Self::OverQuota(_) => "over its quota",
             Self::Body(BodyError::TooLarge { .. }) => "body too long",
             Self::Body(BodyError::TimedOut { .. } | BodyError::TooSlow { .. }) => "body too slow",
-            Self::Body(BodyError::Broken(_)) => "body broken off",
+            Self::Body(BodyError::Broken(_)) => "body cut off",
             Self::Unusable { .. } => "unusable body",
             Self::NotStored(_) => "not stored",
             Self::NotInTime => "not confirmed in time",
@@ -109,11 +127,13 @@ impl Refusal {
                 Problem::new(StatusCode::NOT_FOUND).with_type("unknown-source", "Unknown source")
             }
             Self::Method => Problem::new(StatusCode::METHOD_NOT_ALLOWED).allow("POST"),
-            // A challenge has to be there (RFC 9110, section 15.5.2); this one does not tell which credential is wanted.
-            Self::Denied(Denied::Credentials) => {
+            // A challenge has to be there (RFC 9110, section 15.5.2); the detail says what is expected.
+            Self::Denied { denied: Denied::Credentials, .. } => {
                 Problem::new(StatusCode::UNAUTHORIZED).authenticate("Webhook realm=\"malote\"")
             }
-            Self::Denied(Denied::Network | Denied::Browser) => Problem::new(StatusCode::FORBIDDEN),
+            Self::Denied { denied: Denied::Network | Denied::Browser, .. } => {
+                Problem::new(StatusCode::FORBIDDEN)
+            }
             Self::ContentEncoding => Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE),
             Self::Busy | Self::ClientBusy => Problem::new(StatusCode::TOO_MANY_REQUESTS).retry_after(1),
             Self::NoMemory => Problem::new(StatusCode::SERVICE_UNAVAILABLE).retry_after(1),

@@ -19,7 +19,7 @@ pub(crate) struct Counts {
 }
 
 /// One day's counts.
-struct OfDay {
+struct DayCounts {
     day: Day,
     end: Timestamp,
     counts: Counts,
@@ -28,7 +28,7 @@ struct OfDay {
 /// The counts of one source, by the start of the day.
 pub(crate) struct Tally {
     zone: Zone,
-    days: Mutex<BTreeMap<Timestamp, OfDay>>,
+    days: Mutex<BTreeMap<Timestamp, DayCounts>>,
 }
 
 impl Tally {
@@ -36,7 +36,7 @@ impl Tally {
         Self { zone, days: Mutex::default() }
     }
 
-    fn days(&self) -> MutexGuard<'_, BTreeMap<Timestamp, OfDay>> {
+    fn days(&self) -> MutexGuard<'_, BTreeMap<Timestamp, DayCounts>> {
         self.days.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -50,7 +50,7 @@ impl Tally {
         }
         let day = self.zone.day(time);
         let bounds = self.zone.bounds(day);
-        let new = OfDay { day, end: bounds.end, counts: Counts::default() };
+        let new = DayCounts { day, end: bounds.end, counts: Counts::default() };
         add(&mut days.entry(bounds.start).or_insert(new).counts);
     }
 

@@ -1,6 +1,5 @@
 //! The ingress in front of a broker that answers as it is told to.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -15,7 +14,10 @@ use serde_json::{Value, json};
 use server::Peer;
 use tower_service::Service;
 
+use crate::test_support::CONFIG;
 use crate::{Config, Ingress, Quota, Source};
+
+mod senders;
 
 /// A signature, which needs the whole body.
 fn signature() -> Value {
@@ -27,31 +29,6 @@ struct Setup {
     ingress: Ingress,
 }
 
-const CONFIG: Config = Config {
-    listen: SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0),
-    hosts: Vec::new(),
-    body_limit_bytes: 1024,
-    body_memory_bytes: 1024 * 1024,
-    unproved_body_memory_bytes: 16 * 1024,
-    answer_timeout_ms: 4_000,
-    source_requests: 2,
-    trusted_proxies: Vec::new(),
-    limits: server::Limits {
-        first_byte_timeout_ms: 1_000,
-        header_timeout_ms: 1_000,
-        body_timeout_ms: 1_000,
-        idle_timeout_ms: 1_000,
-        body_rate_bytes: 1,
-        body_grace_ms: 1_000,
-        max_connections: Some(8),
-        client_connections: None,
-        client_requests: 2,
-        max_requests: 100,
-        drain_timeout_ms: 1_000,
-    },
-    tls: None,
-};
-
 fn setup(answer: Answer) -> Setup {
     setup_with(answer, CONFIG)
 }
@@ -59,6 +36,9 @@ fn setup(answer: Answer) -> Setup {
 fn setup_with(answer: Answer, config: Config) -> Setup {
     let source = |name: &str, provider: Provider, auth: Value| Source {
         name: SourceName::new(name).unwrap(),
+        answer: provider.answer().cloned(),
+        challenges: provider.challenges().to_vec(),
+        suffixes: provider.suffixes().to_vec(),
         provider,
         auth: serde_json::from_value(auth).unwrap(),
         duplicates: match name {
@@ -86,6 +66,10 @@ fn setup_with(answer: Answer, config: Config) -> Setup {
         source("signed", Provider::named("mercado-eletronico").unwrap(), signature()),
         source("inside", Provider::named("gestao-online").unwrap(), json!({"networks": ["10.0.0.0/8"]})),
     ];
+    setup_of(sources, answer, config)
+}
+
+fn setup_of(sources: Vec<Source>, answer: Answer, config: Config) -> Setup {
     let broker = RecordingBroker::alone();
     broker.answer(answer);
     let key = SubjectKey::from_bytes([7; 32]);
@@ -539,4 +523,23 @@ async fn what_was_not_stored_is_not_counted() {
     stop.cancel();
     setup.ingress.clone().report(stop).await;
     assert!(setup.published().is_empty());
+}
+
+#[tokio::test]
+async fn a_message_says_who_posted_it_and_what_is_answered() {
+    let setup = setup(Answer::Confirm);
+    for (path, body, status, expect) in [
+        ("/webhooks/me", ORDER, 200, "200 192.0.2.1"),
+        ("/webhooks/erp", r#"{"event": "paid"}"#, 202, "202 192.0.2.1 r 1"),
+        ("/webhooks/erp", "{", 400, "400 192.0.2.1 r 1"),
+    ] {
+        let mut request = post(path, body);
+        request.headers_mut().insert("x-request-id", "r 1".parse().unwrap());
+        assert_eq!(setup.send(request).await.status(), status);
+        let (.., message) = setup.published().pop().unwrap();
+        assert_eq!(message.text(header::ANSWER), Some(expect), "{path}");
+    }
+    setup.ingress.keep_polled(&SourceName::new("me").unwrap(), ORDER.into()).await.unwrap();
+    let (.., message) = setup.published().pop().unwrap();
+    assert_eq!(message.text(header::ANSWER), None, "nobody posted it");
 }

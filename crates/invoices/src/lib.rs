@@ -1,11 +1,13 @@
-//! Invoices (notas fiscais): their status, attachments and credit memos, from Mercado Eletrônico and Gestão Online.
+//! Invoices (notas fiscais): their status, attachments and credit memos, from Mercado Eletrônico and Gestão Online; and number,
+//! amounts and supplier, from the documents that are fetched from Mercado Eletrônico.
 //!
 //! Place in the flow: the consumer runtime has [`Invoices`] read each event of its bindings and write its facts;
 //! screens and the command line read the rows through [`VIEWS`]. Current state and history are tables of the domain; no
-//! other crate writes them.
+//! other crate writes them. Each change of an invoice is announced as a domain event.
 //!
 //! The providers send thin notices, each about one thing, without an order of facts: of two notices about the same
-//! thing, the one received later is newer. A notice does not change what it does not mention.
+//! thing, the one received later is newer. A notice does not change what it does not mention. Of documents, the greatest version
+//! is the newest.
 //!
 //! ```
 //! use event::{ProviderName, Topic};
@@ -15,6 +17,7 @@
 //! # Ok::<(), event::BadName>(())
 //! ```
 
+mod events;
 mod handler;
 #[cfg(any(test, feature = "test-support"))]
 pub mod laws;
@@ -25,6 +28,7 @@ mod sql;
 use std::sync::Arc;
 
 use consumer::{Bindings, Consumer, DEFAULT_RETRY, Domain};
+use event::ProviderName;
 pub use handler::Invoices;
 pub use model::Invoice;
 pub use query::{Filter, INVOICES, VIEWS};
@@ -34,10 +38,11 @@ use store::{Component, Migration};
 pub static DOMAIN: Domain = Domain {
     bindings: Bindings {
         consumer: "invoices",
-        purpose: "keeps the status, attachments and credit memos of invoices",
+        purpose: "keeps invoices: their status, amounts, suppliers, attachments and credit memos",
         topics: &[
             (providers::mercado_eletronico::NAME, &["invoice.#"]),
             (providers::gestao_online::NAME, &["TAX_INVOICE_CHANGE_STATUS"]),
+            (ProviderName::OWN, &["invoice.fetched", "supplier.fetched"]),
         ],
         prefetch: 1_024,
         retry: DEFAULT_RETRY,
@@ -60,8 +65,21 @@ pub static DOMAIN: Domain = Domain {
                 "readable views",
                 include_str!("../migrations/0002_readable.postgres.sql"),
             ),
+            Migration::portable(3, "before", include_str!("../migrations/0003_before.sql")),
+            Migration {
+                version: 4,
+                description: "documents",
+                copies: false,
+                sqlite: include_str!("../migrations/0004_documents.sql"),
+                postgres: concat!(
+                    include_str!("../migrations/0004_documents.sql"),
+                    include_str!("../migrations/0004_documents.postgres.sql")
+                ),
+            },
         ],
     },
+    events: events::ALL,
     views: &VIEWS,
+    expectations: &query::EXPECTATIONS,
     consumer: |_, runtime| Consumer::new(&DOMAIN.bindings, Arc::new(Invoices), runtime),
 };

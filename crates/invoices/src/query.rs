@@ -2,11 +2,12 @@
 
 use std::collections::HashMap;
 
+use consumer::Expectation;
 use serde::Deserialize;
 use store::sql::{assembled, rows};
 use store::{Conditions, Connection, List, Page, Paged, Row, StoreError};
 use utoipa::IntoParams;
-use view::{Column, Form, Reading, Shown, View, column, shown};
+use view::{Column, Form, Reading, Shown, View, column, dropped, read_rows, shown};
 
 use crate::Invoice;
 
@@ -55,7 +56,10 @@ impl view::Row for Invoice {
         page: &Page,
     ) -> Result<Paged<Self>, StoreError> {
         const LIST: List<'_> = List::new(
-            "SELECT source, external_id, status, previous_status, credit_memo_requested, first_event FROM invoices",
+            "SELECT source, external_id, status, previous_status, number, series, issue_date, total_centavos, net_centavos, \
+             currency, supplier_id, (SELECT document FROM invoice_suppliers s WHERE s.source = invoices.source \
+             AND s.supplier_id = invoices.supplier_id) AS supplier_document, credit_memo_requested, first_event \
+             FROM invoices",
             &["first_event", "external_id"],
         );
         let mut conditions = Conditions::default();
@@ -70,13 +74,20 @@ impl view::Row for Invoice {
 
 impl Shown for Invoice {
     const COLUMNS: &'static [Column<Self>] = &[
-        column("Source", |row| shown(&row.source), Form::Text),
+        dropped(5, column("Source", |row| shown(&row.source), Form::Text)),
         column("Invoice", |row| shown(&row.external_id), Form::Text),
+        column("Number", |row| shown(&row.number), Form::Text),
+        dropped(6, column("Issued", |row| shown(&row.issue_date), Form::Text)),
+        column("Total", |row| shown(&row.total_centavos), Form::Money),
+        dropped(4, column("Supplier", |row| shown(&row.supplier_document), Form::TaxId)),
         column("Status", |row| shown(&row.status), Form::Text),
-        column("Before", |row| shown(&row.previous_status), Form::Text),
-        column("Attachments", |row| shown(&row.attachments), Form::Count),
-        column("Credit memo", |row| shown(&row.credit_memo_requested), Form::Flag),
+        dropped(3, column("Before", |row| shown(&row.previous_status), Form::Text)),
+        dropped(2, column("Attachments", |row| shown(&row.attachments), Form::Count)),
+        dropped(1, column("Credit memo", |row| shown(&row.credit_memo_requested), Form::Flag)),
+        column("Event", |row| shown(&row.event_id), Form::Id),
     ];
+
+    const PERSONAL: &'static [&'static str] = &["supplier_document"];
 }
 
 /// `invoices`
@@ -93,3 +104,29 @@ pub static INVOICES: View = View {
 
 /// Every list of this domain.
 pub static VIEWS: [&View; 1] = [&INVOICES];
+
+/// What the documented examples amount to.
+pub(crate) static EXPECTATIONS: [Expectation; 2] = [
+    Expectation {
+        view: &INVOICES,
+        after: None,
+        text: "an invoice has status 103, before it 101",
+        is_met: |rows| {
+            let is_it = |row: &Invoice| {
+                row.status.as_deref() == Some("103") && row.previous_status.as_deref() == Some("101")
+            };
+            Ok(read_rows(rows)?.iter().any(is_it))
+        },
+    },
+    Expectation {
+        view: &INVOICES,
+        after: None,
+        text: "an invoice has its number, its total and the CNPJ of its supplier",
+        is_met: |rows| {
+            let is_it = |row: &Invoice| {
+                row.number.is_some() && row.total_centavos.is_some() && row.supplier_document.is_some()
+            };
+            Ok(read_rows(rows)?.iter().any(is_it))
+        },
+    },
+];

@@ -14,7 +14,7 @@ pub struct Body {
     pub bytes: Vec<u8>,
 }
 
-/// A body within JSON: exactly one of the members is there.
+/// A body within JSON: exactly one of the first two members is there, unless it is masked as a whole.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[schema(as = Text)]
 pub struct BodyInJson {
@@ -24,13 +24,19 @@ pub struct BodyInJson {
     /// The body in base64 (RFC 4648, section 4), if it is not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub body_base64: Option<String>,
+    /// Whether personal data in it is masked; then `reveal=true` asks for it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub masked: bool,
 }
 
 impl From<Vec<u8>> for BodyInJson {
     fn from(bytes: Vec<u8>) -> Self {
         match String::from_utf8(bytes) {
-            Ok(text) => Self { body: Some(text), body_base64: None },
-            Err(error) => Self { body: None, body_base64: Some(BASE64_STANDARD.encode(error.into_bytes())) },
+            Ok(text) => Self { body: Some(text), body_base64: None, masked: false },
+            Err(error) => {
+                let encoded = BASE64_STANDARD.encode(error.into_bytes());
+                Self { body: None, body_base64: Some(encoded), masked: false }
+            }
         }
     }
 }

@@ -2,21 +2,21 @@
 
 use event::{EventId, ProviderName, SourceName, Timestamp};
 use serde::{Deserialize, Serialize};
-use store::{AnyRow, Conditions, Connection, List, Page, Paged, Row, StoreError, id};
+use store::{AnyRow, Conditions, Connection, IdPrefix, List, Page, Paged, Row, StoreError, id};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::BodyInJson;
 use crate::predicates::dead_at;
-use crate::time::time;
 use store::many::{Value, fetch};
+use store::time;
 
 /// Which dead letters to list: all that is given must fit.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct DeadFilter {
-    /// The event's id.
+    /// The event's id, or its beginning.
     #[param(value_type = Option<String>)]
-    pub id: Option<EventId>,
+    pub id: Option<IdPrefix>,
     /// The group, as the list of groups names it.
     pub group: Option<String>,
     /// The consumer that gave up.
@@ -74,8 +74,8 @@ fn row(row: &AnyRow) -> Result<DeadRow, StoreError> {
 impl view::Row for DeadRow {
     type Filter = DeadFilter;
 
-    /// Open dead letters, newest event first: no effect followed, and nobody sent them again or discarded them. The cursor
-    /// is `<event id>:<consumer>` of the page's last.
+    /// Open dead letters, newest event first: no effect followed, and they were neither sent again nor discarded. The
+    /// cursor is `<event id>:<consumer>` of the page's last.
     async fn page(
         connection: &mut Connection,
         filter: &DeadFilter,
@@ -90,7 +90,7 @@ impl view::Row for DeadRow {
 /// What is open and fits.
 pub(crate) fn chosen(filter: &DeadFilter) -> Conditions {
     let mut conditions = Conditions::default();
-    conditions.with("s.event_id =", filter.id);
+    conditions.with_id("s.event_id", filter.id);
     conditions.with("s.consumer =", filter.consumer.as_ref());
     conditions.with("s.source =", filter.source.as_ref());
     conditions.with("s.provider =", filter.provider.as_ref());

@@ -1,49 +1,54 @@
 //! Reading events: a page by filter, one whole, one body.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use event::{EventId, ProviderName, SourceName, Subject, Timestamp, Topic};
+use event::{EventId, ProviderName, SourceName, Subject, Timestamp, Topic, header};
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize};
-use store::{AnyRow, Conditions, Connection, List, Page, Paged, Row, StoreError, id, id_bound, optional_id};
+use store::{
+    AnyRow, Conditions, Connection, IdPrefix, List, Page, Paged, Row, StoreError, id, id_bound, optional_id,
+};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::origins::{Origins, Wanted};
 use crate::predicates::{
-    dead, dead_at, discarded_at, discarded_by_letter, discarded_by_mark, discarded_letter, discarded_mark,
-    duplicate, open_letter, open_mark, pending, pending_at, resent_letter, routed, unrouted,
+    awaited, dead, dead_at, discarded_at, discarded_by_letter, discarded_by_mark, discarded_letter,
+    discarded_mark, duplicate, open_letter, open_mark, pending, pending_at, routed, unrouted,
 };
-use crate::state::{Mark, by_consumer};
-use crate::time::time;
-use crate::{Body, BodyInJson, ConsumerState, EventState};
+use crate::state::{EventMark, by_consumer};
+use crate::{Body, BodyInJson, ConsumerState, EventState, Receipt};
 use store::many::{Value, fetch};
+use store::time;
 
 /// Which events to list: all that is given must fit.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct EventFilter {
-    /// The event's id.
+    /// Only this event, or events whose ids begin so.
     #[param(value_type = Option<String>)]
-    pub id: Option<EventId>,
-    /// The configured sender.
+    pub id: Option<IdPrefix>,
+    /// Only events of this source.
     #[param(value_type = Option<String>)]
     pub source: Option<SourceName>,
-    /// The kind of sender.
+    /// Only events of this provider.
     #[param(value_type = Option<String>)]
     pub provider: Option<ProviderName>,
-    /// The topic, whole.
+    /// Only events of this topic.
     #[param(value_type = Option<String>)]
     pub topic: Option<Topic>,
-    /// The outcome of the event.
+    /// Only events in this state.
     pub state: Option<EventState>,
-    /// What the event is about, whole.
+    /// Only events about this subject, such as order/0000593098, or 0000593098 of any entity.
     #[param(value_type = Option<String>)]
     pub subject: Option<Subject>,
-    /// Received at this time or later (RFC 3339).
+    /// Only domain events that this event caused.
+    #[param(value_type = Option<String>)]
+    pub caused_by: Option<EventId>,
+    /// Only events received at this time or later.
     #[serde(default, deserialize_with = "rfc3339")]
     #[param(value_type = Option<String>, format = DateTime)]
     pub from: Option<Timestamp>,
-    /// Received before this time (RFC 3339).
+    /// Only events received before this time.
     #[serde(default, deserialize_with = "rfc3339")]
     #[param(value_type = Option<String>, format = DateTime)]
     pub to: Option<Timestamp>,
@@ -95,6 +100,13 @@ pub struct RecordedEvent {
     pub unrouted_at: Option<Timestamp>,
     /// The event that this one repeats.
     pub replay_of: Option<String>,
+    /// Of a domain event, the event whose effect it announces.
+    pub caused_by: Option<String>,
+    /// The domain events that this one caused, the oldest first: at most 100. The list has all, by `caused_by`.
+    pub caused: Vec<Caused>,
+    /// What its sender was answered; missing if nobody posted it. Of a rejected body that was sent again, the answer to that.
+    #[serde(default)]
+    pub receipt: Option<Receipt>,
     /// W3C Trace Context.
     pub traceparent: Option<String>,
     /// Whether the body is not strict JSON and was read leniently.
@@ -111,6 +123,17 @@ pub struct RecordedEvent {
     pub body: BodyInJson,
 }
 
+/// A domain event, as the event that caused it shows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Caused {
+    /// The event's id.
+    pub id: String,
+    /// Its type.
+    pub topic: String,
+    /// What it is about.
+    pub subject: Option<String>,
+}
+
 /// The outcome of an event at one consumer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[schema(as = ConsumerOutcome)]
@@ -122,7 +145,8 @@ pub struct Outcome {
     /// When it had its effect.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub handled_at: Option<Timestamp>,
-    /// What the consumer could not read of the event and did not need: paths and reasons, never values.
+    /// What the consumer could not read of the event and did not need: paths and reasons, never values. And when the record
+    /// received the event from this consumer, since it was missing there.
     pub note: Option<String>,
     /// How often the consumer had tried when it gave up, including attempts before it was sent again.
     pub attempts: Option<i64>,
@@ -152,7 +176,7 @@ fn columns() -> String {
          {} AS unrouted_at, {} AS discarded_mark_at",
         letters(open_letter("d")),
         letters(discarded_letter("d")),
-        letters(resent_letter("d")),
+        letters(awaited("d")),
         marked_at(open_mark("u")),
         marked_at(discarded_mark("u")),
     )
@@ -168,7 +192,8 @@ impl view::Row for EventRow {
         page: &Page,
     ) -> Result<Paged<Self>, StoreError> {
         let origins = filter.origin().find(connection).await?;
-        let (text, values) = statement(filter, &origins, page);
+        let subjects = filter.subjects(connection).await?;
+        let (text, values) = statement(filter, &origins, &subjects, page);
         let rows = fetch(connection, text, values).await?;
         List::by_id("", &["e.id"]).cut(&rows, page, row)
     }
@@ -178,6 +203,25 @@ impl EventFilter {
     pub(crate) fn origin(&self) -> Wanted<'_> {
         let Self { source, provider, topic, .. } = self;
         Wanted { source: source.as_ref(), provider: provider.as_ref(), topic: topic.as_ref() }
+    }
+
+    /// The subjects that it asks for. One without an entity, such as the number of an order, is looked for under each entity
+    /// that the newest events of the origins are about.
+    pub(crate) async fn subjects(&self, connection: &mut Connection) -> Result<Vec<Subject>, StoreError> {
+        let Some(subject) = &self.subject else { return Ok(Vec::new()) };
+        let mut subjects = vec![subject.clone()];
+        if subject.as_str().contains('/') {
+            return Ok(subjects);
+        }
+        let text = "SELECT (SELECT e.subject FROM events e WHERE e.origin = o.id ORDER BY e.id DESC LIMIT 1) AS subject \
+                    FROM origins o";
+        let mut entities = BTreeSet::new();
+        for row in fetch(connection, text.to_owned(), []).await? {
+            let newest: Option<String> = row.try_get("subject")?;
+            entities.extend(newest.as_deref().and_then(|text| Some(text.split_once('/')?.0.to_owned())));
+        }
+        subjects.extend(entities.iter().map(|entity| Subject::new(entity, subject.as_str())));
+        Ok(subjects)
     }
 }
 
@@ -191,7 +235,7 @@ pub(crate) struct Chosen {
 
 /// Chooses the table where the fewest rows fit, in the order of the ids: the small one of the state asked for where there
 /// is one. SQLite takes the left side of a `CROSS JOIN` first.
-pub(crate) fn chosen(filter: &EventFilter, origins: &Origins) -> Chosen {
+pub(crate) fn chosen(filter: &EventFilter, origins: &Origins, subjects: &[Subject]) -> Chosen {
     let mut conditions = Conditions::default();
     let (from, id, group) = match filter.state {
         None
@@ -237,11 +281,20 @@ pub(crate) fn chosen(filter: &EventFilter, origins: &Origins) -> Chosen {
     if !matches!(filter.state, None | Some(EventState::Duplicate)) {
         conditions.add(not(duplicate("e")));
     }
-    conditions.with("e.id =", filter.id);
-    // Few events have one id or one subject, and each has an index of its own.
-    let is_read_by_origin = id == "e.id" && filter.id.is_none() && filter.subject.is_none();
+    conditions.with_id(id, filter.id);
+    // Few events have one id, one subject or one cause, and each has an index of its own.
+    let has_own_index = filter.id.is_some() || filter.subject.is_some() || filter.caused_by.is_some();
+    let is_read_by_origin = id == "e.id" && !has_own_index;
     filter.origin().add(&mut conditions, "e.origin", origins, is_read_by_origin);
-    conditions.with("e.subject =", filter.subject.as_ref());
+    match subjects {
+        [] => {}
+        [one] => conditions.with("e.subject =", Some(one)),
+        several => {
+            let list: Vec<_> = several.iter().map(|subject| conditions.bind(Value::from(subject))).collect();
+            conditions.add(format!("e.subject IN ({})", list.join(", ")));
+        }
+    }
+    conditions.with("e.caused_by =", filter.caused_by);
     conditions.with("e.received_at >=", filter.from);
     conditions.with("e.received_at <", filter.to);
     let bound = |time: Timestamp, slack| id_bound(&id_at(time, slack));
@@ -251,8 +304,13 @@ pub(crate) fn chosen(filter: &EventFilter, origins: &Origins) -> Chosen {
 }
 
 /// The statement of a page.
-pub(crate) fn statement(filter: &EventFilter, origins: &Origins, page: &Page) -> (String, Vec<Value>) {
-    let Chosen { from, id, group, conditions } = chosen(filter, origins);
+pub(crate) fn statement(
+    filter: &EventFilter,
+    origins: &Origins,
+    subjects: &[Subject],
+    page: &Page,
+) -> (String, Vec<Value>) {
+    let Chosen { from, id, group, conditions } = chosen(filter, origins, subjects);
     let (select, key) = (format!("SELECT {id} FROM {from}"), [id]);
     let ids = List { group, ..List::by_id(&select, &key) };
     let (ids, values) = ids.statement(conditions, page);
@@ -292,10 +350,10 @@ fn row(row: &AnyRow) -> Result<EventRow, StoreError> {
     let unrouted: Option<i64> = row.try_get("unrouted_at")?;
     let mark_discarded: Option<i64> = row.try_get("discarded_mark_at")?;
     let mark = match (&duplicate_of, unrouted, mark_discarded) {
-        (Some(_), ..) => Mark::Duplicate,
-        (None, Some(_), _) => Mark::Unrouted,
-        (None, None, Some(_)) => Mark::Discarded,
-        (None, None, None) => Mark::None,
+        (Some(_), ..) => EventMark::Duplicate,
+        (None, Some(_), _) => EventMark::Unrouted,
+        (None, None, Some(_)) => EventMark::Discarded,
+        (None, None, None) => EventMark::None,
     };
     Ok(EventRow {
         id: id(row, "id")?.to_string(),
@@ -319,7 +377,8 @@ pub(crate) fn traceparent(row: &AnyRow, id: EventId) -> Result<Option<String>, S
 /// One event, whole; `None` if there is none with this id.
 pub async fn show(connection: &mut Connection, id: EventId) -> Result<Option<RecordedEvent>, StoreError> {
     let text = format!(
-        "SELECT {}, e.content_type, e.traceparent, e.replay_of, e.repaired, e.headers, e.body \
+        "SELECT {}, e.content_type, e.traceparent, e.replay_of, e.caused_by, e.repaired, e.headers, e.answer, \
+         (SELECT r.headers FROM rejected_bodies r WHERE r.id = e.id) AS rejected_headers, e.body \
          FROM {WITH_ORIGIN} AND e.id = $1",
         columns()
     );
@@ -368,18 +427,45 @@ pub async fn show(connection: &mut Connection, id: EventId) -> Result<Option<Rec
     }
     let unrouted: Option<i64> = found.try_get("unrouted_at")?;
     let body: Vec<u8> = found.try_get("body")?;
+    let headers: serde_json::Value = serde_json::from_str(found.try_get("headers")?).unwrap_or_default();
     Ok(Some(RecordedEvent {
         row,
         outcomes: outcomes.into_values().collect(),
         unrouted_at: unrouted.map(|_| time(found, "unrouted_at")).transpose()?,
         replay_of: optional_id(found, "replay_of")?.map(|id| id.to_string()),
+        caused_by: optional_id(found, "caused_by")?.map(|id| id.to_string()),
+        caused: caused(connection, id).await?,
+        receipt: receipt(found, &headers, &body)?,
         traceparent: traceparent(found, id)?,
         repaired: found.try_get::<i64, _>("repaired")? != 0,
-        headers: serde_json::from_str(found.try_get("headers")?).unwrap_or_default(),
+        headers,
         content_type: found.try_get("content_type")?,
         size: i64::try_from(body.len()).unwrap_or(i64::MAX),
         body: BodyInJson::from(body),
     }))
+}
+
+/// The receipt of an event. One that was rejected first has the answer to that.
+fn receipt(row: &AnyRow, headers: &serde_json::Value, body: &[u8]) -> Result<Option<Receipt>, StoreError> {
+    let answer: Option<String> = row.try_get("answer")?;
+    let rejected: Option<String> = row.try_get("rejected_headers")?;
+    let of_rejected = || {
+        Some(serde_json::from_str::<serde_json::Value>(&rejected?).ok()?[header::ANSWER].as_str()?.to_owned())
+    };
+    let webhook_id = headers["webhook-id"].as_str();
+    Ok(Receipt::new(answer.or_else(of_rejected).as_deref(), webhook_id, body))
+}
+
+/// The domain events that an event caused.
+async fn caused(connection: &mut Connection, id: EventId) -> Result<Vec<Caused>, StoreError> {
+    let text = format!(
+        "SELECT e.id, o.topic, e.subject FROM {WITH_ORIGIN} AND e.caused_by = $1 ORDER BY e.id LIMIT 100"
+    );
+    let caused = |row: &AnyRow| {
+        let id = store::id(row, "id")?.to_string();
+        Ok(Caused { id, topic: row.try_get("topic")?, subject: row.try_get("subject")? })
+    };
+    fetch(connection, text, [Value::from(id)]).await?.iter().map(caused).collect()
 }
 
 /// The body of an event or of a rejected request, byte for byte.

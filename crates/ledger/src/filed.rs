@@ -73,7 +73,7 @@ fn id_of(message: &Message, queue: FixedQueue, time: Option<Timestamp>) -> Event
         .collect();
     let headers = headers.iter().flat_map(|(name, value)| [name.as_bytes(), value.as_bytes()]);
     let milliseconds = time.and_then(|time| u64::try_from(time.as_millisecond()).ok()).unwrap_or(0);
-    EventId::of_parts(milliseconds, texts.into_iter().chain([body.as_ref()]).chain(headers))
+    EventId::from_parts(milliseconds, texts.into_iter().chain([body.as_ref()]).chain(headers))
 }
 
 /// Headers as a JSON object.

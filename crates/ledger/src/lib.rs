@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! ledger   ──▶ events, unsettled_events   every accepted event, whole, and which of our consumers take it
-//! unrouted ──▶ unrouted_events            the mark of an event whose topic nobody is bound to
+//! unrouted ──▶ unrouted_events            the mark of an event whose topic no queue is bound to
 //! rejected ──▶ rejected_bodies            authenticated bodies that could not be used, with the cause
 //! dead     ──▶ dead_letters               dead letters, with the error
 //! tallies  ──▶ tally                      how many requests each ingress accepted and rejected
@@ -41,7 +41,9 @@ pub mod jobs;
 pub mod laws;
 mod names;
 mod origins;
+mod overview;
 mod predicates;
+mod receipt;
 mod reconcile;
 mod record;
 mod rejected;
@@ -50,15 +52,16 @@ mod state;
 mod sweep;
 #[cfg(test)]
 mod tests;
-mod time;
 mod unrouted;
 mod views;
 pub mod witness;
 
 pub use contents::{Body, BodyInJson};
 pub use dead::{DeadFilter, DeadGroup, DeadLetter, DeadRow, FailedAttempt, show_dead};
-pub use events::{EventFilter, EventRow, Outcome, RecordedEvent, body, show};
+pub use events::{Caused, EventFilter, EventRow, Outcome, RecordedEvent, body, show};
 pub use names::{Name, is_on_record, on_record};
+pub use overview::{Interval, Overview, OverviewFilter, Period, SourceOverview, overview};
+pub use receipt::Receipt;
 pub use reconcile::{Difference, DifferenceFilter, Reconciliation, SourceBooks, reconciliation};
 pub use record::consumers;
 pub use rejected::{Rejected, RejectedFilter, RejectedRow, show_rejected};
@@ -109,5 +112,26 @@ pub const COMPONENT: Component = Component {
             "index of the feed",
             include_str!("../migrations/0011_feed_index.postgres.sql"),
         ),
+        Migration {
+            version: 12,
+            description: "caused by",
+            copies: false,
+            sqlite: include_str!("../migrations/0012_caused_by.sqlite.sql"),
+            postgres: include_str!("../migrations/0012_caused_by.postgres.sql"),
+        },
+        Migration::postgres(
+            13,
+            "index of causes",
+            include_str!("../migrations/0013_caused_by_index.postgres.sql"),
+        ),
+        Migration::postgres(14, "views", include_str!("../migrations/0014_views.postgres.sql")),
+        Migration::portable(15, "marks of the feed", include_str!("../migrations/0015_feed_marks.sql")),
+        Migration {
+            version: 16,
+            description: "receipts",
+            copies: false,
+            sqlite: include_str!("../migrations/0016_receipts.sqlite.sql"),
+            postgres: include_str!("../migrations/0016_receipts.postgres.sql"),
+        },
     ],
 };

@@ -1,5 +1,6 @@
 //! The names on record, to tell a name without current rows from an unknown one.
 
+use event::ProviderName;
 use store::{Connection, Row, StoreError};
 
 use store::many::{Value, fetch};
@@ -30,6 +31,14 @@ impl Name {
             Self::Group => &[("dead_letters", "group_id")],
         }
     }
+
+    /// Which rows of a table are listed: the sources of domain events are consumers.
+    fn condition(self, table: &str) -> String {
+        match (self, table) {
+            (Self::Source, "origins") => format!("provider <> '{}'", ProviderName::OWN),
+            _ => "1 = 1".to_owned(),
+        }
+    }
 }
 
 /// Whether a name is on record.
@@ -47,9 +56,10 @@ pub async fn is_on_record(connection: &mut Connection, name: Name, text: &str) -
 pub async fn on_record(connection: &mut Connection, name: Name) -> Result<Vec<String>, StoreError> {
     let mut names = Vec::new();
     for (table, column) in name.columns() {
+        let condition = name.condition(table);
         let statement = format!(
-            "WITH RECURSIVE found (name) AS (SELECT min({column}) FROM {table} UNION ALL \
-             SELECT (SELECT min(t.{column}) FROM {table} t WHERE t.{column} > found.name) \
+            "WITH RECURSIVE found (name) AS (SELECT min({column}) FROM {table} WHERE {condition} UNION ALL \
+             SELECT (SELECT min(t.{column}) FROM {table} t WHERE t.{column} > found.name AND {condition}) \
              FROM found WHERE found.name IS NOT NULL) \
              SELECT name FROM found WHERE name IS NOT NULL LIMIT {LIMIT}"
         );

@@ -138,9 +138,17 @@ impl Wanted<'_> {
     }
 }
 
-/// Every origin: its number and its source.
+/// The name of the source of an origin `o` in the books and in retention. Domain events come from consumers, whose names may be
+/// those of configured sources: they have their CloudEvents source, `/malote/<consumer>`.
+pub(crate) fn booked_source() -> String {
+    let own = ProviderName::OWN;
+    format!("CASE o.provider WHEN '{own}' THEN '/{own}/' || o.source ELSE o.source END")
+}
+
+/// Every origin: its number and its source, as [`booked_source`] names it.
 pub(crate) async fn all(connection: &mut Connection) -> Result<Vec<(i64, String)>, StoreError> {
-    let rows = fetch(connection, "SELECT id, source FROM origins ORDER BY source, id".to_owned(), []).await?;
+    let text = format!("SELECT o.id, {} AS source FROM origins o ORDER BY source, o.id", booked_source());
+    let rows = fetch(connection, text, []).await?;
     let origin = |row: &AnyRow| Ok((row.try_get(0)?, row.try_get(1)?));
     rows.iter().map(origin).collect()
 }

@@ -6,11 +6,12 @@
 //!
 //! ```text
 //! a row of dead_letters     open_letter | discarded_letter | resent_letter     exactly one
+//!                           awaited | handed_back                              of a resent one that is not handled
 //!                           dead_at, discarded_at                              at the letter's consumer
 //! a row of unrouted_events  open_mark, discarded_mark                          or neither: sent again
 //! a row of rejected_bodies  open_body
 //! a row of unsettled_events pending_at                                         at the row's consumer
-//! a row of either           of_duplicate
+//! a row of either           is_duplicate
 //! a row of jobs             unfinished
 //! an event                  duplicate, unrouted, dead, pending, discarded_by_…, routed
 //! ```
@@ -31,7 +32,7 @@ pub(crate) fn handled(row: &str) -> String {
 /// A dead letter is open while no operator has discarded it or sent it again, or once it has come back from the job that
 /// sent it last.
 pub(crate) fn open_letter(letter: &str) -> String {
-    format!("({letter}.discarded_in IS NULL AND NOT {})", is_away(letter, "died_in"))
+    format!("({letter}.discarded_in IS NULL AND NOT {})", is_resent(letter, "died_in"))
 }
 
 /// A dead letter is discarded when an operator closed it without sending it again.
@@ -41,7 +42,7 @@ pub(crate) fn discarded_letter(letter: &str) -> String {
 
 /// A dead letter is resent when a job sent it again and it has not come back.
 pub(crate) fn resent_letter(letter: &str) -> String {
-    format!("({letter}.discarded_in IS NULL AND {})", is_away(letter, "died_in"))
+    format!("({letter}.discarded_in IS NULL AND {})", is_resent(letter, "died_in"))
 }
 
 /// An event is dead at a consumer whose letter is open, unless that consumer has handled the event after all.
@@ -57,7 +58,7 @@ pub(crate) fn discarded_at(letter: &str) -> String {
 /// A mark is open while no operator has discarded it or sent its event again, or once the event has come back unrouted
 /// from the job that sent it last.
 pub(crate) fn open_mark(mark: &str) -> String {
-    format!("({mark}.discarded_in IS NULL AND NOT {})", is_away(mark, "marked_in"))
+    format!("({mark}.discarded_in IS NULL AND NOT {})", is_resent(mark, "marked_in"))
 }
 
 /// A mark is discarded when an operator closed it without sending its event again.
@@ -76,13 +77,13 @@ pub(crate) fn pending_at(unsettled: &str) -> String {
     format!(
         "(NOT {} AND NOT {} AND NOT {})",
         handled(unsettled),
-        of_duplicate(unsettled),
+        is_duplicate(unsettled),
         has_letter(unsettled, &discarded_letter("d"))
     )
 }
 
-/// The event of `row` is on record as a duplicate, which is delivered to nobody.
-pub(crate) fn of_duplicate(row: &str) -> String {
+/// The event of `row` is on record as a duplicate, which is not delivered.
+pub(crate) fn is_duplicate(row: &str) -> String {
     format!("EXISTS (SELECT 1 FROM events o WHERE o.id = {row}.event_id AND {})", duplicate("o"))
 }
 
@@ -131,11 +132,27 @@ pub(crate) fn discarded_by_letter(event: &str) -> String {
     format!("EXISTS (SELECT 1 FROM dead_letters d WHERE d.event_id = {event}.id AND {})", discarded_at("d"))
 }
 
+/// A dead letter is handed back when it was sent again to the queue of another service: its outcome there is unknown. What is
+/// sent to a consumer of ours has a row in `unsettled_events` until it is handled.
+fn handed_back(letter: &str) -> String {
+    format!("({} AND NOT {} AND NOT {})", resent_letter(letter), awaited(letter), handled(letter))
+}
+
+/// A dead letter is awaited when it was sent again to a consumer of ours, which may not have handled it yet.
+pub(crate) fn awaited(letter: &str) -> String {
+    format!(
+        "({} AND EXISTS (SELECT 1 FROM unsettled_events s WHERE s.event_id = {letter}.event_id \
+         AND s.consumer = {letter}.consumer))",
+        resent_letter(letter)
+    )
+}
+
 /// An event is routed when none of our consumers takes it, or ever handled or gave it up: only other queues hold it.
 pub(crate) fn routed(event: &str) -> String {
     format!(
         "({event}.consumers = '' AND NOT EXISTS (SELECT 1 FROM claims i WHERE i.event_id = {event}.id) \
-         AND NOT EXISTS (SELECT 1 FROM dead_letters d WHERE d.event_id = {event}.id))"
+         AND NOT EXISTS (SELECT 1 FROM dead_letters d WHERE d.event_id = {event}.id AND NOT {}))",
+        handed_back("d")
     )
 }
 
@@ -161,7 +178,7 @@ pub(crate) fn is_later(excluded: &str, on_record: &str) -> String {
 }
 
 /// A job sent the event of the row again, and it has not come back since. Ids of jobs sort by time.
-fn is_away(row: &str, came_back_in: &str) -> String {
+fn is_resent(row: &str, came_back_in: &str) -> String {
     format!("({row}.resent_in IS NOT NULL AND coalesce({row}.{came_back_in}, '') < {row}.resent_in)")
 }
 

@@ -16,17 +16,17 @@ use std::collections::BTreeMap;
 
 use event::{EventId, Timestamp};
 use serde::{Deserialize, Serialize};
-use store::many::{Value, fetch};
-use store::{Conditions, Connection, Page, Paged, Row, StoreError, optional_id};
+use store::many::Value;
+use store::{Conditions, Connection, List, Page, Paged, Row, StoreError, optional_id};
 use utoipa::{IntoParams, ToSchema};
 
-use crate::time::optional_time;
+use store::optional_time;
 use walk::Walk;
 
 /// The books of one source for one day of receipt.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct SourceBooks {
-    /// The configured sender.
+    /// The configured sender; `/malote/<consumer>` for the domain events of a consumer, which no ingress counts.
     pub source: String,
     /// Requests that the ingresses say they answered 2xx.
     pub counted_accepted: i64,
@@ -36,7 +36,7 @@ pub struct SourceBooks {
     pub received: i64,
     /// Every consumer that takes it has handled it.
     pub handled: i64,
-    /// Only queues of other services received it.
+    /// No consumer of malote takes it.
     pub routed: i64,
     /// A consumer has not handled it yet.
     pub pending: i64,
@@ -95,35 +95,29 @@ impl view::Row for Difference {
         filter: &DifferenceFilter,
         page: &Page,
     ) -> Result<Paged<Self>, StoreError> {
+        const LIST: List<'_> = List::new(
+            "SELECT id, kind, source, event_id, consumer, detail, sent_at FROM differences",
+            &["id"],
+        )
+        .ascending();
         let Some(walk) = walk::load(connection, &filter.id.to_string()).await? else {
             return Ok(Paged { items: Vec::new(), next: None });
         };
         let mut conditions = Conditions::default();
         conditions.with("job_id =", Some(&filter.id));
-        conditions.with("id >", page.cursor.as_ref());
         let pass = conditions.bind(Value::from(walk.pass()));
         conditions.add(format!("(pass = {pass} OR sent_at IS NOT NULL)"));
-        let clause = conditions.clause();
-        let limit = conditions.bind(Value::from(i64::from(page.limit) + 1));
-        let text = format!(
-            "SELECT id, kind, source, event_id, consumer, detail, sent_at FROM differences {clause} \
-             ORDER BY id LIMIT {limit}"
-        );
-        let rows = fetch(connection, text, conditions.values).await?;
-        let row = |row: &store::AnyRow| {
-            let difference = Difference {
+        let difference = |row: &store::AnyRow| {
+            Ok::<_, StoreError>(Self {
                 kind: row.try_get("kind")?,
                 source: row.try_get("source")?,
                 event_id: optional_id(row, "event_id")?.map(|id| id.to_string()),
                 consumer: row.try_get("consumer")?,
                 detail: row.try_get("detail")?,
                 sent_at: optional_time(row, "sent_at")?,
-            };
-            Ok((row.try_get::<String, _>("id")?, difference))
+            })
         };
-        let rows = rows.iter().map(row).collect::<Result<_, StoreError>>()?;
-        let Paged { items, next } = Paged::cut(rows, page, |(id, _): &(String, Difference)| id.clone());
-        Ok(Paged { items: items.into_iter().map(|(_, difference)| difference).collect(), next })
+        LIST.page(connection, conditions, page, difference).await
     }
 }
 

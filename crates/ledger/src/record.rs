@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use broker::{FixedQueue, QueueName, death};
-use consumer::{Bindings, Consumer, Failure, Forward, Recorder, Recording, Runtime};
+use consumer::{Bindings, Consumer, Failure, Forward, Recorder, Recording, Runtime, takers};
 use event::{Event, EventId, Message, SourceName, header};
 use serde::Deserialize;
 use store::seen::{self, Sighting};
@@ -69,24 +69,14 @@ pub(crate) struct Events {
 /// Events as they are recorded.
 pub(crate) const EVENTS: ById<'_> = ById {
     into: "events (origin, consumers, duplicate_of, id, subject, received_at, content_type, traceparent, replay_of, \
-           repaired, headers, body)",
+           caused_by, repaired, headers, answer, body)",
     table: "events",
     id: "id",
     part: None,
 };
 
-impl Events {
-    fn takers(&self, event: &Event) -> Vec<&'static str> {
-        self.consumers
-            .iter()
-            .filter(|bindings| bindings.takes(&event.source.provider, &event.topic))
-            .map(|bindings| bindings.consumer)
-            .collect()
-    }
-}
-
 /// Events that were read.
-struct Accepted<'a> {
+struct AcceptedEvents<'a> {
     sightings: Vec<Sighting>,
     origins: Vec<Origin>,
     rows: Vec<Row<'a>>,
@@ -114,7 +104,7 @@ impl Recorder for Events {
                 origin,
                 takers: match message.text(header::TO_CONSUMER) {
                     Some(name) => vec![name],
-                    None => self.takers(&event),
+                    None => takers(&self.consumers, &event.source.provider, &event.topic).collect(),
                 },
                 rest: vec![
                     Value::from(event.id),
@@ -125,24 +115,26 @@ impl Recorder for Events {
                         event.traceparent.map(|given| if given == made { String::new() } else { given }),
                     ),
                     Value::from(event.replay_of),
+                    Value::from(event.caused_by),
                     Value::from(i64::from(event.repaired)),
                     json(&event.headers),
+                    message.text(header::ANSWER).map_or(Value::Text(None), text),
                     Value::from(event.data),
                 ],
             }
         };
         let rows = events.into_iter().zip(places).map(row).collect();
-        Ok(Box::new(Accepted { sightings, origins, rows }))
+        Ok(Box::new(AcceptedEvents { sightings, origins, rows }))
     }
 }
 
 #[async_trait]
-impl Recording for Accepted<'_> {
+impl Recording for AcceptedEvents<'_> {
     async fn write(self: Box<Self>, tx: &mut Tx) -> Result<(), Failure> {
         let duplicates = seen::duplicates(tx, &self.sightings).await?;
         let numbers = origins::numbers(tx, &self.origins).await?;
         let mut rows = Vec::with_capacity(self.rows.len());
-        let mut owed = Vec::with_capacity(self.rows.len());
+        let mut pending = Vec::with_capacity(self.rows.len());
         for Row { id, origin, mut takers, rest } in self.rows {
             let duplicate_of = duplicates.get(&id).copied();
             if duplicate_of.is_some() {
@@ -150,12 +142,12 @@ impl Recording for Accepted<'_> {
             }
             let decided = [numbers[origin].into(), takers.join(" ").into(), duplicate_of.into()];
             rows.push((id, decided.into_iter().chain(rest).collect()));
-            owed.push((id, takers));
+            pending.push((id, takers));
         }
         let mut new = EVENTS.insert_new(tx, rows).await?;
         // Only what is new is unsettled: a message that comes again long after must not undo the sweep.
-        owed.retain(|(id, _)| new.remove(id));
-        let unsettled = owed
+        pending.retain(|(id, _)| new.remove(id));
+        let unsettled = pending
             .into_iter()
             .flat_map(|(id, takers)| takers.into_iter().map(move |taker| vec![id.into(), taker.into()]))
             .collect();
@@ -170,7 +162,7 @@ impl Recording for Accepted<'_> {
     }
 }
 
-/// Marks events that nobody is bound to.
+/// Marks events whose topic no queue is bound to.
 pub(crate) struct Unrouted;
 
 /// Unrouted events that were read: each with the place of its origin and its other columns.
@@ -299,6 +291,8 @@ impl DeadLetters {
         }
         let is_alone = message.headers.contains_key(header::ALONE);
         let mut text = match (message.text(header::DEATH_REASON), death_queue) {
+            // None of ours rejects: the reader of another service's queue.
+            (Some(death::REJECTED), _) => "its consumer rejected it".to_owned(),
             (Some(death::MISSING_QUEUE), Some(queue)) => {
                 format!("its queue {queue} did not exist when its wait was over")
             }
@@ -393,7 +387,7 @@ impl Recorder for DeadLetters {
 /// Keeps what each ingress says it has answered.
 struct Tallies;
 
-/// A tally as an ingress tells it.
+/// A tally as an ingress reports it.
 #[derive(Deserialize)]
 struct Tally {
     ingress: EventId,

@@ -1,22 +1,22 @@
 //! Reading authenticated bodies that could not be used.
 
-use event::{EventId, ProviderName, SourceName, Timestamp};
+use event::{EventId, ProviderName, SourceName, Timestamp, header};
 use serde::{Deserialize, Serialize};
-use store::{AnyRow, Conditions, Connection, List, Page, Paged, Row, StoreError, id};
+use store::{AnyRow, Conditions, Connection, IdPrefix, List, Page, Paged, Row, StoreError, id};
 use utoipa::{IntoParams, ToSchema};
 
-use crate::BodyInJson;
 use crate::predicates::open_body;
-use crate::time::time;
+use crate::{BodyInJson, Receipt};
 use store::many::{Value, fetch};
+use store::time;
 
 /// Which rejected bodies to list: all that is given must fit.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct RejectedFilter {
-    /// The rejected body's id.
+    /// The rejected body's id, or its beginning.
     #[param(value_type = Option<String>)]
-    pub id: Option<EventId>,
+    pub id: Option<IdPrefix>,
     /// The configured sender.
     #[param(value_type = Option<String>)]
     pub source: Option<SourceName>,
@@ -47,6 +47,9 @@ pub struct Rejected {
     /// What a list shows of it.
     #[serde(flatten)]
     pub row: RejectedRow,
+    /// What its sender was answered.
+    #[serde(default)]
+    pub receipt: Option<Receipt>,
     /// Headers and properties of its message.
     #[schema(value_type = Object)]
     pub headers: serde_json::Value,
@@ -72,7 +75,7 @@ fn row(row: &AnyRow) -> Result<RejectedRow, StoreError> {
 impl view::Row for RejectedRow {
     type Filter = RejectedFilter;
 
-    /// Rejected bodies that nobody sent again or discarded. The cursor is the id of the page's last.
+    /// Rejected bodies that were neither sent again nor discarded. The cursor is the id of the page's last.
     async fn page(
         connection: &mut Connection,
         filter: &RejectedFilter,
@@ -86,7 +89,7 @@ impl view::Row for RejectedRow {
 pub(crate) fn chosen(filter: &RejectedFilter) -> Conditions {
     let mut conditions = Conditions::default();
     conditions.add(open_body("rejected_bodies"));
-    conditions.with("id =", filter.id);
+    conditions.with_id("id", filter.id);
     conditions.with("source =", filter.source.as_ref());
     conditions.with("provider =", filter.provider.as_ref());
     conditions
@@ -102,12 +105,16 @@ pub async fn show_rejected(connection: &mut Connection, id: EventId) -> Result<O
         .to_owned();
     let rows = fetch(connection, text, [Value::from(id)]).await?;
     let whole = |found: &AnyRow| {
+        let headers: serde_json::Value = serde_json::from_str(found.try_get("headers")?).unwrap_or_default();
+        let body: Vec<u8> = found.try_get("body")?;
+        let (answer, webhook_id) = (headers[header::ANSWER].as_str(), headers["http_webhook-id"].as_str());
         Ok(Rejected {
             row: row(found)?,
-            headers: serde_json::from_str(found.try_get("headers")?).unwrap_or_default(),
+            receipt: Receipt::new(answer, webhook_id, &body),
+            headers,
             content_type: found.try_get("content_type")?,
             size: found.try_get("size")?,
-            body: BodyInJson::from(found.try_get::<Vec<u8>, _>("body")?),
+            body: BodyInJson::from(body),
         })
     };
     rows.first().map(whole).transpose()

@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep};
 use crate::events::{CLOCK_SLACK_SECONDS, id_at};
 use crate::origins;
 use crate::predicates::{dead, pending};
-use crate::time::time;
+use store::time;
 
 /// How many rows leave in one transaction.
 const STEP: i64 = 256;

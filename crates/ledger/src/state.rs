@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
+use view::{Tone, Tones};
 
 /// The outcome of an event at one consumer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -27,7 +28,7 @@ pub enum EventState {
     Pending,
     /// Every consumer that takes it has handled it.
     Handled,
-    /// Only queues of other services received it: its outcome there is unknown.
+    /// No consumer of malote takes it: what queues of other services do with it is unknown. Of a domain event there may be none.
     Routed,
     /// A consumer gave up.
     Dead,
@@ -51,6 +52,15 @@ impl EventState {
         Self::Duplicate,
     ];
 
+    /// What a state means to those who read it; the same for the states of an event at its consumers.
+    pub const TONES: Tones = &[
+        (Self::Handled.name(), Tone::Good),
+        (Self::Routed.name(), Tone::Good),
+        (Self::Pending.name(), Tone::Waiting),
+        (Self::Unrouted.name(), Tone::Waiting),
+        (Self::Dead.name(), Tone::Bad),
+    ];
+
     /// The state with this name.
     pub(crate) fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|state| state.name() == name)
@@ -70,24 +80,24 @@ impl EventState {
     }
 
     /// The state of an event with these marks and these consumers.
-    pub(crate) fn combined(mark: Mark, consumers: &BTreeMap<String, ConsumerState>) -> Self {
+    pub(crate) fn combined(mark: EventMark, consumers: &BTreeMap<String, ConsumerState>) -> Self {
         let any = |state| consumers.values().any(|other| *other == state);
         match mark {
-            Mark::Duplicate => Self::Duplicate,
-            Mark::Unrouted => Self::Unrouted,
+            EventMark::Duplicate => Self::Duplicate,
+            EventMark::Unrouted => Self::Unrouted,
             _ if any(ConsumerState::Dead) => Self::Dead,
             _ if any(ConsumerState::Pending) => Self::Pending,
-            Mark::Discarded => Self::Discarded,
-            Mark::None if any(ConsumerState::Discarded) => Self::Discarded,
-            Mark::None if consumers.is_empty() => Self::Routed,
-            Mark::None => Self::Handled,
+            EventMark::Discarded => Self::Discarded,
+            EventMark::None if any(ConsumerState::Discarded) => Self::Discarded,
+            EventMark::None if consumers.is_empty() => Self::Routed,
+            EventMark::None => Self::Handled,
         }
     }
 }
 
 /// The facts that decide the state of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Mark {
+pub(crate) enum EventMark {
     None,
     Duplicate,
     Unrouted,
@@ -134,17 +144,17 @@ mod tests {
         let check = |takes: &[&'static str], dead: &[&'static str], handled: &[&'static str], expect| {
             let names = |names: &[&'static str]| names.to_vec();
             let states = by_consumer(names(takes), names(dead), [], names(handled));
-            assert_eq!(EventState::combined(Mark::None, &states), expect, "{states:?}");
-            assert_eq!(EventState::combined(Mark::Unrouted, &states), EventState::Unrouted);
-            assert_eq!(EventState::combined(Mark::Duplicate, &states), EventState::Duplicate);
+            assert_eq!(EventState::combined(EventMark::None, &states), expect, "{states:?}");
+            assert_eq!(EventState::combined(EventMark::Unrouted, &states), EventState::Unrouted);
+            assert_eq!(EventState::combined(EventMark::Duplicate, &states), EventState::Duplicate);
             let discarded = match expect {
                 EventState::Handled | EventState::Routed => EventState::Discarded,
                 other => other,
             };
-            assert_eq!(EventState::combined(Mark::Discarded, &states), discarded);
+            assert_eq!(EventState::combined(EventMark::Discarded, &states), discarded);
         };
         let discarded = |handled: &[&'static str]| {
-            EventState::combined(Mark::None, &by_consumer(["a", "b"], [], ["b"], handled.to_vec()))
+            EventState::combined(EventMark::None, &by_consumer(["a", "b"], [], ["b"], handled.to_vec()))
         };
         assert_eq!(discarded(&[]), EventState::Pending);
         assert_eq!(discarded(&["a"]), EventState::Discarded);

@@ -39,7 +39,7 @@ pub async fn sweep(store: &Store) -> Result<u64, StoreError> {
     let mut swept = 0;
     let mut last: Option<(EventId, String)> = None;
     loop {
-        // Found outside a transaction: what is pending is passed over without keeping anyone from writing.
+        // Found outside a transaction: what is pending is passed over without blocking writers.
         let text = format!(
             "SELECT s.event_id, s.consumer FROM unsettled_events s WHERE (s.event_id, s.consumer) > ($1, $2) \
              AND {} ORDER BY s.event_id, s.consumer LIMIT $3",
@@ -84,7 +84,7 @@ async fn sweeping(store: &Store, stop: &CancellationToken) {
     while !stop.is_cancelled() {
         let started = Instant::now();
         let swept = sweep(store).await.unwrap_or_else(|error| {
-            warn!("not swept, tried again later: {error}");
+            warn!("the sweep failed, and is retried later: {error}");
             0
         });
         debug!(swept, "swept");
@@ -98,12 +98,12 @@ async fn retaining(store: &Store, retention: &Retention, stop: &CancellationToke
         // Long past, so that what waited in a queue all the while still meets its key.
         let long_ago = event::now() - FORGOTTEN_AFTER;
         if let Err(error) = store::seen::forget(store, long_ago).await {
-            warn!("keys of facts are not forgotten, tried again later: {error}");
+            warn!("old keys of facts were not deleted, retried later: {error}");
         }
         match stop.run_until_cancelled(retain(store, retention, event::now())).await {
             Some(Ok(0)) | None => {}
-            Some(Ok(gone)) => info!(gone, "deleted what is settled and older than it is kept"),
-            Some(Err(error)) => warn!("what is old is not deleted, tried again later: {error}"),
+            Some(Ok(gone)) => info!(gone, "deleted settled events that are older than they are kept"),
+            Some(Err(error)) => warn!("old events were not deleted, retried later: {error}"),
         }
         stop.run_until_cancelled(sleep(RETENTION_PERIOD)).await;
     }

@@ -8,6 +8,8 @@ use event::{Event, EventId, Headers, Message, ProviderName, SourceName, Subject,
 use store::{Page, Paged, Row, Store, inbox, sql};
 use view::Row as _;
 
+mod causes;
+
 use crate::origins::Origins;
 use crate::record::{DeadLetters, Events, Rejected, Unrouted};
 use crate::{
@@ -164,7 +166,8 @@ async fn an_event_comes_back_as_it_was_recorded() {
             {"consumer": "receivables", "state": "dead", "handled_at": null, "note": null, "attempts": 9,
              "error": "attempt 9 failed", "first_failed_at": "2026-11-22T12:00:00Z", "failed_at": null},
         ],
-        "unrouted_at": null, "replay_of": null, "traceparent": event.traceparent, "repaired": true,
+        "unrouted_at": null, "receipt": null, "replay_of": null, "caused_by": null, "caused": [], "traceparent": event.traceparent,
+        "repaired": true,
         "duplicate_of": null, "headers": {"x-me-attempt": "2"}, "content_type": "application/octet-stream", "size": 3,
         "body_base64": "AP8K",
     });
@@ -289,7 +292,6 @@ async fn each_filter_alone_and_together_gives_exactly_what_fits() {
                     for subject in [None, Some(Subject::new("order", "3"))] {
                         for (from, to) in [(None, None), (at(20), None), (None, at(60)), (at(20), at(60))] {
                             let filter = EventFilter {
-                                id: None,
                                 source: source.clone(),
                                 provider: provider.clone(),
                                 topic: topic.clone(),
@@ -297,6 +299,7 @@ async fn each_filter_alone_and_together_gives_exactly_what_fits() {
                                 subject: subject.clone(),
                                 from,
                                 to,
+                                ..EventFilter::default()
                             };
                             let fits = |row: &&EventRow| {
                                 source.as_ref().is_none_or(|name| name.as_str() == row.source)
@@ -480,10 +483,10 @@ async fn a_retry_whose_queue_is_gone_is_filed_with_its_consumer_its_attempts_and
     let mut letters =
         DeadRow::page(&mut connection, &DeadFilter::default(), &Page::first(10)).await.unwrap().items;
     letters.sort_by(|one, other| one.consumer.cmp(&other.consumer));
-    let told: Vec<_> =
+    let filed: Vec<_> =
         letters.iter().map(|letter| (&*letter.consumer, letter.attempts, &*letter.error)).collect();
     assert_eq!(
-        told,
+        filed,
         [
             ("ledger", 0, "its queue test.ledger did not exist when its wait was over"),
             (
@@ -622,7 +625,7 @@ async fn every_list_walks_an_index_in_its_order() {
     for state in ["pending", "handled", "routed", "dead", "unrouted"] {
         let state = serde_json::from_value(state.into()).unwrap();
         let filter = EventFilter { state, ..none.clone() };
-        statements.push(crate::events::statement(&filter, &Origins::All, &cursor));
+        statements.push(crate::events::statement(&filter, &Origins::All, &[], &cursor));
     }
     // What a filter by source, provider or topic leaves: one, some, or more than are looked up.
     let of_origins = [Origins::Few(vec![1]), Origins::Few((1..=64).collect()), Origins::Many];
@@ -633,7 +636,7 @@ async fn every_list_walks_an_index_in_its_order() {
         EventFilter { subject: Some(Subject::new("order", "1")), ..none.clone() },
         EventFilter { from: Some(event::now()), to: Some(event::now()), ..none },
     ] {
-        statements.push(crate::events::statement(&filter, &Origins::All, &cursor));
+        statements.push(crate::events::statement(&filter, &Origins::All, filter.subject.as_slice(), &cursor));
     }
     let filter = RejectedFilter { source: source.clone(), provider: provider.clone(), id: None };
     statements.push(rejected_page(&RejectedFilter { source: None, ..filter.clone() }));
@@ -649,7 +652,7 @@ async fn every_list_walks_an_index_in_its_order() {
     let by_source = EventFilter { source: source.clone(), ..EventFilter::default() };
     let marks = UnroutedFilter { source, ..UnroutedFilter::default() };
     for origins in &of_origins {
-        statements.push(crate::events::statement(&by_source, origins, &cursor));
+        statements.push(crate::events::statement(&by_source, origins, &[], &cursor));
         statements.push(unrouted_page(&marks, origins));
     }
     for (text, values) in statements {

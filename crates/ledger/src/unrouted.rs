@@ -1,21 +1,21 @@
 //! Reading the marks of events that no queue is bound to.
 
-use event::{EventId, ProviderName, SourceName, Timestamp, Topic};
+use event::{ProviderName, SourceName, Timestamp, Topic};
 use serde::{Deserialize, Serialize};
-use store::{AnyRow, Conditions, Connection, List, Page, Paged, Row, StoreError, id};
+use store::{AnyRow, Conditions, Connection, IdPrefix, List, Page, Paged, Row, StoreError, id};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::origins::{Origins, Wanted};
-use crate::predicates::{of_duplicate, open_mark};
-use crate::time::time;
+use crate::predicates::{is_duplicate, open_mark};
+use store::time;
 
 /// Which marks to list: all that is given must fit.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct UnroutedFilter {
-    /// The event's id.
+    /// The event's id, or its beginning.
     #[param(value_type = Option<String>)]
-    pub id: Option<EventId>,
+    pub id: Option<IdPrefix>,
     /// The configured sender.
     #[param(value_type = Option<String>)]
     pub source: Option<SourceName>,
@@ -36,7 +36,7 @@ pub struct UnroutedRow {
     pub source: String,
     /// The kind of sender.
     pub provider: String,
-    /// The topic that nobody is bound to.
+    /// The topic that no queue is bound to.
     pub topic: String,
     /// What the event is about.
     pub subject: Option<String>,
@@ -86,8 +86,8 @@ pub(crate) fn chosen(filter: &UnroutedFilter, origins: &Origins) -> Conditions {
     let mut conditions = Conditions::default();
     conditions.add(open_mark("s"));
     // Duplicates are not delivered anyway.
-    conditions.add(format!("NOT {}", of_duplicate("s")));
-    conditions.with("s.event_id =", filter.id);
+    conditions.add(format!("NOT {}", is_duplicate("s")));
+    conditions.with_id("s.event_id", filter.id);
     filter.origin().add(&mut conditions, "s.origin", origins, filter.id.is_none());
     conditions
 }

@@ -1,18 +1,18 @@
-//! The ledger's lists.
+//! The ledger's lists, each with the columns that the command line shows.
 
-use view::{Column, Form, Reading, Shown, View, column, shown};
+use view::{Column, Form, Reading, Shown, Tone, Tones, View, column, dropped, shown};
 
 use crate::jobs::{Job, What};
-use crate::{DeadGroup, DeadRow, Difference, EventRow, RejectedRow, UnroutedRow};
+use crate::{DeadGroup, DeadRow, Difference, EventRow, EventState, RejectedRow, UnroutedRow};
 
 impl Shown for EventRow {
     const COLUMNS: &'static [Column<Self>] = &[
         column("Received", |row| shown(&row.received_at), Form::Time),
-        column("Source", |row| shown(&row.source), Form::Text),
+        dropped(2, column("Source", |row| shown(&row.source), Form::Text)),
         column("Topic", |row| shown(&row.topic), Form::Text),
         column("Subject", |row| shown(&row.subject), Form::Text),
-        column("State", |row| shown(&row.state), Form::State),
-        column("Consumers", |row| shown(&row.consumers), Form::States),
+        column("State", |row| shown(&row.state), Form::State(EventState::TONES)),
+        dropped(1, column("Consumers", |row| shown(&row.consumers), Form::States(EventState::TONES))),
         column("Id", |row| shown(&row.id), Form::Id),
     ];
 }
@@ -33,8 +33,8 @@ impl Shown for DeadRow {
     const COLUMNS: &'static [Column<Self>] = &[
         column("Failed", |row| shown(&row.failed_at), Form::Time),
         column("Consumer", |row| shown(&row.consumer), Form::Text),
-        column("Topic", |row| shown(&row.topic), Form::Text),
-        column("Attempts", |row| shown(&row.attempts), Form::Number),
+        dropped(2, column("Topic", |row| shown(&row.topic), Form::Text)),
+        dropped(1, column("Attempts", |row| shown(&row.attempts), Form::Number)),
         column("Error", |row| shown(&row.error), Form::Text),
         column("Event", |row| shown(&row.event_id), Form::Id),
     ];
@@ -47,7 +47,7 @@ pub static DEAD: View = View {
     about: "Dead letters: events that a consumer gave up, with the error",
     row: "dead letter",
     rows: "dead letters",
-    example: "consumer=invoices",
+    example: "source=main",
     empty: "No dead letters: no consumer has given up on an event.",
     reading: Reading::new::<DeadRow>(),
 };
@@ -68,7 +68,7 @@ pub static REJECTED: View = View {
     about: "Authenticated bodies that could not be used, with the cause",
     row: "rejected body",
     rows: "rejected bodies",
-    example: "provider=recuperador",
+    example: "source=main",
     empty: "No rejected bodies: everything that was authenticated could be used.",
     reading: Reading::new::<RejectedRow>(),
 };
@@ -76,7 +76,7 @@ pub static REJECTED: View = View {
 impl Shown for UnroutedRow {
     const COLUMNS: &'static [Column<Self>] = &[
         column("Received", |row| shown(&row.received_at), Form::Time),
-        column("Source", |row| shown(&row.source), Form::Text),
+        dropped(1, column("Source", |row| shown(&row.source), Form::Text)),
         column("Topic", |row| shown(&row.topic), Form::Text),
         column("Subject", |row| shown(&row.subject), Form::Text),
         column("Id", |row| shown(&row.id), Form::Id),
@@ -87,10 +87,10 @@ impl Shown for UnroutedRow {
 pub static UNROUTED: View = View {
     name: "unrouted",
     tag: "record",
-    about: "Events whose topic no queue is bound to",
+    about: "Events whose topic no queue is bound to; push and pull subscriptions may take them",
     row: "unrouted event",
     rows: "unrouted events",
-    example: "provider=recuperador",
+    example: "source=main",
     empty: "No unrouted events: a consumer is bound to every topic that came.",
     reading: Reading::new::<UnroutedRow>(),
 };
@@ -100,7 +100,7 @@ impl Shown for DeadGroup {
         column("Group", |row| shown(&row.group), Form::Id),
         column("Consumer", |row| shown(&row.consumer), Form::Text),
         column("Count", |row| shown(&row.count), Form::Number),
-        column("First failed", |row| shown(&row.first_failed_at), Form::Time),
+        dropped(1, column("First failed", |row| shown(&row.first_failed_at), Form::Time)),
         column("Last failed", |row| shown(&row.last_failed_at), Form::Time),
         column("Error", |row| shown(&row.error), Form::Text),
     ];
@@ -111,24 +111,28 @@ pub static DEAD_GROUPS: View = View {
     name: "dead/groups",
     tag: "record",
     about: "Dead letters by consumer and error, the largest group first: at most 1,000 groups",
-    row: "group",
-    rows: "groups",
-    example: "consumer=invoices",
+    row: "group of dead letters",
+    rows: "groups of dead letters",
+    example: "source=main",
     empty: DEAD.empty,
     reading: Reading::whole::<DeadGroup>(),
 };
 
+/// What the states of a job mean to those who read them.
+const JOB_TONES: Tones =
+    &[("done", Tone::Good), ("waiting", Tone::Waiting), ("running", Tone::Waiting), ("failed", Tone::Bad)];
+
 impl Shown for Job {
     const COLUMNS: &'static [Column<Self>] = &[
         column("Asked for", |row| shown(&row.requested_at), Form::Time),
-        column("By", |row| shown(&row.requested_by), Form::Text),
+        dropped(1, column("By", |row| shown(&row.requested_by), Form::Text)),
         column("Job", |row| shown(&row.summary()), Form::Text),
-        column("State", |row| shown(&row.state), Form::State),
-        column("Rows", |row| shown(&row.total), Form::Number),
-        column("Done", |row| shown(&row.progress), Form::Number),
+        column("State", |row| shown(&row.state), Form::State(JOB_TONES)),
+        dropped(2, column("Rows", |row| shown(&row.total), Form::Number)),
+        dropped(3, column("Done", |row| shown(&row.progress), Form::Number)),
         column("Sent", |row| shown(&row.sent), Form::Number),
         column("Id", |row| shown(&row.id), Form::Id),
-        column("Trouble", |row| shown(&row.trouble), Form::Text),
+        dropped(4, column("Trouble", |row| shown(&row.trouble), Form::Text)),
     ];
 }
 
@@ -136,18 +140,18 @@ impl Shown for Job {
 pub static JOBS: View = View {
     name: "jobs",
     tag: "jobs",
-    about: "What was asked to be sent again or discarded, and how far it is",
+    about: "Jobs that send again, discard or reconcile, and their progress",
     row: "job",
     rows: "jobs",
     example: "",
-    empty: "No jobs: nothing was asked to be sent again, discarded or reconciled.",
+    empty: "No jobs: nothing was sent again, discarded or reconciled.",
     reading: Reading::new::<Job>(),
 };
 
 impl Shown for Difference {
     const COLUMNS: &'static [Column<Self>] = &[
         column("Difference", |row| shown(&row.kind), Form::Text),
-        column("Source", |row| shown(&row.source), Form::Text),
+        dropped(1, column("Source", |row| shown(&row.source), Form::Text)),
         column("Consumer", |row| shown(&row.consumer), Form::Text),
         column("Detail", |row| shown(&row.detail), Form::Text),
         column("Event", |row| shown(&row.event_id), Form::Id),

@@ -1,12 +1,13 @@
 //! What is known of a renewal after which webhooks: written once, run on each database.
 
-use consumer::laws::{Webhook, events, handle, in_every_order};
+use consumer::laws::{Announced, Change, Webhook, announced_in_every_order, events, handle, in_every_order};
+use event::Subject;
 use providers::beneficio_visao::{NAME, TOPICS};
 use serde_json::{Value, json};
 use store::{Page, Store, sql};
 use view::Row as _;
 
-use crate::{Filter, Prescription, PrescriptionState, Prescriptions};
+use crate::{FileFilter, Filter, Prescription, PrescriptionFile, PrescriptionState, Prescriptions};
 
 /// A body about one person.
 fn body(status: &str, more: &str) -> String {
@@ -22,7 +23,11 @@ async fn prescriptions(store: &Store, source: &str) -> Vec<String> {
     let mut connection = store.read().await.expect("a connection");
     let filter = Filter { source: Some(source.to_owned()), ..Filter::default() };
     let page = Prescription::page(&mut connection, &filter, &Page::first(100)).await.expect("a list");
-    let text = |row| serde_json::to_string(row).expect("a row is JSON").replace(source, "");
+    let text = |row: &Prescription| {
+        let text = serde_json::to_string(row).expect("a row is JSON");
+        // The event that came first depends on the order of arrival.
+        text.replace(source, "").replace(&format!(r#","event_id":"{}""#, row.event_id), "")
+    };
     let mut rows: Vec<_> = page.items.iter().map(text).collect();
     rows.sort();
     rows
@@ -57,6 +62,44 @@ pub async fn a_renewed_prescription_has_eyes_and_files(store: &Store) {
             {"file_name": "Prescrição de lentes de contato", "file_url": "https://.../document.pdf"},
         ])
     );
+}
+
+/// A file is listed by its event, and archived once it was, whichever comes first.
+pub async fn a_file_is_named_and_archived_in_any_order(store: &Store) {
+    let renewed =
+        body("renewed", r#", "files": [{"fileName": "óculos", "fileUrl": "https://example.com/1.pdf"}]"#);
+    let key = providers::file_key("https://example.com/1.pdf", Some("óculos"));
+    for is_archived_first in [false, true] {
+        let source = format!("s-{}", event::EventId::generate());
+        // Sent twice, it still is one file.
+        let mut received = events(&source, &[webhook("renewed", &renewed), webhook("renewed", &renewed)]);
+        let archived = json!({
+            "provider": NAME, "source": source, "entity": "file", "external_id": key,
+            "id": "0199d3c0-1f2e-7abc-8def-0123456789ab", "version": 1, "fetched_at": "2026-11-22T12:00:01Z",
+            "content_type": "application/pdf", "size": 17, "sha256": "ab12",
+        });
+        let other = json!({"provider": "another", "source": source});
+        for data in [archived, other] {
+            let data = data.to_string();
+            let own = Webhook { provider: event::ProviderName::OWN, topic: "file.fetched", data: &data };
+            received.extend(events(&source, &[own]));
+        }
+        if is_archived_first {
+            received.reverse();
+        }
+        handle(store, &Prescriptions, &received).await.expect("they are good");
+        let mut connection = store.read().await.expect("a connection");
+        let filter = FileFilter { source: Some(source.clone()), ..FileFilter::default() };
+        let page = PrescriptionFile::page(&mut connection, &filter, &Page::first(10)).await.expect("a list");
+        assert_eq!(page.items.len(), 1);
+        let row = json!(page.items[0]);
+        let expect = [("document", "52998224725"), ("file_name", "óculos"), ("sha256", "ab12")];
+        for (name, value) in
+            expect.into_iter().chain([("archive_id", "0199d3c0-1f2e-7abc-8def-0123456789ab")])
+        {
+            assert_eq!(row[name], value, "{row:#}");
+        }
+    }
 }
 
 /// The state received last stays, whole: what it does not hold is not left over from an older one.
@@ -126,6 +169,39 @@ pub async fn a_request_is_known_by_person_and_partner_params(store: &Store) {
     assert_eq!(after(store, &webhooks.each_ref().map(|data| webhook("pending", data))).await.len(), 2);
 }
 
+/// The change that a domain event announces.
+fn change((_, _, data): &Announced) -> Option<Change> {
+    Some((String::new(), data["previous_state"].clone(), data["state"].clone()))
+}
+
+/// Each change of a state is announced, whichever webhook comes first, with nothing about the person.
+pub async fn the_changes_of_a_request_are_announced(store: &Store) {
+    let states = ["pending", "in_analysis", "rejected", "renewed"];
+    let bodies = states.map(|state| body(state, r#", "reason": "ilegível""#));
+    let webhooks: Vec<_> = states.iter().zip(&bodies).map(|(state, data)| webhook(state, data)).collect();
+    let told = announced_in_every_order(store, &Prescriptions, &webhooks, change).await;
+    let data = |state, before: Option<&str>| json!({"state": state, "previous_state": before});
+    let expect = [
+        ("prescription.pending", data("pending", None)),
+        ("prescription.in_analysis", data("in_analysis", Some("pending"))),
+        ("prescription.rejected", data("rejected", Some("in_analysis"))),
+        ("prescription.renewed", data("renewed", Some("rejected"))),
+    ];
+    let got: Vec<_> = told.into_iter().map(|(topic, _, data)| (topic, data)).collect();
+    assert_eq!(got, expect);
+    let again = [webhooks[0], webhooks[0], webhooks[3], webhooks[3]];
+    assert_eq!(announced_in_every_order(store, &Prescriptions, &again, change).await.len(), 2);
+}
+
+/// The subject is the keyed hash that the ingress made.
+pub async fn an_announcement_has_the_subject_of_its_cause(store: &Store) {
+    let data = body("pending", "");
+    let mut received = events("subject", &[webhook("pending", &data)]);
+    received[0].subject = Some(Subject::new("prescription", "0a1b"));
+    let announcements = handle(store, &Prescriptions, &received).await.expect("handled");
+    assert_eq!(announcements[0].subject, received[0].subject);
+}
+
 /// A body that breaks its contract is refused for good, with the path and without the value, and leaves nothing behind.
 pub async fn a_broken_contract_is_permanent_and_names_the_path(store: &Store) {
     let check = async |data: &str, expect: &str| {
@@ -178,12 +254,15 @@ pub async fn a_list_is_filtered_and_paged(store: &Store) {
 
 /// The laws as tests: see [`store::law_tests!`].
 #[macro_export]
-macro_rules! prescriptions_laws {
+macro_rules! laws {
     ($store:expr) => {
         store::law_tests! { $store, [$crate::DOMAIN.component], $crate =>
             a_renewed_prescription_has_eyes_and_files
+            a_file_is_named_and_archived_in_any_order
             the_newest_state_stays
             a_request_is_known_by_person_and_partner_params
+            the_changes_of_a_request_are_announced
+            an_announcement_has_the_subject_of_its_cause
             a_broken_contract_is_permanent_and_names_the_path
             a_list_is_filtered_and_paged
         }
@@ -192,5 +271,5 @@ macro_rules! prescriptions_laws {
 
 #[cfg(test)]
 mod sqlite {
-    prescriptions_laws!(store::fresh_sqlite!());
+    laws!(store::fresh_sqlite!());
 }

@@ -73,6 +73,42 @@ pub struct File {
     pub file_url: String,
 }
 
+/// A file of a prescription, and its copy in the archive.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PrescriptionFile {
+    /// The source's name.
+    pub source: String,
+    /// The person's CPF, bare.
+    pub document: Option<String>,
+    /// Its title.
+    pub file_name: Option<String>,
+    /// The id of the copy, which `malote documents open` takes; null until it is archived.
+    pub archive_id: Option<String>,
+    /// When it was archived.
+    pub archived_at: Option<String>,
+    /// Its size in bytes.
+    pub size: Option<i64>,
+    /// Its SHA-256, in hexadecimal.
+    pub sha256: Option<String>,
+    /// The event that names it.
+    pub event_id: String,
+}
+
+impl PrescriptionFile {
+    pub(crate) fn read(row: &AnyRow) -> Result<Self, DriverError> {
+        Ok(Self {
+            source: row.try_get("source")?,
+            document: row.try_get("document")?,
+            file_name: row.try_get("file_name")?,
+            archive_id: row.try_get("archive_id")?,
+            archived_at: row.try_get("archived_at")?,
+            size: row.try_get("size")?,
+            sha256: row.try_get("sha256")?,
+            event_id: row.try_get("event_id")?,
+        })
+    }
+}
+
 /// A request for a renewal.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Prescription {
@@ -92,6 +128,8 @@ pub struct Prescription {
     pub left: Option<Eye>,
     /// The prescriptions: for glasses, for contact lenses.
     pub files: Vec<File>,
+    /// The first event that it was booked from.
+    pub event_id: String,
 }
 
 impl Prescription {
@@ -105,6 +143,7 @@ impl Prescription {
             right: Eye::read(row, ["right_spherical", "right_cylindrical", "right_axis", "right_add"])?,
             left: Eye::read(row, ["left_spherical", "left_cylindrical", "left_axis", "left_add"])?,
             files: json("files", row.try_get("files")?)?,
+            event_id: row.try_get("first_event")?,
         })
     }
 }

@@ -8,7 +8,8 @@ use std::fmt;
 use event::{Subject, Topic};
 
 use crate::compact::compact;
-use crate::contract::{Object, Payload};
+use crate::contract::{Object, Payload, parse};
+use crate::documents::{Api, ApiAuthentication, FileAddress, Files};
 use crate::fields::{Fields, root, topic};
 use crate::provider::Declaration;
 use crate::unexpected::Unexpected;
@@ -36,6 +37,20 @@ pub const TOPICS: &[TopicInfo] = &[
     ),
 ];
 
+/// Its events have the addresses of files, which expire.
+static API: Api = Api {
+    authentication: ApiAuthentication::Headers,
+    documents: &[],
+    files: Some(Files { topics: &["renewed"], read: files }),
+};
+
+/// Address and name of each file, numbered as the payload has them.
+fn files(event: &[u8], content_type: &str) -> Vec<FileAddress> {
+    let files =
+        parse::<Prescription>(event, content_type).map(|parsed| parsed.payload.files).unwrap_or_default();
+    files.into_iter().map(|File { file_name, file_url }| (file_url, file_name)).collect()
+}
+
 /// The declaration of the provider.
 pub(crate) fn declaration() -> Declaration {
     Declaration {
@@ -43,7 +58,10 @@ pub(crate) fn declaration() -> Declaration {
         title: "Benefício Visão",
         topics: TOPICS,
         keep_headers: &[],
+        personal: &["cpf", "email", "eyeMeasurements", "files", "reason", "partnerParams"],
         duplicates: None,
+        polling: None,
+        api: Some(&API),
         read,
     }
 }

@@ -6,11 +6,14 @@
 use std::borrow::Cow;
 
 use percent_encoding::percent_decode_str;
+use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::charset::{Decoded, decode, decode_bytes};
+use crate::pointer::Pointer;
 use crate::scan::{self, DEPTH_LIMIT, Object};
 use crate::unusable::{Problem, Unusable};
+use crate::xml;
 
 /// A body that is one JSON object.
 #[derive(Debug)]
@@ -23,7 +26,12 @@ pub(crate) struct Json<'a> {
     fields: Option<Vec<(Cow<'a, str>, &'a str)>>,
 }
 
-impl Json<'_> {
+impl<'a> Json<'a> {
+    /// A part of a body that was read, or what was made of one.
+    pub(crate) fn part(text: impl Into<Cow<'a, str>>, repaired: bool) -> Self {
+        Self { text: text.into(), repaired, fields: None }
+    }
+
     /// The fields of the object, in order: name and JSON text.
     pub(crate) fn fields(&self) -> Cow<'_, [(Cow<'_, str>, &str)]> {
         match &self.fields {
@@ -44,6 +52,32 @@ impl Json<'_> {
     }
 }
 
+/// A JSON text, and the body that it is a part of if the body holds several events.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Document<'a> {
+    pub json: &'a Json<'a>,
+    pub whole: Option<&'a Json<'a>>,
+}
+
+impl<'a> Document<'a> {
+    pub(crate) fn new(json: &'a Json<'a>) -> Self {
+        Self { json, whole: None }
+    }
+
+    /// The JSON text that a pointer leads to: in the part, else in the whole.
+    pub(crate) fn at(&self, pointer: &Pointer) -> Option<&str> {
+        let tokens = pointer.tokens();
+        self.json.at(tokens).or_else(|| self.whole?.at(tokens))
+    }
+
+    /// Whether the field that a pointer leads to is there more than once.
+    pub(crate) fn is_repeated(&self, pointer: &Pointer) -> bool {
+        let [parents @ .., last] = pointer.tokens() else { return false };
+        let in_one = |json: &Json<'_>| json.at(parents).is_some_and(|parent| scan::is_repeated(parent, last));
+        in_one(self.json) || self.whole.is_some_and(in_one)
+    }
+}
+
 /// The body as text. `content_type` is the declared one.
 pub(crate) fn text<'a>(body: &'a [u8], content_type: Option<&str>) -> Result<Decoded<'a>, Unusable> {
     if body.is_empty() {
@@ -54,6 +88,18 @@ pub(crate) fn text<'a>(body: &'a [u8], content_type: Option<&str>) -> Result<Dec
 
 /// Reads a body as a JSON object: strictly if possible, else leniently. `content_type` is the declared one.
 pub(crate) fn json<'a>(body: &'a [u8], content_type: Option<&str>) -> Result<Json<'a>, Unusable> {
+    let json = any(body, content_type)?;
+    match &json.fields {
+        Some(_) => Ok(json),
+        None => match kind(&json.text) {
+            "an object" => Ok(json),
+            got => Err(Problem::NotAnObject { got }.into()),
+        },
+    }
+}
+
+/// Reads a body as any JSON value, like [`json`].
+pub(crate) fn any<'a>(body: &'a [u8], content_type: Option<&str>) -> Result<Json<'a>, Unusable> {
     let Decoded { mut text, mut repaired } = text(body, content_type)?;
     // Most bodies are strict JSON and an object: finding the fields is all that it takes to know.
     if let Cow::Borrowed(text) = text
@@ -75,10 +121,7 @@ pub(crate) fn json<'a>(body: &'a [u8], content_type: Option<&str>) -> Result<Jso
     if has_unicode_escapes && let Some(replaced) = replace_lone_surrogates(&text) {
         (text, repaired) = (Cow::Owned(replaced), true);
     }
-    match kind(&text) {
-        "an object" => Ok(Json { text, repaired, fields: None }),
-        got => Err(Problem::NotAnObject { got }.into()),
-    }
+    Ok(Json { text, repaired, fields: None })
 }
 
 /// The text without comments and trailing commas and, if that is not enough, with control characters in strings
@@ -205,6 +248,17 @@ pub(crate) fn items(json: &str) -> Option<Vec<&str>> {
     Some(items.into_iter().map(RawValue::get).collect())
 }
 
+/// The JSON texts of the values of an object whose names are all numbers, as PHP writes an array with a gap; `None` if a name is
+/// none.
+pub(crate) fn numbered(json: &str) -> Option<Vec<&str>> {
+    // A longer number, such as a CPF, is a name.
+    let is_number =
+        |name: &str| matches!(name.len(), 1..=6) && name.bytes().all(|byte| byte.is_ascii_digit());
+    let fields = entries(json);
+    let is_list = fields.iter().all(|(name, _)| is_number(name));
+    is_list.then(|| fields.into_iter().map(|(_, item)| item).collect())
+}
+
 /// The fields of a form (`application/x-www-form-urlencoded`), and whether one of them is not UTF-8. Percent-encoded
 /// bytes are in the form's own character set.
 pub(crate) fn form(
@@ -229,9 +283,114 @@ pub(crate) fn form(
     Ok((fields, repaired))
 }
 
+/// The value of a JSON text, if it is one.
+fn parsed(text: &str) -> Option<Value> {
+    let within = || {
+        strict(text).ok()?;
+        serde_json::from_str(&within_doubles(text)).ok()
+    };
+    serde_json::from_str(text).ok().or_else(within)
+}
+
+/// A JSON text with the greatest double, or the least, for each number beyond it: such a number stays greater, or less, than
+/// what it is compared with.
+fn within_doubles(json: &str) -> String {
+    const GREATEST: &str = "1.7976931348623157e308";
+    let (bytes, mut at) = (json.as_bytes(), 0);
+    let mut within = String::with_capacity(json.len());
+    while let Some(first) = bytes.get(at) {
+        let rest = &bytes[at..];
+        let length = match first {
+            b'"' => string_length(rest),
+            b'-' | b'0'..=b'9' => rest.iter().take_while(|byte| b"+-.0123456789Ee".contains(byte)).count(),
+            // Outside of strings JSON is ASCII.
+            _ => 1,
+        };
+        let token = &json[at..at + length];
+        match token.parse() {
+            Ok(f64::INFINITY) => within.push_str(GREATEST),
+            Ok(f64::NEG_INFINITY) => within.extend(["-", GREATEST]),
+            _ => within.push_str(token),
+        }
+        at += length;
+    }
+    within
+}
+
+/// The length of the string that a JSON text begins with, quotes included.
+fn string_length(json: &[u8]) -> usize {
+    let mut at = 1;
+    while at < json.len() && json[at] != b'"' {
+        at += if json[at] == b'\\' { 2 } else { 1 };
+    }
+    at + 1
+}
+
+/// Whether a content type says XML (RFC 7303).
+fn is_xml(content_type: &str) -> bool {
+    let media_type = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    matches!(media_type.as_str(), "application/xml" | "text/xml") || media_type.ends_with("+xml")
+}
+
+/// The value of any body, read as leniently as a payload is: JSON, the fields of a form as an object of strings, XML, or else
+/// a string. Of fields with one name, the last counts. A number beyond the range of a double is the greatest or the least one.
+pub fn body_value(body: &[u8], content_type: &str) -> Value {
+    const FORM: &str = "application/x-www-form-urlencoded";
+    let declared = Some(content_type);
+    let value = if content_type.trim_start().to_ascii_lowercase().starts_with(FORM) {
+        let fields = text(body, declared).and_then(|decoded| form(&decoded.text, declared));
+        fields
+            .ok()
+            .map(|(fields, _)| fields.into_iter().map(|(name, text)| (name, Value::String(text))).collect())
+    } else if is_xml(content_type) {
+        text(body, declared).ok().and_then(|decoded| xml::value(&decoded.text).ok())
+    } else {
+        let as_it_is = std::str::from_utf8(body).ok().and_then(parsed);
+        as_it_is.or_else(|| parsed(&json(body, declared).ok()?.text))
+    };
+    value.unwrap_or_else(|| match decode(body, declared) {
+        Ok(decoded) => decoded.text.into(),
+        Err(_) => String::from_utf8_lossy(body).into(),
+    })
+}
+
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+
+    #[test]
+    fn any_body_has_a_value() {
+        let check = |body: &[u8], content_type: &str, expect: Value| {
+            assert_eq!(body_value(body, content_type), expect, "{}", String::from_utf8_lossy(body));
+        };
+        const FORM: &str = "application/x-www-form-urlencoded";
+        check(br#"{"a": 1}"#, "application/json", json!({"a": 1}));
+        check(b"[1]", "", json!([1]));
+        check(b"{\"a\": 1, // one\n}", "application/json", json!({"a": 1}));
+        check(b"{\"n\": \"Jo\xe3o\"}", "application/json", json!({"n": "João"}));
+        check(b"a=1&n=Jo%C3%A3o", FORM, json!({"a": "1", "n": "João"}));
+        check(b"not json", "text/plain", json!("not json"));
+        check(b"%E3", "application/x-www-form-urlencoded; charset=big5", json!("%E3"));
+        check(b"", "application/json", json!(""));
+    }
+
+    #[test]
+    fn a_number_beyond_a_double_is_the_greatest_or_the_least() {
+        let check = |body: &str, expect: Value| assert_eq!(body_value(body.as_bytes(), ""), expect, "{body}");
+        check(
+            r#"{"a": 1e400, "b": [-1E+400, 2], "c": 1e-400}"#,
+            json!({"a": f64::MAX, "b": [f64::MIN, 2], "c": 0.0}),
+        );
+        check("[1e309]", json!([f64::MAX]));
+        let text = r#"{"t": "é \"1e400\" \\", "n": -1e999, "i": 3}"#;
+        check(text, json!({"t": "é \"1e400\" \\", "n": f64::MIN, "i": 3}));
+        check("{\"n\": 1e400, // the total\n}", json!({"n": f64::MAX}));
+        let digits = format!("[{}]", "9".repeat(400));
+        check(&digits, json!([f64::MAX]));
+        check("[1e400", json!("[1e400"));
+    }
 
     #[test]
     fn strict_json_is_untouched_and_the_rest_is_repaired_or_refused_with_its_place() {

@@ -8,9 +8,10 @@ use crate::scan::plain;
 
 /// The canonical spelling of a JSON text that was parsed before. Recursion is as deep as the text is nested, bounded by
 /// [`DEPTH_LIMIT`](crate::scan::DEPTH_LIMIT).
-pub(crate) fn canonical(json: &str) -> Vec<u8> {
+pub(crate) fn canonical(json: &str, differing: Differing) -> Vec<u8> {
     let mut writer = Writer {
         json: json.as_bytes(),
+        differing,
         at: 0,
         out: Vec::with_capacity(json.len()),
         members: Vec::with_capacity(40),
@@ -20,8 +21,28 @@ pub(crate) fn canonical(json: &str) -> Vec<u8> {
     writer.out
 }
 
+/// The fields of the root in which two bodies with the same content may differ.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Differing {
+    /// Left out.
+    pub(crate) disregarded: &'static [&'static str],
+    /// Written under another name, the second.
+    pub(crate) renamed: &'static [(&'static str, &'static str)],
+}
+
+impl Differing {
+    fn disregards(self, name: &[u8]) -> bool {
+        self.disregarded.iter().any(|field| field.as_bytes() == name)
+    }
+
+    fn new_name(self, name: &[u8]) -> Option<&'static str> {
+        self.renamed.iter().find(|(old, _)| old.as_bytes() == name).map(|(_, new)| *new)
+    }
+}
+
 struct Writer<'a> {
     json: &'a [u8],
+    differing: Differing,
     /// The position of the reader.
     at: usize,
     out: Vec<u8>,
@@ -90,15 +111,20 @@ impl<'a> Writer<'a> {
         self.skip(b'{');
         self.out.push(b'{');
         let (first, start) = (self.members.len(), self.out.len());
+        let is_root = start == 1 && self.differing != Differing::default();
         while self.peek().is_some_and(|byte| byte != b'}') {
             let begin = self.out.len();
             self.string();
+            let is_disregarded = is_root && self.differs(begin);
             let name = self.out.len();
             self.skip(b':');
             self.value();
             self.out.push(b',');
             self.skip(b',');
-            self.members.push(Member { begin, name, end: self.out.len() });
+            match is_disregarded {
+                true => self.out.truncate(begin),
+                false => self.members.push(Member { begin, name, end: self.out.len() }),
+            }
         }
         self.skip(b'}');
         let members = &mut self.members[first..];
@@ -114,6 +140,19 @@ impl<'a> Writer<'a> {
         }
         self.members.truncate(first);
         self.out.push(b'}');
+    }
+
+    /// Renames the field of the root whose name was written from `begin` on; true if it is to be left out.
+    fn differs(&mut self, begin: usize) -> bool {
+        let name = self.out[begin..].strip_prefix(b"\"").and_then(|name| name.strip_suffix(b"\""));
+        let Some(name) = name else { return false };
+        if let Some(new) = self.differing.new_name(name) {
+            self.out.truncate(begin + 1);
+            self.out.extend_from_slice(new.as_bytes());
+            self.out.push(b'"');
+            return false;
+        }
+        self.differing.disregards(name)
     }
 
     fn string(&mut self) {
@@ -206,6 +245,10 @@ fn split(text: &[u8], is_separator: impl Fn(&u8) -> bool) -> (&[u8], Option<&[u8
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn canonical(json: &str) -> Vec<u8> {
+        super::canonical(json, Differing::default())
+    }
 
     #[test]
     fn a_value_written_otherwise_is_the_same_and_another_value_is_not() {

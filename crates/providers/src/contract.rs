@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use crate::body::kind;
@@ -64,7 +65,12 @@ impl Ignored {
         (!self.first.is_empty()).then(|| self.to_string())
     }
 
-    /// Why a field that is needed after all has no value: what is wrong with it, or that it is missing.
+    /// An optional field that is needed after all. The error says what is wrong with it, or that it is missing.
+    pub fn needed<T>(&self, field: Option<T>, path: &str) -> Result<T, ContractError> {
+        field.ok_or_else(|| self.absence(path))
+    }
+
+    /// Why a field that is needed after all has no value.
     pub fn absence(&self, path: &str) -> ContractError {
         let ignored = self.first.iter().find(|ignored| ignored.path == path);
         ignored.cloned().unwrap_or_else(|| ContractError::new(path, "missing"))
@@ -142,6 +148,13 @@ impl<'a> Object<'a> {
         self.checked(name).unwrap_or_else(|ignored| self.ignore(ignored))
     }
 
+    /// Every optional value whose name begins so, by its name.
+    pub(crate) fn optional_beginning_with<T: Value>(&self, beginning: &str) -> BTreeMap<String, T> {
+        let names: BTreeSet<&str> = self.fields.iter().map(|(name, _)| name.as_ref()).collect();
+        let names = names.into_iter().filter(|name| name.starts_with(beginning));
+        names.filter_map(|name| Some((name.to_owned(), self.optional(name)?))).collect()
+    }
+
     /// A required object.
     pub(crate) fn part<T: Payload>(&self, name: &str) -> Result<T, ContractError> {
         self.read(self.path(name), self.present(name)?)
@@ -171,15 +184,9 @@ impl<'a> Object<'a> {
         if kind(json) != "an object" {
             return Err(self.error(name, format!("expected an array, got {}", shown(json))));
         }
-        let fields = body::entries(json);
-        // A longer number, such as a CPF, is a name.
-        let is_number =
-            |name: &str| matches!(name.len(), 1..=6) && name.bytes().all(|byte| byte.is_ascii_digit());
-        if !fields.iter().all(|(name, _)| is_number(name)) {
-            return Ok(vec![self.read(path, json)?]);
-        }
-        let items = fields.into_iter().enumerate();
-        items.map(|(index, (_, item))| self.read(format!("{path}[{index}]"), item)).collect()
+        let Some(items) = body::numbered(json) else { return Ok(vec![self.read(path, json)?]) };
+        let items = items.into_iter().enumerate();
+        items.map(|(index, item)| self.read(format!("{path}[{index}]"), item)).collect()
     }
 
     /// A list of objects that need not be there: a missing one is empty. What cannot be read of it is an error.

@@ -1,4 +1,4 @@
-//! How a source tells that it sends a fact again: by a field, by a header, or by the whole body.
+//! How a fact that a source posts again is recognised: by a field, by a header, or by the whole body.
 //!
 //! The result is a key: the same for the same fact, and without personal data. The same id with other content is
 //! another fact: a sender corrects what it sent before.
@@ -7,24 +7,39 @@ use http::HeaderMap;
 use serde::de::Error;
 use serde::{Deserialize, Deserializer};
 
-use crate::body::Json;
-use crate::canonical::canonical;
-use crate::generic::Pointer;
+use crate::body::Document;
+use crate::canonical::{Differing, canonical};
 use crate::header::CREDENTIAL_HEADERS;
 use crate::inbound::Inbound;
+use crate::pointer::{Pointer, Pointers};
 use crate::value::scalar;
 use crate::{HeaderName, SubjectKey};
+
+const WEEK_S: i64 = 7 * 24 * 3600;
+
+/// The longest id of a sender that goes on record, in bytes; a longer one is left out.
+const SENDER_ID_LIMIT_BYTES: usize = 255;
+
+/// What identifies a fact among those of its source.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fact {
+    /// What recognises it, without personal data.
+    pub key: String,
+    /// The id in the sender's own words, where the rule names a field or a header for it. For the record, never for a log.
+    pub sender_id: Option<String>,
+}
 
 /// The rule of a source.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Duplicates {
     by: By,
     window_s: i64,
+    differing: Differing,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum By {
-    Pointer(Pointer),
+    Pointers(Pointers),
     Header(HeaderName),
     Body,
 }
@@ -33,7 +48,7 @@ enum By {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Written {
-    pointer: Option<Pointer>,
+    pointer: Option<Pointers>,
     header: Option<HeaderName>,
     #[serde(default)]
     body: bool,
@@ -44,42 +59,68 @@ impl<'de> Deserialize<'de> for Duplicates {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let Written { pointer, header, body, window_s } = Written::deserialize(deserializer)?;
         let by = match (pointer, header, body) {
-            (Some(pointer), None, false) => By::Pointer(pointer),
+            (Some(pointers), None, false) => By::Pointers(pointers),
             (None, Some(header), false) => By::Header(header),
             (None, None, true) => By::Body,
             _ => return Err(D::Error::custom("expected exactly one of pointer, header and body = true")),
         };
-        if let By::Pointer(pointer) = &by
-            && pointer.tokens().iter().any(|token| is_array_index(token))
+        if let By::Pointers(pointers) = &by
+            && pointers.iter().any(|pointer| pointer.tokens().iter().any(|token| is_array_index(token)))
         {
             return Err(D::Error::custom(
                 "pointer: leads to one element of an array, which does not identify a body with several; give a field \
-                 outside of arrays, a header, or body = true",
+                 outside of arrays, a header, or body = true, or say with `events` of the provider that each element is an \
+                 event, and give a field of the element",
             ));
         }
         if window_s == 0 {
             return Err(D::Error::custom("window_s: expected a number of at least 1"));
         }
-        Ok(Self { by, window_s: window_s.into() })
+        Ok(Self { by, window_s: window_s.into(), differing: Differing::default() })
     }
 }
 
 impl Duplicates {
     pub(crate) fn by_field(pointer: &str, window_s: i64) -> Self {
         let pointer = Pointer::try_from(pointer.to_owned()).expect("a literal that keeps the rule");
-        Self { by: By::Pointer(pointer), window_s }
+        Self { by: By::Pointers(pointer.into()), window_s, differing: Differing::default() }
+    }
+
+    /// Without these fields of the root: only some of the ways in which the provider sends a fact have them.
+    pub(crate) fn disregarding(mut self, fields: &'static [&'static str]) -> Self {
+        self.differing.disregarded = fields;
+        self
+    }
+
+    /// With other names for fields of the root that some ways of sending a fact have.
+    pub(crate) fn with_renamed(mut self, fields: &'static [(&'static str, &'static str)]) -> Self {
+        self.differing.renamed = fields;
+        self
+    }
+
+    /// With what the provider's own rule leaves out and renames, since the ways in which it sends a fact stay the same.
+    pub fn comparing_as(mut self, provider: Option<&Self>) -> Self {
+        if let Some(provider) = provider {
+            self.differing = provider.differing;
+        }
+        self
+    }
+
+    /// By the whole body, for as long as senders try again at most: a week.
+    pub(crate) fn by_body() -> Self {
+        Self { by: By::Body, window_s: WEEK_S, differing: Differing::default() }
     }
 
     /// By a header, for as long as senders try again at most: a week.
     pub fn by_header(name: HeaderName) -> Self {
-        Self { by: By::Header(name), window_s: 7 * 24 * 3600 }
+        Self { by: By::Header(name), window_s: WEEK_S, differing: Differing::default() }
     }
 
-    /// The header that tells facts apart, if it is one.
+    /// The header that identifies facts, if it is one.
     pub fn header(&self) -> Option<&HeaderName> {
         match &self.by {
             By::Header(name) => Some(name),
-            By::Pointer(_) | By::Body => None,
+            By::Pointers(_) | By::Body => None,
         }
     }
 
@@ -90,32 +131,60 @@ impl Duplicates {
         Some((name.as_str().to_owned(), name.only(headers)?.to_owned()))
     }
 
+    /// Whether facts are told apart by fields of the body.
+    pub fn is_by_field(&self) -> bool {
+        matches!(self.by, By::Pointers(_))
+    }
+
+    /// Whether facts are told apart by the whole body.
+    pub(crate) fn is_by_body(&self) -> bool {
+        self.by == By::Body
+    }
+
     /// How long after the first request others with its key repeat it, in seconds.
     pub fn window_s(&self) -> i64 {
         self.window_s
     }
 
-    /// What tells the fact of this request, with this topic, from the source's other facts. By field or header: 64
+    /// What identifies the fact of this request, with this topic, among the source's facts. By field or header: 64
     /// hexadecimal digits, 32 of the field or header and 32 of the content; two bodies that say the same have the same
     /// content, however they are written. By the whole body: 32 digits, of its bytes. `None` where the field or the header
-    /// is missing: such a request repeats nothing. A field is one of a JSON body. `json` is the body, if it is JSON.
+    /// is missing: such a request repeats nothing. `document` is the body, if it is JSON or XML.
     pub(crate) fn key(
         &self,
         inbound: &Inbound<'_>,
-        json: Option<&Json<'_>>,
+        document: Option<&Document<'_>>,
         topic: &str,
         key: &SubjectKey,
-    ) -> Option<String> {
-        let identity = match &self.by {
-            By::Pointer(pointer) => format!("field {topic} {}", scalar(json?.at(pointer.tokens())?)?),
-            By::Header(name) => format!("header {topic} {}", name.only(inbound.headers)?),
-            By::Body => return Some(key.hash([b"body ", inbound.body.as_ref()].concat())),
+    ) -> Option<Fact> {
+        let (identity, sender_id) = match &self.by {
+            By::Pointers(pointers) => {
+                let document = document?;
+                let id = pointers.joined("\n", |pointer| scalar(document.at(pointer)?))?;
+                (format!("field {topic} {id}"), Some(id))
+            }
+            By::Header(name) => {
+                let id = name.only(inbound.headers)?;
+                let is_shown = !CREDENTIAL_HEADERS.contains(&name.as_str());
+                (format!("header {topic} {id}"), is_shown.then(|| id.to_owned()))
+            }
+            By::Body => {
+                let key = key.hash([b"body ", inbound.body.as_ref()].concat());
+                return Some(Fact { key, sender_id: None });
+            }
         };
-        Some(match json {
-            Some(json) => with_content(&identity, canonical(&json.text), key),
+        let key = match document {
+            Some(document) => with_content(&identity, canonical(&document.json.text, self.differing), key),
             None => with_content(&identity, inbound.body, key),
-        })
+        };
+        Some(Fact { key, sender_id: sender_id.filter(|id| id.len() <= SENDER_ID_LIMIT_BYTES) })
     }
+}
+
+/// What identifies an event of a body that holds several, where no field of its own does: its place in what identifies the body, by
+/// its header or as a whole. It recognises a body that is sent again, and nothing else: two batches may have equal events.
+pub(crate) fn item_key(topic: &str, index: usize, of_body: &str, key: &SubjectKey) -> String {
+    key.hash(format!("item {index} {topic}\n{of_body}"))
 }
 
 fn with_content(identity: &str, content: impl AsRef<[u8]>, key: &SubjectKey) -> String {
@@ -138,10 +207,39 @@ mod tests {
         serde_json::from_value(json).map_err(|error| error.to_string())
     }
 
-    fn key(rule: &Duplicates, headers: &HeaderMap, topic: &str, body: &str) -> Option<String> {
+    fn fact(rule: &Duplicates, headers: &HeaderMap, topic: &str, body: &str) -> Option<Fact> {
         let body = Bytes::copy_from_slice(body.as_bytes());
         let json = body::json(&body, None).ok();
-        rule.key(&Inbound { headers, body: &body }, json.as_ref(), topic, &SubjectKey::from_bytes([7; 32]))
+        let document = json.as_ref().map(Document::new);
+        rule.key(
+            &Inbound { headers, body: &body },
+            document.as_ref(),
+            topic,
+            &SubjectKey::from_bytes([7; 32]),
+        )
+    }
+
+    fn key(rule: &Duplicates, headers: &HeaderMap, topic: &str, body: &str) -> Option<String> {
+        fact(rule, headers, topic, body).map(|fact| fact.key)
+    }
+
+    #[test]
+    fn a_fact_has_the_senders_id_where_a_field_or_a_header_gives_it() {
+        let headers = HeaderMap::from_iter(
+            [("x-request-id", "r 1"), ("authorization", "secret")]
+                .map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())),
+        );
+        let long = format!(r#"{{"id": "{}"}}"#, "7".repeat(256));
+        for (json, body, expect) in [
+            (serde_json::json!({"pointer": "/id", "window_s": 60}), r#"{"id": 45031}"#, Some("45031")),
+            (serde_json::json!({"pointer": "/id", "window_s": 60}), long.as_str(), None),
+            (serde_json::json!({"header": "X-Request-Id", "window_s": 60}), "{}", Some("r 1")),
+            (serde_json::json!({"header": "Authorization", "window_s": 60}), "{}", None),
+            (serde_json::json!({"body": true, "window_s": 60}), "{}", None),
+        ] {
+            let found = fact(&rule(json.clone()).unwrap(), &headers, "paid", body).unwrap();
+            assert_eq!(found.sender_id.as_deref(), expect, "{json}");
+        }
     }
 
     #[test]
@@ -175,6 +273,31 @@ mod tests {
         assert_ne!(check(&by_header, "paid", "a=1"), check(&by_header, "paid", "a=2"));
         assert_eq!(key(&by_body, &headers, "paid", "{}"), key(&by_body, &none, "paid", "{}"));
         assert_ne!(key(&by_body, &none, "paid", "{}"), key(&by_body, &none, "paid", "{ }"));
+    }
+
+    #[test]
+    fn what_the_sender_posts_and_what_its_api_answers_is_one_fact() {
+        let provider = Provider::named("recuperador").unwrap();
+        let (rule, none) = (provider.duplicates().unwrap(), HeaderMap::new());
+        for topic in provider.topics() {
+            let Some(posted) = topic.example else { continue };
+            let (begin, rest) = posted.split_once('{').unwrap();
+            let added = r#""id_assessoria": 3, "data_rec": "2026-10-16", "data_referencia": {"id": 1},"#;
+            let polled = format!("{begin}{{{added}{rest}").replace("id_parcela", "id_contasareceber");
+            assert_eq!(
+                key(rule, &none, topic.name, &polled),
+                key(rule, &none, topic.name, posted),
+                "{}",
+                topic.name
+            );
+            let another = polled.replacen("45031", "45032", 1);
+            assert_ne!(key(rule, &none, topic.name, &another), key(rule, &none, topic.name, posted));
+        }
+        // Below the root the names mean something else.
+        let inner =
+            |name: &str| key(rule, &none, "t", &format!(r#"{{"id": 1, "lista": [{{"{name}": 2}}]}}"#));
+        assert_ne!(inner("id_assessoria"), inner("x"));
+        assert_ne!(inner("id_parcela"), inner("id_contasareceber"));
     }
 
     #[test]

@@ -1,16 +1,22 @@
 //! A provider that is configuration only: where the topic is, where the subject is, what to answer.
 
-use bytes::Bytes;
+mod answer;
+mod challenge;
+
 use event::{ProviderName, Subject, Topic};
-use http::{HeaderMap, StatusCode};
+use http::HeaderMap;
 use serde::{Deserialize, Serialize};
 
-use crate::body::Json;
+use crate::body::Document;
 use crate::fields::{topic, topic_from};
 use crate::header::{CREDENTIAL_HEADERS, HeaderName};
 use crate::unusable::{Problem, Unusable};
 use crate::value::{scalar, without_nul};
-use crate::{Id, SubjectKey, scan};
+use crate::{Id, SubjectKey};
+
+pub use crate::pointer::{EventsFrom, NotAPointer, Pointer, Pointers};
+pub use answer::{Answer, AnswerConfig, NotASuccess, SuccessStatus};
+pub use challenge::{AnswerHeader, Challenge, ChallengeAnswer, MethodName, NotAMethod, Reply};
 
 /// A generic provider, as configuration gives it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,9 +38,22 @@ pub struct Config {
     /// The success answer that the sender insists on; malote's own if there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub answer: Option<AnswerConfig>,
+    /// Where its events are, if one body holds several. Pointers then lead into each event; what is not there is looked up in
+    /// the whole body.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub events: Option<EventsFrom>,
+    /// Requests that are no events.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub challenges: Vec<Challenge>,
+    /// What the sender appends to the registered address, such as `/pix`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub suffixes: Vec<Suffix>,
     /// Headers to keep with the event, besides `user-agent`, `webhook-id` and `webhook-timestamp`.
     #[serde(default)]
     pub keep_headers: Vec<HeaderName>,
+    /// The names of fields of its bodies that say something of a person, besides the usual ones.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub personal: Vec<String>,
 }
 
 /// How a body is written.
@@ -44,8 +63,11 @@ pub enum BodyForm {
     /// A JSON object.
     #[default]
     Json,
-    /// `application/x-www-form-urlencoded`. A pointer `/data[id]` leads to the field `data[id]`.
+    /// `application/x-www-form-urlencoded`. The pointers `/data/id` and `/data[id]` lead to the field `data[id]`.
     Form,
+    /// An XML document. `/nfeProc/NFe` leads to the element `NFe` in the root element `nfeProc`, whatever their namespaces;
+    /// `/nfeProc/@versao` to an attribute, `/lista/item/1` to the second of several elements.
+    Xml,
 }
 
 /// Where the topic is: exactly one of these.
@@ -56,7 +78,7 @@ pub enum TopicFrom {
     Pointer(Pointer),
     /// In a header.
     Header(HeaderName),
-    /// Nowhere: the sender has only one thing to tell.
+    /// Nowhere: every event of the sender has the same topic.
     Constant(Topic),
 }
 
@@ -65,10 +87,20 @@ pub enum TopicFrom {
 #[serde(deny_unknown_fields)]
 pub struct SubjectFrom {
     /// What the id identifies: the part of the subject before the `/`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub entity: String,
-    /// Where in the body the id is.
+    /// Where in the body it says what the id identifies, instead of `entity`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub pointer: Option<Pointer>,
+    pub entity_pointer: Option<Pointer>,
+    /// The id identifies what the topic begins with, up to this text: `.` for `invoice.paid`. Instead of `entity`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub entity_until: Option<String>,
+    /// Where in the body the id is; of several values, the id is all of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pointer: Option<Pointers>,
+    /// What stands between several values.
+    #[serde(default = "colon")]
+    pub separator: String,
     /// In which header the id is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub header: Option<HeaderName>,
@@ -77,131 +109,117 @@ pub struct SubjectFrom {
     pub personal: bool,
 }
 
-impl SubjectFrom {
-    /// The subject with the id of this text, which is at this place; none if it is empty.
-    fn subject(&self, place: &str, id: String, key: &SubjectKey) -> Result<Option<Subject>, Unusable> {
-        let id = without_nul(id);
-        if id.is_empty() || self.personal {
-            return Ok((!id.is_empty()).then(|| Subject::new(&self.entity, &key.hash(id))));
-        }
-        match Id::new(id, |text| format!("a text of {} characters", text.chars().count())) {
-            Ok(id) => Ok(Some(Subject::new(&self.entity, id.as_str()))),
-            Err(problem) => Err(Problem::Id { place: place.to_owned(), problem }.into()),
-        }
-    }
-
-    fn in_header(&self, headers: &HeaderMap, key: &SubjectKey) -> Result<Option<Subject>, Unusable> {
-        match self.header.as_ref().and_then(|name| Some((name, name.only(headers)?))) {
-            Some((name, id)) => self.subject(&format!("header {name}"), id.to_owned(), key),
-            None => Ok(None),
-        }
-    }
+fn colon() -> String {
+    ":".to_owned()
 }
 
-/// The success answer that a sender insists on, instead of malote's own.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Answer {
-    /// A 2xx status.
-    pub status: StatusCode,
-    /// The body, possibly empty.
-    pub body: Bytes,
-    /// The body's `Content-Type`.
-    pub content_type: String,
-}
-
-/// A configured success answer.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct AnswerConfig {
-    /// A 2xx status.
-    #[serde(default)]
-    pub status: SuccessStatus,
-    /// The body.
-    #[serde(default)]
-    pub body: String,
-    /// The body's `Content-Type`.
-    #[serde(default = "text_plain")]
-    pub content_type: String,
-}
-
-fn text_plain() -> String {
-    "text/plain; charset=utf-8".to_owned()
-}
-
-impl AnswerConfig {
-    pub(crate) fn to_answer(&self) -> Answer {
-        Answer {
-            status: self.status.0,
-            body: Bytes::from(self.body.clone()),
-            content_type: self.content_type.clone(),
-        }
-    }
-}
-
-/// A status that says success: 200 to 299.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "u16", into = "u16")]
-pub struct SuccessStatus(StatusCode);
-
-/// The status is not 2xx.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("expected a status from 200 to 299, got {0}")]
-pub struct NotASuccess(u16);
-
-impl Default for SuccessStatus {
-    fn default() -> Self {
-        Self(StatusCode::OK)
-    }
-}
-
-impl TryFrom<u16> for SuccessStatus {
-    type Error = NotASuccess;
-
-    fn try_from(code: u16) -> Result<Self, NotASuccess> {
-        let status = StatusCode::from_u16(code).ok().filter(StatusCode::is_success);
-        status.map(Self).ok_or(NotASuccess(code))
-    }
-}
-
-impl From<SuccessStatus> for u16 {
-    fn from(status: SuccessStatus) -> Self {
-        status.0.as_u16()
-    }
-}
-
-/// A JSON pointer (RFC 6901) to something inside the body: `/data/id`, `/pix/0/endToEndId`.
+/// What a sender appends to an address: `/` and a few letters.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct Pointer {
-    text: String,
-    tokens: Vec<String>,
-}
+pub struct Suffix(String);
 
-/// The text is no JSON pointer into a body.
+/// The text is no suffix of an address.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("expected a JSON pointer such as /data/id, got {0:?}")]
-pub struct NotAPointer(String);
+#[error("expected a path such as /pix, got {0:?}")]
+pub struct NotASuffix(String);
 
-impl TryFrom<String> for Pointer {
-    type Error = NotAPointer;
-
-    fn try_from(text: String) -> Result<Self, NotAPointer> {
-        let Some(path) = text.strip_prefix('/') else { return Err(NotAPointer(text)) };
-        // `~1` first: `~01` stands for `~1` (RFC 6901, section 4).
-        let tokens = path.split('/').map(|token| token.replace("~1", "/").replace("~0", "~")).collect();
-        Ok(Self { tokens, text })
+impl Suffix {
+    /// The suffix, with its `/`.
+    pub fn as_str(&self) -> &str {
+        &self.0
     }
 }
 
-impl Pointer {
-    pub(crate) fn tokens(&self) -> &[String] {
-        &self.tokens
+impl TryFrom<String> for Suffix {
+    type Error = NotASuffix;
+
+    fn try_from(text: String) -> Result<Self, NotASuffix> {
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+        let is_segment = |segment: &str| !segment.is_empty() && segment.chars().all(is_plain);
+        match text.strip_prefix('/').is_some_and(|path| path.split('/').all(is_segment)) {
+            true => Ok(Self(text)),
+            false => Err(NotASuffix(text)),
+        }
     }
 }
 
-impl From<Pointer> for String {
-    fn from(pointer: Pointer) -> Self {
-        pointer.text
+impl From<Suffix> for String {
+    fn from(suffix: Suffix) -> Self {
+        suffix.0
+    }
+}
+
+/// The values of one event: of a JSON text, or of the fields of a form.
+pub(crate) enum Values<'a> {
+    Json(&'a Document<'a>),
+    Form(&'a [(String, String)]),
+}
+
+impl Values<'_> {
+    /// The text or number that a pointer leads to.
+    fn at(&self, pointer: &Pointer) -> Option<String> {
+        match self {
+            Self::Json(document) => scalar(document.at(pointer)?),
+            Self::Form(fields) => {
+                fields.iter().find(|(name, _)| pointer.is_field(name)).map(|(_, value)| value.clone())
+            }
+        }
+    }
+
+    fn topic(&self, pointer: &Pointer) -> Result<Topic, Unusable> {
+        let place = pointer.as_str();
+        let twice = || Problem::Duplicate { place: place.to_owned() }.into();
+        match self {
+            Self::Json(document) => match document.is_repeated(pointer) {
+                true => Err(twice()),
+                false => topic(place, document.at(pointer)),
+            },
+            Self::Form(fields) => {
+                let mut found = fields.iter().filter(|(name, _)| pointer.is_field(name));
+                match (found.next(), found.next()) {
+                    (None, _) => Err(Problem::TopicMissing { place: place.to_owned() }.into()),
+                    (Some((_, text)), None) => topic_from(place, text),
+                    _ => Err(twice()),
+                }
+            }
+        }
+    }
+}
+
+impl SubjectFrom {
+    /// The subject of an event with these values; none if there is no id.
+    fn read(
+        &self,
+        headers: &HeaderMap,
+        values: &Values<'_>,
+        topic: &Topic,
+        key: &SubjectKey,
+    ) -> Result<Option<Subject>, Unusable> {
+        let found = match (&self.pointer, &self.header) {
+            (Some(pointers), _) => pointers.joined(&self.separator, |pointer| values.at(pointer)),
+            (None, Some(name)) => name.only(headers).map(str::to_owned),
+            (None, None) => None,
+        };
+        let Some(id) = found.map(without_nul).filter(|id| !id.is_empty()) else { return Ok(None) };
+        let entity = match (&self.entity_pointer, &self.entity_until) {
+            (Some(pointer), _) => values.at(pointer).map(without_nul),
+            (None, Some(end)) => topic.as_str().split(end.as_str()).next().map(str::to_owned),
+            (None, None) => Some(self.entity.clone()),
+        };
+        let Some(entity) = entity.filter(|entity| !entity.is_empty()) else { return Ok(None) };
+        if self.personal {
+            return Ok(Some(Subject::new(&entity, &key.hash(id))));
+        }
+        match Id::new(id, |text| format!("a text of {} characters", text.chars().count())) {
+            Ok(id) => Ok(Some(Subject::new(&entity, id.as_str()))),
+            Err(problem) => Err(Problem::Id { place: self.place(), problem }.into()),
+        }
+    }
+
+    /// Where the id is, for people.
+    pub fn place(&self) -> String {
+        let header = || self.header.as_ref().map(|name| format!("header {name}"));
+        self.pointer.as_ref().map(Pointers::place).or_else(header).unwrap_or_default()
     }
 }
 
@@ -214,17 +232,30 @@ impl Config {
             if subject.pointer.is_some() == subject.header.is_some() {
                 mistake("subject", "give exactly one of pointer and header".to_owned());
             }
-            if subject.entity.is_empty() {
+            let ways = [
+                !subject.entity.is_empty(),
+                subject.entity_pointer.is_some(),
+                subject.entity_until.as_ref().is_some_and(|end| !end.is_empty()),
+            ];
+            if ways.iter().filter(|is_given| **is_given).count() != 1 {
                 mistake(
                     "subject.entity",
-                    "must not be empty; say what the id identifies, such as \"order\"".to_owned(),
+                    "say what the id identifies by exactly one of entity, such as \"order\", entity_pointer and entity_until"
+                        .to_owned(),
                 );
             }
         }
-        if let Some(answer) = &self.answer
-            && http::HeaderValue::from_str(&answer.content_type).is_err()
-        {
-            mistake("answer.content_type", "expected a media type such as text/plain".to_owned());
+        for (path, message) in self.answer.iter().flat_map(AnswerConfig::mistakes) {
+            mistake(&format!("answer.{path}"), message.to_owned());
+        }
+        for (index, challenge) in self.challenges.iter().enumerate() {
+            for (path, message) in challenge.mistakes() {
+                let dot = if path.is_empty() { "" } else { "." };
+                mistake(&format!("challenges[{index}]{dot}{path}"), message.to_owned());
+            }
+        }
+        if self.events.is_some() && self.body != BodyForm::Json {
+            mistake("events", "needs body = \"json\"".to_owned());
         }
         for (index, name) in self.keep_headers.iter().enumerate() {
             if CREDENTIAL_HEADERS.contains(&name.as_str()) {
@@ -237,33 +268,22 @@ impl Config {
         mistakes
     }
 
-    pub(crate) fn read_json(
+    pub(crate) fn read(
         &self,
         headers: &HeaderMap,
-        json: &Json<'_>,
+        values: &Values<'_>,
         key: &SubjectKey,
     ) -> Result<(Topic, Option<Subject>), Unusable> {
         let topic = match &self.topic {
-            TopicFrom::Pointer(pointer) => {
-                let [parents @ .., last] = pointer.tokens.as_slice() else {
-                    return Err(Problem::TopicMissing { place: pointer.text.clone() }.into());
-                };
-                if json.at(parents).is_some_and(|parent| scan::is_repeated(parent, last)) {
-                    return Err(Problem::Duplicate { place: pointer.text.clone() }.into());
-                }
-                topic(&pointer.text, json.at(&pointer.tokens))?
-            }
+            TopicFrom::Pointer(pointer) => values.topic(pointer)?,
             TopicFrom::Header(name) => header_topic(headers, name)?,
             TopicFrom::Constant(topic) => topic.clone(),
         };
-        let subject = |from: &SubjectFrom| match &from.pointer {
-            Some(pointer) => match json.at(&pointer.tokens).and_then(scalar) {
-                Some(id) => from.subject(&pointer.text, id, key),
-                None => Ok(None),
-            },
-            None => from.in_header(headers, key),
+        let subject = match &self.subject {
+            Some(from) => from.read(headers, values, &topic, key)?,
+            None => None,
         };
-        Ok((topic, self.subject.as_ref().map_or(Ok(None), subject)?))
+        Ok((topic, subject))
     }
 
     /// The headers to keep: those that are asked for, and those that reading the body again would want.
@@ -275,35 +295,6 @@ impl Config {
         let subject = self.subject.as_ref().and_then(|from| from.header.as_ref());
         let asked = &self.keep_headers;
         asked.iter().chain(topic.into_iter().chain(subject).filter(move |name| !asked.contains(name)))
-    }
-
-    pub(crate) fn read_form(
-        &self,
-        headers: &HeaderMap,
-        fields: &[(String, String)],
-        key: &SubjectKey,
-    ) -> Result<(Topic, Option<Subject>), Unusable> {
-        let values = |pointer: &Pointer| -> Vec<&str> {
-            let name = pointer.tokens.join("/");
-            fields.iter().filter(|(field, _)| *field == name).map(|(_, value)| value.as_str()).collect()
-        };
-        let topic = match &self.topic {
-            TopicFrom::Pointer(pointer) => match values(pointer)[..] {
-                [] => return Err(Problem::TopicMissing { place: pointer.text.clone() }.into()),
-                [text] => topic_from(&pointer.text, text)?,
-                _ => return Err(Problem::Duplicate { place: pointer.text.clone() }.into()),
-            },
-            TopicFrom::Header(name) => header_topic(headers, name)?,
-            TopicFrom::Constant(topic) => topic.clone(),
-        };
-        let subject = |from: &SubjectFrom| match &from.pointer {
-            Some(pointer) => match values(pointer).first() {
-                Some(id) => from.subject(&pointer.text, (*id).to_owned(), key),
-                None => Ok(None),
-            },
-            None => from.in_header(headers, key),
-        };
-        Ok((topic, self.subject.as_ref().map_or(Ok(None), subject)?))
     }
 }
 

@@ -2,12 +2,16 @@
 //!
 //! The provider gives no order of facts: of two notices about an order, the one received later is the newer.
 
+mod documents;
+
 use event::{Subject, Topic};
 
 use crate::contract::{Object, Payload};
 use crate::fields::{Fields, root, subject, topic};
 use crate::provider::Declaration;
 use crate::{ContractError, Date, Id, Personal, SubjectKey, TaxId, TopicInfo, Unusable, scan};
+
+pub use self::documents::{FinancialItem, OrderDocument};
 
 /// The provider's name.
 pub const NAME: &str = "gestao-online";
@@ -40,7 +44,10 @@ pub(crate) fn declaration() -> Declaration {
         title: "GO / Gestão Online",
         topics: TOPICS,
         keep_headers: &[],
+        personal: &["document", "name", "email", "phone", "cellphone"],
         duplicates: None,
+        polling: None,
+        api: Some(&documents::API),
         read,
     }
 }

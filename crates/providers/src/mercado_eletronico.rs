@@ -3,12 +3,18 @@
 //! The provider gives no order of facts, and the same body can come again with good reason (103, 101, 103):
 //! of two notices about the same thing, the one received later is the newer.
 
+mod documents;
+mod purchase;
+
 use event::{Subject, Topic};
 
-use crate::contract::{Object, Payload};
+use crate::contract::{Object, Parsed, Payload, parse};
 use crate::fields::{Fields, root, subject, topic};
 use crate::provider::Declaration;
 use crate::{ContractError, Id, SubjectKey, TopicInfo, Unusable, scan};
+
+pub use self::documents::{InvoiceDocument, SupplierDocument};
+pub use self::purchase::{Purchase, PurchaseDocument};
 
 /// The provider's name.
 pub const NAME: &str = "mercado-eletronico";
@@ -71,6 +77,19 @@ pub const TOPICS: &[TopicInfo] = &[
     documented!("contract.approved", "a contract was approved", "data.contractId"),
     documented!("contract.updated", "a contract was changed", "data.contractId"),
     documented!("contract.status", "the status of a contract changed", "data.contractId"),
+    // Newer versions of the documentation name these two and show no body.
+    TopicInfo {
+        name: "contract.attachment.created",
+        meaning: "a file was attached to a contract",
+        subject: "data.contractId",
+        example: None,
+    },
+    TopicInfo {
+        name: "contract.attachment.deleted",
+        meaning: "a file was removed from a contract",
+        subject: "data.contractId",
+        example: None,
+    },
     documented!("invoice.status", "the status of an invoice changed", "data.invoiceId"),
     documented!("invoice.created", "an invoice was created", "data.invoiceId"),
     documented!("invoice.updated", "an invoice was changed", "data.invoiceId"),
@@ -124,7 +143,10 @@ pub(crate) fn declaration() -> Declaration {
         title: "Mercado Eletrônico",
         topics: TOPICS,
         keep_headers: KEEP_HEADERS,
+        personal: &[],
         duplicates: None,
+        polling: None,
+        api: Some(&documents::API),
         read,
     }
 }
@@ -133,17 +155,54 @@ fn read(fields: &Fields<'_>, _: &SubjectKey) -> Result<(Topic, Option<Subject>),
     let [name, data] = root(fields, ["topic", "data"])?;
     let topic = topic("topic", name)?;
     let ids = scan::first(data.unwrap_or("null"), IDS.map(|(field, _)| field));
-    let of = |index: usize| subject(IDS[index].1, format_args!("data.{}", IDS[index].0), ids[index]);
-    let documented = TOPICS
-        .iter()
-        .find(|info| info.name == topic.as_str())
-        .and_then(|info| IDS.iter().position(|(field, _)| info.subject.strip_prefix("data.") == Some(field)));
+    let subject_at = |index: usize| {
+        let (field, entity) = IDS[index];
+        subject(entity, format_args!("data.{field}"), ids[index])
+    };
+    let documented = TOPICS.iter().find(|info| info.name == topic.as_str()).and_then(id_index);
     for index in documented.into_iter().chain(0..IDS.len()) {
-        if let Some(subject) = of(index)? {
+        if let Some(subject) = subject_at(index)? {
             return Ok((topic, Some(subject)));
         }
     }
     Ok((topic, None))
+}
+
+/// The place in [`IDS`] of the id that a documented topic is about.
+fn id_index(info: &TopicInfo) -> Option<usize> {
+    IDS.iter().position(|(field, _)| info.subject.strip_prefix("data.") == Some(field))
+}
+
+/// The entity and the field of the id that the documented topics of this one's family are about. A family is the topics with
+/// the same first word: those of `order` are about an order, in `data.orderId`.
+pub fn family(topic: &str) -> Option<(&'static str, &'static str)> {
+    let info = TOPICS.iter().find(|info| first_word(info.name) == first_word(topic))?;
+    id_index(info).map(|index| (IDS[index].1, info.subject))
+}
+
+fn first_word(topic: &str) -> &str {
+    topic.split('.').next().unwrap_or_default()
+}
+
+/// Whether the provider documents the topic.
+pub fn is_documented(topic: &str) -> bool {
+    TOPICS.iter().any(|info| info.name == topic)
+}
+
+/// The data of a notice. `None` if it has another form and the provider does not document the topic: then there is no contract.
+///
+/// # Errors
+/// The body of a documented topic breaks its contract.
+pub fn notice<T: Payload>(
+    topic: &str,
+    data: &[u8],
+    content_type: &str,
+) -> Result<Option<Parsed<T>>, ContractError> {
+    match parse::<Notice<T>>(data, content_type) {
+        Ok(Parsed { payload, ignored }) => Ok(Some(Parsed { payload: payload.data, ignored })),
+        Err(_) if !is_documented(topic) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// The body. Which `data` it holds depends on the topic.
@@ -186,7 +245,23 @@ impl Payload for Invoice {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::parse;
+
+    #[test]
+    fn the_topics_of_a_family_are_about_the_same_id_and_what_it_identifies() {
+        for info in TOPICS {
+            assert_eq!(family(info.name).map(|(_, field)| field), Some(info.subject), "{}", info.name);
+        }
+        assert_eq!(family("order.archived"), Some(("order", "data.orderId")));
+        assert_eq!(family("request-item.x"), Some(("request", "data.requestId")));
+        assert_eq!(family("parcel.sent"), None);
+    }
+
+    #[test]
+    fn only_a_documented_topic_has_a_contract_to_break() {
+        let read = |topic: &str| notice::<Invoice>(topic, b"[]", "");
+        assert!(read("invoice.created").is_err());
+        assert_eq!(read("invoice.archived"), Ok(None));
+    }
 
     fn invoice(body: &str) -> Result<Invoice, String> {
         parse::<Notice<Invoice>>(body.as_bytes(), "")

@@ -1,7 +1,13 @@
-//! Recuperador CRM: debt-settlement agreements, whole, each time one is registered, cancelled or settled.
+//! Recuperador CRM: debt-settlement agreements, whole, each time one is registered, cancelled or settled; and instalments, each
+//! time one is paid.
 //!
 //! The sender tries unprocessed notices again for days, so an old state can arrive after a newer one: `id`,
-//! the webhook code, grows with each notice and is the order of facts.
+//! the webhook code, grows with each notice about agreements and is their order of facts. Notices about instalments count on
+//! their own. The same notices can be read from the sender's API, with a few more fields.
+//!
+//! The documentation shows no whole body: the examples are made from its fields.
+
+use std::collections::BTreeMap;
 
 use event::{Subject, Topic};
 
@@ -10,7 +16,8 @@ use crate::fields::{Fields, root, subject, topic_from};
 use crate::provider::Declaration;
 use crate::value::{choice, string};
 use crate::{
-    Centavos, ContractError, Date, Duplicates, Id, Personal, Sequence, SubjectKey, TaxId, TopicInfo, Unusable,
+    Centavos, ContractError, Date, Duplicates, Id, Personal, Polling, Sequence, SubjectKey, TaxId, TopicInfo,
+    Unusable,
 };
 
 /// The provider's name.
@@ -48,7 +55,22 @@ pub const TOPICS: &[TopicInfo] = &[
         subject: "id_acordo",
         example: None,
     },
+    TopicInfo {
+        name: APPROVED,
+        meaning: "an instalment was paid (webhook \"parcelas aprovadas\")",
+        subject: "id_parcela",
+        example: example!("parcela.aprovada"),
+    },
 ];
+
+/// The topic of an instalment that was paid.
+const APPROVED: &str = "parcela.aprovada";
+
+/// The id of an instalment: as the webhook calls it, and as the sender's API does.
+const INSTALMENT_IDS: [&str; 2] = ["id_parcela", "id_contasareceber"];
+
+/// The fields that the sender's API adds to what the webhook has.
+const ADDED_BY_API: &[&str] = &["id_assessoria", "data_referencia", "data_rec"];
 
 /// The window of duplicates, in seconds: within a week the same notice is the same fact.
 const REPEATED_FOR_S: i64 = 7 * 24 * 60 * 60;
@@ -60,13 +82,30 @@ pub(crate) fn declaration() -> Declaration {
         title: "Recuperador CRM",
         topics: TOPICS,
         keep_headers: &[],
-        duplicates: Some(Duplicates::by_field("/id", REPEATED_FOR_S)),
+        personal: &["nome_cliente", "cpf_cnpj", "nome_credor", "nome_consultor"],
+        duplicates: Some(
+            Duplicates::by_field("/id", REPEATED_FOR_S)
+                .disregarding(ADDED_BY_API)
+                .with_renamed(&[(INSTALMENT_IDS[1], INSTALMENT_IDS[0])]),
+        ),
+        polling: Some(Polling {
+            paths: &["/api/v1PayloadWebhookAcordo", "/api/v1PayloadWebhookParcelaAprovada"],
+            // The documentation shows no body.
+            acknowledge: r#"{"id": {/id}}"#,
+        }),
+        api: None,
         read,
     }
 }
 
 fn read(fields: &Fields<'_>, _: &SubjectKey) -> Result<(Topic, Option<Subject>), Unusable> {
-    let [cancelado, situacao, id_acordo] = root(fields, ["cancelado", "situacao", "id_acordo"])?;
+    let names = ["cancelado", "situacao", "id_acordo", INSTALMENT_IDS[0], INSTALMENT_IDS[1]];
+    let [cancelado, situacao, id_acordo, ids @ ..] = root(fields, names)?;
+    for (name, id) in INSTALMENT_IDS.into_iter().zip(ids) {
+        if let Some(subject) = subject("instalment", name, id)? {
+            return Ok((topic_from(name, APPROVED)?, Some(subject)));
+        }
+    }
     let is = |field: Option<&str>, letter| field.and_then(string).as_deref() == Some(letter);
     let topic = if is(cancelado, "S") {
         "acordo.cancelado"
@@ -232,6 +271,92 @@ impl Agreement {
     /// Whether the agreement is cancelled. This goes before [`Self::situacao`], as it does in the topic.
     pub fn is_canceled(&self) -> bool {
         self.cancelado == Some(true)
+    }
+}
+
+/// A notice that an instalment was paid, "parcela aprovada", under the provider's own field names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ParcelaAprovada {
+    /// The webhook's code. It counts on its own, not with those of agreements.
+    pub id: Option<Sequence>,
+    /// The creditor.
+    pub id_credor: Option<Id>,
+    /// The agreement.
+    pub id_acordo: Id,
+    /// The client, who has paid.
+    pub id_cliente: Option<Id>,
+    /// The instalment: `id_parcela`, or `id_contasareceber` of the sender's API.
+    pub id_parcela: Id,
+    /// The client's name.
+    pub nome_cliente: Option<Personal>,
+    /// The client's CPF or CNPJ.
+    pub cpf_cnpj: Option<TaxId>,
+    /// The creditor's name.
+    pub nome_credor: Option<Personal>,
+    /// The day on which it fell due.
+    pub data_vencto: Option<Date>,
+    /// The day on which it was paid.
+    pub data_pagto: Date,
+    /// What it was paid with.
+    pub meio_pagto: Option<String>,
+    /// How it was paid.
+    pub forma_pagto: Option<String>,
+    /// Which instalment of how many, such as `01/12`.
+    pub parcela: Option<String>,
+    /// Every amount, by its name: all begin with `valor`, and which there are is not documented.
+    pub valores: BTreeMap<String, Centavos>,
+}
+
+impl ParcelaAprovada {
+    /// The instalment that an object is about; `None` if it is about another thing.
+    fn id(object: &Object<'_>) -> Result<Option<Id>, ContractError> {
+        for name in INSTALMENT_IDS {
+            if let Some(id) = object.checked(name)? {
+                return Ok(Some(id));
+            }
+        }
+        Ok(None)
+    }
+}
+
+impl Payload for ParcelaAprovada {
+    fn read(object: &Object<'_>) -> Result<Self, ContractError> {
+        let missing = || ContractError::new(INSTALMENT_IDS[0], "missing, and so is id_contasareceber");
+        Ok(Self {
+            id: object.optional("id"),
+            id_credor: object.optional("id_credor"),
+            id_acordo: object.required("id_acordo")?,
+            id_cliente: object.optional("id_cliente"),
+            id_parcela: Self::id(object)?.ok_or_else(missing)?,
+            nome_cliente: object.optional("nome_cliente"),
+            cpf_cnpj: object.optional("cpf_cnpj"),
+            nome_credor: object.optional("nome_credor"),
+            data_vencto: object.optional("data_vencto"),
+            data_pagto: object.required("data_pagto")?,
+            meio_pagto: object.optional("meio_pagto"),
+            forma_pagto: object.optional("forma_pagto"),
+            parcela: object.optional("parcela"),
+            valores: object.optional_beginning_with("valor"),
+        })
+    }
+}
+
+/// What a body is about. The body decides, not the topic: earlier releases recorded notices about instalments under topics of
+/// agreements.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// An agreement.
+    Acordo(Box<Agreement>),
+    /// An instalment that was paid.
+    ParcelaAprovada(Box<ParcelaAprovada>),
+}
+
+impl Payload for Notice {
+    fn read(object: &Object<'_>) -> Result<Self, ContractError> {
+        Ok(match ParcelaAprovada::id(object)? {
+            Some(_) => Self::ParcelaAprovada(Box::new(Payload::read(object)?)),
+            None => Self::Acordo(Box::new(Payload::read(object)?)),
+        })
     }
 }
 
@@ -440,5 +565,40 @@ mod tests {
         assert_eq!((a.cpf_cnpj.unwrap().bare(), a.lista_parcelas[0].id.as_str()), ("01234567890", "3"));
         let ignored = parsed.ignored.to_string();
         assert!(ignored.starts_with("valor_entrada: expected an amount with its decimals"), "{ignored}");
+    }
+
+    #[test]
+    fn a_paid_instalment_parses_as_the_webhook_and_as_the_api_write_it() {
+        let notice = |body: &str| {
+            let parsed = parse::<Notice>(body.as_bytes(), "").map_err(|error| error.to_string())?;
+            Ok::<_, String>((parsed.payload, parsed.ignored.to_string()))
+        };
+        let posted = example("parcela.aprovada");
+        let (Notice::ParcelaAprovada(parcela), ignored) = notice(posted).unwrap() else {
+            panic!("another kind")
+        };
+        assert_eq!((parcela.id, parcela.id_acordo.as_str()), (Some(Sequence(5120)), "45031"));
+        assert_eq!((parcela.id_parcela.as_str(), parcela.parcela.as_deref()), ("910001", Some("01/03")));
+        assert_eq!(parcela.data_pagto.to_string(), "2026-10-14");
+        let amounts: Vec<_> =
+            parcela.valores.iter().map(|(name, amount)| (name.as_str(), amount.0)).collect();
+        assert_eq!(amounts, [("valor", 46_020), ("valor_pago", 46_020), ("valor_repasse", 41_418)]);
+        assert_eq!(ignored, "");
+        assert!(!format!("{parcela:?}").contains("Maria"), "a name reached Debug");
+        let polled = posted.replace("id_parcela", "id_contasareceber");
+        assert_eq!(notice(&polled).unwrap().0, Notice::ParcelaAprovada(parcela));
+
+        let needed =
+            r#"{"id_acordo": 7, "id_parcela": "01", "data_pagto": "2026-10-14T00:00:00", "valor": "?"}"#;
+        let (Notice::ParcelaAprovada(parcela), ignored) = notice(needed).unwrap() else {
+            panic!("another kind")
+        };
+        assert_eq!((parcela.id_parcela.as_str(), parcela.valores.len()), ("01", 0));
+        assert!(ignored.starts_with("valor: expected a decimal"), "{ignored}");
+        for (without, expect) in [("id_acordo", "id_acordo: missing"), ("data_pagto", "data_pagto: missing")]
+        {
+            assert_eq!(notice(&needed.replace(without, "x")).unwrap_err(), expect);
+        }
+        assert!(matches!(notice(example("acordo.quitado")).unwrap().0, Notice::Acordo(_)));
     }
 }

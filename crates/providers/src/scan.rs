@@ -1,7 +1,7 @@
 //! One pass over a JSON text: whether it is strict JSON (RFC 8259) and an object, and where its fields are. Builds no
 //! tree, and does not recurse.
 //!
-//! It says yes or no. Why a text is no JSON is what `serde_json` is asked for, and what says yes here says yes there.
+//! Accepts or rejects without a reason; `serde_json` gives the reason. Whatever is accepted here, `serde_json` accepts.
 
 use std::borrow::Cow;
 
@@ -91,7 +91,7 @@ struct Scanner<'a> {
     has_unicode_escapes: bool,
 }
 
-/// Each method takes what it is named for, or gives `None`.
+/// Each method consumes the token that it is named after, or returns `None`.
 impl<'a> Scanner<'a> {
     fn new(text: &'a str) -> Self {
         Self { text, at: 0, has_unicode_escapes: false }

@@ -24,7 +24,7 @@ impl SubjectKey {
         to_hex(&mac.finalize().into_bytes()[..16])
     }
 
-    /// What tells this key from others without helping to find it: 32 hexadecimal digits.
+    /// Distinguishes this key from others without helping to find it: 32 hexadecimal digits.
     pub fn fingerprint(&self) -> String {
         self.hash("the fingerprint of a subject key")
     }

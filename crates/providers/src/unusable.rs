@@ -27,6 +27,14 @@ pub(crate) enum Problem {
     TooDeep,
     #[error("the body: expected an object, got {got}; send one JSON object")]
     NotAnObject { got: &'static str },
+    #[error("the body is not XML: {problem} at byte {offset}; send one whole document")]
+    NotXml { problem: &'static str, offset: u64 },
+    #[error("{place}: expected the array with the events; send one, or one event as an object")]
+    EventsMissing { place: String },
+    #[error("{place}: expected an object, got {got}; send each event as a JSON object")]
+    EventType { place: String, got: &'static str },
+    #[error("{place}: expected at most {limit} events, got {got}; send them in several requests")]
+    TooManyEvents { place: String, limit: usize, got: usize },
     #[error("{place}: given twice; send it once")]
     Duplicate { place: String },
     #[error("{place}: missing, and it says what happened; send it as a string")]

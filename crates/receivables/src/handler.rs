@@ -3,18 +3,18 @@
 use std::collections::HashSet;
 
 use async_trait::async_trait;
-use consumer::{Failure, Handler, Permanent};
-use event::{Event, Zone};
-use providers::gestao_online::{self, Notification};
-use providers::recuperador::{self, Agreement, Situacao};
-use providers::{Ignored, Parsed};
+use consumer::{Announcement, Failure, Handler, Permanent};
+use event::{Event, ProviderName, Zone};
+use providers::gestao_online::{self, Notification, OrderDocument};
+use providers::recuperador::{self, Agreement, Notice, ParcelaAprovada, Situacao};
+use providers::{Fetched, Ignored, Parsed, fetched};
 use store::Tx;
 use store::many::rounds;
 
-use crate::sql::{self, Order, OrderChange, Snapshot};
-use crate::{AgreementState, ReceivableState};
+use crate::sql::{self, Document, Order, OrderChange, Payment, Snapshot, Written};
+use crate::{AgreementState, ReceivableState, events};
 
-/// Books agreements and orders.
+/// Books agreements, payments of instalments, and orders.
 pub struct Receivables {
     /// The time zone of the payment day of an order: the day of receipt, since the provider does not give one.
     pub zone: Zone,
@@ -28,7 +28,11 @@ pub struct Fact {
 
 enum About {
     Agreement(Box<Agreement>, AgreementState),
+    Payment(Box<ParcelaAprovada>),
     Order(Order),
+    Document(Box<Fetched<OrderDocument>>),
+    /// A document of another provider.
+    Nothing,
 }
 
 #[async_trait]
@@ -37,8 +41,9 @@ impl Handler for Receivables {
 
     fn read(&self, event: &Event) -> Result<Fact, Permanent> {
         match event.source.provider.as_str() {
-            recuperador::NAME => agreement(event),
+            recuperador::NAME => notice(event),
             gestao_online::NAME => order(event, &self.zone),
+            ProviderName::OWN => document(event),
             provider => Err(Permanent::new(format!("receivables: no contract with provider {provider}"))),
         }
     }
@@ -47,25 +52,42 @@ impl Handler for Receivables {
         fact.ignored.note()
     }
 
-    async fn write(&self, facts: &[(&Event, &Fact)], tx: &mut Tx) -> Result<(), Failure> {
-        let (mut snapshots, mut orders) = (Vec::new(), Vec::new());
+    async fn write(&self, facts: &[(&Event, &Fact)], tx: &mut Tx) -> Result<Vec<Announcement>, Failure> {
+        let (mut snapshots, mut payments) = (Vec::new(), Vec::new());
+        let (mut orders, mut documents) = (Vec::new(), Vec::new());
         for (event, fact) in facts {
             match &fact.about {
                 About::Agreement(agreement, state) => {
                     snapshots.push(Snapshot { event, agreement, state: *state });
                 }
+                About::Payment(instalment) => payments.push(Payment { event, instalment }),
                 About::Order(order) => orders.push((*event, order)),
+                About::Document(fetched) => documents.push(Document { event, fetched }),
+                About::Nothing => {}
             }
         }
-        write_agreements(&snapshots, tx).await?;
-        sql::upsert_orders(tx, &orders).await?;
-        sql::record_orders(tx, &orders).await
+        let mut announcements = write_agreements(&snapshots, tx).await?;
+        announcements.extend(sql::upsert_payments(tx, &payments).await?);
+        sql::record_payments(tx, &payments).await?;
+        announcements.extend(sql::upsert_orders(tx, &orders).await?);
+        announcements.extend(sql::follow_orders(tx, &orders).await?);
+        announcements.extend(sql::upsert_documents(tx, &documents).await?);
+        sql::record_orders(tx, &orders).await?;
+        Ok(announcements)
     }
 }
 
-fn agreement(event: &Event) -> Result<Fact, Permanent> {
-    let Parsed { payload: agreement, ignored } =
-        providers::parse::<Agreement>(&event.data, &event.content_type).map_err(Permanent::new)?;
+fn notice(event: &Event) -> Result<Fact, Permanent> {
+    let Parsed { payload, ignored } =
+        providers::parse::<Notice>(&event.data, &event.content_type).map_err(Permanent::new)?;
+    let about = match payload {
+        Notice::Acordo(agreement) => about_agreement(agreement)?,
+        Notice::ParcelaAprovada(instalment) => About::Payment(instalment),
+    };
+    Ok(Fact { about, ignored })
+}
+
+fn about_agreement(agreement: Box<Agreement>) -> Result<About, Permanent> {
     let mut ids = HashSet::new();
     if let Some(index) = agreement.lista_parcelas.iter().position(|instalment| !ids.insert(&instalment.id)) {
         return Err(Permanent::new(format!("lista_parcelas[{index}].id: there twice")));
@@ -76,7 +98,7 @@ fn agreement(event: &Event) -> Result<Fact, Permanent> {
         Situacao::Quitado => AgreementState::Settled,
         Situacao::Inativo => AgreementState::Inactive,
     };
-    Ok(Fact { about: About::Agreement(Box::new(agreement), state), ignored })
+    Ok(About::Agreement(agreement, state))
 }
 
 /// The body is a snapshot: it is valid for the agreement until a newer one arrives, and for an instalment until a newer
@@ -84,15 +106,23 @@ fn agreement(event: &Event) -> Result<Fact, Permanent> {
 /// newer. An instalment that the newest snapshot does not mention is no longer owed.
 ///
 /// Since an older snapshot still counts for what newer ones do not mention, the rows do not depend on the order of
-/// arrival.
-async fn write_agreements(snapshots: &[Snapshot<'_>], tx: &mut Tx) -> Result<(), Failure> {
+/// arrival. What was paid by a payment that is newer stays paid.
+async fn write_agreements(snapshots: &[Snapshot<'_>], tx: &mut Tx) -> Result<Vec<Announcement>, Failure> {
+    let mut announcements = Vec::new();
     for round in rounds(snapshots.iter().map(|snapshot| (snapshot.key(), snapshot))) {
         // The agreements' rows come first: their locks keep other snapshots of the same agreements waiting.
         let mut newest = sql::upsert_agreements(tx, &round).await?;
         let (mut instalments, mut written, mut replacing) = (Vec::new(), Vec::new(), Vec::new());
         for snapshot in round {
             match newest.remove(&snapshot.key()) {
-                Some(first_event) => {
+                Some(Written { first_event, state_before }) => {
+                    let Snapshot { event, agreement, state } = snapshot;
+                    announcements.extend(events::agreement_announcement(
+                        event,
+                        agreement,
+                        *state,
+                        state_before,
+                    ));
                     let unpaid = match snapshot.state {
                         AgreementState::Canceled => ReceivableState::Canceled,
                         AgreementState::Active | AgreementState::Settled | AgreementState::Inactive => {
@@ -108,12 +138,13 @@ async fn write_agreements(snapshots: &[Snapshot<'_>], tx: &mut Tx) -> Result<(),
                 None => instalments.push((snapshot, ReceivableState::Canceled)),
             }
         }
-        sql::upsert_instalments(tx, &instalments).await?;
-        sql::cancel_unmentioned(tx, &replacing).await?;
+        announcements.extend(sql::upsert_instalments(tx, &instalments).await?);
+        announcements.extend(sql::cancel_unmentioned(tx, &replacing).await?);
         sql::delete_debts(tx, &replacing).await?;
         sql::insert_debts(tx, &written).await?;
     }
-    sql::record_agreements(tx, snapshots).await
+    sql::record_agreements(tx, snapshots).await?;
+    Ok(announcements)
 }
 
 /// Each topic says one thing about the order; whichever comes first makes the row.
@@ -136,4 +167,13 @@ fn order(event: &Event, zone: &Zone) -> Result<Fact, Permanent> {
         topic => return Err(Permanent::new(format!("receivables: no meaning for topic {topic}"))),
     };
     Ok(Fact { about: About::Order(Order { key, status, change }), ignored })
+}
+
+/// The document of an order. One of another provider says nothing here.
+fn document(event: &Event) -> Result<Fact, Permanent> {
+    let fetched = fetched::<Fetched<OrderDocument>>(&event.data, &event.content_type, gestao_online::NAME);
+    Ok(match fetched.map_err(Permanent::new)? {
+        Some(Parsed { payload, ignored }) => Fact { about: About::Document(Box::new(payload)), ignored },
+        None => Fact { about: About::Nothing, ignored: Ignored::default() },
+    })
 }

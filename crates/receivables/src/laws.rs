@@ -1,13 +1,19 @@
 //! What the books hold after which webhooks: written once, run on each database.
 
-use consumer::laws::{Webhook, events, handle, in_every_order};
+mod documents;
+mod payments;
+
+use consumer::laws::{Announced, Change, Webhook, announced_in_every_order, events, handle, in_every_order};
 use event::Zone;
 use providers::{Provider, gestao_online, recuperador};
 use serde_json::{Value, json};
 use store::{Page, Store, sql};
 use view::Row as _;
 
-use crate::{Agreement, AgreementFilter, Filter, Kind, Receivable, ReceivableState, Receivables};
+pub use documents::*;
+pub use payments::*;
+
+use crate::{Agreement, AgreementFilter, Filter, Kind, ReceivableRow, ReceivableState, Receivables};
 
 /// The handler with the days of the default zone.
 fn handler() -> Receivables {
@@ -45,8 +51,8 @@ fn snapshot(webhook_id: i64, fields: &str, instalments: &[(&str, &str)]) -> Stri
 async fn receivables(store: &Store, source: &str) -> Vec<Value> {
     let mut connection = store.read().await.expect("a connection");
     let filter = Filter { source: Some(source.to_owned()), ..Filter::default() };
-    let page = Receivable::page(&mut connection, &filter, &Page::first(100)).await.expect("a list");
-    let mut rows: Vec<_> = page.items.iter().map(|row| json!(row)).collect();
+    let page = ReceivableRow::page(&mut connection, &filter, &Page::first(100)).await.expect("a list");
+    let mut rows: Vec<_> = page.items.iter().map(|row| json!(row.receivable)).collect();
     rows.sort_by_key(|row| row["external_id"].to_string());
     rows
 }
@@ -63,7 +69,10 @@ async fn agreements(store: &Store, source: &str) -> Vec<Value> {
     let mut connection = store.read().await.expect("a connection");
     let filter = AgreementFilter { source: Some(source.to_owned()), ..AgreementFilter::default() };
     let page = Agreement::page(&mut connection, &filter, &Page::first(100)).await.expect("a list");
-    page.items.iter().map(|row| json!(row)).collect()
+    let mut rows: Vec<_> = page.items.iter().map(|row| json!(row)).collect();
+    // The event that came first depends on the order of arrival.
+    rows.iter_mut().filter_map(Value::as_object_mut).for_each(|row| drop(row.remove("event_id")));
+    rows
 }
 
 async fn count(store: &Store, sql: &'static str, source: &str) -> i64 {
@@ -92,7 +101,7 @@ pub async fn a_settled_agreement_has_paid_instalments(store: &Store) {
     let webhooks = ["acordo.cadastrado", "acordo.quitado", "acordo.cancelado"].map(documented);
     let instalment = |id: &str, due: &str, paid: &str| {
         json!({
-            "source": null, "external_id": id, "kind": "instalment", "agreement_id": "45031", "due_date": due,
+            "source": null, "external_id": id, "kind": "instalment", "agreement_id": "45031", "order_id": null, "due_date": due,
             "amount_centavos": 46020, "paid_date": paid, "state": "paid", "provider_status": null,
         })
     };
@@ -192,7 +201,7 @@ pub async fn of_two_contents_with_one_webhook_id_the_later_holds(store: &Store) 
     check_states(store, &[webhooks[1], webhooks[3]], &["1 open", "2 open", "3 canceled", "active"]).await;
 }
 
-/// The row of an instalment from an earlier version, with the event id instead of a receipt, counts as older than every
+/// The row of an instalment from an earlier version, which has no receipt, counts as older than every
 /// receipt: a correction with the same webhook id replaces it.
 pub async fn a_correction_holds_over_instalments_of_a_version_before_receipts(store: &Store) {
     let (source, active) = ("before-receipts", r#""situacao": "A""#);
@@ -204,8 +213,7 @@ pub async fn a_correction_holds_over_instalments_of_a_version_before_receipts(st
     let events = events(source, &webhooks);
     handle(store, &handler(), &events[..1]).await.expect("handled");
     let mut tx = store.begin().await.expect("a transaction");
-    for text in
-        ["UPDATE receivables SET state_event = first_event", "UPDATE agreements SET webhook_receipt = ''"]
+    for text in ["UPDATE receivable_items SET state_event = ''", "UPDATE agreements SET webhook_receipt = ''"]
     {
         let text = format!("{text} WHERE source = '{source}'");
         sql::assembled(text).execute(&mut *tx).await.expect("an update");
@@ -236,7 +244,7 @@ pub async fn an_agreement_may_have_thousands_of_instalments(store: &Store) {
     let data = snapshot(1, r#""situacao": "A""#, &instalments);
     let events = events("thousands", &[agreement("acordo.cadastrado", &data)]);
     handle(store, &handler(), &events).await.expect("handled");
-    let count = count(store, "SELECT count(*) FROM receivables WHERE source = $1", "thousands").await;
+    let count = count(store, "SELECT count(*) FROM receivable_items WHERE source = $1", "thousands").await;
     assert_eq!(count, 2_500);
 }
 
@@ -246,7 +254,7 @@ pub async fn an_order_follows_its_events(store: &Store) {
     let check = async |topics: &[&'static str], expect: &str, paid: Option<&str>, status: Option<&str>| {
         let webhooks: Vec<_> = topics.iter().map(|topic| documented(topic)).collect();
         let expect = json!({
-            "source": null, "external_id": "0000593098", "kind": "order", "agreement_id": null, "due_date": null,
+            "source": null, "external_id": "0000593098", "kind": "order", "agreement_id": null, "order_id": null, "due_date": null,
             "amount_centavos": null, "paid_date": paid, "state": expect, "provider_status": status,
         });
         assert_eq!(rows(store, &webhooks).await, [expect], "{topics:?}");
@@ -297,6 +305,117 @@ pub async fn a_payment_told_again_keeps_its_day(store: &Store) {
     assert_eq!(receivables(store, "elsewhere").await[0]["paid_date"], "2026-11-23");
 }
 
+/// The change that a domain event announces.
+fn change((topic, subject, data): &Announced) -> Option<Change> {
+    let (before, after) = match *topic {
+        "receivable.status_changed" => ("previous_provider_status", "provider_status"),
+        _ => ("previous_state", "state"),
+    };
+    // Instalments are numbered within their agreement.
+    let thing = format!("{subject} of {} {after}", data["agreement_id"]);
+    Some((thing, data[before].clone(), data[after].clone()))
+}
+
+/// What the domain events of these webhooks say, each as `<type> <subject>`, with those of agreements first.
+async fn announced(store: &Store, webhooks: &[Webhook<'_>]) -> Vec<String> {
+    let told = announced_in_every_order(store, &handler(), webhooks, change).await;
+    told.iter().map(|(topic, subject, _)| format!("{topic} {subject}")).collect()
+}
+
+/// Each change of the state of an agreement or an instalment is announced, whichever webhook comes first; a webhook that
+/// changes nothing announces nothing.
+pub async fn the_changes_of_an_agreement_are_announced(store: &Store) {
+    let snapshots = [
+        snapshot(1, r#""situacao": "A""#, &[("1", "N"), ("2", "N"), ("3", "N")]),
+        snapshot(2, r#""situacao": "A""#, &[("1", "P"), ("2", "N")]),
+        snapshot(3, r#""situacao": "I""#, &[("1", "P"), ("2", "N")]),
+        snapshot(4, r#""situacao": "Q""#, &[("1", "P"), ("2", "P")]),
+    ];
+    let webhooks = snapshots.each_ref().map(|data| agreement("acordo.cadastrado", data));
+    let expect = [
+        "agreement.registered agreement/7",
+        "receivable.opened receivable/7/1",
+        "receivable.opened receivable/7/2",
+        "receivable.opened receivable/7/3",
+        "receivable.paid receivable/7/1",
+        "receivable.canceled receivable/7/3",
+        "agreement.inactivated agreement/7",
+        "agreement.settled agreement/7",
+        "receivable.paid receivable/7/2",
+    ];
+    assert_eq!(announced(store, &webhooks).await, expect);
+    let webhooks = ["acordo.cadastrado", "acordo.cancelado"].map(documented);
+    let expect = [
+        "agreement.registered agreement/45031",
+        "receivable.opened receivable/45031/910001",
+        "receivable.opened receivable/45031/910002",
+        "receivable.opened receivable/45031/910003",
+        "agreement.canceled agreement/45031",
+        "receivable.paid receivable/45031/910001",
+        "receivable.canceled receivable/45031/910002",
+        "receivable.canceled receivable/45031/910003",
+    ];
+    assert_eq!(announced(store, &webhooks).await, expect);
+    assert_eq!(announced(store, &webhooks[1..]).await[0], "agreement.canceled agreement/45031");
+}
+
+/// Each change of the state or of the payment's status of an order is announced.
+pub async fn the_changes_of_an_order_are_announced(store: &Store) {
+    let topics = ["ORDER_CREATED", "FINANCIAL_PAYMENT_STATUS", "FINANCIAL_PAYMENT_DISCHARGE", "ORDER_CANCEL"];
+    let expect = ["opened", "status_changed", "paid", "canceled"];
+    let expect = expect.map(|word| format!("receivable.{word} receivable/0000593098"));
+    assert_eq!(announced(store, &topics.map(documented)).await, expect);
+    let (paid, status) = (documented("FINANCIAL_PAYMENT_DISCHARGE"), documented("FINANCIAL_PAYMENT_STATUS"));
+    let expect = ["receivable.paid receivable/0000593098", "receivable.status_changed receivable/0000593098"];
+    assert_eq!(announced(store, &[paid, paid, status, status]).await, expect);
+}
+
+/// A domain event has what the lists show of a receivable, and of an agreement nothing about a person.
+pub async fn an_announcement_says_what_changed_and_names_nobody(store: &Store) {
+    let webhooks = ["acordo.cadastrado", "acordo.quitado"].map(documented);
+    let told = announced_in_every_order(store, &handler(), &webhooks, change).await;
+    let data = |topic: &str, subject: &str| {
+        let found = told.iter().find(|(one, about, _)| *one == topic && about == subject);
+        found.expect("it is announced").2.clone()
+    };
+    assert_eq!(
+        data("receivable.paid", "receivable/45031/910001"),
+        json!({
+            "external_id": "910001", "kind": "instalment", "agreement_id": "45031", "order_id": null, "due_date": "2026-10-15",
+            "amount_centavos": 46020, "paid_date": "2026-10-14", "state": "paid", "provider_status": null,
+            "previous_state": "open",
+        })
+    );
+    assert_eq!(
+        data("agreement.settled", "agreement/45031"),
+        json!({
+            "external_id": "45031", "state": "settled", "previous_state": "active", "agreed_centavos": 138_060,
+            "original_centavos": 150_000,
+        })
+    );
+    let text = format!("{told:?}");
+    assert!(!text.contains("Maria") && !text.contains("52998224725"), "{text}");
+}
+
+/// Rows from before domain events announce only what changes from then on.
+pub async fn rows_from_before_announce_only_what_changes(store: &Store) {
+    let webhooks = ["acordo.cadastrado", "acordo.quitado", "ORDER_CREATED"].map(documented);
+    let received = events("before", &webhooks);
+    let [open, settled, created] = received.as_slice() else { panic!("three events") };
+    handle(store, &handler(), [open, created]).await.expect("handled");
+    let mut tx = store.begin().await.expect("a transaction");
+    for table in ["receivable_items", "agreements"] {
+        let text = format!("UPDATE {table} SET state_before = NULL WHERE source = 'before'");
+        sql::assembled(text).execute(&mut *tx).await.expect("as an earlier version wrote it");
+    }
+    tx.commit().await.expect("a commit");
+    let again = events("before", &[documented("ORDER_CREATED")]);
+    assert!(handle(store, &handler(), &again).await.expect("handled").is_empty());
+    let announcements = handle(store, &handler(), [settled]).await.expect("handled");
+    let topics: Vec<_> = announcements.iter().map(|one| one.topic).collect();
+    assert_eq!(topics, ["agreement.settled", "receivable.paid", "receivable.paid", "receivable.paid"]);
+}
+
 /// A body that breaks its contract is refused for good, with the path, and leaves nothing behind.
 pub async fn a_broken_contract_is_permanent_and_names_the_path(store: &Store) {
     let check = async |webhook: Webhook<'_>, expect: &str| {
@@ -331,8 +450,8 @@ pub async fn a_list_is_filtered_and_paged(store: &Store) {
 
     let (mut page, mut ids) = (Page::first(1), Vec::new());
     loop {
-        let part = Receivable::page(&mut connection, &base, &page).await.expect("a page");
-        ids.extend(part.items.into_iter().map(|row| row.external_id));
+        let part = ReceivableRow::page(&mut connection, &base, &page).await.expect("a page");
+        ids.extend(part.items.into_iter().map(|row| row.receivable.external_id));
         match part.next {
             Some(next) => page.cursor = Some(next),
             None => break,
@@ -341,7 +460,8 @@ pub async fn a_list_is_filtered_and_paged(store: &Store) {
     assert_eq!(ids, ["0000593098", "910003", "910002", "910001"]);
 
     let mut check = async |filter: Filter, expect: usize| {
-        let rows = Receivable::page(&mut connection, &filter, &Page::first(10)).await.expect("a page").items;
+        let rows =
+            ReceivableRow::page(&mut connection, &filter, &Page::first(10)).await.expect("a page").items;
         assert_eq!(rows.len(), expect, "{filter:?}");
     };
     check(Filter { state: Some(ReceivableState::Canceled), ..base.clone() }, 2).await;
@@ -364,7 +484,7 @@ pub async fn a_list_is_filtered_and_paged(store: &Store) {
 
 /// The laws as tests: see [`store::law_tests!`].
 #[macro_export]
-macro_rules! receivables_laws {
+macro_rules! laws {
     ($store:expr) => {
         store::law_tests! { $store, [$crate::DOMAIN.component], $crate =>
             a_settled_agreement_has_paid_instalments
@@ -378,8 +498,22 @@ macro_rules! receivables_laws {
             debts_are_replaced_by_a_newer_snapshot
             an_agreement_may_have_thousands_of_instalments
             an_order_follows_its_events
+            an_order_has_the_instalments_of_its_newest_document
+            the_instalments_of_an_order_are_announced
             the_newest_payment_status_stays
             a_payment_told_again_keeps_its_day
+            the_changes_of_an_agreement_are_announced
+            the_changes_of_an_order_are_announced
+            an_announcement_says_what_changed_and_names_nobody
+            rows_from_before_announce_only_what_changes
+            a_payment_pays_its_instalment
+            the_later_of_snapshot_and_payment_decides
+            a_day_that_has_not_come_wins_over_nothing_that_is_received_later
+            without_days_the_receipt_decides
+            a_paid_instalment_may_be_left_out
+            instalments_are_numbered_within_their_agreement
+            a_payment_is_announced_once
+            every_payment_is_on_record_with_its_amounts
             a_broken_contract_is_permanent_and_names_the_path
             a_list_is_filtered_and_paged
         }
@@ -388,5 +522,5 @@ macro_rules! receivables_laws {
 
 #[cfg(test)]
 mod sqlite {
-    receivables_laws!(store::fresh_sqlite!());
+    laws!(store::fresh_sqlite!());
 }

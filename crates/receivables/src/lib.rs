@@ -2,11 +2,13 @@
 //!
 //! Place in the flow: the consumer runtime has [`Receivables`] read each event of its bindings and write its facts;
 //! screens and the command line read the rows through [`VIEWS`]. Current state and history are tables of the domain; no
-//! other crate writes them.
+//! other crate writes them. Each change of a state is announced as a domain event.
 //!
-//! An agreement's body is a snapshot of it with its debts and instalments, and the `id` of the webhook orders the
-//! snapshots; of two with the same `id`, the one received later is newer. Each event of an order is about one thing,
-//! and the one received later is newer; an event does not change what it does not mention.
+//! An agreement's body is a snapshot of it with its debts and instalments, and the `id` of the webhook orders the snapshots;
+//! of two with the same `id`, the one received later is newer. A notice that an instalment was paid pays that one instalment,
+//! unless a newer snapshot states otherwise; the days that both name decide which is newer, then the receipt. A reversal
+//! whose snapshot names no day later than that of the payment is therefore not seen. Each event of an order is about one
+//! thing, and the one received later is newer; an event does not change what it does not mention.
 //!
 //! ```
 //! use event::{ProviderName, Topic};
@@ -16,6 +18,7 @@
 //! # Ok::<(), event::BadName>(())
 //! ```
 
+mod events;
 mod handler;
 #[cfg(any(test, feature = "test-support"))]
 pub mod laws;
@@ -26,8 +29,9 @@ mod sql;
 use std::sync::Arc;
 
 use consumer::{Bindings, Consumer, DEFAULT_RETRY, Domain};
+use event::ProviderName;
 pub use handler::Receivables;
-pub use model::{Agreement, AgreementState, Kind, Receivable, ReceivableState};
+pub use model::{Agreement, AgreementState, Kind, Receivable, ReceivableRow, ReceivableState};
 pub use query::{AGREEMENTS, AgreementFilter, Filter, RECEIVABLES, VIEWS};
 use store::{Component, Migration};
 
@@ -35,13 +39,14 @@ use store::{Component, Migration};
 pub static DOMAIN: Domain = Domain {
     bindings: Bindings {
         consumer: "receivables",
-        purpose: "books agreements, their instalments and the payment of orders",
+        purpose: "books agreements and orders, their instalments and payments",
         topics: &[
-            (providers::recuperador::NAME, &["acordo.*"]),
+            (providers::recuperador::NAME, &["acordo.*", "parcela.aprovada"]),
             (
                 providers::gestao_online::NAME,
                 &["ORDER_CREATED", "ORDER_CANCEL", "FINANCIAL_PAYMENT_DISCHARGE", "FINANCIAL_PAYMENT_STATUS"],
             ),
+            (ProviderName::OWN, &["order.fetched"]),
         ],
         prefetch: 1_024,
         retry: DEFAULT_RETRY,
@@ -65,9 +70,37 @@ pub static DOMAIN: Domain = Domain {
                 include_str!("../migrations/0002_readable.postgres.sql"),
             ),
             Migration::portable(3, "webhook receipt", include_str!("../migrations/0003_webhook_receipt.sql")),
+            Migration::portable(4, "before", include_str!("../migrations/0004_before.sql")),
+            Migration::postgres(5, "refusal", include_str!("../migrations/0005_refuse.postgres.sql")),
+            Migration {
+                version: 6,
+                description: "instalments by agreement",
+                copies: true,
+                sqlite: concat!(
+                    include_str!("../migrations/0006_items.sql"),
+                    include_str!("../migrations/0006_after.sqlite.sql"),
+                ),
+                postgres: concat!(
+                    include_str!("../migrations/0006_items.sql"),
+                    include_str!("../migrations/0006_after.postgres.sql"),
+                ),
+            },
+            Migration::postgres(7, "what is copied", include_str!("../migrations/0007_empty.postgres.sql")),
+            Migration {
+                version: 8,
+                description: "documents",
+                copies: false,
+                sqlite: include_str!("../migrations/0008_documents.sql"),
+                postgres: concat!(
+                    include_str!("../migrations/0008_documents.sql"),
+                    include_str!("../migrations/0008_documents.postgres.sql")
+                ),
+            },
         ],
     },
+    events: events::ALL,
     views: &VIEWS,
+    expectations: &query::EXPECTATIONS,
     consumer: |zone, runtime| {
         Consumer::new(&DOMAIN.bindings, Arc::new(Receivables { zone: zone.clone() }), runtime)
     },

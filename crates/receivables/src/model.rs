@@ -52,15 +52,20 @@ stored_enum! {
 pub struct Receivable {
     /// The source's name.
     pub source: String,
-    /// The provider's id of the instalment, or the order's code.
+    /// The provider's id of the instalment, which is unique within its agreement, or the order's code; of an instalment of
+    /// an order, the order's code and its number.
     pub external_id: String,
     /// Which of the two it is.
     pub kind: Kind,
     /// The agreement of an instalment.
     pub agreement_id: Option<String>,
-    /// The day on which an instalment falls due, `YYYY-MM-DD`. Nothing is known of an order's.
+    /// The order of an instalment.
+    pub order_id: Option<String>,
+    /// The day on which an instalment falls due, `YYYY-MM-DD`. Of an order, the first one of its instalments, once its document
+    /// was fetched.
     pub due_date: Option<String>,
-    /// The amount in centavos. Nothing is known of an order's.
+    /// The amount in centavos. Nothing is known of an order's before its document was fetched, nor of an instalment's
+    /// of which only the payment was received.
     pub amount_centavos: Option<i64>,
     /// The day of the payment, `YYYY-MM-DD`. For an order, which has no payment day of the provider, it is the day on
     /// which the first notice of the payment was received; it stays when a paid order is cancelled.
@@ -77,7 +82,8 @@ impl Receivable {
             source: row.try_get("source")?,
             external_id: row.try_get("external_id")?,
             kind: Kind::read(row, "kind")?,
-            agreement_id: row.try_get("agreement_id")?,
+            agreement_id: row.try_get("agreement_id").map(not_empty)?,
+            order_id: row.try_get("order_id")?,
             due_date: row.try_get("due_date")?,
             amount_centavos: row.try_get("amount_centavos")?,
             paid_date: row.try_get("paid_date")?,
@@ -85,6 +91,28 @@ impl Receivable {
             provider_status: row.try_get("provider_status")?,
         })
     }
+}
+
+/// A receivable in a list.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ReceivableRow {
+    /// The receivable.
+    #[serde(flatten)]
+    pub receivable: Receivable,
+    /// The first event that it was booked from.
+    pub event_id: String,
+}
+
+impl ReceivableRow {
+    /// A receivable from its row.
+    pub(crate) fn read(row: &AnyRow) -> Result<Self, DriverError> {
+        Ok(Self { receivable: Receivable::read(row)?, event_id: row.try_get("first_event")? })
+    }
+}
+
+/// The table has the empty text for no agreement, since its key has no column without a value.
+fn not_empty(text: String) -> Option<String> {
+    Some(text).filter(|text| !text.is_empty())
 }
 
 /// An agreement. It names a person, so it has no `Debug`.
@@ -106,6 +134,8 @@ pub struct Agreement {
     pub instalments: i64,
     /// Its state.
     pub state: AgreementState,
+    /// The first event that it was booked from.
+    pub event_id: String,
 }
 
 impl Agreement {
@@ -119,6 +149,7 @@ impl Agreement {
             original_centavos: row.try_get("original_centavos")?,
             instalments: row.try_get("instalments")?,
             state: AgreementState::read(row, "state")?,
+            event_id: row.try_get("first_event")?,
         })
     }
 }

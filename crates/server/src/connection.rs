@@ -47,7 +47,7 @@ const SETTLING: Duration = Duration::from_millis(10);
 /// closed for another one: a few round trips. It bounds how fast strangers replace each other, and what that costs.
 pub(crate) const PROCEEDING: Duration = Duration::from_secs(1);
 
-/// What an HTTP/2 connection begins with (RFC 9113, section 3.4). The rest of it tells nothing more.
+/// What an HTTP/2 connection begins with (RFC 9113, section 3.4). The rest of it carries no more information.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -137,7 +137,7 @@ enum Verdict {
     Expire,
     /// Nobody uses it: close it in an orderly way.
     Close,
-    /// There is no use in waiting longer for the peer.
+    /// Waiting longer for the peer is pointless.
     Abandon(Stall),
 }
 

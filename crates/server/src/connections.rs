@@ -31,7 +31,7 @@ use crate::memory::{HTTP2_UNITS, TLS_UNITS};
 /// everybody. About as many as wait at a port with few descriptors.
 const ROOM_AT_ONCE: usize = 64;
 
-/// Which part of a port is reserved for known clients.
+/// One part in so many of a port's places is reserved for known clients.
 const RESERVED_PART: usize = 8;
 
 /// How many connections a client may open at once, and by how much each further one is begun after the one before, but never
@@ -132,8 +132,8 @@ impl Connections {
         self.lock().units < self.max(is_known)
     }
 
-    /// How many connections of strangers there are places for, each of which may speak HTTP/2.
-    pub(crate) fn turns(&self) -> usize {
+    /// For how many more connections of strangers there are places, if each of them speaks HTTP/2.
+    pub(crate) fn free_for_strangers(&self) -> usize {
         self.strangers_max.saturating_sub(self.lock().units) / self.http2_units
     }
 
@@ -424,10 +424,10 @@ mod tests {
         let closed: Vec<_> =
             port.closed().iter().enumerate().filter(|(_, closed)| **closed).map(|(n, _)| n).collect();
         assert_eq!(closed, [1, 2, 3], "the oldest, but none with an authenticated request");
-        assert_eq!(connections.turns(), 0);
+        assert_eq!(connections.free_for_strangers(), 0);
         port.open.drain(1..28);
         // 28 requests of strangers, eight units of the known client.
-        assert_eq!(connections.turns(), (56 - 29 - 8) / 8);
+        assert_eq!(connections.free_for_strangers(), (56 - 29 - 8) / 8);
     }
 
     #[test]

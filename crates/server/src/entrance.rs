@@ -19,7 +19,7 @@ use crate::metrics::Metrics;
 /// How often a full port looks for connections that can be closed for others.
 const LOOK_PERIOD: Duration = Duration::from_millis(10);
 
-/// How long to wait after an accept that failed for want of a resource (file descriptors, memory).
+/// How long to wait after an accept that failed for lack of a resource (file descriptors, memory).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
 type Accepted = (TcpStream, SocketAddr);
@@ -50,8 +50,8 @@ impl<'a> Entrance<'a> {
         Self { listener, connections, metrics, most_waiting, known, strangers, turns: 0, look }
     }
 
-    /// Waits for the next connection that may begin. Survives every error of `accept(2)`: those of a connection that is gone
-    /// again concern nobody, and the others (no file descriptor left) pass when connections end.
+    /// Waits for the next connection that may begin. Survives every error of `accept(2)`: those of a connection that its client
+    /// has closed already are ignored, and the others (no file descriptor left) pass when connections end.
     pub(crate) async fn next(&mut self) -> Accepted {
         loop {
             if let Some(next) = self.waiting_next() {
@@ -63,10 +63,10 @@ impl<'a> Entrance<'a> {
                 biased;
                 _ = self.look.tick(), if waiting > 0 => {
                     self.connections.make_room(waiting, Instant::now());
-                    // A rest that is too little for HTTP/2 is given away one by one.
-                    self.turns = self.connections.turns().max(self.connections.has_room(false).into());
+                    // If too little is left for HTTP/2, one connection begins at a time.
+                    self.turns = self.connections.free_for_strangers().max(self.connections.has_room(false).into());
                 }
-                () = self.connections.freed(), if waiting > 0 => self.turns = self.connections.turns(),
+                () = self.connections.freed(), if waiting > 0 => self.turns = self.connections.free_for_strangers(),
                 accepted = self.listener.accept() => match accepted {
                     Ok(accepted) => {
                         if let Some(next) = self.accept(accepted) {
@@ -82,7 +82,7 @@ impl<'a> Entrance<'a> {
 
     /// The connection, if it may begin; else it waits.
     fn accept(&mut self, accepted: Accepted) -> Option<Accepted> {
-        if self.strangers.is_empty() && self.known.is_empty() && self.connections.turns() > 0 {
+        if self.strangers.is_empty() && self.known.is_empty() && self.connections.free_for_strangers() > 0 {
             return Some(accepted);
         }
         let is_known = self.connections.is_known(accepted.1.ip());

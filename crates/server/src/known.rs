@@ -1,4 +1,5 @@
-//! The clients that have authenticated a request: a full port has places reserved for them.
+//! Known clients: those that have authenticated a request. [`connections`](crate::connections) reserves a part of the port's
+//! places for them, and counts all places.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -40,9 +40,11 @@
 
 pub mod body;
 mod client;
+mod client_certificate;
 mod config;
 mod connection;
 mod connections;
+mod cryptography;
 mod descriptors;
 mod entrance;
 mod hosts;
@@ -57,6 +59,7 @@ mod tls;
 
 pub use body::BodyError;
 pub use client::{Client, ClientRequests, Turn};
+pub use client_certificate::{ClientAuthority, ClientCertificate, Identity, NoAuthority};
 pub use config::{Config, Limits};
 pub use descriptors::raise_descriptor_limit;
 pub use hosts::{HostName, NotAHostName};

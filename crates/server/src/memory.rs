@@ -7,7 +7,7 @@
 //! | connection | holds |
 //! | --- | --- |
 //! | HTTP/1 | a head or a piece of a body; about as much in buffers and state |
-//! | TLS | a handshake that has begun; later what HTTP/1 holds, and a record |
+//! | TLS | a handshake that has begun; later what HTTP/1 holds, a record, and the client's certificates |
 //! | HTTP/2 | bodies that nobody has read yet, requests that have begun, a head as single fields; frames, buffers and state |
 //!
 //! The head of a request whose body is awaited counts in the budget of the role, which can give it up.

@@ -3,6 +3,8 @@
 //! The server answers them before the service of the role, without authentication. They show names of components, their
 //! errors and counters, so an error must contain no secrets and no personal data. A public port serves the
 //! [public](Operations::public) ones, which only say up or down.
+//!
+//! `/readyz` answers 503 while a component of [`Health`] is down; the roles register the components.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -33,7 +35,7 @@ pub struct Readiness {
 pub enum HealthStatus {
     /// It does.
     Up,
-    /// It is in trouble, and the role does its work all the same.
+    /// It is in trouble, but the role can do its work.
     Degraded,
     /// It does not.
     Down,
@@ -49,7 +51,7 @@ pub struct ComponentStatus {
     pub trouble: Option<String>,
 }
 
-/// What the operations endpoints tell. Cheap to clone.
+/// What the operations endpoints report. Cheap to clone.
 #[derive(Clone)]
 pub struct Operations {
     health: Health,
@@ -156,7 +158,7 @@ type Name = Cow<'static, str>;
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum ComponentState {
     Up,
-    /// In trouble, and the role does its work all the same.
+    /// In trouble, but the role can do its work.
     Degraded(Cow<'static, str>),
     /// In trouble, and the role cannot do its work.
     Down(Cow<'static, str>),
@@ -200,6 +202,15 @@ impl Health {
             ComponentState::Up | ComponentState::Degraded(_) => None,
         };
         self.states().into_iter().filter_map(down).collect()
+    }
+
+    /// Every component, with its trouble if it has any.
+    pub fn troubles(&self) -> BTreeMap<String, Option<String>> {
+        let trouble = |state| match state {
+            ComponentState::Up => None,
+            ComponentState::Degraded(trouble) | ComponentState::Down(trouble) => Some(trouble.into_owned()),
+        };
+        self.states().into_iter().map(|(name, state)| (name, trouble(state))).collect()
     }
 
     /// Why a component is down; `None` if it is up or does not exist.
@@ -301,6 +312,8 @@ mod tests {
         store.down("connection refused");
         assert_eq!(operations.health.trouble("store").as_deref(), Some("connection refused"));
         assert_eq!((operations.health.trouble("spool"), operations.health.trouble("none")), (None, None));
+        let troubles = [("spool", None), ("store", Some("connection refused".to_owned()))];
+        assert_eq!(operations.health.troubles(), troubles.map(|(name, text)| (name.to_owned(), text)).into());
         spool.degraded("the broker is down");
         let (status, body) = readyz();
         assert_eq!((status, &body["status"]), (200, &json!("degraded")));

@@ -27,6 +27,7 @@ use tokio_util::either;
 use tokio_util::sync::CancellationToken;
 use tower_service::Service;
 
+use crate::client_certificate::ClientCertificate;
 use crate::config::{Config, Limits};
 use crate::connection::{Running, Watched, drive, head_too_large};
 use crate::connections::{Connections, Place};
@@ -56,12 +57,12 @@ const BACKLOG: u32 = 4096;
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
     /// The address cannot be listened on.
-    #[error("cannot listen on {address}: {remedy}")]
+    #[error("cannot listen on {address}: {}", remedy(source.kind(), setting))]
     Address {
         /// The configured address.
         address: SocketAddr,
-        /// What is wrong and what to do.
-        remedy: &'static str,
+        /// The setting that has it, as the error names it.
+        setting: String,
         /// What the system says.
         source: io::Error,
     },
@@ -73,6 +74,17 @@ pub enum BindError {
         /// Which file, and what is wrong.
         source: TlsError,
     },
+}
+
+impl BindError {
+    /// The same error with the whole name of the setting, of which this crate knows only `listen`.
+    #[must_use]
+    pub fn with_setting(self, name: String) -> Self {
+        match self {
+            Self::Address { address, source, .. } => Self::Address { address, setting: name, source },
+            other => other,
+        }
+    }
 }
 
 /// An open port that serves nobody yet: connections wait in its backlog until [`Server::serve`].
@@ -101,7 +113,7 @@ impl Server {
         };
         let (listener, local_addr) = open(address).map_err(|source| BindError::Address {
             address,
-            remedy: remedy(source.kind()),
+            setting: "`listen`".to_owned(),
             source,
         })?;
         let hosts =
@@ -202,13 +214,10 @@ impl Server {
         tracing::info!(address = %local_addr, "closed");
     }
 
-    /// [`Server::serve`] for a role that has nothing but the operations endpoints: all else is 404.
-    pub fn serve_operations(
-        self,
-        operations: Operations,
-        stop: CancellationToken,
-    ) -> Pin<Box<dyn Future<Output = ()> + Send>> {
-        Box::pin(self.serve(NothingElse, operations, stop))
+    /// [`Server::serve`] for a role that has nothing but the operations endpoints: all else is 404. Compiled where it is awaited,
+    /// which is a crate that is optimised for size.
+    pub async fn serve_operations(self, operations: Operations, stop: CancellationToken) {
+        self.serve(NothingElse, operations, stop).await;
     }
 }
 
@@ -222,18 +231,21 @@ fn open(address: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
     Ok((listener, local_addr))
 }
 
-fn remedy(kind: io::ErrorKind) -> &'static str {
+/// What is wrong with an address, and what to do; `setting` has the address.
+fn remedy(kind: io::ErrorKind, setting: &str) -> String {
     match kind {
         io::ErrorKind::AddrInUse => {
-            "the address is in use; stop the process that has it, or set another `listen`"
+            format!("the address is in use; stop the process that has it, or set another {setting}")
         }
         io::ErrorKind::AddrNotAvailable => {
-            "this machine has no such address; set `listen` to one that it has, or to 0.0.0.0 for all"
+            format!(
+                "this machine has no such address; set {setting} to one that it has, or to 0.0.0.0 for all"
+            )
         }
         io::ErrorKind::PermissionDenied => {
-            "the user may not use this port; set `listen` to a port of 1024 or higher"
+            format!("the user may not use this port; set {setting} to a port of 1024 or higher")
         }
-        _ => "the system refuses the address; check `listen`",
+        _ => format!("the system refuses the address; check {setting}"),
     }
 }
 
@@ -289,8 +301,8 @@ where
         }
         // Fails only if the peer is gone already, which the first read finds out.
         let _ = stream.set_nodelay(true);
-        let socket = match tls {
-            None => Socket::Left(stream),
+        let (socket, certificate) = match tls {
+            None => (Socket::Left(stream), None),
             Some(tls) => {
                 self.place.activity.begin_handshake();
                 let limit = self.shared.limits.first_byte_timeout();
@@ -298,7 +310,8 @@ where
                 match self.stop.run_until_cancelled(handshake).await {
                     Some(Ok(Ok(stream))) => {
                         self.place.activity.end_handshake();
-                        Socket::Right(Box::new(stream))
+                        let certificate = ClientCertificate::presented(stream.get_ref().1);
+                        (Socket::Right(Box::new(stream)), certificate)
                     }
                     Some(Ok(Err(error))) => {
                         return tracing::debug!(peer = %self.peer, %error, "TLS handshake failed");
@@ -308,10 +321,10 @@ where
                 }
             }
         };
-        self.speak(socket).await;
+        self.speak(socket, certificate).await;
     }
 
-    async fn speak(self, socket: Socket) {
+    async fn speak(self, socket: Socket, certificate: Option<Arc<ClientCertificate>>) {
         let Self { shared, service, peer, place, stop } = self;
         let activity = Arc::clone(&place.activity);
         let io = TokioIo::new(Watched::new(socket, Arc::clone(&activity), move || place.begin_http2()));
@@ -319,7 +332,8 @@ where
         let answer = service_fn(move |mut request: Request<Incoming>| {
             let (shared, activity) = &requests;
             let running = activity.request(!request.body().is_end_stream());
-            request.extensions_mut().insert(Peer::connected(peer, Arc::clone(activity)));
+            let peer = Peer::connected(peer, Arc::clone(activity), certificate.clone());
+            request.extensions_mut().insert(peer);
             answer(Arc::clone(shared), service.clone(), request, running)
         });
         drive(shared.http.serve_connection(io, answer), &activity, &shared.metrics, stop).await;

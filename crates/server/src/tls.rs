@@ -1,20 +1,22 @@
 //! TLS for a listening port: a rustls configuration from two PEM files, or an error that names the file. They can be
 //! reloaded while the port serves.
 //!
-//! The cryptography is that of ring; TLS 1.2 and 1.3, ALPN `h2` and `http/1.1`. Client certificates are not requested:
-//! providers authenticate by their requests.
+//! The cryptography is that of ring; TLS 1.2 and 1.3, ALPN `h2` and `http/1.1`. Clients are asked for a certificate once a service
+//! requires one ([`Certificate::ask_clients`]).
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::{fs, io};
 
 use rustls::ServerConfig;
-use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use serde::Deserialize;
+
+use crate::client_certificate::Asking;
+use crate::cryptography::provider;
 
 /// Where the certificate and its key are.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -65,11 +67,12 @@ impl Tls {
         let certificate = Certificate {
             files: self.clone(),
             in_force: Arc::new(InForce(RwLock::new(Arc::new(self.pair()?)))),
+            asking: Asking::new(),
         };
         let mut config = ServerConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
             .expect("ring supports the default protocol versions")
-            .with_no_client_auth()
+            .with_client_cert_verifier(certificate.asking.clone())
             .with_cert_resolver(certificate.in_force.clone());
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         Ok((Arc::new(config), certificate))
@@ -90,21 +93,24 @@ impl Tls {
     }
 }
 
-fn provider() -> Arc<CryptoProvider> {
-    Arc::new(rustls::crypto::ring::default_provider())
-}
-
 /// The certificate of a serving port. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Certificate {
     files: Tls,
     in_force: Arc<InForce>,
+    asking: Arc<Asking>,
 }
 
 impl Certificate {
     /// Its files.
     pub fn files(&self) -> [&Path; 2] {
         [&self.files.certificate, &self.files.key]
+    }
+
+    /// Whether clients are asked for a certificate, in handshakes from now on. One that has none is served all the same: see
+    /// [`Peer::certificate`](crate::Peer::certificate).
+    pub fn ask_clients(&self, is_asked: bool) {
+        self.asking.set(is_asked);
     }
 
     /// Reloads the files for handshakes from now on; open connections continue. After an error the previous certificate

@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 const LIMITS: &str = "at most 16384 bytes and 100 headers";
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00";
 
-/// Believes every request, and never answers.
+/// Authenticates every request, and never answers.
 #[derive(Clone)]
 struct Never;
 

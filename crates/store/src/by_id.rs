@@ -32,7 +32,7 @@ impl ById<'_> {
         let key = self.part.map(|(column, _)| format!(", {column}")).unwrap_or_default();
         let tail = format!("ON CONFLICT ({}{key}) DO NOTHING", self.id);
         if is_sqlite(tx) {
-            // Its only writer may as well look first, and is spared hundreds of rows that come back one by one.
+            // Its only writer can look first, which avoids hundreds of rows that come back one by one.
             let ids: Vec<EventId> = rows.iter().map(|(id, _)| *id).collect();
             let known = self.known(tx, &ids).await?;
             rows.retain(|(id, _)| !known.contains(id));

@@ -1,5 +1,7 @@
 //! The two databases.
 
+use crate::Connection;
+
 /// Which database is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dialect {
@@ -10,6 +12,11 @@ pub enum Dialect {
 }
 
 impl Dialect {
+    /// The database of a connection.
+    pub fn from_connection(connection: &Connection) -> Self {
+        if connection.backend_name() == "SQLite" { Self::Sqlite } else { Self::Postgres }
+    }
+
     /// The product's name.
     pub(crate) fn product(self) -> &'static str {
         match self {

@@ -74,12 +74,13 @@ pub struct Note {
     pub text: String,
 }
 
-/// Writes notes beside the claims of the consumer, in the same transaction.
+/// Adds notes to the claims of the consumer.
 pub async fn note(tx: &mut Tx, consumer: &str, notes: &[Note]) -> Result<(), StoreError> {
     for Note { event_id, text } in notes {
         let values = [Value::from(text), (*event_id).into(), consumer.into()];
-        let text = "UPDATE claims SET note = $1 WHERE event_id = $2 AND consumer = $3".to_owned();
-        many::fetch(tx, text, values).await?;
+        let text = "UPDATE claims SET note = CASE WHEN note IS NULL THEN $1 ELSE note || '; ' || $1 END \
+                    WHERE event_id = $2 AND consumer = $3";
+        many::fetch(tx, text.to_owned(), values).await?;
     }
     Ok(())
 }

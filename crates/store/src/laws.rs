@@ -1,13 +1,15 @@
 //! What both databases must do: written once, run on each.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use event::{EventId, SourceName, Timestamp};
+use event::{Event, EventId, Source, SourceName, Subject, Timestamp, Topic};
 
 use crate::agreed::{self, Agreed};
 use crate::retry::{self, Attempt};
 use crate::seen::{self, Sighting};
 use crate::{Component, Migration, Row, Store, StoreError, inbox, sql};
+use crate::{lease, outbox};
 
 const COMPONENT: Component = Component {
     name: "laws",
@@ -289,6 +291,112 @@ pub async fn of_two_with_a_key_at_once_one_is_the_fact(store: &Store) {
     }
 }
 
+/// An event with everything that the outbox keeps, about this subject.
+fn domain_event(subject: &str) -> Event {
+    let source = Source::parse("/malote/laws").expect("a source");
+    let topic = Topic::new("law.kept").expect("a topic");
+    Event {
+        caused_by: Some(EventId::generate()),
+        traceparent: Some("00-1".to_owned()),
+        ..Event::new(source, topic, r#"{"a":"ç"}"#.into()).with_subject(Subject::new("law", subject))
+    }
+}
+
+async fn in_outbox(store: &Store, events: &[Event], is_committed: bool) {
+    let mut tx = store.begin().await.expect("a transaction");
+    outbox::write(&mut tx, events, event::now()).await.expect("they are written");
+    if is_committed {
+        tx.commit().await.expect("a commit");
+    }
+}
+
+/// What is committed waits in the outbox, whole and in its order, until it is removed; what is rolled back never does.
+pub async fn the_outbox_has_what_is_committed_in_order(store: &Store) {
+    prepared(store).await;
+    let oldest = async |limit| {
+        outbox::oldest(&mut store.read().await.expect("a connection"), limit).await.expect("events")
+    };
+    let waiting =
+        async || outbox::waiting(&mut store.read().await.expect("a connection")).await.expect("a count");
+    let events: Vec<Event> = (0..300).map(|number| domain_event(&number.to_string())).collect();
+    in_outbox(store, &events[..2], false).await;
+    assert_eq!((oldest(10).await, waiting().await.events), (vec![], 0));
+    in_outbox(store, &events[..299], true).await;
+    in_outbox(store, &events[299..], true).await;
+    let (numbers, found): (Vec<i64>, Vec<Event>) = oldest(1_000).await.into_iter().unzip();
+    assert_eq!(found, events);
+    assert_eq!(oldest(1).await[0].1, events[0]);
+    assert!(waiting().await.since.is_some_and(|since| since <= event::now()));
+    let mut tx = store.begin().await.expect("a transaction");
+    outbox::remove(&mut tx, &numbers[..299]).await.expect("they are removed");
+    outbox::remove(&mut tx, &[]).await.expect("nothing is removed");
+    tx.commit().await.expect("a commit");
+    assert_eq!(oldest(10).await, [(numbers[299], events[299].clone())]);
+    // A number is not given again: who removes late what it published removes nothing else.
+    let mut tx = store.begin().await.expect("a transaction");
+    outbox::remove(&mut tx, &numbers[299..]).await.expect("it is removed");
+    tx.commit().await.expect("a commit");
+    in_outbox(store, &events[..1], true).await;
+    assert!(oldest(1).await[0].0 > numbers[299]);
+}
+
+/// One holder at a time has a lease: until it gives it back, or it is over. Another lease is another's.
+pub async fn one_holder_at_a_time_has_the_lease(store: &Store) {
+    prepared(store).await;
+    let taken = async |holder: &str, now, until| {
+        let at = |second| Timestamp::from_second(second).expect("a time");
+        let mut connection = store.read().await.expect("a connection");
+        let is_free = lease::is_free(&mut connection, "relay", holder, at(now)).await.expect("an answer");
+        let mut tx = store.begin().await.expect("a transaction");
+        let is_taken = lease::take(&mut tx, "relay", holder, at(now), at(until)).await.expect("an answer");
+        tx.commit().await.expect("a commit");
+        assert!(is_free || !is_taken, "{holder} has a lease that was not free");
+        is_taken
+    };
+    let release = async |holder: &str| {
+        let mut tx = store.begin().await.expect("a transaction");
+        lease::release(&mut tx, "relay", holder).await.expect("an answer");
+        tx.commit().await.expect("a commit");
+    };
+    let both = tokio::join!(taken("a", 100, 110), taken("b", 100, 110));
+    assert!(both.0 != both.1, "{both:?}");
+    let (one, other) = if both.0 { ("a", "b") } else { ("b", "a") };
+    assert!(taken(one, 105, 115).await);
+    assert!(!taken(other, 115, 125).await);
+    assert!(taken(other, 116, 126).await);
+    assert!(!taken(one, 117, 127).await);
+    release(one).await;
+    assert!(!taken(one, 117, 127).await, "only its holder gives it back");
+    release(other).await;
+    assert!(taken(one, 117, 127).await);
+    let mut tx = store.begin().await.expect("a transaction");
+    let now = Timestamp::UNIX_EPOCH;
+    assert!(
+        lease::take(&mut tx, "another", other, now, now).await.expect("an answer"),
+        "the first of its name"
+    );
+    let mut held = Vec::new();
+    for (name, holder) in [("relay", one), ("relay", other), ("another", other), ("none", one)] {
+        held.push(lease::hold(&mut tx, name, holder).await.expect("an answer"));
+    }
+    assert_eq!(held, [true, false, true, false]);
+}
+
+/// Work that excludes others is never done twice at a time, and work that is cut off holds up nothing.
+pub async fn exclusive_work_is_done_by_one_at_a_time(store: &Store) {
+    let running = AtomicUsize::new(0);
+    let work = async || {
+        let _turn = store.exclusive(7).await.expect("its turn");
+        assert_eq!(running.fetch_add(1, Ordering::SeqCst), 0, "two at a time");
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        running.fetch_sub(1, Ordering::SeqCst);
+    };
+    tokio::join!(work(), work(), work());
+    let cut_off = store.exclusive(7).await.expect("its turn");
+    drop(cut_off);
+    work().await;
+}
+
 /// Makes a test of each law of a crate. `$store` is an async expression for a [`Store`] on an empty database, and
 /// anything that must live as long; the tables of the components are created in it. `$krate` is the crate with the
 /// module `laws`.
@@ -340,6 +448,9 @@ macro_rules! store_laws {
             a_refused_statement_is_told_from_an_outage
             a_fingerprint_holds_until_who_names_it_replaces_it
             what_the_release_before_writes_is_refused_as_in_an_outage
+            the_outbox_has_what_is_committed_in_order
+            one_holder_at_a_time_has_the_lease
+            exclusive_work_is_done_by_one_at_a_time
         }
     };
 }

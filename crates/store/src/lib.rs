@@ -12,31 +12,43 @@ mod by_id;
 pub mod cursor;
 mod dialect;
 mod id;
+mod id_prefix;
 pub mod inbox;
 #[cfg(any(test, feature = "test-support"))]
 pub mod laws;
+pub mod lease;
 mod list;
 pub mod many;
 mod migrate;
+pub mod outbox;
 mod page;
 mod pool;
 pub mod retry;
 pub mod seen;
 pub mod sql;
 mod stored_enum;
+mod time;
+
+use std::future::Future;
+use std::pin::Pin;
 
 pub use by_id::ById;
 pub use dialect::Dialect;
 pub use id::{id, id_bound, optional_id};
+pub use id_prefix::{IdPrefix, NotAnIdPrefix};
 pub use list::{Conditions, List};
 pub use migrate::{Component, Migration};
 pub use page::{Page, Paged};
-pub use pool::{ClientTls, Config, ReadOnly, Store, StoreInfo};
+pub use pool::{Config, Exclusive, ReadOnly, Store, StoreInfo};
 /// The parts of sqlx that queries are written with.
 pub use sqlx::{Error as DriverError, Row, any::AnyRow};
+pub use time::{optional_time, time};
 
 /// A connection to either database.
 pub type Connection = sqlx::AnyConnection;
+
+/// A future of a type without a name. What is awaited in many crates is one: the body of an `async fn` is compiled in each of them.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// A transaction. Dropped without [`sqlx::Transaction::commit`], it rolls back.
 pub type Tx = sqlx::Transaction<'static, sqlx::Any>;

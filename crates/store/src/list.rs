@@ -1,4 +1,4 @@
-//! Lists: filtered, newest first, read page by page.
+//! Lists: filtered, in the order of a key, read page by page.
 
 use sqlx::Row;
 use sqlx::any::AnyRow;
@@ -77,8 +77,10 @@ pub struct List<'a> {
     /// `SELECT … FROM …`, without conditions.
     pub select: &'a str,
     /// `TEXT` columns that together identify a row and never change, such as `s.event_id`; each is read under its name.
-    /// Rows are sorted by them in descending order. Only the last may contain a colon.
+    /// Rows are sorted by them. Only the last may contain a colon.
     pub key: &'a [&'a str],
+    /// Whether the least key comes first, and not the greatest.
+    pub is_ascending: bool,
     /// Whether the first column of the key is an id instead.
     pub is_by_id: bool,
     /// The text between the conditions and the order: nothing, or `GROUP BY …`.
@@ -88,7 +90,7 @@ pub struct List<'a> {
 impl<'a> List<'a> {
     /// A list of single rows.
     pub const fn new(select: &'a str, key: &'a [&'a str]) -> Self {
-        Self { select, key, is_by_id: false, group: "" }
+        Self { select, key, is_ascending: false, is_by_id: false, group: "" }
     }
 
     /// A list of single rows whose key begins with an id.
@@ -96,17 +98,24 @@ impl<'a> List<'a> {
         Self { is_by_id: true, ..Self::new(select, key) }
     }
 
+    /// The same list with the least key first.
+    pub const fn ascending(self) -> Self {
+        Self { is_ascending: true, ..self }
+    }
+
     /// The statement for a page of matching rows and one row more. An invalid cursor just begins somewhere.
     pub fn statement(&self, mut conditions: Conditions, page: &Page) -> (String, Vec<Value>) {
-        let Self { select, key, is_by_id, group } = self;
+        let Self { select, key, is_ascending, is_by_id, group } = self;
+        let (before, direction) = if *is_ascending { (">", "") } else { ("<", " DESC") };
         if let Some(cursor) = &page.cursor {
             let value = |(at, part)| if *is_by_id && at == 0 { id_bound(part) } else { Value::from(part) };
             let parts = cursor::read(cursor, key.len()).enumerate().map(value);
             let parts: Vec<_> = parts.map(|value| conditions.bind(value)).collect();
-            conditions.add(format!("({}) < ({})", key.join(", "), parts.join(", ")));
+            conditions.add(format!("({}) {before} ({})", key.join(", "), parts.join(", ")));
         }
         let is_union = conditions.alternatives.len() > 1;
-        let order = key.iter().map(|column| format!("{} DESC", if is_union { name(column) } else { column }));
+        let order =
+            key.iter().map(|column| format!("{}{direction}", if is_union { name(column) } else { column }));
         let order = order.collect::<Vec<_>>().join(", ");
         let limit = u64::from(page.limit) + 1;
         (format!("{} {group} ORDER BY {order} LIMIT {limit}", conditions.union(select)), conditions.values)
@@ -186,6 +195,14 @@ mod tests {
         let two = "SELECT x FROM t WHERE source = $1 AND (a, b) < ($2, $3) ORDER BY a DESC, b DESC LIMIT 3";
         check(&["a", "b"], "1:b:c", two, &["1", "b:c"]);
         check(&["a", "b"], "1", two, &["1", ""]);
+    }
+
+    #[test]
+    fn an_ascending_list_goes_on_with_greater_keys() {
+        let page = Page { limit: 2, cursor: Some("b".to_owned()) };
+        let list = List::new("SELECT x FROM t", &["t.id"]).ascending();
+        let (text, _) = list.statement(Conditions::default(), &page);
+        assert_eq!(text, "SELECT x FROM t WHERE (t.id) > ($1)  ORDER BY t.id LIMIT 3");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use event::{EventId, Timestamp};
 use sqlx::Arguments;
 use sqlx::any::{AnyArguments, AnyRow};
 
-use crate::{Connection, StoreError, sql};
+use crate::{BoxFuture, Connection, Dialect, StoreError, sql};
 
 /// A value to bind.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,13 +90,20 @@ impl From<Timestamp> for Value {
 pub type Values = Vec<Value>;
 
 /// Runs a statement with these values, and gives its rows.
-pub async fn fetch(
+pub fn fetch(
     connection: &mut Connection,
     text: String,
     values: impl IntoIterator<Item = Value>,
-) -> Result<Vec<AnyRow>, StoreError> {
-    let arguments = arguments(values.into_iter(), 0)?;
-    Ok(sql::assembled_with(text, arguments).fetch_all(connection).await?)
+) -> BoxFuture<'_, Result<Vec<AnyRow>, StoreError>> {
+    fetch_bound(connection, text, arguments(values.into_iter(), 0))
+}
+
+fn fetch_bound(
+    connection: &mut Connection,
+    text: String,
+    arguments: Result<AnyArguments, StoreError>,
+) -> BoxFuture<'_, Result<Vec<AnyRow>, StoreError>> {
+    Box::pin(async move { Ok(sql::assembled_with(text, arguments?).fetch_all(connection).await?) })
 }
 
 /// At least so many values are expected. Binding them to a query one after the other would move the query each time.
@@ -121,32 +128,34 @@ fn arguments(values: impl Iterator<Item = Value>, expected: usize) -> Result<Any
 /// Inserts rows with few statements: `INSERT INTO <into> … <tail>`. Gives the rows of a `RETURNING` tail.
 ///
 /// With an `ON CONFLICT … DO UPDATE` tail no two rows may have the same key: see [`rounds`].
-pub async fn insert(
-    connection: &mut Connection,
+pub fn insert<'a>(
+    connection: &'a mut Connection,
     into: &'static str,
-    tail: &str,
+    tail: &'a str,
     rows: Vec<Values>,
-) -> Result<Vec<AnyRow>, StoreError> {
-    if rows.is_empty() {
-        return Ok(Vec::new());
-    }
-    if !is_sqlite(connection) {
-        let (select, values) = columns::select(rows);
-        return fetch(connection, format!("INSERT INTO {into} {select} {tail}"), values).await;
-    }
-    let columns = rows.first().map_or(0, Vec::len);
-    let lengths: Vec<usize> = chunks(&rows).map(<[Values]>::len).collect();
-    let (mut rows, mut returned) = (rows.into_iter(), Vec::new());
-    for length in lengths {
-        let text = format!("INSERT INTO {into} VALUES {} {tail}", sql::nameless_rows(length, columns));
-        let arguments = arguments(rows.by_ref().take(length).flatten(), length * columns)?;
-        returned.extend(sql::assembled_with(text, arguments).fetch_all(&mut *connection).await?);
-    }
-    Ok(returned)
+) -> BoxFuture<'a, Result<Vec<AnyRow>, StoreError>> {
+    Box::pin(async move {
+        if rows.is_empty() {
+            return Ok(Vec::new());
+        }
+        if !is_sqlite(connection) {
+            let (select, values) = columns::select(rows);
+            return fetch(connection, format!("INSERT INTO {into} {select} {tail}"), values).await;
+        }
+        let columns = rows.first().map_or(0, Vec::len);
+        let lengths: Vec<usize> = chunks(&rows).map(<[Values]>::len).collect();
+        let (mut rows, mut returned) = (rows.into_iter(), Vec::new());
+        for length in lengths {
+            let text = format!("INSERT INTO {into} VALUES {} {tail}", sql::nameless_rows(length, columns));
+            let arguments = arguments(rows.by_ref().take(length).flatten(), length * columns)?;
+            returned.extend(sql::assembled_with(text, arguments).fetch_all(&mut *connection).await?);
+        }
+        Ok(returned)
+    })
 }
 
 pub(crate) fn is_sqlite(connection: &Connection) -> bool {
-    connection.backend_name() == "SQLite"
+    Dialect::from_connection(connection) == Dialect::Sqlite
 }
 
 /// Slices of 256, 64, 16, 4 and 1: only so many texts of one statement, so that each stays prepared.
@@ -194,9 +203,37 @@ pub fn merged<K: Ord, T>(rows: impl IntoIterator<Item = (K, T)>, merge: impl Fn(
     by_key.into_iter().collect()
 }
 
+/// The assignments of an upsert that keep the newest statement about something: `columns` are set, with the `order` that
+/// decides, if the order of the new row is greater than that of the row in the table.
+pub fn newest(table: &str, columns: &[&str], order: &[&str]) -> String {
+    let list = |columns: &[&str], prefix: &str| {
+        columns.iter().map(|column| format!("{prefix}{column}")).collect::<Vec<_>>().join(", ")
+    };
+    let all = [columns, order].concat();
+    let either =
+        all.iter().map(|column| format!("CASE WHEN newer THEN excluded.{column} ELSE {table}.{column} END"));
+    format!(
+        "({}) = (SELECT {} FROM (SELECT ({}) > ({}) AS newer) AS compared)",
+        list(&all, ""),
+        either.collect::<Vec<_>>().join(", "),
+        list(order, "excluded."),
+        list(order, &format!("{table}."))
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_newest_statement_is_kept_with_its_order() {
+        assert_eq!(
+            newest("t", &["a"], &["at", "id"]),
+            "(a, at, id) = (SELECT CASE WHEN newer THEN excluded.a ELSE t.a END, \
+             CASE WHEN newer THEN excluded.at ELSE t.at END, CASE WHEN newer THEN excluded.id ELSE t.id END \
+             FROM (SELECT (excluded.at, excluded.id) > (t.at, t.id) AS newer) AS compared)"
+        );
+    }
 
     #[test]
     fn what_has_the_same_key_is_merged_in_the_order_given() {

@@ -6,17 +6,19 @@ use std::future::Future;
 use std::io;
 use std::net::IpAddr;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
-use std::sync::Once;
+use std::path::Path;
+use std::sync::{Arc, Once};
 use std::time::Duration;
 
+use event::ClientTls;
 use serde::Deserialize;
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use sqlx::{Any, AnyConnection, AnyPool, ConnectOptions, Connection, Executor};
+use tokio::sync::{Mutex, Notify, OwnedMutexGuard};
 use tokio::time::timeout;
 
-use crate::{Component, Dialect, StoreError, Tx, migrate, sql};
+use crate::{BoxFuture, Component, Dialect, StoreError, Tx, migrate, sql};
 
 /// Why PostgreSQL accepts no writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,18 +45,6 @@ pub struct Config {
     /// The TLS settings of PostgreSQL.
     #[serde(default)]
     pub tls: ClientTls,
-}
-
-/// PEM files of the client of PostgreSQL.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ClientTls {
-    /// Certificate authorities to trust besides those of the system.
-    pub ca: Option<PathBuf>,
-    /// The certificate of this client.
-    pub certificate: Option<PathBuf>,
-    /// Its key.
-    pub key: Option<PathBuf>,
 }
 
 impl fmt::Debug for Config {
@@ -148,6 +138,15 @@ pub struct Store {
     /// Reads outside a transaction.
     readers: AnyPool,
     check_timeout: Duration,
+    outbox_filled: Arc<Notify>,
+    exclusive: Arc<Mutex<()>>,
+}
+
+/// Work that nobody else does meanwhile: see [`Store::exclusive`].
+#[derive(Debug)]
+pub struct Exclusive {
+    _turn: OwnedMutexGuard<()>,
+    _connection: Option<AnyConnection>,
 }
 
 /// SQLite keeps a committed transaction through a power cut only with `synchronous=FULL`: the inbox relies on it. Its log
@@ -201,8 +200,8 @@ impl Store {
                     .after_connect(|connection, _| {
                         Box::pin(async move { connection.execute(SQLITE_PRAGMAS).await.map(drop) })
                     })
-                    // SQLite ends a transaction by itself when the disk is full, and the driver then believes that
-                    // it is still open: such a connection is of no more use.
+                    // SQLite ends a transaction by itself when the disk is full, and the driver still regards it
+                    // as open: such a connection is of no more use.
                     .before_acquire(|connection, _| {
                         Box::pin(async move { Ok(!connection.is_in_transaction()) })
                     }),
@@ -220,7 +219,8 @@ impl Store {
             }
         };
         let check_timeout = Duration::from_millis(config.acquire_timeout_ms);
-        Ok(Self { dialect, address, writers, readers, check_timeout })
+        let (outbox_filled, exclusive) = Default::default();
+        Ok(Self { dialect, address, writers, readers, check_timeout, outbox_filled, exclusive })
     }
 
     /// Uses the URL and the files of another configuration of the same database for the connections that are opened
@@ -239,18 +239,23 @@ impl Store {
         self.dialect
     }
 
+    /// Notified once this process has committed rows of the [`outbox`](crate::outbox).
+    pub fn outbox_filled(&self) -> &Notify {
+        &self.outbox_filled
+    }
+
     /// Begins a transaction that may write.
-    pub async fn begin(&self) -> Result<Tx, StoreError> {
-        Ok(match self.dialect {
-            // Taking the lock at once avoids the deadlock of two readers that both want to write.
-            Dialect::Sqlite => match self.writers.begin_with("BEGIN IMMEDIATE").await {
-                Ok(tx) => tx,
-                Err(error) => return Err(self.explained(error).await),
-            },
-            Dialect::Postgres => match self.writers.begin().await {
-                Ok(tx) => tx,
-                Err(error) => return Err(self.explained(error).await),
-            },
+    pub fn begin(&self) -> BoxFuture<'_, Result<Tx, StoreError>> {
+        Box::pin(async {
+            let begun = match self.dialect {
+                // Taking the lock at once avoids the deadlock of two readers that both want to write.
+                Dialect::Sqlite => self.writers.begin_with("BEGIN IMMEDIATE").await,
+                Dialect::Postgres => self.writers.begin().await,
+            };
+            match begun {
+                Ok(tx) => Ok(tx),
+                Err(error) => Err(self.explained(error).await),
+            }
         })
     }
 
@@ -264,12 +269,39 @@ impl Store {
         Ok(tx)
     }
 
+    /// Waits until nobody does this work, in any process, and lets nobody begin it until the guard is dropped or the process
+    /// ends. Every work of one process counts as the same. Where another process takes very long it is a
+    /// [`StoreError::Conflict`]. No connection of the pool is used.
+    pub async fn exclusive(&self, work: i64) -> Result<Exclusive, StoreError> {
+        let turn = Arc::clone(&self.exclusive).lock_owned().await;
+        let connection = match self.dialect {
+            // It serves one process.
+            Dialect::Sqlite => None,
+            Dialect::Postgres => {
+                let options = self.readers.connect_options();
+                let connected = timeout(self.check_timeout, AnyConnection::connect_with(&options)).await;
+                let connected =
+                    connected.unwrap_or_else(|_| Err(sqlx::Error::Io(io::ErrorKind::TimedOut.into())));
+                let mut connection = connected.map_err(StoreError::Unavailable)?;
+                connection.execute(POSTGRES_SETTINGS).await?;
+                // In a transaction, so that it holds through a pooler, too; it writes nothing, and holds nothing up.
+                connection.execute("BEGIN").await?;
+                let lock = format!("DO $$ BEGIN PERFORM pg_advisory_xact_lock({work}); END $$");
+                sql::assembled(lock).execute(&mut connection).await?;
+                Some(connection)
+            }
+        };
+        Ok(Exclusive { _turn: turn, _connection: connection })
+    }
+
     /// A connection for reading.
-    pub async fn read(&self) -> Result<sqlx::pool::PoolConnection<Any>, StoreError> {
-        match self.readers.acquire().await {
-            Ok(connection) => Ok(connection),
-            Err(error) => Err(self.explained(error).await),
-        }
+    pub fn read(&self) -> BoxFuture<'_, Result<sqlx::pool::PoolConnection<Any>, StoreError>> {
+        Box::pin(async {
+            match self.readers.acquire().await {
+                Ok(connection) => Ok(connection),
+                Err(error) => Err(self.explained(error).await),
+            }
+        })
     }
 
     /// The database and where it is, without credentials: `PostgreSQL at db.example/malote`.
@@ -307,7 +339,12 @@ impl Store {
 
     /// Brings the tables of each component, and those of the runtime, up to date. Replicas may do so at the same time.
     pub async fn migrate(&self, components: &[Component]) -> Result<(), StoreError> {
-        let own = [&crate::inbox::COMPONENT, &crate::retry::COMPONENT, &crate::agreed::COMPONENT];
+        let own = [
+            &crate::inbox::COMPONENT,
+            &crate::retry::COMPONENT,
+            &crate::agreed::COMPONENT,
+            &crate::outbox::COMPONENT,
+        ];
         for component in own.into_iter().chain(components) {
             migrate::run(&self.writers, self.dialect, component).await?;
         }

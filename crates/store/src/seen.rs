@@ -1,4 +1,4 @@
-//! What senders have sent before: the first event with a key is the fact, the others repeat it.
+//! Duplicates: of a source's events with the same key, the first is the fact, and the others repeat it.
 //!
 //! Whichever transaction brings a key first decides for everyone who shares the database which event is the first. The
 //! decision is written in the transaction of the effect, so it stands exactly if the effect does.
@@ -10,12 +10,12 @@ use sqlx::Row;
 
 use crate::{Store, StoreError, Tx, many, sql};
 
-/// An event by which a source tells one of its facts apart.
+/// An event with the key by which its source's facts are distinguished.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Sighting {
     /// Whose fact it is.
     pub source: SourceName,
-    /// What tells it from the source's other facts.
+    /// What distinguishes it from the source's other facts.
     pub key: String,
     /// Receipt.
     pub time: Timestamp,

@@ -15,14 +15,28 @@ macro_rules! stored_enum {
 
         impl $name {
             /// The word.
-            pub fn as_str(self) -> &'static str {
+            pub const fn as_str(self) -> &'static str {
                 match self {
                     $(Self::$variant => $word,)+
                 }
             }
 
             fn read(row: &$crate::AnyRow, column: &str) -> Result<Self, $crate::DriverError> {
-                match $crate::Row::try_get::<String, _>(row, column)?.as_str() {
+                Self::named(&$crate::Row::try_get::<String, _>(row, column)?, column)
+            }
+
+            /// The same for a column that may be without one.
+            #[allow(dead_code, reason = "not every enum has such a column")]
+            pub(crate) fn read_optional(
+                row: &$crate::AnyRow,
+                column: &str,
+            ) -> Result<Option<Self>, $crate::DriverError> {
+                let word: Option<String> = $crate::Row::try_get(row, column)?;
+                word.map(|word| Self::named(&word, column)).transpose()
+            }
+
+            fn named(word: &str, column: &str) -> Result<Self, $crate::DriverError> {
+                match word {
                     $($word => Ok(Self::$variant),)+
                     _ => {
                         let words = [$($word),+].join(", ");

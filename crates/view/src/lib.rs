@@ -52,11 +52,15 @@
 
 mod column;
 mod filter;
+mod mask;
 mod reading;
+mod written;
 
-pub use column::{Column, Form, Table, column, shown};
-pub use filter::{BadParameter, check, names, read};
-pub use reading::{Answer, Described, List, NoFilter, Reading, Row, Shown, Unread};
+pub use column::{Column, Form, Table, Tone, Tones, column, dropped, shown};
+pub use filter::{BadParameter, Field, Kind, check, names, read};
+pub use mask::{MASK, mask_body, mask_rows};
+pub use reading::{Described, List, NoFilter, PageJson, Reading, Row, Shown, TableRow, Unread, read_rows};
+pub use written::{time, written};
 
 use serde_json::value::RawValue;
 use store::{Connection, Page};
@@ -91,6 +95,13 @@ impl<R: AsRef<Described>> View<R> {
         self.parameters().into_iter().filter(is_query).map(|parameter| parameter.name).collect()
     }
 
+    /// The same, with what each chooses and what its values are.
+    pub fn fields(&self) -> Vec<Field> {
+        let (names, schemas) = (self.filters(), self.schemas());
+        let parameters = self.parameters().into_iter().filter(|parameter| names.contains(&parameter.name));
+        parameters.map(|parameter| Field::new(parameter, &schemas)).collect()
+    }
+
     /// The same as parameters of the API, with those of the path.
     pub fn parameters(&self) -> Vec<Parameter> {
         (self.reading.as_ref().parameters)()
@@ -99,6 +110,11 @@ impl<R: AsRef<Described>> View<R> {
     /// The schemas of the API that describe a page, by name; that of the page itself is the first.
     pub fn schemas(&self) -> Vec<(String, RefOr<Schema>)> {
         (self.reading.as_ref().schemas)()
+    }
+
+    /// The fields of its rows that say something of a person.
+    pub fn personal(&self) -> &'static [&'static str] {
+        self.reading.as_ref().personal
     }
 
     /// Whether it is read page by page; else all of it is on one page.
@@ -121,13 +137,29 @@ impl View {
         (self.reading.check)(parameter, value)
     }
 
-    /// A page of the rows that match the filter, given by parameter.
+    /// A page of the rows that match the filter, given by parameter. What they say of people is masked.
     pub async fn page(
         &self,
         connection: &mut Connection,
         filter: &[(String, String)],
         page: &Page,
-    ) -> Result<Answer, Unread> {
+    ) -> Result<PageJson, Unread> {
+        let answer = self.page_revealed(connection, filter, page).await?;
+        Ok(match self.personal() {
+            [] => answer,
+            fields => {
+                PageJson { json: mask_rows(&answer.json, fields).expect("an answer is JSON"), ..answer }
+            }
+        })
+    }
+
+    /// The same with everything that the rows say, for those who may see it.
+    pub async fn page_revealed(
+        &self,
+        connection: &mut Connection,
+        filter: &[(String, String)],
+        page: &Page,
+    ) -> Result<PageJson, Unread> {
         (self.reading.page)(connection, filter, page).await
     }
 }
@@ -164,10 +196,23 @@ mod tests {
     };
 
     #[test]
+    fn a_state_has_the_tone_that_its_list_declares_and_of_several_the_worst_counts() {
+        const TONES: Tones = &[("handled", Tone::Good), ("pending", Tone::Waiting), ("dead", Tone::Bad)];
+        let check = |form: Form, value, expect| assert_eq!(form.tone(&value), expect, "{form:?} {value}");
+        check(Form::State(TONES), json!("pending"), Some(Tone::Waiting));
+        check(Form::State(TONES), json!("other"), None);
+        check(Form::State(TONES), json!(null), None);
+        check(Form::Text, json!("dead"), None);
+        check(Form::States(TONES), json!({"a": "handled", "dead": "pending"}), Some(Tone::Waiting));
+        check(Form::States(TONES), json!({"a": "dead", "b": "handled"}), Some(Tone::Bad));
+        check(Form::States(TONES), json!({}), None);
+    }
+
+    #[test]
     fn rows_are_shown_through_their_type_and_what_a_later_release_adds_is_ignored() {
         let raw = |text: &str| RawValue::from_string(text.to_owned()).unwrap();
         let table = TOYS.table(&[raw(r#"{"name": "car", "price": 5, "new": 1}"#), raw(r#"{"name": "a"}"#)]);
-        let Table { columns, rows } = table.unwrap();
+        let Table { columns, rows, .. } = table.unwrap();
         assert_eq!(columns, [("Toy", Form::Text), ("Price", Form::Money)]);
         assert_eq!(rows, [[json!("car"), json!(5)], [json!("a"), json!(null)]]);
         let error = TOYS.table(&[raw(r#"{"price": 5}"#)]).unwrap_err();

@@ -6,7 +6,7 @@ use std::pin::Pin;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use store::{Connection, Page, Paged, StoreError};
+use store::{AnyRow, Conditions, Connection, DriverError, Page, Paged, StoreError};
 use utoipa::openapi::path::Parameter;
 use utoipa::openapi::{RefOr, Schema};
 use utoipa::{IntoParams, PartialSchema, ToSchema};
@@ -18,6 +18,9 @@ use crate::filter::{self, BadParameter};
 pub trait Shown: Serialize + DeserializeOwned + ToSchema + Sized + 'static {
     /// The columns for display.
     const COLUMNS: &'static [Column<Self>];
+
+    /// The fields that say something of a person. They are masked unless somebody asks for them who may.
+    const PERSONAL: &'static [&'static str] = &[];
 }
 
 /// A row of a list in the database.
@@ -31,6 +34,34 @@ pub trait Row: Shown {
         filter: &Self::Filter,
         page: &Page,
     ) -> impl Future<Output = Result<Paged<Self>, StoreError>> + Send;
+}
+
+/// A row that one statement gives, with conditions that follow from the filter alone: what most lists are.
+pub trait TableRow: Shown {
+    /// The filter: every given field must match. Its fields are the parameters of the list.
+    type Filter: DeserializeOwned + IntoParams + Send + Sync;
+
+    /// The statement and the key of its rows.
+    const LIST: store::List<'static>;
+
+    /// Reads a row of the statement.
+    const READ: fn(&AnyRow) -> Result<Self, DriverError>;
+
+    /// The conditions of a filter.
+    fn conditions(filter: &Self::Filter) -> Conditions;
+}
+
+impl<T: TableRow> Row for T {
+    type Filter = T::Filter;
+
+    fn page(
+        connection: &mut Connection,
+        filter: &T::Filter,
+        page: &Page,
+    ) -> impl Future<Output = Result<Paged<Self>, StoreError>> + Send {
+        let conditions = T::conditions(filter);
+        async move { T::LIST.page(connection, conditions, page, T::READ).await }
+    }
 }
 
 /// The filter of a list that has none.
@@ -54,7 +85,7 @@ impl<T> From<Paged<T>> for List<T> {
 
 /// A page as the API answers it.
 #[derive(Debug)]
-pub struct Answer {
+pub struct PageJson {
     /// A [`List`] as JSON.
     pub json: String,
     /// Whether it has no rows.
@@ -67,7 +98,7 @@ pub enum Unread {
     /// The filter cannot be used.
     #[error(transparent)]
     Filter(#[from] serde_urlencoded::de::Error),
-    /// The database did not do its part.
+    /// The request to the database failed.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -78,13 +109,25 @@ pub struct Described {
     pub(crate) parameters: fn() -> Vec<Parameter>,
     pub(crate) schemas: fn() -> Vec<(String, RefOr<Schema>)>,
     pub(crate) table: fn(&[Box<RawValue>]) -> serde_json::Result<Table>,
+    pub(crate) personal: &'static [&'static str],
     pub(crate) is_paged: bool,
 }
 
 impl Described {
     /// Rows of this type, all on one page, that are read from elsewhere than the database.
     pub const fn new<R: Shown>() -> Self {
-        Self { parameters: Vec::new, schemas: schemas::<R>, table: table::<R>, is_paged: false }
+        Self {
+            parameters: Vec::new,
+            schemas: schemas::<R>,
+            table: table::<R>,
+            personal: R::PERSONAL,
+            is_paged: false,
+        }
+    }
+
+    /// The same with a filter.
+    pub const fn filtered<R: Shown, F: IntoParams>() -> Self {
+        Self { parameters: || F::into_params(|| None), ..Self::new::<R>() }
     }
 }
 
@@ -94,7 +137,7 @@ impl AsRef<Self> for Described {
     }
 }
 
-type Read<'a> = Pin<Box<dyn Future<Output = Result<Answer, Unread>> + Send + 'a>>;
+type Read<'a> = Pin<Box<dyn Future<Output = Result<PageJson, Unread>> + Send + 'a>>;
 
 /// How rows in the database are read, described and shown.
 #[derive(Clone, Copy, Debug)]
@@ -137,13 +180,20 @@ fn page<'a, R: Row>(
         let filter = filter::read(given)?;
         let list = List::from(R::page(connection, &filter, page).await?);
         let json = serde_json::to_string(&list).expect("a row is JSON");
-        Ok(Answer { json, is_empty: list.items.is_empty() })
+        Ok(PageJson { json, is_empty: list.items.is_empty() })
     })
 }
 
+/// Rows of this type, as the API answered with them.
+///
+/// # Errors
+/// A row is of another form: says which field.
+pub fn read_rows<R: Shown>(rows: &[Box<RawValue>]) -> serde_json::Result<Vec<R>> {
+    rows.iter().map(|row| serde_json::from_str(row.get())).collect()
+}
+
 fn table<R: Shown>(rows: &[Box<RawValue>]) -> serde_json::Result<Table> {
-    let rows = rows.iter().map(|row| serde_json::from_str(row.get()));
-    Ok(Table::new(R::COLUMNS, &rows.collect::<serde_json::Result<Vec<R>>>()?))
+    Ok(Table::new(R::COLUMNS, &read_rows::<R>(rows)?))
 }
 
 /// Named and composed as the OpenAPI derive does for the answer of a handler.

@@ -7,21 +7,21 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use store::many::{self, Value};
 use store::{Dialect, Row, Store, sql};
-use tests::domains::DOMAINS;
 use tokio::task::JoinSet;
 
 /// Rows of a transaction, 256 to a statement.
 const TRANSACTION: usize = 1_024;
 
-/// The tables that events end in.
-const TABLES: [&str; 16] = [
+/// The tables that the events of the mix end in.
+const TABLES: [&str; 17] = [
     "origins",
     "events",
     "unsettled_events",
     "unrouted_events",
     "claims",
     "seen",
-    "receivables",
+    "receivable_items",
+    "instalment_history",
     "agreements",
     "agreement_debts",
     "agreement_history",
@@ -129,5 +129,5 @@ async fn fill(store: &Store, Copy { table, columns, rows }: Copy) -> Result<()> 
 }
 
 fn components() -> Vec<store::Component> {
-    DOMAINS.iter().map(|domain| domain.component).chain([ledger::COMPONENT]).collect()
+    domains::ALL.iter().map(|domain| domain.component).chain([ledger::COMPONENT]).collect()
 }

@@ -11,7 +11,7 @@ use super::Bench;
 use crate::report::{Section, Table, grouped};
 
 /// The eighth scenario. Builds into a folder of its own, which it removes.
-pub async fn run(bench: Bench) -> Result<Section> {
+pub async fn run(bench: Bench<'_>) -> Result<Section> {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..");
     let target = tempfile::Builder::new().prefix("malote-build-").tempdir()?;
     let mut table = Table::new(&["what", "result"]);

@@ -3,12 +3,12 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use harness::{Postgres, RabbitMq};
 use serde_json::Value;
 use store::{Store, sql};
+use tests::consumers;
 use tests::product::Product;
 
-use super::{Bench, CONSUMERS, all_handled, start_consumers};
+use super::{Bench, all_handled, start_consumers};
 use crate::limits::inserts;
 use crate::load::{Connection, Pace, Posted, percentile, post};
 use crate::mix::{self, ROUND};
@@ -18,20 +18,21 @@ use crate::report::{Section, Table, grouped};
 const BEHIND: Duration = Duration::from_millis(1_000);
 
 /// The fourth scenario, on RabbitMQ and PostgreSQL.
-pub async fn scaled(bench: Bench) -> Result<Section> {
-    let (node, postgres) = (RabbitMq::start()?, Postgres::start()?);
+pub async fn scaled(bench: Bench<'_>) -> Result<Section> {
+    let servers = bench.servers()?;
+    let (node, postgres) = (&servers.rabbitmq, &servers.postgres);
     node.create_vhost("all")?;
     postgres.create_database("all")?;
     let mut product = Product::configured(&node.url("all"), &postgres.url("all"), "")?;
     product.start("ingress", &["ingress"]).await?;
     start_consumers(&mut product).await?;
     let store = inserts::open(&postgres.url("all"))?;
-    let table = measure(bench, &product, "ingress", &CONSUMERS, &store).await?;
+    let table = measure(bench, &product, "ingress", &consumers(), &store).await?;
     Ok(section("End to end, RabbitMQ and PostgreSQL", table))
 }
 
 /// The fourth scenario, in one process.
-pub async fn embedded(bench: Bench) -> Result<Section> {
+pub async fn embedded(bench: Bench<'_>) -> Result<Section> {
     let mut product = Product::configured("embedded", "sqlite", "")?;
     product.start("up", &["up"]).await?;
     let store = inserts::open(&format!("sqlite:{}", product.folder().join("data/store.db").display()))?;
@@ -70,7 +71,7 @@ impl Run<'_> {
 }
 
 async fn measure(
-    bench: Bench,
+    bench: Bench<'_>,
     product: &Product,
     ingress: &str,
     processes: &[&str],

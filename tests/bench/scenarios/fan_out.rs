@@ -19,8 +19,9 @@ use crate::report::{Section, Table, grouped};
 const IN_FLIGHT: usize = 256;
 
 /// The sixth scenario.
-pub async fn run(bench: Bench) -> Result<Section> {
-    let node = harness::RabbitMq::start()?;
+pub async fn run(bench: Bench<'_>) -> Result<Section> {
+    let servers = bench.servers()?;
+    let node = &servers.rabbitmq;
     node.create_vhost("fan-out")?;
     let folder = tempfile::tempdir()?;
     let rabbitmq: DynBroker = Arc::new(RabbitMq::connect(Config::new(node.url("fan-out").parse()?)));
@@ -29,7 +30,8 @@ pub async fn run(bench: Bench) -> Result<Section> {
     for queues in [1, 10, 100] {
         let messages = bench.events(20_000) / queues.min(40);
         let topology = topology(&format!("q{queues}"), queues, 1);
-        let mut row = vec![format!("published to {queues} bound queues")];
+        let mut row =
+            vec![format!("published to {queues} bound queue{}", if queues == 1 { "" } else { "s" })];
         for broker in [&rabbitmq, &embedded] {
             broker.declare(&topology).await?;
             row.push(grouped(publish(broker, &topology, messages.max(1)).await?, 0));

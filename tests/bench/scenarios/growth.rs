@@ -3,13 +3,13 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use harness::{Postgres, RabbitMq};
 use store::{Dialect, Row, Store, sql};
+use tests::consumers;
 use tests::product::Product;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::{Bench, CONSUMERS, all_handled, start_consumers};
+use super::{Bench, all_handled, rates, start_consumers};
 use crate::limits::inserts;
 use crate::load::{Pace, percentile, post};
 use crate::mix;
@@ -28,8 +28,9 @@ const TABLES: [(&str, &str); 5] = [
 ];
 
 /// The fifth scenario, on RabbitMQ and PostgreSQL.
-pub async fn scaled(bench: Bench) -> Result<Section> {
-    let (node, postgres) = (RabbitMq::start()?, Postgres::start()?);
+pub async fn scaled(bench: Bench<'_>) -> Result<Section> {
+    let servers = bench.servers()?;
+    let (node, postgres) = (&servers.rabbitmq, &servers.postgres);
     let mut pair = Vec::new();
     for name in ["empty", "grown"] {
         node.create_vhost(name)?;
@@ -41,7 +42,7 @@ pub async fn scaled(bench: Bench) -> Result<Section> {
 }
 
 /// The fifth scenario, in one process.
-pub async fn embedded(bench: Bench) -> Result<Section> {
+pub async fn embedded(bench: Bench<'_>) -> Result<Section> {
     let mut pair = Vec::new();
     for _ in 0..2 {
         let product = Product::configured("embedded", "sqlite", "")?;
@@ -85,14 +86,9 @@ impl Side {
 
     /// Posts events, and gives the answers and the committed events a second.
     async fn rates(&mut self, first: usize, events: usize) -> Result<(f64, f64)> {
-        let ingress = if self.is_embedded() { "up" } else { "ingress" };
-        let requests = mix::requests(&self.product.poster(), first..first + events)?;
-        self.posted += events;
-        let start = Instant::now();
-        let posted = post(self.product.port(ingress), requests, 64, Pace::Closed).await?;
-        let consumers = if self.is_embedded() { &["up"][..] } else { &CONSUMERS[..] };
-        all_handled(&self.product, consumers, self.posted).await?;
-        Ok((posted.rate(), events as f64 / start.elapsed().as_secs_f64()))
+        let (ingress, consumers) =
+            if self.is_embedded() { ("up", vec!["up"]) } else { ("ingress", consumers()) };
+        rates(&self.product, (ingress, &consumers), &mut self.posted, first, events).await
     }
 
     fn console(&self) -> Result<u16> {
@@ -101,7 +97,7 @@ impl Side {
     }
 }
 
-async fn measure(bench: Bench, pair: Vec<(Product, Store)>, title: &'static str) -> Result<Section> {
+async fn measure(bench: Bench<'_>, pair: Vec<(Product, Store)>, title: &'static str) -> Result<Section> {
     let seed = bench.events(20_000);
     let copies = if bench.quick { 5 } else { 100 };
     let mut sides: Vec<_> =
@@ -229,7 +225,7 @@ async fn grow(store: &Store, copies: usize) -> Result<()> {
 }
 
 /// The time of a page of every list by each filter.
-async fn lists(bench: Bench, side: &Side) -> Result<Table> {
+async fn lists(bench: Bench<'_>, side: &Side) -> Result<Table> {
     let (id, subject): (String, String) = {
         let text = "SELECT id, subject FROM events WHERE subject IS NOT NULL ORDER BY id DESC LIMIT 1";
         let row = sql::query(text).fetch_one(&mut *side.store.read().await?).await?;
@@ -252,7 +248,7 @@ async fn lists(bench: Bench, side: &Side) -> Result<Table> {
         "events?state=discarded".to_owned(),
         "events?state=duplicate".to_owned(),
         format!("events?from={week_ago}&to={days_ago}"),
-        format!("events?source=me&topic=order.created&from={week_ago}"),
+        format!("events?source=me&topic={}&from={week_ago}", tests::UNROUTED),
         "unrouted?".to_owned(),
         "unrouted?source=me".to_owned(),
         "rejected?".to_owned(),
@@ -301,7 +297,7 @@ async fn get(port: u16, path: &str) -> Result<serde_json::Value> {
 }
 
 /// Deletes half of the record in the background, and reports the effect.
-async fn retention(bench: Bench, side: &mut Side, first: usize) -> Result<String> {
+async fn retention(bench: Bench<'_>, side: &mut Side, first: usize) -> Result<String> {
     let days = if bench.quick { 1 } else { 38 };
     side.stop().await?;
     let before = count(&side.store, "events").await?;
@@ -315,8 +311,8 @@ async fn retention(bench: Bench, side: &mut Side, first: usize) -> Result<String
     let requests = mix::requests(&side.product.poster(), first..first + events)?;
     side.posted = events;
     let posted = post(side.product.port(ingress), requests, 64, Pace::PerSecond(1_000.0)).await?;
-    let consumers = if side.is_embedded() { &["up"][..] } else { &CONSUMERS[..] };
-    all_handled(&side.product, consumers, side.posted).await?;
+    let consumers = if side.is_embedded() { vec!["up"] } else { consumers() };
+    all_handled(&side.product, &consumers, side.posted).await?;
     let elapsed = begun.elapsed();
     let deadline = Instant::now() + Duration::from_secs(60);
     let gone = loop {

@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use harness::{Postgres, RabbitMq};
 use tests::product::Product;
+use tests::roles;
 use tests::usage::{cpu, rss_mb};
 use tokio::time::sleep;
 
@@ -13,27 +13,18 @@ use crate::load::Connection;
 use crate::mix;
 use crate::report::{Figures, Section, Table};
 
-/// The roles of a scaled installation, as processes.
-const ROLES: [(&str, &[&str]); 6] = [
-    ("ingress", &["ingress"]),
-    ("ledger", &["ledger"]),
-    ("console", &["console"]),
-    ("receivables", &["consume", "receivables"]),
-    ("invoices", &["consume", "invoices"]),
-    ("prescriptions", &["consume", "prescriptions"]),
-];
-
 /// The seventh scenario.
-pub async fn run(bench: Bench) -> Result<Section> {
-    let (node, postgres) = (RabbitMq::start()?, Postgres::start()?);
+pub async fn run(bench: Bench<'_>) -> Result<Section> {
+    let servers = bench.servers()?;
+    let (node, postgres) = (&servers.rabbitmq, &servers.postgres);
     let mut table =
         Table::new(&["role", "ready after ms", "first 200 after ms", "memory MB", "processor ms/s"]);
     node.create_vhost("idle")?;
     postgres.create_database("idle")?;
     let product = Product::configured(&node.url("idle"), &postgres.url("idle"), "")?;
-    measure(bench, product, &ROLES, &mut table).await?;
+    measure(bench, product, roles(), &mut table).await?;
     let product = Product::configured("embedded", "sqlite", "")?;
-    measure(bench, product, &[("up", &["up"])], &mut table).await?;
+    measure(bench, product, vec![("up", vec!["up"])], &mut table).await?;
     let text = "From the start of the process until /readyz answers 200, or the first POST; then memory and processor time \
                 over some seconds without a request. The topology and the tables are there from the first round on."
         .to_owned();
@@ -41,13 +32,13 @@ pub async fn run(bench: Bench) -> Result<Section> {
 }
 
 async fn measure(
-    bench: Bench,
+    bench: Bench<'_>,
     mut product: Product,
-    roles: &[(&'static str, &[&str])],
+    roles: Vec<(&'static str, Vec<&str>)>,
     table: &mut Table,
 ) -> Result<()> {
     let mut next = 0;
-    for (name, arguments) in roles {
+    for (name, arguments) in &roles {
         // The first start makes topology and tables.
         product.start(name, arguments).await?;
         product.terminate(name).await?;
@@ -68,8 +59,9 @@ async fn measure(
                 }
                 first.add(start.elapsed().as_secs_f64() * 1e3);
             }
-            let time = Duration::from_secs(if bench.quick { 1 } else { 5 });
-            sleep(Duration::from_secs(1)).await;
+            let (settling, time) = if bench.quick { (0, 200) } else { (1_000, 5_000) };
+            let time = Duration::from_millis(time);
+            sleep(Duration::from_millis(settling)).await;
             let before = cpu(product.pid(name))?;
             sleep(time).await;
             busy.add((cpu(product.pid(name))? - before).as_secs_f64() * 1e3 / time.as_secs_f64());

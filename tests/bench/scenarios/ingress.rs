@@ -4,11 +4,10 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use harness::RabbitMq;
 use tests::product::Product;
 use tests::usage::{cpu, rss_mb};
 
-use super::{Bench, NO_DATABASE, per_event_us};
+use super::{Bench, NO_DATABASE, per_event_us, start_without_database};
 use crate::limits::confirms;
 use crate::limits::empty::Empty;
 use crate::limits::smallest::{self, Smallest};
@@ -75,9 +74,10 @@ enum Party {
 }
 
 /// The first scenario.
-pub async fn rabbitmq(bench: Bench) -> Result<Section> {
+pub async fn rabbitmq(bench: Bench<'_>) -> Result<Section> {
     let events = bench.events(60_000);
-    let node = RabbitMq::start()?;
+    let servers = bench.servers()?;
+    let node = &servers.rabbitmq;
     let mut limit = Figures::default();
     let mut smallest = vec![Way::default(); CONNECTIONS.len()];
     let mut ways = smallest.clone();
@@ -134,8 +134,8 @@ pub async fn rabbitmq(bench: Bench) -> Result<Section> {
         }
     }
     let text = format!(
-        "POST, authenticated, read, published to the full topology, confirmed by RabbitMQ, answered 200; {events} events \
-         in each of {} rounds. Beside it a bare loop of the same client library that publishes the same messages to the \
+        "POST, authenticated, read, published to the full topology, confirmed by RabbitMQ, answered 200 (rounds: {}, \
+         events in each: {events}). Beside it a bare loop of the same client library that publishes the same messages to the \
          same exchanges, without HTTP; and the smallest handler, which reads the topic of a POST, publishes the body \
          without attributes over two channels and answers once it is confirmed, and asks for no credentials. RabbitMQ \
          itself took {} µs of processor time for each event of the loop and {} µs for each of malote's.",
@@ -147,7 +147,7 @@ pub async fn rabbitmq(bench: Bench) -> Result<Section> {
 }
 
 /// The second scenario.
-pub async fn embedded(bench: Bench) -> Result<Section> {
+pub async fn embedded(bench: Bench<'_>) -> Result<Section> {
     let events = bench.events(150_000);
     let mut empty = Way::default();
     let mut smallest = vec![Way::default(); CONNECTIONS.len()];
@@ -166,7 +166,7 @@ pub async fn embedded(bench: Bench) -> Result<Section> {
             smallest[at].measure(port, handler.pid(), requests.clone(), connections).await?;
             drop(handler);
             let mut product = Product::configured("embedded", NO_DATABASE, "")?;
-            product.start("up", &["up"]).await?;
+            start_without_database(&mut product).await?;
             let (port, pid) = (product.port("up"), product.pid("up"));
             ways[at].measure(port, pid, requests.clone(), connections).await?;
             product.kill9("up")?;
@@ -184,8 +184,8 @@ pub async fn embedded(bench: Bench) -> Result<Section> {
         }
     }
     let text = format!(
-        "POST, authenticated, read, stored in every queue it is routed to and on the disk (fsync), answered 200; {events} \
-         events in each of {} rounds. Beside it the same HTTP server and router, which read the body and answer without \
+        "POST, authenticated, read, stored in every queue it is routed to and on the disk (fsync), answered 200 (rounds: \
+         {}, events in each: {events}). Beside it the same HTTP server and router, which read the body and answer without \
          any work; and the smallest handler, which reads the topic of a POST and inserts the body and two rows of queues \
          into SQLite, with `synchronous=FULL` and as many events to a transaction as have gathered, and asks for no \
          credentials. The database is down meanwhile, so that nothing is drained at the same time.",

@@ -24,11 +24,13 @@ const CONTENT_TYPES: [Option<&str>; 6] = [
 /// Stands in the seeds where people's data stands. No error may quote it.
 const PERSONAL: &str = "Zoraide";
 
-const GENERIC: [&str; 2] = [
+const GENERIC: [&str; 4] = [
     "name = \"generic-json\"\ntopic.pointer = \"/event/name\"\n\
      subject = { entity = \"thing\", pointer = \"/event/id\", personal = true }\n",
     "name = \"generic-form\"\nbody = \"form\"\ntopic.pointer = \"/event\"\n\
      subject = { entity = \"thing\", pointer = \"/id\" }\n",
+    "name = \"xml\"\nbody = \"xml\"\ntopic = { pointer = \"/made/event\" }\nsubject = { entity = \"thing\", pointer = \"/made/@id\" }",
+    "name = \"several\"\nevents = \"/made\"\ntopic = { pointer = \"/event\" }\nsubject = { entity_pointer = \"/kind\", pointer = [\"/id\", \"/code\"] }",
 ];
 
 fn providers() -> Vec<Provider> {
@@ -49,6 +51,8 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
         ),
         format!(r#"{{"event": {{"name": "{PERSONAL} {PERSONAL}", "id": ["{PERSONAL}"]}},}} // {PERSONAL}"#),
         format!("event=made&id={PERSONAL}%20%C3%A9&id=2"),
+        format!(r#"<made id="{PERSONAL}"><event>made</event><x:{PERSONAL}/><![CDATA[{PERSONAL}]]>&{PERSONAL};</made>"#),
+        format!(r#"{{"made": [{{"event": "a", "kind": "{PERSONAL}", "id": 1, "code": "{PERSONAL}"}}, {PERSONAL}]}}"#),
         format!(
             r#"{{"event_id": "ORDER_CREATED", "data": {{"code": "{PERSONAL}", "price": "{PERSONAL}"}}}}"#
         ),
@@ -68,15 +72,24 @@ pub(crate) fn run(input: &[u8]) {
     let inbound = Inbound { headers: &headers, body: &body };
     for provider in providers() {
         read(&provider, &inbound);
+        read_events(&provider, &inbound);
     }
     let content_type = content_type.unwrap_or("application/json");
     payload::<mercado_eletronico::Notice<Invoice>>(&body, content_type);
     payload::<gestao_online::Notification>(&body, content_type);
     payload::<recuperador::Agreement>(&body, content_type);
+    payload::<recuperador::Notice>(&body, content_type);
+    match providers::items(&body, Some(content_type), None) {
+        Ok(items) => {
+            let is_json = |item: &providers::Item| serde_json::from_slice::<&RawValue>(item.body()).is_ok();
+            assert!(items.iter().all(is_json), "an item is one JSON value");
+        }
+        Err(error) => quotes_nothing(&error),
+    }
     payload::<beneficio_visao::Prescription>(&body, content_type);
 }
 
-/// Reading, and what tells a redelivery, are functions of the request. What is not repaired is strict, and a topic is one of
+/// Reading, and what recognises a duplicate, are functions of the request. What is not repaired is strict, and a topic is one of
 /// every event.
 fn read(provider: &Provider, inbound: &Inbound<'_>) {
     let key = SubjectKey::from_bytes([7; 32]);
@@ -93,6 +106,23 @@ fn read(provider: &Provider, inbound: &Inbound<'_>) {
             }
         }
         Err(error) => quotes_nothing(error),
+    }
+}
+
+/// Every event of a body is a JSON object of its own, whatever the body is.
+fn read_events(provider: &Provider, inbound: &Inbound<'_>) {
+    let key = SubjectKey::from_bytes([7; 32]);
+    let read = || provider.read_events(inbound, &key, provider.duplicates());
+    assert_eq!(read(), read(), "{} reads a body in two ways", provider.name());
+    match read() {
+        Ok(events) => {
+            for event in events {
+                let json: &RawValue =
+                    serde_json::from_slice(&event.data).expect("the data of an event is strict JSON");
+                assert!(json.get().starts_with('{'), "what is read is an object");
+            }
+        }
+        Err(error) => quotes_nothing(&error),
     }
 }
 

@@ -5,10 +5,10 @@ use std::net::{IpAddr, Ipv4Addr};
 use arbitrary::Unstructured;
 use event::Timestamp;
 use http::{HeaderMap, HeaderName, HeaderValue};
-use providers::auth::{Auth, Credentials, Signed, client_ip, parse_network};
+use providers::auth::{Auth, Connection, Credentials, Signed, client_ip, parse_network};
 
 /// One source for each mechanism, and one with several. `{}` stands for the secret.
-const SOURCES: [&str; 9] = [
+const SOURCES: [&str; 11] = [
     "header = { name = \"x-secret\", secrets = [\"{}\"] }",
     "query = { name = \"token\", secrets = [\"{}\"] }",
     "basic = { username = \"malote\", passwords = [\"{}\"] }",
@@ -17,6 +17,8 @@ const SOURCES: [&str; 9] = [
     "hmac = { header = \"x-signature\", encoding = \"base64\", algorithm = \"sha1\", prefix = \"sha1=\", secrets = [\"{}\"] }",
     "hmac = { header = \"x-signature\", timestamp = { header = \"x-time\" }, secrets = [\"{}\"] }",
     "standard_webhooks = { secrets = [\"whsec_{}\"] }",
+    "signature = { header = \"x-signature\", field = \"v1\", signed = \"{field:t}.{body}\", timestamp = { field = \"t\" }, secrets = [\"{}\"] }",
+    "oauth2 = { client_id = \"malote\", client_secrets = [\"{}\"] }",
     "query = { name = \"token\", secrets = [\"{}\"] }\nhmac = { header = \"x-signature\", secrets = [\"{}\"] }",
 ];
 
@@ -48,7 +50,7 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
         "203.0.113.7, [2001:db8::1]:443, unknown",
         "token=a&token=b&%74oken=%FF",
     ];
-    (0..72).map(|n: usize| [&[n as u8, (n / 9) as u8], texts[n % texts.len()].as_bytes()].concat()).collect()
+    (0..88).map(|n: usize| [&[n as u8, (n / 11) as u8], texts[n % texts.len()].as_bytes()].concat()).collect()
 }
 
 fn auth(source: usize, secret: &str) -> Auth {
@@ -74,7 +76,8 @@ pub(crate) fn run(input: &[u8]) {
     assert_eq!(signed.check(&auth, text, now), Ok(()), "a signed request is refused by {}", SOURCES[source]);
     assert!(signed.check(&other, text, now).is_err(), "another secret passes {}", SOURCES[source]);
     let changed = [text, b"x"].concat();
-    let is_signature = SOURCES[source].contains("hmac") || SOURCES[source].contains("standard_webhooks");
+    let is_signature =
+        ["hmac = ", "signature = ", "standard_webhooks = "].iter().any(|name| SOURCES[source].contains(name));
     assert_eq!(
         signed.check(&auth, &changed, now).is_err(),
         is_signature,
@@ -83,6 +86,7 @@ pub(crate) fn run(input: &[u8]) {
     );
 
     address(&request.headers, text);
+    certificate(text, now);
 }
 
 /// Whether a text holds a proof, as it is or percent-encoded.
@@ -99,6 +103,24 @@ fn address(headers: &HeaderMap, text: &[u8]) {
     client_ip(peer, headers, &trusted);
     if let Ok(network) = parse_network(&String::from_utf8_lossy(text)) {
         assert_eq!(parse_network(&network.to_string()), Ok(network));
+    }
+}
+
+/// The header of a proxy is no certificate of the source unless it has the subject that the source takes.
+fn certificate(text: &[u8], now: Timestamp) {
+    for format in ["subject", "xfcc"] {
+        let auth = format!(
+            "client_certificate = {{ proxy = {{ header = \"x-client\", format = \"{format}\", \
+             verified = {{ header = \"x-verify\" }} }}, subjects = [\"CN={SECRET}\"] }}"
+        );
+        let auth: Auth = toml::from_str(&auth).expect("a source that is well formed");
+        let mut headers = header("x-client", text);
+        headers.insert("x-verify", HeaderValue::from_static("SUCCESS"));
+        let request = Request { headers, query: String::new() };
+        assert!(
+            request.check(&auth, b"", now).is_err() || holds(text, SECRET),
+            "an arbitrary {format} passes"
+        );
     }
 }
 
@@ -121,7 +143,8 @@ impl Request {
     fn check(&self, auth: &Auth, body: &[u8], now: Timestamp) -> Result<(), providers::auth::Denied> {
         let Self { headers, query } = self;
         let client_ip = IpAddr::V4(Ipv4Addr::LOCALHOST);
-        auth.check(&Credentials { headers, query: Some(query.as_str()), client_ip, body, now })
+        let connection = Connection::Proxy;
+        auth.check(&Credentials { headers, query: Some(query.as_str()), client_ip, connection, body, now })
     }
 }
 

@@ -8,8 +8,13 @@ use view::View;
 
 /// Every list.
 fn views() -> impl Iterator<Item = &'static View> {
-    let domains = [invoices::VIEWS.as_slice(), &receivables::VIEWS, &prescriptions::VIEWS];
-    ledger::VIEWS.into_iter().chain(domains.into_iter().flatten().copied())
+    let books = domains::ALL.iter().flat_map(|domain| domain.views).copied();
+    ledger::VIEWS
+        .into_iter()
+        .chain(subscriptions::VIEWS)
+        .chain(documents::VIEWS)
+        .chain(access::VIEWS)
+        .chain(books)
 }
 
 fn parse(view: &View, query: &str) -> Result<Asked, QueryError> {
@@ -26,6 +31,7 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
         "subject=order%2F1%20%C3%A9&topic=%00",
         "group=3f2a90c1&limit=0",
         "source=go&state=paid&customer=1+2",
+        "state=dead&format=csv",
     ]
     .map(|text| text.as_bytes().to_vec())
     .into()
@@ -39,7 +45,11 @@ pub(crate) fn run(input: &[u8]) {
         let Page { limit, cursor } = &asked.page;
         assert!((1..=Page::LIMIT).contains(limit), "a limit of {limit}");
         let mut query = form_urlencoded::Serializer::new(String::new());
-        query.extend_pairs(&asked.given).append_pair("limit", &limit.to_string());
+        query.extend_pairs(&asked.given);
+        match asked.format {
+            Some(format) => query.append_pair("format", format.name()),
+            None => query.append_pair("limit", &limit.to_string()),
+        };
         query.extend_pairs(cursor.iter().map(|cursor| ("cursor", cursor)));
         let again = parse(view, &query.finish());
         assert_eq!(again.as_ref(), Ok(&asked), "{} reads {text:?} in two ways", view.name);
@@ -56,7 +66,7 @@ pub(crate) fn cursor_seeds() -> Vec<Vec<u8>> {
 /// A page ends at a key, which travels as an opaque text in an address and comes back as the same key.
 pub(crate) fn cursors(input: &[u8]) {
     let mut input = Unstructured::new(input);
-    let id = event::EventId::of_parts(
+    let id = event::EventId::from_parts(
         input.arbitrary().unwrap_or_default(),
         [input.len().to_be_bytes().as_slice()],
     );

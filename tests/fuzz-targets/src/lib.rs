@@ -3,8 +3,11 @@
 //! `fuzz/` runs them under `cargo fuzz` without limit; the tests here run them on the stable toolchain, on their seeds
 //! and a bounded number of mutations. A target panics if a property does not hold.
 
+mod addresses;
 mod bodies;
 mod credentials;
+mod declarations;
+mod expressions;
 mod filters;
 #[cfg(test)]
 mod mutate;
@@ -21,12 +24,15 @@ pub struct Target {
 }
 
 /// Every target.
-pub const TARGETS: [Target; 5] = [
+pub const TARGETS: [Target; 8] = [
+    Target { name: "addresses", run: addresses::run, seeds: addresses::seeds },
     Target { name: "bodies", run: bodies::run, seeds: bodies::seeds },
     Target { name: "credentials", run: credentials::run, seeds: credentials::seeds },
     Target { name: "urls", run: urls::run, seeds: urls::seeds },
     Target { name: "filters", run: filters::run, seeds: filters::seeds },
     Target { name: "cursors", run: filters::cursors, seeds: filters::cursor_seeds },
+    Target { name: "declarations", run: declarations::run, seeds: declarations::seeds },
+    Target { name: "expressions", run: expressions::run, seeds: expressions::seeds },
 ];
 
 /// Runs the target of a name.
@@ -60,6 +66,11 @@ mod tests {
     }
 
     #[test]
+    fn an_address_reads_as_the_same_and_none_that_is_not_public_passes() {
+        check("addresses");
+    }
+
+    #[test]
     fn a_body_is_read_the_same_twice_and_no_error_quotes_it() {
         check("bodies");
     }
@@ -82,6 +93,16 @@ mod tests {
     #[test]
     fn a_cursor_comes_back_as_the_key_it_was_made_of() {
         check("cursors");
+    }
+
+    #[test]
+    fn a_file_of_subscriptions_is_read_whole_or_every_mistake_has_its_line() {
+        check("declarations");
+    }
+
+    #[test]
+    fn an_expression_ends_with_the_same_value_or_an_error_that_quotes_no_event() {
+        check("expressions");
     }
 
     #[test]

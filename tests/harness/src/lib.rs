@@ -4,7 +4,9 @@
 //! their own, beside whatever else the machine runs; they can be killed, stopped and restarted on their data; and
 //! they are ended by process id, even when the test process is killed. The two that a whole run shares are
 //! [`Servers`]; a test gets its own virtual host and database of them through [`Shared`]. They are the machine's own, or
-//! those of another Debian [`Release`]. The harness knows how to run the two servers and nothing of malote.
+//! those of another Debian [`Release`]. A [`Receiver`] gets HTTP requests and answers as a test wants,
+//! and a [`Chromedriver`] has a browser for it. The harness knows nothing of
+//! malote.
 //!
 //! ```no_run
 //! # fn main() -> anyhow::Result<()> {
@@ -22,6 +24,8 @@
 //! # }
 //! ```
 
+mod authority;
+mod chromedriver;
 mod clock;
 mod disk;
 mod http;
@@ -30,9 +34,11 @@ mod postgres;
 mod process;
 mod proxy;
 mod rabbitmq;
+mod receiver;
 mod root;
 mod shared;
 
+pub use chromedriver::Chromedriver;
 pub use clock::shifted_clock;
 pub use disk::SmallDisk;
 pub use install::{Versions, ensure_installed, versions};
@@ -40,6 +46,7 @@ pub use postgres::Postgres;
 pub use process::free_port;
 pub use proxy::{Proxy, Way};
 pub use rabbitmq::{NodeOptions, RabbitMq};
+pub use receiver::{Received, Receiver, Reply};
 pub use root::{DEBOOTSTRAP, ROOT, Release, Root};
 pub use shared::{
     AMQP, AMQP_ADMIN, BIN, POSTGRES, PREVIOUS, Servers, Shared, malote_binary, previous_binary,

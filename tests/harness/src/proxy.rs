@@ -26,6 +26,8 @@ pub enum Way {
 pub struct Proxy {
     address: SocketAddr,
     way: Arc<watch::Sender<(Way, u64)>>,
+    /// How many connections were refused.
+    refused: Arc<watch::Sender<u64>>,
     task: JoinHandle<()>,
 }
 
@@ -38,18 +40,29 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.context("a port for the proxy")?;
         let address = listener.local_addr()?;
         let way = Arc::new(watch::Sender::new((Way::Open, 0)));
-        let current = way.clone();
+        let refused = Arc::new(watch::Sender::new(0));
+        let (current, count) = (way.clone(), refused.clone());
         let task = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                tokio::spawn(pass(client, port, current.subscribe()));
+                if current.borrow().0 == Way::Cut {
+                    count.send_modify(|count| *count += 1);
+                } else {
+                    tokio::spawn(pass(client, port, current.subscribe()));
+                }
             }
         });
-        Ok(Self { address, way, task })
+        Ok(Self { address, way, refused, task })
     }
 
     /// Its port.
     pub fn port(&self) -> u16 {
         self.address.port()
+    }
+
+    /// Waits until it has refused a connection from now on: somebody has met the cut.
+    pub async fn refuses(&self) {
+        // Fails only once the sender is gone, which this value holds.
+        let _ = self.refused.subscribe().changed().await;
     }
 
     /// From now on.

@@ -5,6 +5,7 @@
 //! xtask test`); a [`Shared`] only knows their addresses, from the environment.
 
 use std::env;
+use std::fs;
 use std::path::PathBuf;
 use std::process;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -71,6 +72,14 @@ impl Servers {
             amqp_admin: self.rabbitmq.admin_url(),
             postgres: self.postgres.base_url(),
         }
+    }
+
+    /// The first lines in which a server says that it broke down, or that its disk is full: why tests failed that have
+    /// nothing to do with each other. Empty if there are none.
+    pub fn trouble(&self) -> String {
+        let folders = [self.rabbitmq.folder(), self.postgres.folder()];
+        let logs = folders.map(|folder| fs::read_to_string(folder.join("output.log")).unwrap_or_default());
+        logs.iter().map(|log| trouble_in(log)).collect()
     }
 
     /// The variables to give to the test processes.
@@ -165,6 +174,15 @@ fn variable(name: &str) -> Result<String> {
     env::var(name).with_context(|| format!("{name} is not set: run these tests through `cargo xtask test`"))
 }
 
+/// The first lines of a server's log that say that it broke down.
+fn trouble_in(log: &str) -> String {
+    const SIGNS: [&str; 4] =
+        ["PANIC:", "terminated by signal", "No space left", "disk space is insufficient"];
+    const LINES: usize = 5;
+    let lines = log.lines().filter(|line| SIGNS.iter().any(|sign| line.contains(sign)));
+    lines.take(LINES).map(|line| format!("{line}\n")).collect()
+}
+
 /// A name for a virtual host or a database. The time keeps apart two processes that got the same process id.
 fn unique_name() -> String {
     static NAMES: AtomicU32 = AtomicU32::new(0);
@@ -180,6 +198,15 @@ mod tests {
     fn a_missing_variable_says_how_to_run_the_tests() {
         let error = variable("MALOTE_TEST_NO_SUCH_VARIABLE").unwrap_err().to_string();
         assert!(error.ends_with("run these tests through `cargo xtask test`"), "{error}");
+    }
+
+    #[test]
+    fn a_server_that_broke_down_says_why() {
+        let panic = "PANIC:  could not write to file \"pg_wal/xlogtemp.7\": No space left on device";
+        let log =
+            format!("LOG:  checkpoint starting\n{panic}\nFATAL:  the database system is in recovery mode\n");
+        assert_eq!(trouble_in(&log), format!("{panic}\n"));
+        assert_eq!(trouble_in("ERROR:  duplicate key\n"), "");
     }
 
     #[test]

@@ -92,9 +92,9 @@ async fn a_half_open_connection_is_silent_and_not_closed_while_new_ones_pass() {
 fn a_process_with_a_shifted_clock_lives_ahead() {
     let folder = tempfile::tempdir().unwrap();
     let output = Command::new("date").arg("+%s").envs(shifted_clock(folder.path(), 3_600).unwrap()).output();
-    let told: u64 = String::from_utf8(output.unwrap().stdout).unwrap().trim().parse().unwrap();
+    let shown: u64 = String::from_utf8(output.unwrap().stdout).unwrap().trim().parse().unwrap();
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
-    assert!((3_500..3_700).contains(&told.saturating_sub(now)), "{told} is not an hour after {now}");
+    assert!((3_500..3_700).contains(&shown.saturating_sub(now)), "{shown} is not an hour after {now}");
 }
 
 #[test]

@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use event::{ProviderName, Topic};
 use serde_json::Value;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -20,36 +22,51 @@ const TRIES: usize = 200;
 /// One fact: who posts it, and by what it is found in the books.
 pub struct Fact {
     pub source: &'static str,
+    /// The contract of the source.
+    pub provider: &'static str,
+    pub topic: &'static str,
     pub table: &'static str,
     pub key: String,
     pub body: String,
 }
 
-/// The fact of a number: orders, notas fiscais, agreements and prescriptions in turn.
+/// How many kinds of facts there are: at least one for each domain.
+pub const KINDS: usize = 5;
+
+/// The fact of a number: orders of Gestão Online's, notas fiscais, agreements, prescriptions and purchases in turn.
 pub fn fact(number: usize) -> Fact {
-    let order = |topic: &str, table| Fact {
+    let order = |topic, table| Fact {
         source: "go",
+        provider: "gestao-online",
+        topic,
         table,
         key: format!("{number:010}"),
         body: format!(
             r#"{{"event_id": "{topic}", "data": {{"id": "{number}", "code": "{number:010}", "status": 1}}}}"#
         ),
     };
-    match number % 4 {
+    match number % KINDS {
         0 => order("ORDER_CREATED", "receivables"),
         1 => order("TAX_INVOICE_CHANGE_STATUS", "invoices"),
         2 => Fact {
             source: "rec",
+            provider: "recuperador",
+            topic: "acordo.cadastrado",
             table: "agreements",
             key: number.to_string(),
             body: example("recuperador", "acordo.cadastrado")
                 .replace("88120", &(1_000_000 + number).to_string())
                 .replace("45031", &number.to_string()),
         },
+        3 => {
+            let (provider, topic, key) = ("beneficio-visao", "renewed", tests::cpf(number));
+            let body = example(provider, topic).replace("99999999999", &key);
+            Fact { source: "visao", provider, topic, table: "prescriptions", key, body }
+        }
         _ => {
-            let cpf = tests::cpf(number);
-            let body = example("beneficio-visao", "renewed").replace("99999999999", &cpf);
-            Fact { source: "visao", table: "prescriptions", key: cpf, body }
+            let (provider, topic, key) = ("mercado-eletronico", "order.created", number.to_string());
+            let body = example(provider, topic).replace("\"123\"", &format!("\"{key}\""));
+            Fact { source: "me", provider, topic, table: "purchases", key, body }
         }
     }
 }
@@ -73,17 +90,20 @@ pub struct Posted {
 pub struct Load {
     posters: JoinSet<Posted>,
     next: Arc<AtomicUsize>,
+    /// Posts that were not answered 2xx.
+    refused: watch::Sender<usize>,
     count: usize,
 }
 
 impl Load {
     /// Posts the facts `first..first + count`, evenly over the time, to the ingresses in turn.
     pub fn start(poster: &Poster, ingresses: &[String], first: usize, count: usize, time: Duration) -> Self {
-        let next = Arc::new(AtomicUsize::new(0));
+        let (next, refused) = (Arc::new(AtomicUsize::new(0)), watch::Sender::new(0));
         let begin = Instant::now();
         let mut posters = JoinSet::new();
         for _ in 0..CONNECTIONS {
-            let (poster, ingresses, next) = (poster.clone(), ingresses.to_vec(), next.clone());
+            let (poster, ingresses) = (poster.clone(), ingresses.to_vec());
+            let (next, refused) = (next.clone(), refused.clone());
             posters.spawn(async move {
                 let mut posted = Posted::default();
                 loop {
@@ -102,12 +122,13 @@ impl Load {
                             posted.accepted.push(Accepted { id, table, key });
                             break;
                         }
+                        refused.send_modify(|refused| *refused += 1);
                         sleep(Duration::from_millis(200)).await;
                     }
                 }
             });
         }
-        Self { posters, next, count }
+        Self { posters, next, refused, count }
     }
 
     /// Waits until this share of the facts was posted.
@@ -115,6 +136,12 @@ impl Load {
         while self.next.load(Ordering::Relaxed) < (self.count as f64 * share) as usize {
             sleep(Duration::from_millis(2)).await;
         }
+    }
+
+    /// Waits until a post is refused from now on.
+    pub async fn is_refused(&self) {
+        // Fails only once the sender is gone, which this value holds.
+        let _ = self.refused.subscribe().changed().await;
     }
 
     /// Waits for the last answer. Every fact must have been taken in the end.
@@ -143,4 +170,16 @@ async fn answered(request: reqwest::RequestBuilder) -> Option<String> {
     }
     let answer: Value = serde_json::from_str(&answer.text().await.ok()?).ok()?;
     answer["id"].as_str().map(str::to_owned)
+}
+
+#[test]
+fn faults_have_every_domain_at_work() {
+    let taken = |domain: &&&consumer::Domain| {
+        (0..KINDS).map(fact).any(|Fact { provider, topic, .. }| {
+            let (provider, topic) = (ProviderName::new(provider).unwrap(), Topic::new(topic).unwrap());
+            domain.bindings.takes(&provider, &topic)
+        })
+    };
+    let idle = domains::ALL.iter().filter(|domain| !taken(domain)).map(|domain| domain.name());
+    assert_eq!(idle.collect::<Vec<_>>(), [""; 0]);
 }

@@ -4,8 +4,10 @@
 //! in each and writes the table of `docs/reliability.md`.
 
 mod books;
-mod floods;
+mod endpoints;
+mod fetches;
 mod load;
+mod pushes;
 mod recovery;
 mod rows;
 
@@ -16,12 +18,14 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 
 use self::books::{Account, Books};
+use self::fetches::Fetches;
 use self::load::{Load, Posted};
+use self::pushes::Pushes;
 use crate::product::Product;
 
 /// Whether the suite runs in its full form.
 fn is_full() -> bool {
-    std::env::var_os("MALOTE_TEST_FAULTS").is_some()
+    tests::full_faults().is_some()
 }
 
 /// How many events a row posts, and over which time.
@@ -47,6 +51,18 @@ struct Line {
     name: &'static str,
     account: Account,
     duplicates: u64,
+    /// Of a row that pushes.
+    pushed: Option<pushes::Account>,
+    /// Of a row that fetches documents.
+    fetched: Option<fetches::Account>,
+}
+
+impl Line {
+    fn is_clean(&self) -> bool {
+        self.account.is_clean()
+            && self.pushed.as_ref().is_none_or(pushes::Account::is_clean)
+            && self.fetched.as_ref().is_none_or(fetches::Account::is_clean)
+    }
 }
 
 /// A product under load, in one row.
@@ -56,6 +72,10 @@ struct Trial {
     load: Load,
     /// Every ingress that is posted to.
     ingresses: Vec<String>,
+    /// What is pushed meanwhile.
+    pushes: Option<Pushes>,
+    /// What is fetched meanwhile.
+    fetches: Option<Fetches>,
     /// What has to outlive the row.
     kept: Option<Box<dyn std::any::Any>>,
 }
@@ -72,20 +92,30 @@ impl Trial {
         books.watch_effects().await?;
         let (count, time) = size();
         let load = Load::start(&product.poster(), &ingresses, 0, count, time);
-        Ok(Self { product, books, load, ingresses, kept: None })
+        Ok(Self { product, books, load, ingresses, pushes: None, fetches: None, kept: None })
     }
 
     /// Waits for the load, posts a little more to see that everything is back, and counts.
     async fn account(self, name: &'static str) -> Result<Line> {
-        let Self { product, books, load, ingresses, kept: _kept } = self;
+        let Self { product, books, load, ingresses, pushes, fetches, kept: _kept } = self;
         let mut posted = load.end().await?;
         let after = Load::start(&product.poster(), &ingresses, 1_000_000, 40, Duration::from_millis(200));
         let Posted { accepted, sent } = after.end().await?;
         posted.accepted.extend(accepted);
         posted.sent += sent;
+        // First: each document that comes is booked, and announces what that changes.
+        let fetched = match &fetches {
+            Some(fetches) => Some(fetches.account(&posted).await?),
+            None => None,
+        };
         let account = books.account(&posted).await?;
+        let pushed = match &pushes {
+            Some(pushes) => Some(pushes.account(&posted).await?),
+            None => None,
+        };
         let duplicates = duplicates(&product).await;
-        if (account.lost, account.twice, account.dead) != (0, 0, 0) {
+        let line = Line { name, account, duplicates, pushed, fetched };
+        if !line.is_clean() {
             eprintln!("{}", product.run(&["queues"]).unwrap_or_else(|error| format!("{error:#}")));
             for name in product.running() {
                 let output = product.output(&name);
@@ -94,7 +124,7 @@ impl Trial {
             }
         }
         balanced(&product).await?;
-        Ok(Line { name, account, duplicates })
+        Ok(line)
     }
 }
 
@@ -108,14 +138,14 @@ async fn balanced(product: &Product) -> Result<()> {
 
 fn table(lines: &[Line]) -> String {
     let mut text = String::from(
-        "| what was done, under load | sent | answered 2xx | in the ledger | booked | lost | came twice | effects twice |\n\
-         | --- | --- | --- | --- | --- | --- | --- | --- |\n",
+        "| what was done, under load | sent | answered 2xx | in the ledger | booked | lost | came twice | effects twice | domain events | missing or twice |\n\
+         | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n",
     );
-    for Line { name, account, duplicates } in lines {
-        let Account { sent, accepted, ledger, domain, lost, twice, .. } = account;
+    for Line { name, account, duplicates, .. } in lines {
+        let Account { sent, accepted, ledger, domain, lost, twice, announced, misannounced, .. } = account;
         writeln!(
             text,
-            "| {name} | {sent} | {accepted} | {ledger} | {domain} | {lost} | {duplicates} | {twice} |"
+            "| {name} | {sent} | {accepted} | {ledger} | {domain} | {lost} | {duplicates} | {twice} | {announced} | {misannounced} |"
         )
         .expect("a string takes everything");
     }
@@ -131,9 +161,9 @@ async fn faults_lose_nothing_and_do_nothing_twice() -> Result<()> {
         let started = std::time::Instant::now();
         match (row.run)(&servers).await.with_context(|| row.name) {
             Ok(line) => {
-                let Account { lost, twice, dead, .. } = line.account;
-                if (lost, twice, dead) != (0, 0, 0) {
-                    failures.insert(row.name, format!("{:?}", line.account));
+                if !line.is_clean() {
+                    failures
+                        .insert(row.name, format!("{:?} {:?} {:?}", line.account, line.pushed, line.fetched));
                 }
                 lines.push(line);
             }
@@ -142,11 +172,15 @@ async fn faults_lose_nothing_and_do_nothing_twice() -> Result<()> {
         eprintln!("{:>5.1} s  {}", started.elapsed().as_secs_f64(), row.name);
     }
     let table = table(&lines);
-    println!("{table}");
-    if let Some(file) = std::env::var_os("MALOTE_TEST_FAULTS_TABLE") {
-        std::fs::write(file, &table)?;
+    let pushed = pushes::table(lines.iter().filter_map(|line| Some((line.name, line.pushed.as_ref()?))));
+    let fetched = fetches::table(lines.iter().filter_map(|line| Some((line.name, line.fetched.as_ref()?))));
+    println!("{table}\n{pushed}\n{fetched}");
+    if let Some(folder) = tests::full_faults() {
+        std::fs::write(folder.join("faults.md"), &table)?;
+        std::fs::write(folder.join("pushes.md"), &pushed)?;
+        std::fs::write(folder.join("fetches.md"), &fetched)?;
     }
-    ensure!(failures.is_empty(), "{failures:#?}\n{table}");
+    ensure!(failures.is_empty(), "{failures:#?}\n{table}\n{pushed}\n{fetched}");
     ensure!(lines.len() == rows::ALL.len(), "a row is missing");
     Ok(())
 }

@@ -46,9 +46,9 @@ async fn faults_a_minute_without_the_database_costs_no_dead_letter() -> Result<(
     println!(
         "{events} events in {outage:?} without PostgreSQL: all handled {caught_up:.1?} after its return"
     );
-    assert_eq!((account.lost, account.dead, account.twice), (0, 0, 0), "{account:?}");
+    assert!(account.is_clean(), "{account:?}");
     assert!(caught_up < Duration::from_secs(60), "{caught_up:?}");
-    for name in ["ledger", "invoices", "receivables", "prescriptions"] {
+    for name in tests::consumers() {
         assert!(!product.output(name).contains("tried again in"), "{name} spent an attempt");
     }
     Ok(())
@@ -112,7 +112,7 @@ async fn faults_one_poison_event_ends_in_the_dead_letters_and_delays_no_other() 
         store::Config { max_connections: 2, acquire_timeout_ms: 10_000, ..store::Config::new("sqlite") };
     let store = Store::open(&config, &product.folder().join("data"))?;
     let mut tx = store.begin().await?;
-    let poison = "CREATE TRIGGER poison BEFORE INSERT ON receivables WHEN NEW.external_id = 'poison' \
+    let poison = "CREATE TRIGGER poison BEFORE INSERT ON receivable_items WHEN NEW.external_id = 'poison' \
                   BEGIN SELECT RAISE(ABORT, 'this order cannot be booked'); END";
     sql::query(poison).execute(&mut *tx).await?;
     tx.commit().await?;
@@ -160,7 +160,9 @@ async fn faults_a_replay_keeps_its_rate_survives_its_console_and_can_be_cancelle
     let (events, rate) = (count(100_000, 1_500), count(2_000, 250));
     let load = Load::start(&product.poster(), &[product.ingress.clone()], 0, events, Duration::from_secs(1));
     let posted = load.end().await?;
-    books.account(&posted).await?;
+    let account = books.account(&posted).await?;
+    // A replay of a day sends its domain events, too.
+    let on_record = account.ledger + usize::try_from(account.announced)?;
 
     let day = event::Zone::default().day(event::now()).to_string();
     let job = |product: &Product| -> Result<Value> {
@@ -177,7 +179,7 @@ async fn faults_a_replay_keeps_its_rate_survives_its_console_and_can_be_cancelle
     let known = duplicates(&product).await;
     let begun = Instant::now();
     product.run(&[&replay[..], &["--yes"]].concat())?;
-    let half = i64::try_from(events / 2)?;
+    let half = i64::try_from(on_record / 2)?;
     while progress(&job(&product)?) < half / 2 {
         ensure!(begun.elapsed() < PATIENCE * 3, "{}", job(&product)?);
         sleep(Duration::from_millis(100)).await;
@@ -185,19 +187,19 @@ async fn faults_a_replay_keeps_its_rate_survives_its_console_and_can_be_cancelle
     product.kill9("console")?;
     product.start("console", &["console"]).await?;
     let before = progress(&job(&product)?);
-    assert!((half / 2..i64::try_from(events)?).contains(&before), "{before}");
+    assert!((half / 2..i64::try_from(on_record)?).contains(&before), "{before}");
     while job(&product)?["state"] == "running" {
         ensure!(begun.elapsed() < PATIENCE * 5, "{}", job(&product)?);
         sleep(Duration::from_millis(100)).await;
     }
     let took = begun.elapsed();
     let done = job(&product)?;
-    assert_eq!((&done["state"], progress(&done)), (&Value::from("done"), i64::try_from(events)?));
+    assert_eq!((&done["state"], progress(&done)), (&Value::from("done"), i64::try_from(on_record)?));
     assert_eq!(done["sent"], done["total"]);
-    let least = Duration::from_secs_f64(events as f64 / rate as f64 * 0.9);
-    assert!(took > least, "{events} events at {rate}/s in {took:?}");
+    let least = Duration::from_secs_f64(on_record as f64 / rate as f64 * 0.9);
+    assert!(took > least, "{on_record} events at {rate}/s in {took:?}");
     println!(
-        "{events} events replayed at {rate}/s in {took:.1?}, a kill -9 of the console and its lease included"
+        "{on_record} events replayed at {rate}/s in {took:.1?}, a kill -9 of the console and its lease included"
     );
     // Each event has come to its consumer once more.
     while duplicates(&product).await < known + u64::try_from(events)? {
@@ -216,7 +218,7 @@ async fn faults_a_replay_keeps_its_rate_survives_its_console_and_can_be_cancelle
     assert!(printed.starts_with("The job is cancelled: "), "{printed}");
     let cancelled = job(&product)?;
     assert_eq!(cancelled["state"], "cancelled");
-    assert!(progress(&cancelled) < i64::try_from(events)?, "{cancelled}");
+    assert!(progress(&cancelled) < i64::try_from(on_record)?, "{cancelled}");
 
     // What was replayed had its effect before, and has it once.
     let account = books.account(&posted).await?;
@@ -229,7 +231,7 @@ async fn an_event_that_the_record_lost_is_told_by_the_reconciliation() -> Result
     let product = Product::embedded().await?;
     let mut ids = Vec::new();
     for number in 0..3 {
-        ids.push(product.post("go", super::load::fact(number * 4).body).await?);
+        ids.push(product.post("go", super::load::fact(number * super::load::KINDS).body).await?);
     }
     product.settled(3).await?;
     // The ingress tells its counts every few seconds.

@@ -3,14 +3,17 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result};
-use harness::{Postgres, Proxy, RabbitMq, SmallDisk, Way};
-use tokio::time::sleep;
+use harness::{Postgres, Proxy, RabbitMq, Reply, SmallDisk, Way};
+use tests::roles;
+use tokio::time::{sleep, timeout};
 
+use super::fetches::{self, Fetches};
+use super::pushes::{self, Pushes};
 use super::{Line, Trial};
-use crate::product::Product;
+use crate::product::{PATIENCE, Product};
 
 /// What the rows share: servers that they may break, and have to repair.
 pub struct Servers {
@@ -57,18 +60,9 @@ impl Servers {
 /// Time-outs that suit a test: what is half-open is found within seconds.
 pub const QUICK: &str = "[ingress.spool]\npatience_ms = 500\n[consumer]\nhold_ms = 2000\n";
 
-const ROLES: [(&str, &[&str]); 6] = [
-    ("console", &["console"]),
-    ("ingress", &["ingress"]),
-    ("ledger", &["ledger"]),
-    ("invoices", &["consume", "invoices"]),
-    ("receivables", &["consume", "receivables"]),
-    ("prescriptions", &["consume", "prescriptions"]),
-];
-
 pub async fn start(product: &mut Product) -> Result<()> {
-    for (name, arguments) in ROLES {
-        product.start(name, arguments).await?;
+    for (name, arguments) in roles() {
+        product.start(name, &arguments).await?;
     }
     Ok(())
 }
@@ -102,7 +96,7 @@ rows! {
     "`kill -9` of the ingress" => |servers| killed(servers, &["ingress"]);
     "`kill -9` of the ingress while it spools" => spooling_ingress_killed;
     "`kill -9` of the ledger" => |servers| killed(servers, &["ledger"]);
-    "`kill -9` of each consumer" => |servers| killed(servers, &["invoices", "receivables", "prescriptions"]);
+    "`kill -9` of each consumer" => each_consumer_killed;
     "`kill -9` of the all-in-one, embedded" => all_in_one_killed;
     "SIGTERM of every role in turn" => rolling_restart;
     "cluster of three: its leader killed" => cluster_loses_its_leader;
@@ -110,21 +104,93 @@ rows! {
     "connections to RabbitMQ cut" => |servers| broker_network(servers, Way::Cut);
     "connections to RabbitMQ stalled" => |servers| broker_network(servers, Way::Stalled);
     "connections to RabbitMQ half-open" => |servers| broker_network(servers, Way::HalfOpen);
-    "PostgreSQL stopped and started" => |servers| postgres(servers, |postgres| postgres.stop());
-    "`kill -9` of PostgreSQL" => |servers| postgres(servers, |postgres| postgres.kill9());
+    "PostgreSQL stopped and started" => postgres_restarted;
+    "`kill -9` of PostgreSQL" => postgres_killed;
     "connections to PostgreSQL cut in mid-transaction" => store_network;
     "disk of the spool full" => spool_disk_full;
     "disk of broker and store full, embedded" => embedded_disk_full;
     "clocks of two ingresses an hour apart" => clocks_apart;
+    "`kill -9` of each `subscriptions`" => subscriptions_killed;
+    "a provider's API hangs, answers 500, and is down" => api_fails;
+    "`kill -9` of `documents` while it fetches" => documents_killed;
 }
 
+/// A product that pushes, under load.
+async fn pushing(servers: &Servers) -> Result<(Trial, Pushes)> {
+    let (broker, store) = servers.urls()?;
+    let mut product = Product::configured(&broker, &store, &format!("{QUICK}{}", pushes::SETTINGS))?;
+    start(&mut product).await?;
+    let pushes = Pushes::start(&mut product, &store).await?;
+    servers.rabbitmq.sync_declarations()?;
+    Ok((Trial::start(product, &store).await?, pushes))
+}
+
+async fn subscriptions_killed(servers: &Servers) -> Result<Trial> {
+    let (mut trial, mut pushes) = pushing(servers).await?;
+    for (share, replica) in [0.3, 0.6].into_iter().zip(pushes::REPLICAS) {
+        trial.load.reached(share).await;
+        let now = SystemTime::now();
+        trial.product.kill9(replica)?;
+        pushes.cut(now, SystemTime::now());
+        trial.product.start(replica, &["subscriptions"]).await?;
+    }
+    Ok(Trial { pushes: Some(pushes), ..trial })
+}
+
+/// A product that fetches what its orders name, under load.
+async fn fetching(servers: &Servers) -> Result<(Trial, Fetches)> {
+    let (broker, store) = servers.urls()?;
+    let mut product = Product::configured(&broker, &store, &format!("{QUICK}{}", fetches::SETTINGS))?;
+    let fetches = Fetches::prepare(&product, &store)?;
+    start(&mut product).await?;
+    for replica in fetches::REPLICAS {
+        product.start(replica, &["documents"]).await?;
+    }
+    servers.rabbitmq.sync_declarations()?;
+    Ok((Trial::start(product, &store).await?, fetches))
+}
+
+/// Fails before the breaker opens, which sends only a probe now and then.
+async fn api_fails(servers: &Servers) -> Result<Trial> {
+    let (trial, mut fetches) = fetching(servers).await?;
+    trial.load.reached(0.1).await;
+    fetches.fail(Reply::stall()).await?;
+    fetches.fail(Reply::status(500)).await?;
+    fetches.stop();
+    trial.load.reached(0.9).await;
+    fetches.restart()?;
+    Ok(Trial { fetches: Some(fetches), ..trial })
+}
+
+async fn documents_killed(servers: &Servers) -> Result<Trial> {
+    let (mut trial, fetches) = fetching(servers).await?;
+    trial.load.reached(0.4).await;
+    let replica = fetches.fetching(&trial.product).await?;
+    trial.product.kill9(replica)?;
+    trial.product.start(replica, &["documents"]).await?;
+    Ok(Trial { fetches: Some(fetches), ..trial })
+}
+
+async fn postgres_killed(servers: &Servers) -> Result<Trial> {
+    let (trial, mut pushes) = pushing(servers).await?;
+    trial.load.reached(0.3).await;
+    let now = SystemTime::now();
+    servers.postgres.kill9()?;
+    trial.load.reached(0.7).await;
+    servers.postgres.restart()?;
+    // A replica that cannot renew its leases stops, and cuts off its requests.
+    pushes.cut(now, SystemTime::now() + Duration::from_secs(5));
+    Ok(Trial { pushes: Some(pushes), ..trial })
+}
+
+/// Nothing that pushes needs RabbitMQ: no request is cut off.
 async fn rabbitmq_killed(servers: &Servers) -> Result<Trial> {
-    let trial = servers.scaled().await?;
+    let (trial, pushes) = pushing(servers).await?;
     trial.load.reached(0.3).await;
     servers.rabbitmq.kill9()?;
     trial.load.reached(0.6).await;
     servers.rabbitmq.restart()?;
-    Ok(trial)
+    Ok(Trial { pushes: Some(pushes), ..trial })
 }
 
 async fn rabbitmq_restarted(servers: &Servers) -> Result<Trial> {
@@ -153,21 +219,25 @@ async fn queue_deleted(servers: &Servers) -> Result<Trial> {
     servers.rabbitmq.rabbitmqctl("delete_queue", &["--vhost", &vhost, "receivables"])?;
     let started = std::time::Instant::now();
     while !servers.rabbitmq.queues(&vhost)?.iter().any(|(name, _)| name == "receivables") {
-        anyhow::ensure!(started.elapsed() < crate::product::PATIENCE, "the queue does not come back");
+        anyhow::ensure!(started.elapsed() < PATIENCE, "the queue does not come back");
         sleep(Duration::from_millis(200)).await;
     }
     Trial::start(product, &store).await
 }
 
-async fn killed(servers: &Servers, names: &'static [&'static str]) -> Result<Trial> {
+async fn killed(servers: &Servers, names: &[&'static str]) -> Result<Trial> {
     let mut trial = servers.scaled().await?;
     for (number, name) in names.iter().enumerate() {
-        trial.load.reached(0.3 + 0.2 * number as f64).await;
+        trial.load.reached(0.3 + 0.6 * number as f64 / names.len() as f64).await;
         trial.product.kill9(name)?;
-        let (_, arguments) = ROLES.iter().find(|(role, _)| role == name).context("a role")?;
-        trial.product.start(name, arguments).await?;
+        let (_, arguments) = roles().into_iter().find(|(role, _)| role == name).context("a role")?;
+        trial.product.start(name, &arguments).await?;
     }
     Ok(trial)
+}
+
+async fn each_consumer_killed(servers: &Servers) -> Result<Trial> {
+    killed(servers, &domains::ALL.iter().map(|domain| domain.name()).collect::<Vec<_>>()).await
 }
 
 async fn spooling_ingress_killed(servers: &Servers) -> Result<Trial> {
@@ -196,9 +266,9 @@ async fn all_in_one_killed(_: &Servers) -> Result<Trial> {
 async fn rolling_restart(servers: &Servers) -> Result<Trial> {
     let mut trial = servers.scaled().await?;
     trial.load.reached(0.1).await;
-    for (name, arguments) in ROLES {
+    for (name, arguments) in roles() {
         trial.product.terminate(name).await?;
-        trial.product.start(name, arguments).await?;
+        trial.product.start(name, &arguments).await?;
     }
     Ok(trial)
 }
@@ -253,7 +323,7 @@ async fn broker_network(servers: &Servers, way: Way) -> Result<Trial> {
     let broker = format!("amqp://guest:guest@127.0.0.1:{}/{vhost}", proxy.port());
     let store = servers.postgres.url(&database);
     let mut product = Product::configured(&broker, &store, QUICK)?;
-    for (name, _) in ROLES {
+    for (name, _) in roles() {
         product.set_environment(name, [("MALOTE__BROKER__HEARTBEAT_S".to_owned(), "1".to_owned())]);
     }
     start(&mut product).await?;
@@ -267,10 +337,10 @@ async fn broker_network(servers: &Servers, way: Way) -> Result<Trial> {
     Ok(Trial { kept: Some(Box::new(proxy)), ..trial })
 }
 
-async fn postgres(servers: &Servers, fault: impl Fn(&Postgres) -> Result<()>) -> Result<Trial> {
+async fn postgres_restarted(servers: &Servers) -> Result<Trial> {
     let trial = servers.scaled().await?;
     trial.load.reached(0.3).await;
-    fault(&servers.postgres)?;
+    servers.postgres.stop()?;
     trial.load.reached(0.7).await;
     servers.postgres.restart()?;
     Ok(trial)
@@ -288,7 +358,7 @@ async fn store_network(servers: &Servers) -> Result<Trial> {
     for share in [0.2, 0.3, 0.4, 0.5, 0.6] {
         trial.load.reached(share).await;
         proxy.set(Way::Cut);
-        sleep(Duration::from_millis(100)).await;
+        timeout(PATIENCE, proxy.refuses()).await.context("nobody wants the store")?;
         proxy.set(Way::Open);
     }
     Ok(Trial { kept: Some(Box::new(proxy)), ..trial })
@@ -314,7 +384,7 @@ async fn spool_disk_full(servers: &Servers) -> Result<Trial> {
     // Refused, and posted again.
     let started = std::time::Instant::now();
     while !trial.product.output("ingress").contains("events are refused") {
-        anyhow::ensure!(started.elapsed() < crate::product::PATIENCE, "the ingress refuses nothing");
+        anyhow::ensure!(started.elapsed() < PATIENCE, "the ingress refuses nothing");
         sleep(Duration::from_millis(100)).await;
     }
     disk.empty()?;
@@ -335,7 +405,7 @@ async fn embedded_disk_full(_: &Servers) -> Result<Trial> {
     let trial = Trial::start(product, "sqlite").await?;
     trial.load.reached(0.3).await;
     disk.fill()?;
-    sleep(Duration::from_secs(2)).await;
+    timeout(PATIENCE, trial.load.is_refused()).await.context("the ingress refuses nothing")?;
     disk.empty()?;
     Ok(Trial { kept: Some(Box::new(disk)), ..trial })
 }

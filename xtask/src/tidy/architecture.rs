@@ -7,7 +7,7 @@
 
 use std::collections::BTreeSet;
 
-use super::sources::{split_comment, words};
+use super::sources::{identifiers, split_comment};
 use super::{File, Finding};
 
 /// The rule's name.
@@ -28,7 +28,7 @@ pub fn check(
     // The build tool's own sources name types of the past in the tests of its rules.
     let sources: Vec<_> = sources.iter().filter(|file| !file.path.starts_with("xtask/")).collect();
     let lines = sources.iter().flat_map(|file| file.text.lines());
-    let identifiers: BTreeSet<&str> = lines.flat_map(|line| words(split_comment(line).0)).collect();
+    let identifiers: BTreeSet<&str> = lines.flat_map(|line| identifiers(split_comment(line).0)).collect();
 
     let mut findings = Vec::new();
     let mut named = BTreeSet::new();
@@ -91,7 +91,7 @@ fn codes(line: &str) -> Vec<Code<'_>> {
     let inner = (1..parts.len().saturating_sub(1)).step_by(2);
     let code = |at: usize| {
         let before = parts[at - 1].trim_end().ends_with("crate");
-        let after = words(parts[at + 1]).next() == Some("crate") && parts[at + 1].starts_with(' ');
+        let after = identifiers(parts[at + 1]).next() == Some("crate") && parts[at + 1].starts_with(' ');
         Code { text: parts[at], beside_crate: before || after }
     };
     inner.map(code).collect()
@@ -116,7 +116,7 @@ fn is_path(text: &str) -> bool {
 fn item(text: &str) -> Vec<&str> {
     let text = text.split(['(', '<']).next().unwrap_or_default();
     let segments: Vec<_> = text.split("::").collect();
-    let is_word = |word: &&str| !word.is_empty() && words(word).next() == Some(word);
+    let is_word = |word: &&str| !word.is_empty() && identifiers(word).next() == Some(word);
     let is_type = |word: &&str| {
         word.starts_with(|first: char| first.is_ascii_uppercase())
             && word.contains(|c: char| c.is_ascii_lowercase())

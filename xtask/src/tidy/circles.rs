@@ -62,7 +62,8 @@ fn read(files: &BTreeMap<&str, &str>, file: &str, folder: &str, path: Path, modu
                     read(files, place, &format!("{folder}/{name}"), path, modules);
                 }
             }
-            "use" => {
+            // `impl Trait + use<'a>` imports nothing.
+            "use" if next(1) != "<" => {
                 for (name, imported) in
                     tree(&mut tokens[index + 1..].iter().map(|(token, _)| *token).peekable())
                 {
@@ -296,6 +297,7 @@ mod tests {
             "//! See [`crate::one::One`].\n/* crate::one */",
             "const A: &str = \"\\\" crate::one::One\"; const B: &str = r#\"\"crate::one\"#; const C: char = '\"';",
             "fn two<'a>(one: &'a str) -> (char, char) { ('\\'', '{') }",
+            "fn two() -> impl Fn() + use<> { let one = 1; move || drop(one) }",
         ] {
             assert!(findings(&files(two)).is_empty(), "{two}: {:?}", findings(&files(two)));
         }

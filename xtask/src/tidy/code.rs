@@ -96,13 +96,13 @@ pub fn without_tests(tokens: Vec<(&str, usize)>) -> Vec<(&str, usize)> {
 mod tests {
     use super::*;
 
-    fn words(text: &str) -> Vec<&str> {
+    fn token_texts(text: &str) -> Vec<&str> {
         without_tests(tokens(text)).into_iter().map(|(token, _)| token).collect()
     }
 
     #[test]
     fn tokens_are_words_and_signs_without_comments_and_literals() {
-        let check = |text: &str, expect: &[&str]| assert_eq!(words(text), expect, "{text}");
+        let check = |text: &str, expect: &[&str]| assert_eq!(token_texts(text), expect, "{text}");
         check("use a::b; // c", &["use", "a", "::", "b", ";"]);
         check("let a = \"\\\"{\";", &["let", "a", "=", ";"]);
         check("let a = r#\"\"{\"#; let raw = 1;", &["let", "a", "=", ";", "let", "raw", "=", "1", ";"]);
@@ -113,7 +113,7 @@ mod tests {
 
     #[test]
     fn what_is_compiled_for_tests_only_is_left_out() {
-        let check = |text: &str, expect: &[&str]| assert_eq!(words(text), expect, "{text}");
+        let check = |text: &str, expect: &[&str]| assert_eq!(token_texts(text), expect, "{text}");
         check("#[cfg(test)]\nmod tests { fn a() { {} } }\nb", &["b"]);
         check("#[cfg(test)]\nmod tests;\nb", &["b"]);
     }

@@ -12,22 +12,43 @@ const MAY_NAME: &str = "may-name";
 /// The rule of [`FENCES`].
 const FENCE: &str = "fence";
 
-/// Every crate and the crates of ours that it may name. `ALL` is no restriction.
-const CRATES: [(&str, &[&str]); 19] = [
+/// Every crate and the crates of ours that it may name. `ALL` is no restriction. The domains have no rows: what the registry
+/// depends on besides is one, and may name what [`DOMAIN`] has.
+const CRATES: &[(&str, &[&str])] = &[
     ("event", &[]),
     ("providers", &["event"]),
     ("broker", &["event"]),
     ("store", &["event"]),
     ("server", &[]),
-    ("view", &["store"]),
+    ("outbound", &["event"]),
+    ("view", &["event", "store"]),
+    ("access", &["event", "store", "view"]),
     ("broker-rabbitmq", &["broker", "event"]),
     ("consumer", &["broker", "event", "store", "view"]),
     ("ingress", &["broker", "event", "providers", "server"]),
     ("ledger", &["consumer", "broker", "event", "store", "view"]),
-    ("invoices", &["consumer", "event", "providers", "store", "view"]),
-    ("receivables", &["consumer", "event", "providers", "store", "view"]),
-    ("prescriptions", &["consumer", "event", "providers", "store", "view"]),
-    ("console", &["ledger", "broker", "event", "store", "server", "view"]),
+    (
+        "subscriptions",
+        &["access", "outbound", "providers", "ledger", "consumer", "broker", "event", "store", "view"],
+    ),
+    ("polling", &["ingress", "outbound", "providers", "event", "store", "view"]),
+    ("documents", &["outbound", "providers", "ledger", "consumer", "event", "store", "view"]),
+    (REGISTRY, &["consumer"]),
+    (
+        "console",
+        &[
+            "access",
+            "documents",
+            "subscriptions",
+            "outbound",
+            "ledger",
+            "broker",
+            "event",
+            "store",
+            "server",
+            "view",
+        ],
+    ),
     ("cli", ALL),
     ("tests", ALL),
     ("fuzz-targets", ALL),
@@ -35,15 +56,34 @@ const CRATES: [(&str, &[&str]); 19] = [
     ("xtask", ALL),
 ];
 
+/// What the crate of a domain may name.
+const DOMAIN: &[&str] = &["consumer", "event", "providers", "store", "view"];
+
+/// The crate that depends on every domain.
+const REGISTRY: &str = "domains";
+
 /// May name every crate.
 const ALL: &[&str] = &["*"];
 
 /// What the tests of any crate may name besides: mechanism, never a domain.
-const HORIZONTAL: [&str; 8] =
-    ["event", "providers", "broker", "broker-rabbitmq", "store", "consumer", "server", "harness"];
+const HORIZONTAL: [&str; 9] =
+    ["event", "providers", "broker", "broker-rabbitmq", "store", "consumer", "server", "outbound", "harness"];
 
 /// The tests of the API read lists with rows in them.
-const CONSOLE_TESTS: [&str; 3] = ["invoices", "receivables", "prescriptions"];
+const CONSOLE_TESTS: [&str; 1] = ["domains"];
+
+/// The crates of the domains: what the registry depends on and has no row of its own.
+pub fn domains(packages: &[Package]) -> Vec<&str> {
+    let registry = packages.iter().filter(|package| package.name == REGISTRY);
+    let names = registry.flat_map(|package| &package.dependencies).map(|dependency| dependency.name.as_str());
+    let is_member = |name: &&str| packages.iter().any(|package| package.name == *name);
+    names.filter(|name| row(name).is_none()).filter(is_member).collect()
+}
+
+/// The row of a crate in [`CRATES`].
+fn row(name: &str) -> Option<&'static [&'static str]> {
+    CRATES.iter().find(|(crate_name, _)| *crate_name == name).map(|(_, row)| *row)
+}
 
 /// A library that only some crates may name.
 struct Fence {
@@ -56,8 +96,8 @@ struct Fence {
 const FENCES: [Fence; 9] = [
     Fence { library: "lapin", may: &["broker-rabbitmq", "tests"], in_tests: false },
     Fence { library: "axum", may: &["console", "tests"], in_tests: true },
-    Fence { library: "hyper", may: &["server"], in_tests: true },
-    Fence { library: "hyper-util", may: &["server"], in_tests: true },
+    Fence { library: "hyper", may: &["server", "outbound"], in_tests: true },
+    Fence { library: "hyper-util", may: &["server", "outbound"], in_tests: true },
     Fence { library: "sqlx", may: &["store"], in_tests: false },
     Fence { library: "rusqlite", may: &["broker", "tests"], in_tests: true },
     Fence { library: "reqwest", may: &["cli", "tests"], in_tests: true },
@@ -81,7 +121,7 @@ struct Dependency {
 
 /// The members of the workspace.
 pub fn packages(metadata: &Metadata) -> Vec<Package> {
-    let of = |package: &cargo_metadata::Package| {
+    let member = |package: &cargo_metadata::Package| {
         let folder = package.manifest_path.parent().expect("a manifest is in a folder");
         let dependencies = package.dependencies.iter().map(|dependency| Dependency {
             name: dependency.name.clone(),
@@ -93,17 +133,20 @@ pub fn packages(metadata: &Metadata) -> Vec<Package> {
             dependencies: dependencies.collect(),
         }
     };
-    metadata.workspace_packages().into_iter().map(of).collect()
+    metadata.workspace_packages().into_iter().map(member).collect()
 }
 
 /// Every dependency that a table does not allow, and every crate that the table does not know or no longer has.
 pub fn check(packages: &[Package]) -> Vec<Finding> {
     let mut findings = Vec::new();
+    let domains = domains(packages);
     for Package { name, folder, dependencies } in packages {
         let manifest = format!("{folder}/Cargo.toml");
-        let Some((_, may_name)) = CRATES.iter().find(|(crate_name, _)| crate_name == name) else {
+        let is_domain = domains.contains(&name.as_str());
+        let Some(may_name) = row(name).or(is_domain.then_some(DOMAIN)) else {
             let detail = format!(
-                "{name} has no row in the table of who may name whom (xtask/src/tidy/dependencies.rs)"
+                "{name} has no row in the table of who may name whom (xtask/src/tidy/dependencies.rs), and is no domain: \
+                 {REGISTRY} does not depend on it"
             );
             findings.push(Finding::new(manifest, MAY_NAME, detail));
             continue;
@@ -113,7 +156,9 @@ pub fn check(packages: &[Package]) -> Vec<Finding> {
             let ours = packages.iter().any(|package| package.name == other);
             let in_tests = dependency.in_tests
                 && (HORIZONTAL.contains(&other) || (name == "console" && CONSOLE_TESTS.contains(&other)));
-            if ours && !(*may_name == ALL || may_name.contains(&other) || in_tests) {
+            let allowed =
+                may_name == ALL || may_name.contains(&other) || name == REGISTRY && domains.contains(&other);
+            if ours && !(allowed || in_tests) {
                 let tests = if dependency.in_tests { "the tests of " } else { "" };
                 findings.push(Finding::new(
                     &*manifest,
@@ -130,7 +175,7 @@ pub fn check(packages: &[Package]) -> Vec<Finding> {
             }
         }
     }
-    for (name, _) in CRATES {
+    for (name, _) in CRATES.iter().copied() {
         if !packages.iter().any(|package| package.name == name) {
             let detail = format!("the table of who may name whom has a row for {name}, which does not exist");
             findings.push(Finding::new("xtask/src/tidy/dependencies.rs", MAY_NAME, detail));
@@ -143,20 +188,27 @@ pub fn check(packages: &[Package]) -> Vec<Finding> {
 mod tests {
     use super::*;
 
-    /// A workspace with every crate of the table, of which one has dependencies: `(name, whether in tests only)`.
+    /// Domains, as the registry depends on them.
+    const DOMAINS: [(&str, bool); 2] = [("invoices", false), ("receivables", false)];
+
+    /// A workspace with every crate of the table and some domains. One crate has these dependencies: `(name, whether in tests
+    /// only)`.
     fn workspace(changed: &str, dependencies: &[(&str, bool)]) -> Vec<Package> {
         let package = |name: &str| {
-            let of = |(name, in_tests): &(&str, bool)| Dependency {
+            let dependency = |(name, in_tests): &(&str, bool)| Dependency {
                 name: (*name).to_owned(),
                 in_tests: *in_tests,
             };
+            let registered = DOMAINS.iter().filter(|_| name == REGISTRY);
+            let changed = dependencies.iter().filter(|_| name == changed);
             Package {
                 name: name.to_owned(),
                 folder: format!("crates/{name}"),
-                dependencies: dependencies.iter().filter(|_| name == changed).map(of).collect(),
+                dependencies: registered.chain(changed).map(dependency).collect(),
             }
         };
-        CRATES.iter().map(|(name, _)| package(name)).collect()
+        let rows = CRATES.iter().map(|(name, _)| *name);
+        rows.chain(DOMAINS.map(|(name, _)| name)).map(package).collect()
     }
 
     fn details(packages: &[Package]) -> Vec<String> {
@@ -172,9 +224,23 @@ mod tests {
 
     #[test]
     fn the_console_names_domains_in_its_tests_alone() {
-        assert!(details(&workspace("console", &[("receivables", true)])).is_empty());
-        let findings = details(&workspace("console", &[("receivables", false)]));
-        assert_eq!(findings, ["console may not name receivables"]);
+        assert!(details(&workspace("console", &[("domains", true)])).is_empty());
+        let findings = details(&workspace("console", &[("domains", false), ("receivables", true)]));
+        assert_eq!(
+            findings,
+            ["console may not name domains", "the tests of console may not name receivables"]
+        );
+    }
+
+    #[test]
+    fn the_registry_names_domains_and_nothing_else_may() {
+        let packages = workspace("domains", &[("consumer", false), ("serde", false)]);
+        assert!(details(&packages).is_empty());
+        assert_eq!(domains(&packages), ["invoices", "receivables"]);
+        let findings = details(&workspace("domains", &[("ledger", false)]));
+        assert_eq!(findings, ["domains may not name ledger"]);
+        let findings = details(&workspace("ledger", &[("domains", false), ("invoices", false)]));
+        assert_eq!(findings, ["ledger may not name domains", "ledger may not name invoices"]);
     }
 
     #[test]

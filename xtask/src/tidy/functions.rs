@@ -57,14 +57,14 @@ mod tests {
 
     #[test]
     fn a_function_has_at_most_80_lines() {
-        let of = |lines: usize| format!("//! A.\n\nfn long() {{\n{}}}\n", "    {}\n".repeat(lines - 2));
-        assert!(findings("crates/a/src/a.rs", &of(80)).is_empty());
+        let source = |lines: usize| format!("//! A.\n\nfn long() {{\n{}}}\n", "    {}\n".repeat(lines - 2));
+        assert!(findings("crates/a/src/a.rs", &source(80)).is_empty());
         for path in ["crates/a/src/a.rs", "tests/harness/src/a.rs"] {
             let expect = format!("{path}:3: [function] `long` has 81 lines; at most 80");
-            assert_eq!(findings(path, &of(81)), [expect]);
+            assert_eq!(findings(path, &source(81)), [expect]);
         }
         for test in ["crates/a/src/tests.rs", "crates/a/src/a/tests/b.rs", "tests/suite/a.rs"] {
-            assert!(findings(test, &of(81)).is_empty());
+            assert!(findings(test, &source(81)).is_empty());
         }
     }
 

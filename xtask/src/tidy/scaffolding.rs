@@ -17,8 +17,17 @@ const CONDITION: [&str; 13] = ["#", "[", "cfg", "(", "any", "(", "test", ",", "f
 const TRAITS: [&str; 4] = ["Broker", "Deliveries", "Publisher", "Subscriber"];
 
 /// The types that implement one of [`TRAITS`]: the two brokers, the spool, and the double with its subscriptions.
-const IMPLEMENTORS: [&str; 8] =
-    ["Deliveries", "Embedded", "Forgetful", "RabbitMq", "RecordingBroker", "Silent", "Spool", "Subscription"];
+const IMPLEMENTORS: [&str; 9] = [
+    "Deliveries",
+    "Embedded",
+    "EmbeddedDeliveries",
+    "Forgetful",
+    "RabbitMq",
+    "RecordingBroker",
+    "Silent",
+    "Spool",
+    "Subscription",
+];
 
 /// Every module for tests that is always compiled, every further double of the broker, and every crate that the binary has
 /// with the feature on. `features` is what the binary is made of, one package a line: `name v1.2.3|feature,feature`.
@@ -87,10 +96,10 @@ mod tests {
 
     #[test]
     fn the_binary_has_no_crate_with_the_feature() {
-        let of = |features: &str| format!("cli v0.1.0 (/a/cli)|\nstore v0.1.0 (/a/store)|{features}\n");
-        assert!(findings("", &of("default,std")).is_empty());
+        let tree = |features: &str| format!("cli v0.1.0 (/a/cli)|\nstore v0.1.0 (/a/store)|{features}\n");
+        assert!(findings("", &tree("default,std")).is_empty());
         assert_eq!(
-            findings("", &of("default,test-support")),
+            findings("", &tree("default,test-support")),
             [
                 "crates/cli/Cargo.toml: [scaffolding] the binary has store with the feature test-support, which is for tests"
             ]

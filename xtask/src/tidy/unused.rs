@@ -1,7 +1,7 @@
 //! Dependencies that a manifest names and the code does not.
 //!
-//! A text search: a dependency is used where the code says `name::` or `use name`, comments apart, or calls one of
-//! [`MACROS`]. False uses are a local module of the same name, and a path inside a string. The search cannot see a
+//! A text search: a dependency is used where the code says `name::` or `use name`, comments apart, calls one of
+//! [`MACROS`], or lists it for a macro ([`LIST`]). False uses are a local module of the same name, and a path inside a string. The search cannot see a
 //! dependency that is there only for its features. Unit tests are told apart by `#[cfg(test)]` before a `mod … {`, and
 //! take the rest of the file.
 
@@ -14,6 +14,9 @@ const RULE: &str = "unused";
 
 /// Macros of ours whose expansion names a dependency of the calling crate, and that dependency.
 const MACROS: [(&str, &str); 2] = [("law_tests!", "tokio"), ("fresh_sqlite!", "tempfile")];
+
+/// What stands before the crates that a macro is called with.
+const LIST: &str = "$with! {";
 
 /// A workspace member and what its manifest names.
 pub struct Package {
@@ -176,6 +179,10 @@ fn uses(code: &[&str], dependency: &str) -> bool {
     let name = dependency.replace('-', "_");
     code.iter().flat_map(|text| text.lines()).any(|line| {
         let (line, _) = split_comment(line);
+        let list = line.trim_start().strip_prefix(LIST).unwrap_or_default();
+        if list.split_whitespace().any(|word| word == name) {
+            return true;
+        }
         line.match_indices(&name).any(|(at, _)| {
             let (before, after) = (&line[..at], &line[at + name.len()..]);
             // `crate::name::`, `self.name` and `other_name::` are something else's.

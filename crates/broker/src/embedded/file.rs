@@ -16,7 +16,7 @@ use super::schema::{MESSAGE, SCHEMA, queue_table};
 use super::{Contents, OpenError, upgrade};
 use crate::{Binding, Destination, Exchange, ExchangeKind, ExchangeName, Queue, QueueName};
 
-/// `malo`: tells the file from other SQLite files.
+/// `malo`: distinguishes the file from other SQLite files.
 const APPLICATION_ID: i64 = 0x6d61_6c6f;
 
 /// Of the schema.
@@ -95,6 +95,13 @@ impl Table {
                 "UPDATE {name} SET deliveries = deliveries + 1 WHERE id BETWEEN ?1 AND ?2"
             ),
         }
+    }
+}
+
+fn kind_and_name(destination: &Destination) -> (&'static str, &str) {
+    match destination {
+        Destination::Queue(name) => ("queue", name.as_str()),
+        Destination::Exchange(name) => ("exchange", name.as_str()),
     }
 }
 
@@ -282,10 +289,7 @@ impl File {
 
     /// Declares a binding.
     pub fn insert_binding(&self, binding: &Binding) -> rusqlite::Result<()> {
-        let (kind, destination) = match &binding.destination {
-            Destination::Queue(name) => ("queue", name.as_str()),
-            Destination::Exchange(name) => ("exchange", name.as_str()),
-        };
+        let (kind, destination) = kind_and_name(&binding.destination);
         self.write(
             "INSERT INTO binding (exchange, kind, destination, routing_key) VALUES (?1, ?2, ?3, ?4)",
             params![binding.exchange.as_str(), kind, destination, binding.routing_key],
@@ -306,6 +310,22 @@ impl File {
         let number = self.connection.last_insert_rowid();
         self.connection.execute_batch(&queue_table(number))?;
         Ok(StoredQueue { queue, table: Table::new(number), length: 0, highest_id: 0 })
+    }
+
+    /// Deletes a binding.
+    pub fn delete_binding(&self, binding: &Binding) -> rusqlite::Result<()> {
+        let (kind, destination) = kind_and_name(&binding.destination);
+        self.write(
+            "DELETE FROM binding WHERE exchange = ?1 AND kind = ?2 AND destination = ?3 AND routing_key = ?4",
+            params![binding.exchange.as_str(), kind, destination, binding.routing_key],
+        )
+    }
+
+    /// Deletes a queue with its bindings. The messages that it had stay, for the caller to delete.
+    pub fn delete_queue(&self, table: &Table, name: &QueueName) -> rusqlite::Result<()> {
+        self.write("DELETE FROM binding WHERE kind = 'queue' AND destination = ?1", [name.as_str()])?;
+        self.write("DELETE FROM queue WHERE number = ?1", [table.number])?;
+        self.connection.execute_batch(&format!("DROP TABLE queue_{}", table.number))
     }
 
     /// Changes the delivery limit of a queue.

@@ -35,7 +35,7 @@ impl Messages {
         self.next - 1
     }
 
-    /// So many more queues hold a message.
+    /// This many more queues hold a message.
     pub fn hold(&mut self, id: MessageId, queues: usize) {
         let piece = self
             .pieces
@@ -46,7 +46,7 @@ impl Messages {
         *held = held.saturating_add(u16::try_from(queues).unwrap_or(u16::MAX));
     }
 
-    /// One queue less holds a message. Whether that was the last.
+    /// One queue fewer holds a message. Whether that was the last.
     pub fn release(&mut self, id: MessageId) -> bool {
         let Entry::Occupied(mut piece) = self.pieces.entry(id / PIECE) else { return false };
         let held = &mut piece.get_mut().queues[(id % PIECE) as usize];

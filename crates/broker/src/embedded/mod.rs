@@ -20,12 +20,12 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::sync::oneshot;
 
 use self::file::File;
-use self::queue::{Consumer, ConsumerId, Handed};
+use self::queue::{Consumer, ConsumerId, Handed, Limit};
 use self::state::BrokerState;
 use self::writer::{Clock, Command, Writer};
 use crate::{
-    Broker, BrokerError, BrokerInfo, Cause, Deliveries, Delivery, DeliveryTag, ExchangeName, PublishError,
-    Publisher, QueueName, QueueStatus, Subscriber, Topology, death,
+    Binding, Broker, BrokerError, BrokerInfo, Cause, Deliveries, Delivery, DeliveryTag, ExchangeName,
+    PublishError, Publisher, QueueName, QueueStatus, Subscriber, Topology, death,
 };
 
 mod file;
@@ -105,7 +105,9 @@ pub enum OpenError {
 struct Closed;
 
 #[derive(Debug, thiserror::Error)]
-#[error("the subscription is over: the embedded broker was closed or could not write its file")]
+#[error(
+    "the subscription is over: its queue was deleted, or the embedded broker was closed or could not write its file"
+)]
 struct Ended;
 
 #[derive(Debug, thiserror::Error)]
@@ -231,7 +233,7 @@ impl Subscriber for Embedded {
         let (sender, deliveries) = unbounded_channel();
         let id = self.shared.next_consumer.fetch_add(1, Ordering::Relaxed);
         // Before the question: a future dropped while it waits must end the subscription that it asked for.
-        let subscription = Subscription {
+        let subscription = EmbeddedDeliveries {
             shared: self.shared.clone(),
             queue: queue.clone(),
             id,
@@ -239,8 +241,7 @@ impl Subscriber for Embedded {
             held: HashSet::new(),
         };
         let queue = queue.clone();
-        let prefetch = usize::from(prefetch.max(1));
-        let consumer = Consumer { id, prefetch, deliveries: sender, held: Default::default() };
+        let consumer = Consumer::new(id, Limit::new(prefetch, usize::MAX), sender);
         self.ask(|reply| Command::Subscribe { queue, consumer, reply }).await?;
         Ok(Box::new(subscription))
     }
@@ -251,6 +252,20 @@ impl Broker for Embedded {
     async fn declare(&self, topology: &Topology) -> Result<(), BrokerError> {
         let topology = topology.clone();
         self.ask(|reply| Command::Declare { topology, reply }).await
+    }
+
+    async fn declare_once(&self, topology: &Topology) -> Result<(), BrokerError> {
+        self.declare(topology).await
+    }
+
+    async fn unbind(&self, bindings: &[Binding]) -> Result<(), BrokerError> {
+        let bindings = bindings.to_owned();
+        self.ask(|reply| Command::Unbind { bindings, reply }).await
+    }
+
+    async fn delete_queue(&self, queue: &QueueName) -> Result<u64, BrokerError> {
+        let queue = queue.clone();
+        self.ask(|reply| Command::DeleteQueue { queue, reply }).await
     }
 
     async fn queues(&self, queues: &[QueueName]) -> Result<Vec<QueueStatus>, BrokerError> {
@@ -278,7 +293,7 @@ impl Broker for Embedded {
 }
 
 /// A consumer's side: reads stored messages and keeps which of them it holds.
-struct Subscription {
+struct EmbeddedDeliveries {
     shared: Arc<Shared>,
     queue: QueueName,
     id: ConsumerId,
@@ -286,7 +301,7 @@ struct Subscription {
     held: HashSet<DeliveryTag>,
 }
 
-impl Subscription {
+impl EmbeddedDeliveries {
     fn end(&mut self) {
         self.deliveries.close();
         while self.deliveries.try_recv().is_ok() {}
@@ -296,14 +311,14 @@ impl Subscription {
     }
 }
 
-impl Drop for Subscription {
+impl Drop for EmbeddedDeliveries {
     fn drop(&mut self) {
         self.end();
     }
 }
 
 #[async_trait]
-impl Deliveries for Subscription {
+impl Deliveries for EmbeddedDeliveries {
     async fn next(&mut self) -> Result<Delivery, BrokerError> {
         let Handed { id, redelivered, routing_key, properties, body } =
             self.deliveries.recv().await.ok_or_else(|| unavailable(Ended))?;
@@ -332,10 +347,10 @@ impl Deliveries for Subscription {
         self.shared.commands.send(command).map_err(|_| unavailable(Closed))
     }
 
-    async fn limit(&mut self, prefetch: u16) -> Result<(), BrokerError> {
+    async fn limit(&mut self, prefetch: u16, bytes: usize) -> Result<(), BrokerError> {
         self.ack(&[]).await?;
-        let prefetch = usize::from(prefetch.max(1));
-        let command = Command::Limit { queue: self.queue.clone(), consumer: self.id, prefetch };
+        let limit = Limit::new(prefetch, bytes);
+        let command = Command::Limit { queue: self.queue.clone(), consumer: self.id, limit };
         self.shared.commands.send(command).map_err(|_| unavailable(Closed))
     }
 }

@@ -29,13 +29,28 @@ pub(super) struct Handed {
     pub body: Bytes,
 }
 
+/// How much a consumer may hold.
+#[derive(Clone, Copy)]
+pub(super) struct Limit {
+    messages: usize,
+    /// Of bodies. The last one may exceed it.
+    bytes: usize,
+}
+
+impl Limit {
+    pub fn new(messages: u16, bytes: usize) -> Self {
+        Self { messages: usize::from(messages.max(1)), bytes: bytes.max(1) }
+    }
+}
+
 /// A consumer and what it holds.
 pub(super) struct Consumer {
     pub id: ConsumerId,
-    pub prefetch: usize,
+    pub limit: Limit,
     pub deliveries: UnboundedSender<Handed>,
     /// What it holds, by its id in the queue.
     pub held: BTreeMap<i64, Held>,
+    held_bytes: usize,
 }
 
 /// A message that a consumer holds.
@@ -43,11 +58,35 @@ pub(super) struct Held {
     /// How often it came back before.
     deliveries: u32,
     message: MessageId,
+    bytes: usize,
 }
 
 impl Consumer {
+    pub fn new(id: ConsumerId, limit: Limit, deliveries: UnboundedSender<Handed>) -> Self {
+        Self { id, limit, deliveries, held: BTreeMap::new(), held_bytes: 0 }
+    }
+
     fn has_room(&self) -> bool {
-        self.held.len() < self.prefetch
+        self.room() > 0
+    }
+
+    /// How many more messages it takes.
+    fn room(&self) -> usize {
+        match self.held_bytes < self.limit.bytes {
+            true => self.limit.messages.saturating_sub(self.held.len()),
+            false => 0,
+        }
+    }
+
+    fn hold(&mut self, id: i64, held: Held) {
+        self.held_bytes += held.bytes;
+        self.held.insert(id, held);
+    }
+
+    fn release(&mut self, id: i64) -> Option<Held> {
+        let held = self.held.remove(&id)?;
+        self.held_bytes -= held.bytes;
+        Some(held)
     }
 }
 
@@ -68,6 +107,10 @@ pub(super) struct QueueState {
     pub table: Table,
     pub consumers: Vec<Consumer>,
     pub due: Due,
+    /// Whether it is among those to look at in this cycle.
+    pub is_changed: bool,
+    /// When to check it next for what expires.
+    pub scheduled: Option<i64>,
     /// Rows in the table.
     length: i64,
     /// Rows that consumers hold.
@@ -106,6 +149,8 @@ impl QueueState {
             queue: stored.queue,
             table: stored.table,
             consumers: Vec::new(),
+            is_changed: false,
+            scheduled: None,
             length: stored.length,
             held: 0,
             next_id: stored.highest_id + 1,
@@ -135,7 +180,7 @@ impl QueueState {
 
     /// How many more messages the consumers take.
     pub fn room(&self) -> usize {
-        self.consumers.iter().map(|consumer| consumer.prefetch.saturating_sub(consumer.held.len())).sum()
+        self.consumers.iter().map(Consumer::room).sum()
     }
 
     /// Time to live in microseconds.
@@ -214,8 +259,8 @@ impl QueueState {
         let redelivered = message.deliveries > 0 || id <= self.handed_out;
         self.handed_out = self.handed_out.max(id);
         let consumer = &mut self.consumers[place];
-        consumer.held.insert(id, Held { deliveries: message.deliveries, message: message.message });
-        let StoredMessage { routing_key, properties, body, .. } = message;
+        let StoredMessage { message, deliveries, routing_key, properties, body, .. } = message;
+        consumer.hold(id, Held { deliveries, message, bytes: body.len() });
         Some((consumer.deliveries.clone(), Handed { id, redelivered, routing_key, properties, body }))
     }
 
@@ -243,7 +288,7 @@ impl QueueState {
         ids.sort_unstable();
         let mut run: Option<(i64, i64)> = None;
         for &id in ids.iter() {
-            let Some(held) = consumer.held.remove(&id) else { continue };
+            let Some(held) = consumer.release(id) else { continue };
             messages.push(held.message);
             self.held -= 1;
             self.length -= 1;
@@ -265,7 +310,7 @@ impl QueueState {
     /// Makes a message that a consumer holds ready again, at its old place, delivered once more. Gives the count.
     pub fn give_back(&mut self, file: &File, consumer: ConsumerId, id: i64) -> rusqlite::Result<Option<u32>> {
         let holder = self.consumers.iter_mut().find(|c| c.id == consumer);
-        let Some(Held { deliveries, .. }) = holder.and_then(|c| c.held.remove(&id)) else { return Ok(None) };
+        let Some(Held { deliveries, .. }) = holder.and_then(|c| c.release(id)) else { return Ok(None) };
         file.count_delivery(&self.table, id, id)?;
         self.held -= 1;
         self.returned.insert(id);

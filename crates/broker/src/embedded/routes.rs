@@ -59,7 +59,7 @@ impl Routes {
         self.exchanges.insert(node.exchange.name.clone(), node);
     }
 
-    /// Adds a queue.
+    /// Adds a queue, or gives it another place.
     pub fn add_queue(&mut self, name: QueueName, index: QueueIndex) {
         self.forget();
         self.queues.insert(name, index);
@@ -72,6 +72,26 @@ impl Routes {
             node.bindings.push(binding.clone());
             self.bindings.insert(binding);
         }
+    }
+
+    /// Removes a binding; whether it existed.
+    pub fn remove_binding(&mut self, binding: &Binding) -> bool {
+        let existed = self.bindings.remove(binding);
+        if existed && let Some(node) = self.exchanges.get_mut(&binding.exchange) {
+            node.bindings.retain(|other| other != binding);
+            self.forget();
+        }
+        existed
+    }
+
+    /// Removes a queue with its bindings; its former place.
+    pub fn remove_queue(&mut self, name: &QueueName) -> Option<QueueIndex> {
+        let index = self.queues.remove(name)?;
+        let stays = |binding: &Binding| binding.destination != Destination::Queue(name.clone());
+        self.bindings.retain(stays);
+        self.exchanges.values_mut().for_each(|node| node.bindings.retain(stays));
+        self.forget();
+        Some(index)
     }
 
     fn forget(&mut self) {

@@ -4,7 +4,7 @@
 //! refuses a write, this value is dropped and reloaded from what the file last committed, as after a crash: there is
 //! one way back to a true state, and it is the one that every start takes.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -12,10 +12,11 @@ use super::Contents;
 use super::file::{File, MessageId, StoredMessage};
 use super::messages::Messages;
 use super::properties::{self, Death};
-use super::queue::{Consumer, ConsumerId, Due, Handed, Incoming, QueueState};
+use super::queue::{Consumer, ConsumerId, Due, Handed, Incoming, Limit, QueueState};
 use super::routes::{QueueIndex, Route, Routes};
 use crate::{
-    BrokerError, Cause, Destination, ExchangeName, PublishError, Queue, QueueName, QueueStatus, Topology,
+    Binding, BrokerError, Cause, Destination, ExchangeName, PublishError, Queue, QueueName, QueueStatus,
+    Topology,
 };
 
 /// Messages handed out or expired per queue in one transaction, and the bytes of their bodies: what is beyond goes into a
@@ -46,6 +47,16 @@ pub(super) struct BrokerState {
     routes: Routes,
     queues: Vec<QueueState>,
     messages: Messages,
+    /// Queues to look at in this cycle: those that changed since they were looked at last. In every other queue there is
+    /// nothing to hand out and nothing to save, so that idle queues cost nothing.
+    changed: Vec<QueueIndex>,
+    /// Queues that were looked at in this cycle, to be settled.
+    looked_at: Vec<QueueIndex>,
+    /// When the heads of queues expire.
+    due: BTreeSet<(i64, QueueIndex)>,
+    /// How often a queue was looked at.
+    #[cfg(test)]
+    pub looks: usize,
     /// Deliveries to send once what was written is committed.
     pub outbox: Vec<(UnboundedSender<Handed>, Handed)>,
     /// Messages dead-lettered since the last commit.
@@ -60,6 +71,11 @@ impl BrokerState {
             routes: Routes::default(),
             queues: Vec::new(),
             messages: Messages::above(file.highest_message()?),
+            changed: Vec::new(),
+            looked_at: Vec::new(),
+            due: BTreeSet::new(),
+            #[cfg(test)]
+            looks: 0,
             outbox: Vec::new(),
             dead_letters: 0,
             warned: HashSet::new(),
@@ -78,11 +94,31 @@ impl BrokerState {
         if file.is_writing() {
             file.commit()?;
         }
+        state.look_at_all();
         Ok(state)
     }
 
+    /// Looks at every queue in this cycle.
+    fn look_at_all(&mut self) {
+        self.due.clear();
+        self.changed = (0..self.queues.len()).collect();
+        for queue in &mut self.queues {
+            queue.is_changed = true;
+            queue.scheduled = None;
+        }
+    }
+
+    /// A queue that is about to change: it is looked at in this cycle.
+    fn changing(&mut self, index: QueueIndex) -> &mut QueueState {
+        let queue = &mut self.queues[index];
+        if !std::mem::replace(&mut queue.is_changed, true) {
+            self.changed.push(index);
+        }
+        queue
+    }
+
     fn queue(&mut self, name: &QueueName) -> Option<&mut QueueState> {
-        self.routes.queue(name).map(|index| &mut self.queues[index])
+        self.routes.queue(name).map(|index| self.changing(index))
     }
 
     /// Stores a message in every queue it is routed to. The inner error is the publisher's own.
@@ -117,7 +153,7 @@ impl BrokerState {
         let id = self.messages.next_id();
         file.insert_message(id, routing_key, properties, body)?;
         for &queue in queues {
-            self.queues[queue].append(file, now, id, expiration)?;
+            self.changing(queue).append(file, now, id, expiration)?;
         }
         self.messages.hold(id, queues.len());
         Ok(())
@@ -163,6 +199,33 @@ impl BrokerState {
             }
         }
         Ok(Ok(()))
+    }
+
+    /// Removes bindings; passes over those that do not exist.
+    pub fn unbind(&mut self, file: &File, bindings: &[Binding]) -> rusqlite::Result<()> {
+        for binding in bindings {
+            if self.routes.remove_binding(binding) {
+                file.delete_binding(binding)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Deletes a queue with what it holds, which ends its subscriptions. Gives how many messages were ready.
+    pub fn delete_queue(&mut self, file: &File, name: &QueueName) -> rusqlite::Result<u64> {
+        let Some(index) = self.routes.remove_queue(name) else { return Ok(0) };
+        let gone = self.queues.swap_remove(index);
+        // The last queue has its place now.
+        if let Some(moved) = self.queues.get(index) {
+            self.routes.add_queue(moved.queue.name.clone(), index);
+        }
+        self.warned.clear();
+        self.look_at_all();
+        let mut messages = Vec::new();
+        file.each_held(&gone.table, |message| messages.push(message))?;
+        file.delete_queue(&gone.table, name)?;
+        self.release(file, messages)?;
+        Ok(u64::try_from(gone.ready()).unwrap_or(0))
     }
 
     fn check_declaration(&self, topology: &Topology) -> Result<(), BrokerError> {
@@ -243,6 +306,7 @@ impl BrokerState {
             return Ok(());
         };
         let held: Vec<i64> = leaving.held.keys().copied().collect();
+        self.changing(index);
         for id in held {
             let queue = &mut self.queues[index];
             let Some(deliveries) = queue.give_back(file, consumer, id)? else { continue };
@@ -257,10 +321,10 @@ impl BrokerState {
     }
 
     /// Changes how much a consumer may hold.
-    pub fn limit(&mut self, name: &QueueName, consumer: ConsumerId, prefetch: usize) {
+    pub fn limit(&mut self, name: &QueueName, consumer: ConsumerId, limit: Limit) {
         let Some(queue) = self.queue(name) else { return };
         if let Some(consumer) = queue.consumers.iter_mut().find(|c| c.id == consumer) {
-            consumer.prefetch = prefetch;
+            consumer.limit = limit;
         }
     }
 
@@ -315,7 +379,7 @@ impl BrokerState {
                 "a message passed the delivery limit of a queue without a dead letter exchange: it is dropped",
             );
         }
-        self.queues[index].remove(file, message.id)?;
+        self.changing(index).remove(file, message.id)?;
         self.release(file, vec![message.message])?;
         self.dead_letters += 1;
         Ok(None)
@@ -324,7 +388,13 @@ impl BrokerState {
     /// Dead-letters what has been in its queue for the time to live. True when there may be more.
     pub fn expire(&mut self, file: &File, now: i64) -> rusqlite::Result<bool> {
         let mut more = false;
-        for index in 0..self.queues.len() {
+        while let Some(&(due, index)) = self.due.first()
+            && due <= now
+        {
+            self.due.pop_first();
+            self.look();
+            // It is scheduled again when it is settled.
+            self.changing(index).scheduled = None;
             let (mut expired, mut bytes) = (0, 0);
             while let Due::At(due) = self.queues[index].find_due(file)?
                 && due <= now
@@ -350,12 +420,15 @@ impl BrokerState {
 
     /// Hands out what is ready to consumers with room. True when there may be more.
     pub fn hand_out(&mut self, file: &File, now: i64) -> rusqlite::Result<bool> {
-        let mut more = false;
-        for index in 0..self.queues.len() {
+        std::mem::swap(&mut self.changed, &mut self.looked_at);
+        for place in 0..self.looked_at.len() {
+            let index = self.looked_at[place];
+            self.look();
+            self.queues[index].is_changed = false;
             let (mut read, mut bytes) = (0, 0);
             while self.queues[index].can_hand_out() {
                 if read >= BATCH || bytes >= BATCH_BYTES {
-                    more = true;
+                    self.changing(index);
                     break;
                 }
                 let messages = self.queues[index].peek(file, self.queues[index].room().min(READ))?;
@@ -367,7 +440,6 @@ impl BrokerState {
                     bytes += message.body.len();
                     // After a crash only: whatever else comes back too often is dead at once.
                     let message = if message.deliveries > self.queues[index].queue.delivery_limit {
-                        more = true;
                         self.dead_letter(file, now, index, message, Death::DeliveryLimit)?
                     } else {
                         Some(message)
@@ -378,19 +450,37 @@ impl BrokerState {
                 }
             }
         }
-        Ok(more)
+        Ok(!self.changed.is_empty())
+    }
+
+    fn look(&mut self) {
+        #[cfg(test)]
+        {
+            self.looks += 1;
+        }
     }
 
     /// Brings the lengths in the file up to date. Gives the time when the next message expires.
     pub fn settle(&mut self, file: &File) -> rusqlite::Result<Option<i64>> {
-        let mut next = None;
-        for queue in &mut self.queues {
+        let looked_at = std::mem::take(&mut self.looked_at);
+        for &index in looked_at.iter().chain(&self.changed) {
+            let queue = &mut self.queues[index];
             queue.save(file)?;
-            if let Due::At(due) = queue.find_due(file)? {
-                next = Some(next.map_or(due, |next: i64| next.min(due)));
+            let due = match queue.find_due(file)? {
+                Due::At(due) => Some(due),
+                Due::Unknown | Due::Never => None,
+            };
+            let before = std::mem::replace(&mut queue.scheduled, due);
+            if before != due {
+                if let Some(before) = before {
+                    self.due.remove(&(before, index));
+                }
+                self.due.extend(due.map(|due| (due, index)));
             }
         }
-        Ok(next)
+        self.looked_at = looked_at;
+        self.looked_at.clear();
+        Ok(self.due.first().map(|(due, _)| *due))
     }
 
     /// How full these queues are.

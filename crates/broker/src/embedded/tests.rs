@@ -12,7 +12,9 @@ use tokio::sync::Mutex;
 use super::*;
 use crate::laws::Instance;
 use crate::test_support::message;
-use crate::{Binding, Destination, DynBroker, Exchange, ExchangeKind, Queue};
+use crate::{Destination, DynBroker, Exchange, ExchangeKind, Queue};
+
+mod queues;
 
 /// A broker whose crash stops its thread between a write and the commit, and continues on a copy of the files.
 struct Crashing {
@@ -671,7 +673,7 @@ async fn a_file_of_version_1_becomes_the_topology_of_today_and_keeps_what_waits(
     let topology = layout.topology(&[], &[work]);
     let broker = open_in(&directory);
     broker.declare(&topology).await.unwrap();
-    let wait = layout.retry(crate::layout::RetryDelay::S1);
+    let wait = layout.retry_exchange(crate::layout::RetryDelay::S1);
     for queue in ["gone", "work"] {
         broker.publish(&wait, layout.queue(queue).as_str(), message(queue)).await.unwrap();
     }

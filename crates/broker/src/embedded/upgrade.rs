@@ -48,11 +48,11 @@ pub(super) fn from_1(connection: &Connection) -> rusqlite::Result<()> {
         let ttl_ms = i64::try_from(delay.duration().as_millis()).unwrap_or(i64::MAX);
         let names = statement.query_map([ttl_ms], |row| row.get::<_, String>(0))?;
         for name in names.collect::<rusqlite::Result<Vec<_>>>()? {
-            let Some(prefix) = name.strip_suffix(Layout::new("").former_wait(delay).0.as_str()) else {
+            let Some(prefix) = name.strip_suffix(Layout::new("").former_retry(delay).0.as_str()) else {
                 continue;
             };
             let layout = Layout::new(prefix);
-            let wait = layout.wait_queue(delay);
+            let wait = layout.retry_queue(delay);
             connection.execute(
                 "UPDATE queue SET name = ?2, dead_letter_exchange = ?3 WHERE name = ?1",
                 params![name, wait.as_str(), layout.requeue().as_str()],

@@ -27,10 +27,11 @@ use tokio::sync::oneshot;
 
 use super::Contents;
 use super::file::File;
-use super::queue::{Consumer, ConsumerId, Incoming};
+use super::queue::{Consumer, ConsumerId, Incoming, Limit};
 use super::state::{BrokerState, shared};
 use crate::{
-    BrokerError, Cause, ExchangeName, PublishError, QueueName, QueueStatus, SMALL_BODY_BYTES, Topology,
+    Binding, BrokerError, Cause, ExchangeName, PublishError, QueueName, QueueStatus, SMALL_BODY_BYTES,
+    Topology,
 };
 
 /// Commands in one transaction, and the bytes of their bodies.
@@ -43,7 +44,7 @@ const LARGE_BYTES: usize = 1024 * 1024;
 /// How long the thread waits before it tries a file again that refused a write.
 pub(super) const RETRY: Duration = Duration::from_secs(1);
 
-/// What is asked of the thread. A reply that nobody waits for any more is passed over.
+/// What is asked of the thread. A reply that nobody waits for any more is dropped.
 pub(super) enum Command {
     Publish {
         exchange: ExchangeName,
@@ -65,7 +66,7 @@ pub(super) enum Command {
     Limit {
         queue: QueueName,
         consumer: ConsumerId,
-        prefetch: usize,
+        limit: Limit,
     },
     Ack {
         queue: QueueName,
@@ -75,6 +76,14 @@ pub(super) enum Command {
     Declare {
         topology: Topology,
         reply: oneshot::Sender<Result<(), BrokerError>>,
+    },
+    Unbind {
+        bindings: Vec<Binding>,
+        reply: oneshot::Sender<Result<(), BrokerError>>,
+    },
+    DeleteQueue {
+        queue: QueueName,
+        reply: oneshot::Sender<Result<u64, BrokerError>>,
     },
     Status {
         queues: Vec<QueueName>,
@@ -156,6 +165,8 @@ impl Metrics {
 struct Waiting {
     publishers: Vec<oneshot::Sender<Result<(), PublishError>>>,
     declarers: Vec<oneshot::Sender<Result<(), BrokerError>>>,
+    /// Each with the number of deleted messages.
+    deleters: Vec<(oneshot::Sender<Result<u64, BrokerError>>, u64)>,
 }
 
 impl Waiting {
@@ -166,6 +177,9 @@ impl Waiting {
         for reply in self.declarers {
             let _ = reply.send(Ok(()));
         }
+        for (reply, messages) in self.deleters {
+            let _ = reply.send(Ok(messages));
+        }
     }
 
     fn fail(self, error: &Arc<rusqlite::Error>) {
@@ -173,6 +187,9 @@ impl Waiting {
             let _ = reply.send(Err(PublishError::Unavailable(shared(error))));
         }
         for reply in self.declarers {
+            let _ = reply.send(Err(BrokerError::Unavailable(shared(error))));
+        }
+        for (reply, _) in self.deleters {
             let _ = reply.send(Err(BrokerError::Unavailable(shared(error))));
         }
     }
@@ -411,7 +428,7 @@ impl Writer {
                 let _ = reply.send(state.subscribe(&queue, consumer));
             }
             Command::Unsubscribe { queue, consumer } => state.unsubscribe(file, now, &queue, consumer)?,
-            Command::Limit { queue, consumer, prefetch } => state.limit(&queue, consumer, prefetch),
+            Command::Limit { queue, consumer, limit } => state.limit(&queue, consumer, limit),
             Command::Ack { queue, consumer, mut ids } => state.ack(file, &queue, consumer, &mut ids)?,
             Command::Declare { topology, reply } => {
                 waiting.declarers.push(reply);
@@ -421,6 +438,15 @@ impl Writer {
                 {
                     let _ = reply.send(Err(error));
                 }
+            }
+            Command::Unbind { bindings, reply } => {
+                waiting.declarers.push(reply);
+                state.unbind(file, &bindings)?;
+            }
+            Command::DeleteQueue { queue, reply } => {
+                let place = waiting.deleters.len();
+                waiting.deleters.push((reply, 0));
+                waiting.deleters[place].1 = state.delete_queue(file, &queue)?;
             }
             Command::Status { queues, reply } => {
                 let _ = reply.send(state.status(&queues));
@@ -474,10 +500,14 @@ impl Writer {
                 }
                 Command::Subscribe { reply, .. }
                 | Command::Declare { reply, .. }
+                | Command::Unbind { reply, .. }
                 | Command::Check { reply } => {
                     let _ = reply.send(Err(BrokerError::Unavailable(cause())));
                 }
                 Command::Status { reply, .. } => {
+                    let _ = reply.send(Err(BrokerError::Unavailable(cause())));
+                }
+                Command::DeleteQueue { reply, .. } => {
                     let _ = reply.send(Err(BrokerError::Unavailable(cause())));
                 }
                 Command::Contents { reply, .. } => {

@@ -1,14 +1,17 @@
 //! Laws of consuming: who gets a message, how often, in which order.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
+use event::Message;
 use tokio::sync::mpsc;
 
 use super::{
     Declaration, Instance, Names, PATIENCE, await_ready, drain, nothing_arrives, numbered, plain_queue, put,
     sorted, subscribe, take,
 };
-use crate::{BrokerError, DynBroker, Queue, QueueName, Topology};
+use crate::test_support::message;
+use crate::{BrokerError, Deliveries, DynBroker, ExchangeName, Queue, QueueName, Topology};
 
 /// One publisher's messages reach one consumer in the order they were published.
 pub async fn one_publisher_and_one_consumer_keep_the_order(instance: &dyn Instance) {
@@ -151,13 +154,13 @@ pub async fn a_changed_limit_holds_from_then_on_and_gives_nothing_back(instance:
     let mut taken = vec![take(&mut deliveries).await];
     nothing_arrives(&mut deliveries).await;
     // The first is held across the change and settled afterwards.
-    deliveries.limit(4).await.expect("the subscription lives");
+    deliveries.limit(4, usize::MAX).await.expect("the subscription lives");
     deliveries.ack(&[taken[0].tag]).await.expect("the subscription lives");
     for _ in 0..4 {
         taken.push(take(&mut deliveries).await);
     }
     nothing_arrives(&mut deliveries).await;
-    deliveries.limit(2).await.expect("the subscription lives");
+    deliveries.limit(2, usize::MAX).await.expect("the subscription lives");
     let held: Vec<_> = taken[1..].iter().map(|delivery| delivery.tag).collect();
     deliveries.ack(&held).await.expect("the subscription lives");
     for _ in 0..2 {
@@ -170,6 +173,61 @@ pub async fn a_changed_limit_holds_from_then_on_and_gives_nothing_back(instance:
     await_ready(&broker, &queue, 5).await;
     drop(deliveries);
     await_ready(&broker, &queue, 7).await;
+}
+
+/// A consumer holds no more bytes than its limit and one body, however many messages it takes. All come in the end.
+pub async fn a_limit_in_bytes_bounds_what_a_consumer_holds(instance: &dyn Instance) {
+    const MESSAGES: usize = 40;
+    const SIZE: usize = 100_000;
+    const FIT: usize = 10;
+    let (broker, names) = (instance.broker().await, Names::new());
+    Declaration::new(&names).queue("work").declare(&broker).await;
+    let queue = names.queue("work");
+    for id in numbered(MESSAGES) {
+        let large = Message { body: vec![b' '; SIZE].into(), ..message(id) };
+        let published = broker.publish(&ExchangeName::default_exchange(), queue.as_str(), large).await;
+        published.expect("the message is routed and stored");
+    }
+    let mut deliveries = subscribe(&broker, &queue, 1).await;
+    let mut left: BTreeSet<String> = numbered(MESSAGES).into_iter().collect();
+    let mut handle = async |deliveries: &mut Box<dyn Deliveries>| {
+        let delivery = take(deliveries).await;
+        deliveries.ack(&[delivery.tag]).await.expect("the subscription lives");
+        assert!(left.remove(&delivery.message.message_id), "it comes again after an ack");
+        left.len()
+    };
+    handle(&mut deliveries).await;
+    deliveries.limit(MESSAGES as u16, FIT * SIZE).await.expect("the subscription lives");
+    let mut held = Vec::new();
+    let waiting = async {
+        let least = (MESSAGES - 1 - FIT - 1) as u64;
+        while broker.queues(std::slice::from_ref(&queue)).await.expect("the queue is declared")[0].ready
+            < least
+        {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    // RabbitMQ sends them all, so that the subscription ends; the embedded broker keeps the others.
+    let over = loop {
+        match tokio::time::timeout(super::ABSENCE, deliveries.next()).await {
+            Ok(Ok(delivery)) => held.push(delivery.tag),
+            Ok(Err(error)) => break Some(error),
+            Err(_) => break None,
+        }
+        assert!(held.len() <= FIT + 1, "{} bodies are held", held.len());
+    };
+    tokio::time::timeout(super::PATIENCE, waiting).await.expect("the others are in the queue");
+    match over {
+        None => deliveries.ack(&[]).await.expect("the subscription lives"),
+        Some(BrokerError::Overfull { bytes }) => {
+            assert_eq!(bytes, FIT * SIZE);
+            assert!(deliveries.next().await.is_err() && deliveries.ack(&[]).await.is_err(), "it is over");
+        }
+        Some(error) => panic!("{error:?}"),
+    }
+    drop(deliveries);
+    let mut deliveries = subscribe(&broker, &queue, 1).await;
+    while handle(&mut deliveries).await > 0 {}
 }
 
 /// Giving up waiting for the next delivery, again and again, loses none and changes no order.

@@ -19,12 +19,14 @@ mod consuming;
 mod crashing;
 mod declaring;
 mod routing;
+mod undeclaring;
 mod waiting;
 
 pub use consuming::*;
 pub use crashing::*;
 pub use declaring::*;
 pub use routing::*;
+pub use undeclaring::*;
 pub use waiting::*;
 
 /// A broker under test.
@@ -66,6 +68,7 @@ macro_rules! broker_laws {
             competing_consumers_share_each_message_once
             prefetch_bounds_what_a_consumer_holds
             a_changed_limit_holds_from_then_on_and_gives_nothing_back
+            a_limit_in_bytes_bounds_what_a_consumer_holds
             a_cancelled_next_loses_nothing
             the_delivery_limit_dead_letters
             the_delivery_limit_counts_dropped_consumers
@@ -79,6 +82,12 @@ macro_rules! broker_laws {
             declaring_twice_changes_nothing
             a_conflicting_declaration_is_refused
             another_delivery_limit_is_no_conflict
+            an_unbound_queue_keeps_what_it_has
+            removing_what_is_gone_is_no_error
+            a_deleted_queue_takes_nothing_else_with_it
+            the_consumer_of_a_deleted_queue_is_told
+            bindings_are_replaced_without_losing_a_message
+            retries_for_a_deleted_queue_become_dead_letters
             the_status_counts_what_is_ready
             the_broker_says_who_it_is
         }
@@ -88,6 +97,7 @@ macro_rules! broker_laws {
             a_subscription_that_is_over_says_so_for_good
             what_was_acked_stays_away_after_a_crash
             a_delayed_message_survives_a_crash
+            what_was_removed_stays_away_after_a_crash
         }
     };
     (@on $instance:expr => $($law:ident)*) => {

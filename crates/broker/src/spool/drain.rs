@@ -3,7 +3,6 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::future::{Future, poll_fn};
-use std::hash::{BuildHasher, RandomState};
 use std::pin::Pin;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
@@ -18,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::lanes::{self, Gate, Trouble};
 use super::{Inner, NotOpen, PROBE, READ_PATIENCE, Spool, probe, size, unwrapped};
+use crate::backoff::jittered;
 use crate::embedded::Embedded;
 use crate::{
     Broker, BrokerError, Deliveries, Delivery, DeliveryTag, DynBroker, ExchangeName, PublishError, Publisher,
@@ -46,7 +46,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 const LONGEST_REFUSAL: Duration = Duration::from_secs(60);
 
-/// How long a stop goes on draining.
+/// How long draining continues after a stop.
 const LAST_ROUNDS: Duration = Duration::from_secs(5);
 
 /// How often the broker is checked while it is down.
@@ -64,7 +64,7 @@ struct Drains {
     end: Arc<OnceLock<Instant>>,
 }
 
-/// How a subscription of a lane's queue ends.
+/// How the reading of a lane's queue ends.
 enum End {
     /// Everything is confirmed.
     Drained,
@@ -106,7 +106,7 @@ impl Spool {
         };
         let looked = async {
             loop {
-                inner.look_again().await;
+                inner.check_again().await;
                 sleep(LOOK).await;
             }
         };
@@ -135,14 +135,14 @@ impl Spool {
 }
 
 impl Drains {
-    /// Runs a drain for each closed lane until the stop.
+    /// Runs a drain for each lane in use until the stop.
     async fn run(self) {
         // The drains of an earlier run ended when that was dropped.
-        self.inner.state().lanes.open.values_mut().for_each(|lane| lane.has_drain = false);
+        self.inner.state().lanes.in_use.values_mut().for_each(|lane| lane.has_drain = false);
         let mut drains = JoinSet::new();
         loop {
             let is_open = self.inner.state().file.is_ok();
-            for (name, lane) in &mut self.inner.state().lanes.open {
+            for (name, lane) in &mut self.inner.state().lanes.in_use {
                 if !std::mem::replace(&mut lane.has_drain, true) {
                     drains.spawn(self.clone().drain(name.clone()));
                 }
@@ -151,7 +151,7 @@ impl Drains {
                 return;
             }
             tokio::select! {
-                () = self.inner.closed.notified() => {}
+                () = self.inner.begun.notified() => {}
                 Some(ended) = drains.join_next() => {
                     if let Err(error) = ended && let Ok(panic) = error.try_into_panic() {
                         std::panic::resume_unwind(panic);
@@ -176,7 +176,7 @@ impl Drains {
     }
 
     /// Waits for the stop and the end of the last rounds.
-    async fn over(&self) {
+    async fn last_rounds_over(&self) {
         self.stop.cancelled().await;
         sleep_until(self.end()).await;
     }
@@ -186,7 +186,7 @@ impl Drains {
         let mut pause = FIRST_PAUSE;
         let mut lane = Draining { drains: &self, name: &name, tries: HashMap::new(), failures: 0 };
         let mut is_probing = true;
-        let Some(woken) = self.inner.state().lanes.open.get(&name).map(|lane| lane.woken.clone()) else {
+        let Some(woken) = self.inner.state().lanes.in_use.get(&name).map(|lane| lane.woken.clone()) else {
             return;
         };
         let mut was_woken = false;
@@ -196,7 +196,7 @@ impl Drains {
             };
             match end {
                 End::Drained => {
-                    if self.inner.open_way(&name).await {
+                    if self.inner.end_lane(&name).await {
                         return;
                     }
                 }
@@ -206,7 +206,7 @@ impl Drains {
                     sleep(FIRST_PAUSE).await;
                     if self.stop.is_cancelled() || self.inner.state().file.is_err() {
                         // The next file has its own lanes.
-                        self.inner.lost(&name);
+                        self.inner.drain_ended(&name);
                         return;
                     }
                 }
@@ -243,19 +243,19 @@ struct Draining<'a> {
 }
 
 impl Draining<'_> {
-    /// Runs one subscription of the lane's queue to its end.
+    /// Reads the lane's queue until that ends.
     async fn session(&mut self, is_probing: bool) -> Result<End, End> {
         let Drains { inner, turns, .. } = self.drains;
         let _turn = match is_probing {
             true => None,
             false => tokio::select! {
                 turn = turns.acquire() => turn.ok(),
-                () = self.drains.over() => return Ok(End::Stopped),
+                () = self.drains.last_rounds_over() => return Ok(End::Stopped),
             },
         };
         let (file, queue) = {
             let state = inner.state();
-            let lane = state.lanes.open.get(self.name).ok_or(End::Drained)?;
+            let lane = state.lanes.in_use.get(self.name).ok_or(End::Drained)?;
             (state.file.clone().map_err(|_| End::Lost)?, lane.queue.clone())
         };
         let limit = if is_probing { PROBED } else { WINDOW };
@@ -269,21 +269,19 @@ impl Draining<'_> {
                 Round::Through if is_probing => return Ok(End::Recovered),
                 Round::Through => {
                     window = (window * 2).min(usize::from(WINDOW));
-                    inner.near_the_end(self.name);
+                    inner.hand_over_if_few_left(self.name);
                 }
                 // What failed while others were confirmed is retried, but not in a hot loop, and not with many behind
                 // it.
                 Round::Part => {
                     window = FEW;
-                    inner.go_on_spooling(self.name);
+                    inner.resume_spooling(self.name);
                     sleep(FIRST_PAUSE).await;
                 }
                 Round::Nothing(trouble) => {
                     let is_refused = is_probing && trouble.is_answer();
                     if !is_refused
-                        || !self
-                            .does_another_get_through(&trouble, &mut held, &file, deliveries.as_mut())
-                            .await?
+                        || !self.try_another(&trouble, &mut held, &file, deliveries.as_mut()).await?
                     {
                         self.failures += 1;
                         return Ok(End::Nothing(trouble));
@@ -296,7 +294,7 @@ impl Draining<'_> {
 
     /// Tries one of those behind the refused first: a different one each time. If it is confirmed, the first has failed
     /// while another was confirmed.
-    async fn does_another_get_through(
+    async fn try_another(
         &mut self,
         trouble: &Trouble,
         held: &mut VecDeque<Delivery>,
@@ -308,14 +306,14 @@ impl Draining<'_> {
         let Some(first) = held.pop_front() else { return Ok(false) };
         let is_through = matches!(self.round(vec![other], held, file, deliveries).await?, Round::Through);
         match is_through {
-            true => self.failed_in_company(first, trouble, held, file, deliveries).await?,
+            true => self.retry_or_set_aside(first, trouble, held, file, deliveries).await?,
             false => held.push_front(first),
         }
         Ok(is_through)
     }
 
     /// Puts the message in front again, or sets it aside after too many failures.
-    async fn failed_in_company(
+    async fn retry_or_set_aside(
         &mut self,
         taken: Delivery,
         trouble: &Trouble,
@@ -344,7 +342,7 @@ impl Draining<'_> {
         const COMPANY: Duration = Duration::from_millis(20);
         let company_until = Instant::now() + COMPANY;
         let Drains { inner, stop, .. } = self.drains;
-        let waiting = || inner.state().lanes.open.get(self.name).map_or(0, |lane| lane.messages);
+        let waiting = || inner.state().lanes.in_use.get(self.name).map_or(0, |lane| lane.messages);
         loop {
             if stop.is_cancelled() && Instant::now() >= self.drains.end() {
                 return Err(End::Stopped);
@@ -364,14 +362,14 @@ impl Draining<'_> {
                 Err(_) => break,
             }
         }
-        if let Some(lane) = inner.state().lanes.open.get_mut(self.name) {
+        if let Some(lane) = inner.state().lanes.in_use.get_mut(self.name) {
             lane.oldest = held.front().map(|delivery| delivery.message.timestamp);
         }
         Ok(())
     }
 
     /// Publishes these in order, waits for every confirm, and removes the confirmed ones from the file. The others are
-    /// put in front again or set aside. An error means that the subscription of the file is over.
+    /// put in front again or set aside. An error means that the file cannot be read on.
     async fn round(
         &mut self,
         batch: Vec<Delivery>,
@@ -398,7 +396,7 @@ impl Draining<'_> {
             .map(|(taken, _)| taken)
             .collect();
         deliveries.ack(&through.iter().map(|taken| taken.tag).collect::<Vec<_>>()).await?;
-        inner.took_off(self.name, &through);
+        inner.release_confirmed(self.name, &through);
         for taken in through {
             self.tries.remove(&taken.tag);
         }
@@ -435,7 +433,7 @@ impl Draining<'_> {
         // Last one first, since each is put in front.
         for (index, taken, trouble) in stay.into_iter().rev() {
             if trouble.is_answer() && last_through.is_some_and(|last| last > index) {
-                self.failed_in_company(taken, &trouble, held, file, deliveries).await?;
+                self.retry_or_set_aside(taken, &trouble, held, file, deliveries).await?;
             } else {
                 held.push_front(taken);
             }
@@ -446,13 +444,13 @@ impl Draining<'_> {
 }
 
 impl Inner {
-    fn took_off(&self, name: &str, through: &[&Delivery]) {
+    fn release_confirmed(&self, name: &str, through: &[&Delivery]) {
         let mut state = self.state();
         for delivery in through {
             state.release(name, size(&delivery.message));
             self.metrics.drained.increment(1);
         }
-        if let Some(lane) = state.lanes.open.get_mut(name) {
+        if let Some(lane) = state.lanes.in_use.get_mut(name) {
             lane.drained += through.len() as u64;
         }
     }
@@ -488,25 +486,25 @@ impl Inner {
             state.release(left, 0);
             self.show_change(&state);
         }
-        self.closed.notify_one();
+        self.begun.notify_one();
         stored.map_err(|error| BrokerError::Unavailable(error.into()))?;
         deliveries.ack(&[delivery.tag]).await
     }
 
     /// With few left, new publishes wait for the last of them.
-    fn near_the_end(&self, name: &str) {
-        if let Some(lane) = self.state().lanes.open.get_mut(name)
+    fn hand_over_if_few_left(&self, name: &str) {
+        if let Some(lane) = self.state().lanes.in_use.get_mut(name)
             && lane.messages <= u64::from(WINDOW)
         {
             lane.gate = Gate::HandingOver;
         }
     }
 
-    /// If nothing is left, publishes of this lane go to the broker again. False if something is left.
-    async fn open_way(&self, name: &str) -> bool {
+    /// Ends the lane if nothing is left in it: its publishes go to the broker again. False if something is left.
+    async fn end_lane(&self, name: &str) -> bool {
         let (file, queue) = {
             let state = self.state();
-            let Some(lane) = state.lanes.open.get(name) else { return true };
+            let Some(lane) = state.lanes.in_use.get(name) else { return true };
             (state.file.clone(), lane.queue.clone())
         };
         // What was acked while a write failed is delivered again.
@@ -515,7 +513,7 @@ impl Inner {
             Err(_) => 0,
         };
         let mut state = self.state();
-        match state.lanes.open.get_mut(name) {
+        match state.lanes.in_use.get_mut(name) {
             Some(lane) if lane.messages == 0 && left == 0 => {}
             Some(lane) => {
                 if lane.messages == 0 {
@@ -526,7 +524,7 @@ impl Inner {
             }
             None => return true,
         }
-        let Some(lane) = state.lanes.open_way(name) else { return true };
+        let Some(lane) = state.lanes.end(name) else { return true };
         // Whatever made these succeed may make others succeed.
         if lane.trouble.is_answer() {
             state.lanes.wake_beside(name);
@@ -545,15 +543,15 @@ impl Inner {
     }
 
     /// A drain has ended before its lane was empty: the next one continues there.
-    fn lost(&self, name: &str) {
-        if let Some(lane) = self.state().lanes.open.get_mut(name) {
+    fn drain_ended(&self, name: &str) {
+        if let Some(lane) = self.state().lanes.in_use.get_mut(name) {
             lane.has_drain = false;
         }
     }
 
     /// The lane will not be empty soon after all: publishes that wait for it are stored.
-    fn go_on_spooling(&self, name: &str) {
-        if let Some(lane) = self.state().lanes.open.get_mut(name)
+    fn resume_spooling(&self, name: &str) {
+        if let Some(lane) = self.state().lanes.in_use.get_mut(name)
             && std::mem::replace(&mut lane.gate, Gate::Spooling) == Gate::HandingOver
         {
             self.changed.send_replace(());
@@ -562,14 +560,14 @@ impl Inner {
 
     /// Nothing of a lane is confirmed, for this reason.
     fn keep_spooling(&self, name: &str, trouble: &Trouble) {
-        self.go_on_spooling(name);
+        self.resume_spooling(name);
         let mut state = self.state();
         state.trouble.clone_from(&trouble.text);
-        let Some(lane) = state.lanes.open.get_mut(name) else { return };
+        let Some(lane) = state.lanes.in_use.get_mut(name) else { return };
         if lane.trouble != *trouble {
             tracing::warn!(
                 lane = lanes::shown(name),
-                "the broker still does not take these: {}",
+                "the broker still does not accept these: {}",
                 trouble.text
             );
             lane.trouble = trouble.clone();
@@ -578,27 +576,27 @@ impl Inner {
     }
 
     /// Checks whether the broker is up, if in doubt, and whether what was refused would be accepted now.
-    pub(super) async fn look_again(&self) {
-        let (is_away, is_refusing, is_empty, is_calm, file, has_room) = {
+    pub(super) async fn check_again(&self) {
+        let (is_down, is_refusing, is_empty, is_calm, file, has_room) = {
             let state = self.state();
             (
                 state.outage.is_some(),
                 state.refusal.is_some(),
-                state.lanes.open.is_empty(),
+                state.lanes.in_use.is_empty(),
                 state.is_calm(),
                 state.file.clone(),
                 self.has_room(&state),
             )
         };
-        if self.doubted.swap(false, Ordering::AcqRel) || is_away || is_refusing && is_empty {
+        if self.doubted.swap(false, Ordering::AcqRel) || is_down || is_refusing && is_empty {
             match self.broker.check().await {
                 Ok(_) => {
                     self.broker_is_back();
-                    if is_refusing && is_empty && (is_away || is_calm) {
+                    if is_refusing && is_empty && (is_down || is_calm) {
                         self.takes_again();
                     }
                 }
-                Err(error) => self.broker_is_away(&error),
+                Err(error) => self.broker_is_down(&error),
             }
         }
         if is_refusing
@@ -610,8 +608,8 @@ impl Inner {
         }
     }
 
-    fn broker_is_away(&self, error: &BrokerError) {
-        let trouble = Trouble::away(Chain(error).to_string());
+    fn broker_is_down(&self, error: &BrokerError) {
+        let trouble = Trouble::outage(Chain(error).to_string());
         let mut state = self.state();
         if state.outage.is_none() {
             tracing::warn!("the broker is down, events go to the spool: {}", trouble.text);
@@ -645,11 +643,4 @@ async fn in_order(mut publishes: Vec<Publishing<'_>>) -> Vec<Result<(), PublishE
         });
     }
     outcomes
-}
-
-/// Between half the pause and all of it, so that several ingresses do not come back in step.
-fn jittered(pause: Duration) -> Duration {
-    // The standard library seeds each hasher from the operating system's randomness.
-    let share = (RandomState::new().hash_one(()) % 256) as u32;
-    pause / 2 + pause * share / 512
 }

@@ -1,7 +1,8 @@
 //! Lanes: for each exchange and routing key that the broker does not accept now, a queue in the file and its state.
 //!
-//! A refused message says nothing about messages to other queues. A lane exists while it holds messages; without one,
-//! publishes go to the broker. When all lanes are in use, further destinations share one.
+//! A refused message says nothing about messages to other queues. A lane begins with the first message that is stored, and
+//! ends ([`Lanes::end`]) when the last one is confirmed: then publishes go to the broker again. When all lanes are in use,
+//! further destinations share one.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -70,7 +71,7 @@ impl Trouble {
     }
 
     /// The broker is down.
-    pub(super) fn away(text: String) -> Self {
+    pub(super) fn outage(text: String) -> Self {
         Self { kind: UNAVAILABLE, text }
     }
 
@@ -99,7 +100,7 @@ pub(super) enum Gate {
     HandingOver,
 }
 
-/// A closed lane: publishes are stored in it.
+/// A lane in use: publishes are stored in it.
 pub(super) struct Lane {
     pub queue: QueueName,
     pub gate: Gate,
@@ -117,24 +118,24 @@ pub(super) struct Lane {
 
 /// The lanes that hold messages, by name.
 pub(super) struct Lanes {
-    pub open: BTreeMap<String, Lane>,
+    pub in_use: BTreeMap<String, Lane>,
     free: Vec<QueueName>,
 }
 
 impl Default for Lanes {
     fn default() -> Self {
-        Self { open: BTreeMap::new(), free: (0..LANES).rev().map(numbered).collect() }
+        Self { in_use: BTreeMap::new(), free: (0..LANES).rev().map(numbered).collect() }
     }
 }
 
 impl Lanes {
-    /// The name of the lane of a message with this name, if it is closed.
+    /// The name of the lane of a message with this name, if it has one.
     pub(super) fn find<'a>(&self, name: &'a str) -> Option<&'a str> {
-        [name, SHARED].into_iter().find(|name| self.open.contains_key(*name))
+        [name, SHARED].into_iter().find(|name| self.in_use.contains_key(*name))
     }
 
-    /// Closes the lane of this name, unless it is closed. Returns the name of the lane in use.
-    pub(super) fn close_way<'a>(&mut self, name: &'a str, trouble: &Trouble) -> &'a str {
+    /// Begins the lane of this name, unless there is one. Returns the name of the lane in use.
+    pub(super) fn begin<'a>(&mut self, name: &'a str, trouble: &Trouble) -> &'a str {
         if let Some(name) = self.find(name) {
             return name;
         }
@@ -146,20 +147,20 @@ impl Lanes {
         name
     }
 
-    /// The lane of this name itself, if it is closed or a lane is left.
+    /// The lane of this name itself, if it is in use or a free one is left.
     pub(super) fn own(&mut self, name: &str, trouble: &Trouble) -> Option<&mut Lane> {
-        if !self.open.contains_key(name) {
+        if !self.in_use.contains_key(name) {
             let queue = self.free.pop()?;
             self.insert(name.to_owned(), queue, trouble.clone());
         }
-        self.open.get_mut(name)
+        self.in_use.get_mut(name)
     }
 
     /// Adds a lane of which the file holds messages.
     pub(super) fn recover(&mut self, name: String, queue: QueueName, messages: u64, trouble: Trouble) {
         self.free.retain(|free| *free != queue);
         self.insert(name.clone(), queue, trouble);
-        if let Some(lane) = self.open.get_mut(&name) {
+        if let Some(lane) = self.in_use.get_mut(&name) {
             lane.messages = messages;
         }
     }
@@ -176,12 +177,12 @@ impl Lanes {
             has_drain: false,
             woken: Arc::default(),
         };
-        self.open.insert(name, lane);
+        self.in_use.insert(name, lane);
     }
 
-    /// Opens the lane of this name again.
-    pub(super) fn open_way(&mut self, name: &str) -> Option<Lane> {
-        let lane = self.open.remove(name)?;
+    /// Ends the lane of this name: publishes go to the broker again.
+    pub(super) fn end(&mut self, name: &str) -> Option<Lane> {
+        let lane = self.in_use.remove(name)?;
         if name != SHARED {
             self.free.push(lane.queue.clone());
         }
@@ -192,26 +193,26 @@ impl Lanes {
     pub(super) fn wake_beside(&self, name: &str) {
         // The exchange's name with the space that ends it. The shared lane belongs to no exchange.
         let Some(exchange) = name.find(' ').map(|end| &name[..=end]) else { return };
-        let beside = self.open.iter().filter(|(name, _)| name.starts_with(exchange));
+        let beside = self.in_use.iter().filter(|(name, _)| name.starts_with(exchange));
         beside.for_each(|(_, lane)| lane.woken.notify_waiters());
     }
 
     /// Makes every lane retry.
     pub(super) fn wake_all(&self) {
-        self.open.values().for_each(|lane| lane.woken.notify_waiters());
+        self.in_use.values().for_each(|lane| lane.woken.notify_waiters());
     }
 
     /// A few lanes with what waits and why, for readiness and the log.
     pub(super) fn summary(&self) -> Option<String> {
         const NAMED: usize = 3;
         let mut texts: Vec<_> = self
-            .open
+            .in_use
             .iter()
             .take(NAMED)
             .map(|(name, lane)| format!("{}: {}", shown(name), lane.trouble.text))
             .collect();
-        if self.open.len() > NAMED {
-            texts.push(format!("and {} more", self.open.len() - NAMED));
+        if self.in_use.len() > NAMED {
+            texts.push(format!("and {} more", self.in_use.len() - NAMED));
         }
         (!texts.is_empty()).then(|| texts.join("; "))
     }

@@ -63,7 +63,7 @@ const OVERHEAD_BYTES: u64 = 1_024;
 /// How long a publish waits for the last spooled messages to be through before it is stored behind them.
 const HANDOVER_PATIENCE: Duration = Duration::from_secs(1);
 
-/// How long nothing is stored after the file refused a write: every refused write ends the drain's subscription.
+/// How long nothing is stored after the file refused a write: after each refused write the drain starts to read the lane again.
 const REFUSAL_PAUSE: Duration = Duration::from_secs(1);
 
 /// How long nothing must be refused before a broker that answers counts as one that accepts what it refused: that it
@@ -105,7 +105,7 @@ struct NeitherTakes {
     spool: String,
 }
 
-/// Why the spool does not take a message.
+/// Why the spool does not accept a message.
 #[derive(Debug, thiserror::Error)]
 enum Refusal {
     #[error("it is full: {bytes} of {limit} bytes wait; raise ingress.spool.limit_bytes")]
@@ -154,7 +154,7 @@ struct SpoolState {
     file: Result<Embedded, NotOpen>,
 }
 
-/// A publisher that stores what the broker does not take. Clones share it. [`Spool::run`] has to run beside it.
+/// A publisher that stores what the broker does not accept. Clones share it. [`Spool::run`] has to run beside it.
 #[derive(Clone)]
 pub struct Spool(Arc<Inner>);
 
@@ -164,10 +164,10 @@ struct Inner {
     state: Mutex<SpoolState>,
     /// Nothing waits and nothing is refused: a publish checks nothing else.
     is_direct: AtomicBool,
-    /// Changes when a lane is handed over or opened.
+    /// Changes when a lane is handed over or ends.
     changed: watch::Sender<()>,
-    /// A lane was closed, and needs a drain.
-    closed: Notify,
+    /// A lane has begun, and needs a drain.
+    begun: Notify,
     /// Wakes everything that waits to retry.
     again: Notify,
     /// The broker did not answer: it has to be checked.
@@ -238,7 +238,7 @@ impl Spool {
             state: Mutex::new(state),
             is_direct: AtomicBool::new(true),
             changed: watch::Sender::new(()),
-            closed: Notify::new(),
+            begun: Notify::new(),
             again: Notify::new(),
             doubted: AtomicBool::new(false),
             standing: watch::Sender::new(Standing::Direct),
@@ -330,7 +330,7 @@ impl Publisher for Spool {
 }
 
 impl SpoolState {
-    /// Reserves space for a message of this name, whose lane is closed from now on.
+    /// Reserves space for a message in the lane of this name, and begins the lane if there is none.
     fn reserve(
         &mut self,
         inner: &Arc<Inner>,
@@ -349,8 +349,8 @@ impl SpoolState {
         if self.bytes + bytes > limit {
             return Err(Refusal::Full { bytes: self.bytes, limit });
         }
-        let name = self.lanes.close_way(name, trouble);
-        let lane = self.lanes.open.get_mut(name).expect("it was closed just now");
+        let name = self.lanes.begin(name, trouble);
+        let lane = self.lanes.in_use.get_mut(name).expect("it is in use");
         lane.messages += 1;
         self.messages += 1;
         self.bytes += bytes;
@@ -360,7 +360,7 @@ impl SpoolState {
 
     /// A message has left its lane. An acked message may come again after a failed write: it was counted then.
     fn release(&mut self, lane: &str, bytes: u64) {
-        if let Some(lane) = self.lanes.open.get_mut(lane) {
+        if let Some(lane) = self.lanes.in_use.get_mut(lane) {
             lane.messages = lane.messages.saturating_sub(1);
         }
         self.messages = self.messages.saturating_sub(1);
@@ -421,7 +421,7 @@ impl Inner {
         loop {
             {
                 let mut state = self.state();
-                let lane = state.lanes.find(&name).and_then(|name| state.lanes.open.get(name));
+                let lane = state.lanes.find(&name).and_then(|name| state.lanes.in_use.get(name));
                 let trouble = match lane {
                     Some(lane) if lane.gate == Gate::HandingOver && !waited => None,
                     Some(lane) => Some(lane.trouble.clone()),
@@ -444,10 +444,10 @@ impl Inner {
         bytes: u64,
         trouble: &Trouble,
     ) -> Result<Reservation, Refusal> {
-        let open = state.lanes.open.len();
+        let before = state.lanes.in_use.len();
         let reservation = state.reserve(self, name, trouble, bytes)?;
-        if state.lanes.open.len() > open {
-            self.closed.notify_one();
+        if state.lanes.in_use.len() > before {
+            self.begun.notify_one();
             self.show_change(state);
         }
         Ok(reservation)
@@ -472,7 +472,7 @@ impl Inner {
             self.show_change(&state);
         } else if state.lanes.find(&name).is_none() {
             let lane = lanes::shown(&name);
-            tracing::warn!(lane, "the broker does not take these, they go to the spool: {}", trouble.text);
+            tracing::warn!(lane, "the broker does not accept these, they go to the spool: {}", trouble.text);
         }
         state.trouble.clone_from(&trouble.text);
         self.reserve(&mut state, &name, bytes, trouble)
@@ -497,7 +497,7 @@ impl Inner {
     fn direct_works(&self) {
         if !self.is_direct.load(Ordering::Acquire) {
             let state = self.state();
-            let is_free = state.lanes.open.is_empty() && state.outage.is_none() && state.is_calm();
+            let is_free = state.lanes.in_use.is_empty() && state.outage.is_none() && state.is_calm();
             drop(state);
             if is_free {
                 self.takes_again();
@@ -557,7 +557,7 @@ impl Inner {
             state.messages += waiting.messages;
             state.bytes += waiting.body_bytes + waiting.messages * OVERHEAD_BYTES;
             let is_shared = lanes::queues().next().as_ref() == Some(&queue);
-            let name = match state.lanes.open.contains_key(&name) {
+            let name = match state.lanes.in_use.contains_key(&name) {
                 _ if is_shared => lanes::SHARED.to_owned(),
                 // Two lanes of one name: new messages go behind the first.
                 true => format!("{name} ({queue})"),
@@ -567,7 +567,7 @@ impl Inner {
         }
         state.file = Ok(file);
         self.show_change(&state);
-        self.closed.notify_one();
+        self.begun.notify_one();
         Ok(())
     }
 }

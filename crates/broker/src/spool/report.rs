@@ -77,7 +77,7 @@ fn age(time: Option<u64>) -> f64 {
 
 fn series(state: &SpoolState) -> BTreeMap<Series, f64> {
     let mut values = BTreeMap::new();
-    for (name, lane) in &state.lanes.open {
+    for (name, lane) in &state.lanes.in_use {
         let mut show = |metric, value| {
             values.insert((metric, name.clone(), lane.trouble.kind.to_owned()), value);
         };
@@ -97,8 +97,8 @@ impl Inner {
         let state = self.state();
         self.metrics.events.set(state.messages as f64);
         self.metrics.bytes.set(state.bytes as f64);
-        self.metrics.oldest.set(age(state.lanes.open.values().filter_map(|lane| lane.oldest).min()));
-        self.metrics.lanes.set(state.lanes.open.len() as f64);
+        self.metrics.oldest.set(age(state.lanes.in_use.values().filter_map(|lane| lane.oldest).min()));
+        self.metrics.lanes.set(state.lanes.in_use.len() as f64);
         self.metrics.set_aside.set(state.aside.events() as f64);
         self.metrics.set_aside_oldest.set(age(state.aside.oldest()));
         self.metrics.show_series(series(&state));

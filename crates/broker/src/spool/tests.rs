@@ -74,8 +74,8 @@ impl Setting {
 
     fn run(&self, spool: &Spool) -> (CancellationToken, JoinHandle<()>) {
         let (stop, spool, broker) = (CancellationToken::new(), spool.clone(), self.broker.clone());
-        let told = stop.clone();
-        (stop, tokio::spawn(async move { spool.run(broker, work(), told).await }))
+        let stopped = stop.clone();
+        (stop, tokio::spawn(async move { spool.run(broker, work(), stopped).await }))
     }
 
     /// Takes `count` messages from the queue and gives their ids.
@@ -343,7 +343,7 @@ async fn a_refused_lane_blocks_no_other_and_its_copies_are_few() {
 }
 
 #[tokio::test]
-async fn while_the_broker_is_away_no_lane_tries_it_and_each_keeps_its_order() {
+async fn while_the_broker_is_down_no_lane_tries_it_and_each_keeps_its_order() {
     let setting = Setting::new().await;
     let spool = setting.spool(1 << 22).await;
     setting.broker.answer(Answer::Unavailable);
@@ -513,15 +513,15 @@ async fn a_refusal_lasts_while_the_disk_is_nearly_full_and_while_what_was_refuse
     let is_refusing = || matches!(*spool.standing().borrow(), Standing::Refusing(_));
     setting.disk.set(true);
     publish(&spool, 1).await.unwrap_err();
-    spool.0.look_again().await;
+    spool.0.check_again().await;
     assert!(is_refusing(), "the disk is nearly full");
     setting.disk.set(false);
-    spool.0.look_again().await;
+    spool.0.check_again().await;
     assert!(!is_refusing());
     // Room for a small one, and for the probe.
     let large = Message { body: vec![b'x'; 2_000].into(), ..message(2) };
     spool.publish(&ExchangeName::default_exchange(), "work", large).await.unwrap_err();
-    spool.0.look_again().await;
+    spool.0.check_again().await;
     assert!(is_refusing(), "the large one has no room");
     publish(&spool, 3).await.unwrap();
     assert!(is_refusing(), "a small one that is stored makes no room");
@@ -538,11 +538,11 @@ async fn a_refusal_of_one_queue_is_not_over_because_others_are_taken() {
     setting.disk.set(true);
     setting.refused.lock().unwrap().insert("full");
     publish_to(&spool, "full", 0).await.unwrap_err();
-    spool.0.look_again().await;
+    spool.0.check_again().await;
     publish(&spool, 1).await.unwrap();
     assert!(matches!(*spool.standing().borrow(), Standing::Refusing(_)));
     spool.0.state().refused_at = Some(Instant::now().checked_sub(CALM).unwrap());
-    spool.0.look_again().await;
+    spool.0.check_again().await;
     assert_eq!(*spool.standing().borrow(), Standing::Direct);
 }
 
@@ -560,9 +560,9 @@ async fn neither_a_queue_that_hovers_at_its_limit_nor_a_missing_one_hurries_othe
         setting.refused.lock().unwrap().insert("full");
         publish_to(&spool, "full", id).await.unwrap();
         setting.refused.lock().unwrap().remove("full");
-        let is_closed = || spool.0.state().lanes.open.contains_key(" full");
-        while is_closed() {
-            assert!(started.elapsed() < Duration::from_secs(60), "the lane never opens");
+        let is_in_use = || spool.0.state().lanes.in_use.contains_key(" full");
+        while is_in_use() {
+            assert!(started.elapsed() < Duration::from_secs(60), "the lane never ends");
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
@@ -595,10 +595,10 @@ async fn a_stop_ends_all_lanes_at_one_time() {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     stop.cancel();
-    let told = Instant::now();
+    let stop_requested = Instant::now();
     timeout(Duration::from_secs(60), drain).await.unwrap().unwrap();
     // Five seconds, and the round that is under way then. One after the other they would take twelve.
-    assert!(told.elapsed() < Duration::from_secs(9), "{:?}", told.elapsed());
+    assert!(stop_requested.elapsed() < Duration::from_secs(9), "{:?}", stop_requested.elapsed());
 }
 
 #[tokio::test]
@@ -615,7 +615,7 @@ async fn more_ways_than_there_are_lanes_share_one() {
             publish_to(&spool, name, id).await.unwrap();
         }
     }
-    assert_eq!(spool.0.state().lanes.open.len(), lanes::LANES + 1);
+    assert_eq!(spool.0.state().lanes.in_use.len(), lanes::LANES + 1);
     setting.broker.answer(Answer::Confirm);
     let (_stop, _drain) = setting.run(&spool);
     for name in &names {

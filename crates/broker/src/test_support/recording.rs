@@ -9,7 +9,7 @@ use event::Message;
 use tokio::sync::Semaphore;
 
 use crate::{
-    Broker, BrokerError, BrokerInfo, Deliveries, Delivery, DeliveryTag, DynBroker, ExchangeName,
+    Binding, Broker, BrokerError, BrokerInfo, Deliveries, Delivery, DeliveryTag, DynBroker, ExchangeName,
     PublishError, Publisher, QueueName, QueueStatus, Subscriber, Topology,
 };
 
@@ -62,6 +62,8 @@ pub struct RecordingBroker {
     subscriptions: AtomicUsize,
     silent_subscriptions: AtomicUsize,
     overstatements: AtomicUsize,
+    changes_left: AtomicUsize,
+    stopped: Semaphore,
     lost_acks: Arc<AtomicUsize>,
 }
 
@@ -88,6 +90,8 @@ impl RecordingBroker {
             subscriptions: AtomicUsize::new(0),
             silent_subscriptions: AtomicUsize::new(0),
             overstatements: AtomicUsize::new(0),
+            changes_left: AtomicUsize::new(usize::MAX),
+            stopped: Semaphore::new(0),
             lost_acks: Arc::default(),
         })
     }
@@ -150,6 +154,25 @@ impl RecordingBroker {
     /// How many statuses will still show one message too many.
     pub fn overstatements(&self) -> usize {
         self.overstatements.load(Ordering::SeqCst)
+    }
+
+    /// After `count` more changes of queues and bindings that may be undone, the next one never returns and changes nothing,
+    /// as if the process were killed there.
+    pub fn stop_after_changes(&self, count: usize) {
+        self.changes_left.store(count, Ordering::SeqCst);
+    }
+
+    /// Waits until a change does not return.
+    pub async fn stopped(&self) {
+        self.stopped.acquire().await.expect("the semaphore is never closed").forget();
+    }
+
+    /// A change of queues or bindings that may happen.
+    async fn may_change(&self) {
+        if !happens(&self.changes_left) {
+            self.stopped.add_permits(1);
+            std::future::pending::<()>().await;
+        }
     }
 
     fn answer_to(&self, published: &Published) -> Answer {
@@ -244,6 +267,27 @@ impl Broker for RecordingBroker {
         }
     }
 
+    async fn declare_once(&self, topology: &Topology) -> Result<(), BrokerError> {
+        self.may_change().await;
+        self.declare(topology).await
+    }
+
+    async fn unbind(&self, bindings: &[Binding]) -> Result<(), BrokerError> {
+        self.may_change().await;
+        match &self.behind {
+            Some(behind) => behind.unbind(bindings).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn delete_queue(&self, queue: &QueueName) -> Result<u64, BrokerError> {
+        self.may_change().await;
+        match &self.behind {
+            Some(behind) => behind.delete_queue(queue).await,
+            None => Ok(0),
+        }
+    }
+
     async fn queues(&self, queues: &[QueueName]) -> Result<Vec<QueueStatus>, BrokerError> {
         let Some(behind) = &self.behind else { return Ok(Vec::new()) };
         let mut statuses = behind.queues(queues).await?;
@@ -293,8 +337,8 @@ impl Deliveries for Forgetful {
         self.inner()?.ack(tags).await
     }
 
-    async fn limit(&mut self, prefetch: u16) -> Result<(), BrokerError> {
-        self.inner()?.limit(prefetch).await
+    async fn limit(&mut self, prefetch: u16, bytes: usize) -> Result<(), BrokerError> {
+        self.inner()?.limit(prefetch, bytes).await
     }
 }
 
@@ -311,7 +355,7 @@ impl Deliveries for Silent {
         Ok(())
     }
 
-    async fn limit(&mut self, _: u16) -> Result<(), BrokerError> {
+    async fn limit(&mut self, _: u16, _: usize) -> Result<(), BrokerError> {
         Ok(())
     }
 }

@@ -3,7 +3,9 @@
 use std::str::FromStr;
 use std::time::Duration;
 
-use event::{Day, Timestamp, Zone};
+use event::{ClockTime, Day, Timestamp, Zone};
+
+use crate::local;
 
 /// Why a value of an option cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -13,7 +15,8 @@ pub enum BadValue {
     Count,
     /// Not a point in time.
     #[error(
-        "expected a time such as 2026-11-22T16:00:00Z, a day such as 2026-11-22, or how long ago, such as 30m, 2h or 7d"
+        "expected a time such as 2026-11-22T16:00:00Z or \"2026-11-22 13:00\", a day such as 2026-11-22, today or yesterday, \
+         or how long ago, such as 30m, 2h or 7d"
     )]
     Moment,
     /// Not a filter.
@@ -31,8 +34,12 @@ pub fn at_least_one<N: FromStr + From<u8> + PartialOrd>(text: &str) -> Result<N,
 pub enum Moment {
     /// That time.
     At(Timestamp),
+    /// When the clocks of the person who asks show this.
+    Clock(ClockTime),
     /// The begin of this day.
     Day(Day),
+    /// The begin of the day that is so many days ago.
+    DaysAgo(u32),
 }
 
 impl Moment {
@@ -40,12 +47,14 @@ impl Moment {
     pub fn time(self, zone: &Zone) -> Timestamp {
         match self {
             Self::At(time) => time,
+            Self::Clock(shown) => local::zone().time(shown),
             Self::Day(day) => zone.bounds(day).start,
+            Self::DaysAgo(days) => zone.bounds(zone.day(event::now()).minus(days)).start,
         }
     }
 }
 
-/// A moment: RFC 3339, a day (its beginning), or how long ago it was.
+/// A moment: RFC 3339, a time of the local clocks, a day (its beginning), or how long ago it was.
 pub fn moment(text: &str) -> Result<Moment, BadValue> {
     let ago = || {
         let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
@@ -59,9 +68,14 @@ pub fn moment(text: &str) -> Result<Moment, BadValue> {
         let ago = Duration::from_secs(number.parse::<u64>().ok()?.checked_mul(seconds)?);
         event::now().checked_sub(ago).ok()
     };
-    let day = || text.parse().map(Moment::Day).ok();
+    let day = || match text {
+        "today" => Some(Moment::DaysAgo(0)),
+        "yesterday" => Some(Moment::DaysAgo(1)),
+        text => text.parse().map(Moment::Day).ok(),
+    };
     let at = text.parse().ok().or_else(ago).map(Moment::At);
-    at.or_else(day).ok_or(BadValue::Moment)
+    let clock = || text.parse().map(Moment::Clock).ok();
+    at.or_else(day).or_else(clock).ok_or(BadValue::Moment)
 }
 
 /// A field of a list and the value that its rows have there.
@@ -87,7 +101,10 @@ mod tests {
             let ago = event::now().as_second() - moment(text).unwrap().time(&zone).as_second();
             assert!((seconds..=seconds + 1).contains(&ago), "{text}: {ago}");
         }
-        for text in ["", "h", "yesterday", "2h ago", "2026-13-01", "-1h", "99999999999999999999d", "é"] {
+        let day = |text: &str| zone.day(moment(text).unwrap().time(&zone));
+        assert_eq!((day("today"), day("yesterday")), (zone.day(event::now()), day("today").minus(1)));
+        assert_eq!(moment("2026-11-22 13:00"), Ok(Moment::Clock("2026-11-22T13:00".parse().unwrap())));
+        for text in ["", "h", "tomorrow", "2h ago", "2026-13-01", "-1h", "99999999999999999999d", "é"] {
             assert_eq!(moment(text), Err(BadValue::Moment), "{text}");
         }
     }

@@ -10,8 +10,9 @@ use reqwest::header::HeaderMap;
 use reqwest::{Client, StatusCode};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use server::Readiness;
-use view::List;
+use view::{List, View};
 
 use crate::args::ApiArgs;
 use crate::config::Config;
@@ -27,7 +28,7 @@ struct Problem {
     detail: Option<String>,
 }
 
-/// An answer that gives nothing.
+/// An answer without the resource.
 struct Refusal {
     status: StatusCode,
     /// The problem's title and detail.
@@ -42,7 +43,7 @@ pub struct Api {
     token: Secret,
     /// Where no token was found.
     looked_at: Option<PathBuf>,
-    /// Where the ingress is, which is taken for the API easily.
+    /// Where the ingress is: its address is easily mistaken for that of the API.
     ingress: Option<SocketAddr>,
 }
 
@@ -94,8 +95,26 @@ impl Api {
 
     /// One resource that need not be there.
     pub async fn find<T: DeserializeOwned>(&self, path: &str) -> Result<Option<T>> {
-        match self.ask(path, &[]).await? {
+        self.find_with(path, &[]).await
+    }
+
+    /// The same, with a query.
+    pub async fn find_with<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        query: &[(String, String)],
+    ) -> Result<Option<T>> {
+        match self.ask(path, query).await? {
             Ok(found) => self.read(path, &found).map(Some),
+            Err(refusal) if refusal.status == StatusCode::NOT_FOUND && !self.is_ingress() => Ok(None),
+            Err(refusal) => bail!(refusal.text),
+        }
+    }
+
+    /// A resource that is no JSON and need not be there.
+    pub async fn bytes(&self, path: &str, query: &[(String, String)]) -> Result<Option<Bytes>> {
+        match self.ask(path, query).await? {
+            Ok(found) => Ok(Some(found)),
             Err(refusal) if refusal.status == StatusCode::NOT_FOUND && !self.is_ingress() => Ok(None),
             Err(refusal) => bail!(refusal.text),
         }
@@ -106,6 +125,19 @@ impl Api {
         let request = self.client.post(self.url(path, &[])?).json(body);
         let answered = self.send(request).await?.map_err(|refusal| anyhow!(refusal.text))?;
         self.read(path, &answered)
+    }
+
+    /// Puts something in the place of a resource.
+    pub async fn put<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T> {
+        let request = self.client.put(self.url(path, &[])?).json(body);
+        let answered = self.send(request).await?.map_err(|refusal| anyhow!(refusal.text))?;
+        self.read(path, &answered)
+    }
+
+    /// Removes a resource.
+    pub async fn delete<T: DeserializeOwned>(&self, path: &str, query: &[(String, String)]) -> Result<T> {
+        let answered = self.send(self.client.delete(self.url(path, query)?)).await?;
+        self.read(path, &answered.map_err(|refusal| anyhow!(refusal.text))?)
     }
 
     /// What the API answered at a path. What a later release adds to it is ignored.
@@ -198,6 +230,21 @@ impl Api {
                 return Ok((rows, cursor.is_some()));
             }
         }
+    }
+
+    /// At most so many rows of a list as the API answers with them, and whether there are more.
+    pub async fn rows(
+        &self,
+        view: &View,
+        filters: &[(String, String)],
+        limit: u32,
+    ) -> Result<(Vec<Box<RawValue>>, bool)> {
+        if view.is_paged() {
+            return self.newest(view.name, filters, limit).await;
+        }
+        let mut rows = self.get::<List<_>>(view.name, filters).await?.items;
+        rows.truncate(limit as usize);
+        Ok((rows, false))
     }
 
     fn is_ingress(&self) -> bool {

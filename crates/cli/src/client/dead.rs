@@ -1,19 +1,19 @@
 //! Dead letters by group, and one event's letters whole.
 
-use anyhow::{Result, bail};
-use event::EventId;
-use ledger::{DEAD_GROUPS, DeadLetter};
-use serde_json::value::RawValue;
+use anyhow::Result;
+use ledger::{DEAD, DEAD_GROUPS, DeadLetter};
 
-use super::api::Api;
-use super::described::Described;
-use super::lists::{self, print_json};
-use crate::args::{List, Show};
+use super::lists;
+use crate::args::dead::{DeadList, DeadShow};
 use crate::config::Config;
 use crate::report;
 
-/// Prints the groups of dead letters, the largest first.
-pub async fn groups(list: List, config: &Config) -> Result<()> {
+/// Prints the dead letters, or their groups, the largest first.
+pub async fn list(DeadList { group, filter, mut list }: DeadList, config: &Config) -> Result<()> {
+    list.filters.extend(filter.parameters(&config.time.zone));
+    if !group {
+        return lists::list(&DEAD, list, config).await.map(drop);
+    }
     if lists::list(&DEAD_GROUPS, list, config).await? {
         report::line(
             "\n`malote dead list --where group=<Group>` lists one; `malote dead retry --group <Group>` sends it again.",
@@ -23,23 +23,7 @@ pub async fn groups(list: List, config: &Config) -> Result<()> {
 }
 
 /// Prints the dead letters of one event.
-pub async fn show(Show { id, output }: Show, config: &Config) -> Result<()> {
-    if id.parse::<EventId>().is_err() {
-        bail!("{id} is not the id of one: ids are in `malote dead list`");
-    }
-    let api = Api::new(&output.api, config)?;
-    let path = format!("dead/{id}");
-    let Some(found) = api.find::<view::List<Box<RawValue>>>(&path).await? else {
-        bail!("no consumer gave up on {id}; `malote events show {id}` shows its outcome");
-    };
-    if output.json {
-        print_json(&found.items);
-        return Ok(());
-    }
-    let mut texts = Vec::new();
-    for letter in found.items {
-        texts.push(api.read::<DeadLetter>(&path, letter.get().as_bytes())?.described());
-    }
-    report::print(&texts.join("\n"));
-    Ok(())
+pub async fn show(DeadShow { reveal, show }: DeadShow, config: &Config) -> Result<()> {
+    let none = format!("no consumer gave up on {}", show.id);
+    lists::show_all::<DeadLetter>(&DEAD, show, reveal, &none, config).await
 }

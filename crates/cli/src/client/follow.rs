@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 use indicatif::{ProgressBar, ProgressStyle};
-use ledger::jobs::{Action, Job, JobState, Outcome, What};
+use ledger::jobs::{Action, Job, JobOutcome, JobState, What};
 
 use super::api::Api;
 use crate::report;
@@ -33,7 +33,7 @@ pub async fn jobs(api: &Api, jobs: Vec<Job>) -> Result<ExitCode> {
             return Ok(ExitCode::SUCCESS);
         };
         is_whole &= print_end(&job);
-        if job.action != Action::Discard && job.sent > 0 {
+        if !matches!(job.action, Action::Discard | Action::Fetch) && job.sent > 0 {
             ended.push(job);
         }
     }
@@ -61,11 +61,10 @@ pub async fn to_its_end(
         bar.set_position(u64::try_from(job.progress).unwrap_or(0));
         if trouble.is_empty() && job.state == JobState::Waiting && begun.elapsed() > TURN_PATIENCE {
             trouble =
-                "it waits for its turn; a console takes one job after the other, see `malote jobs list`"
-                    .to_owned();
+                "it waits for its turn; a console runs one job at a time, see `malote jobs list`".to_owned();
         }
         if trouble != reported {
-            let text = if trouble.is_empty() { "it goes on" } else { &trouble };
+            let text = if trouble.is_empty() { "it continues" } else { &trouble };
             bar.suspend(|| report::note(format!("job {id}: {text}")));
             reported.clone_from(&trouble);
         }
@@ -74,7 +73,7 @@ pub async fn to_its_end(
             _ = interrupted.as_mut() => {
                 bar.abandon();
                 report::line(format!(
-                    "The job goes on. `malote jobs watch {id}` follows it, `malote jobs cancel {id}` ends it."
+                    "The job continues. `malote jobs watch {id}` follows it, `malote jobs cancel {id}` ends it."
                 ));
                 return Ok(None);
             }
@@ -86,7 +85,7 @@ pub async fn to_its_end(
                 job.trouble.clone()
             }
             Ok(None) => bail!("the job {id} is gone"),
-            Err(error) => format!("it cannot be seen how far it is: {error:#}"),
+            Err(error) => format!("its progress is unknown: {error:#}"),
         };
     }
     bar.finish_and_clear();
@@ -97,16 +96,19 @@ pub async fn to_its_end(
 fn print_end(Job { action, state, progress, total, sent, trouble, .. }: &Job) -> bool {
     let done = match action {
         Action::Discard => "discarded",
+        Action::Fetch => "asked for: `malote documents list` shows the outcome",
         Action::Replay | Action::Retry | Action::Reconcile => "sent again",
     };
     report::line(format!("{sent} {done}."));
-    if progress > sent {
+    // Most events name no document.
+    let is_whole = progress == sent || *action == Action::Fetch && *sent > 0;
+    if !is_whole {
         report::line(format!("Not all: {trouble}"));
     }
     if *state != JobState::Done {
         report::line(format!("The job is {state}: {progress} of {total} were processed. {trouble}"));
     }
-    *state == JobState::Done && progress == sent
+    *state == JobState::Done && is_whole
 }
 
 /// Waits a moment for the outcome of what was sent, and prints it; returns whether nothing came back.
@@ -135,10 +137,10 @@ async fn print_outcome(api: &Api, jobs: &[Job], mut interrupted: Pin<&mut impl F
     Ok(outcome.dead == 0 && outcome.unrouted == 0)
 }
 
-async fn outcome(api: &Api, jobs: &[Job]) -> Result<Outcome> {
-    let mut sum = Outcome::default();
+async fn outcome(api: &Api, jobs: &[Job]) -> Result<JobOutcome> {
+    let mut sum = JobOutcome::default();
     for Job { id, .. } in jobs {
-        let one: Outcome = api.get(&format!("jobs/{id}/outcome"), &[]).await?;
+        let one: JobOutcome = api.get(&format!("jobs/{id}/outcome"), &[]).await?;
         sum.sent += one.sent;
         sum.settled += one.settled;
         sum.dead += one.dead;
@@ -149,7 +151,7 @@ async fn outcome(api: &Api, jobs: &[Job]) -> Result<Outcome> {
 }
 
 /// One line for each kind. Letters went to one consumer; events may also go to queues whose readers are not known.
-fn lines(outcome: Outcome, are_letters: bool) -> Vec<String> {
+fn lines(outcome: JobOutcome, are_letters: bool) -> Vec<String> {
     let settled = if are_letters { "handled." } else { "handled, or routed to your own queues only." };
     [
         (outcome.settled, settled),
@@ -172,7 +174,7 @@ mod tests {
 
     #[test]
     fn an_outcome_is_told_by_kind() {
-        let outcome = Outcome { sent: 6, settled: 3, dead: 1, unrouted: 0, pending: 2 };
+        let outcome = JobOutcome { sent: 6, settled: 3, dead: 1, unrouted: 0, pending: 2 };
         let lines = lines(outcome, true);
         assert_eq!(lines.len(), 3);
         assert!(lines[0] == "3 handled." && lines[1].starts_with("1 died again"), "{lines:?}");

@@ -3,14 +3,14 @@
 use std::process::ExitCode;
 
 use anyhow::{Result, bail};
-use event::EventId;
 use ledger::JOBS;
 use ledger::jobs::{Action, Job, JobState};
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::value::RawValue;
 
 use super::api::Api;
-use super::described::Fields;
+use super::fields::Fields;
+use super::ids;
 use super::lists::{self, print_json};
 use super::{follow, reconcile};
 use crate::args::{JobList, JobRef, List, Show};
@@ -19,13 +19,14 @@ use crate::report;
 
 /// Prints the jobs, newest first.
 pub async fn list(JobList { limit, output }: JobList, config: &Config) -> Result<()> {
-    let list = List { limit, filters: Vec::new(), source: None, output };
+    let list = List { limit, filters: Vec::new(), source: None, reveal: false, output };
     lists::list(&JOBS, list, config).await.map(drop)
 }
 
 /// Prints one job.
 pub async fn show(Show { id, output }: Show, config: &Config) -> Result<()> {
     let api = Api::new(&output.api, config)?;
+    let id = ids::whole(&[&JOBS], &id, &api).await?;
     let found: Box<RawValue> = find(&api, &id).await?;
     if output.json {
         print_json(&found);
@@ -56,9 +57,6 @@ fn path(id: &str) -> String {
 }
 
 async fn find<T: DeserializeOwned>(api: &Api, id: &str) -> Result<T> {
-    if id.parse::<EventId>().is_err() {
-        bail!("{id} is not the id of a job: ids are in `malote jobs list`");
-    }
     match api.find(&path(id)).await? {
         Some(job) => Ok(job),
         None => bail!("no job {id}; ids are in `malote jobs list`"),
@@ -68,6 +66,7 @@ async fn find<T: DeserializeOwned>(api: &Api, id: &str) -> Result<T> {
 /// Ends a job.
 pub async fn cancel(JobRef { id, api }: JobRef, config: &Config) -> Result<()> {
     let api = Api::new(&api, config)?;
+    let id = ids::whole(&[&JOBS], &id, &api).await?;
     find::<IgnoredAny>(&api, &id).await?;
     let Job { state, progress, total, .. } = api.post(&format!("{}/cancel", path(&id)), &()).await?;
     report::line(match state {
@@ -80,6 +79,7 @@ pub async fn cancel(JobRef { id, api }: JobRef, config: &Config) -> Result<()> {
 /// Follows a job to its end.
 pub async fn watch(JobRef { id, api }: JobRef, config: &Config) -> Result<ExitCode> {
     let api = Api::new(&api, config)?;
+    let id = ids::whole(&[&JOBS], &id, &api).await?;
     let job: Job = find(&api, &id).await?;
     if job.action == Action::Reconcile {
         return reconcile::follow(&api, job, 50, false).await;

@@ -3,35 +3,50 @@
 //!
 //! Knows addresses, tokens and JSON. Opens no broker and no database.
 
+pub mod access;
 pub mod api;
+mod apply;
+mod ask;
+pub mod attempts;
 mod dead;
 mod described;
+pub mod documents;
 pub mod feed;
+mod fields;
 mod follow;
+mod ids;
 mod jobs;
 pub mod lists;
+mod proofs;
 pub mod queues;
+mod receipt;
 pub mod reconcile;
 mod resend;
+mod secret_input;
 pub mod sender;
 pub mod simulate;
+pub mod sources;
+mod subscribed;
+pub mod subscriptions;
 mod variation;
 
 use std::process::ExitCode;
 
 use anyhow::Result;
 use ledger::jobs::What;
-use ledger::{DEAD, EVENTS, REJECTED, RecordedEvent, UNROUTED};
+use ledger::{EVENTS, REJECTED, UNROUTED};
 
-use crate::args::{Dead, Events, Jobs, Rejected, Unrouted};
+use crate::args::dead::Dead;
+use crate::args::{Events, Jobs, Rejected, Unrouted};
 use crate::config::Config;
 
 /// `malote events`
 pub async fn events(command: Events, config: &Config) -> Result<ExitCode> {
     match command {
         Events::List(list) => lists::events(list, config).await?,
-        Events::Show(show) => lists::show::<RecordedEvent>(&EVENTS, show, config).await?,
+        Events::Show(show) => lists::show_received::<console::EventDetail>(&EVENTS, show, config).await?,
         Events::Replay(replay) => return resend::replay(replay, config).await,
+        Events::Tail(tail) => feed::tail(tail, config).await?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -39,8 +54,7 @@ pub async fn events(command: Events, config: &Config) -> Result<ExitCode> {
 /// `malote dead`
 pub async fn dead(command: Dead, config: &Config) -> Result<ExitCode> {
     match command {
-        Dead::List(list) if list.group => dead::groups(list.list, config).await?,
-        Dead::List(list) => lists::list(&DEAD, list.list, config).await.map(drop)?,
+        Dead::List(list) => dead::list(list, config).await?,
         Dead::Show(show) => dead::show(show, config).await?,
         Dead::Retry(retry) => return resend::retry_dead(retry, config).await,
         Dead::Discard(discard) => return resend::discard_dead(discard, config).await,
@@ -52,7 +66,7 @@ pub async fn dead(command: Dead, config: &Config) -> Result<ExitCode> {
 pub async fn rejected(command: Rejected, config: &Config) -> Result<ExitCode> {
     match command {
         Rejected::List(list) => lists::list(&REJECTED, list, config).await.map(drop)?,
-        Rejected::Show(show) => lists::show::<ledger::Rejected>(&REJECTED, show, config).await?,
+        Rejected::Show(show) => lists::show_received::<ledger::Rejected>(&REJECTED, show, config).await?,
         Rejected::Retry(retry) => return resend::retry(What::Rejected, retry, config).await,
         Rejected::Discard(discard) => return resend::discard(What::Rejected, discard, config).await,
     }

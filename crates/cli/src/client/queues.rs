@@ -1,4 +1,4 @@
-//! How full the queues are, which consumers are paused, and the spools of the ingresses.
+//! How full the queues are, what consumers hold, which are paused, and the spools of the ingresses.
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
@@ -91,9 +91,12 @@ pub async fn run(Queues { process, output }: Queues, config: &Config) -> Result<
     let queues = match api.get::<List<QueueRow>>(QUEUES.name, &[]).await {
         Ok(List { items: mut rows, .. }) => {
             add_pauses(&api, &processes, &installation::layout(config), &mut rows).await;
-            if let Err(error) = add_held(config, &mut rows).await {
-                report::note(format!("what consumers hold cannot be read: {error:#}"));
+            if let Err(error) = add_managed(config, &mut rows).await {
+                report::note(format!(
+                    "what consumers hold cannot be read from RabbitMQ's management API: {error:#}"
+                ));
             }
+            add_held(&api, &processes, &mut rows).await;
             Ok(rows)
         }
         Err(error) => Err(error),
@@ -136,10 +139,10 @@ fn print_spools(spools: &[Spool]) {
         }
     }
     if !wholes.is_empty() {
-        report::print(&format!("\n{}", table::of_rows(&SPOOLS, wholes)));
+        report::print(&format!("\n{}", table::rows(&SPOOLS, wholes)));
     }
     if !all_lanes.is_empty() {
-        report::print(&format!("\n{}", table::of_rows(&LANES, all_lanes)));
+        report::print(&format!("\n{}", table::rows(&LANES, all_lanes)));
     }
     for UnreadSpool { ingress, trouble } in unread {
         report::line(format!("\nThe spool of {ingress} cannot be read: {trouble}"));
@@ -147,7 +150,7 @@ fn print_spools(spools: &[Spool]) {
 }
 
 fn print_queues(rows: &[QueueRow]) {
-    report::print(&table::of_rows(QueueRow::COLUMNS, rows));
+    report::print(&table::rows(QueueRow::COLUMNS, rows));
     for QueueRow { name, paused, .. } in rows {
         match paused.as_deref() {
             None => {}
@@ -157,9 +160,10 @@ fn print_queues(rows: &[QueueRow]) {
             Some(why) => report::line(format!("\nThe consumer of {name} is paused: {why}")),
         }
     }
-    if rows.iter().all(|row| row.unacked.is_none()) {
+    if rows.iter().any(|row| row.unacked.is_none()) {
         report::line(
-            "\nHeld: AMQP does not tell what consumers hold; RabbitMQ's management API does (broker.management_url).",
+            "\nHeld is empty where a consumer runs in a process that was not asked: name each with --process, or set \
+             broker.management_url.",
         );
     }
 }
@@ -193,13 +197,39 @@ async fn add_pauses(api: &Api, processes: &[String], layout: &Layout, rows: &mut
     }
 }
 
+/// Adds what consumers hold by their own count, where all consumers of a queue run in these processes.
+async fn add_held(api: &Api, processes: &[String], rows: &mut [QueueRow]) {
+    if rows.iter().all(|row| row.unacked.is_some()) {
+        return;
+    }
+    let mut metrics = String::new();
+    for process in processes {
+        metrics += &api.text(&format!("{process}/metrics")).await.unwrap_or_default();
+    }
+    let (held, subscriptions) =
+        (by_queue(&metrics, "amqp_held_deliveries"), by_queue(&metrics, "amqp_subscriptions"));
+    let count = |counts: &BTreeMap<String, u64>, row: &QueueRow| counts.get(&row.name).copied().unwrap_or(0);
+    for row in rows.iter_mut().filter(|row| row.unacked.is_none()) {
+        row.unacked = (count(&subscriptions, row) == row.consumers).then(|| count(&held, row));
+    }
+}
+
+/// The sum of a metric for each queue.
+fn by_queue(metrics: &str, name: &str) -> BTreeMap<String, u64> {
+    let mut sums = BTreeMap::new();
+    for (mut labels, value) in series(metrics, name) {
+        *sums.entry(labels.remove("queue").unwrap_or_default()).or_default() += value as u64;
+    }
+    sums
+}
+
 /// Adds what consumers hold, if AMQP does not show it and the management API is configured.
-async fn add_held(config: &Config, rows: &mut [QueueRow]) -> Result<()> {
+async fn add_managed(config: &Config, rows: &mut [QueueRow]) -> Result<()> {
     if rows.iter().all(|row| row.unacked.is_some()) {
         return Ok(());
     }
     let Some(management) = Management::configured(config)? else { return Ok(()) };
-    let queues: Vec<ManagedQueue> = management.of_vhost("queues", &[]).await?;
+    let queues: Vec<ManagedQueue> = management.get_in_vhost("queues", &[]).await?;
     for queue in queues {
         for row in rows.iter_mut().filter(|row| queue.name == row.name.as_str()) {
             row.unacked = queue.messages_unacknowledged;
@@ -278,7 +308,7 @@ fn value(text: &str, name: &str) -> Option<f64> {
 }
 
 /// The labels and values of a metric, in Prometheus' text format.
-fn series(text: &str, name: &str) -> Vec<(BTreeMap<String, String>, f64)> {
+pub(super) fn series(text: &str, name: &str) -> Vec<(BTreeMap<String, String>, f64)> {
     let line = |line: &str| {
         let (labels, value) = line.strip_prefix(name)?.strip_prefix('{')?.rsplit_once("} ")?;
         Some((self::labels(labels), value.trim().parse().ok()?))
@@ -332,6 +362,13 @@ mod tests {
             ]
         );
         assert_eq!((rows[0].set_aside, rows[1].set_aside), (false, true));
+    }
+
+    #[test]
+    fn what_replicas_hold_is_added_up_by_queue() {
+        let text = "amqp_held_deliveries{queue=\"ledger\"} 3\namqp_held_deliveries{queue=\"invoices\"} 1\n";
+        let held = by_queue(&text.repeat(2), "amqp_held_deliveries");
+        assert_eq!(held, [("ledger".to_owned(), 6), ("invoices".to_owned(), 2)].into());
     }
 
     #[test]

@@ -77,9 +77,9 @@ pub async fn follow(api: &Api, job: Job, limit: u32, as_json: bool) -> Result<Ex
 fn print(books: &Reconciliation, found: &[Difference]) {
     let day = format!("{} ({})", books.day, books.zone);
     if books.sources.is_empty() {
-        report::line(format!("Nothing came in on {day}."));
+        report::line(format!("Nothing was received on {day}."));
     } else {
-        report::print(&table::of_rows(&SOURCES, &books.sources));
+        report::print(&table::rows(&SOURCES, &books.sources));
     }
     let waiting: Vec<_> = books.waiting.iter().map(|(queue, count)| format!("{queue} {count}")).collect();
     if !waiting.is_empty() {
@@ -99,14 +99,14 @@ fn print(books: &Reconciliation, found: &[Difference]) {
             "\n{}, in no queue: sent again to the consumer that has not handled it, under the same id.",
             counted(books.sent, "event was pending", "events were pending")
         ));
-        report::print(&table::of_rows(&SENT, sent));
+        report::print(&table::rows(&SENT, sent));
     }
     if books.balanced {
         report::line(format!(
             "\nThe books of {day} balance: received = handled + routed + pending + dead + unrouted + discarded + duplicate."
         ));
     } else {
-        report::print(&format!("\n{}", table::of_rows(Difference::COLUMNS, open)));
+        report::print(&format!("\n{}", table::rows(Difference::COLUMNS, open)));
         let count = counted(books.differences, "difference", "differences");
         report::line(format!("\nThe books of {day} do not balance: {count}."));
     }

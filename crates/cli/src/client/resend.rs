@@ -1,52 +1,48 @@
 //! Sending again and discarding: one way to choose, one way to ask, whatever it is about.
 
-use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 use console::Counted;
-use event::EventId;
 use ledger::jobs::{Action, Job, NewJob, What};
 use ledger::{EVENTS, JOBS};
 use serde_json::{Map, Value};
 use view::View;
 
 use super::api::Api;
-use super::follow;
-use super::lists::fields;
-use crate::args::{Choice, DeadDiscard, DeadRetry, Discard, JobArgs, Replay, Retry};
+use super::ask::{ASKED_BEYOND, confirm};
+use super::{follow, ids, lists};
+use crate::args::dead::{DeadDiscard, DeadRetry};
+use crate::args::documents::Fetch;
+use crate::args::{Choice, Discard, JobArgs, Replay, Retry};
 use crate::config::Config;
 use crate::report;
 
-/// More than this are not sent or discarded without asking.
-const ASKED_BEYOND: i64 = 1_000;
-
 /// `malote events replay`
 pub async fn replay(replay: Replay, config: &Config) -> Result<ExitCode> {
-    let Replay { ids, source, filter, everything, to_consumer, all: _, again, job } = replay;
-    let choice = Choice { ids, filters: fields(&filter, config), source, everything };
+    let Replay { events, to_consumer, all: _, again, job } = replay;
     let asked = NewJob { to_consumer, again, ..NewJob::new(Action::Replay, What::Events, who()) };
-    run(choice, asked, job, config).await
+    run(events.choice(&config.time.zone), asked, job, config).await
+}
+
+/// `malote documents fetch`
+pub async fn fetch(Fetch { events, job }: Fetch, config: &Config) -> Result<ExitCode> {
+    let asked = NewJob::new(Action::Fetch, What::Events, who());
+    run(events.choice(&config.time.zone), asked, job, config).await
 }
 
 /// `malote dead retry`
 pub async fn retry_dead(args: DeadRetry, config: &Config) -> Result<ExitCode> {
-    let DeadRetry { group, consumer, mut retry } = args;
-    retry.choice.filters.extend(dead_filters(group, consumer));
+    let DeadRetry { filter, mut retry } = args;
+    retry.choice.filters.extend(filter.parameters(&config.time.zone));
     self::retry(What::Dead, retry, config).await
 }
 
 /// `malote dead discard`
 pub async fn discard_dead(args: DeadDiscard, config: &Config) -> Result<ExitCode> {
-    let DeadDiscard { group, consumer, mut discard } = args;
-    discard.choice.filters.extend(dead_filters(group, consumer));
+    let DeadDiscard { filter, mut discard } = args;
+    discard.choice.filters.extend(filter.parameters(&config.time.zone));
     self::discard(What::Dead, discard, config).await
-}
-
-/// The filters that dead letters have options for.
-fn dead_filters(group: Option<String>, consumer: Option<String>) -> impl Iterator<Item = (String, String)> {
-    let given = [("group", group), ("consumer", consumer)];
-    given.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)))
 }
 
 /// `retry`
@@ -65,14 +61,7 @@ pub async fn discard(what: What, args: Discard, config: &Config) -> Result<ExitC
 fn filters(view: &View, choice: Choice) -> Result<Vec<Map<String, Value>>> {
     let Choice { ids, mut filters, source, everything } = choice;
     filters.extend(source.map(|source| ("source".to_owned(), source)));
-    let known = view.filters();
-    if let Some((field, _)) = filters.iter().find(|(field, _)| !known.contains(field)) {
-        bail!(
-            "--where: {field} is not a field that {} are chosen by; expected one of {}",
-            view.name,
-            known.join(", ")
-        );
-    }
+    lists::check_fields(view, &filters)?;
     if ids.is_empty() && filters.is_empty() && !everything {
         let example = if view.name == EVENTS.name {
             "--state dead".to_owned()
@@ -88,11 +77,8 @@ fn filters(view: &View, choice: Choice) -> Result<Vec<Map<String, Value>>> {
     }
     let mut filters = Vec::new();
     for id in ids {
-        let Ok(id) = id.parse::<EventId>() else {
-            bail!("{id} is not the id of one: ids are in `malote {} list`", view.name)
-        };
         let mut filter = filter.clone();
-        filter.insert("id".to_owned(), id.to_string().into());
+        filter.insert("id".to_owned(), id.into());
         // Two jobs would replay the same event as two new ones.
         if !filters.contains(&filter) {
             filters.push(filter);
@@ -107,6 +93,7 @@ async fn run(choice: Choice, asked: NewJob, args: JobArgs, config: &Config) -> R
     let (action, view) = (asked.action, asked.what.view());
     let mut jobs = Vec::new();
     let mut total = 0;
+    let choice = Choice { ids: ids::all_whole(&[view], choice.ids, &api).await?, ..choice };
     for filter in filters(view, choice)? {
         let job = NewJob { filter: filter.into(), rate: args.rate, ..asked.clone() };
         let counting = NewJob { dry_run: true, ..job.clone() };
@@ -125,9 +112,8 @@ async fn run(choice: Choice, asked: NewJob, args: JobArgs, config: &Config) -> R
         report::line(format!("This would {action} {total} {what}."));
         return Ok(ExitCode::SUCCESS);
     }
-    if total > ASKED_BEYOND && !args.yes && !agreed(&format!("{action} {total} {what}?"))? {
-        report::line("Nothing was done.");
-        return Ok(ExitCode::FAILURE);
+    if total > ASKED_BEYOND && !args.yes {
+        confirm(&format!("{action} {total} {what}?"))?;
     }
     let mut begun = Vec::new();
     for job in jobs {
@@ -147,18 +133,6 @@ fn named(view: &View, count: i64) -> &'static str {
     if count == 1 { view.row } else { view.rows }
 }
 
-fn agreed(question: &str) -> Result<bool> {
-    if !std::io::stdin().is_terminal() {
-        bail!("{question} Give --yes where nobody can be asked");
-    }
-    let mut stderr = std::io::stderr().lock();
-    write!(stderr, "{question} [y/N] ")?;
-    stderr.flush()?;
-    let mut answer = String::new();
-    std::io::stdin().read_line(&mut answer)?;
-    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
-}
-
 /// Who asks, as far as the machine knows: `user@host`.
 pub fn who() -> String {
     let variable = |name| std::env::var(name).ok().filter(|text| !text.is_empty());
@@ -174,6 +148,7 @@ fn asker(user: Option<String>, host: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use event::EventId;
     use ledger::DEAD;
     use serde_json::json;
 
@@ -194,15 +169,14 @@ mod tests {
         };
         check(choice(&[], &[], true), json!([{}]));
         check(choice(&[], &[("group", "0a")], false), json!([{"group": "0a"}]));
-        let (other, upper) = (EventId::generate().to_string(), id.to_uppercase());
+        let other = EventId::generate().to_string();
         check(
-            choice(&[&id, &other, &id, &upper], &[("consumer", "a")], false),
+            choice(&[&id, &other, &id], &[("consumer", "a")], false),
             json!([{"consumer": "a", "id": id}, {"consumer": "a", "id": other}]),
         );
         let printed = |choice| filters(&DEAD, choice).unwrap_err().to_string();
         assert!(printed(choice(&[], &[], false)).starts_with("say which: ids, a filter"));
         assert!(printed(choice(&[], &[("topic", "a")], false)).starts_with("--where: topic is not a field"));
-        assert!(printed(choice(&["7"], &[], false)).starts_with("7 is not the id of one"));
     }
 
     #[test]

@@ -25,7 +25,7 @@ struct Example {
     body: &'static str,
 }
 
-/// Posts, and tells how it went. Status 1 if anything was not accepted.
+/// Posts, and reports the result. Status 1 if anything was not accepted.
 pub async fn run(args: Simulate, config: &Config) -> Result<ExitCode> {
     let examples = Arc::new(examples(&args, config)?);
     let scheme = if config.ingress.tls.is_some() { "https" } else { "http" };
@@ -36,7 +36,7 @@ pub async fn run(args: Simulate, config: &Config) -> Result<ExitCode> {
     let names = names.into_iter().collect::<Vec<_>>().join(", ");
     report::line(format!("Posts {} invented events to {base}, as {names}.", args.count));
     if !is_loopback(&base) && !args.yes {
-        bail!("{base} is not this machine, and what it books is not undone: give --yes to post there");
+        bail!("{base} is not this machine, and what it books cannot be undone: pass --yes to post there");
     }
     let bar = ProgressBar::new(args.count).with_style(
         ProgressStyle::with_template("{bar:40} {pos}/{len}  {per_sec}  {msg}")

@@ -2,6 +2,7 @@
 
 mod broker;
 mod files;
+mod queues;
 mod store;
 
 use std::collections::BTreeSet;
@@ -25,15 +26,17 @@ use crate::table::coloured;
 #[derive(Default)]
 struct Findings {
     wrong: usize,
+    /// What was printed, without colours and fixes.
+    lines: Vec<String>,
 }
 
 impl Findings {
-    fn good(&self, text: impl AsRef<str>) {
+    fn good(&mut self, text: impl AsRef<str>) {
         self.line("✓", "32", text.as_ref());
     }
 
     /// Works, and should be known.
-    fn note(&self, text: impl AsRef<str>) {
+    fn note(&mut self, text: impl AsRef<str>) {
         self.line("!", "33", text.as_ref());
     }
 
@@ -43,11 +46,13 @@ impl Findings {
         report::line(format!("    {}", fix.as_ref()));
     }
 
-    fn line(&self, mark: &str, colour: &str, text: &str) {
+    fn line(&mut self, mark: &str, colour: &str, text: &str) {
+        let line = format!("{mark} {text}");
         match coloured() {
             true => report::line(format!("\x1b[{colour}m{mark}\x1b[0m {text}")),
-            false => report::line(format!("{mark} {text}")),
+            false => report::line(&line),
         }
+        self.lines.push(line);
     }
 }
 
@@ -74,12 +79,13 @@ fn data_dir(config: &Config, findings: &mut Findings) {
         Ok(metadata) if metadata.is_dir() => {}
         Ok(_) => {
             let text = format!("the data directory {} is a file", dir.display());
-            return findings.bad(text, "set data.dir to a folder, or to one that the first start can make");
+            return findings
+                .bad(text, "set data.dir to a folder, or to a path where the first start can create one");
         }
         Err(_) => return missing_data_dir(dir, findings),
     }
     if let Some(mode) = open_mode(dir) {
-        let fix = format!("others may look into it: chmod 700 {}", dir.display());
+        let fix = format!("others can read it: chmod 700 {}", dir.display());
         findings.bad(format!("the data directory {} has mode {mode:o}", dir.display()), fix);
     }
     let mut files: Vec<_> =
@@ -150,8 +156,7 @@ async fn api(config: &Config, findings: &mut Findings) -> Option<bool> {
             Some(true)
         }
         Err(error) => {
-            let fix =
-                "stop what has the port, set console.listen, or use the configuration of that installation";
+            let fix = "stop the process that uses the port, set console.listen, or use the configuration of that installation";
             findings.bad(format!("something listens on {} but: {error:#}", config.console.listen), fix);
             Some(false)
         }
@@ -194,7 +199,9 @@ fn trouble_of(name: &str, status: HealthStatus, trouble: &str, base: &str, findi
             findings.note(format!("the ingress at {base} continues with its spool: {trouble}"))
         }
         ("spool.set_aside", HealthStatus::Degraded) => findings.bad(
-            format!("the spool of the ingress at {base} has events that the broker does not take: {trouble}"),
+            format!(
+                "the spool of the ingress at {base} has events that the broker does not accept: {trouble}"
+            ),
             "`malote queues` shows their queues; they are published once the broker accepts them",
         ),
         ("broker", HealthStatus::Degraded) => findings.note(format!(
@@ -261,9 +268,10 @@ fn ports(config: &Config, findings: &mut Findings) {
     ] {
         match TcpListener::bind(listen) {
             Ok(_) => findings.good(format!("{name} {listen} is free")),
-            Err(error) => {
-                findings.bad(format!("{name} {listen}: {error}"), format!("stop what has it, or set {name}"))
-            }
+            Err(error) => findings.bad(
+                format!("{name} {listen}: {error}"),
+                format!("stop the process that uses it, or set {name}"),
+            ),
         }
     }
 }

@@ -21,7 +21,7 @@ pub fn reference() -> String {
 fn section(command: &Command, parent: &str, text: &mut String) {
     let name = format!("{parent} {}", command.get_name());
     let children: Vec<_> = command.get_subcommands().filter(|command| is_listed(command)).collect();
-    if children.is_empty() {
+    if children.is_empty() || !command.is_subcommand_required_set() {
         let arguments: Vec<_> =
             command.get_arguments().filter(|arg| is_shown(arg) && !arg.is_global_set()).collect();
         let positionals =
@@ -31,9 +31,8 @@ fn section(command: &Command, parent: &str, text: &mut String) {
             *text += "\n";
             arguments.iter().for_each(|arg| *text += &argument(arg));
         }
-    } else {
-        children.into_iter().for_each(|child| section(child, &name, text));
     }
+    children.into_iter().for_each(|child| section(child, &name, text));
 }
 
 fn argument(arg: &Arg) -> String {

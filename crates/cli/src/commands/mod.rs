@@ -4,4 +4,7 @@ pub mod configuration;
 pub mod demo;
 pub mod doctor;
 pub mod markdown;
+pub mod provider_page;
+pub mod shell;
+pub mod sources;
 pub mod topology;

@@ -5,23 +5,33 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use broker::{Broker, Destination, Topology};
 use broker_rabbitmq::{Inspect, Obstacle, RabbitMq, Step};
-use event::Topic;
+use consumer::{DomainEvent, takers};
+use event::{ProviderName, Topic};
 use serde_json::{Value, json};
 
 use crate::args::TopologyFormat;
 use crate::config::{BrokerUrl, Config};
-use crate::domains;
 use crate::installation;
 use crate::management::{Management, Unseeing};
+use crate::registry;
 use crate::report;
 use crate::table::Lines;
 
 /// The minimum time-out of the confirm of a message that is moved to another queue.
 const MOVE_TIMEOUT_MS: u64 = 30_000;
 
+/// Everything that is declared. Without the store, what subscriptions declare is left out, which is said.
+async fn declared(config: &Config) -> Topology {
+    let queues = installation::subscription_queues(config).await.unwrap_or_else(|error| {
+        report::note(format!("without the queues of subscriptions: {error:#}"));
+        Vec::new()
+    });
+    installation::topology_with(config, queues)
+}
+
 /// Prints what is declared.
-pub fn show(format: TopologyFormat, config: &Config) {
-    let topology = installation::topology(config);
+pub async fn show(format: TopologyFormat, config: &Config) {
+    let topology = declared(config).await;
     let text = match format {
         TopologyFormat::Table => tables(&topology),
         TopologyFormat::Definitions => {
@@ -39,7 +49,7 @@ pub fn show(format: TopologyFormat, config: &Config) {
 
 /// Declares everything on the configured broker, and migrates what an earlier release declared.
 pub async fn apply(config: &Config) -> Result<()> {
-    let topology = installation::topology(config);
+    let topology = declared(config).await;
     let steps = match &config.broker.url {
         BrokerUrl::Embedded => {
             crate::data_dir::DataDir::open(&config.data.dir)?;
@@ -181,7 +191,7 @@ pub fn reference(config: &Config) -> String {
     let mut text =
         String::from("# Topics\n\nEvery documented topic. Others are accepted too, and routed by name.\n");
     text += "\n## Consumers\n\n| consumer | what it does |\n| --- | --- |\n";
-    for domain in domains::ALL {
+    for domain in registry::ALL {
         text += &format!("| `{}` | {} |\n", domain.name(), domain.bindings.purpose);
     }
     for provider in &config.providers {
@@ -192,20 +202,43 @@ pub fn reference(config: &Config) -> String {
         }
         text += "| topic | meaning | subject | consumers |\n| --- | --- | --- | --- |\n";
         for topic in provider.topics() {
-            let name = Topic::new(topic.name).expect("a documented topic follows the rule");
-            let takers = domains::ALL.iter().filter(|domain| domain.bindings.takes(provider.name(), &name));
-            let consumers: Vec<_> = takers.map(|domain| format!("`{}`", domain.name())).collect();
             let subject =
                 if topic.subject.is_empty() { String::new() } else { format!("`{}`", topic.subject) };
-            text +=
-                &format!("| `{}` | {} | {subject} | {} |\n", topic.name, topic.meaning, consumers.join(", "));
+            let consumers = consumers(provider.name(), topic.name);
+            text += &format!("| `{}` | {} | {subject} | {consumers} |\n", topic.name, topic.meaning);
+        }
+    }
+    let own = ProviderName::own();
+    text += &format!("\n## `{own}`: domain events\n\nSee domain-events.md.\n\n");
+    text += "| topic | meaning | consumers | subject | source |\n| --- | --- | --- | --- | --- |\n";
+    let documents = (documents::COMPONENT.name, documents::EVENTS);
+    for (source, events) in
+        registry::ALL.iter().map(|domain| (domain.name(), domain.events)).chain([documents])
+    {
+        for DomainEvent { name, entity, meaning, .. } in events {
+            let (consumers, about) = (consumers(&own, name), code_words(entity.kinds()));
+            text += &format!("| `{name}` | {meaning} | {consumers} | {about} | `/{own}/{source}` |\n");
         }
     }
     text
 }
 
+/// The consumers that take a documented topic.
+fn consumers(provider: &ProviderName, topic: &str) -> String {
+    let topic = Topic::new(topic).expect("a documented topic follows the rule");
+    let declared = registry::ALL.iter().map(|domain| &domain.bindings);
+    code_words(&takers(declared, provider, &topic).collect::<Vec<_>>())
+}
+
+/// Words as Markdown shows code, in one line.
+fn code_words(words: &[&str]) -> String {
+    words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ")
+}
+
 #[cfg(test)]
 mod tests {
+    use providers::{Provider, TopicInfo};
+
     use super::*;
     use crate::config::load_parts;
 
@@ -248,6 +281,14 @@ mod tests {
         };
         assert!(line("| `invoice.created` |").ends_with("| `invoices` |"));
         assert!(line("| `acordo.quitado` |").ends_with("| `receivables` |"));
-        assert!(line("| `order.created` |").ends_with("|  |"));
+        assert!(line("| `order.created` |").ends_with("| `purchasing` |"));
+        let provider = Provider::named("mercado-eletronico").unwrap();
+        let is_untaken = |info: &&TopicInfo| consumers(provider.name(), info.name).is_empty();
+        let untaken = provider.topics().iter().find(is_untaken).unwrap();
+        assert!(line(&format!("| `{}` |", untaken.name)).ends_with("|  |"));
+        assert!(line("| `receivable.paid` |").ends_with("| `receivable` | `/malote/receivables` |"));
+        assert!(line("| `purchase.created` |").contains(" | `order`, `preorder`, "));
+        let fetched = "| `invoices` | `invoice` | `/malote/documents` |";
+        assert!(line("| `invoice.fetched` |").ends_with(fetched), "{}", line("| `invoice.fetched` |"));
     }
 }

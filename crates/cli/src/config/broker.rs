@@ -22,7 +22,7 @@ pub struct Broker {
     pub insecure: bool,
     /// The TLS settings of RabbitMQ.
     #[serde(default)]
-    pub tls: broker_rabbitmq::ClientTls,
+    pub tls: event::ClientTls,
     /// The prefix of every name.
     pub prefix: String,
     /// The address of RabbitMQ's management API, if it may be used.

@@ -4,6 +4,9 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value};
 
+/// The settings of the console's token.
+const TOKEN: [&str; 2] = ["token", "token_file"];
+
 /// The paths of the settings that differ from those at the start and need a restart: everything but the token of the
 /// console and the authentication of the sources. A source that is missing from the new tree is not a difference.
 pub fn needs_restart(started: &Value, new: &Value) -> Vec<String> {
@@ -16,6 +19,33 @@ pub fn needs_restart(started: &Value, new: &Value) -> Vec<String> {
     paths
 }
 
+/// The tree that is in force after a reload, out of the one at the start, the one in force and the new one: the latter's
+/// token of the console, and its authentication of each source of which nothing else has changed. What is checked together is
+/// in force together: a source with another change keeps its authentication. Sources that are missing are left out.
+pub fn reloaded(started: &Value, in_force: &Value, new: &Value) -> Value {
+    let mut tree = in_force.clone();
+    let console = tree.as_object_mut().map(|tree| tree.entry("console").or_insert_with(|| Map::new().into()));
+    if let Some(console) = console.and_then(Value::as_object_mut) {
+        for name in TOKEN {
+            match new.pointer(&format!("/console/{name}")) {
+                Some(value) => drop(console.insert(name.to_owned(), value.clone())),
+                None => drop(console.remove(name)),
+            }
+        }
+    }
+    let (fixed_at_start, fixed_now) = (fixed(started), fixed(new));
+    let is_reloaded = |name: &str| fixed_at_start["sources"][name] == fixed_now["sources"][name];
+    let find = |tree: &Value, name: &str| {
+        sources(tree).find(|(other, _)| *other == name).map(|(_, value)| value.clone())
+    };
+    let kept = sources(started).filter_map(|(name, _)| {
+        let new = find(new, name)?;
+        if is_reloaded(name) { Some(new) } else { find(in_force, name) }
+    });
+    tree["sources"] = kept.collect();
+    tree
+}
+
 /// The sources of a tree.
 pub fn sources(tree: &Value) -> impl Iterator<Item = (&str, &Value)> {
     let sources = tree.get("sources").and_then(Value::as_array).into_iter().flatten();
@@ -26,7 +56,7 @@ pub fn sources(tree: &Value) -> impl Iterator<Item = (&str, &Value)> {
 fn fixed(tree: &Value) -> Value {
     let mut fixed = tree.clone();
     if let Some(console) = fixed.get_mut("console").and_then(Value::as_object_mut) {
-        console.retain(|name, _| !["token", "token_file"].contains(&name.as_str()));
+        console.retain(|name, _| !TOKEN.contains(&name.as_str()));
     }
     let without_auth = |(name, source): (&str, &Value)| {
         let mut source = source.clone();
@@ -58,6 +88,45 @@ fn compare(path: &str, old: Option<&Value>, new: Option<&Value>, paths: &mut Vec
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_can_be_reloaded_is_and_the_rest_stays_as_it_is() {
+        let tree = |text: &str| toml::from_str::<Value>(text).unwrap();
+        let source = |name: &str, rest: &str, secret: &str| {
+            format!("[[sources]]\nname = \"{name}\"\n{rest}\nauth.bearer.secrets = [\"{secret}\"]\n")
+        };
+        let started = [
+            "broker.prefix = \"\"\nconsole.token = \"x\"\n",
+            &source("one", "", "1"),
+            &source("two", "", "1"),
+        ];
+        let started = tree(&started.concat());
+        let check = |in_force: &Value, new: &[&str], expect: &[&str]| {
+            let reloaded = reloaded(&started, in_force, &tree(&new.concat()));
+            assert_eq!(reloaded, tree(&expect.concat()), "{new:?}");
+            reloaded
+        };
+        let changed = source("two", "keep_days = 1", "2");
+        let (head, new_head) =
+            ("broker.prefix = \"\"\n", "broker.prefix = \"y\"\nconsole.token_file = \"f\"\n");
+        let in_force = check(
+            &started,
+            &[new_head, &source("one", "", "2"), &changed, &source("three", "", "1")],
+            &[head, "console.token_file = \"f\"\n", &source("one", "", "2"), &source("two", "", "1")],
+        );
+        let in_force = check(
+            &in_force,
+            &[head, "[console]\n", &changed],
+            &[head, "[console]\n", &source("two", "", "1")],
+        );
+        // What came back with another change is not in force before a restart.
+        let changed = source("one", "keep_days = 1", "3");
+        check(
+            &in_force,
+            &[head, "[console]\n", &changed, &source("two", "", "3")],
+            &[head, "[console]\n", &source("two", "", "3")],
+        );
+    }
 
     #[test]
     fn only_secrets_and_auth_change_without_a_restart() {

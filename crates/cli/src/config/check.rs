@@ -220,7 +220,8 @@ fn explained(path: &str, keys: &[String], message: &str) -> String {
         _ => {}
     }
     let is_secret = |key: &String| {
-        ["auth", "secrets", "passwords", "token", "subject_key", "url"].contains(&key.as_str())
+        ["auth", "secrets", "passwords", "client_secrets", "token", "subject_key", "url"]
+            .contains(&key.as_str())
     };
     let mut message = message.to_owned();
     if keys.iter().any(is_secret)
@@ -262,13 +263,12 @@ fn allowed(keys: &[String]) -> Option<Value> {
     let is_element = keys.last() != Some(name);
     let (text, is_list) = match name.as_str() {
         "auth" => ("none", false),
-        "secrets" | "passwords" => ("whsec_c2VjcmV0", true),
-        "networks" | "trusted_proxies" => ("127.0.0.0/8", true),
-        "hosts" => ("localhost", true),
+        "secrets" | "passwords" | "client_secrets" => ("whsec_c2VjcmV0", true),
+        "networks" | "trusted_proxies" | "allow" => ("127.0.0.0/8", true),
+        "hosts" | "except" => ("localhost", true),
         "keep_headers" => ("x-allowed", true),
-        "name" | "provider" | "username" | "header" | "entity" | "constant" | "certificate" | "key" => {
-            ("allowed", false)
-        }
+        "name" | "provider" | "username" | "header" | "client_id" | "entity" | "constant" | "certificate"
+        | "key" => ("allowed", false),
         "pointer" => ("/allowed", false),
         "topic" => return Some(serde_json::json!({"constant": "allowed"})),
         _ => return None,

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use providers::auth::Secret;
 use serde::Deserialize;
 
-use super::check::{Mistake, Section};
+use super::check::{Mistake, Section, out_of_range};
 
 /// The settings of the administration API.
 #[derive(Clone, Debug, Deserialize)]
@@ -15,6 +15,8 @@ pub struct Console {
     pub listen: SocketAddr,
     hosts: Vec<server::HostName>,
     token: Secret,
+    /// How long the audit keeps an entry.
+    pub keep_audit_days: u32,
     #[serde(default)]
     limits: server::Limits,
     /// Certificate and key; without it, plain HTTP.
@@ -24,13 +26,13 @@ pub struct Console {
 
 impl Section for Console {
     fn mistakes(&self) -> Vec<Mistake> {
-        let Some(token) = self.token() else { return Vec::new() };
-        if is_token(token) {
-            return Vec::new();
+        let mut mistakes = out_of_range(&[("keep_audit_days", u64::from(self.keep_audit_days), 36_500)]);
+        if self.token().is_some_and(|token| !is_token(token)) {
+            let expected =
+                "expected at least 16 characters without a space, or \"\" for one in the data directory";
+            mistakes.push(Mistake::new("token", expected));
         }
-        let expected =
-            "expected at least 16 characters without a space, or \"\" for one in the data directory";
-        vec![Mistake::new("token", expected)]
+        mistakes
     }
 }
 

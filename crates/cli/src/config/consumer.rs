@@ -3,7 +3,7 @@
 use event::nearest;
 
 use super::check::{DAY_MS, MOST_BYTES, Mistake, Section, out_of_range};
-use crate::domains;
+use crate::registry;
 
 impl Section for consumer::Config {
     fn mistakes(&self) -> Vec<Mistake> {
@@ -15,7 +15,7 @@ impl Section for consumer::Config {
         // 0 gives them back at once.
         mistakes.extend(out_of_range(&[("hold_ms", self.hold_ms.max(1), DAY_MS)]));
         for (name, change) in &self.policies {
-            let known = || domains::ALL.iter().map(|domain| domain.name());
+            let known = || registry::ALL.iter().map(|domain| domain.name());
             if !known().any(|known| known == name) {
                 let meant = nearest(name, known()).map(|meant| format!("; did you mean {meant}?"));
                 let allowed = known().collect::<Vec<_>>().join(", ");

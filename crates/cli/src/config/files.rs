@@ -24,14 +24,37 @@ pub struct Needed {
     pub subject_key: bool,
     /// The credentials of the sources.
     pub sources: bool,
+    /// The password of the proxy for requests of malote's own.
+    pub outbound: bool,
+    /// The credentials of malote at the APIs of the providers.
+    pub apis: bool,
+    /// The credentials for the APIs that sources are polled at.
+    pub polls: bool,
 }
 
 impl Needed {
     /// Everything that is configured.
-    pub const ALL: Self = Self { broker: true, store: true, token: true, subject_key: true, sources: true };
+    pub const ALL: Self = Self {
+        broker: true,
+        store: true,
+        token: true,
+        subject_key: true,
+        sources: true,
+        outbound: true,
+        apis: true,
+        polls: true,
+    };
     /// Nothing.
-    pub const NONE: Self =
-        Self { broker: false, store: false, token: false, subject_key: false, sources: false };
+    pub const NONE: Self = Self {
+        broker: false,
+        store: false,
+        token: false,
+        subject_key: false,
+        sources: false,
+        outbound: false,
+        apis: false,
+        polls: false,
+    };
 }
 
 /// The files that were read, and the errors of others.
@@ -48,6 +71,12 @@ pub(crate) struct SecretFiles {
     /// Why a setting cannot be used.
     pub(crate) mistakes: Vec<Mistake>,
 }
+
+/// The section of the proxy, whose password is read at start only.
+const PROXY: &str = "outbound.proxy";
+
+/// The credentials for the API that a source is polled at, within the source.
+const POLL: &str = "poll.auth";
 
 /// The outcome of reading a `*_file` setting.
 enum Taken {
@@ -70,8 +99,10 @@ pub(crate) fn read_into(tree: &mut Value, needed: Needed) -> SecretFiles {
         }
         table.insert(name.to_owned(), secret.into());
     }
-    for (section, is_needed) in [("broker", needed.broker), ("store", needed.store)] {
-        let Some(table) = tree.get_mut(section).and_then(Value::as_object_mut) else { continue };
+    let urls = [("broker", needed.broker), ("store", needed.store), (PROXY, needed.outbound)];
+    for (section, is_needed) in urls {
+        let pointer = format!("/{}", section.replace('.', "/"));
+        let Some(table) = tree.pointer_mut(&pointer).and_then(Value::as_object_mut) else { continue };
         let Taken::Text(password) = found.take(table, section, "password", is_needed) else { continue };
         match table.get("url").and_then(Value::as_str).map(|url| with_password(url, &password)) {
             Some(Ok(url)) => drop(table.insert("url".to_owned(), url.into())),
@@ -82,11 +113,35 @@ pub(crate) fn read_into(tree: &mut Value, needed: Needed) -> SecretFiles {
     }
     let sources = tree.get_mut("sources").and_then(Value::as_array_mut);
     for (index, source) in sources.into_iter().flatten().enumerate() {
+        if let Some(api) = source.get_mut("api").and_then(Value::as_object_mut) {
+            let path = format!("sources[{index}].api");
+            match found.take(api, &path, "client_secret", needed.apis) {
+                Taken::Nothing => {}
+                Taken::Text(_) if api.contains_key("client_secret") => {
+                    found.mistake(
+                        &path,
+                        "client_secret",
+                        "is set beside client_secret: remove one of them".to_owned(),
+                    );
+                }
+                Taken::Text(secret) => drop(api.insert("client_secret".to_owned(), secret.into())),
+                Taken::Absent => drop(api.insert("client_secret".to_owned(), UNREAD.into())),
+            }
+        }
+        read_poll(&mut found, index, source, needed);
         let Some(mechanisms) = source.get_mut("auth").and_then(Value::as_object_mut) else { continue };
         for (mechanism, table) in mechanisms {
             let Some(table) = table.as_object_mut() else { continue };
-            let name = if mechanism == "basic" { "passwords" } else { "secrets" };
+            let name = match mechanism.as_str() {
+                "basic" => "passwords",
+                "oauth2" => "client_secrets",
+                _ => "secrets",
+            };
             let path = format!("sources[{index}].auth.{mechanism}");
+            if mechanism == "client_certificate" {
+                read_authorities(&mut found, index, table, &path, needed);
+                continue;
+            }
             let text = match found.take(table, &path, name, needed.sources) {
                 Taken::Nothing => continue,
                 Taken::Text(text) => text,
@@ -103,6 +158,48 @@ pub(crate) fn read_into(tree: &mut Value, needed: Needed) -> SecretFiles {
         }
     }
     found
+}
+
+/// The authorities of client certificates: a whole file in PEM.
+fn read_authorities(
+    found: &mut SecretFiles,
+    index: usize,
+    table: &mut Map<String, Value>,
+    path: &str,
+    needed: Needed,
+) {
+    const NAME: &str = "authorities";
+    let text = match found.take(table, path, NAME, needed.sources) {
+        Taken::Nothing => return,
+        Taken::Text(text) => text,
+        Taken::Absent => {
+            found.closed.push(index);
+            UNREAD.to_owned()
+        }
+    };
+    if table.insert(NAME.to_owned(), text.into()).is_some() {
+        found.mistake(path, NAME, format!("is set beside {NAME}: remove one of them"));
+    }
+}
+
+/// The credentials for the API of a source. They are read at start only.
+fn read_poll(found: &mut SecretFiles, index: usize, source: &mut Value, needed: Needed) {
+    let auth = source.pointer_mut("/poll/auth").and_then(Value::as_object_mut);
+    for (mechanism, table) in auth.into_iter().flatten() {
+        let Some(table) = table.as_object_mut() else { continue };
+        let path = format!("sources[{index}].{POLL}.{mechanism}");
+        let named = table.keys().filter_map(|key| key.strip_suffix("_file"));
+        for name in named.map(str::to_owned).collect::<Vec<_>>() {
+            let text = match found.take(table, &path, &name, needed.polls) {
+                Taken::Nothing => continue,
+                Taken::Text(text) => text,
+                Taken::Absent => UNREAD.to_owned(),
+            };
+            if table.insert(name.clone(), text.into()).is_some() {
+                found.mistake(&path, &name, format!("is set beside {name}: remove one of them"));
+            }
+        }
+    }
 }
 
 impl SecretFiles {
@@ -123,7 +220,8 @@ impl SecretFiles {
         }
         match path {
             "broker" => self.broker_password = Some(file.clone()),
-            "ingress" => {}
+            "ingress" | PROXY => {}
+            path if path.contains(POLL) => {}
             _ => self.reloadable.push(file.clone()),
         }
         self.files.push(file);
@@ -140,7 +238,7 @@ impl SecretFiles {
 
 /// A placeholder for a file that could not be read, so that its absence is not a second mistake. It satisfies the rules
 /// of every secret.
-const UNREAD: &str = "0000000000000000000000000000000000000000000000000000000000000000";
+pub(super) const UNREAD: &str = "0000000000000000000000000000000000000000000000000000000000000000";
 
 /// Why a file does not contain a secret.
 #[derive(Debug, thiserror::Error)]
@@ -163,7 +261,7 @@ fn read(file: &Path) -> Result<String, NoSecret> {
 /// Why a password cannot be put into a URL.
 #[derive(Debug, thiserror::Error)]
 enum NoPlace {
-    #[error("needs a URL that names the user, such as amqp://user@host or postgres://user@host")]
+    #[error("needs a URL that names the user, such as amqp://user@host")]
     NoUser,
     #[error("is set beside a URL with a password: remove one of them")]
     HasPassword,
@@ -211,6 +309,7 @@ mod tests {
             store.password_file = {:?}
             console.token_file = {:?}
             ingress.subject_key_file = {:?}
+            outbound.proxy = {{ url = "http://me@proxy:3128", password_file = {:?} }}
             [[sources]]
             name = "one"
             provider = "recuperador"
@@ -224,6 +323,7 @@ mod tests {
             file("store", "d:e\r\n"),
             file("token", "0123456789abcdef\n"),
             file("key", &key),
+            file("proxy", "f@g\n"),
             file("bearer", "next\n\nlast\n"),
             file("basic", "password 1"),
         );
@@ -241,7 +341,8 @@ mod tests {
             (signed(0), signed(1)),
             (vec!["inline".into(), "next".into(), "last".into()], vec!["password 1".into()])
         );
-        assert_eq!(config.secret_files.len(), 6);
+        assert_eq!(config.outbound.proxy.url.as_ref().unwrap().password(), Some("f@g"));
+        assert_eq!(config.secret_files.len(), 7);
         assert!(config.broker.password_file.is_some_and(|file| file.ends_with("broker")));
         let names = config.reloadable_files.iter().map(|file| file.file_name().unwrap());
         assert_eq!(names.collect::<Vec<_>>(), ["token", "store", "bearer", "basic"]);
@@ -291,6 +392,7 @@ mod tests {
             store = {{ url = "postgres://malote@127.0.0.1/malote", password_file = "/nowhere/store" }}
             console.token_file = "/nowhere/token"
             ingress.subject_key_file = "/nowhere/key"
+            outbound.proxy = {{ url = "http://me@proxy:3128", password_file = "/nowhere/proxy" }}
             [[sources]]
             name = "one"
             provider = "recuperador"
@@ -306,6 +408,7 @@ mod tests {
             "store.password_file",
             "console.token_file",
             "ingress.subject_key_file",
+            "outbound.proxy.password_file",
             "sources[0].auth.bearer.secrets_file",
         ];
         let mut shown = mistakes(Needed::ALL);

@@ -118,6 +118,11 @@ impl Ingress {
 
 /// The key as 64 hexadecimal digits.
 pub(crate) fn parse_subject_key(text: &Secret) -> Option<SubjectKey> {
+    parse_key(text).map(SubjectKey::from_bytes)
+}
+
+/// 32 bytes as 64 hexadecimal digits.
+pub(crate) fn parse_key(text: &Secret) -> Option<[u8; 32]> {
     let digits = text.expose().trim().as_bytes();
     let mut key = [0; 32];
     if digits.len() != 64 {
@@ -127,5 +132,5 @@ pub(crate) fn parse_subject_key(text: &Secret) -> Option<SubjectKey> {
         let digit = |c: u8| char::from(c).to_digit(16);
         *byte = u8::try_from(digit(pair[0])? << 4 | digit(pair[1])?).ok()?;
     }
-    Some(SubjectKey::from_bytes(key))
+    Some(key)
 }

@@ -10,6 +10,7 @@ use serde_json::Value;
 use super::check::{Gathered, Mistake, Mistakes};
 use super::environment::{self, Setting};
 use super::files::{self, Needed, SecretFiles};
+use super::presets;
 use super::secrets::{Configured, secrets};
 use super::sections::{Config, NAMES};
 use super::shown::holds_secret;
@@ -90,8 +91,9 @@ fn load_needed(
         tree.map_err(|error| one(name.to_owned(), first_line(error.to_string())))
     };
     let mut default = merged("", &[])?;
-    let (settings, unread) = environment::settings(variables, &default);
-    let tree = merged(text, &settings)?;
+    let (settings, mut unread) = environment::settings(variables, &default);
+    let mut tree = merged(text, &settings)?;
+    unread.extend(presets::expand(&mut tree));
     files::read_into(&mut default, needed);
     let mut mistakes = match with_secrets(&tree, &default, needed) {
         Ok(config) if unread.is_empty() => return Ok((config, tree)),

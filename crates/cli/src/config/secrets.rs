@@ -26,7 +26,12 @@ pub(super) fn secrets(config: &Config) -> Vec<Configured> {
     secrets.extend(store_passwords(&config.store.url).map(|password| one("store.url", password)));
     secrets.push(one("ingress.subject_key", config.ingress.subject_key_text().clone()));
     secrets.extend(config.console.token().map(|token| one("console.token", token.clone())));
+    let proxy = config.outbound.proxy.url.as_ref().and_then(|url| url.password());
+    secrets.extend(proxy.map(|password| one("outbound.proxy.url", password.into())));
     for (number, source) in config.sources.iter().enumerate() {
+        for (path, secret) in source.api.iter().flat_map(documents::ApiConfig::secrets) {
+            secrets.push(one(&format!("sources[{number}].api.{path}"), secret.clone()));
+        }
         for (path, list) in source.auth.secrets() {
             let path = format!("sources[{number}].auth.{path}");
             secrets.extend(list.iter().enumerate().map(|(index, secret)| Configured {

@@ -69,6 +69,14 @@ sections! {
     consumer: consumer::Config,
     /// `[ledger]`, without the overrides of sources: see [`Config::retention`].
     ledger: ledger::Retention,
+    /// `[outbound]`
+    outbound: outbound::Config,
+    /// `[secrets]`
+    secrets: SecretsKey,
+    /// `[subscriptions]`
+    subscriptions: subscriptions::Config,
+    /// `[documents]`
+    documents: documents::Config,
     /// `[log]`
     log: Log,
     /// `[telemetry]`
@@ -102,14 +110,61 @@ pub struct Time {
 
 impl Section for Time {}
 
+/// The key that secrets are encrypted with in the store.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SecretsKey {
+    /// The file of the key; empty for one in the data directory.
+    pub key_file: PathBuf,
+    /// The file of the key that it replaces; empty if there is none.
+    pub replaced_key_file: PathBuf,
+}
+
+impl Section for SecretsKey {}
+
+/// The most messages that a threshold may have.
+const MOST_MESSAGES: u64 = 1_000_000_000;
+
 impl Section for server::Config {}
 
 impl Section for ledger::Retention {}
+
+impl Section for subscriptions::Config {
+    fn mistakes(&self) -> Vec<Mistake> {
+        let days = u64::from(self.keep_attempts_days);
+        // 0 turns the wait off.
+        out_of_range(&[
+            ("order_wait_ms", self.order_wait_ms.max(1), 60_000),
+            ("pause_after_s", self.pause_after_s, 365 * 86_400),
+            ("keep_attempts_days", days, 3_650),
+            ("queue_alarm_messages", self.queue_alarm_messages, MOST_MESSAGES),
+        ])
+    }
+}
+
+impl Section for documents::Config {
+    fn mistakes(&self) -> Vec<Mistake> {
+        out_of_range(&[
+            ("timeout_ms", self.timeout_ms, 600_000),
+            ("concurrency", u64::from(self.concurrency), 64),
+            ("document_limit_bytes", self.document_limit_bytes, 16 << 20),
+            ("file_limit_bytes", self.file_limit_bytes, 256 << 20),
+            // 0: forever.
+            ("keep_days", u64::from(self.keep_days).max(1), 36_500),
+        ])
+    }
+}
 
 impl Config {
     /// The provider of a source; its presence was checked when the configuration was read.
     pub fn provider(&self, name: &ProviderName) -> Option<&Provider> {
         self.providers.iter().find(|provider| provider.name() == name)
+    }
+
+    /// Whether a source has certificates that the port of the ingress checks itself.
+    pub fn asks_for_client_certificates(&self) -> bool {
+        let required = self.sources.iter().filter_map(|source| source.auth.client_certificate());
+        required.into_iter().any(|required| required.authorities.is_some())
     }
 
     /// Whether the broker is in this process, so that no other process can share it.

@@ -2,15 +2,17 @@
 
 use std::collections::BTreeSet;
 
-use event::{ProviderName, SourceName, nearest};
-use providers::auth::Auth;
-use providers::generic::TopicFrom;
-use providers::{Duplicates, HeaderName, Provider, generic};
+use documents::ApiConfig;
+use event::{Chain, ProviderName, SourceName, nearest};
+use providers::auth::{Auth, PLACEHOLDER};
+use providers::generic::{AnswerConfig, Suffix, TopicFrom};
+use providers::{Challenge, Duplicates, HeaderName, Provider, generic};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::check::Gathered;
+use super::files::UNREAD;
 
 /// One configured sender.
 #[derive(Clone, Debug, Deserialize)]
@@ -22,6 +24,12 @@ pub struct Source {
     pub provider: ProviderName,
     /// Its authentication.
     pub auth: Auth,
+    /// Whether it is polled and has no `auth`: nobody can post to it.
+    #[serde(skip)]
+    is_closed: bool,
+    /// How it is polled, if it is.
+    #[serde(default)]
+    pub poll: Option<polling::Poll>,
     /// Its rule for duplicates, if different from that of its provider.
     #[serde(default)]
     pub duplicates: Option<DuplicatesRule>,
@@ -31,15 +39,27 @@ pub struct Source {
     /// Its quotas.
     #[serde(default)]
     pub quota: ingress::Quota,
+    /// The API that its documents are fetched from; without it, none are.
+    #[serde(default)]
+    pub api: Option<ApiConfig>,
+    /// The success answer that it insists on, if different from that of its provider.
+    #[serde(default)]
+    pub answer: Option<AnswerConfig>,
+    /// Its requests that are no events, if different from those of its provider.
+    #[serde(default)]
+    pub challenges: Option<Vec<Challenge>>,
+    /// What it appends to its address, if different from its provider.
+    #[serde(default)]
+    pub suffixes: Option<Vec<Suffix>>,
 }
 
 impl Source {
-    /// How it tells that it sends a fact again: by its own rule, else as its provider does, else as its credentials do.
+    /// How its duplicates are recognised: by its own rule, else by that of its provider, else by that of its credentials.
     pub fn duplicates(&self, provider: &Provider) -> Option<Duplicates> {
         match &self.duplicates {
             None => provider.duplicates().cloned().or_else(|| self.auth.duplicates()),
             Some(DuplicatesRule::Off) => None,
-            Some(DuplicatesRule::By(rule)) => Some(rule.clone()),
+            Some(DuplicatesRule::By(rule)) => Some(rule.clone().comparing_as(provider.duplicates())),
         }
     }
 }
@@ -77,6 +97,10 @@ impl TryFrom<Value> for DuplicatesRule {
     }
 }
 
+/// Why the name of malote's own provider is refused.
+const OWN: &str =
+    "malote is the provider of malote's own domain events, which nobody posts: choose another name";
+
 /// Both lists as written, each element with its index.
 pub(super) struct Senders {
     providers: Vec<(usize, generic::Config)>,
@@ -86,7 +110,7 @@ pub(super) struct Senders {
 impl Senders {
     /// Reads both. An element that cannot be read is left out and reported as a mistake.
     pub(super) fn read(tree: &Value, gathered: &mut Gathered) -> Self {
-        Self { providers: list(tree, "providers", gathered), sources: list(tree, "sources", gathered) }
+        Self { providers: list(tree, "providers", gathered), sources: sources(tree, gathered) }
     }
 
     /// Every provider, including the built-in ones, and every source. Collects mistakes that no single value shows.
@@ -95,8 +119,14 @@ impl Senders {
         for (index, generic) in &self.providers {
             add_provider(*index, generic, &mut providers, gathered);
         }
-        let mut names = BTreeSet::new();
+        let (mut names, mut clients) = (BTreeSet::new(), BTreeSet::new());
         for (index, source) in &self.sources {
+            if let Some(oauth2) = source.auth.oauth2()
+                && !clients.insert(&oauth2.client_id)
+            {
+                let message = "another source has this client already; give each source its own";
+                gathered.add(format!("sources[{index}].auth.oauth2.client_id"), message);
+            }
             if !names.insert(&source.name) {
                 let message = format!("another source is named {} already", source.name);
                 gathered.add(format!("sources[{index}].name"), message);
@@ -109,16 +139,59 @@ impl Senders {
     fn check_source(&self, index: usize, source: &Source, providers: &[Provider], gathered: &mut Gathered) {
         let at = |rest: &str| format!("sources[{index}].{rest}");
         let Source { provider, auth, .. } = source;
-        if !providers.iter().any(|known| known.name() == provider) {
+        if provider.is_own() {
+            gathered.add(at("provider"), OWN);
+        } else if !providers.iter().any(|known| known.name() == provider) {
             let known = || providers.iter().map(|provider| provider.name().as_str());
             let meant = nearest(provider.as_str(), known()).map(|meant| format!("; did you mean {meant}?"));
             let (meant, allowed) = (meant.unwrap_or_default(), known().collect::<Vec<_>>().join(", "));
             gathered
                 .add(at("provider"), format!("there is no provider {provider}{meant}; allowed: {allowed}"));
         }
-        for (path, message) in auth.mistakes() {
+        let known = providers.iter().find(|known| known.name() == provider);
+        for (path, message) in source.api.iter().zip(known).flat_map(|(api, of)| api.mistakes(of)) {
+            let path = if path.is_empty() { at("api") } else { at(&format!("api.{path}")) };
+            gathered.add(path, message);
+        }
+        if let Some((poll, known)) = source.poll.as_ref().zip(known) {
+            for (path, message) in poll.mistakes(known.polling()) {
+                gathered.add(at(&format!("poll.{path}")), message);
+            }
+            for (path, _) in poll.auth.secrets().iter().filter(|(_, secret)| secret.is_placeholder()) {
+                gathered.add(at(&format!("poll.auth.{path}")), PLACEHOLDER);
+            }
+            if source.duplicates(known).is_none() {
+                let message = "missing: what is polled comes again until it is acknowledged, and without a rule every time \
+                               as a new event; give a field that identifies a fact";
+                gathered.add(at("duplicates"), message);
+            }
+        }
+        for (path, message) in auth.mistakes().into_iter().filter(|_| !source.is_closed) {
             let path = if path.is_empty() { at("auth") } else { at(&format!("auth.{path}")) };
             gathered.add(path, message);
+        }
+        let authorities = auth.client_certificate().and_then(|required| required.authorities.as_deref());
+        if let Some(Err(error)) = authorities.filter(|pem| *pem != UNREAD).map(server::ClientAuthority::new) {
+            gathered.add(at("auth.client_certificate.authorities"), Chain(&error).to_string());
+        }
+        let has_several = |known: &&Provider| known.name() == provider && known.has_several_events();
+        if matches!(source.duplicates, Some(DuplicatesRule::Off))
+            && providers.iter().any(|known| has_several(&known))
+        {
+            gathered.add(
+                at("duplicates"),
+                "its bodies hold several events: those that are stored before one fails are sent again with it, and have to \
+                 be recognised; give a rule, or leave it out",
+            );
+        }
+        for (path, message) in source.answer.iter().flat_map(AnswerConfig::mistakes) {
+            gathered.add(at(&format!("answer.{path}")), message);
+        }
+        for (index, challenge) in source.challenges.iter().flatten().enumerate() {
+            for (path, message) in challenge.mistakes() {
+                let dot = if path.is_empty() { "" } else { "." };
+                gathered.add(at(&format!("challenges[{index}]{dot}{path}")), message);
+            }
         }
         for (what, header) in unproved(source, &self.providers) {
             gathered.add(
@@ -140,6 +213,26 @@ impl Senders {
             }
         }
     }
+}
+
+/// The sources, of which those that are only polled have no authentication that a request could pass.
+fn sources(tree: &Value, gathered: &mut Gathered) -> Vec<(usize, Source)> {
+    let mut tree = tree.clone();
+    let mut closed = BTreeSet::new();
+    let items = tree.get_mut("sources").and_then(Value::as_array_mut).into_iter().flatten();
+    for (index, item) in items.enumerate() {
+        let Some(source) = item.as_object_mut() else { continue };
+        if source.contains_key("poll") && !source.contains_key("auth") {
+            source.insert("auth".to_owned(), "none".into());
+            closed.insert(index);
+        }
+    }
+    let mut sources: Vec<(usize, Source)> = list(&tree, "sources", gathered);
+    for (_, source) in sources.iter_mut().filter(|(index, _)| closed.contains(index)) {
+        source.auth = Auth::closed();
+        source.is_closed = true;
+    }
+    sources
 }
 
 fn list<T: DeserializeOwned>(tree: &Value, name: &str, gathered: &mut Gathered) -> Vec<(usize, T)> {
@@ -189,7 +282,9 @@ fn add_provider(
     for (path, message) in config.mistakes() {
         gathered.add(format!("providers[{index}].{path}"), message);
     }
-    if providers.iter().any(|provider| *provider.name() == config.name) {
+    if config.name.is_own() {
+        gathered.add(format!("providers[{index}].name"), OWN);
+    } else if providers.iter().any(|provider| *provider.name() == config.name) {
         gathered.add(
             format!("providers[{index}].name"),
             format!("another provider is named {} already", config.name),

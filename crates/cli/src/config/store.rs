@@ -12,8 +12,8 @@ impl Section for store::Config {
         if self.is_exposed() && !self.insecure {
             mistakes.push(Mistake::new(
                 "url",
-                "its sslmode lets anybody on the way pass for the database; leave it out, which is verify-full, or allow it \
-                 with store.insecure = true",
+                "with this sslmode, a machine in between can impersonate the database; remove it (the default is verify-full), \
+                 or allow it with store.insecure = true",
             ));
         }
         mistakes.extend(lone_half("tls", self.tls.certificate.is_some(), self.tls.key.is_some()));

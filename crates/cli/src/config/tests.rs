@@ -39,6 +39,59 @@ auth.header = { name = "Asaas-Access-Token", secrets = ["s3cret"] }
     assert_eq!(mistakes(text), [("providers[0].keep_headers".to_owned(), message.to_owned())]);
 }
 
+#[test]
+fn an_api_has_what_its_provider_needs_and_its_secrets_are_not_shown() {
+    let source = |provider: &str, api: &str| {
+        format!("[[sources]]\nname = \"one\"\nprovider = \"{provider}\"\nauth = \"none\"\napi = {api}\n")
+    };
+    let url = "base_url = \"https://api.example.com\"";
+    let check = |provider: &str, api: &str, expect: &[&str]| {
+        let found = mistakes(&source(provider, api));
+        assert_eq!(found.iter().map(|(path, _)| path.as_str()).collect::<Vec<_>>(), expect, "{found:?}");
+        assert!(!format!("{found:?}").contains("hunter2"), "{found:?}");
+    };
+    check(
+        "mercado-eletronico",
+        &format!("{{ {url} }}"),
+        &["sources[0].api.client_id", "sources[0].api.client_secret"],
+    );
+    check("recuperador", &format!("{{ {url} }}"), &["sources[0].api"]);
+    check("gestao-online", "{ base_url = \"ftp://hunter2\" }", &["sources[0].api.base_url"]);
+    check(
+        "gestao-online",
+        &format!("{{ {url}, headers = {{ host = \"hunter2\" }} }}"),
+        &["sources[0].api.headers"],
+    );
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "hunter2\n").unwrap();
+    let text = source(
+        "mercado-eletronico",
+        &format!("{{ {url}, client_id = \"me\", client_secret_file = {:?} }}", file.path()),
+    ) + &source("gestao-online", &format!("{{ {url}, headers = {{ x-api-key = \"hunter2\" }} }}"))
+        .replace("\"one\"", "\"two\"");
+    let (config, tree) = load_parts("", &text, []).unwrap();
+    let secret = config.sources[0].api.as_ref().unwrap().client_secret.as_ref().unwrap();
+    assert_eq!(secret.expose(), "hunter2");
+    assert!(!shown(&tree).contains("hunter2") && !format!("{config:?}").contains("hunter2"));
+}
+
+#[test]
+fn a_rule_of_a_source_compares_its_facts_as_the_rule_of_its_provider_does() {
+    let rule = |duplicates: &str| {
+        let text = format!(
+            "[[sources]]\nname = \"rec\"\nprovider = \"recuperador\"\nauth = \"none\"\nduplicates = {duplicates}\n"
+        );
+        let config = load(&text).unwrap();
+        let provider = config.provider(&config.sources[0].provider).unwrap().clone();
+        (config.sources[0].duplicates(&provider).unwrap(), provider.duplicates().unwrap().clone())
+    };
+    // Its API adds fields and renames others: what is posted and polled is one fact under either rule.
+    let (written, own) = rule("{ pointer = \"/id\", window_s = 604800 }");
+    assert_eq!(written, own);
+    let (other, own) = rule("{ pointer = \"/id\", window_s = 60 }");
+    assert_ne!(other, own);
+}
+
 /// The reference with its commented settings switched on.
 fn whole() -> String {
     let settings = DEFAULT.lines().map(|line| match line.strip_prefix('#') {
@@ -51,7 +104,7 @@ fn whole() -> String {
 #[test]
 fn every_commented_setting_of_the_reference_is_allowed() {
     let config = load(&whole()).unwrap();
-    assert_eq!((config.providers.len(), config.sources.len()), (5, 3));
+    assert_eq!((config.providers.len(), config.sources.len()), (5, 4));
     assert!(config.ingress.tls.is_some() && config.console.tls.is_some() && config.operations.tls.is_some());
 }
 
@@ -90,11 +143,21 @@ fn the_reference_has_every_field_of_every_table() {
             Some((list, index)) if index.parse::<usize>().is_ok() => {
                 tree.pointer(&format!("/{list}")).unwrap().as_array().unwrap().iter().collect()
             }
-            _ if place.ends_with("/auth") => {
-                tree["sources"].as_array().unwrap().iter().map(|source| &source["auth"]).collect()
+            // The comment names the other ways.
+            _ if place.ends_with("/poll/auth") => continue,
+            // Where an id is, how a fact is told, what is signed: the comment shows one of the ways.
+            _ if ["/subject", "/duplicates", "/signature", "/signature/timestamp", "/client_certificate"]
+                .iter()
+                .any(|end| place.ends_with(end)) =>
+            {
+                continue;
             }
-            // Where an id is, how a fact is told: the comment shows one of the ways.
-            _ if place.ends_with("/subject") || place.ends_with("/duplicates") => continue,
+            // A field of a source may be in any of them.
+            Some((outer, field)) if in_source(&format!("{outer}/{field}")).is_some() => {
+                let pointer = in_source(&place).unwrap_or_default();
+                let sources = tree["sources"].as_array().unwrap().iter();
+                sources.filter_map(|source| source.pointer(&pointer)).collect()
+            }
             _ => vec![value],
         };
         for field in fields {
@@ -102,6 +165,12 @@ fn the_reference_has_every_field_of_every_table() {
         }
     }
     assert!(tables > 15, "only {tables} tables were looked at");
+}
+
+/// Where a field is in its source, as a pointer.
+fn in_source(place: &str) -> Option<String> {
+    let (index, field) = place.strip_prefix("sources/")?.split_once('/')?;
+    index.parse::<usize>().ok().map(|_| format!("/{field}"))
 }
 
 fn fields_of(tree: &serde_json::Map<String, serde_json::Value>) -> Option<Vec<String>> {
@@ -127,6 +196,10 @@ fn every_mistake_is_reported_at_once_with_its_path_and_what_is_allowed() {
         body_limit_byte = 7
         limits.idle_timeout_ms = 0
         trusted_proxies = ["10.0.0.0/8", "ten"]
+        [outbound]
+        allow = ["127.0.0.0/8", "localhost"]
+        connect_timeout_ms = 0
+        proxy = { url = "socks5://proxy" }
         [log]
         format = "xml"
         [[sources]]
@@ -155,15 +228,34 @@ fn every_mistake_is_reported_at_once_with_its_path_and_what_is_allowed() {
     check("ingress.body_limit_byte", "did you mean body_limit_bytes?");
     check("ingress.limits.idle_timeout_ms", "at least 1");
     check("ingress.trusted_proxies[1]", "such as 10.0.0.0/8");
+    check("outbound.allow[1]", "expected a network such as 10.0.0.0/8");
+    check("outbound.connect_timeout_ms", "at least 1");
+    check("outbound.proxy.url", "such as http://proxy:3128");
     check("log.format", "allowed: one of `auto`, `text`, `json`");
     check("sources[0].name", "lower-case letters");
     check("sources[0].provider", "did you mean mercado-eletronico?");
-    check("sources[0].auth.hmac.algorithm", "allowed: `sha256` or `sha1`");
+    check("sources[0].auth.hmac.algorithm", "allowed: one of `sha256`, `sha1`, `sha512`");
     check("sources[0].auth.hmac.secrets", "must not be empty");
     check("sources[1].auth", "write auth = \"none\"");
     check("sources[2].name", "another source is named two");
     check("sources[2].auth", "names no mechanism");
-    assert_eq!(found.len(), 16, "{found:#?}");
+    assert_eq!(found.len(), 19, "{found:#?}");
+}
+
+#[test]
+fn nobody_posts_as_malote() {
+    let found = mistakes(
+        "[[providers]]\nname = \"malote\"\ntopic = { header = \"x-event\" }\n\
+         [[sources]]\nname = \"one\"\nprovider = \"malote\"\nauth = \"none\"\n",
+    );
+    let paths: Vec<_> = found.iter().map(|(path, _)| path.as_str()).collect();
+    assert_eq!(paths, ["providers[0].name", "sources[0].provider"]);
+    for (path, message) in &found {
+        assert!(
+            message.contains("malote's own domain events") && message.contains("another name"),
+            "{path}: {message}"
+        );
+    }
 }
 
 #[test]
@@ -178,6 +270,7 @@ fn a_mistake_never_repeats_a_secret() {
     check(&format!("{source}auth.bearer = {{ secrets = [\"hunter2 ]\n }}"));
     check("broker.url = \"amqp://u:hunter2@host:port\"");
     check("store.url = \"mysql://u:hunter2@host\"");
+    check("outbound.proxy.url = \"socks5://u:hunter2@proxy\"");
     check("console.token = \"hunter2\"");
     check("ingress.subject_key = \"hunter2\"");
 }
@@ -332,6 +425,11 @@ fn a_rule_of_a_source_or_a_consumer_that_cannot_be_kept_is_told_with_its_path() 
         "sources[0].duplicates: pointer: leads to one element of an array",
     );
     load(&format!("{source}duplicates = \"none\"")).unwrap();
+    let several = "[[providers]]\nname = \"psp\"\nevents = \"/pix\"\ntopic = { constant = \"pix\" }\n";
+    check(
+        &format!("{several}{source}duplicates = \"none\"").replace("\"recuperador\"", "\"psp\""),
+        "sources[0].duplicates: its bodies hold several events",
+    );
     check("consumer.policies.invoice.attempts = 3", "did you mean invoices?");
     check(
         "consumer.policies.invoices.attempts = 0",
@@ -475,4 +573,56 @@ fn every_number_has_an_upper_bound_that_is_allowed_and_named_beyond_it() {
     };
     assert!(load(&source("keep_days =")).is_err());
     assert!(load(&(source("duplicates = { body = true, window_s =") + "}")).is_err());
+}
+
+#[test]
+fn a_polled_source_needs_a_rule_for_duplicates_and_no_authentication() {
+    let source = |provider: &str, rest: &str| {
+        format!(
+            "[[sources]]\nname = \"a\"\nprovider = \"{provider}\"\n{rest}\npoll = {{ url = \"https://h.example/a\", "
+        )
+    };
+    let polled = format!("{}every_s = 60 }}", source("recuperador", ""));
+    let config = load(&polled).unwrap();
+    let auth = &config.sources[0].auth;
+    assert!(auth.secrets().iter().all(|(_, secrets)| secrets.is_empty()), "a request could pass");
+    assert!(config.sources[0].poll.is_some());
+    let check = |text: &str, expect: &str| {
+        let shown = load(text).unwrap_err().to_string();
+        assert!(shown.contains(expect) && !shown.contains("hunter2"), "{shown}");
+    };
+    let missing = "sources[0].duplicates: missing: what is polled comes again";
+    check(&format!("{}every_s = 60 }}", source("gestao-online", "")), missing);
+    check(&format!("{}every_s = 60 }}", source("recuperador", "duplicates = \"none\"")), missing);
+    check(
+        &format!("{}every_s = 0 }}", source("recuperador", "")),
+        "sources[0].poll.every_s: expected a number",
+    );
+    check(&format!("{}}}", source("recuperador", "")), "sources[0].poll.every_s: is missing");
+    let secret = "every_s = 60, auth = { bearer = { token = \"hunter2 replace me\" } } }";
+    check(&format!("{}{secret}", source("recuperador", "")), "sources[0].poll.auth");
+    check("[[sources]]\nname = \"a\"\nprovider = \"recuperador\"\n", "sources[0].auth: is missing");
+}
+
+#[test]
+fn the_credentials_for_an_api_come_from_files_and_are_not_shown() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("token");
+    std::fs::write(&file, "hunter2\n").unwrap();
+    let text = format!(
+        "[[sources]]\nname = \"a\"\nprovider = \"recuperador\"\npoll = {{ url = \"https://h.example/?key=hunter3\", every_s = 60, \
+         auth = {{ basic = {{ username_file = {file:?}, password = \"hunter4\" }} }} }}\n"
+    );
+    let (config, tree) = load_parts("malote.toml", &text, []).unwrap();
+    let basic = config.sources[0].poll.as_ref().unwrap().auth.basic.as_ref().unwrap();
+    assert_eq!((basic.username.expose(), basic.password.expose()), ("hunter2", "hunter4"));
+    assert!(config.secret_files.contains(&file) && config.reloadable_files.is_empty());
+    let shown = shown(&tree);
+    assert!(shown.contains(&format!("{file:?}")) && !shown.contains("hunter"), "{shown}");
+    let beside = text.replace("username_file", "username = \"me\", username_file");
+    let printed = load_parts("malote.toml", &beside, []).unwrap_err().to_string();
+    assert!(
+        printed.contains("sources[0].poll.auth.basic.username_file: is set beside username"),
+        "{printed}"
+    );
 }

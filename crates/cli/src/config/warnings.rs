@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use providers::auth::{Algorithm, Auth, Networks, Secret, hold_everyone};
+use providers::auth::{Algorithm, Auth, Networks, PublicKey, Secret, hold_everyone};
 
 use super::secrets::{Configured, secrets};
 use super::{BrokerUrl, Config, Source};
@@ -22,11 +23,12 @@ const RABBITMQ_BYTES: usize = 16 * 1024 * 1024;
 pub fn warnings(config: &Config) -> Vec<String> {
     let mut warnings = Vec::new();
     for (index, source) in config.sources.iter().enumerate() {
-        of_source(index, source, &mut warnings);
+        let is_form = config.provider(&source.provider).is_some_and(|provider| provider.reads_forms());
+        check_source(index, source, is_form, &mut warnings);
     }
     let mut seen = BTreeMap::new();
     for Configured { path, secret, .. } in secrets(config) {
-        of_secret(path, &secret, &mut seen, &mut warnings);
+        check_secret(path, &secret, &mut seen, &mut warnings);
     }
     if matches!(config.broker.url, BrokerUrl::Amqp(_))
         && config.ingress.config().body_limit_bytes > RABBITMQ_BYTES
@@ -36,9 +38,29 @@ pub fn warnings(config: &Config) -> Vec<String> {
              max_message_size in rabbitmq.conf and let `malote doctor` ask the broker"
         ));
     }
+    for (index, source) in config.sources.iter().enumerate() {
+        let Some(required) = source.auth.client_certificate() else { continue };
+        let path = format!("sources[{index}].auth.client_certificate");
+        let by_port = required.authorities.is_some() && config.ingress.tls.is_some();
+        let by_proxy = required.proxy.is_some() && !config.ingress.trusted_proxies.is_empty();
+        if !by_port && !by_proxy {
+            warnings.push(format!(
+                "{path}: no request to {} can pass; the port needs [ingress.tls] and authorities_file to check certificates \
+                 itself, or its proxy has to be in ingress.trusted_proxies",
+                source.name
+            ));
+        }
+    }
     if hold_everyone(&config.ingress.trusted_proxies) {
         warnings.push(
             "ingress.trusted_proxies: holds every address, so that every client chooses its own; list the proxies"
+                .to_owned(),
+        );
+    }
+    if hold_everyone(&config.outbound.allow) {
+        warnings.push(
+            "outbound.allow: holds every address, so that a subscription can reach the services of this machine and network; \
+             list the networks of the receivers"
                 .to_owned(),
         );
     }
@@ -54,20 +76,82 @@ pub fn warnings(config: &Config) -> Vec<String> {
     warnings
 }
 
-fn of_source(index: usize, source: &Source, warnings: &mut Vec<String>) {
+/// The addresses outside of this machine that credentials are sent to without TLS.
+fn unencrypted(source: &Source) -> Vec<&'static str> {
+    let api = source.api.as_ref().filter(|api| api.secrets().next().is_some());
+    let poll = source.poll.as_ref().filter(|poll| !poll.auth.secrets().is_empty());
+    let token =
+        poll.and_then(|poll| Some(("poll.auth.oauth2.token_url", &poll.auth.oauth2.as_ref()?.token_url)));
+    let addresses =
+        [api.map(|api| ("api.base_url", &api.base_url)), poll.map(|poll| ("poll.url", &poll.url)), token];
+    let is_here = |host: &str| host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
+    let is_open = |(_, url): &(_, &outbound::Address)| !url.is_https() && !is_here(url.host());
+    addresses.into_iter().flatten().filter(is_open).map(|(setting, _)| setting).collect()
+}
+
+/// `is_form`: bodies are forms.
+fn check_source(index: usize, source: &Source, is_form: bool, warnings: &mut Vec<String>) {
+    for setting in unencrypted(source) {
+        warnings
+            .push(format!("sources[{index}].{setting}: credentials are sent there without TLS; use https"));
+    }
     let at = |rest: &str| format!("sources[{index}].auth{rest}");
     let name = &source.name;
     let Auth::All(mechanisms) = &source.auth else {
         let path = at("");
-        return warnings.push(format!(
-            "{path}: \"none\" believes everyone who knows the address of {name}; require a secret"
-        ));
+        return warnings
+            .push(format!("{path}: \"none\" accepts unauthenticated requests for {name}; require a secret"));
     };
+    if mechanisms.client_certificate.as_ref().is_some_and(|it| it.subjects.is_empty() && it.names.is_empty())
+    {
+        let path = at(".client_certificate");
+        warnings.push(format!(
+            "{path}: {name} may be anybody with a certificate of these authorities; give subjects or names"
+        ));
+    }
     if mechanisms.hmac.as_ref().is_some_and(|hmac| hmac.algorithm == Algorithm::Sha1) {
         let path = at(".hmac.algorithm");
         warnings.push(format!(
             "{path}: {name} signs with SHA-1, which is outdated; use sha256 where the sender can"
         ));
+    }
+    if let Some(signature) = &mechanisms.signature {
+        if signature.algorithm.is_outdated() {
+            let path = at(".signature.algorithm");
+            warnings.push(format!(
+                "{path}: {name} signs with SHA-1, which is outdated; use SHA-256 where the sender can"
+            ));
+        }
+        if signature.public_keys.iter().any(PublicKey::is_short) {
+            let path = at(".signature.public_keys");
+            warnings.push(format!(
+                "{path}: {name} signs with an RSA key of less than 2,048 bits; ask for a longer one"
+            ));
+        }
+        if signature.algorithm.is_plain_hash() && signature.signed.begins_with_secret() && is_form {
+            let path = at(".signature.signed");
+            warnings.push(format!(
+                "{path}: who overhears a request of {name} can append fields to its form, and the hash still fits; require a secret \
+                 in the address besides"
+            ));
+        }
+        if !signature.signed.has_body() && !mechanisms.has_secret_in_head() {
+            let path = at(".signature.signed");
+            warnings.push(format!(
+                "{path}: {name} does not sign the body, so that a request that is overheard can be sent again with another; \
+                 read what matters from the sender's API, or require a secret in the address besides"
+            ));
+        }
+    }
+    for secret in mechanisms.query.iter().flat_map(|query| &query.secrets) {
+        if secret.expose().contains(|c: char| !c.is_ascii_alphanumeric() && !"-._~".contains(c)) {
+            let path = at(".query.secrets");
+            warnings.push(format!(
+                "{path}: a secret of {name} has characters that have to be encoded in an address, and senders differ in that; \
+                 {MAKE_ONE}"
+            ));
+            break;
+        }
     }
     if mechanisms.networks.as_ref().is_some_and(Networks::hold_everyone) {
         let path = at(".networks");
@@ -77,7 +161,12 @@ fn of_source(index: usize, source: &Source, warnings: &mut Vec<String>) {
     }
 }
 
-fn of_secret(path: String, secret: &Secret, seen: &mut BTreeMap<String, String>, warnings: &mut Vec<String>) {
+fn check_secret(
+    path: String,
+    secret: &Secret,
+    seen: &mut BTreeMap<String, String>,
+    warnings: &mut Vec<String>,
+) {
     let text = secret.expose();
     if Secret::from(text.strip_prefix("whsec_").unwrap_or(text)).most_bits() < ENOUGH_BITS {
         warnings.push(format!(
@@ -86,14 +175,14 @@ fn of_secret(path: String, secret: &Secret, seen: &mut BTreeMap<String, String>,
     }
     match seen.get(text).filter(|earlier| **earlier != path) {
         Some(earlier) => warnings.push(format!(
-            "{path}: a secret is that of {earlier} too, so that who has one can pass for the other; {MAKE_ONE}"
+            "{path}: a secret is the same as in {earlier}, so that the holder of one can impersonate the other; {MAKE_ONE}"
         )),
         None => drop(seen.insert(text.to_owned(), path)),
     }
 }
 
 /// A file that a container runtime mounts there belongs to this container only, whatever its mode.
-const MOUNTED_SECRETS: &str = "/run/secrets";
+pub(crate) const MOUNTED_SECRETS: &str = "/run/secrets";
 
 fn is_readable_by_all(file: &Path) -> bool {
     let mode = fs::metadata(file).map_or(0, |metadata| metadata.permissions().mode());
@@ -133,7 +222,7 @@ mod tests {
             let warned = warned(&source("one", auth));
             assert!(warned.len() == 1 && warned[0].starts_with(expect), "{auth}: {warned:#?}");
         };
-        check(" = \"none\"", "sources[0].auth: \"none\" believes everyone");
+        check(" = \"none\"", "sources[0].auth: \"none\" accepts unauthenticated requests");
         check(
             ".bearer = { secrets = [\"hunter2\"] }",
             "sources[0].auth.bearer.secrets: a secret has less than 128 bits",
@@ -150,6 +239,8 @@ mod tests {
             let proxies = warned(&format!("ingress.trusted_proxies = [{networks}]"));
             assert!(proxies[0].starts_with("ingress.trusted_proxies: holds every address"), "{proxies:#?}");
         }
+        let allow = warned("outbound.allow = [\"0.0.0.0/1\", \"128.0.0.0/1\"]");
+        assert!(allow[0].starts_with("outbound.allow: holds every address"), "{allow:#?}");
         let token = warned("console.token = \"0123456789abcdef\"");
         assert!(token[0].starts_with("console.token: a secret has less than"), "{token:#?}");
         for (text, path) in [
@@ -167,6 +258,89 @@ mod tests {
     }
 
     #[test]
+    fn a_signature_that_leaves_the_body_out_and_a_secret_that_has_to_be_encoded_are_warnings() {
+        let check = |auth: &str, expect: &[&str]| {
+            let warned = warned(&source("one", auth));
+            assert_eq!(warned.len(), expect.len(), "{auth}: {warned:#?}");
+            assert!(
+                warned.iter().zip(expect).all(|(line, start)| line.starts_with(start)),
+                "{auth}: {warned:#?}"
+            );
+        };
+        let signed =
+            |rest: &str| format!(".signature = {{ header = \"x\", secrets = [{STRONG:?}], {rest} }}");
+        check(&signed("signed = \"{body}\""), &[]);
+        check(
+            &signed("signed = \"{query:id}\""),
+            &["sources[0].auth.signature.signed: one does not sign the body"],
+        );
+        check(
+            &signed("algorithm = \"hmac-sha1\""),
+            &["sources[0].auth.signature.algorithm: one signs with SHA-1"],
+        );
+        let query = |secret: &str| format!(".query = {{ name = \"token\", secrets = [{secret:?}] }}");
+        check(&query(STRONG), &[]);
+        check(
+            &query(&format!("{STRONG}+/=")),
+            &["sources[0].auth.query.secrets: a secret of one has characters"],
+        );
+    }
+
+    #[test]
+    fn what_gives_credentials_or_events_away_is_a_warning() {
+        let check = |text: String, expect: &[&str]| {
+            let warned = warned(&text);
+            assert_eq!(warned.len(), expect.len(), "{text}: {warned:#?}");
+            assert!(
+                warned.iter().zip(expect).all(|(line, start)| line.starts_with(start)),
+                "{text}: {warned:#?}"
+            );
+        };
+        let polled = |url: &str| {
+            format!(
+                "[[sources]]\nname = \"one\"\nprovider = \"recuperador\"\n\
+                 poll = {{ url = {url:?}, every_s = 60, auth = {{ basic = {{ username = {STRONG:?} }} }} }}\n"
+            )
+        };
+        check(
+            polled("http://erp.example.com"),
+            &["sources[0].poll.url: credentials are sent there without TLS"],
+        );
+        check(polled("https://erp.example.com"), &[]);
+        check(polled("http://127.0.0.1:9000"), &[]);
+        let hashed = |body: &str, signed: &str| {
+            let auth = format!(
+                ".signature = {{ header = \"x\", algorithm = \"sha256\", signed = {signed:?}, secrets = [{STRONG:?}] }}"
+            );
+            let provider = format!(
+                "[[providers]]\nname = \"psp\"\nbody = {body:?}\ntopic = {{ constant = \"paid\" }}\n"
+            );
+            provider + &source("one", &auth).replace("\"recuperador\"", "\"psp\"")
+        };
+        check(
+            hashed("form", "{secret}-{body}"),
+            &["sources[0].auth.signature.signed: who overhears a request of one"],
+        );
+        check(hashed("json", "{secret}-{body}"), &[]);
+        check(hashed("form", "{body}-{secret}"), &[]);
+        let certificate = |rest: &str| format!(".client_certificate = {{ {rest} }}");
+        let proxy = "proxy = { header = \"x-dn\", verified = { header = \"x-verify\" } }";
+        let of_proxy = |rest: &str| source("one", &certificate(&format!("{proxy}{rest}")));
+        check(
+            of_proxy(", subjects = [\"CN=psp\"]"),
+            &["sources[0].auth.client_certificate: no request to one can pass"],
+        );
+        check(
+            "ingress.trusted_proxies = [\"10.0.0.7\"]\n".to_owned() + &of_proxy(", subjects = [\"CN=psp\"]"),
+            &[],
+        );
+        check(
+            "ingress.trusted_proxies = [\"10.0.0.7\"]\n".to_owned() + &of_proxy(""),
+            &["sources[0].auth.client_certificate: one may be anybody"],
+        );
+    }
+
+    #[test]
     fn one_secret_for_two_senders_is_a_warning_that_does_not_quote_it() {
         let auth = format!(".bearer = {{ secrets = [{STRONG:?}, {STRONG:?}] }}");
         let warned = warned(
@@ -174,7 +348,8 @@ mod tests {
                 + &source("two", &auth.replace("bearer", "query").replace("{ s", "{ name = \"t\", s"))),
         );
         assert_eq!(warned.len(), 2, "{warned:#?}");
-        let expect = "sources[1].auth.query.secrets: a secret is that of sources[0].auth.bearer.secrets too";
+        let expect =
+            "sources[1].auth.query.secrets: a secret is the same as in sources[0].auth.bearer.secrets";
         assert!(warned.iter().all(|line| line.starts_with(expect) && !line.contains(STRONG)), "{warned:#?}");
     }
 

@@ -1,18 +1,24 @@
 //! The role that serves the administration API and runs jobs.
 
-use console::{ConsoleState, Token};
-use ledger::feed::Feed;
+use std::sync::Arc;
+
+use ::documents::Archive;
+use console::{ConsoleState, EventSchema, Overviews, SeenTokens, Token};
+use consumer::{Bindings, DomainEvent};
+use event::ProviderName;
 use ledger::jobs::Runner;
 use providers::SubjectKey;
 use providers::auth::Secret;
 use server::Server;
 use store::Store;
+use subscriptions::queue::Queues;
 
+use super::documents;
 use super::reread::reread;
 use super::shared::{Shared, Tasks};
 use super::telemetry::VERSION;
-use crate::domains;
 use crate::installation;
+use crate::registry;
 
 /// The parts of the console beside those that all roles share.
 pub(super) struct Parts {
@@ -20,11 +26,16 @@ pub(super) struct Parts {
     pub token: Secret,
     pub key: SubjectKey,
     pub store: Store,
+    pub queues: Queues,
+}
+
+fn schema(event: &DomainEvent) -> EventSchema {
+    EventSchema { name: event.name, meaning: event.meaning, schema: event.schema() }
 }
 
 /// Starts it; returns the token, which can be replaced.
 pub(super) fn start(shared: &Shared<'_>, parts: Parts, tasks: &mut Tasks) -> Token {
-    let Parts { port, token, key, store } = parts;
+    let Parts { port, token, key, store, queues } = parts;
     let config = shared.config;
     let runner = Runner {
         broker: shared.broker.clone(),
@@ -34,23 +45,37 @@ pub(super) fn start(shared: &Shared<'_>, parts: Parts, tasks: &mut Tasks) -> Tok
         consumers: installation::consumers(),
         policies: config.consumer.policies.clone(),
         reread: reread(config, key),
+        fetch: documents::fetch(config, store.clone()),
     };
     // While the broker is down the job shows it; the console keeps running.
     tasks.spawn_once(&shared.migrated, &shared.working, |stop| runner.run(stop));
-    let feed = Feed::new(store.clone(), shared.accepting.clone());
-    let following = feed.clone();
-    tasks.spawn_once(&shared.migrated, &shared.working, |_| following.run());
+    let feed = shared.feed(&store, &shared.accepting, tasks);
+    let (audited, days) = (store.clone(), config.console.keep_audit_days);
+    tasks.spawn_once(&shared.migrated, &shared.working, move |stop| {
+        console::forget_old_entries(audited, days, stop)
+    });
     let token = Token::new(token.expose());
+    let providers = config.providers.iter().map(|provider| provider.name().to_string());
+    let personal = config.providers.iter().map(|it| (it.name().to_string(), it.personal().to_vec()));
     let state = ConsoleState {
         feed,
         store,
+        queues,
         broker: shared.broker.clone(),
         layout: shared.layout.clone(),
         token: token.clone(),
-        consumers: domains::ALL.iter().map(|domain| (domain.name(), domain.bindings.purpose)).collect(),
-        views: domains::views().collect(),
+        overviews: Overviews::default(),
+        seen: SeenTokens::default(),
+        seal: Arc::clone(&shared.seal),
+        archive: Archive::new(installation::files_dir(config)),
+        client: outbound::Client::new(&config.outbound),
+        consumers: registry::ALL.iter().map(|domain| (domain.name(), domain.bindings.purpose)).collect(),
+        work: installation::consumers().iter().map(Bindings::work_queue).collect(),
+        views: registry::views().collect(),
         sources: config.sources.iter().map(|source| source.name.to_string()).collect(),
-        providers: config.providers.iter().map(|provider| provider.name().to_string()).collect(),
+        providers: providers.chain([ProviderName::OWN.to_owned()]).collect(),
+        personal: personal.collect(),
+        schemas: registry::events().map(schema).collect(),
         health: shared.health.clone(),
         migrated: shared.migrated.clone(),
         zone: config.time.zone.clone(),

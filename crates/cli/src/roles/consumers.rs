@@ -1,8 +1,8 @@
-//! The roles that consume: the ledger and the domains.
+//! The roles that consume: the ledger and the domains, whose events are published beside them.
 
 use std::sync::Arc;
 
-use consumer::Runtime;
+use consumer::{Relay, Runtime};
 use ledger::witness::{self, Kept, Witness};
 use store::Store;
 
@@ -26,11 +26,16 @@ pub(super) fn start(shared: &Shared<'_>, store: Store, tasks: &mut Tasks) {
     let (kept, retention) = (Kept::default(), config.retention());
     consumers.extend(roles.domains.iter().map(|domain| {
         let consumer = (domain.consumer)(&retention.zone, runtime.clone());
-        consumer.observed(Arc::new(Witness::new(kept.clone())))
+        let witness = Arc::new(Witness::new(consumer.name(), kept.clone()));
+        consumer.observed(witness)
     }));
+    let Runtime { broker, layout, store: kept_in, .. } = runtime;
+    if !roles.domains.is_empty() || roles.documents {
+        let relay = Relay { broker: broker.clone(), layout: layout.clone(), store: kept_in.clone() };
+        tasks.spawn_once(prepared, working, |stop| relay.run(stop));
+    }
     if !roles.domains.is_empty() {
-        let Runtime { broker, layout, store, .. } = runtime;
-        tasks.others.spawn(witness::report(kept, store, broker, layout, working.clone()));
+        tasks.others.spawn(witness::report(kept, kept_in, broker, layout, working.clone()));
     }
     for consumer in consumers {
         let name = format!("consumer.{}", consumer.name());

@@ -1,4 +1,4 @@
-//! Shows the states of consumers and spool as health.
+//! Shows the states of consumers and spool as components of `/readyz`.
 
 use broker::spool::Standing;
 use consumer::Status;

@@ -7,6 +7,7 @@ use broker::spool::Spool;
 use broker::{DiskAlarm, DynBroker, Publisher};
 use ingress::Ingress;
 use providers::SubjectKey;
+use providers::generic::AnswerConfig;
 use server::Server;
 
 use super::shared::{Shared, Tasks};
@@ -68,7 +69,8 @@ pub(super) fn start(shared: &Shared<'_>, parts: Parts, tasks: &mut Tasks) -> Res
     Ok(ingress)
 }
 
-fn sources(config: &Config) -> Result<Vec<ingress::Source>> {
+/// The sources as the ingress needs them.
+pub(super) fn sources(config: &Config) -> Result<Vec<ingress::Source>> {
     let source = |source: &crate::config::Source| {
         let provider =
             config.provider(&source.provider).with_context(|| format!("no provider {}", source.provider))?;
@@ -78,6 +80,13 @@ fn sources(config: &Config) -> Result<Vec<ingress::Source>> {
             auth: source.auth.clone(),
             duplicates: source.duplicates(provider),
             quota: source.quota,
+            answer: source
+                .answer
+                .as_ref()
+                .map(AnswerConfig::to_answer)
+                .or_else(|| provider.answer().cloned()),
+            challenges: source.challenges.clone().unwrap_or_else(|| provider.challenges().to_vec()),
+            suffixes: source.suffixes.clone().unwrap_or_else(|| provider.suffixes().to_vec()),
         })
     };
     config.sources.iter().map(source).collect()

@@ -7,9 +7,12 @@
 mod console;
 mod consumers;
 mod disk;
+mod documents;
 mod follow;
 mod ingress;
+mod keys;
 mod log_queue;
+mod polls;
 mod ports;
 mod preparation;
 mod reread;
@@ -18,17 +21,19 @@ mod run;
 mod running;
 mod shared;
 pub mod signals;
-mod subject_key;
+mod subscriptions;
 pub mod telemetry;
 mod welcome;
+
+use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 use consumer::Domain;
 
 use crate::config::Config;
 use crate::data_dir;
-use crate::domains;
 use crate::installation;
+use crate::registry;
 
 pub use log_queue::flush as flush_log;
 pub use run::run;
@@ -45,20 +50,36 @@ pub struct Roles {
     pub domains: &'static [&'static Domain],
     /// Serves the administration API.
     pub console: bool,
+    /// Delivers push subscriptions, and keeps the queues of others.
+    pub subscriptions: bool,
+    /// Fetches documents.
+    pub documents: bool,
 }
 
 impl Roles {
     /// All roles.
     pub fn all() -> Self {
-        Self { ingress: true, ledger: true, domains: domains::ALL, console: true }
+        Self {
+            ingress: true,
+            ledger: true,
+            domains: registry::ALL,
+            console: true,
+            subscriptions: true,
+            documents: true,
+        }
     }
 
     fn is_all(self) -> bool {
-        self.ingress && self.ledger && self.console && self.domains.len() == domains::ALL.len()
+        self.ingress
+            && self.ledger
+            && self.console
+            && self.subscriptions
+            && self.documents
+            && self.domains.len() == registry::ALL.len()
     }
 
     fn has_store(self) -> bool {
-        self.ledger || self.console || !self.domains.is_empty()
+        self.ledger || self.console || self.subscriptions || self.documents || !self.domains.is_empty()
     }
 
     /// Why these roles cannot run as a process of their own.
@@ -86,6 +107,23 @@ impl Roles {
         Ok(())
     }
 
+    /// Whether these roles write or read the secrets of subscriptions.
+    fn has_secrets(self) -> bool {
+        self.console || self.subscriptions
+    }
+
+    /// The file of the key for the secrets of subscriptions: as configured, or in the data directory if that has to last anyway,
+    /// because broker or store is in it. Elsewhere there is none, and subscriptions cannot be added.
+    fn secrets_key_file(self, config: &Config) -> Option<PathBuf> {
+        let configured = &config.secrets.key_file;
+        match configured.as_os_str().is_empty() {
+            _ if !self.has_secrets() => None,
+            false => Some(configured.clone()),
+            true => (config.is_embedded() || installation::is_store_a_file(config))
+                .then(|| data_dir::secrets_key_file(&config.data.dir)),
+        }
+    }
+
     /// Whether these roles create subjects: the ingress from requests, the console from rejected bodies that it reads
     /// again.
     fn reads_bodies(self) -> bool {
@@ -101,6 +139,7 @@ impl Roles {
                 && config.ingress.spool.limit_bytes > 0
                 && config.ingress.spool.file.as_os_str().is_empty()
             || self.console && config.console.token().is_none()
+            || self.documents && config.documents.files_dir.as_os_str().is_empty()
     }
 }
 
@@ -160,5 +199,22 @@ mod tests {
         DataDir::open(folder.path()).unwrap().subject_key().unwrap();
         check(&text, ingress).unwrap();
         check(&text, console).unwrap();
+    }
+
+    #[test]
+    fn the_key_of_secrets_is_made_only_where_it_lasts() {
+        let check = |text: &str, roles: Roles, expect: Option<&str>| {
+            let config = load_parts("", &format!("data.dir = \"/data\"\n{text}"), []).unwrap().0;
+            assert_eq!(roles.secrets_key_file(&config), expect.map(PathBuf::from), "{text}");
+        };
+        let scaled = "broker.url = \"amqps://rabbit\"\nstore.url = \"postgres://db/malote\"\n";
+        let console = Roles { console: true, ..Roles::default() };
+        check("", Roles::all(), Some("/data/secrets-key"));
+        check("store.url = \"postgres://db/malote\"", Roles::all(), Some("/data/secrets-key"));
+        // The data directory of a container may be another one after each start.
+        check(scaled, Roles::all(), None);
+        check(scaled, console, None);
+        check(&format!("{scaled}secrets.key_file = \"/key\""), console, Some("/key"));
+        check("secrets.key_file = \"/key\"", Roles { ingress: true, ..Roles::default() }, None);
     }
 }

@@ -17,6 +17,9 @@ impl Ports {
     /// Binds them.
     pub async fn bind(config: &Config, roles: Roles) -> Result<Self> {
         let ingress = port(roles.ingress, &config.ingress.config().server(), "ingress").await?;
+        if let Some(certificate) = ingress.as_ref().and_then(Server::certificate) {
+            certificate.ask_clients(config.asks_for_client_certificates());
+        }
         Ok(Self {
             // A provider may post under any host name: its credentials are not those of a browser.
             ingress: ingress.map(Server::under_any_host),
@@ -43,10 +46,10 @@ async fn port(is_wanted: bool, config: &server::Config, section: &'static str) -
 async fn bound(config: &server::Config, section: &'static str) -> Result<Server> {
     match Server::bind(config).await {
         Ok(port) => Ok(port.section(section)),
-        // The error says what to do, and the name of the setting is known here.
         Err(error @ BindError::Address { .. }) => {
             let setting = format!("{section}.listen (MALOTE__{}__LISTEN)", section.to_ascii_uppercase());
-            bail!("{}", error.to_string().replace("`listen`", &setting))
+            // The cause would only repeat what it says.
+            bail!("{}", error.with_setting(setting))
         }
         Err(error @ BindError::Tls { .. }) => Err(error).context(format!("{section}.tls")),
     }

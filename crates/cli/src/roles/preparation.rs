@@ -1,19 +1,22 @@
 //! The preparation before anything can be handled: topology and tables.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use broker::spool::Spool;
 use broker::{BrokerError, DynBroker, Topology};
 use server::ComponentHealth;
 use store::{Store, StoreError};
+use subscriptions::queue::Queues;
+use subscriptions::{Seal, SubscriptionError};
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use super::keys::KeyCheck;
 use super::shared::Shared;
-use super::subject_key::KeyCheck;
 use crate::installation;
 use crate::report::chain;
 
@@ -51,22 +54,39 @@ pub(super) struct Preparation {
     topology: Topology,
     broker_health: ComponentHealth,
     spool: Option<Spool>,
-    store: Option<(Store, ComponentHealth)>,
+    store: Option<PreparedStore>,
+    queues: Option<Queues>,
     migrated: CancellationToken,
-    key: Option<KeyCheck>,
+    keys: Vec<KeyCheck>,
+    seal: Arc<Seal>,
+}
+
+/// A store, and how it is.
+struct PreparedStore {
+    store: Store,
+    /// Until its tables exist no role is ready, nor is an ingress beside the others: a client of a ready process finds them.
+    before: ComponentHealth,
+    /// Afterwards.
+    health: ComponentHealth,
 }
 
 impl Preparation {
     /// The needs of these roles. What waits in the spool may be accepted once the topology is complete.
-    pub(super) fn new(shared: &Shared<'_>, spool: Option<Spool>, key: Option<KeyCheck>) -> Self {
+    pub(super) fn new(shared: &Shared<'_>, spool: Option<Spool>, keys: Vec<KeyCheck>) -> Self {
         Self {
             broker: shared.broker.clone(),
             topology: installation::topology(shared.config),
             broker_health: shared.component("broker", spool.is_some()),
             spool,
-            store: shared.store.clone().map(|store| (store, shared.component("store", shared.roles.ingress))),
+            store: shared.store.clone().map(|store| PreparedStore {
+                store,
+                before: shared.component("store", false),
+                health: shared.component("store", shared.roles.ingress),
+            }),
+            queues: shared.queues.clone(),
             migrated: shared.migrated.clone(),
-            key,
+            keys,
+            seal: Arc::clone(&shared.seal),
         }
     }
 
@@ -74,6 +94,7 @@ impl Preparation {
     /// only errors that waiting does not fix.
     async fn run(self) -> Result<Self> {
         tokio::try_join!(self.declare(), self.migrate())?;
+        self.restore().await;
         info!("broker and store are prepared");
         Ok(self)
     }
@@ -93,32 +114,57 @@ impl Preparation {
         Ok(())
     }
 
+    /// Declares the queues of subscriptions: the broker may be a new one. What fails is tried again while the process runs.
+    async fn restore(&self) {
+        let Some(queues) = &self.queues else { return };
+        if let Err(error) = queues.restore().await {
+            warn!("the queues of subscriptions are not declared yet: {}", chain(&error));
+        }
+    }
+
     async fn migrate(&self) -> Result<()> {
-        let Some((store, health)) = &self.store else { return Ok(()) };
+        let Some(PreparedStore { store, before, .. }) = &self.store else { return Ok(()) };
         let mut pause = FIRST_PAUSE;
         loop {
             let prepared = async {
                 store.migrate(&installation::components()).await?;
                 ledger::feed::prepare(store).await?;
-                match &self.key {
-                    Some(key) => key.run(store).await,
-                    None => Ok(Ok(())),
+                for key in &self.keys {
+                    if let Err(wrong_key) = key.run(store).await? {
+                        return Ok(Err(wrong_key.into()));
+                    }
                 }
+                self.seal_again(store).await
             };
             match prepared.await {
-                Ok(Err(wrong_key)) => return Err(wrong_key.into()),
+                Ok(Err(error)) => return Err(error),
                 Ok(Ok(())) => {
                     self.migrated.cancel();
-                    break health.up();
+                    break before.up();
                 }
                 Err(error @ (StoreError::Unavailable(_) | StoreError::Conflict(_))) => {
-                    health.down(chain(&error))
+                    before.down(chain(&error))
                 }
                 Err(error) => return Err(anyhow::Error::new(error).context("the store cannot be used")),
             }
             wait(&mut pause).await;
         }
         Ok(())
+    }
+
+    /// Where the key of secrets was replaced, encrypts them with the new one.
+    async fn seal_again(&self, store: &Store) -> Result<Result<()>, StoreError> {
+        if self.seal.fingerprints().count() < 2 {
+            return Ok(Ok(()));
+        }
+        match subscriptions::seal_again(store, &self.seal).await {
+            Ok(count) => {
+                info!(count, "secrets are encrypted with the new key: remove secrets.replaced_key_file");
+                Ok(Ok(()))
+            }
+            Err(SubscriptionError::Store(error)) => Err(error),
+            Err(error) => Ok(Err(error).context("with the key of secrets.key_file")),
+        }
     }
 
     /// Checks the broker. Deleted parts of the topology are declared again.
@@ -144,7 +190,7 @@ impl Preparation {
                 Ok(()) => self.broker_health.up(),
                 Err(error) => self.broker_health.down(chain(&error)),
             }
-            if let Some((store, health)) = &self.store {
+            if let Some(PreparedStore { store, health, .. }) = &self.store {
                 match store.check().await {
                     Ok(_) => health.up(),
                     Err(error) => health.down(chain(&error)),

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use event::{Event, SourceName, header};
+use event::{Event, EventId, header};
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue};
 use ledger::jobs::{Accepted, RejectedBody, Reread, StillUnusable};
-use providers::{Duplicates, Inbound, SubjectKey};
+use providers::{BodyEvent, Duplicates, Inbound, SubjectKey, Unusable};
 
 use crate::config::Config;
 
@@ -16,7 +16,7 @@ pub fn reread(config: &Config, key: SubjectKey) -> Reread {
     Arc::new(move |rejected| read(rejected, &config, &key))
 }
 
-fn read(rejected: &RejectedBody, config: &Config, key: &SubjectKey) -> Result<Accepted, StillUnusable> {
+fn read(rejected: &RejectedBody, config: &Config, key: &SubjectKey) -> Result<Vec<Accepted>, StillUnusable> {
     let name = rejected.source.as_deref().ok_or(StillUnusable::UnknownSource)?;
     let source = config.sources.iter().find(|source| source.name.as_str() == name);
     let source = source.ok_or_else(|| StillUnusable::NoSource(name.to_owned()))?;
@@ -37,23 +37,45 @@ fn read(rejected: &RejectedBody, config: &Config, key: &SubjectKey) -> Result<Ac
     }
     let body = rejected.body.clone().into();
     let rule = source.duplicates(provider);
-    let reading = provider.read_fact(&Inbound { headers: &headers, body: &body }, key, rule.as_ref());
-    let (reading, fact) = reading.map_err(|unusable| StillUnusable::Body(unusable.into()))?;
-    let name: SourceName = source.name.clone();
-    let event = Event {
-        id: rejected.id,
-        source: event::Source::new(provider.name().clone(), name),
-        topic: reading.topic,
-        subject: reading.subject,
-        time: rejected.received_at,
-        content_type: rejected.content_type.clone(),
-        data: body,
-        traceparent: text(&format!("{}traceparent", header::CLOUD_EVENTS)).map(str::to_owned),
-        replay_of: None,
-        repaired: reading.repaired,
-        headers: reading.headers,
+    let inbound = Inbound { headers: &headers, body: &body };
+    let unusable = |unusable: Unusable| StillUnusable::Body(unusable.into());
+    let items = match provider.has_several_events() {
+        true => provider.read_events(&inbound, key, rule.as_ref()).map_err(unusable)?,
+        false => {
+            let (reading, fact) = provider.read_fact(&inbound, key, rule.as_ref()).map_err(unusable)?;
+            vec![BodyEvent { reading, fact, data: body.clone(), content_type: None }]
+        }
     };
-    Ok(Accepted { event, duplicate_key: fact.zip(rule.as_ref().map(Duplicates::window_s)) })
+    let accepted = |(index, item): (usize, BodyEvent)| {
+        let BodyEvent { reading, fact, data, content_type } = item;
+        // Derived, so that a job that is repeated sends the same events.
+        let id = match index {
+            0 => rejected.id,
+            _ => EventId::from_parts(
+                rejected.id.milliseconds(),
+                [&rejected.id.as_bytes()[..], &index.to_be_bytes()],
+            ),
+        };
+        let event = Event {
+            id,
+            source: event::Source::new(provider.name().clone(), source.name.clone()),
+            topic: reading.topic,
+            subject: reading.subject,
+            time: rejected.received_at,
+            content_type: content_type.map_or_else(|| rejected.content_type.clone(), str::to_owned),
+            data,
+            traceparent: text(&format!("{}traceparent", header::CLOUD_EVENTS)).map(str::to_owned),
+            replay_of: None,
+            caused_by: None,
+            repaired: reading.repaired,
+            headers: reading.headers,
+        };
+        Accepted {
+            event,
+            duplicate_key: fact.map(|fact| fact.key).zip(rule.as_ref().map(Duplicates::window_s)),
+        }
+    };
+    Ok(items.into_iter().enumerate().map(accepted).collect())
 }
 
 #[cfg(test)]
@@ -77,7 +99,7 @@ mod tests {
                 .to_owned(),
             body: b"{}".to_vec(),
         };
-        let Accepted { event, duplicate_key } = read(&rejected, &config, &key).unwrap();
+        let [Accepted { event, duplicate_key }] = read(&rejected, &config, &key).unwrap().try_into().unwrap();
         assert_eq!((event.id, event.time, event.topic.as_str()), (rejected.id, rejected.received_at, "paid"));
         assert_eq!(event.source.to_string(), "/erp/erp-1");
         assert_eq!((event.headers["x-event"].as_str(), event.traceparent.as_deref()), ("paid", Some("00-1")));
@@ -88,7 +110,7 @@ mod tests {
         let provider = config.provider(&config.sources[0].provider).unwrap();
         let inbound = Inbound { headers: &headers, body: &event.data };
         let (_, fact) = provider.read_fact(&inbound, &key, rule.as_ref()).unwrap();
-        assert_eq!(duplicate_key, Some((fact.unwrap(), 60)));
+        assert_eq!(duplicate_key, Some((fact.unwrap().key, 60)));
         let check = |change: fn(&mut RejectedBody), expect: &str| {
             let mut rejected = rejected.clone();
             change(&mut rejected);
@@ -99,5 +121,27 @@ mod tests {
             |rejected| rejected.body = b"[]".to_vec(),
             "the body: expected an object, got an array; send one JSON object",
         );
+    }
+
+    #[test]
+    fn a_body_with_several_events_is_read_as_all_of_them_under_the_same_ids() {
+        let text = "[[providers]]\nname = \"psp\"\nevents = \"/pix\"\ntopic = { constant = \"pix\" }\n\
+                    [[sources]]\nname = \"pix\"\nprovider = \"psp\"\nauth = \"none\"\n";
+        let config = load_parts("", text, []).unwrap().0;
+        let rejected = RejectedBody {
+            id: event::EventId::generate(),
+            source: Some("pix".to_owned()),
+            received_at: event::now(),
+            content_type: "application/json".to_owned(),
+            headers: "{}".to_owned(),
+            body: br#"{"pix": [{"a": 1}, {"a": 2}]}"#.to_vec(),
+        };
+        let key = SubjectKey::from_bytes([7; 32]);
+        let first = read(&rejected, &config, &key).unwrap();
+        let data: Vec<_> = first.iter().map(|accepted| accepted.event.data.clone()).collect();
+        assert_eq!(data, [r#"{"a": 1}"#, r#"{"a": 2}"#]);
+        assert_eq!(first[0].event.id, rejected.id);
+        assert!(first[0].event.id != first[1].event.id && first[0].duplicate_key != first[1].duplicate_key);
+        assert_eq!(read(&rejected, &config, &key).unwrap(), first);
     }
 }

@@ -2,9 +2,9 @@
 //!
 //! Promises that a changed secret file or certificate is in force within seconds, and a changed `auth` or console token
 //! of the configuration file on SIGHUP; that new connections to broker and store use a changed password file; that an
-//! invalid file is logged and changes nothing; that a source removed from the configuration is denied; and that no
+//! invalid file is logged and changes nothing; that a source removed from the configuration is denied and not polled; and that no
 //! request is lost: each is checked against the old or the new secrets. Everything else, including the subject key, is
-//! read only at start.
+//! read only at start: it is named in the log, and does not hold up the secrets.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -65,7 +65,7 @@ impl Rotation {
                     info!("reloaded the certificate of {section}.tls");
                 }
             }
-            let is_asked = is_asked && self.accept(loaded, &mut tree);
+            let is_asked = is_asked && self.accept(loaded, &mut tree).await;
             let Some(stamps) = secrets.due(files.iter().map(PathBuf::as_path), is_asked) else { continue };
             let read = config::resolved(&tree, loaded.needed).map_err(Kept::Secrets);
             let read = read.and_then(|config| {
@@ -90,9 +90,9 @@ impl Rotation {
         files
     }
 
-    /// Reloads the configuration into `tree`; returns whether nothing in it needs a restart. Missing sources are denied
-    /// in any case.
-    fn accept(&self, loaded: &Loaded, tree: &mut Value) -> bool {
+    /// Reloads into `tree` what needs no restart; returns whether the configuration is valid. Missing sources are denied, and not
+    /// polled any more.
+    async fn accept(&self, loaded: &Loaded, tree: &mut Value) -> bool {
         let new = match config::load(loaded.file.as_deref(), loaded.needed) {
             Ok(new) => new.tree,
             Err(mistakes) => {
@@ -102,21 +102,27 @@ impl Rotation {
         };
         let is_kept = |name: &str| config::sources(&new).any(|(kept, _)| kept == name);
         for (name, _) in config::sources(tree).filter(|(name, _)| !is_kept(name)) {
-            if let (Some(ingress), Ok(source)) = (&self.ingress, SourceName::new(name)) {
+            let Ok(source) = SourceName::new(name) else { continue };
+            if let Some(ingress) = &self.ingress {
                 ingress.set_auth(&source, Auth::closed());
                 warn!("source {name} is no longer configured: its requests are denied");
             }
-        }
-        // A later change of a file must not re-enable them.
-        if let Some(sources) = tree.get_mut("sources").and_then(Value::as_array_mut) {
-            sources.retain(|source| source["name"].as_str().is_some_and(is_kept));
+            // The processes with a console poll.
+            if let (Some(_), Some(store)) = (&self.token, &self.store)
+                && let Err(error) = polling::forget(store, &source).await
+            {
+                warn!("source {name} is no longer configured, and polled until a restart: {}", chain(&error));
+            }
         }
         let changed = config::needs_restart(&loaded.tree, &new);
         if !changed.is_empty() {
-            error!("keeping the current secrets: needs a restart: {}", changed.join(", "));
-            return false;
+            warn!(
+                "needs a restart: {}; sources among them keep their secrets until then",
+                changed.join(", ")
+            );
         }
-        *tree = new;
+        // Without the missing ones: a later change of a file must not re-enable them.
+        *tree = config::reloaded(&loaded.tree, tree, &new);
         true
     }
 
@@ -124,6 +130,9 @@ impl Rotation {
         if let Some(ingress) = &self.ingress {
             for source in &config.sources {
                 ingress.set_auth(&source.name, source.auth.clone());
+            }
+            for (_, certificate) in self.certificates.iter().filter(|(section, _)| *section == "ingress") {
+                certificate.ask_clients(config.asks_for_client_certificates());
             }
         }
         if let Some(store) = &self.store {

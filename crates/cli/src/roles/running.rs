@@ -1,6 +1,8 @@
 //! Running roles: their start, their end, and what ends them.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -9,18 +11,20 @@ use providers::SubjectKey;
 use providers::auth::Secret;
 use server::{Health, Operations, Server};
 use store::Store;
+use subscriptions::Seal;
+use subscriptions::queue::Queues;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
+use super::keys::KeyCheck;
 use super::ports::Ports;
 use super::preparation::{self, Preparation};
 use super::rotation::Rotation;
 use super::shared::{Shared, Tasks};
-use super::subject_key::KeyCheck;
 use super::telemetry::{Telemetry, VERSION};
-use super::{Roles, console, consumers, ingress};
+use super::{Roles, console, consumers, documents, ingress, polls};
 use crate::config::Config;
 use crate::data_dir::{self, DataDir};
 use crate::installation;
@@ -55,9 +59,10 @@ impl Running {
         server::raise_descriptor_limit();
         // Ports first: a start without its port must not touch anything else.
         let ports = Ports::bind(config, roles).await?;
-        let (token, key) = secrets(config, roles)?;
+        let Secrets { token, key, seal, seal_file } = secrets(config, roles)?;
         let broker = installation::open_broker(config)?;
         let store = if roles.has_store() { Some(installation::open_store(config)?) } else { None };
+        let queues = queues(config, roles, &broker, store.as_ref())?;
         let disk = DiskAlarm::default();
         let spool =
             if roles.ingress { installation::open_spool(config, &broker, &disk).await? } else { None };
@@ -68,6 +73,8 @@ impl Running {
             broker,
             store,
             layout: installation::layout(config),
+            seal: Arc::new(seal),
+            queues,
             operations: Operations::new(health.clone(), telemetry.render(), VERSION),
             health,
             prepared: CancellationToken::new(),
@@ -93,9 +100,12 @@ impl Running {
             tasks: Tasks::default(),
             fatal,
         };
-        let key_check = KeyCheck::new(config, roles, key.as_ref());
+        let key_checks = [
+            KeyCheck::subject_key(config, roles, key.as_ref()),
+            seal_file.and_then(|file| KeyCheck::secrets_key(roles, &shared.seal, file)),
+        ];
         let spool_handle = spool.as_ref().map(|(spool, _)| spool.clone());
-        let preparation = Preparation::new(&shared, spool_handle, key_check);
+        let preparation = Preparation::new(&shared, spool_handle, key_checks.into_iter().flatten().collect());
         let (prepared, stop) = (shared.prepared.clone(), shared.working.clone());
         running.tasks.others.spawn(preparation::keep(preparation, prepared, stop, report_fatal));
         tokio::select! {
@@ -110,15 +120,17 @@ impl Running {
             running.rotation.ingress = Some(ingress::start(&shared, parts, &mut running.tasks)?);
         }
         let store = shared.store.clone();
-        if let (Some(port), Some(token), Some(key), Some(store)) = (ports.console, token, key, store.clone())
+        polls::start(&shared, key.clone(), running.rotation.ingress.clone(), &mut running.tasks)?;
+        if let (Some(port), Some(token), Some(key), Some(store), Some(queues)) =
+            (ports.console, token, key, store.clone(), shared.queues.clone())
         {
-            let parts = console::Parts { port, token, key, store };
+            let parts = console::Parts { port, token, key, store, queues };
             running.rotation.token = Some(console::start(&shared, parts, &mut running.tasks));
         }
         let served = ports.operations.serve_operations(shared.operations.clone(), shared.working.clone());
         running.tasks.others.spawn(served);
         if let Some(store) = store {
-            consumers::start(&shared, store, &mut running.tasks);
+            start_readers(&shared, store, &mut running.tasks);
         }
         Ok(running)
     }
@@ -156,9 +168,37 @@ impl Running {
     }
 }
 
-/// The token of the console and the subject key, if these roles need them: as configured, else those of the data
-/// directory.
-fn secrets(config: &Config, roles: Roles) -> Result<(Option<Secret>, Option<SubjectKey>)> {
+/// Starts the roles that read events: from the feed, or from queues.
+fn start_readers(shared: &Shared<'_>, store: Store, tasks: &mut Tasks) {
+    super::subscriptions::start(shared, store.clone(), tasks);
+    documents::start(shared, store.clone(), tasks);
+    consumers::start(shared, store, tasks);
+}
+
+/// What a process has to keep to itself, if its roles need it: as configured, else from the data directory.
+struct Secrets {
+    /// That of the console.
+    token: Option<Secret>,
+    /// The subject key.
+    key: Option<SubjectKey>,
+    /// What encrypts the secrets of subscriptions.
+    seal: Seal,
+    /// The file of its key, if there is one.
+    seal_file: Option<PathBuf>,
+}
+
+/// The queues of subscriptions, if one of the roles manages them.
+fn queues(
+    config: &Config,
+    roles: Roles,
+    broker: &DynBroker,
+    store: Option<&Store>,
+) -> Result<Option<Queues>> {
+    let queues = |store: &Store| installation::queues(config, broker.clone(), store.clone());
+    store.filter(|_| roles.console || roles.subscriptions).map(queues).transpose()
+}
+
+fn secrets(config: &Config, roles: Roles) -> Result<Secrets> {
     let data_dir = match roles.needs_data_dir(config) {
         true => Some(DataDir::open(&config.data.dir)?),
         false => None,
@@ -182,5 +222,13 @@ fn secrets(config: &Config, roles: Roles) -> Result<(Option<Secret>, Option<Subj
             Some(made("the key of subjects")?.subject_key()?)
         }
     };
-    Ok((token, key))
+    let seal_file = roles.secrets_key_file(config);
+    let mut seal = Seal::without_key();
+    if let Some(file) = &seal_file {
+        seal = Seal::new(&data_dir::secrets_key(file)?);
+        if !config.secrets.replaced_key_file.as_os_str().is_empty() {
+            seal = seal.with_replaced(&data_dir::replaced_secrets_key(&config.secrets.replaced_key_file)?);
+        }
+    }
+    Ok(Secrets { token, key, seal, seal_file })
 }

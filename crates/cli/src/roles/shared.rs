@@ -1,10 +1,14 @@
 //! The shared parts of the roles of one process, and their tasks.
 
 use std::future::Future;
+use std::sync::Arc;
 
 use broker::{DynBroker, Layout};
+use ledger::feed::Feed;
 use server::{ComponentHealth, Health, Operations};
 use store::Store;
+use subscriptions::Seal;
+use subscriptions::queue::Queues;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -19,6 +23,10 @@ pub(super) struct Shared<'a> {
     /// Open if one of the roles needs it.
     pub store: Option<Store>,
     pub layout: Layout,
+    /// Encrypts the secrets of subscriptions.
+    pub seal: Arc<Seal>,
+    /// The queues of subscriptions, if one of the roles manages them.
+    pub queues: Option<Queues>,
     pub health: Health,
     pub operations: Operations,
     /// Cancelled once broker and store are prepared.
@@ -33,9 +41,17 @@ pub(super) struct Shared<'a> {
 
 impl Shared<'_> {
     /// A component of the health of the process. A secondary one does not make the process unready: an ingress that can
-    /// store events is ready, even if other roles of its process have to wait.
+    /// store events is ready, even if other roles of its process have to wait. Only the tables have to exist first.
     pub fn component(&self, name: &'static str, is_secondary: bool) -> ComponentHealth {
         if is_secondary { self.health.secondary(name) } else { self.health.component(name) }
+    }
+
+    /// The feed of a role, which follows the record once the tables exist. Its readers end when `stop` is cancelled.
+    pub fn feed(&self, store: &Store, stop: &CancellationToken, tasks: &mut Tasks) -> Feed {
+        let feed = Feed::new(store.clone(), stop.clone());
+        let following = feed.clone();
+        tasks.spawn_once(&self.migrated, &self.working, |_| following.run());
+        feed
     }
 }
 

@@ -39,7 +39,7 @@ pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 const SECONDS: [f64; 14] =
     [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0];
 
-/// How often what histograms were given is summed up: until then they keep every figure.
+/// How often histograms sum up their values: until then they keep every one.
 const UPKEEP_PERIOD: Duration = Duration::from_secs(1);
 
 /// lapin writes returned messages whole; the exporter of spans would export its own.

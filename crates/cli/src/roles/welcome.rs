@@ -9,7 +9,7 @@ use crate::config::{Config, Source};
 use crate::installation;
 use crate::report;
 
-/// Tells where everything is.
+/// Prints where everything is.
 pub fn print(config: &Config, roles: Roles, running: &Running) {
     let text = |address: Option<std::net::SocketAddr>| address.map(|address| address.to_string());
     info!(
@@ -40,7 +40,8 @@ fn welcome(config: &Config, roles: Roles, running: &Running) -> String {
     }
     if let Some(address) = running.console {
         let scheme = if config.console.tls.is_some() { "https" } else { "http" };
-        line("api", format!("{scheme}://{address}/api/v1  (its token: {})", token_place(config)));
+        line("console", format!("{scheme}://{address}/  (log in with the token: {})", token_place(config)));
+        line("api", format!("{scheme}://{address}/api/v1  (the same token)"));
     }
     let scheme = if config.operations.tls.is_some() { "https" } else { "http" };
     line("health", format!("{scheme}://{}/readyz, metrics at /metrics", running.operations));

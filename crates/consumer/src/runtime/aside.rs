@@ -3,14 +3,13 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use broker::{Deliveries, PublishError};
+use broker::{Backoff, Deliveries, PublishError};
 use event::{Event, Message, header};
 use store::{StoreError, inbox, retry, seen};
 use tokio::time::{Instant, timeout};
 use tracing::{debug, error, warn};
 
-use super::{Consumer, End, one_line};
-use crate::pause::Backoff;
+use super::{Consumer, End, LONGEST_PAUSE, one_line};
 use crate::settle::Sent;
 use crate::taken::Taken;
 use crate::{Failure, Forward, Permanent};
@@ -37,7 +36,12 @@ pub(super) struct Aside {
 
 impl Default for Aside {
     fn default() -> Self {
-        Self { events: VecDeque::new(), again_at: Instant::now(), stuck_since: None, backoff: Backoff::new() }
+        Self {
+            events: VecDeque::new(),
+            again_at: Instant::now(),
+            stuck_since: None,
+            backoff: Backoff::up_to(LONGEST_PAUSE),
+        }
     }
 }
 
@@ -55,7 +59,7 @@ enum NotMoved {
 impl Consumer {
     /// Publishes each message to its destination, then acks the original. What the broker does not accept is held
     /// without an ack and retried later; others are handled meanwhile. What still remains is given back to its queue:
-    /// RabbitMQ ends a subscription that holds a delivery too long.
+    /// RabbitMQ stops a consumer that holds a delivery too long.
     pub(super) async fn put_aside(
         &self,
         aside: &mut Aside,
@@ -73,8 +77,8 @@ impl Consumer {
                 }
                 warn!("{why}");
                 self.pause(why);
-                aside.again_at = Instant::now() + aside.backoff.next();
-                // The originals are gone with the subscription: they will fail again wherever they are delivered next.
+                aside.again_at = Instant::now() + aside.backoff.next_pause();
+                // The originals are with the broker again: they will fail again wherever they are delivered next.
                 return Ok(deliveries.ack(&[]).await?);
             }
             deliveries.ack(&[taken.tag]).await?;

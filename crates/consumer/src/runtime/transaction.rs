@@ -1,12 +1,12 @@
 //! One transaction for many deliveries: claims, effects, commit.
 
-use std::panic::AssertUnwindSafe;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-use event::{Event, Message, header};
+use event::{Event, Message, SourceName, header};
 use futures_util::FutureExt;
 use store::inbox::{self, Note};
-use store::{StoreError, Tx, retry, seen};
+use store::{StoreError, Tx, outbox, retry, seen};
 use tokio::time::timeout;
 use tracing::{Span, debug_span, warn};
 
@@ -26,9 +26,6 @@ pub(super) enum Stop {
     StoreAway(String),
 }
 
-/// How long the ack of a batch waits for its observer.
-const OBSERVER_PATIENCE: Duration = Duration::from_secs(2);
-
 impl Consumer {
     /// One transaction for these deliveries: all of them have their effect, or none has.
     pub(super) async fn attempt(&self, batch: &[Taken]) -> Result<(), Stop> {
@@ -39,7 +36,7 @@ impl Consumer {
         let tried = timeout(limit, AssertUnwindSafe(self.transact(batch)).catch_unwind()).await;
         let failure = match tried {
             Ok(Ok(Ok(handled))) => {
-                self.observe(&handled).await;
+                self.observe(&handled);
                 return Ok(());
             }
             Ok(Ok(Err(failure))) => failure,
@@ -59,9 +56,9 @@ impl Consumer {
         })
     }
 
-    /// Gives the events that were handled.
+    /// Gives the events that are handled now, whether by this transaction or before.
     async fn transact<'a>(&self, batch: &'a [Taken]) -> Result<Vec<&'a Event>, Failure> {
-        let (mut of_sender, mut events) = (0, Vec::new());
+        let (mut of_sender, mut announced, mut events) = (0, false, Vec::new());
         let mut tx;
         let handled = match &self.work {
             Work::Whole(recorder) => {
@@ -89,9 +86,9 @@ impl Consumer {
                 let new = originals().filter(|(event, _)| new.remove(&event.id));
                 let facts: Vec<(&Event, &AnyFact)> = new.map(|(event, fact)| (event, fact)).collect();
                 if !facts.is_empty() {
-                    self.write(handler.as_ref(), &facts, &mut tx).await?;
+                    announced = self.write(handler.as_ref(), &facts, &mut tx).await?;
                 }
-                events.extend(facts.iter().map(|(event, _)| *event));
+                events.extend(originals().map(|(event, _)| event));
                 facts.len()
             }
         };
@@ -99,6 +96,9 @@ impl Consumer {
         let retried: Vec<&str> = retried.map(|taken| taken.message.message_id.as_str()).collect();
         retry::forget(&mut tx, self.name(), &retried).await?;
         tx.commit().await.map_err(StoreError::from)?;
+        if announced {
+            self.store.outbox_filled().notify_one();
+        }
         self.metrics.batches.increment(1);
         self.metrics.handled.increment(handled as u64);
         self.metrics.duplicate.increment((batch.len() - handled - of_sender) as u64);
@@ -111,28 +111,33 @@ impl Consumer {
     }
 
     /// These events are committed, and stay so if the observer fails.
-    async fn observe(&self, events: &[&Event]) {
+    fn observe(&self, events: &[&Event]) {
         let Some(observer) = &self.observer else { return };
-        let observed = AssertUnwindSafe(observer.observe(events, &self.store)).catch_unwind();
-        if !matches!(timeout(OBSERVER_PATIENCE, observed).await, Ok(Ok(()))) {
-            warn!(consumer = %self.name(), "the observer of a batch that is committed fails, or takes too long");
+        if catch_unwind(AssertUnwindSafe(|| observer.observe(events))).is_err() {
+            warn!(consumer = %self.name(), "the observer of a committed batch panicked");
         }
     }
 
-    /// Writes the effects of these facts, and their notes.
+    /// Writes the effects of these facts, their notes, and the domain events that they amount to; returns whether there are any.
     async fn write(
         &self,
         handler: &dyn AnyHandler,
         facts: &[(&Event, &AnyFact)],
         tx: &mut Tx,
-    ) -> Result<(), Failure> {
+    ) -> Result<bool, Failure> {
         let _spans: Vec<Span> = facts.iter().map(|(event, _)| span(event)).collect();
-        handler.write(facts, tx).await?;
+        let announcements = handler.write(facts, tx).await?;
         let note =
             |(event, fact): &(&Event, &AnyFact)| Some(Note { event_id: event.id, text: handler.note(fact)? });
         let notes: Vec<Note> = facts.iter().filter_map(note).collect();
         inbox::note(tx, self.name(), &notes).await?;
-        Ok(())
+        if announcements.is_empty() {
+            return Ok(false);
+        }
+        let consumer = SourceName::new(self.name()).expect("the name of a consumer is one of a source");
+        let events: Vec<Event> = announcements.into_iter().map(|one| one.into_event(&consumer)).collect();
+        outbox::write(tx, &events, event::now()).await?;
+        Ok(true)
     }
 }
 

@@ -92,10 +92,10 @@ async fn a_batch_that_does_not_get_through_in_time_is_given_back_bit_by_bit() {
             Ok(())
         }
 
-        async fn write(&self, facts: &[(&Event, &())], _: &mut Tx) -> Result<(), Failure> {
+        async fn write(&self, facts: &[(&Event, &())], _: &mut Tx) -> Result<Vec<Announcement>, Failure> {
             tokio::time::sleep(Duration::from_millis(50)).await;
             match facts.len() {
-                1 => Ok(()),
+                1 => Ok(Vec::new()),
                 _ => Err(Failure::Transient("too many".into())),
             }
         }

@@ -8,7 +8,7 @@ use store::many::{Value, chunks, fetch};
 use store::{Connection, Dialect, Row, Store, StoreError, id, sql};
 
 use super::cluster;
-use super::entry::{COLUMNS, Entry, Origin};
+use super::entry::{COLUMNS, Entry, FeedEvent, Origin};
 use super::position::Position;
 use super::topics::Topics;
 
@@ -25,7 +25,7 @@ pub(super) struct Limits {
 /// A part of the log.
 pub(super) struct Part {
     /// The events that are wanted.
-    pub(super) entries: Vec<Arc<Entry>>,
+    pub(super) entries: Vec<Entry>,
     /// Up to where the log was read: nothing will ever appear at or before it.
     pub(super) reached: Position,
     /// Whether that was the end of the log.
@@ -40,23 +40,23 @@ struct Found {
 }
 
 /// The log in the store.
-pub(super) struct Log {
+pub(crate) struct Log {
     pub(super) store: Store,
     /// Rows of `origins`, which never change.
     origins: RwLock<HashMap<i64, Arc<Origin>>>,
 }
 
 /// The position of row `e` on SQLite.
-const SQLITE_NUMBER: &str =
+pub(super) const SQLITE_NUMBER: &str =
     "e.rowid + (SELECT s.shift FROM feed_shift s WHERE s.above < e.rowid ORDER BY s.above DESC LIMIT 1)";
 
 /// The last row up to the position `$1` on SQLite: in the last range of rows that begins before it, at most the range's end.
-const SQLITE_ROW: &str = "coalesce((SELECT min($1 - s.shift, coalesce((SELECT min(n.above) FROM feed_shift n \
+pub(super) const SQLITE_ROW: &str = "coalesce((SELECT min($1 - s.shift, coalesce((SELECT min(n.above) FROM feed_shift n \
      WHERE n.above > s.above), $1 - s.shift)) FROM feed_shift s WHERE s.above + s.shift <= $1 \
      ORDER BY s.above DESC LIMIT 1), 0)";
 
 impl Log {
-    pub(super) fn new(store: Store) -> Self {
+    pub(crate) fn new(store: Store) -> Self {
         Self { store, origins: RwLock::default() }
     }
 
@@ -89,6 +89,16 @@ impl Log {
         after: Position,
         limits: Limits,
     ) -> Result<Part, StoreError> {
+        self.part_of(|_, origin| topics.take(origin), after, limits).await
+    }
+
+    /// The same, of the origins that are wanted; each is asked about with its number.
+    pub(super) async fn part_of(
+        &self,
+        mut takes: impl FnMut(i64, &Origin) -> bool,
+        after: Position,
+        limits: Limits,
+    ) -> Result<Part, StoreError> {
         // Before the events: what is finished now is visible then.
         let end = self.end().await?;
         let mut connection = self.store.read().await?;
@@ -96,13 +106,13 @@ impl Log {
         let (mut wanted, mut bytes, mut reached, mut is_whole) = (Vec::new(), 0, after, true);
         for one in &found {
             let origin = self.origin(&mut connection, one.origin).await?;
-            if topics.take(&origin) {
+            if takes(one.origin, &origin) {
                 bytes += one.bytes;
                 if wanted.len() == limits.events || bytes > limits.bytes && !wanted.is_empty() {
                     is_whole = false;
                     break;
                 }
-                wanted.push((one, origin));
+                wanted.push(one.position);
             }
             reached = one.position;
         }
@@ -110,7 +120,30 @@ impl Log {
         if is_end {
             reached = reached.max(end);
         }
-        Ok(Part { entries: entries(&mut connection, &wanted).await?, reached, is_end })
+        let ids: Vec<EventId> = wanted.iter().map(|position| position.id).collect();
+        let mut events = self.events(&mut connection, &ids).await?;
+        // An event that was deleted meanwhile is missing.
+        let entry =
+            |position: &Position| Some(Entry { position: *position, event: events.remove(&position.id)? });
+        Ok(Part { entries: wanted.iter().filter_map(entry).collect(), reached, is_end })
+    }
+
+    /// Those of these events that are on record.
+    pub(super) async fn events(
+        &self,
+        connection: &mut Connection,
+        ids: &[EventId],
+    ) -> Result<HashMap<EventId, Arc<FeedEvent>>, StoreError> {
+        let mut events = HashMap::with_capacity(ids.len());
+        for chunk in chunks(ids) {
+            let list = sql::list(1, chunk.len());
+            let text = format!("SELECT {COLUMNS} FROM events e WHERE e.id IN ({list})");
+            for row in fetch(connection, text, chunk.iter().copied().map(Value::from)).await? {
+                let origin = self.origin(connection, row.try_get("origin")?).await?;
+                events.insert(id(&row, "id")?, Arc::new(FeedEvent::new(&row, &origin)?));
+            }
+        }
+        Ok(events)
     }
 
     async fn find(
@@ -193,26 +226,4 @@ impl Log {
             None => Ok(self.last_deleted(&Topics::default()).await?.is_some_and(|last| position <= last)),
         }
     }
-}
-
-/// The contents of what was found, in its order. An event that was deleted meanwhile is missing.
-async fn entries(
-    connection: &mut Connection,
-    wanted: &[(&Found, Arc<Origin>)],
-) -> Result<Vec<Arc<Entry>>, StoreError> {
-    let mut rows = HashMap::<EventId, _>::with_capacity(wanted.len());
-    for chunk in chunks(wanted) {
-        let list = sql::list(1, chunk.len());
-        let text = format!("SELECT {COLUMNS} FROM events e WHERE e.id IN ({list})");
-        for row in
-            fetch(connection, text, chunk.iter().map(|(found, _)| Value::from(found.position.id))).await?
-        {
-            rows.insert(id(&row, "id")?, row);
-        }
-    }
-    let entry = |(found, origin): &(&Found, Arc<Origin>)| {
-        let row = rows.get(&found.position.id)?;
-        Some(Entry::new(row, found.position, origin).map(Arc::new))
-    };
-    wanted.iter().filter_map(entry).collect()
 }

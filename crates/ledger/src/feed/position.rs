@@ -1,4 +1,7 @@
 //! Positions, and the cursors that readers keep of them.
+//!
+//! The database gives an event its position: on PostgreSQL by the default of the column `written_in` (`migrations/0010_feed.*`,
+//! shifted by [`cluster`](super::cluster) after a restore), on SQLite by the number of its row, which [`log`](super::log) reads.
 
 use std::fmt;
 use std::str::FromStr;
@@ -42,6 +45,11 @@ pub struct Cursor {
 impl Cursor {
     pub(super) fn at(self, position: Position) -> Self {
         Self { position, known_deleted: self.known_deleted.filter(|known| *known > position) }
+    }
+
+    /// Whether a reader with this cursor has read more than one with the other.
+    pub fn is_after(&self, other: &Self) -> bool {
+        self.position > other.position
     }
 }
 
@@ -88,6 +96,17 @@ impl FromStr for After {
         match (own, known_deleted) {
             (Some(position), Some(known_deleted)) => Ok(Self::Cursor(Cursor { position, known_deleted })),
             _ => Err(BadCursor(text.chars().take(100).collect())),
+        }
+    }
+}
+
+impl FromStr for Cursor {
+    type Err = BadCursor;
+
+    fn from_str(text: &str) -> Result<Self, BadCursor> {
+        match text.parse()? {
+            After::Cursor(cursor) => Ok(cursor),
+            After::Beginning | After::Now => Err(BadCursor(text.to_owned())),
         }
     }
 }

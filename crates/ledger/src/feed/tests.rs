@@ -6,7 +6,7 @@ use consumer::Recorder;
 use store::sql;
 use tokio_util::sync::CancellationToken;
 
-use super::{Feed, FeedError, MAX_READERS};
+use super::{Feed, FeedError, MAX_READERS, ahead, before_last, beginning, end};
 use crate::record::Events;
 use crate::tests::{CONSUMERS, fresh, invoice, receive};
 
@@ -50,6 +50,57 @@ async fn a_reader_that_lags_behind_what_is_kept_for_all_reads_by_itself_one_part
         assert!(items.len() == 1 && items[0].json().contains(&event.id.to_string()));
     }
     running.abort();
+}
+
+/// What nobody wanted when it was read for all is read by itself for one that comes later.
+#[tokio::test]
+async fn a_reader_of_other_topics_that_comes_later_misses_nothing() {
+    let (store, _folder) = fresh().await;
+    let feed = Feed::new(store.clone(), CancellationToken::new());
+    let running = tokio::spawn(feed.clone().run());
+    let event = |topic| broker::test_support::event("/gestao-online/go-1", topic, "{}");
+    let patience = Duration::from_secs(20);
+    let (invoices, orders) = ([event("TAX"), event("TAX")], [event("ORDER"), event("ORDER"), event("ORDER")]);
+    let mut first = feed.reader("now".parse().unwrap(), "gestao-online:TAX".parse().unwrap()).await.unwrap();
+    receive(&store, &invoices[..1]).await;
+    assert_eq!(first.next(10, patience).await.unwrap().len(), 1);
+    let place = first.cursor();
+    receive(&store, &orders[..1]).await;
+    while !first.cursor().is_after(&place) {
+        assert!(first.next(10, Duration::from_millis(10)).await.unwrap().is_empty());
+    }
+    let (after, topics) = (place.to_string().parse().unwrap(), "gestao-online:ORDER".parse().unwrap());
+    let mut later = feed.reader(after, topics).await.unwrap();
+    for (number, order) in orders.iter().enumerate() {
+        if number > 0 {
+            receive(&store, std::slice::from_ref(order)).await;
+        }
+        let items = later.next(10, patience).await.unwrap();
+        assert!(items.len() == 1 && items[0].event().id == order.id, "the order {number}");
+    }
+    receive(&store, &invoices[1..]).await;
+    let items = first.next(10, patience).await.unwrap();
+    assert!(items.len() == 1 && items[0].event().id == invoices[1].id);
+    running.abort();
+}
+
+#[tokio::test]
+async fn the_oldest_of_the_last_events_of_some_topics_is_found() {
+    let (store, _folder) = fresh().await;
+    let mut times = Vec::new();
+    for (seconds, topic) in ["TAX_A", "ORDER", "TAX_B", "ORDER", "TAX_A"].into_iter().enumerate() {
+        let mut event = broker::test_support::event("/gestao-online/go-1", topic, "{}");
+        event.time = event::Timestamp::from_second(1_790_000_000 + seconds as i64).unwrap();
+        times.push(event.time);
+        receive(&store, &[event]).await;
+    }
+    let topics = "gestao-online:TAX_A,gestao-online:TAX_B".parse().unwrap();
+    for (count, expect) in [(0, None), (1, Some(4)), (2, Some(2)), (3, Some(0)), (1_000, Some(0))] {
+        let oldest = super::oldest_of_last(&store, &topics, count).await.unwrap();
+        assert_eq!(oldest, expect.map(|place: usize| times[place]), "of the last {count}");
+    }
+    let others = "recuperador:#".parse().unwrap();
+    assert_eq!(super::oldest_of_last(&store, &others, 5).await.unwrap(), None);
 }
 
 /// The shared reading has not seen it: it is recorded and deleted at once.
@@ -96,4 +147,33 @@ async fn readers_end_with_the_process() {
     stop.cancel();
     let ended = tokio::time::timeout(Duration::from_secs(20), waiting).await.unwrap().unwrap();
     assert!(ended.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn what_is_ahead_of_a_cursor_is_counted_by_topic_and_within_a_bound() {
+    let (store, _folder) = fresh().await;
+    let start = beginning(&store).await.unwrap();
+    assert_eq!(before_last(&store, 2).await.unwrap(), start);
+    receive(&store, &[invoice()]).await;
+    let other = broker::test_support::event("/recuperador/rec-1", "acordo.quitado", b"{}".to_vec());
+    receive(&store, &[other]).await;
+    receive(&store, &[invoice(), invoice()]).await;
+    let last_two = before_last(&store, 2).await.unwrap();
+    assert_eq!(before_last(&store, 5).await.unwrap(), start);
+    let end = end(&store).await.unwrap();
+    assert!(last_two.is_after(&start) && end.is_after(&last_two));
+    let mut connection = store.read().await.unwrap();
+    for (topics, after, most, expect) in [
+        ("", start, 100, 4),
+        ("", start, 3, 3),
+        ("", last_two, 100, 2),
+        ("recuperador:acordo.*", start, 100, 1),
+        ("recuperador:acordo.*", last_two, 100, 0),
+        ("gestao-online:#", start, 3, 2),
+        ("recuperador:boleto.*", start, 100, 0),
+        ("", end, 100, 0),
+    ] {
+        let counted = ahead(&mut connection, &topics.parse().unwrap(), after, most).await.unwrap();
+        assert_eq!(counted, expect, "{topics:?}, at most {most}");
+    }
 }

@@ -2,10 +2,10 @@
 
 use std::str::FromStr;
 
-use broker::topology::topic_matches;
+use broker::topology::{partial_wildcard, topic_matches};
 use event::ProviderName;
 
-use super::entry::Origin;
+use super::entry::{FeedEvent, Origin};
 
 /// Patterns of topics, each of one provider. Without any, every event is wanted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -17,18 +17,55 @@ pub enum BadTopics {
     /// A part has no colon, or nothing after it.
     #[error("expected <provider>:<pattern> such as mercado-eletronico:order.*, got {0:?}")]
     Form(String),
+    /// A word of a pattern has a wildcard beside other characters.
+    #[error(
+        "{pattern:?} matches no topic: `*` is one whole word between dots and `#` any number of words, so {word:?} is only \
+         itself; name each topic, such as ORDER_CREATED, or use `#` for all of them"
+    )]
+    Wildcard {
+        /// The pattern.
+        pattern: String,
+        /// The word.
+        word: String,
+    },
     /// What is before the colon is not the name of a provider.
     #[error(transparent)]
     Provider(#[from] event::BadName),
 }
 
 impl Topics {
+    /// Whether an event is wanted.
+    pub fn takes(&self, event: &FeedEvent) -> bool {
+        self.take(&event.origin)
+    }
+
     /// Whether events of this origin are wanted.
     pub(super) fn take(&self, origin: &Origin) -> bool {
+        self.take_topic(&origin.provider, &origin.topic)
+    }
+
+    /// Whether events of this topic of a provider are wanted.
+    pub fn take_topic(&self, provider: &str, topic: &str) -> bool {
         let fits = |(name, pattern): &(ProviderName, String)| {
-            name.as_str() == origin.provider && topic_matches(pattern, &origin.topic)
+            name.as_str() == provider && topic_matches(pattern, topic)
         };
         self.0.is_empty() || self.0.iter().any(fits)
+    }
+
+    /// The patterns, each with its provider.
+    pub fn patterns(&self) -> impl Iterator<Item = &(ProviderName, String)> {
+        self.0.iter()
+    }
+
+    /// Refuses a pattern that its author cannot have meant.
+    pub fn check(&self) -> Result<(), BadTopics> {
+        let found = self.0.iter().find_map(|(_, pattern)| Some((pattern, partial_wildcard(pattern)?)));
+        match found {
+            None => Ok(()),
+            Some((pattern, word)) => {
+                Err(BadTopics::Wildcard { pattern: pattern.clone(), word: word.to_owned() })
+            }
+        }
     }
 
     /// The providers that are named.
@@ -83,6 +120,12 @@ mod tests {
         let form = "expected <provider>:<pattern> such as mercado-eletronico:order.*, got";
         check("recuperador", &format!("{form} \"recuperador\""));
         check("recuperador:a,x:", &format!("{form} \"x:\""));
+        let meant: Topics = "gestao-online:ORDER_*".parse().unwrap();
+        let refused = meant.check().unwrap_err().to_string();
+        assert!(
+            refused.starts_with("\"ORDER_*\" matches no topic") && refused.contains("ORDER_CREATED"),
+            "{refused}"
+        );
         check("A:b", "a provider name takes lower-case letters, digits and '-', not 'A'");
     }
 }

@@ -1,5 +1,5 @@
 //! Jobs: operations on many recorded rows. They replay events; retry or discard dead letters, rejected bodies and
-//! unrouted events; and reconcile a day.
+//! unrouted events; have documents fetched; and reconcile a day.
 //!
 //! ```text
 //! ask ──▶ job (counted) ──▶ runner: choose the next rows ▸ publish, confirmed ▸ commit marks and progress ──▶ done
@@ -25,27 +25,29 @@ use std::fmt;
 use std::sync::Arc;
 
 use event::{Day, Event, EventId, ProviderName, Timestamp, Zone};
+use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use store::StoreError;
 use utoipa::ToSchema;
 
-pub use outcome::{Outcome, outcome};
+pub use outcome::{JobOutcome, outcome};
 pub use runner::Runner;
 pub use selection::RejectedBody;
-pub use table::{cancel, count, create, show};
+pub use table::{JobFilter, cancel, count, create, show};
 
 /// A rejected body that can be used after all.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Accepted {
     /// The event that it is.
     pub event: Event,
-    /// What tells its fact from the source's others, and for how many seconds others with this key repeat it.
+    /// What identifies its fact among the source's, and for how many seconds others with this key repeat it.
     pub duplicate_key: Option<(String, i64)>,
 }
 
-/// Reads a rejected body once more, or says why it still cannot be used.
-pub type Reread = Arc<dyn Fn(&RejectedBody) -> Result<Accepted, StillUnusable> + Send + Sync>;
+/// Reads a rejected body once more: as the events that it holds, of which the first has its id; or says why it still cannot be
+/// used.
+pub type Reread = Arc<dyn Fn(&RejectedBody) -> Result<Vec<Accepted>, StillUnusable> + Send + Sync>;
 
 /// Why a rejected body still cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -64,6 +66,9 @@ pub enum StillUnusable {
     Body(Box<dyn Error + Send + Sync>),
 }
 
+/// Has the documents that these events name fetched now. Gives how many of the events name any.
+pub type Fetch = Arc<dyn Fn(Vec<Event>) -> BoxFuture<'static, Result<usize, StoreError>> + Send + Sync>;
+
 /// What is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
@@ -74,6 +79,8 @@ pub enum Action {
     Retry,
     /// Closes open entries without a retry.
     Discard,
+    /// Has the documents that events name fetched now, also those that were fetched before.
+    Fetch,
     /// Compares the two sides of the books for a day; `filter` is `{"day": "2026-11-24"}`, `today` or `yesterday`.
     Reconcile,
 }
@@ -88,7 +95,7 @@ pub enum What {
     Dead,
     /// Rejected bodies.
     Rejected,
-    /// Events that nobody is bound to.
+    /// Events whose topic no queue is bound to.
     Unrouted,
 }
 
@@ -96,7 +103,7 @@ pub enum What {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum JobState {
-    /// Nobody works on it yet.
+    /// No console works on it yet.
     Waiting,
     /// A console works on it, or will go on.
     Running,
@@ -138,9 +145,12 @@ pub struct NewJob {
     /// Of a replay: consumers that have handled the event handle it once more.
     #[serde(default)]
     pub again: bool,
-    /// The most rows per second.
+    /// The maximum number of rows per second.
     #[serde(default)]
     pub rate: Option<u32>,
+    /// The maximum number of rows, the oldest first; all by default.
+    #[serde(default)]
+    pub limit: Option<u32>,
     /// Of a discard: why.
     #[serde(default)]
     pub reason: Option<String>,
@@ -167,8 +177,11 @@ pub struct Job {
     pub to_consumer: Option<String>,
     /// Whether consumers that have handled an event handle it once more.
     pub again: bool,
-    /// The most rows per second.
+    /// The maximum number of rows per second.
     pub rate: Option<u32>,
+    /// The maximum number of rows.
+    #[serde(default)]
+    pub limit: Option<u32>,
     /// Why rows are discarded.
     pub reason: Option<String>,
     /// Who asked.
@@ -200,12 +213,12 @@ pub struct Job {
 
 /// The filter of a reconciliation.
 #[derive(Deserialize)]
-struct OfDay {
+struct DayFilter {
     day: Option<String>,
 }
 
 impl Job {
-    /// What it does, in a few words: `retry dead consumer=invoices`.
+    /// What it does, in a few words: `retry dead source=main`.
     pub fn summary(&self) -> String {
         let mut text = format!("{} {}", self.action, self.what);
         for (name, value) in self.filter.as_object().into_iter().flatten() {
@@ -218,7 +231,16 @@ impl Job {
         if self.again {
             text += " again";
         }
+        if let Some(limit) = self.limit {
+            text += &format!(" at most {limit}");
+        }
         text
+    }
+
+    /// How many rows it may still process.
+    fn rows_left(&self) -> u32 {
+        let left = |limit: u32| u32::try_from(i64::from(limit) - self.progress).unwrap_or(0);
+        self.limit.map_or(u32::MAX, left)
     }
 
     /// Of a reconciliation.
@@ -241,7 +263,7 @@ pub enum JobError {
     /// It asks for something that cannot be.
     #[error("{0}")]
     Unfit(String),
-    /// The database did not do its part.
+    /// The request to the database failed.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -256,6 +278,7 @@ impl NewJob {
             to_consumer: None,
             again: false,
             rate: None,
+            limit: None,
             reason: None,
             requested_by,
             dry_run: false,
@@ -266,12 +289,13 @@ impl NewJob {
     pub fn check(&self, consumers: &[&str]) -> Result<(), JobError> {
         let wrong = |text: String| Err(JobError::Unfit(text));
         match (self.action, self.what) {
-            (Action::Replay | Action::Reconcile, What::Events)
+            (Action::Replay | Action::Reconcile | Action::Fetch, What::Events)
             | (Action::Retry | Action::Discard, What::Dead | What::Rejected | What::Unrouted) => {}
             (Action::Replay, _) => {
                 return wrong("what: only events are replayed; retry takes the others".into());
             }
             (Action::Reconcile, _) => return wrong("what: events are reconciled".into()),
+            (Action::Fetch, _) => return wrong("what: the documents of events are fetched".into()),
             (Action::Retry | Action::Discard, What::Events) => {
                 return wrong("what: expected dead, rejected or unrouted; events are replayed".into());
             }
@@ -289,6 +313,12 @@ impl NewJob {
         }
         if self.action == Action::Reconcile && self.rate.is_some() {
             return wrong("rate: goes with what is sent or discarded only".into());
+        }
+        if self.action == Action::Reconcile && self.limit.is_some() {
+            return wrong("limit: a day is reconciled whole".into());
+        }
+        if self.limit == Some(0) {
+            return wrong("limit: expected a number of at least 1, of rows".into());
         }
         if self.rate == Some(0) {
             return wrong("rate: expected a number of at least 1, of rows per second".into());
@@ -309,15 +339,20 @@ impl NewJob {
         }
         match self.action {
             Action::Reconcile => self.day(&Zone::default()).map(drop),
-            Action::Replay | Action::Retry | Action::Discard => {
+            Action::Replay | Action::Retry | Action::Discard | Action::Fetch => {
                 selection::Selection::new(self.what, &self.filter).map(drop)
             }
         }
     }
 
+    /// How many of so many rows it processes.
+    fn at_most(&self, rows: i64) -> i64 {
+        self.limit.map_or(rows, |limit| rows.min(limit.into()))
+    }
+
     /// The day to reconcile; today if none is given.
     fn day(&self, zone: &Zone) -> Result<Day, JobError> {
-        let OfDay { day } = selection::filter(&self.filter, &["day"])?;
+        let DayFilter { day } = selection::filter(&self.filter, &["day"])?;
         let today = zone.day(event::now());
         match day.as_deref() {
             None | Some("today") => Ok(today),

@@ -5,13 +5,14 @@ use serde::{Deserialize, Serialize};
 use store::{Connection, Row, StoreError};
 use utoipa::ToSchema;
 
-use super::{Action, What, table};
-use crate::predicates::{dead_at, given_up_since, handled, of_duplicate, open_mark};
+use super::{Action, Job, What, table};
+use crate::predicates::{dead_at, given_up_since, handled, is_duplicate, open_mark};
 use store::many::{Value, fetch};
 
 /// The outcome of what a job sent: of dead letters if it retried those, else of events.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct Outcome {
+#[schema(as = Outcome)]
+pub struct JobOutcome {
     /// How many were sent.
     pub sent: i64,
     /// How many are neither dead, unrouted nor pending: every consumer of malote that is bound to them has handled
@@ -27,16 +28,15 @@ pub struct Outcome {
 
 /// The outcome of what a job has sent so far; `None` if there is no such job, or it sends nothing. Rows that a later
 /// job has sent again count as settled.
-pub async fn outcome(connection: &mut Connection, id: EventId) -> Result<Option<Outcome>, StoreError> {
-    let Some(job) = table::show(connection, id).await?.filter(|job| job.action != Action::Discard) else {
-        return Ok(None);
-    };
+pub async fn outcome(connection: &mut Connection, id: EventId) -> Result<Option<JobOutcome>, StoreError> {
+    let sends = |job: &Job| !matches!(job.action, Action::Discard | Action::Fetch);
+    let Some(job) = table::show(connection, id).await?.filter(sends) else { return Ok(None) };
     let counted = match job.what {
         What::Dead => "count(*)",
         What::Events | What::Rejected | What::Unrouted => "count(DISTINCT s.event_id)",
     };
     let (handled, given_up) = (handled("s"), given_up_since("s", "s.job"));
-    let duplicate = of_duplicate("s");
+    let duplicate = is_duplicate("s");
     // Pending ones are counted first: those that end meanwhile are then counted by their outcome.
     let of_table = [
         format!(
@@ -56,5 +56,5 @@ pub async fn outcome(connection: &mut Connection, id: EventId) -> Result<Option<
     }
     let [pending, dead, unrouted] = counts;
     let settled = (job.sent - pending - dead - unrouted).max(0);
-    Ok(Some(Outcome { sent: job.sent, settled, dead, unrouted, pending }))
+    Ok(Some(JobOutcome { sent: job.sent, settled, dead, unrouted, pending }))
 }

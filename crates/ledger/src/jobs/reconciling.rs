@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use broker::layout::RetryDelay;
+use broker::layout::{Layout, RetryDelay};
 use broker::{FixedQueue, PublishError};
 use consumer::{Bindings, Policy};
 use event::{Chain, EventId};
@@ -14,7 +14,7 @@ use store::many::{Value, fetch, insert};
 use store::{Row, StoreError, id_bound};
 use tokio::time::sleep;
 
-use super::runner::{LEASE, Runner, Step, Trouble, owe};
+use super::runner::{LEASE, Runner, Step, Trouble, set_pending};
 use super::selection::Recorded;
 use super::{Job, resend, selection, table};
 use crate::predicates::{given_up_in, handled};
@@ -106,7 +106,7 @@ impl Runner {
         // What a consumer holds is still in flight; recorders hold messages whenever events arrive.
         let is_fixed = |name: &str| FixedQueue::ALL.iter().any(|queue| queue.name() == name);
         let consumers = self.consumers.iter().map(|bindings| bindings.consumer.to_owned());
-        let retry = RetryDelay::ALL.into_iter().map(|delay| format!("wait.{delay}"));
+        let retry = RetryDelay::ALL.into_iter().map(|delay| Layout::new("").retry_queue(delay).to_string());
         let names: Vec<String> = fixed.chain(consumers).chain(retry).collect();
         let queues: Vec<_> = names.iter().map(|name| self.layout.queue(name)).collect();
         let statuses = self.broker.queues(&queues).await.map_err(Trouble::Queues)?;
@@ -261,7 +261,7 @@ impl Runner {
         for Repair { id, event_id, consumer } in repaired {
             let text = "UPDATE differences SET sent_at = $3 WHERE job_id = $1 AND id = $2".to_owned();
             fetch(&mut tx, text, [Value::from(&job.id), Value::from(id), Value::from(now)]).await?;
-            owe(&mut tx, job, *event_id, std::slice::from_ref(consumer)).await?;
+            set_pending(&mut tx, job, *event_id, std::slice::from_ref(consumer)).await?;
         }
         let text = "INSERT INTO reconciliation (job_id, walk) VALUES ($1, $2) \
                     ON CONFLICT (job_id) DO UPDATE SET walk = excluded.walk";

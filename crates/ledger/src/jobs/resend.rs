@@ -121,7 +121,9 @@ pub(crate) fn letter(letter: &Letter, job: &Job, layout: &Layout) -> Outgoing {
 impl NewJob {
     /// What is kept beside the filter.
     pub(crate) fn options(&self) -> serde_json::Value {
-        let Self { to_consumer, again, rate, reason, .. } = self;
-        serde_json::json!({ "to_consumer": to_consumer, "again": again, "rate": rate, "reason": reason })
+        let Self { to_consumer, again, rate, limit, reason, .. } = self;
+        serde_json::json!({
+            "to_consumer": to_consumer, "again": again, "rate": rate, "limit": limit, "reason": reason
+        })
     }
 }

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::Duration;
 
 use broker::{BrokerError, DynBroker, Layout, PublishError};
-use consumer::{Bindings, PolicyChange};
+use consumer::{Bindings, PolicyChange, takers};
 use event::{Chain, EventId, Timestamp, Zone};
 use futures_util::future::join_all;
 use store::{Row, Store, StoreError, Tx};
@@ -18,7 +18,7 @@ use tracing::{info, warn};
 use super::resend::{self, Outgoing};
 use super::selection::{Letter, Marked, Recorded, RejectedBody, Rows, Selection};
 use super::table::Lane;
-use super::{Action, Job, Reread, table};
+use super::{Action, Fetch, Job, Reread, table};
 use crate::predicates::duplicate;
 use crate::retain;
 use store::many::{Value, fetch, insert};
@@ -52,6 +52,8 @@ pub struct Runner {
     pub policies: BTreeMap<String, PolicyChange>,
     /// Reads a rejected body once more.
     pub reread: Reread,
+    /// Has documents fetched.
+    pub fetch: Fetch,
 }
 
 /// Why a step failed.
@@ -70,8 +72,8 @@ impl From<StoreError> for Trouble {
 impl std::fmt::Display for Trouble {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Broker(error) => write!(f, "the broker does not take what is sent: {}", Chain(error)),
-            Self::Queues(error) => write!(f, "the queues cannot be looked at: {}", Chain(error)),
+            Self::Broker(error) => write!(f, "the broker does not accept what is sent: {}", Chain(error)),
+            Self::Queues(error) => write!(f, "the queues cannot be inspected: {}", Chain(error)),
             Self::Store(error) => Chain(error).fmt(f),
         }
     }
@@ -104,6 +106,8 @@ enum Mark {
     Letter {
         event_id: EventId,
         consumer: String,
+        /// Whether its consumer is one of ours, whose effect is awaited.
+        is_ours: bool,
     },
     Rejected {
         id: EventId,
@@ -219,7 +223,10 @@ impl Runner {
             if !table::is_at_work(&mut connection, &job.id, worker).await? {
                 return Ok(Step::Ended);
             }
-            selection.next(&mut connection, job.id(), &job.resume_after, limit as usize).await?
+            match limit.min(job.rows_left()) {
+                0 => None,
+                limit => selection.next(&mut connection, job.id(), &job.resume_after, limit as usize).await?,
+            }
         };
         let Some((rows, last)) = next else {
             let unsent = job.progress - job.sent;
@@ -237,6 +244,7 @@ impl Runner {
         };
         let mut plan = Plan::default();
         match rows {
+            Rows::Events(rows) if job.action == Action::Fetch => self.ask_for(rows, &mut plan).await?,
             Rows::Events(rows) => {
                 let kept = rows.iter().filter(|row| !gone.contains(&row.event.id));
                 kept.for_each(|row| self.plan_event(row, job, &mut plan));
@@ -245,7 +253,10 @@ impl Runner {
                 let kept = rows.iter().filter(|row| !gone.contains(&row.id));
                 kept.for_each(|row| self.plan_mark(row, job, &mut plan));
             }
-            Rows::Letters(rows) => rows.iter().for_each(|row| self.plan_letter(row, job, &mut plan)),
+            Rows::Letters(rows) => {
+                let others = self.other_services(&rows, job).await?;
+                rows.iter().for_each(|row| self.plan_letter(row, job, &others, &mut plan));
+            }
             Rows::Rejected(rows) => rows.iter().for_each(|row| self.plan_rejected(row, job, &mut plan)),
         }
         if !gone.is_empty() {
@@ -270,6 +281,17 @@ impl Runner {
         }
         let is_mine = self.commit(job, plan, count, &last, worker).await?;
         Ok(if is_mine { Step::Went(u32::try_from(count).unwrap_or(u32::MAX)) } else { Step::Ended })
+    }
+
+    /// Has the documents of these events fetched. Asking twice changes nothing.
+    async fn ask_for(&self, rows: Vec<Recorded>, plan: &mut Plan) -> Result<(), StoreError> {
+        let count = rows.len();
+        let named = (self.fetch)(rows.into_iter().map(|row| row.event).collect()).await?;
+        plan.sent = i64::try_from(named).unwrap_or(i64::MAX);
+        if named < count {
+            plan.unsent.insert("the event names no document of a source with an `api`".to_owned());
+        }
+        Ok(())
     }
 
     pub(super) async fn publish(&self, outgoing: Outgoing) -> Result<(), PublishError> {
@@ -307,14 +329,40 @@ impl Runner {
     }
 
     fn takers(&self, event: &event::Event) -> Vec<String> {
-        let takes = |bindings: &&Bindings| bindings.takes(&event.source.provider, &event.topic);
-        self.consumers.iter().filter(takes).map(|bindings| bindings.consumer.to_owned()).collect()
+        takers(&self.consumers, &event.source.provider, &event.topic).map(str::to_owned).collect()
     }
 
-    fn plan_letter(&self, row: &Letter, job: &Job, plan: &mut Plan) {
-        let mark = Mark::Letter { event_id: row.event_id, consumer: row.consumer.clone() };
+    fn is_ours(&self, consumer: &str) -> bool {
+        self.consumers.iter().any(|bindings| bindings.consumer == consumer)
+    }
+
+    /// The consumers of these letters that are not ours and have a queue now, such as a subscription's: the broker knows.
+    async fn other_services(&self, rows: &[Letter], job: &Job) -> Result<HashSet<String>, Trouble> {
+        let mut found = HashSet::new();
+        if job.action != Action::Retry {
+            return Ok(found);
+        }
+        let names: BTreeSet<&str> = rows.iter().map(|row| row.consumer.as_str()).collect();
+        for name in names.into_iter().filter(|name| !self.is_ours(name)) {
+            let queue = self.layout.queue(name);
+            // AMQP has no longer names.
+            if queue.as_str().len() > 255 {
+                continue;
+            }
+            match self.broker.queues(&[queue]).await {
+                Ok(_) => _ = found.insert(name.to_owned()),
+                Err(BrokerError::MissingQueue { .. }) => {}
+                Err(error) => return Err(Trouble::Queues(error)),
+            }
+        }
+        Ok(found)
+    }
+
+    fn plan_letter(&self, row: &Letter, job: &Job, others: &HashSet<String>, plan: &mut Plan) {
+        let is_ours = self.is_ours(&row.consumer);
+        let mark = Mark::Letter { event_id: row.event_id, consumer: row.consumer.clone(), is_ours };
         if job.action == Action::Retry {
-            if !self.consumers.iter().any(|bindings| bindings.consumer == row.consumer) {
+            if !is_ours && !others.contains(&row.consumer) {
                 plan.unsent.insert(format!("there is no consumer {}", row.consumer));
                 plan.marks.push(Mark::None);
                 return;
@@ -337,8 +385,8 @@ impl Runner {
         if job.action == Action::Retry {
             match (self.reread)(row) {
                 Ok(accepted) => {
-                    targets = self.takers(&accepted.event);
-                    plan.outgoing.push(resend::accepted(&accepted, job, &self.layout));
+                    targets = accepted.first().map(|first| self.takers(&first.event)).unwrap_or_default();
+                    plan.outgoing.extend(accepted.iter().map(|one| resend::accepted(one, job, &self.layout)));
                 }
                 Err(error) => {
                     let cause = error.to_string();
@@ -440,7 +488,7 @@ impl Runner {
 }
 
 /// An event is pending at consumers since this job, even before the event is recorded.
-pub(super) async fn owe(
+pub(super) async fn set_pending(
     tx: &mut Tx,
     job: &Job,
     event_id: EventId,
@@ -457,7 +505,7 @@ pub(super) async fn owe(
 /// may delete them, with a setting of its own.
 fn sent_again(rows: &Rows, job: &Job) -> Vec<EventId> {
     match rows {
-        _ if job.action == Action::Discard || job.again => Vec::new(),
+        _ if matches!(job.action, Action::Discard | Action::Fetch) || job.again => Vec::new(),
         Rows::Events(rows) => rows.iter().map(|row| row.event.id).collect(),
         Rows::Marked(rows) => rows.iter().filter_map(|row| Some(row.event.as_ref()?.event.id)).collect(),
         // A letter is pending until its event is handled; a body is recorded as a new event.
@@ -470,7 +518,7 @@ async fn write(mark: &Mark, job: &Job, tx: &mut Tx) -> Result<(), StoreError> {
     let column = match job.action {
         // What is sent again is open again.
         Action::Replay | Action::Retry => "discarded_in = NULL, resent_in",
-        Action::Discard | Action::Reconcile => "discarded_in",
+        Action::Discard | Action::Fetch | Action::Reconcile => "discarded_in",
     };
     let set = |table: &str, condition: &str| format!("UPDATE {table} SET {column} = $1 WHERE {condition}");
     match mark {
@@ -481,7 +529,7 @@ async fn write(mark: &Mark, job: &Job, tx: &mut Tx) -> Result<(), StoreError> {
             if targets.is_empty() {
                 return Ok(());
             }
-            owe(tx, job, *id, targets).await?;
+            set_pending(tx, job, *id, targets).await?;
             for name in targets {
                 let text = set("dead_letters", "event_id = $2 AND consumer = $3");
                 fetch(tx, text, [values(), vec![Value::from(name)]].concat()).await?;
@@ -495,19 +543,19 @@ async fn write(mark: &Mark, job: &Job, tx: &mut Tx) -> Result<(), StoreError> {
             );
             fetch(tx, text, vec![Value::from(&all.join(" ")), Value::from(*id)]).await?;
         }
-        Mark::Letter { event_id, consumer } => {
+        Mark::Letter { event_id, consumer, is_ours } => {
             let values = vec![Value::from(&job.id), Value::from(*event_id), Value::from(consumer)];
             fetch(tx, set("dead_letters", "event_id = $2 AND consumer = $3"), values).await?;
-            if job.action == Action::Retry {
-                owe(tx, job, *event_id, std::slice::from_ref(consumer)).await?;
+            if job.action == Action::Retry && *is_ours {
+                set_pending(tx, job, *event_id, std::slice::from_ref(consumer)).await?;
             }
         }
         Mark::Rejected { id, targets } => {
             fetch(tx, set("rejected_bodies", "id = $2"), vec![Value::from(&job.id), Value::from(*id)])
                 .await?;
-            owe(tx, job, *id, targets).await?;
+            set_pending(tx, job, *id, targets).await?;
         }
-        Mark::Again { id, targets } => owe(tx, job, *id, targets).await?,
+        Mark::Again { id, targets } => set_pending(tx, job, *id, targets).await?,
         Mark::Unusable { id, cause } => {
             let text = "UPDATE rejected_bodies SET cause = $1 WHERE id = $2".to_owned();
             fetch(tx, text, vec![Value::from(cause), Value::from(*id)]).await?;

@@ -1,6 +1,6 @@
 //! The rows that a job processes, and the columns that it needs.
 
-use event::{EventId, Timestamp};
+use event::{EventId, Subject, Timestamp};
 use serde::de::DeserializeOwned;
 use serde_json::Value as Json;
 use store::{AnyRow, Conditions, Connection, Row, StoreError, id, id_bound, optional_id};
@@ -10,11 +10,11 @@ use super::{JobError, What};
 use crate::events::{Chosen, WITH_ORIGIN};
 use crate::origins::Origins;
 use crate::predicates::duplicate;
-use crate::time::time;
 use crate::{
     DeadFilter, EventFilter, EventState, RejectedFilter, UnroutedFilter, dead, events, rejected, unrouted,
 };
 use store::many::{Value, fetch};
+use store::time;
 
 /// A job's filter, by what it is about.
 pub(crate) enum Selection {
@@ -77,7 +77,7 @@ pub(crate) enum Rows {
 }
 
 /// The filter's fields are those of the list's parameters.
-fn of_list<F: DeserializeOwned + IntoParams>(json: &Json) -> Result<F, JobError> {
+fn list_filter<F: DeserializeOwned + IntoParams>(json: &Json) -> Result<F, JobError> {
     let known = view::names::<F>();
     filter(json, &known.iter().map(String::as_str).collect::<Vec<_>>())
 }
@@ -95,7 +95,7 @@ pub(super) fn filter<F: DeserializeOwned>(filter: &Json, known: &[&str]) -> Resu
             return Err(JobError::Unfit(format!("filter: there is no {name:?}; expected one of {known}")));
         }
         if value.as_str().is_some_and(|text| text.contains('\0')) {
-            return Err(JobError::Unfit(format!("filter.{name}: a NUL character fits nothing")));
+            return Err(JobError::Unfit(format!("filter.{name}: a NUL character matches nothing")));
         }
         let alone = serde_json::Map::from_iter([(name.clone(), value.clone())]);
         if let Err(error) = serde_json::from_value::<F>(alone.into()) {
@@ -108,7 +108,7 @@ pub(super) fn filter<F: DeserializeOwned>(filter: &Json, known: &[&str]) -> Resu
 /// Every column that an event is made of. The `time` of a replay is that of the event it repeats.
 const EVENT: &str = "e.id, o.source, o.provider, o.topic, e.subject, e.consumers, \
      coalesce((SELECT r.received_at FROM events r WHERE r.id = e.replay_of), e.received_at) AS received_at, \
-     e.content_type, e.traceparent, e.replay_of, e.repaired, e.headers, e.body";
+     e.content_type, e.traceparent, e.replay_of, e.caused_by, e.repaired, e.headers, e.body";
 
 /// How much of an id is its time: 48 bits of milliseconds (RFC 9562, section 5.7).
 const MILLISECOND_BYTES: usize = 6;
@@ -116,11 +116,20 @@ const MILLISECOND_BYTES: usize = 6;
 impl Selection {
     pub(crate) fn new(what: What, json: &Json) -> Result<Self, JobError> {
         let selection = match what {
-            What::Events => Self::Events(of_list(json)?),
-            What::Dead => Self::Dead(of_list(json)?),
-            What::Rejected => Self::Rejected(of_list(json)?),
-            What::Unrouted => Self::Unrouted(of_list(json)?),
+            What::Events => Self::Events(list_filter(json)?),
+            What::Dead => Self::Dead(list_filter(json)?),
+            What::Rejected => Self::Rejected(list_filter(json)?),
+            What::Unrouted => Self::Unrouted(list_filter(json)?),
         };
+        let id = match &selection {
+            Self::Events(filter) => filter.id,
+            Self::Dead(filter) => filter.id,
+            Self::Rejected(filter) => filter.id,
+            Self::Unrouted(filter) => filter.id,
+        };
+        if id.is_some_and(|id| !id.is_whole()) {
+            return Err(JobError::Unfit("filter.id: a job takes a whole id".to_owned()));
+        }
         if let Self::Events(EventFilter { state: Some(EventState::Duplicate), id: None, .. }) = &selection {
             let text = "filter.state: a replay leaves duplicates out; replay one by its id";
             return Err(JobError::Unfit(text.to_owned()));
@@ -132,12 +141,12 @@ impl Selection {
     /// left out: the ids that it derives for what it sends again lie anywhere in it.
     fn chosen(
         &self,
-        origins: &Origins,
+        (origins, subjects): &(Origins, Vec<Subject>),
         job: EventId,
     ) -> (&'static str, &'static str, &'static str, Conditions) {
         let (from, key, group, mut conditions) = match self {
             Self::Events(filter) => {
-                let Chosen { from, id, group, mut conditions } = events::chosen(filter, origins);
+                let Chosen { from, id, group, mut conditions } = events::chosen(filter, origins, subjects);
                 // Undelivered duplicates stay undelivered, unless selected by id.
                 if filter.id.is_none() {
                     conditions.add(format!("NOT {}", duplicate("e")));
@@ -155,18 +164,21 @@ impl Selection {
         (from, key, group, conditions)
     }
 
-    async fn origins(&self, connection: &mut Connection) -> Result<Origins, StoreError> {
-        match self {
-            Self::Events(filter) => filter.origin().find(connection).await,
-            Self::Unrouted(filter) => filter.origin().find(connection).await,
-            Self::Dead(_) | Self::Rejected(_) => Ok(Origins::All),
-        }
+    /// What has to be looked up before: the origins and the subjects that fit.
+    async fn looked_up(&self, connection: &mut Connection) -> Result<(Origins, Vec<Subject>), StoreError> {
+        Ok(match self {
+            Self::Events(filter) => {
+                (filter.origin().find(connection).await?, filter.subjects(connection).await?)
+            }
+            Self::Unrouted(filter) => (filter.origin().find(connection).await?, Vec::new()),
+            Self::Dead(_) | Self::Rejected(_) => (Origins::All, Vec::new()),
+        })
     }
 
     /// How many rows fit.
     pub(crate) async fn count(&self, connection: &mut Connection, job: EventId) -> Result<i64, StoreError> {
-        let origins = self.origins(connection).await?;
-        let (from, key, group, conditions) = self.chosen(&origins, job);
+        let found = self.looked_up(connection).await?;
+        let (from, key, group, conditions) = self.chosen(&found, job);
         let clause = conditions.clause();
         let text = format!("SELECT count(*) FROM (SELECT {key} FROM {from} {clause} {group}) AS fitting");
         let rows = fetch(connection, text, conditions.values).await?;
@@ -181,8 +193,8 @@ impl Selection {
         after: &str,
         limit: usize,
     ) -> Result<Option<(Rows, String)>, StoreError> {
-        let origins = self.origins(connection).await?;
-        let (from, key, group, mut conditions) = self.chosen(&origins, job);
+        let found = self.looked_up(connection).await?;
+        let (from, key, group, mut conditions) = self.chosen(&found, job);
         if let Self::Dead(_) = self {
             let (id, consumer) = after.split_once(':').unwrap_or((after, ""));
             let (id, consumer) = (conditions.bind(id_bound(id)), conditions.bind(Value::from(consumer)));
@@ -259,6 +271,7 @@ fn recorded(row: &AnyRow) -> Result<Recorded, StoreError> {
         data: row.try_get::<Vec<u8>, _>("body")?.into(),
         traceparent: events::traceparent(row, id)?,
         replay_of: optional_id(row, "replay_of")?,
+        caused_by: optional_id(row, "caused_by")?,
         repaired: row.try_get::<i64, _>("repaired")? != 0,
         headers: serde_json::from_str(&text("headers")?).unwrap_or_default(),
     };

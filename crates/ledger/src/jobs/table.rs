@@ -3,14 +3,14 @@
 use event::{Day, EventId, Timestamp, Zone};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use store::{AnyRow, Conditions, Connection, List, Page, Paged, Row, Store, StoreError};
-use view::NoFilter;
+use store::{AnyRow, Conditions, Connection, IdPrefix, List, Page, Paged, Row, Store, StoreError};
+use utoipa::IntoParams;
 
 use super::selection::Selection;
 use super::{Action, Job, JobError, JobState, NewJob};
 use crate::predicates::unfinished;
-use crate::time::{optional_time, time};
 use store::many::{Value, fetch};
+use store::{optional_time, time};
 
 /// What is kept as one column.
 #[derive(Default, Deserialize)]
@@ -18,6 +18,7 @@ struct Options {
     to_consumer: Option<String>,
     again: bool,
     rate: Option<u32>,
+    limit: Option<u32>,
     reason: Option<String>,
 }
 
@@ -25,7 +26,7 @@ const COLUMNS: &str = "id, action, what, filter, options, requested_by, requeste
      sent, resume_after, trouble, started_at, finished_at";
 
 /// The kinds of jobs that this release knows. Those that a later release adds are left to it.
-pub(super) const KNOWN: &str = "action IN ('replay', 'retry', 'discard', 'reconcile') \
+pub(super) const KNOWN: &str = "action IN ('replay', 'retry', 'discard', 'fetch', 'reconcile') \
      AND what IN ('events', 'dead', 'rejected', 'unrouted') \
      AND state IN ('waiting', 'running', 'done', 'cancelled', 'failed')";
 
@@ -54,6 +55,7 @@ pub(super) fn job(row: &AnyRow) -> Result<Job, StoreError> {
         to_consumer: options.to_consumer,
         again: options.again,
         rate: options.rate,
+        limit: options.limit,
         reason: options.reason,
         requested_by: row.try_get("requested_by")?,
         requested_at: time(row, "requested_at")?,
@@ -75,7 +77,7 @@ pub async fn count(store: &Store, new: &NewJob, zone: &Zone) -> Result<i64, JobE
         return Ok(counted(&mut connection, new.day(zone)?).await?);
     }
     let selection = Selection::new(new.what, &new.filter)?;
-    Ok(selection.count(&mut connection, EventId::generate()).await?)
+    Ok(new.at_most(selection.count(&mut connection, EventId::generate()).await?))
 }
 
 async fn counted(connection: &mut Connection, day: Day) -> Result<i64, StoreError> {
@@ -94,10 +96,10 @@ pub async fn create(store: &Store, new: &NewJob, consumers: &[&str], zone: &Zone
             let total = counted(&mut *store.read().await?, day).await?;
             (total, serde_json::json!({ "day": day }).to_string())
         }
-        (Action::Replay | Action::Retry | Action::Discard, filter) => {
+        (Action::Replay | Action::Retry | Action::Discard | Action::Fetch, filter) => {
             let selection = Selection::new(new.what, filter)?;
             let total = selection.count(&mut *store.read().await?, id).await?;
-            (total, if filter.is_null() { "{}".to_owned() } else { filter.to_string() })
+            (new.at_most(total), if filter.is_null() { "{}".to_owned() } else { filter.to_string() })
         }
     };
     let mut tx = store.begin().await?;
@@ -122,13 +124,27 @@ pub async fn create(store: &Store, new: &NewJob, consumers: &[&str], zone: &Zone
     Ok(job(rows.first().expect("an insert gives its row"))?)
 }
 
-impl view::Row for Job {
-    type Filter = NoFilter;
+/// Which jobs to list.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct JobFilter {
+    /// The job's id, or its beginning.
+    #[param(value_type = Option<String>)]
+    pub id: Option<IdPrefix>,
+}
 
-    async fn page(connection: &mut Connection, _: &NoFilter, page: &Page) -> Result<Paged<Self>, StoreError> {
+impl view::Row for Job {
+    type Filter = JobFilter;
+
+    async fn page(
+        connection: &mut Connection,
+        filter: &JobFilter,
+        page: &Page,
+    ) -> Result<Paged<Self>, StoreError> {
         let select = format!("SELECT {COLUMNS} FROM jobs");
         let mut conditions = Conditions::default();
         conditions.add(KNOWN);
+        conditions.with_id_text("id", filter.id);
         List::new(&select, &["id"]).page(connection, conditions, page, job).await
     }
 }
@@ -156,7 +172,7 @@ pub async fn cancel(store: &Store, id: EventId) -> Result<Option<Job>, StoreErro
 /// Jobs of a lane run one after the other. A long replay does not block a reconciliation.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Lane {
-    /// Sending again and discarding.
+    /// Sending again, discarding, and having documents fetched.
     Sending,
     /// Reconciling.
     Reconciling,
@@ -166,7 +182,7 @@ impl Lane {
     fn actions(self) -> &'static str {
         match self {
             // By name, so that a console ignores kinds that a later release adds.
-            Self::Sending => "('replay', 'retry', 'discard')",
+            Self::Sending => "('replay', 'retry', 'discard', 'fetch')",
             Self::Reconciling => "('reconcile')",
         }
     }

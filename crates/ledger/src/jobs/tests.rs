@@ -1,6 +1,8 @@
 //! Jobs over the embedded broker and a database file.
 
 mod faults;
+mod fetching;
+mod others;
 mod reconciling;
 
 use std::sync::Mutex;
@@ -8,7 +10,9 @@ use std::time::Duration;
 
 use broker::embedded::Embedded;
 use broker::{DynBroker, Layout};
-use consumer::{Bindings, Consumer, DEFAULT_RETRY, Failure, Handler, Permanent, PolicyChange, Runtime};
+use consumer::{
+    Announcement, Bindings, Consumer, DEFAULT_RETRY, Failure, Handler, Permanent, PolicyChange, Runtime,
+};
 use event::{Event, EventId, Message, Source, Zone, header};
 use serde_json::json;
 use store::{Page, Row, Store, Tx, sql};
@@ -21,7 +25,7 @@ use crate::{
     DeadFilter, DeadGroup, DeadRow, EventFilter, EventRow, EventState, RejectedFilter, RejectedRow,
     Retention, UnroutedFilter, UnroutedRow, show_dead,
 };
-use view::{NoFilter, Row as _};
+use view::Row as _;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -48,14 +52,14 @@ impl Handler for Orders {
         Ok(())
     }
 
-    async fn write(&self, facts: &[(&Event, &())], _: &mut Tx) -> Result<(), Failure> {
+    async fn write(&self, facts: &[(&Event, &())], _: &mut Tx) -> Result<Vec<Announcement>, Failure> {
         for (event, ()) in facts {
             if *self.failing.lock().unwrap() {
                 return Err(Failure::Permanent(format!("order {} is unknown", event.id)));
             }
             self.handled.lock().unwrap().push(event.id);
         }
-        Ok(())
+        Ok(Vec::new())
     }
 }
 
@@ -121,6 +125,7 @@ fn ask(action: Action, what: What, filter: serde_json::Value) -> NewJob {
         filter,
         to_consumer: None,
         again: false,
+        limit: None,
         rate: None,
         reason: (action == Action::Discard).then(|| "known".to_owned()),
         requested_by: "maria@host".to_owned(),
@@ -154,7 +159,7 @@ async fn a_job_of_a_kind_that_is_not_known_is_left_to_those_who_know_it() {
     let unknown: EventId = "01a20000-0000-7000-8000-000000000001".parse().unwrap();
     assert_eq!(cancel(&setting.store, unknown).await.unwrap(), None);
     let mut connection = setting.store.read().await.unwrap();
-    let listed = Job::page(&mut connection, &NoFilter {}, &Page::first(10)).await.unwrap().items;
+    let listed = Job::page(&mut connection, &JobFilter::default(), &Page::first(10)).await.unwrap().items;
     assert_eq!(listed.iter().map(|job| &job.id).collect::<Vec<_>>(), [&ours.id]);
     let text = "SELECT state FROM jobs WHERE worker IS NULL ORDER BY id LIMIT 3";
     let states: Vec<String> = sql::scalar(text).fetch_all(&mut *connection).await.unwrap();
@@ -164,8 +169,8 @@ async fn a_job_of_a_kind_that_is_not_known_is_left_to_those_who_know_it() {
 /// The known kinds, as statements name them.
 #[test]
 fn every_kind_of_job_is_known() {
-    let words =
-        [Action::Replay, Action::Retry, Action::Discard, Action::Reconcile].map(|one| table::word(&one));
+    let actions = [Action::Replay, Action::Retry, Action::Discard, Action::Fetch, Action::Reconcile];
+    let words = actions.map(|one| table::word(&one));
     let subjects = [What::Events, What::Dead, What::Rejected, What::Unrouted].map(|one| table::word(&one));
     use JobState::{Cancelled, Done, Failed, Running, Waiting};
     let states = [Waiting, Running, Done, Cancelled, Failed].map(|one| table::word(&one));
@@ -183,12 +188,19 @@ impl Setting {
             zone: Zone::default(),
             consumers: vec![ORDERS],
             policies: Default::default(),
+            fetch: Arc::new(|events| {
+                Box::pin(async move { Ok(events.iter().filter(|event| event.subject.is_some()).count()) })
+            }),
             reread: Arc::new(|rejected| match rejected.body.as_slice() {
                 b"hopeless" => Err(StillUnusable::Body("it is not JSON".into())),
-                body => Ok(Accepted {
-                    event: Event { id: rejected.id, time: rejected.received_at, ..event("ORDER") },
-                    duplicate_key: (body == b"same").then(|| ("a".to_owned(), 3_600)),
-                }),
+                body => {
+                    let first = Accepted {
+                        event: Event { id: rejected.id, time: rejected.received_at, ..event("ORDER") },
+                        duplicate_key: (body == b"same").then(|| ("a".to_owned(), 3_600)),
+                    };
+                    let second = Accepted { event: event("ORDER"), duplicate_key: None };
+                    Ok([first].into_iter().chain((body == b"two").then_some(second)).collect())
+                }
             }),
         }
     }
@@ -421,6 +433,28 @@ async fn a_dead_letter_goes_back_with_its_history_and_is_open_again_if_it_dies_a
 }
 
 #[tokio::test]
+async fn a_job_with_a_limit_takes_the_oldest_rows_and_leaves_the_rest() {
+    let setting = setting().await;
+    *setting.orders.failing.lock().unwrap() = true;
+    let events: Vec<_> = (0..3).map(|_| event("ORDER")).collect();
+    setting.publish(&events).await;
+    setting.all_in_state(3, EventState::Dead).await;
+    *setting.orders.failing.lock().unwrap() = false;
+    setting.run();
+    let first = NewJob { limit: Some(2), ..ask(Action::Retry, What::Dead, json!({})) };
+    assert_eq!(count(&setting.store, &first, &Zone::default()).await.unwrap(), 2);
+    let job = setting.ended(&setting.create(&first).await).await;
+    assert_eq!((job.total, job.progress, job.sent, job.limit), (2, 2, 2, Some(2)));
+    assert_eq!(job.summary(), "retry dead at most 2");
+    let open: Vec<_> = setting.open_letters().await.into_iter().map(|row| row.event_id).collect();
+    assert_eq!(open, [events[2].id.to_string()]);
+    // More than there are: all of them.
+    let rest = setting.ended(&setting.create(&NewJob { limit: Some(10), ..first }).await).await;
+    assert_eq!((rest.total, rest.sent), (1, 1));
+    setting.all_in_state(3, EventState::Handled).await;
+}
+
+#[tokio::test]
 async fn what_is_discarded_is_listed_no_more_and_accounted_for() {
     let setting = setting().await;
     *setting.orders.failing.lock().unwrap() = true;
@@ -503,6 +537,17 @@ async fn a_rejected_body_is_read_again_and_what_is_still_hopeless_stays_with_its
 }
 
 #[tokio::test]
+async fn a_rejected_body_with_several_events_becomes_all_of_them() {
+    let setting = setting().await;
+    setting.reject(&["two"]).await;
+    setting.run();
+    let job = setting.ended(&setting.create(&ask(Action::Retry, What::Rejected, json!({}))).await).await;
+    assert_eq!((job.progress, job.sent, job.trouble.as_str()), (1, 1, ""));
+    setting.all_in_state(2, EventState::Handled).await;
+    assert!(setting.rejected().await.is_empty());
+}
+
+#[tokio::test]
 async fn rejected_copies_of_one_fact_become_one_event_and_its_duplicates() {
     let setting = setting().await;
     setting.reject(&["same", "same"]).await;
@@ -578,6 +623,9 @@ async fn what_cannot_be_asked_is_told_by_field() {
         "to_consumer: there is no consumer \"order\"",
     );
     check(NewJob { rate: Some(0), ..replay() }, "rate: ");
+    check(NewJob { limit: Some(0), ..replay() }, "limit: ");
+    let reconcile = ask(Action::Reconcile, What::Events, json!({}));
+    check(NewJob { limit: Some(5), ..reconcile }, "limit: a day is reconciled whole");
     check(NewJob { requested_by: " ".into(), ..replay() }, "requested_by: ");
     check(NewJob { reason: Some("x".into()), ..replay() }, "reason: goes with discard only");
     check(NewJob { reason: None, ..ask(Action::Discard, What::Dead, json!({})) }, "reason: say why");

@@ -3,12 +3,13 @@
 use std::time::{Duration, Instant};
 
 use event::{Event, EventId};
-use store::many::{Value, fetch};
-use store::{Dialect, Store};
+use store::many::{Value, fetch, insert};
+use store::{Dialect, Row, Store};
 use tokio_util::sync::CancellationToken;
 
 use super::record;
-use crate::feed::{After, Feed, FeedError, Item, Reader, prepare};
+use crate::feed::marks::{self, PERIOD};
+use crate::feed::{After, Feed, FeedError, Item, Log, Reader, Topics, before_time, first_since, prepare};
 
 /// Longer than any of these readers waits for what is there: a transaction of another test in the same cluster may hold it back.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -186,6 +187,84 @@ pub async fn a_restored_log_goes_on(store: &Store) {
             let left = next(&mut rest, 100, ids.len() - at - 1).await.expect("the rest");
             assert_eq!(left, ids[at + 1..], "{again}: {at}");
         }
+    }
+}
+
+/// A date is looked for after the last mark before it, and no event since then is left out, in whatever order they were recorded.
+pub async fn a_date_is_found_from_the_last_mark(store: &Store) {
+    let hours_ago = |hours: u64| event::now() - Duration::from_secs(hours * 3_600);
+    let received = async |hours: u64| {
+        let event = Event { time: hours_ago(hours), ..event() };
+        record(store, &[&event.to_message()]).await.expect("it is recorded");
+        event.id
+    };
+    let log = Log::new(store.clone());
+    let marks = async || {
+        let text = "SELECT count(*) FROM feed_marks".to_owned();
+        let rows = fetch(&mut store.read().await.expect("a connection"), text, []).await.expect("a count");
+        rows[0].try_get::<i64, _>(0).expect("a number")
+    };
+    // What is before a mark was received before it: the second one shows that nobody looks there.
+    let old = [received(10).await, received(1).await];
+    let number = marks::newest(&log).await.expect("it is read").expect("there are events");
+    let mark = vec![Value::from(hours_ago(9)), Value::from(number)];
+    let mut tx = store.begin().await.expect("a transaction");
+    insert(&mut tx, "feed_marks (at, number)", "", vec![mark]).await.expect("a mark");
+    tx.commit().await.expect("a commit");
+    // The one that was received later is recorded first, as after an outage.
+    let new = [received(7).await, received(8).await];
+
+    let feed = feed(store);
+    // On PostgreSQL nobody is given an event while an older transaction is still running, of whatever database.
+    let mut all = feed.reader(After::Beginning, Topics::default()).await.expect("a reader");
+    next(&mut all, 10, 4).await.expect("events");
+    let since = async |hours: u64, count: usize| {
+        let cursor = before_time(store, hours_ago(hours)).await.expect("it is found");
+        let mut reader = feed.reader(After::Cursor(cursor), Topics::default()).await.expect("a reader");
+        next(&mut reader, 10, count).await.expect("events")
+    };
+    assert_eq!(since(8, 2).await, new);
+    assert_eq!(since(12, 4).await, [old, new].concat());
+    assert_eq!(plan(store).await, "");
+
+    // The end is marked once, and marks before the first event are forgotten.
+    let asked = Instant::now();
+    delete(store, &old).await;
+    while marks().await != 1
+        || marks::before(&mut store.read().await.expect("a connection"), event::now() + PERIOD * 10)
+            .await
+            .expect("a mark")
+            <= number
+    {
+        marks::mark(&log).await.expect("it is marked");
+        assert!(asked.elapsed() < PATIENCE, "{} marks", marks().await);
+    }
+    received(0).await;
+    marks::mark(&log).await.expect("a mark is recent");
+    assert_eq!(marks().await, 1);
+}
+
+/// How the first event since a date is found; empty if by an index that begins after the mark.
+async fn plan(store: &Store) -> String {
+    let (explain, wanted, column) = match store.dialect() {
+        Dialect::Postgres => ("EXPLAIN", "Index Cond: (written_in > ", 0),
+        Dialect::Sqlite => ("EXPLAIN QUERY PLAN", "SEARCH e USING INTEGER PRIMARY KEY (rowid>?)", 3),
+    };
+    let mut tx = store.begin().await.expect("a transaction");
+    if store.dialect() == Dialect::Postgres {
+        // Of so few rows it would read all, and sort them. What no index gives it sorts all the same.
+        for way in ["seqscan", "bitmapscan", "sort"] {
+            fetch(&mut tx, format!("SET LOCAL enable_{way} = off"), []).await.expect("it is set");
+        }
+    }
+    let text = format!("{explain} {}", first_since(store.dialect()));
+    let rows = fetch(&mut tx, text, [Value::from(1), Value::from(1)]).await.expect("a plan");
+    let steps: Vec<String> = rows.iter().map(|row| row.try_get(column).expect("a step")).collect();
+    let plan = steps.join("\n");
+    if plan.contains(wanted) && !plan.contains("Sort") && !plan.contains("B-TREE") {
+        String::new()
+    } else {
+        plan
     }
 }
 

@@ -1,14 +1,17 @@
 //! Walks over a database file, without a broker.
 
+use std::collections::BTreeSet;
+
 use consumer::Policy;
 use event::{Event, header};
-use store::{Store, sql};
+use store::many::fetch;
+use store::{Store, inbox, sql};
 
 use super::walk::{IN_HAND_SECONDS, Phase};
 use super::*;
 use crate::events::id_at;
 use crate::tests::{CONSUMERS, dead_message, die, file, fresh, handle, invoice, receive, state};
-use crate::{DeadFilter, DeadRow, EventState};
+use crate::{DeadFilter, DeadRow, EventFilter, EventRow, EventState};
 use event::Zone;
 use view::Row as _;
 
@@ -227,4 +230,63 @@ async fn a_day_that_was_counted_in_another_zone_stays_a_day_of_that_zone() {
         let counted = i64::from(day != "2026-10-01");
         assert_eq!((books.sources[0].received, books.sources[0].counted_accepted), (1, counted), "{day}");
     }
+}
+
+#[tokio::test]
+async fn a_walk_gives_every_event_the_state_that_its_row_shows() {
+    let (store, _folder) = fresh().await;
+    // Every combination of what decides a state. A mark, and a letter of the first consumer, is none, open, discarded or
+    // resent; everything else is there or not.
+    let (mark, letter, handled, other_letter, other_handled, duplicate, unbound) =
+        (1, 4, 16, 32, 64, 128, 256);
+    let unknown = || broker::test_support::event("/gestao-online/go-1", "UNKNOWN", "{}");
+    let events: Vec<Event> =
+        (0..512).map(|number| if number < unbound { invoice() } else { unknown() }).collect();
+    let having = |place: usize, base: usize, value: usize| -> Vec<&Event> {
+        let numbered = events.iter().enumerate();
+        numbered.filter(|(number, _)| number / place % base == value).map(|(_, event)| event).collect()
+    };
+    let among = |events: Vec<&Event>| {
+        let ids: Vec<_> = events.iter().map(|event| format!("unhex('{}', '-')", event.id)).collect();
+        format!("IN ({})", ids.join(", "))
+    };
+    receive(&store, &events).await;
+    let marks = "INSERT INTO unrouted_events (received_at, marked_at, origin, event_id) \
+                 SELECT received_at, received_at, origin, id FROM events WHERE NOT id";
+    run(&store, format!("{marks} {}", among(having(mark, 4, 0)))).await;
+    for (consumer, value) in [("invoices", 1), ("invoices", 2), ("invoices", 3), ("receivables", 1)] {
+        let (place, base) = if consumer == "invoices" { (letter, 4) } else { (other_letter, 2) };
+        let dead = |event: &Event| dead_message(event, consumer, 9, "2026-11-22T12:00:00Z");
+        file(&store, &having(place, base, value).into_iter().map(dead).collect::<Vec<_>>()).await;
+    }
+    for (column, value) in [("discarded_in", 2), ("resent_in", 3)] {
+        for (table, place) in [("unrouted_events", mark), ("dead_letters", letter)] {
+            let consumer = if table == "dead_letters" { "AND consumer = 'invoices'" } else { "" };
+            let ids = among(having(place, 4, value));
+            run(&store, format!("UPDATE {table} SET {column} = 'j' WHERE event_id {ids} {consumer}")).await;
+        }
+    }
+    let owed = "INSERT INTO unsettled_events (event_id, consumer) SELECT event_id, consumer FROM dead_letters \
+                WHERE resent_in IS NOT NULL ON CONFLICT DO NOTHING";
+    run(&store, owed.to_owned()).await;
+    for (consumer, place) in [("invoices", handled), ("receivables", other_handled)] {
+        let ids: Vec<_> = having(place, 2, 1).iter().map(|event| event.id).collect();
+        let mut tx = store.begin().await.unwrap();
+        inbox::claim(&mut tx, consumer, &ids, event::now()).await.unwrap();
+        tx.commit().await.unwrap();
+    }
+    let repeats = format!("UPDATE events SET duplicate_of = unhex('{}', '-') WHERE id", events[0].id);
+    run(&store, format!("{repeats} {}", among(having(duplicate, 2, 1)))).await;
+
+    let mut connection = store.read().await.unwrap();
+    let page = store::Page::first(1000);
+    let shown = EventRow::page(&mut connection, &EventFilter::default(), &page).await.unwrap().items;
+    let text = format!("SELECT {} AS state FROM events e ORDER BY e.id DESC", walk::state());
+    let walked = fetch(&mut connection, text, []).await.unwrap();
+    assert_eq!((shown.len(), walked.len()), (512, 512));
+    for (row, walked) in shown.iter().zip(&walked) {
+        assert_eq!(walked.get::<String, _>("state"), row.state.name(), "{row:?}");
+    }
+    let states: BTreeSet<_> = shown.iter().map(|row| row.state.name()).collect();
+    assert_eq!(states.len(), EventState::ALL.len(), "{states:?}");
 }

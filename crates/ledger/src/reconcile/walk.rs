@@ -19,6 +19,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use broker::FixedQueue;
+use broker::layout::{Layout, RetryDelay};
 use event::{Day, EventId, Timestamp, Zone};
 use serde::{Deserialize, Serialize};
 use store::many::{Value, fetch};
@@ -27,6 +28,7 @@ use store::{AnyRow, Connection, Row, StoreError, id, id_bound, optional_id};
 use super::{Difference, Reconciliation, SourceBooks};
 use crate::EventState;
 use crate::events::{CLOCK_SLACK_SECONDS, WITH_ORIGIN, id_at};
+use crate::origins::booked_source;
 use crate::predicates::{
     Predicate, dead, discarded_by_letter, discarded_by_mark, duplicate, given_up, handled_by_all, pending,
     pending_at, routed, unfinished, unrouted,
@@ -118,7 +120,7 @@ const UNACCOUNTED: &str = "unaccounted";
 const REPLAYED: &str = "replayed";
 
 /// The outcome of the event in `e`: the first state with evidence.
-fn state() -> String {
+pub(crate) fn state() -> String {
     let evidence: [(Predicate, EventState); 8] = [
         (duplicate, EventState::Duplicate),
         (unrouted, EventState::Unrouted),
@@ -140,18 +142,18 @@ pub(crate) fn last_of_range(table: &str, id: &str) -> String {
 }
 
 pub(crate) fn count_states() -> String {
-    let state = state();
+    let (state, source) = (state(), booked_source());
     format!(
-        "SELECT source, state, count(*) AS count FROM (SELECT o.source AS source, \
+        "SELECT source, state, count(*) AS count FROM (SELECT {source} AS source, \
          CASE WHEN e.replay_of IS NOT NULL THEN '{REPLAYED}' ELSE {state} END AS state FROM {WITH_ORIGIN} \
          AND {IN_RANGE}) AS states GROUP BY source, state"
     )
 }
 
 pub(crate) fn find_unaccounted() -> String {
-    let state = state();
+    let (state, source) = (state(), booked_source());
     format!(
-        "SELECT o.source AS source, e.id AS event_id, e.consumers AS consumer FROM {WITH_ORIGIN} \
+        "SELECT {source} AS source, e.id AS event_id, e.consumers AS consumer FROM {WITH_ORIGIN} \
          AND {IN_RANGE} AND e.replay_of IS NULL AND {state} = '{UNACCOUNTED}' ORDER BY e.id"
     )
 }
@@ -241,11 +243,14 @@ impl Walk {
     }
 
     pub(crate) fn into_books(self) -> Reconciliation {
+        let mut sources: Vec<SourceBooks> = self.books.into_values().collect();
+        // Domain events come after what was posted.
+        sources.sort_by_key(|books| books.source.starts_with('/'));
         Reconciliation {
             day: self.day,
             zone: self.zone,
             balanced: self.phase == Phase::Over && self.differences == 0,
-            sources: self.books.into_values().collect(),
+            sources,
             differences: self.differences,
             sent: self.sent,
             waiting: self.waiting,
@@ -424,7 +429,7 @@ impl Walk {
             let consumer: String = row.try_get("consumer")?;
             let detail = match self.in_no_queue_before.contains_key(&consumer) {
                 true if self.refused.contains_key(&consumer) => {
-                    format!("pending, and its queue does not take it: {}", self.refused[&consumer])
+                    format!("pending, and its queue does not accept it: {}", self.refused[&consumer])
                 }
                 true => "pending, and in no queue: it is sent to the consumer again".to_owned(),
                 false => format!(
@@ -521,7 +526,9 @@ async fn in_no_queue_before(
     if !fetch(connection, text, [Value::from(now - in_hand)]).await?.is_empty() {
         return Ok(BTreeMap::new());
     }
-    let is_retried = waiting.keys().any(|queue| queue.starts_with("wait."));
+    let is_retried = RetryDelay::ALL
+        .into_iter()
+        .any(|delay| waiting.contains_key(Layout::new("").retry_queue(delay).as_str()));
     let id_before = |latest: Timestamp, waits: Duration| {
         let waits = if is_retried { waits } else { Duration::ZERO };
         id_at(latest.checked_sub(waits).unwrap_or(Timestamp::UNIX_EPOCH), 0)

@@ -1,7 +1,8 @@
-//! The mechanisms one by one: configuration, check, and what a sender that knows the first secret sends.
+//! The mechanisms one by one, from a secret in a header to signatures (HMAC, Standard Webhooks): configuration, check, and what
+//! a sender that knows the first secret sends.
 //!
 //! Every comparison takes the same time whether it fits or not, and every live secret is compared, so that
-//! time tells neither how much of a secret was right nor which one was used.
+//! time reveals neither how much of a secret was right nor which one was used.
 
 use std::fmt;
 use std::sync::OnceLock;
@@ -15,7 +16,7 @@ use event::Timestamp;
 use http::HeaderMap;
 use serde::{Deserialize, Serialize};
 use sha1::Sha1;
-use sha2::{Digest, Sha256};
+use sha2::{Digest, Sha256, Sha512};
 use subtle::{Choice, ConstantTimeEq};
 
 use super::Signed;
@@ -24,13 +25,13 @@ use crate::header::{self, HeaderName};
 use crate::hex::to_hex;
 
 /// Base64 with or without padding: senders differ.
-const LENIENT: GeneralPurpose = GeneralPurpose::new(
+pub(super) const LENIENT: GeneralPurpose = GeneralPurpose::new(
     &alphabet::STANDARD,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
 /// How far the time of a signature may be from ours, in seconds (Standard Webhooks, "Webhook timestamp").
-const TOLERANCE_SECONDS: u64 = 5 * 60;
+pub(super) const TOLERANCE_SECONDS: u64 = 5 * 60;
 
 /// A secret in a header of the sender's choice.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -130,6 +131,8 @@ pub enum Algorithm {
     Sha256,
     /// HMAC-SHA1, for senders that know nothing newer.
     Sha1,
+    /// HMAC-SHA512.
+    Sha512,
 }
 
 /// How a signature is written.
@@ -141,6 +144,8 @@ pub enum Encoding {
     Hex,
     /// Base64, with or without padding.
     Base64,
+    /// Base64 for URLs, with or without padding.
+    Base64Url,
 }
 
 /// A Standard Webhooks signature: `webhook-id`, `webhook-timestamp` (five minutes of tolerance) and
@@ -154,10 +159,14 @@ pub struct StandardWebhooks {
     pub(super) keys: Keys,
 }
 
+/// The key of one Standard Webhooks secret, ready to sign.
+#[derive(Clone)]
+pub struct WebhookKey(Key);
+
 /// The keys of signatures, derived from the secrets when the first request is checked: this saves two hash blocks per
 /// signature.
 #[derive(Clone, Default)]
-pub(super) struct Keys(OnceLock<Vec<Key>>);
+pub(super) struct Keys(OnceLock<Vec<Option<Key>>>);
 
 impl fmt::Debug for Keys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -170,19 +179,21 @@ impl fmt::Debug for Keys {
 pub(super) enum Key {
     Sha256(::hmac::Hmac<Sha256>),
     Sha1(::hmac::Hmac<Sha1>),
+    Sha512(::hmac::Hmac<Sha512>),
 }
 
 impl Key {
-    fn new(algorithm: Algorithm, bytes: &[u8]) -> Self {
+    pub(super) fn new(algorithm: Algorithm, bytes: &[u8]) -> Self {
         const ANY_LENGTH: &str = "HMAC takes a key of any length";
         match algorithm {
             Algorithm::Sha256 => Self::Sha256(KeyInit::new_from_slice(bytes).expect(ANY_LENGTH)),
             Algorithm::Sha1 => Self::Sha1(KeyInit::new_from_slice(bytes).expect(ANY_LENGTH)),
+            Algorithm::Sha512 => Self::Sha512(KeyInit::new_from_slice(bytes).expect(ANY_LENGTH)),
         }
     }
 
     /// The signature of a text in parts.
-    fn sign(&self, parts: &[&[u8]]) -> Vec<u8> {
+    pub(super) fn sign(&self, parts: &[&[u8]]) -> Vec<u8> {
         fn sign<M: Mac>(mut mac: M, parts: &[&[u8]]) -> Vec<u8> {
             parts.iter().for_each(|part| mac.update(part));
             mac.finalize().into_bytes().to_vec()
@@ -190,13 +201,14 @@ impl Key {
         match self {
             Self::Sha256(key) => sign(key.clone(), parts),
             Self::Sha1(key) => sign(key.clone(), parts),
+            Self::Sha512(key) => sign(key.clone(), parts),
         }
     }
 }
 
 impl Header {
-    pub(super) fn check(&self, headers: &HeaderMap) -> bool {
-        self.name.only(headers).is_some_and(|given| any_is(&self.secrets, given.as_bytes()).into())
+    pub(super) fn check(&self, headers: &HeaderMap, now: Timestamp) -> bool {
+        self.name.only(headers).is_some_and(|given| any_is(&self.secrets, given.as_bytes(), now).into())
     }
 
     pub(super) fn sign(&self, signed: &mut Signed) {
@@ -207,14 +219,28 @@ impl Header {
 }
 
 impl Query {
-    pub(super) fn check(&self, query: Option<&str>) -> bool {
+    pub(super) fn check(&self, query: Option<&str>, now: Timestamp) -> bool {
         let mut values = form_urlencoded::parse(query.unwrap_or_default().as_bytes())
             .filter(|(name, _)| *name == self.name)
             .map(|(_, value)| value);
         match (values.next(), values.next()) {
-            (Some(given), None) => any_is(&self.secrets, given.as_bytes()).into(),
+            (Some(given), None) => {
+                let decoded = any_is(&self.secrets, given.as_bytes(), now);
+                // A secret that was pasted into the address without being encoded: `+` stands for itself.
+                let raw = query.and_then(|query| self.raw(query)).filter(|raw| *raw != given);
+                (decoded | raw.map_or(Choice::from(0), |raw| any_is(&self.secrets, raw.as_bytes(), now)))
+                    .into()
+            }
             _ => false,
         }
+    }
+
+    /// The value as it is in the query string.
+    fn raw<'a>(&self, query: &'a str) -> Option<&'a str> {
+        query
+            .split('&')
+            .find_map(|pair| pair.split_once('=').filter(|(name, _)| *name == self.name))
+            .map(|(_, value)| value)
     }
 
     pub(super) fn sign(&self, signed: &mut Signed) {
@@ -225,8 +251,13 @@ impl Query {
 }
 
 impl Basic {
-    pub(super) fn check(&self, headers: &HeaderMap) -> bool {
+    pub(super) fn check(&self, headers: &HeaderMap, now: Timestamp) -> bool {
         let given = authorization(headers, "Basic").and_then(|given| LENIENT.decode(given).ok());
+        // Senders that are older than RFC 7617 encode in ISO-8859-1.
+        let given = given.map(|given| match std::str::from_utf8(&given) {
+            Ok(_) => given,
+            Err(_) => given.iter().copied().map(char::from).collect::<String>().into_bytes(),
+        });
         // A configured user name contains no colon (RFC 7617, section 2).
         let pair = given.as_deref().and_then(|given| {
             let colon = given.iter().position(|byte| *byte == b':')?;
@@ -234,7 +265,7 @@ impl Basic {
         });
         pair.is_some_and(|(username, password)| {
             let is_user = self.username.as_bytes().ct_eq(username);
-            (is_user & any_is(&self.passwords, password)).into()
+            (is_user & any_is(&self.passwords, password, now)).into()
         })
     }
 
@@ -247,8 +278,9 @@ impl Basic {
 }
 
 impl Bearer {
-    pub(super) fn check(&self, headers: &HeaderMap) -> bool {
-        authorization(headers, "Bearer").is_some_and(|given| any_is(&self.secrets, given.as_bytes()).into())
+    pub(super) fn check(&self, headers: &HeaderMap, now: Timestamp) -> bool {
+        authorization(headers, "Bearer")
+            .is_some_and(|given| any_is(&self.secrets, given.as_bytes(), now).into())
     }
 
     pub(super) fn sign(&self, signed: &mut Signed) {
@@ -261,10 +293,7 @@ impl Bearer {
 impl Hmac {
     pub(super) fn check(&self, headers: &HeaderMap, body: &[u8], now: Timestamp) -> bool {
         let given = self.header.only(headers).and_then(|value| value.strip_prefix(self.prefix.as_str()));
-        let given = given.and_then(|text| match self.encoding {
-            Encoding::Hex => from_hex(text),
-            Encoding::Base64 => LENIENT.decode(text).ok(),
-        });
+        let given = given.and_then(|text| self.encoding.decode(text));
         let time = match &self.timestamp {
             None => None,
             Some(time) => match time.fresh(headers, now) {
@@ -273,25 +302,26 @@ impl Hmac {
             },
         };
         given.is_some_and(|given| {
-            any(self.keys(), |key| Self::mac(key, time, body).as_slice().ct_eq(&given)).into()
+            any(self.secrets.iter().zip(self.keys()), now, |key| match key {
+                Some(key) => Self::mac(key, time, body).as_slice().ct_eq(&given),
+                None => Choice::from(0),
+            })
+            .into()
         })
     }
 
     pub(super) fn sign(&self, body: &[u8], now: Timestamp, signed: &mut Signed) {
-        if let Some(key) = self.keys().first() {
+        if let Some(Some(key)) = self.keys().first() {
             let time = self.timestamp.as_ref().map(|time| (&time.header, now.as_second().to_string()));
             let mac = Self::mac(key, time.as_ref().map(|(_, text)| text.as_str()), body);
-            let text = match self.encoding {
-                Encoding::Hex => to_hex(&mac),
-                Encoding::Base64 => STANDARD.encode(mac),
-            };
+            let text = self.encoding.encode(&mac);
             signed.headers.push((self.header.to_string(), format!("{}{text}", self.prefix)));
             signed.headers.extend(time.map(|(header, text)| (header.to_string(), text)));
         }
     }
 
-    fn keys(&self) -> &[Key] {
-        let key = |secret: &Secret| Key::new(self.algorithm, secret.expose().as_bytes());
+    fn keys(&self) -> &[Option<Key>] {
+        let key = |secret: &Secret| Some(Key::new(self.algorithm, secret.expose().as_bytes()));
         self.keys.0.get_or_init(|| self.secrets.iter().map(key).collect())
     }
 
@@ -313,7 +343,8 @@ impl StandardWebhooks {
             .split(' ')
             .filter_map(|signature| LENIENT.decode(signature.strip_prefix("v1,")?).ok())
             .collect();
-        let fits = any(self.keys(), |key| {
+        let fits = any(self.secrets.iter().zip(self.keys()), now, |key| {
+            let Some(key) = key else { return Choice::from(0) };
             let mac = Self::mac(key, id, timestamp, body);
             given.iter().fold(Choice::from(0), |fits, given| fits | mac.as_slice().ct_eq(given))
         });
@@ -321,14 +352,14 @@ impl StandardWebhooks {
     }
 
     pub(super) fn sign(&self, body: &[u8], now: Timestamp, signed: &mut Signed) {
-        if let Some(key) = self.keys().first() {
+        if let Some(Some(key)) = self.keys().first() {
             let timestamp = now.as_second().to_string();
             // The same body at the same time is the same message.
             let id = format!("msg_{}", &to_hex(&Sha256::digest([timestamp.as_bytes(), body].concat()))[..32]);
-            let signature = STANDARD.encode(Self::mac(key, &id, &timestamp, body));
+            let signature = WebhookKey(key.clone()).sign(&id, &timestamp, body);
             signed.headers.push(("webhook-id".to_owned(), id));
             signed.headers.push(("webhook-timestamp".to_owned(), timestamp));
-            signed.headers.push(("webhook-signature".to_owned(), format!("v1,{signature}")));
+            signed.headers.push(("webhook-signature".to_owned(), signature));
         }
     }
 
@@ -339,9 +370,9 @@ impl StandardWebhooks {
     }
 
     /// A secret without a key matches nothing.
-    fn keys(&self) -> &[Key] {
+    fn keys(&self) -> &[Option<Key>] {
         let key = |secret: &Secret| Some(Key::new(Algorithm::Sha256, &Self::key(secret)?));
-        self.keys.0.get_or_init(|| self.secrets.iter().filter_map(key).collect())
+        self.keys.0.get_or_init(|| self.secrets.iter().map(key).collect())
     }
 
     fn mac(key: &Key, id: &str, timestamp: &str, body: &[u8]) -> Vec<u8> {
@@ -349,23 +380,50 @@ impl StandardWebhooks {
     }
 }
 
-/// Compares with every secret or key, even after a match.
-fn any<T>(all: &[T], fits: impl Fn(&T) -> Choice) -> Choice {
-    all.iter().fold(Choice::from(0), |any, one| any | fits(one))
+impl WebhookKey {
+    /// The key of these bytes.
+    pub fn new(bytes: &[u8]) -> Self {
+        Self(Key::new(Algorithm::Sha256, bytes))
+    }
+
+    /// One signature of the header `webhook-signature`: `v1,` and base64.
+    pub fn sign(&self, id: &str, timestamp: &str, body: &[u8]) -> String {
+        format!("v1,{}", STANDARD.encode(StandardWebhooks::mac(&self.0, id, timestamp, body)))
+    }
 }
 
-fn any_is(secrets: &[Secret], given: &[u8]) -> Choice {
+impl fmt::Debug for WebhookKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("WebhookKey([secret])")
+    }
+}
+
+/// Compares with every secret by what it was made into, even after a match, and notes the use of the one that fits.
+fn any<'a, T: 'a>(
+    all: impl Iterator<Item = (&'a Secret, &'a T)>,
+    now: Timestamp,
+    fits: impl Fn(&T) -> Choice,
+) -> Choice {
+    all.fold(Choice::from(0), |any, (secret, made)| {
+        let one = fits(made);
+        secret.used(now, one);
+        any | one
+    })
+}
+
+fn any_is(secrets: &[Secret], given: &[u8], now: Timestamp) -> Choice {
     let given = SecretDigest::new(given);
-    any(secrets, |secret| secret.is(&given))
+    any(secrets.iter().zip(secrets), now, |secret| secret.is(&given))
 }
 
 /// What follows the scheme in `Authorization`.
-fn authorization<'a>(headers: &'a HeaderMap, scheme: &str) -> Option<&'a str> {
+pub(super) fn authorization<'a>(headers: &'a HeaderMap, scheme: &str) -> Option<&'a str> {
     let (given, credentials) = header::only(headers, "authorization")?.split_once(' ')?;
     given.eq_ignore_ascii_case(scheme).then(|| credentials.trim_start_matches(' '))
 }
 
-fn from_hex(text: &str) -> Option<Vec<u8>> {
+/// The bytes of hexadecimal digits in any case.
+pub(super) fn from_hex(text: &str) -> Option<Vec<u8>> {
     let digit = |byte: u8| char::from(byte).to_digit(16).map(|digit| digit as u8);
     let (pairs, rest) = text.as_bytes().as_chunks::<2>();
     if !rest.is_empty() {

@@ -2,10 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 
+use event::Timestamp;
 use serde::{Deserialize, Serialize, Serializer};
 use sha2::{Digest, Sha256};
-use subtle::{Choice, ConstantTimeEq};
+use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
 
 /// A secret of the configuration. `Debug`, `Display` and serialisation give `[secret]`.
 #[derive(Clone, Deserialize)]
@@ -13,6 +16,8 @@ use subtle::{Choice, ConstantTimeEq};
 pub struct Secret {
     text: String,
     digest: SecretDigest,
+    /// The second of its last use, 0 if there was none; shared by all clones.
+    used: Arc<AtomicI64>,
 }
 
 /// The SHA-256 of a secret, or of a text to compare with one.
@@ -22,6 +27,10 @@ pub(super) struct SecretDigest([u8; 32]);
 impl SecretDigest {
     pub(super) fn new(text: &[u8]) -> Self {
         Self(Sha256::digest(text).into())
+    }
+
+    pub(super) fn is(&self, other: &Self) -> Choice {
+        self.0.ct_eq(&other.0)
     }
 }
 
@@ -37,7 +46,28 @@ impl Secret {
 
     /// Compares digests, so that timing does not reveal the length of the secret either.
     pub(super) fn is(&self, given: &SecretDigest) -> Choice {
-        self.digest.0.ct_eq(&given.0)
+        self.digest.is(given)
+    }
+
+    /// Notes the second of its use, if it was used. Writes once a second at most, since processors share what is written.
+    pub(super) fn used(&self, now: Timestamp, is_used: Choice) {
+        let last = self.used.load(Ordering::Relaxed);
+        let next = i64::conditional_select(&last, &now.as_second(), is_used);
+        if next != last {
+            self.used.store(next, Ordering::Relaxed);
+        }
+    }
+
+    /// The second in which a request proved to know it last, since the process has it.
+    pub fn last_use(&self) -> Option<Timestamp> {
+        Timestamp::from_second(self.used.load(Ordering::Relaxed)).ok().filter(|time| time.as_second() > 0)
+    }
+
+    /// Takes over the time of use of another secret with the same text.
+    pub(super) fn continue_from(&mut self, other: &Self) {
+        if bool::from(self.digest.is(&other.digest)) {
+            self.used = Arc::clone(&other.used);
+        }
     }
 
     /// Whether it is the placeholder of an example.
@@ -81,7 +111,7 @@ impl From<&str> for Secret {
 impl From<String> for Secret {
     fn from(text: String) -> Self {
         let digest = SecretDigest::new(text.as_bytes());
-        Self { text, digest }
+        Self { text, digest, used: Arc::default() }
     }
 }
 

@@ -1,7 +1,12 @@
 //! Every mechanism: right, wrong, missing, almost right, rotated, combined; and every mistake of a
 //! configuration.
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
 use super::*;
+
+mod signatures;
 
 const BODY: &[u8] = br#"{"topic": "order.created"}"#;
 const INSIDE: &str = "203.0.113.7";
@@ -79,6 +84,7 @@ impl Request {
             headers: &self.headers,
             query: Some(&self.query),
             client_ip: self.ip.parse().unwrap(),
+            connection: Connection::Unproved,
             body: &self.body,
             now: self.now,
         })
@@ -304,11 +310,12 @@ fn the_head_is_checked_before_the_body_is_there() {
             headers: &request.headers,
             query: None,
             client_ip: INSIDE.parse().unwrap(),
+            connection: Connection::Unproved,
             body,
             now: now(),
         };
-        assert_eq!(auth.check_head(&credentials(b"")), head);
-        assert_eq!(auth.check_body(&credentials(BODY)), body);
+        assert_eq!(auth.check_head(&credentials(b"")).map_err(|(denied, _)| denied), head);
+        assert_eq!(auth.check_body(&credentials(BODY)).map_err(|(denied, _)| denied), body);
     };
     check(&Request::signed_by(&auth), Ok(()), Ok(()));
     check(&Request::signed_by(&auth).without("authorization"), WRONG, Ok(()));
@@ -472,4 +479,76 @@ fn a_header_is_proved_by_its_signature_or_with_the_whole_request() {
     // The signed id identifies a repeated request.
     assert_eq!(auth(standard).duplicates().unwrap().header().unwrap().as_str(), "webhook-id");
     assert_eq!(auth(r#"auth = "none""#).duplicates(), None);
+}
+
+#[test]
+fn a_secret_with_a_plus_works_as_it_was_pasted_into_the_address() {
+    let auth = auth(r#"auth.query = {name = "token", secrets = ["ab+c/d=="]}"#);
+    let check =
+        |query: &str, expect| assert_eq!(Request::bare().query(query).check(&auth), expect, "{query}");
+    check("token=ab+c/d==", Ok(()));
+    check("token=ab%2Bc%2Fd%3D%3D", Ok(()));
+    check("token=ab c/d==", WRONG);
+    check("token=ab+c/d=", WRONG);
+    check("token=ab+c/d==&token=ab+c/d==", WRONG);
+}
+
+#[test]
+fn basic_credentials_are_read_in_utf_8_and_in_latin_1() {
+    let auth = auth(r#"auth.basic = {username = "loja", passwords = ["coração:1"]}"#);
+    let check = |pair: &[u8], expect| {
+        let value = format!("Basic {}", STANDARD.encode(pair));
+        assert_eq!(Request::bare().with("authorization", &value).check(&auth), expect, "{pair:x?}");
+    };
+    check("loja:coração:1".as_bytes(), Ok(()));
+    check(b"loja:cora\xe7\xe3o:1", Ok(()));
+    check(b"loja:cora\xe7\xe3o:2", WRONG);
+    check(b"loja:coracao:1", WRONG);
+}
+
+#[test]
+fn a_refusal_tells_the_sender_what_is_expected_and_the_log_what_failed() {
+    let auth = auth(
+        r#"auth.header = {name = "x-api-key", secrets = ["one"]}
+           auth.query = {name = "token", secrets = ["two"]}
+           auth.hmac = {header = "x-s", secrets = ["three"]}"#,
+    );
+    assert_eq!(auth.expected(), "the header x-api-key, the parameter token in the address, the header x-s");
+    let headers = Request::signed_by(&auth).headers;
+    let credentials = Credentials {
+        headers: &headers,
+        query: Some("token=tw"),
+        client_ip: INSIDE.parse().unwrap(),
+        connection: Connection::Unproved,
+        body: b"other",
+        now: now(),
+    };
+    let shown = |failed: Result<(), (Denied, Failed)>| {
+        failed.map_err(|(denied, failed)| (denied, failed.to_string()))
+    };
+    assert_eq!(shown(auth.check_head(&credentials)), Err((Denied::Credentials, "auth.query".to_owned())));
+    assert_eq!(shown(auth.check_body(&credentials)), Err((Denied::Credentials, "auth.hmac".to_owned())));
+    let none = HeaderMap::new();
+    let missing = Credentials { headers: &none, query: None, ..credentials };
+    assert_eq!(
+        shown(auth.check_head(&missing)),
+        Err((Denied::Credentials, "auth.header, auth.query".to_owned()))
+    );
+}
+
+#[test]
+fn the_last_use_of_each_secret_is_known_and_survives_a_reload() {
+    let toml = r#"auth.header = {name = "x-api-key", secrets = ["old", "new"]}
+                  auth.hmac = {header = "x-s", secrets = ["three"]}"#;
+    let before = auth(toml);
+    let uses = |auth: &Auth| auth.last_uses().map(|(_, _, used)| used).collect::<Vec<_>>();
+    assert_eq!(uses(&before), [None, None, None]);
+    assert_eq!(Request::signed_by(&before).check(&before), Ok(()));
+    assert_eq!(uses(&before), [Some(now()), None, Some(now())]);
+    let request = Request::signed_by(&before).after_seconds(60).with("x-api-key", "wrong");
+    assert_eq!(request.check(&before), WRONG);
+    assert_eq!(uses(&before)[0], Some(now()), "a wrong secret is no use");
+    let mut after = auth(&toml.replace(r#""old", "new""#, r#""next", "old""#));
+    after.continue_from(&before);
+    assert_eq!(uses(&after), [None, Some(now()), Some(now())]);
 }

@@ -1,7 +1,9 @@
 //! Senders of the same field, each by configuration only.
 
+use bytes::Bytes;
+
 use super::*;
-use crate::{Inbound, Provider, SubjectKey};
+use crate::{Inbound, Provider, Reading, SubjectKey};
 
 fn config(toml: &str) -> Config {
     toml::from_str(toml).unwrap()
@@ -255,4 +257,160 @@ fn a_mistake_in_a_configuration_is_named() {
         "name = \"x\"\ntopic = {constant = \"t\"}\nanswer = {content_type = \"a\\nb\"}",
         "answer.content_type",
     );
+}
+
+#[test]
+fn an_id_of_several_values_needs_each_of_them() {
+    let check = |subject: &str, body: &str, expect: Option<&str>| {
+        let toml = format!("name = \"x\"\ntopic = {{pointer = \"/event\"}}\nsubject = {{{subject}}}");
+        let (_, found) = read(&toml, &[], body).unwrap();
+        assert_eq!(found.as_deref(), expect, "{subject} {body}");
+    };
+    let body = r#"{"event": "order/created", "store_id": 7.0, "id": "0042", "object": "invoice"}"#;
+    check(r#"entity = "order", pointer = ["/store_id", "/id"]"#, body, Some("order/7:0042"));
+    check(r#"entity = "order", pointer = ["/store_id", "/id"], separator = "/""#, body, Some("order/7/0042"));
+    check(r#"entity = "order", pointer = ["/store_id", "/other"]"#, body, None);
+    check(r#"entity_until = "/", pointer = "/id""#, body, Some("order/0042"));
+    check(r#"entity_pointer = "/object", pointer = "/id""#, body, Some("invoice/0042"));
+    check(r#"entity_pointer = "/missing", pointer = "/id""#, body, None);
+}
+
+#[test]
+fn pointers_lead_into_xml_as_into_json() {
+    let toml = r#"name = "nfe"
+        body = "xml"
+        topic = {pointer = "/nfeProc/protNFe/infProt/cStat"}
+        subject = {entity = "invoice", pointer = "/nfeProc/NFe/infNFe/@Id"}"#;
+    let body = r#"<?xml version="1.0"?><nfeProc xmlns="http://www.portalfiscal.inf.br/nfe"><NFe><infNFe Id="NFe35"/></NFe>
+        <protNFe><infProt><cStat>100</cStat></infProt></protNFe></nfeProc>"#;
+    assert_eq!(read(toml, &[], body), Ok(("100".to_owned(), Some("invoice/NFe35".to_owned()))));
+    assert!(read(toml, &[], "{}").unwrap_err().starts_with("the body is not XML: text outside of the root"));
+    assert_eq!(Provider::generic(&config(toml)).media_type(), "application/xml");
+    let value = crate::body_value(b"<a><b>1</b></a>", "text/xml; charset=utf-8");
+    assert_eq!(value, serde_json::json!({"a": {"b": "1"}}));
+}
+
+/// Topic, subject, data and fact of an event.
+type Shown = (String, Option<String>, String, Option<String>);
+
+/// The events of a body, or the error's text.
+fn items(toml: &str, body: &str) -> Result<Vec<Shown>, String> {
+    let provider = Provider::generic(&config(toml));
+    assert!(provider.has_several_events());
+    let rule = serde_json::from_str(r#"{"pointer": "/endToEndId", "window_s": 60}"#).unwrap();
+    let (headers, body) = (HeaderMap::new(), Bytes::copy_from_slice(body.as_bytes()));
+    let inbound = Inbound { headers: &headers, body: &body };
+    let read = provider.read_events(&inbound, &SubjectKey::from_bytes([7; 32]), Some(&rule));
+    let text = |data: &Bytes| String::from_utf8(data.to_vec()).unwrap();
+    let items = read.map_err(|error| error.to_string())?.into_iter().map(|item| {
+        let Reading { topic, subject, .. } = item.reading;
+        (topic.to_string(), subject.map(String::from), text(&item.data), item.fact.map(|fact| fact.key))
+    });
+    Ok(items.collect())
+}
+
+const PIX: &str = r#"name = "pix"
+    events = "/pix"
+    topic = {constant = "pix"}
+    subject = {entity = "pix", pointer = "/endToEndId"}"#;
+
+#[test]
+fn each_element_is_an_event_with_its_own_subject_and_fact() {
+    let one = r#"{"endToEndId": "E1", "valor": "1.00"}"#;
+    let two = r#"{"endToEndId": "E2", "valor": "1.00"}"#;
+    let three = one.replace("E1", "E3");
+    let first = items(PIX, &format!(r#"{{"pix": [{one}, {two}]}}"#)).unwrap();
+    let subjects = |items: &[Shown]| {
+        items.iter().map(|(_, subject, data, _)| (subject.clone().unwrap(), data.clone())).collect::<Vec<_>>()
+    };
+    let pair = |id: &str, data: &str| (format!("pix/{id}"), data.to_owned());
+    assert_eq!(subjects(&first), [pair("E1", one), pair("E2", two)]);
+    assert_ne!(first[0].3, first[1].3);
+    // The same one beside another is the same fact.
+    let second = items(PIX, &format!(r#"{{"pix": [{three}, {one}]}}"#)).unwrap();
+    assert_eq!((&second[1].3, second[0].3 == first[1].3), (&first[0].3, false));
+    for body in [format!("[{one}]"), format!(r#"{{"pix": {one}}}"#)] {
+        assert_eq!(subjects(&items(PIX, &body).unwrap()), [pair("E1", one)], "{body}");
+    }
+    assert_eq!(subjects(&items(PIX, &format!(r#"{{"pix": {{"1": {one}}}}}"#)).unwrap()), [pair("E1", one)]);
+    assert_eq!(items(PIX, r#"{"pix": []}"#), Ok(Vec::new()));
+    let whole = r#"name = "x"
+        events = "/entry"
+        topic = {pointer = "/object"}
+        subject = {entity = "page", pointer = ["/account", "/id"]}"#;
+    let read = items(whole, r#"{"object": "page", "account": 3, "entry": [{"id": 7}]}"#).unwrap();
+    assert_eq!((read[0].0.as_str(), read[0].1.as_deref()), ("page", Some("page/3:7")));
+}
+
+#[test]
+fn an_event_without_an_id_is_a_repetition_only_in_a_body_that_is_sent_again() {
+    let provider = Provider::generic(&config(
+        r#"name = "x"
+           events = "/items"
+           topic = {pointer = "/event"}
+           subject = {entity = "item", pointer = "/id"}"#,
+    ));
+    let rule = provider.duplicates().expect("a body with several events has a rule");
+    let facts = |rule: &crate::Duplicates, body: &str| {
+        let (headers, body) = (HeaderMap::new(), Bytes::copy_from_slice(body.as_bytes()));
+        let inbound = Inbound { headers: &headers, body: &body };
+        let items = provider.read_events(&inbound, &SubjectKey::from_bytes([7; 32]), Some(rule)).unwrap();
+        items.into_iter().map(|item| item.fact.expect("a fact").key).collect::<Vec<_>>()
+    };
+    let opened = facts(rule, r#"{"event": "opened", "items": [{"id": 1}, {"id": 1}]}"#);
+    assert_ne!(opened[0], opened[1], "two equal ones are two");
+    assert_eq!(opened, facts(rule, r#"{"event": "opened", "items": [{"id": 1}, {"id": 1}]}"#));
+    assert!(!opened.contains(&facts(rule, r#"{"event": "closed", "items": [{"id": 1}]}"#)[0]));
+    let batch = |number: u32| {
+        facts(rule, &format!(r#"{{"batch": {number}, "event": "paid", "items": [{{"amount": 10}}]}}"#))
+    };
+    assert_eq!(batch(17), batch(17));
+    assert_ne!(batch(17), batch(18), "two sales of the same amount");
+    // A header identifies the body, and the place in it the event.
+    let by_header: crate::Duplicates = serde_json::from_str(r#"{"header": "x-id", "window_s": 60}"#).unwrap();
+    let with_id = |id: &str| {
+        let headers = HeaderMap::from_iter([(http::HeaderName::from_static("x-id"), id.parse().unwrap())]);
+        let body = Bytes::from_static(br#"{"event": "paid", "items": [{"amount": 10}, {"amount": 10}]}"#);
+        let inbound = Inbound { headers: &headers, body: &body };
+        let items =
+            provider.read_events(&inbound, &SubjectKey::from_bytes([7; 32]), Some(&by_header)).unwrap();
+        items.into_iter().map(|item| item.fact.expect("a key").key).collect::<Vec<_>>()
+    };
+    let first = with_id("a");
+    assert_ne!(first[0], first[1]);
+    assert_eq!(first, with_id("a"));
+    assert!(with_id("b").iter().all(|key| !first.contains(key)));
+    // A rule whose field is missing still has a key.
+    let by_field: crate::Duplicates =
+        serde_json::from_str(r#"{"pointer": "/code", "window_s": 60}"#).unwrap();
+    let mixed = facts(&by_field, r#"{"event": "opened", "items": [{"id": 1}, {"code": 7}]}"#);
+    assert_eq!((mixed[0].len(), mixed[1].len()), (32, 64));
+}
+
+#[test]
+fn one_event_that_cannot_be_used_refuses_the_body() {
+    for (body, expect) in [
+        (r#"{"pix": [{"endToEndId": "E1"}, 2]}"#, "/pix/1: expected an object, got a number"),
+        (r#"{"pix": "E1"}"#, "/pix: expected the array with the events"),
+        (r#"{"rec": []}"#, "/pix: expected the array with the events"),
+        ("", "the body is empty"),
+    ] {
+        assert!(items(PIX, body).unwrap_err().starts_with(expect), "{body}");
+    }
+    let long = format!(r#"{{"pix": [{{"endToEndId": "{}"}}]}}"#, "1".repeat(201));
+    assert!(items(PIX, &long).unwrap_err().starts_with("/endToEndId: expected an identifier"));
+    let many = format!("[{}]", vec!["{}"; 1_001].join(","));
+    assert!(items(PIX, &many).unwrap_err().starts_with("/pix: expected at most 1000 events, got 1001"));
+}
+
+#[test]
+fn the_data_of_an_event_is_text_that_its_content_type_describes() {
+    let provider = Provider::generic(&config(PIX));
+    let mut headers = HeaderMap::new();
+    headers.insert("content-type", "application/json; charset=iso-8859-1".parse().unwrap());
+    let body = Bytes::from_static(b"{\"pix\": [{\"endToEndId\": \"E1\", \"nome\": \"Jo\xe3o\"}]}");
+    let inbound = Inbound { headers: &headers, body: &body };
+    let items = provider.read_events(&inbound, &SubjectKey::from_bytes([7; 32]), None).unwrap();
+    assert_eq!(items[0].data, r#"{"endToEndId": "E1", "nome": "João"}"#);
+    assert_eq!((items[0].content_type, items[0].reading.repaired), (Some("application/json"), true));
 }

@@ -88,6 +88,7 @@ fn every_documented_body_gives_its_topic_and_its_subject() {
             "acordo.cadastrado agreement/45031",
             "acordo.cancelado agreement/45031",
             "acordo.quitado agreement/45031",
+            "parcela.aprovada instalment/910001",
             &prescription,
         ]
     );
@@ -96,7 +97,7 @@ fn every_documented_body_gives_its_topic_and_its_subject() {
 #[test]
 fn the_tables_hold_every_documented_topic_once() {
     for (name, count) in
-        [("mercado-eletronico", 42), ("gestao-online", 6), ("recuperador", 4), ("beneficio-visao", 4)]
+        [("mercado-eletronico", 44), ("gestao-online", 6), ("recuperador", 5), ("beneficio-visao", 4)]
     {
         let provider = Provider::named(name).unwrap();
         let mut names: Vec<_> = provider.topics().iter().map(|topic| topic.name).collect();
@@ -122,6 +123,28 @@ fn a_recuperador_topic_follows_from_the_state() {
     check(r#""cancelado": "N", "situacao": "A""#, "acordo.cadastrado");
     check(r#""situacao": "?""#, "acordo.cadastrado");
     check(r#""x": 1"#, "acordo.cadastrado");
+    check(r#""id_parcela": null, "id_contasareceber": "" "#, "acordo.cadastrado");
+    let check = |body: &str, expect: &str| {
+        let (topic, subject) = read_text("recuperador", body).unwrap();
+        assert_eq!((topic.as_str(), subject.as_deref()), ("parcela.aprovada", Some(expect)), "{body}");
+    };
+    check(r#"{"id_parcela": 910001, "id_acordo": 7}"#, "instalment/910001");
+    check(r#"{"id_acordo": 7, "id_contasareceber": "01", "situacao": "Q"}"#, "instalment/01");
+    check(r#"{"id_contasareceber": 2, "id_parcela": 1}"#, "instalment/1");
+}
+
+#[test]
+fn every_family_of_mercado_eletronico_has_its_subject() {
+    for (topic, data, expect) in [
+        ("contract.attachment.created", r#"{"attachmentId": "9", "contractId": "4"}"#, "contract/4"),
+        ("contract.attachment.deleted", r#"{"contractId": 4, "attachmentId": 9}"#, "contract/4"),
+        ("rfq.answer.updated", r#"{"rfqId": 5, "supplierId": 1}"#, "rfq/5"),
+        ("order.delivered", r#"{"deliveryId": 1, "orderId": 2, "orderItemId": 3}"#, "order/2"),
+        ("request-item.status.updated", r#"{"requestItemId": 1, "requestId": 2}"#, "request/2"),
+    ] {
+        let body = format!(r#"{{"topic": "{topic}", "data": {data}}}"#);
+        assert_eq!(read_text("mercado-eletronico", &body), Ok((topic.to_owned(), Some(expect.to_owned()))));
+    }
 }
 
 #[test]

@@ -88,15 +88,15 @@ pub(crate) fn unexpected(expected: impl Into<Cow<'static, str>>, json: &str) -> 
 
 /// A description of a JSON value for errors: its kind and length.
 pub(crate) fn shown(json: &str) -> String {
-    let of = |what: &str, count: usize| {
+    let sized = |what: &str, count: usize| {
         format!("{what} of {count} character{}", if count == 1 { "" } else { "s" })
     };
     match kind(json) {
         "a string" => match serde_json::from_str::<Cow<'_, str>>(json) {
-            Ok(text) => of("a text", text.chars().count()),
+            Ok(text) => sized("a text", text.chars().count()),
             Err(_) => "a text".to_owned(),
         },
-        "a number" => of("a number", json.len()),
+        "a number" => sized("a number", json.len()),
         kind => kind.to_owned(),
     }
 }

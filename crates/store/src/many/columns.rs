@@ -10,7 +10,7 @@ use super::{Value, Values};
 
 /// `SELECT … FROM …`, which gives the rows in their order, and its parameters. Each column has one kind of value.
 pub(super) fn select(rows: Vec<Values>) -> (String, Vec<Value>) {
-    let kinds: Vec<Kind> = rows.first().map(|row| row.iter().map(Kind::of).collect()).unwrap_or_default();
+    let kinds: Vec<Kind> = rows.first().map(|row| row.iter().map(Kind::from).collect()).unwrap_or_default();
     let mut columns: Vec<Column> = kinds.iter().map(|_| Column::default()).collect();
     for row in rows {
         for (value, column) in row.into_iter().zip(&mut columns) {
@@ -47,8 +47,8 @@ enum Kind {
     Bytes,
 }
 
-impl Kind {
-    fn of(value: &Value) -> Self {
+impl From<&Value> for Kind {
+    fn from(value: &Value) -> Self {
         match value {
             Value::Text(_) => Self::Text,
             Value::Long(_) => Self::Long,

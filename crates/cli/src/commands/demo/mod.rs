@@ -1,9 +1,9 @@
 //! `malote demo`: everything embedded, every documented example posted, and the outcome.
 //!
 //! Posts over HTTP with the credentials of each source and reads the books through the administration API, as the
-//! providers and the operators of a real installation do.
+//! providers and the operators of a real installation do; and plays the APIs of the providers.
 
-mod books;
+mod apis;
 mod setting;
 
 use std::collections::BTreeMap;
@@ -13,17 +13,19 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use consumer::Expectation;
+use event::ProviderName;
 use ledger::{EVENTS, EventRow, EventState};
 use providers::Provider;
 use serde::Deserialize;
-use view::Shown;
 
-use self::books::Books;
+use self::apis::Apis;
 use self::setting::Setting;
 use crate::args::Demo;
 use crate::client::api::Api;
 use crate::client::sender::Sender;
 use crate::config::{Config, Source};
+use crate::registry;
 use crate::report;
 use crate::roles::signals::Signals;
 use crate::roles::telemetry::Telemetry;
@@ -38,6 +40,7 @@ pub async fn run(args: &Demo) -> Result<ExitCode> {
     let mut signals = Signals::take().context("cannot take signals")?;
     let setting = Setting::make(args.keep.as_deref())?;
     let telemetry = Telemetry::install(&setting.config)?;
+    let _apis = Apis::start(setting.apis()).await?;
     let running = Running::start(&setting.config, Roles::all(), &telemetry).await?;
     let shown = tokio::select! {
         shown = show(&setting, &running) => shown.map(Some),
@@ -50,7 +53,7 @@ pub async fn run(args: &Demo) -> Result<ExitCode> {
             report::line("\nNot as expected:");
             wrong.iter().for_each(|wrong| report::line(format!("  {wrong}")));
         }
-        // With nobody left who reads where it runs, it need not.
+        // If nobody can read the addresses, there is no reason to keep running.
         if !args.once && !report::is_output_lost() {
             report::print(&setting.invitation(&running));
             signals.next().await;
@@ -85,37 +88,34 @@ async fn show(setting: &Setting, running: &Running) -> Result<Vec<String>> {
         api,
         accepted: BTreeMap::new(),
         refused: Vec::new(),
+        apis: format!("http://{}", setting.apis()),
     };
     let started = Instant::now();
     report::line(format!(
         "malote demo: posts every documented example to http://{ingress}/webhooks/<source>\n{}",
         setting.ports()
     ));
-    for name in ["mercado-eletronico", "beneficio-visao", "gestao-online"] {
-        for topic in in_order(name) {
-            posting.post(name, &topic).await?;
+    let mut books = Books::default();
+    for provider in Provider::builtin() {
+        for topic in in_order(&provider) {
+            posting.post(provider.name().as_str(), topic).await?;
+            if expectations().any(|expected| expected.after == Some(topic)) {
+                posting.settle().await?;
+                books.read(&posting.api, Some(topic)).await?;
+            }
         }
     }
-    posting.post("recuperador", "acordo.cadastrado").await?;
     posting.settle().await?;
-    let before = Books::read(&posting.api).await?;
-    posting.post("recuperador", "acordo.cancelado").await?;
-    posting.post("recuperador", "acordo.quitado").await?;
-    posting.settle().await?;
-    let after = Books::read(&posting.api).await?;
+    posting.complete(&mut books).await?;
     let events = posting.events().await?;
 
     report::print(&posting.summary(&events));
     report::line(format!("\nAll in {:.1} s. The books:", started.elapsed().as_secs_f64()));
-    section("Agreements, after acordo.quitado", &after.agreements);
-    section("Receivables, after acordo.cadastrado", before.instalments());
-    section("Receivables, after acordo.quitado", &after.receivables);
-    section("Invoices", &after.invoices);
-    section("Prescriptions", &after.prescriptions);
+    report::print(&books.text);
     report::print(&unrouted(&events));
 
     let mut wrong = posting.refused;
-    wrong.extend(books::wrong(&before, &after));
+    wrong.extend(books.wrong);
     let is_contrary = |event: &&EventRow| event.state == EventState::Unrouted && !event.consumers.is_empty();
     let contrary = events.iter().filter(is_contrary).count();
     if contrary > 0 {
@@ -128,23 +128,50 @@ async fn show(setting: &Setting, running: &Running) -> Result<Vec<String>> {
     Ok(wrong)
 }
 
-/// Prints rows of a book.
-fn section<'a, R: Shown>(title: &str, rows: impl IntoIterator<Item = &'a R>) {
-    report::line(format!("\n{title}"));
-    report::print(&table::of_rows(R::COLUMNS, rows));
+/// What the lists of the domains have to show.
+fn expectations() -> impl Iterator<Item = &'static Expectation> {
+    registry::ALL.iter().flat_map(|domain| domain.expectations)
 }
 
-/// The topics of a provider that have an example, in the order that tells a story: all of Gestão Online's examples
-/// are about one order, and of two notices the one received later is newer.
-fn in_order(provider: &str) -> Vec<String> {
-    let Some(provider) = Provider::named(provider) else { return Vec::new() };
-    let mut topics: Vec<_> = provider
-        .topics()
-        .iter()
-        .filter(|topic| topic.example.is_some())
-        .map(|topic| topic.name.to_owned())
-        .collect();
-    topics.sort_by_key(|topic| topic != "ORDER_CANCEL");
+/// What the lists of the domains show, and what they should show and do not.
+#[derive(Default)]
+struct Books {
+    text: String,
+    wrong: Vec<String>,
+}
+
+impl Books {
+    /// Reads the lists of which something is expected after this topic, or all lists at the end.
+    async fn read(&mut self, api: &Api, after: Option<&str>) -> Result<()> {
+        let moment = after.map(|topic| format!(", after {topic}")).unwrap_or_default();
+        for view in registry::books() {
+            let expected = expectations().filter(|one| one.view.name == view.name && one.after == after);
+            let expected: Vec<_> = expected.collect();
+            if after.is_some() && expected.is_empty() {
+                continue;
+            }
+            let (rows, _) = api.rows(view, &[], u32::MAX).await?;
+            self.text += &format!("\n{}{moment}\n{}", view.about, table::text(view.table(&rows)?).text);
+            for Expectation { text, is_met, .. } in expected {
+                if !is_met(&rows)? {
+                    self.wrong.push(format!("{text}{moment}"));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Topics whose examples are about one thing, in the order that makes sense; the others of a provider come after them. Of two
+/// notices about one thing, the one received later is newer.
+const FIRST: [&str; 5] =
+    ["ORDER_CANCEL", "acordo.cadastrado", "parcela.aprovada", "acordo.cancelado", "acordo.quitado"];
+
+/// The topics of a provider that have an example.
+fn in_order(provider: &Provider) -> Vec<&'static str> {
+    let topics = provider.topics().iter().filter(|topic| topic.example.is_some());
+    let mut topics: Vec<_> = topics.map(|topic| topic.name).collect();
+    topics.sort_by_key(|topic| FIRST.iter().position(|first| first == topic).unwrap_or(FIRST.len()));
     topics
 }
 
@@ -161,6 +188,8 @@ struct Posting<'a> {
     /// How many were posted and accepted, by provider.
     accepted: BTreeMap<String, (u64, u64)>,
     refused: Vec<String>,
+    /// Where the APIs of the providers are.
+    apis: String,
 }
 
 impl Posting<'_> {
@@ -171,7 +200,9 @@ impl Posting<'_> {
             provider.topics().iter().find(|info| info.name == topic).and_then(|info| info.example)
         });
         let example = example.with_context(|| format!("no example of {topic}"))?;
-        let answer = self.sender.post(name.as_str(), auth, example.to_owned()).await?;
+        // The example's files are nowhere.
+        let example = example.replace("https://...", &self.apis);
+        let answer = self.sender.post(name.as_str(), auth, example).await?;
         let (posted, accepted) = self.accepted.entry(provider.to_owned()).or_default();
         *posted += 1;
         let receipt = serde_json::from_str::<Receipt>(&answer.body);
@@ -183,9 +214,26 @@ impl Posting<'_> {
         Ok(())
     }
 
-    /// Every recorded event.
+    /// Reads the lists at the end, once they show what is expected, or after a while: documents are fetched beside the events.
+    async fn complete(&self, books: &mut Books) -> Result<()> {
+        let started = Instant::now();
+        loop {
+            let mut read = Books::default();
+            read.read(&self.api, None).await?;
+            if read.wrong.is_empty() || started.elapsed() > PATIENCE {
+                books.text += &read.text;
+                books.wrong.extend(read.wrong);
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Every recorded event that was posted.
     async fn events(&self) -> Result<Vec<EventRow>> {
-        self.api.list(EVENTS.name, &[], u32::MAX).await
+        let mut events: Vec<EventRow> = self.api.list(EVENTS.name, &[], u32::MAX).await?;
+        events.retain(|event| event.provider != ProviderName::OWN);
+        Ok(events)
     }
 
     /// Waits until the ledger has every accepted event and no consumer has one to do.
@@ -277,7 +325,7 @@ mod tests {
 
     #[test]
     fn an_order_is_cancelled_before_it_is_created() {
-        let topics = in_order("gestao-online");
+        let topics = in_order(&Provider::named("gestao-online").unwrap());
         assert_eq!(topics[0], "ORDER_CANCEL");
         assert_eq!(topics.len(), 6);
     }

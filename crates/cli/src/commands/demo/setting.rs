@@ -21,6 +21,8 @@ pub struct Setting {
     folder: Option<TempDir>,
     /// What is to be known of the ports.
     ports: String,
+    /// Where the APIs of the providers are.
+    apis: SocketAddr,
 }
 
 /// How the source of each provider is authenticated.
@@ -60,7 +62,8 @@ impl Setting {
         DataDir::open(&path)?;
         let token = random_hex();
         let (ingress, console, operations) = (port(INGRESS)?, port(CONSOLE)?, port(OPERATIONS)?);
-        let text = configuration(&path, &token, [ingress, console, operations]);
+        let apis = port("127.0.0.1:0")?;
+        let text = configuration(&path, &token, [ingress, console, operations], apis);
         let taken = [(INGRESS, ingress), (CONSOLE, console), (OPERATIONS, operations)].into_iter();
         let taken = taken.filter(|(wanted, found)| *wanted != found.to_string());
         let ports = taken
@@ -71,7 +74,12 @@ impl Setting {
         let name = file.display().to_string();
         // The environment is that of another installation.
         let (config, _) = load_parts(&name, &text, []).map_err(|mistakes| anyhow!(mistakes))?;
-        Ok(Self { config, file, token, folder, ports })
+        Ok(Self { config, file, token, folder, ports, apis })
+    }
+
+    /// Where the APIs of the providers are.
+    pub fn apis(&self) -> SocketAddr {
+        self.apis
     }
 
     /// A line for each port that is another than usual.
@@ -96,13 +104,16 @@ impl Setting {
         let address =
             |address: Option<SocketAddr>| address.map(|address| address.to_string()).unwrap_or_default();
         let (ingress, console) = (address(running.ingress), address(running.console));
+        let code = running.rotation.token.as_ref().map(console::Token::login_code).unwrap_or_default();
         let (program, file) = (program(), self.file.display());
         format!(
             "
 It keeps running; Ctrl-C ends it.
 
   webhooks  http://{ingress}/webhooks/<source>
-  api       http://{console}/api/v1  (its token: {})
+  console   http://{console}/login?once={code}
+            (logs in once; later with the token: {})
+  api       http://{console}/api/v1  (the same token)
   metrics   http://{}/metrics
 
 Post an order yourself:
@@ -114,6 +125,7 @@ Then, in another terminal:
 
   {program} --config {file} receivables list
   {program} --config {file} events list
+  {program} --config {file} documents list
   {program} --config {file} simulate --count 1000
 ",
             self.file.with_file_name("data").join("token").display(),
@@ -132,7 +144,7 @@ const CONSOLE: &str = "127.0.0.1:8081";
 /// Where its metrics are, where they can be.
 const OPERATIONS: &str = "127.0.0.1:8082";
 
-fn configuration(path: &Path, token: &str, ports: [SocketAddr; 3]) -> String {
+fn configuration(path: &Path, token: &str, ports: [SocketAddr; 3], apis: SocketAddr) -> String {
     let [ingress, console, operations] = ports;
     let mut secrets = std::iter::repeat_with(random_hex);
     let mut secret = || secrets.next().unwrap_or_default();
@@ -145,17 +157,21 @@ console.listen = "{console}"
 operations.listen = "{operations}"
 log.filter = "warn"
 log.format = "text"
+# The demo plays the APIs of the providers itself.
+outbound.allow = ["127.0.0.1"]
 
 [[sources]]
 name = "mercado-eletronico"
 provider = "mercado-eletronico"
 auth.basic = {{ username = "malote", passwords = ["{}"] }}
 auth.hmac = {{ header = "x-me-webhook-signature", algorithm = "sha256", encoding = "base64", secrets = ["{}"] }}
+api = {{ base_url = "http://{apis}", client_id = "malote", client_secret = "{}" }}
 
 [[sources]]
 name = "gestao-online"
 provider = "gestao-online"
 auth.query = {{ name = "token", secrets = ["{token}"] }}
+api = {{ base_url = "http://{apis}", headers = {{ x-api-key = "{}" }} }}
 
 [[sources]]
 name = "recuperador"
@@ -167,7 +183,10 @@ auth.networks = ["127.0.0.0/8", "::1"]
 name = "beneficio-visao"
 provider = "beneficio-visao"
 auth.header = {{ name = "x-api-key", secrets = ["{}"] }}
+api = {{ base_url = "http://{apis}" }}
 "#,
+        secret(),
+        secret(),
         secret(),
         secret(),
         secret(),

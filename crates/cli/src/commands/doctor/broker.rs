@@ -21,13 +21,13 @@ const FAULTS: [(Version, Version, &str, &str); 3] = [
     (
         Version(0, 0, 0),
         Version(4, 2, 7),
-        "a retry or a dead letter may stand still or be lost when the members of its queue change",
+        "a retry or a dead letter may get stuck or be lost when the members of its queue change",
         "4.2.7 or 4.3.3",
     ),
     (
         Version(4, 3, 0),
         Version(4, 3, 3),
-        "a retry or a dead letter may stand still or be lost when the members of its queue change",
+        "a retry or a dead letter may get stuck or be lost when the members of its queue change",
         "4.3.3",
     ),
     (
@@ -120,11 +120,11 @@ fn version(text: &str, version: &str, findings: &mut Findings) {
     }
     findings.good(text);
     for (what, helps) in known_faults(version) {
-        findings.note(format!("this version has a known fault: {what}; {helps} has it fixed"));
+        findings.note(format!("this version has a known fault: {what}; it is fixed in {helps}"));
     }
 }
 
-/// Asks the broker whether it accepts a message with the largest body: AMQP does not tell its `max_message_size`. The message
+/// Asks the broker whether it accepts a message with the largest body: AMQP does not report its `max_message_size`. The message
 /// goes to a queue that does not exist, and comes back.
 async fn accepts_largest(config: &Config, broker: &dyn Broker, findings: &mut Findings) {
     let bytes = config.ingress.config().body_limit_bytes;
@@ -168,13 +168,18 @@ async fn declared(
     findings: &mut Findings,
 ) -> Topology {
     let (mut missing, mut unread, mut waiting) = (Vec::new(), Vec::new(), Vec::new());
-    let mut topology = installation::topology(config);
+    // Without the store they are unknown, which its own findings tell.
+    let subscriptions = installation::subscription_queues(config).await.unwrap_or_default();
     let layout = installation::layout(config);
+    // Who reads the queue of a subscription is a finding of its own.
+    let theirs: Vec<_> = subscriptions.iter().map(|work| layout.queue(&work.consumer)).collect();
     let unread_on_purpose: Vec<_> = FixedQueue::ALL
         .into_iter()
         .filter(|queue| !queue.is_read())
         .map(|queue| layout.queue(queue))
+        .chain(theirs)
         .collect();
+    let mut topology = installation::topology_with(config, subscriptions);
     for queue in &topology.queues {
         match find(broker, &queue.name).await {
             Ok(Some(status)) => {
@@ -236,7 +241,7 @@ async fn as_declared(config: &Config, broker: &RabbitMq, existing: &Topology, fi
             Ok(Some(text)) => {
                 is_as_declared = false;
                 let fix = "run `malote topology apply` once no older malote runs; the queue works as it is meanwhile";
-                findings.bad(format!("queue {} was declared otherwise: {text}", queue.name), fix);
+                findings.bad(format!("queue {} was declared with other arguments: {text}", queue.name), fix);
             }
             Err(error) => return findings.bad(chain(&error), "see the broker's own log"),
         }
@@ -245,7 +250,7 @@ async fn as_declared(config: &Config, broker: &RabbitMq, existing: &Topology, fi
         findings.good("every queue has the arguments that malote declares");
     }
     let layout = installation::layout(config);
-    let former = RetryDelay::ALL.map(|delay| layout.former_wait(delay).1);
+    let former = RetryDelay::ALL.map(|delay| layout.former_retry(delay).1);
     let left = present(broker, former).await;
     if !left.is_empty() {
         findings.note(format!(
@@ -307,7 +312,7 @@ async fn ask(management: &Management) -> anyhow::Result<Answers> {
     Ok(Answers {
         nodes: management.get(&["nodes"]).await?,
         flags: management.get(&["feature-flags"]).await?,
-        queues: management.of_vhost("queues", &[]).await?,
+        queues: management.get_in_vhost("queues", &[]).await?,
     })
 }
 
@@ -376,6 +381,53 @@ mod tests {
         for version in ["3.10.8", "4.0", "4.3.6+deb1"] {
             assert!(Version::parse(version) >= OLDEST, "{version}");
         }
+    }
+
+    #[test]
+    fn feature_flags_that_are_off_are_named_and_experimental_ones_may_be() {
+        let check = |flags: &[(&str, &str, &str)], expect: &[&str]| {
+            let flag = |&(name, state, stability): &(&str, &str, &str)| FeatureFlag {
+                name: name.to_owned(),
+                state: state.to_owned(),
+                stability: (!stability.is_empty()).then(|| stability.to_owned()),
+            };
+            let mut findings = Findings::default();
+            feature_flags(&flags.iter().map(flag).collect::<Vec<_>>(), &mut findings);
+            let starts = |(line, expect): (&String, &&str)| line.starts_with(expect);
+            assert!(findings.lines.iter().zip(expect).all(starts), "{:?}", findings.lines);
+            assert_eq!(findings.lines.len(), expect.len(), "{:?}", findings.lines);
+            findings.wrong
+        };
+        let on = ("quorum_queue", "enabled", "");
+        let experimental = ("khepri_db", "disabled", "experimental");
+        assert_eq!(check(&[on, experimental], &["✓ every feature flag is on"]), 0);
+        let off = ("classic_queue", "disabled", "stable");
+        assert_eq!(
+            check(&[on, off, experimental], &["! feature flags are off: classic_queue; run `rabbitmqctl"]),
+            0
+        );
+        let lossy = ("stream_queue", "unavailable", "");
+        let expect = [
+            "✗ the feature flag stream_queue is off: a retry",
+            "! feature flags are off: classic_queue, stream_queue",
+        ];
+        assert_eq!(check(&[off, lossy], &expect), 1);
+    }
+
+    #[test]
+    fn a_cluster_of_two_nodes_and_a_node_that_is_down_are_wrong() {
+        let check = |running: &[bool], expect: &[&str]| {
+            let node = |(n, &running): (usize, &bool)| Node { name: format!("rabbit@{n}"), running };
+            let mut findings = Findings::default();
+            cluster(&running.iter().enumerate().map(node).collect::<Vec<_>>(), &mut findings);
+            assert_eq!(findings.lines, expect);
+        };
+        let two = "✗ the cluster has two nodes: when either is down, nothing can be confirmed";
+        check(&[true], &["✓ 1 of 1 nodes run"]);
+        check(&[true, true], &[two, "✓ 2 of 2 nodes run"]);
+        check(&[true, false], &[two, "✗ nodes that do not run: rabbit@1"]);
+        check(&[true, true, true], &["✓ 3 of 3 nodes run"]);
+        check(&[false, true, false], &["✗ nodes that do not run: rabbit@0, rabbit@2"]);
     }
 
     #[test]

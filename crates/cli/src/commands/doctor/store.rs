@@ -6,9 +6,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use ledger::feed::Held;
+use store::outbox::Waiting;
 use store::{ReadOnly, Store, StoreError, sql};
 
-use super::{Findings, is_older};
+use super::{Findings, is_older, queues};
 use crate::config::Config;
 use crate::installation;
 use crate::report::chain;
@@ -50,18 +51,22 @@ pub(super) async fn check(config: &Config, findings: &mut Findings) {
                 true => findings.bad(text, "PostgreSQL 15 or newer is needed"),
                 false => findings.good(text),
             }
-            check_write(&store, file.as_deref(), findings).await;
+            check_write(config, &store, file.as_deref(), findings).await;
         }
     }
     store.close().await;
 }
 
 /// A read-only database still answers readers, while consumers pause and nothing is booked.
-async fn check_write(store: &Store, file: Option<&Path>, findings: &mut Findings) {
+async fn check_write(config: &Config, store: &Store, file: Option<&Path>, findings: &mut Findings) {
     let error = match store.check_kept().await {
         Ok(true) => {
             findings.good("the store accepts writes: one was committed and read back");
-            return feed(store, findings).await;
+            outbox(store, findings).await;
+            feed(store, findings).await;
+            pushes(store, findings).await;
+            documents(store, findings).await;
+            return queues::check(config, store, findings).await;
         }
         Ok(false) => {
             return findings.bad(
@@ -108,6 +113,25 @@ async fn check_write(store: &Store, file: Option<&Path>, findings: &mut Findings
     findings.bad(text, fix);
 }
 
+/// How long a domain event may wait for the broker before that is reported.
+const OUTBOX_PATIENCE: Duration = Duration::from_secs(60);
+
+/// Whether domain events wait to be published. Tables of an earlier release have no outbox.
+async fn outbox(store: &Store, findings: &mut Findings) {
+    let Ok(mut connection) = store.read().await else { return };
+    let Ok(Waiting { events, since }) = store::outbox::waiting(&mut connection).await else { return };
+    let age = since.map_or(Duration::ZERO, |since| event::now().duration_since(since).unsigned_abs());
+    let text = format!("{events} domain events wait in the outbox");
+    if age < OUTBOX_PATIENCE {
+        return findings.good(text);
+    }
+    findings.bad(
+        format!("{text}, the oldest for {} s", age.as_secs()),
+        "a process with a consumer of a domain publishes them: start one (malote up, malote consume …); if one runs, its log \
+         says why they wait",
+    );
+}
+
 /// How long a transaction may hold back the feed before it is reported.
 const HELD_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -130,6 +154,44 @@ async fn feed(store: &Store, findings: &mut Findings) {
         ),
         "end what it does, or the transaction itself: SELECT pg_terminate_backend(<process>), or ROLLBACK PREPARED",
     );
+}
+
+/// Push subscriptions that do not deliver. Tables of an earlier release have none.
+async fn pushes(store: &Store, findings: &mut Findings) {
+    let Ok(summary) = subscriptions::push::summary(store).await else { return };
+    let count = summary.count;
+    if count > 0 && !summary.is_delivered {
+        findings.bad(
+            format!("no process delivers the push subscriptions ({count})"),
+            "start `malote up`, or `malote subscriptions` on RabbitMQ and PostgreSQL",
+        );
+    }
+    for (one, lag) in &summary.in_trouble {
+        let reason = if one.reason.is_empty() { "no reason was given" } else { &one.reason };
+        let (name, state) = (one.name(), one.state.as_str());
+        findings.note(format!("the subscription {name} is {state}, and {lag} of its events wait: {reason}"));
+    }
+    match summary.undelivered {
+        0 if count > 0 && summary.in_trouble.is_empty() => {
+            findings.good(format!("push subscriptions: {count}, none in trouble"))
+        }
+        0 => {}
+        undelivered => findings.note(format!(
+            "{undelivered} events are undelivered: their attempts are used up; `malote undelivered list` shows them, `malote \
+             attempts retry` sends them again, and `malote undelivered discard` closes them"
+        )),
+    }
+}
+
+/// Sources whose documents are not fetched, since their API fails. Tables of an earlier release have none.
+async fn documents(store: &Store, findings: &mut Findings) {
+    for documents::Failing { source, since, waiting } in documents::failing(store).await.unwrap_or_default() {
+        findings.note(format!(
+            "the API of source {source} has failed since {}, and {waiting} documents wait: `malote documents list --where \
+             state=waiting` shows why",
+            crate::local::time(since)
+        ));
+    }
 }
 
 /// Whether the releases before `probe` wrote here.

@@ -196,8 +196,9 @@ async fn what_its_queue_does_not_take_stays_a_difference_and_keeps_no_other_wait
     let details: Vec<String> =
         setting.differences(&job).await.into_iter().map(|found| found.detail).collect();
     assert!(
-        details
-            .contains(&"pending, and its queue does not take it: the broker refused the message".to_owned()),
+        details.contains(
+            &"pending, and its queue does not accept it: the broker refused the message".to_owned()
+        ),
         "{details:?}"
     );
     assert_eq!(setting.handled(), 1);
@@ -208,18 +209,18 @@ async fn an_event_that_only_a_consumer_has_is_told_and_reaches_the_ledger_from_t
     let setting = setting().await;
     let lost = aged(event("ORDER"), TEN_MINUTES_S);
     let kept = Kept::default();
-    let witness = Witness::new(kept.clone());
+    let witness = Witness::new("orders", kept.clone());
     let mut tx = setting.store.begin().await.unwrap();
     store::inbox::claim(&mut tx, "orders", &[lost.id], event::now()).await.unwrap();
     consumer::Handler::write(&*setting.orders, &[(&lost, &())], &mut tx).await.unwrap();
     tx.commit().await.unwrap();
-    consumer::Observer::observe(&witness, &[&lost], &setting.store).await;
+    consumer::Observer::observe(&witness, &[&lost]);
     setting.run();
     let day = Zone::default().day(lost.time);
     let job = setting.ended(&setting.reconcile(day).await).await;
     assert_eq!(setting.differences(&job).await[0].kind, "handled, not recorded");
     let (store, broker) = (&setting.store, &setting.broker);
-    witness::send_unrecorded(&kept.older(Duration::ZERO), store, broker, &setting.layout).await.unwrap();
+    witness::send_unrecorded(&kept.take_older(Duration::ZERO), store, broker, &setting.layout).await.unwrap();
     setting.all_in_state(1, EventState::Handled).await;
     let job = setting.ended(&setting.reconcile(day).await).await;
     let books = setting.books(&job).await;
@@ -265,7 +266,7 @@ async fn what_waits_for_a_configured_retry_is_not_sent_again() {
     let mut tx = setting.store.begin().await.unwrap();
     consumer::Recorder::record(&recorder, &[&waiting.to_message()], &mut tx).await.unwrap();
     tx.commit().await.unwrap();
-    let exchange = setting.layout.retry(consumer::RetryDelay::H24);
+    let exchange = setting.layout.retry_exchange(consumer::RetryDelay::H24);
     setting.broker.publish(&exchange, "orders", waiting.to_message()).await.unwrap();
     let day = json!({ "day": Zone::default().day(waiting.time) });
     for (delays, expect) in [(vec![consumer::RetryDelay::H24; 3], 0), (DEFAULT_RETRY.to_vec(), 1)] {

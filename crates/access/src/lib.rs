@@ -1,0 +1,46 @@
+//! Who may do what with an installation, and who has done what.
+//!
+//! Place in the flow: beside it. The console asks whose token a request has, and what its role allows; it writes down every
+//! change and every look at a body. Three roles, of which each allows what the one before it allows:
+//!
+//! ```text
+//! viewer ──▶ operator                     ──▶ admin
+//! lists      bodies, jobs, pause, retry       subscriptions, tokens, audit
+//! ```
+//!
+//! Promises: the store has no token, only its digest; a token that was removed or has expired opens nothing from then on; an
+//! entry of the audit never changes. This crate knows no HTTP.
+
+mod audit;
+#[cfg(any(test, feature = "test-support"))]
+pub mod laws;
+mod role;
+mod secret;
+mod session;
+mod token;
+
+pub use audit::{AUDIT, AuditFilter, AuditRow, Entry, forget, record};
+pub use role::Role;
+pub use secret::{Digest, Fresh};
+pub use session::{
+    LONGEST, SESSION_PREFIX, begin_session, end_session, forget_sessions, note_session, session,
+};
+pub use token::{
+    AddedToken, BadToken, INSTALLATION, Identity, NewApiToken, PREFIX, TOKENS, TokenRow, add, identify,
+    is_name, known, note_use, remove,
+};
+
+use store::{Component, Migration};
+use view::View;
+
+/// The tables of tokens, sessions and audit.
+pub const COMPONENT: Component = Component {
+    name: "access",
+    migrations: &[
+        Migration::portable(1, "access", include_str!("../migrations/0001_access.sql")),
+        Migration::portable(2, "sessions of the console", include_str!("../migrations/0002_sessions.sql")),
+    ],
+};
+
+/// Every list of this crate.
+pub static VIEWS: [&View; 2] = [&TOKENS, &AUDIT];

@@ -1,0 +1,465 @@
+//! The console in a browser.
+//!
+//! Place in the flow: a client of the API in the same process. The page of a list or a row has the path that it has in the API,
+//! without `/api/v1`, and is made from the API's answer: roles, filters, the audit and errors are the API's. Pages work without
+//! scripts, and nothing is loaded from elsewhere. Who is logged in has a cookie; see [`session`].
+
+mod actions;
+mod chart;
+mod event_page;
+mod live;
+mod overview;
+mod rows;
+mod session;
+mod shell;
+pub(crate) mod text;
+
+use askama::Template;
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Extension, MatchedPath, RawQuery, Request, State};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
+use axum::response::{IntoResponse, Redirect, Response};
+use axum::routing::{get, post};
+use event::EventId;
+use http::header::ACCEPT_LANGUAGE;
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
+use http_body_util::BodyExt;
+use ledger::EVENTS;
+use serde_json::value::RawValue;
+use serde_json::{Map, Value};
+use tower_service::Service;
+use view::{Described, List, View};
+
+use self::actions::Action;
+use self::rows::{Fields, Part, Rows};
+use self::session::{Turnstile, cookie};
+use self::shell::{Shell, Visit, page, title};
+use self::text::Lang;
+use crate::refusal::Refusal;
+use crate::{ConsoleState, OTHER_VIEWS};
+
+/// Rows with a page of their own, besides events.
+const ITEMS: [&str; 5] = ["dead", "rejected", "jobs", "subscriptions", "attempts"];
+
+/// What of a query is no filter.
+const PAGING: [&str; 2] = ["limit", "cursor"];
+
+/// In which forms a list can be had whole.
+const FORMATS: [&str; 2] = ["csv", "ndjson"];
+
+/// What keeps a page from loading or running anything else, and from being framed.
+const POLICY: &str = "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'; object-src 'none'; base-uri 'none'; \
+                      form-action 'self'";
+
+/// What the pages are made of.
+#[derive(Clone)]
+pub(crate) struct Pages {
+    state: ConsoleState,
+    api: Router,
+    turnstile: Turnstile,
+}
+
+#[derive(Template)]
+#[template(path = "list.html")]
+struct ListPage {
+    shell: Shell,
+    about: &'static str,
+    empty: &'static str,
+    fields: Vec<FilterField>,
+    is_filtered: bool,
+    rows: Rows,
+    next: Option<String>,
+    actions: Vec<Action>,
+    /// Where the whole list is, in each form.
+    exports: Vec<(&'static str, String)>,
+    /// Where it is told that there is more, if this is the top of such a list.
+    live: Option<String>,
+}
+
+/// A field of a filter's form.
+struct FilterField {
+    name: String,
+    about: String,
+    value: String,
+    words: Vec<String>,
+    is_time: bool,
+}
+
+#[derive(Template)]
+#[template(path = "item.html")]
+struct ItemPage {
+    shell: Shell,
+    actions: Vec<Action>,
+    parts: Vec<Part>,
+    progress: Option<Progress>,
+}
+
+/// How far a job is.
+struct Progress {
+    done: u64,
+    total: u64,
+    is_running: bool,
+}
+
+#[derive(Template)]
+#[template(path = "login.html")]
+struct Login {
+    shell: Shell,
+    next: String,
+    is_refused: bool,
+}
+
+#[derive(Template)]
+#[template(path = "problem.html")]
+struct Problem {
+    shell: Shell,
+    detail: String,
+}
+
+/// The pages; `api` is what they ask.
+pub(crate) fn router(state: ConsoleState, api: Router) -> Router {
+    let exported =
+        state.views.iter().flat_map(|view| FORMATS.map(|format| format!("/{}.{format}", view.name)));
+    let exports = exported.fold(Router::new(), |router, path| router.route(&path, get(export)));
+    let names = state.views.iter().map(|view| view.name).chain(OTHER_VIEWS.map(|view| view.name));
+    let lists = names.fold(exports, |router, name| router.route(&format!("/{name}"), get(list)));
+    let pages = Pages { state, api, turnstile: Turnstile::default() };
+    let closed = ITEMS
+        .into_iter()
+        .fold(lists, |router, list| router.route(&format!("/{list}/{{id}}"), get(item)))
+        .route("/", get(overview::show))
+        .route("/events/{id}", get(event_page::show))
+        .route("/events/{id}/body", get(body))
+        .route("/events/live", get(live::follow))
+        .route("/search", get(search))
+        .route("/logout", post(session::log_out))
+        .route("/actions/{*path}", post(actions::act))
+        .layer(from_fn_with_state(pages.clone(), session::require));
+    let open = Router::new()
+        .route("/login", get(session::login).post(session::log_in))
+        .route("/language", get(language))
+        .route(shell::STYLES.path(), get(|| shell::STYLES.answer()))
+        .route(shell::SCRIPT.path(), get(|| shell::SCRIPT.answer()));
+    closed.merge(open).with_state(pages).layer(from_fn(protected))
+}
+
+/// Adds what a browser has to keep to.
+async fn protected(request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    let headers = response.headers_mut();
+    // A body that somebody else wrote has a stricter one.
+    headers.entry("content-security-policy").or_insert(HeaderValue::from_static(POLICY));
+    headers.insert("referrer-policy", HeaderValue::from_static("same-origin"));
+    headers.insert("x-content-type-options", HeaderValue::from_static("nosniff"));
+    response
+}
+
+/// An address with a query.
+fn link<'a, V: AsRef<str>>(path: &str, pairs: impl IntoIterator<Item = (&'a str, V)>) -> String {
+    let pairs: Vec<_> = pairs.into_iter().map(|(name, value)| (name, value.as_ref().to_owned())).collect();
+    let query = serde_urlencoded::to_string(pairs).expect("pairs of text are a query");
+    if query.is_empty() { path.to_owned() } else { format!("{path}?{query}") }
+}
+
+/// The pairs of a query, without those that a form sends although nobody filled them in.
+fn given(query: Option<String>) -> Vec<(String, String)> {
+    let mut pairs = pairs(query);
+    pairs.retain(|(_, value)| !value.is_empty());
+    pairs
+}
+
+/// The pairs of a query; none if it cannot be read.
+fn pairs(query: Option<String>) -> Vec<(String, String)> {
+    serde_urlencoded::from_str(&query.unwrap_or_default()).unwrap_or_default()
+}
+
+/// Pairs as [`link`] takes them.
+fn borrowed(pairs: &[(String, String)]) -> impl Iterator<Item = (&str, &str)> + Clone {
+    pairs.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+}
+
+/// Asks the API as somebody. Errors are answers, too.
+async fn ask(pages: &Pages, visit: &Visit, method: Method, path: &str, body: Body) -> Response {
+    let mut request = Request::new(body);
+    *request.method_mut() = method;
+    let Ok(uri) = format!("/api/v1{path}").parse() else { return StatusCode::NOT_FOUND.into_response() };
+    *request.uri_mut() = uri;
+    request.extensions_mut().insert(visit.identity.clone());
+    if let Some(peer) = &visit.peer {
+        request.extensions_mut().insert(peer.clone());
+    }
+    let Ok(response) = pages.api.clone().call(request).await;
+    response
+}
+
+/// What the API answers to a question, or the answer that is no success.
+async fn read<T: serde::de::DeserializeOwned>(
+    pages: &Pages,
+    visit: &Visit,
+    path: &str,
+) -> Result<T, Response> {
+    let response = ask(pages, visit, Method::GET, path, Body::empty()).await;
+    if response.status() != StatusCode::OK {
+        return Err(response);
+    }
+    json(response).await.ok_or_else(broken)
+}
+
+/// For an answer of the API that no page can be made of.
+fn broken() -> Response {
+    StatusCode::INTERNAL_SERVER_ERROR.into_response()
+}
+
+/// The JSON of an answer, if it is such.
+async fn json<T: serde::de::DeserializeOwned>(response: Response) -> Option<T> {
+    let bytes = response.into_body().collect().await.ok()?.to_bytes();
+    serde_json::from_slice(&bytes).ok()
+}
+
+impl Pages {
+    fn shell(&self, headers: &HeaderMap, uri: &Uri, visit: Option<Visit>, english: &str) -> Shell {
+        let chosen = cookie(headers, "malote_language").and_then(Lang::named);
+        let wanted = || headers.get(ACCEPT_LANGUAGE).and_then(|value| value.to_str().ok()).map(Lang::wanted);
+        let lang = chosen.or_else(wanted).unwrap_or(Lang::English);
+        Shell {
+            lang,
+            title: title(lang.text(english)),
+            path: uri.path().to_owned(),
+            query: uri.query().unwrap_or_default().to_owned(),
+            visit,
+            views: self.state.views.clone(),
+        }
+    }
+
+    /// The page of an answer that is no success: problem details of the API.
+    async fn problem(
+        &self,
+        headers: &HeaderMap,
+        uri: &Uri,
+        visit: Option<Visit>,
+        answer: Response,
+    ) -> Response {
+        let answer = crate::refusal::complete(answer, &self.state);
+        let status = answer.status();
+        let problem: Map<String, Value> = json(answer).await.unwrap_or_default();
+        let text = |name: &str| problem.get(name).and_then(Value::as_str).map(str::to_owned);
+        let title = text("title").unwrap_or_else(|| status.canonical_reason().unwrap_or("Error").to_owned());
+        let shell = self.shell(headers, uri, visit, &title);
+        page(status, &Problem { detail: text("detail").unwrap_or(title), shell })
+    }
+
+    /// The page for a form that is not taken.
+    fn stale(&self, headers: &HeaderMap, uri: &Uri, visit: Visit) -> Response {
+        let shell = self.shell(headers, uri, Some(visit), "Forbidden");
+        let detail = "The page was open for too long, or came from elsewhere. Load it again.";
+        page(StatusCode::FORBIDDEN, &Problem { detail: shell.t(detail).to_owned(), shell })
+    }
+
+    fn view(&self, name: &str) -> Option<&'static View> {
+        self.state.views.iter().copied().find(|view| view.name == name)
+    }
+
+    /// A list of the overview.
+    async fn listed(&self, shell: &Shell, visit: &Visit, name: &str, path: &str) -> Option<Rows> {
+        let view = self.view(name)?;
+        let List { items, .. } = read::<List<Box<RawValue>>>(self, visit, path).await.ok()?;
+        Rows::from_list(shell, view, title(shell.t(view.rows)), &items, &[]).ok()
+    }
+}
+
+async fn list(
+    State(pages): State<Pages>,
+    Extension(visit): Extension<Visit>,
+    route: MatchedPath,
+    headers: HeaderMap,
+    uri: Uri,
+    RawQuery(query): RawQuery,
+) -> Response {
+    let name = route.as_str().trim_start_matches('/');
+    let given = given(query);
+    match (pages.view(name), OTHER_VIEWS.into_iter().find(|view| view.name == name)) {
+        (Some(view), _) => list_of(&pages, view, visit, &headers, &uri, &given).await,
+        (None, Some(view)) => list_of(&pages, view, visit, &headers, &uri, &given).await,
+        (None, None) => pages.problem(&headers, &uri, Some(visit), Refusal::NoSuchPath.into_response()).await,
+    }
+}
+
+async fn list_of(
+    pages: &Pages,
+    view: &View<impl AsRef<Described>>,
+    visit: Visit,
+    headers: &HeaderMap,
+    uri: &Uri,
+    given: &[(String, String)],
+) -> Response {
+    let path = link(uri.path(), borrowed(given));
+    let shell = pages.shell(headers, uri, Some(visit.clone()), view.rows);
+    let List { items, next } = match read::<List<Box<RawValue>>>(pages, &visit, &path).await {
+        Ok(list) => list,
+        Err(answer) => return pages.problem(headers, uri, Some(visit), answer).await,
+    };
+    let fields: Vec<_> = view.fields().into_iter().map(|field| FilterField::new(field, given)).collect();
+    let filter: Vec<_> = given.iter().filter(|(name, _)| !PAGING.contains(&name.as_str())).cloned().collect();
+    let Ok(rows) = Rows::from_list(&shell, view, shell.title.clone(), &items, &filter) else {
+        return broken();
+    };
+    let next = next.map(|next| {
+        let kept = given.iter().filter(|(name, _)| name != "cursor").cloned();
+        let pairs: Vec<_> = kept.chain([("cursor".to_owned(), next)]).collect();
+        link(uri.path(), borrowed(&pairs))
+    });
+    let has_views = pages.view(view.name).is_some();
+    let made = ListPage {
+        about: view.about,
+        empty: view.empty,
+        // Of what is declared, the list itself says what an empty answer means.
+        is_filtered: !filter.is_empty() && has_views,
+        actions: actions::offered_for_all(view.name, &filter, &visit),
+        exports: FORMATS
+            .into_iter()
+            .filter(|_| has_views)
+            .map(|format| (format, link(&format!("{}.{format}", uri.path()), borrowed(&filter))))
+            .collect(),
+        live: (view.name == EVENTS.name && filter.len() == given.len())
+            .then(|| link("/events/live", borrowed(&filter))),
+        shell,
+        fields,
+        rows,
+        next,
+    };
+    page(StatusCode::OK, &made)
+}
+
+/// A list whole, as a file.
+async fn export(
+    State(pages): State<Pages>,
+    Extension(visit): Extension<Visit>,
+    headers: HeaderMap,
+    uri: Uri,
+    RawQuery(query): RawQuery,
+) -> Response {
+    let (list, format) = uri.path().rsplit_once('.').unwrap_or_default();
+    let given = given(query);
+    let path = link(list, borrowed(&given).chain([("format", format)]));
+    let answer = ask(&pages, &visit, Method::GET, &path, Body::empty()).await;
+    if answer.status().is_success() {
+        answer
+    } else {
+        pages.problem(&headers, &uri, Some(visit), answer).await
+    }
+}
+
+/// A body as it was received, to be saved.
+async fn body(
+    State(pages): State<Pages>,
+    Extension(visit): Extension<Visit>,
+    headers: HeaderMap,
+    uri: Uri,
+) -> Response {
+    let answer = ask(&pages, &visit, Method::GET, uri.path(), Body::empty()).await;
+    if answer.status().is_success() {
+        answer
+    } else {
+        pages.problem(&headers, &uri, Some(visit), answer).await
+    }
+}
+
+impl FilterField {
+    fn new(field: view::Field, given: &[(String, String)]) -> Self {
+        let value = given.iter().find(|(name, _)| *name == field.name).map(|(_, value)| value.clone());
+        let is_time = field.kind == view::Kind::Time;
+        let words = if let view::Kind::Word(words) = field.kind { words } else { Vec::new() };
+        Self { name: field.name, about: field.about, value: value.unwrap_or_default(), words, is_time }
+    }
+}
+
+async fn item(
+    State(pages): State<Pages>,
+    Extension(visit): Extension<Visit>,
+    headers: HeaderMap,
+    uri: Uri,
+) -> Response {
+    let (list, id) = uri.path().trim_start_matches('/').split_once('/').unwrap_or_default();
+    let answer: Box<RawValue> = match read(&pages, &visit, uri.path()).await {
+        Ok(answer) => answer,
+        Err(answer) => return pages.problem(&headers, &uri, Some(visit), answer).await,
+    };
+    // What one event has several of is a list of rows.
+    let several = serde_json::from_str::<List<Fields>>(answer.get()).map(|List { items, .. }| items);
+    let rows = several.or_else(|_| serde_json::from_str(answer.get()).map(|row| vec![row]));
+    let rows: Vec<Fields> = rows.unwrap_or_default();
+    let name = pages.view(list).map_or(list, |view| view.row);
+    let state = rows.first().and_then(|row| row.get("state")?.as_str()).unwrap_or_default();
+    let mut actions = actions::offered(list, id, rows.first(), &visit);
+    if list == "jobs" && state == "done" {
+        actions.extend(rows.first().map(|job| further(job, &visit)).unwrap_or_default());
+    }
+    let mut shell = pages.shell(&headers, &uri, Some(visit), name);
+    shell.title = format!("{} {id}", shell.title);
+    let number = |name: &str| rows.first()?.get(name)?.as_u64();
+    let is_running = list == "jobs" && matches!(state, "waiting" | "running");
+    let progress = number("progress").zip(number("total"));
+    let progress = progress.map(|(done, total)| Progress { done, total: total.max(done), is_running });
+    let parts = rows.iter().flat_map(rows::parts).collect();
+    page(StatusCode::OK, &ItemPage { shell, actions, parts, progress })
+}
+
+/// After a job that took a part of the rows: the same for more of them.
+fn further(job: &Fields, visit: &Visit) -> Vec<Action> {
+    let text = |name: &str| job.get(name).and_then(Value::as_str).unwrap_or_default();
+    let is_part = job.get("limit").is_some_and(Value::is_number);
+    if !is_part || !matches!(text("action"), "retry" | "replay") {
+        return Vec::new();
+    }
+    let fields = job.get("filter").and_then(Value::as_object).into_iter().flatten();
+    let filter: Vec<_> =
+        fields.filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned()))).collect();
+    actions::offered_for_all(text("what"), &filter, visit)
+}
+
+/// Finds an event, a rejected body or a job by its id, or events by their subject.
+async fn search(
+    State(pages): State<Pages>,
+    Extension(visit): Extension<Visit>,
+    headers: HeaderMap,
+    uri: Uri,
+    RawQuery(query): RawQuery,
+) -> Response {
+    let pairs = pairs(query);
+    let asked = pairs.iter().find(|(name, _)| name == "q").map_or("", |(_, value)| value.trim());
+    if asked.parse::<EventId>().is_ok() {
+        for list in ["events", "rejected", "jobs"] {
+            let is_there = match list {
+                "jobs" => read::<Map<String, Value>>(&pages, &visit, &format!("/jobs/{asked}")).await.is_ok(),
+                _ => {
+                    let found = read::<List<Value>>(&pages, &visit, &format!("/{list}?id={asked}")).await;
+                    found.is_ok_and(|found| !found.items.is_empty())
+                }
+            };
+            if is_there {
+                return Redirect::to(&format!("/{list}/{asked}")).into_response();
+            }
+        }
+    } else if asked.contains('/') {
+        let query = serde_urlencoded::to_string([("subject", asked)]).expect("pairs of text are a query");
+        return Redirect::to(&format!("/events?{query}")).into_response();
+    }
+    let shell = pages.shell(&headers, &uri, Some(visit), "Nothing was found");
+    let detail = "Paste the whole id of an event, or a subject such as order/0000593098.";
+    page(StatusCode::NOT_FOUND, &Problem { detail: shell.t(detail).to_owned(), shell })
+}
+
+/// Chooses the language, and leads back.
+async fn language(RawQuery(query): RawQuery) -> Response {
+    let pairs = pairs(query);
+    let field = |name: &str| pairs.iter().find(|(other, _)| other == name).map(|(_, value)| value.as_str());
+    let lang = field("to").and_then(Lang::named).unwrap_or(Lang::English);
+    let mut response = Redirect::to(&session::next_path(field("back"))).into_response();
+    let cookie = format!("malote_language={}; Path=/; SameSite=Strict; Max-Age=31536000", lang.code());
+    response.headers_mut().insert(
+        http::header::SET_COOKIE,
+        HeaderValue::from_str(&cookie).expect("a language's tag is plain text"),
+    );
+    response
+}

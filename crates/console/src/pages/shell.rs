@@ -1,0 +1,151 @@
+//! What every page has: language, title, menu, who is logged in.
+
+use std::fmt::Display;
+use std::sync::LazyLock;
+
+use access::{Digest, Identity};
+use askama::Template;
+use axum::response::{Html, IntoResponse, Response};
+use event::Timestamp;
+use http::StatusCode;
+use server::Peer;
+use view::View;
+
+use super::text::Lang;
+use crate::OTHER_VIEWS;
+
+/// Who looks at a page.
+#[derive(Clone)]
+pub(crate) struct Visit {
+    pub(crate) identity: Identity,
+    /// What forms send back: only pages of this session know it.
+    pub(crate) form_token: String,
+    /// From where.
+    pub(crate) peer: Option<Peer>,
+}
+
+/// What every page has.
+pub(crate) struct Shell {
+    pub(crate) lang: Lang,
+    pub(crate) title: String,
+    pub(crate) path: String,
+    /// What follows the `?` of its address.
+    pub(crate) query: String,
+    pub(crate) visit: Option<Visit>,
+    pub(crate) views: Vec<&'static View>,
+}
+
+/// A line of the menu.
+pub(crate) struct Entry {
+    pub(crate) href: String,
+    pub(crate) title: String,
+}
+
+/// A file that pages load, named by its content, so that it may be cached forever.
+pub(crate) struct Asset {
+    path: LazyLock<String>,
+    content_type: &'static str,
+    content: &'static str,
+}
+
+const CSS: &str = include_str!("../../assets/console.css");
+const JS: &str = include_str!("../../assets/console.js");
+
+/// The style sheet.
+pub(crate) static STYLES: Asset = Asset {
+    path: LazyLock::new(|| named(CSS, "css")),
+    content_type: "text/css; charset=utf-8",
+    content: CSS,
+};
+
+/// What pages can do better with a script.
+pub(crate) static SCRIPT: Asset = Asset {
+    path: LazyLock::new(|| named(JS, "js")),
+    content_type: "text/javascript; charset=utf-8",
+    content: JS,
+};
+
+fn named(content: &str, extension: &str) -> String {
+    format!("/assets/{}.{extension}", &Digest::new(content.as_bytes()).to_hex()[..16])
+}
+
+impl Asset {
+    /// Where it is.
+    pub(crate) fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// The answer with it.
+    pub(crate) async fn answer(&'static self) -> impl IntoResponse {
+        let headers =
+            [("content-type", self.content_type), ("cache-control", "public, max-age=31536000, immutable")];
+        (headers, self.content)
+    }
+}
+
+impl Shell {
+    /// A text in the language of the page.
+    pub(crate) fn t<'a>(&self, english: &'a str) -> &'a str {
+        self.lang.text(english)
+    }
+
+    /// A text in the language of the page, with these values in place of each `{}`.
+    pub(crate) fn filled(&self, english: &str, values: &[&dyn Display]) -> String {
+        let mut parts = self.t(english).split("{}");
+        let first = parts.next().unwrap_or_default().to_owned();
+        values.iter().zip(parts).fold(first, |text, (value, part)| format!("{text}{value}{part}"))
+    }
+
+    pub(crate) fn stylesheet(&self) -> &'static str {
+        STYLES.path()
+    }
+
+    pub(crate) fn script(&self) -> &'static str {
+        SCRIPT.path()
+    }
+
+    /// How long ago a time was that is in RFC 3339; any other text stays as it is.
+    pub(crate) fn ago(&self, time: impl Display) -> String {
+        let text = time.to_string();
+        match text.parse::<Timestamp>() {
+            Ok(time) => self.lang.ago(time, event::now()),
+            Err(_) => text,
+        }
+    }
+
+    /// The lists that stand for themselves.
+    pub(crate) fn menu(&self) -> Vec<Entry> {
+        let listed = self.views.iter().filter(|view| !view.name.contains('/'));
+        let lists =
+            listed.map(|view| (view.name, view.rows)).chain(OTHER_VIEWS.map(|view| (view.name, view.rows)));
+        let entry = |(name, rows)| Entry { href: format!("/{name}"), title: title(self.t(rows)) };
+        lists.map(entry).collect()
+    }
+
+    /// The address of this page in the other language.
+    pub(crate) fn other_language(&self) -> String {
+        let here = match self.query.as_str() {
+            "" => self.path.clone(),
+            query => format!("{}?{query}", self.path),
+        };
+        let pairs = [("to", self.lang.other().code()), ("back", here.as_str())];
+        format!("/language?{}", serde_urlencoded::to_string(pairs).expect("pairs of text are a query"))
+    }
+}
+
+/// With a capital letter: a title.
+pub(crate) fn title(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
+}
+
+/// The answer with a page.
+pub(crate) fn page(status: StatusCode, template: &impl Template) -> Response {
+    match template.render() {
+        Ok(text) => (status, Html(text)).into_response(),
+        Err(error) => {
+            tracing::error!("a page cannot be made: {error}");
+            StatusCode::INTERNAL_SERVER_ERROR.into_response()
+        }
+    }
+}

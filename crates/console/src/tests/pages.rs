@@ -1,0 +1,463 @@
+//! The pages as a browser without scripts sees them.
+
+use store::Row;
+
+use super::subscribing::OURS;
+use super::*;
+use crate::OTHER_VIEWS;
+use crate::pages::text::Lang;
+
+/// What a browser keeps and sends.
+struct Browser<'a> {
+    console: &'a Console,
+    cookie: String,
+    language: &'static str,
+}
+
+/// A page: its status, where it leads, its text.
+struct Page {
+    status: u16,
+    location: String,
+    text: String,
+    response: axum::http::HeaderMap,
+}
+
+impl<'a> Browser<'a> {
+    fn new(console: &'a Console, language: &'static str) -> Self {
+        Self { console, cookie: String::new(), language }
+    }
+
+    async fn send(&self, method: Method, path: &str, form: Option<&str>, headers: &[(&str, &str)]) -> Page {
+        let mut request =
+            Request::builder().method(method).uri(path).header("accept-language", self.language);
+        if !self.cookie.is_empty() {
+            request = request.header("cookie", format!("other=1; malote_session={}", self.cookie));
+        }
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let body = form.map_or_else(Body::empty, |form| Body::from(form.to_owned()));
+        let response = self.console.router.clone().call(request.body(body).unwrap()).await.unwrap();
+        let location =
+            response.headers().get("location").map_or("", |value| value.to_str().unwrap()).to_owned();
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        let text = String::from_utf8(bytes(response).await.to_vec()).unwrap();
+        Page { status, location, text, response: headers }
+    }
+
+    async fn get(&self, path: &str) -> Page {
+        self.send(Method::GET, path, None, &[]).await
+    }
+
+    async fn log_in(&mut self, token: &str) -> Page {
+        let page =
+            self.send(Method::POST, "/login", Some(&format!("token={token}&next=%2Fevents")), &[]).await;
+        let cookie = page.response.get("set-cookie").map_or("", |value| value.to_str().unwrap());
+        let value = cookie.strip_prefix("malote_session=").and_then(|rest| rest.split(';').next());
+        self.cookie = value.unwrap_or_default().to_owned();
+        page
+    }
+
+    /// Sends the form of a page whose action is this path, with further fields.
+    async fn submit(&self, page: &Page, action: &str, fields: &str) -> Page {
+        let form = page.text.split("<form").find(|form| form.contains(&format!("action=\"{action}\"")));
+        let form = form.unwrap_or_else(|| panic!("no form for {action}: {}", page.text));
+        let form = form.split("</form>").next().unwrap();
+        let field = |input: &str| {
+            let part =
+                |name: &str| Some(input.split(&format!("{name}=\"")).nth(1)?.split('"').next()?.to_owned());
+            Some(format!("{}={}&", part(" name")?, part(" value")?))
+        };
+        let hidden: String = form.split("<input").filter_map(field).collect();
+        self.send(Method::POST, action, Some(&(hidden + fields)), &[("sec-fetch-site", "same-origin")]).await
+    }
+}
+
+#[tokio::test]
+async fn who_is_not_logged_in_sees_the_log_in_alone() {
+    let console = Console::start().await;
+    let mut browser = Browser::new(&console, "en");
+    for path in ["/", "/events", "/events/1", "/search?q=1", "/queues"] {
+        let page = browser.get(path).await;
+        assert_eq!(page.status, 303, "{path}");
+        assert!(page.location.starts_with("/login?next=%2F"), "{path}: {}", page.location);
+    }
+    assert_eq!(browser.send(Method::POST, "/actions/jobs", Some(""), &[]).await.status, 303);
+    let page = browser.log_in("nonsense").await;
+    assert_eq!((page.status, browser.cookie.as_str()), (401, ""));
+    assert!(page.text.contains("This token opens nothing"), "{}", page.text);
+    // The next token is tried a moment later only.
+    assert_eq!(browser.log_in(OURS).await.status, 429);
+}
+
+#[tokio::test]
+async fn a_login_code_opens_a_session_once() {
+    let console = Console::start().await;
+    let mut browser = Browser::new(&console, "en");
+    let path = format!("/login?once={}", console.state.token.login_code());
+    let page = browser.get(&path).await;
+    assert_eq!((page.status, page.location.as_str()), (303, "/"));
+    let cookie = page.response["set-cookie"].to_str().unwrap().strip_prefix("malote_session=").unwrap();
+    browser.cookie = cookie.split(';').next().unwrap().to_owned();
+    assert!(browser.get("/").await.text.contains("· admin"));
+    let page = browser.get(&path).await;
+    assert_eq!((page.status, page.response.contains_key("set-cookie")), (200, false));
+}
+
+#[tokio::test]
+async fn every_list_is_a_page_in_both_languages_that_loads_nothing_else() {
+    let console = Console::start().await;
+    let id = console.recorded("acordo.quitado").await;
+    for (language, overview, events) in [
+        ("en-GB,en", "Overview", "Every event that was received."),
+        ("pt-BR,pt;q=0.9", "Visão geral", "Todos os eventos recebidos."),
+    ] {
+        let mut browser = Browser::new(&console, language);
+        let page = browser.log_in(OURS).await;
+        assert_eq!((page.status, page.location.as_str()), (303, "/events"));
+        let cookie = page.response["set-cookie"].to_str().unwrap();
+        assert!(cookie.contains("HttpOnly; SameSite=Strict"), "{cookie}");
+        let listed = views().into_iter().map(|view| view.name).filter(|name| !name.contains("{id}"));
+        for name in listed.chain(OTHER_VIEWS.map(|view| view.name)) {
+            let page = browser.get(&format!("/{name}")).await;
+            assert_eq!(page.status, 200, "{name}: {}", page.text);
+            assert!(
+                page.text.contains("<table>") || page.text.contains("class=\"empty\""),
+                "{name}: {}",
+                page.text
+            );
+            for none in ["<script>", " style=", " onclick", "http://", "https://"] {
+                assert!(!page.text.contains(none), "{name} has {none}");
+            }
+            let policy = page.response["content-security-policy"].to_str().unwrap();
+            assert!(policy.starts_with("default-src 'self';") && !policy.contains("unsafe"), "{policy}");
+            assert_eq!(page.response["cache-control"], "no-store");
+        }
+        let page = browser.get("/events").await;
+        assert!(
+            page.text.contains(events) && page.text.contains(&format!("href=\"/events/{id}\"")),
+            "{}",
+            page.text
+        );
+        assert!(browser.get("/").await.text.contains(&format!("<h1>{overview}</h1>")));
+        let page = browser.get(&format!("/events/{id}")).await;
+        assert!(
+            page.text.contains("acordo.quitado") && page.text.contains("&#34;valor&#34;: 1"),
+            "{}",
+            page.text
+        );
+        let styles = page.text.split("stylesheet\" href=\"").nth(1).unwrap().split('"').next().unwrap();
+        let styles = browser.get(styles).await;
+        assert!(styles.response["cache-control"].to_str().unwrap().contains("immutable"));
+        // A filter whose fields are empty is none.
+        let page = browser.get("/events?topic=&state=pending&id=").await;
+        assert_eq!(page.status, 200, "{}", page.text);
+        assert_eq!(browser.get("/events?state=nonsense").await.status, 400);
+        let page = browser.submit(&browser.get("/").await, "/logout", "").await;
+        assert_eq!((page.status, page.location.as_str()), (303, "/login"));
+        assert_eq!(browser.get("/events").await.status, 303);
+    }
+}
+
+#[tokio::test]
+async fn a_body_is_shown_as_text_whatever_is_in_it() {
+    let console = Console::start().await;
+    let event = event("acordo.<b>", b"{\"a\": \"</pre><script>alert(1)</script>\"}");
+    console.accept(&event).await;
+    console.record().await;
+    let mut browser = Browser::new(&console, "en");
+    browser.log_in(OURS).await;
+    let page = browser.get(&format!("/events/{}", event.id)).await;
+    assert!(
+        page.text.contains("alert(1)") && !page.text.contains("<script>") && !page.text.contains("<b>"),
+        "{}",
+        page.text
+    );
+}
+
+#[tokio::test]
+async fn undelivered_events_are_discarded_on_the_page_of_their_subscription() {
+    let console = Console::start().await;
+    let push = json!({"url": "https://crm.example/hooks"});
+    let declaration = json!({"name": "crm", "topics": ["recuperador:#"], "push": push});
+    assert_eq!(console.post("/subscriptions", json!({"declaration": declaration})).await.0, 201);
+    let mut browser = Browser::new(&console, "en");
+    browser.log_in(OURS).await;
+    let page = browser.get("/subscriptions/crm").await;
+    assert!(page.status == 200 && !page.text.contains("/actions/undelivered/discard"), "{}", page.text);
+    let event = console.recorded("acordo.quitado").await;
+    console.undelivered("crm", &event, 9).await;
+    let page = browser.get("/subscriptions/crm").await;
+    assert!(page.text.contains("/actions/attempts/retry"), "{}", page.text);
+    let done = browser.submit(&page, "/actions/undelivered/discard", "reason=it+is+closed").await;
+    assert_eq!((done.status, done.location.as_str()), (303, "/undelivered"), "{}", done.text);
+    assert!(console.rows("/undelivered").await.is_empty());
+}
+
+#[tokio::test]
+async fn a_viewer_sees_lists_and_no_bodies_and_is_offered_nothing_to_do() {
+    let console = Console::start().await;
+    let id = console.recorded("acordo.quitado").await;
+    let (_, added) = console.post("/tokens", json!({"name": "vera", "role": "viewer"})).await;
+    let mut browser = Browser::new(&console, "en");
+    browser.log_in(added["token"].as_str().unwrap()).await;
+    let page = browser.get("/events").await;
+    assert!(page.text.contains("vera · viewer"), "{}", page.text);
+    let page = browser.get(&format!("/events/{id}")).await;
+    assert_eq!(page.status, 403);
+    assert!(page.text.contains("needs a token with the role operator"), "{}", page.text);
+    let token =
+        page.text.split("form_token\" value=\"").nth(1).unwrap().split('"').next().unwrap().to_owned();
+    let form = format!("form_token={token}&action=replay&what=events&filter.id={id}");
+    assert_eq!(browser.send(Method::POST, "/actions/jobs", Some(&form), &[]).await.status, 403);
+    assert!(console.rows("/jobs").await.is_empty());
+    // A session ends with its token.
+    console.call(Method::DELETE, "/tokens/vera", OURS, None).await;
+    assert_eq!(browser.get("/events").await.status, 303);
+}
+
+#[tokio::test]
+async fn an_operator_replays_an_event_and_forged_forms_do_nothing() {
+    let console = Console::start().await;
+    let id = console.recorded("acordo.quitado").await;
+    let (_, added) = console.post("/tokens", json!({"name": "olga", "role": "operator"})).await;
+    let mut browser = Browser::new(&console, "en");
+    browser.log_in(added["token"].as_str().unwrap()).await;
+    let page = browser.get(&format!("/events/{id}")).await;
+    let form = format!("action=replay&what=events&filter.id={id}");
+    assert_eq!(browser.send(Method::POST, "/actions/jobs", Some(&form), &[]).await.status, 403);
+    let token = page.text.split("form_token\" value=\"").nth(1).unwrap().split('"').next().unwrap();
+    let form = format!("form_token={token}&{form}");
+    let elsewhere = [("sec-fetch-site", "cross-site")];
+    assert_eq!(browser.send(Method::POST, "/actions/jobs", Some(&form), &elsewhere).await.status, 403);
+    assert!(console.rows("/jobs").await.is_empty());
+    let sent = browser.submit(&page, "/actions/jobs", "").await;
+    let [job] = console.rows("/jobs").await.try_into().unwrap();
+    assert_eq!(
+        (sent.status, sent.location.as_str()),
+        (303, format!("/jobs/{}", job["id"].as_str().unwrap()).as_str())
+    );
+    assert_eq!(
+        (job["requested_by"].as_str(), job["filter"]["id"].as_str()),
+        (Some("olga"), Some(id.as_str()))
+    );
+    let page = browser.get(&sent.location).await;
+    let page = browser.submit(&page, &format!("/actions{}/cancel", sent.location), "").await;
+    assert_eq!((page.status, page.location), (303, sent.location));
+    let [job] = console.rows("/jobs").await.try_into().unwrap();
+    assert_eq!(job["state"], "cancelled");
+}
+
+#[tokio::test]
+async fn an_event_is_found_by_its_id_and_by_its_subject() {
+    let console = Console::start().await;
+    let id = console.recorded("acordo.quitado").await;
+    let mut browser = Browser::new(&console, "en");
+    browser.log_in(OURS).await;
+    assert_eq!(browser.get(&format!("/search?q=%20{id}")).await.location, format!("/events/{id}"));
+    assert_eq!(browser.get("/search?q=order%2F1").await.location, "/events?subject=order%2F1");
+    let page = browser.get(&format!("/search?q={}", EventId::generate())).await;
+    assert_eq!(page.status, 404);
+    assert!(page.text.contains("Paste the whole id"), "{}", page.text);
+}
+
+#[test]
+fn every_text_of_the_pages_is_in_portuguese() {
+    let sources = [
+        include_str!("../../templates/layout.html"),
+        include_str!("../../templates/list.html"),
+        include_str!("../../templates/item.html"),
+        include_str!("../../templates/event.html"),
+        include_str!("../../templates/parts.html"),
+        include_str!("../../templates/table.html"),
+        include_str!("../../templates/overview.html"),
+        include_str!("../../templates/login.html"),
+        include_str!("../../templates/problem.html"),
+        include_str!("../pages/chart.rs"),
+        include_str!("../pages/event_page.rs"),
+        include_str!("../pages/overview.rs"),
+    ];
+    let calls = sources.iter().flat_map(|source| {
+        ["shell.t(", "shell.filled("].into_iter().flat_map(|call| source.split(call).skip(1))
+    });
+    let literals = calls.filter_map(|rest| rest.trim_start().strip_prefix('"')?.split('"').next());
+    let mut texts: Vec<String> = literals.map(str::to_owned).collect();
+    assert!(texts.len() > 80, "only {} texts are found", texts.len());
+    // The labels of actions and of what is filled in are declared beside each other.
+    let actions = include_str!("../pages/actions.rs").split("#[cfg(test)]").next().unwrap();
+    let labels = actions.split('"').skip(1).step_by(2).filter(|text| text.starts_with(char::is_uppercase));
+    texts.extend(labels.map(str::to_owned));
+    texts.extend(access::VIEWS.iter().flat_map(|_| ["viewer", "operator", "admin"].map(str::to_owned)));
+    for view in views() {
+        let columns = view.table(&[]).unwrap().columns;
+        texts.extend(columns.into_iter().map(|(title, _)| title.to_owned()));
+        texts.extend([view.row, view.rows, view.about, view.empty].map(str::to_owned));
+    }
+    for view in OTHER_VIEWS {
+        texts.extend([view.rows, view.about, view.empty].map(str::to_owned));
+        texts.extend(view.table(&[]).unwrap().columns.into_iter().map(|(title, _)| title.to_owned()));
+    }
+    let missing: std::collections::BTreeSet<_> =
+        texts.iter().filter(|text| !Lang::Portuguese.has(text)).collect();
+    assert!(missing.is_empty(), "assets/pt-BR.json misses {missing:#?}");
+}
+
+/// Records three events, the first and the last of one topic. Gives their ids.
+async fn three_events(console: &Console) -> Vec<String> {
+    let mut ids = Vec::new();
+    for topic in ["acordo.quitado", "acordo.cancelado", "acordo.quitado"] {
+        ids.push(console.recorded(topic).await);
+    }
+    ids
+}
+
+#[tokio::test]
+async fn a_filter_is_exported_whole_as_lines_and_as_a_table() {
+    let console = Console::start().await;
+    let ids = three_events(&console).await;
+    let mut browser = Browser::new(&console, "en");
+    browser.log_in(OURS).await;
+    let list = browser.get("/events?topic=acordo.quitado").await;
+    let csv = "/events.csv?topic=acordo.quitado";
+    assert!(list.text.contains(&format!("href=\"{csv}\"")), "{}", list.text);
+    let page = browser.get(csv).await;
+    assert_eq!(page.status, 200, "{}", page.text);
+    assert_eq!(page.response["content-disposition"], "attachment; filename=\"events.csv\"");
+    let lines: Vec<_> = page.text.split_terminator("\r\n").collect();
+    assert_eq!(lines[0], "Received,Source,Topic,Subject,State,Consumers,Id");
+    let listed: Vec<_> = lines[1..].iter().map(|line| line.rsplit(',').next().unwrap()).collect();
+    assert_eq!(listed, [ids[2].as_str(), ids[0].as_str()]);
+    let page = browser.get("/events.ndjson").await;
+    let listed: Vec<Value> = page.text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(listed.iter().map(|row| &row["id"]).collect::<Vec<_>>(), [&ids[2], &ids[1], &ids[0]]);
+    assert_eq!(browser.get("/events.csv?state=nonsense").await.status, 400);
+    assert_eq!(console.get("/events?format=csv&limit=5").await.status(), 400);
+}
+
+#[tokio::test]
+async fn an_event_leads_to_its_neighbours_in_the_filter_and_shows_what_happened_to_it() {
+    let console = Console::start().await;
+    let ids = three_events(&console).await;
+    let mut browser = Browser::new(&console, "en");
+    browser.log_in(OURS).await;
+    let path = |at: usize, query: &str| format!("/events/{}{query}", ids[at]);
+    let page = browser.get(&path(1, "")).await;
+    for (rel, at) in [("prev", 2), ("next", 0)] {
+        let link = format!("<a rel=\"{rel}\" href=\"{}\">", path(at, ""));
+        assert!(page.text.contains(&link), "{link}: {}", page.text);
+    }
+    let filter = "?topic=acordo.quitado";
+    let page = browser.get(&path(0, filter)).await;
+    assert!(page.text.contains(&format!("<a rel=\"prev\" href=\"{}\">", path(2, filter))), "{}", page.text);
+    assert!(!page.text.contains("rel=\"next\""), "{}", page.text);
+    for part in ["Timeline", "+0 ms", "received", "routed", "pending", "malote events show ", "$MALOTE_TOKEN"]
+    {
+        assert!(page.text.contains(part), "{part}: {}", page.text);
+    }
+    let body = browser.get(&path(0, "/body")).await;
+    assert_eq!((body.status, body.text.contains("valor")), (200, true));
+    assert!(body.response["content-security-policy"].to_str().unwrap().contains("sandbox"));
+}
+
+#[tokio::test]
+async fn a_long_body_is_cut_on_its_page_and_whole_beside_it() {
+    let console = Console::start().await;
+    let long = format!("{{\"a\": \"{}\"}}", "ã".repeat(100_000));
+    let event = event("acordo.quitado", long.clone().leak().as_bytes());
+    console.accept(&event).await;
+    console.record().await;
+    let mut browser = Browser::new(&console, "en");
+    browser.log_in(OURS).await;
+    let page = browser.get(&format!("/events/{}", event.id)).await;
+    assert!(page.text.len() < 60_000 && page.text.contains("Bytes left out: 1"), "{}", page.text.len());
+    assert_eq!(browser.get(&format!("/events/{}/body", event.id)).await.text, long);
+}
+
+#[tokio::test]
+async fn a_list_is_told_of_events_that_match_its_filter() {
+    let console = Console::start().await;
+    console.recorded("acordo.quitado").await;
+    let mut browser = Browser::new(&console, "en");
+    browser.log_in(OURS).await;
+    let request = Request::builder()
+        .uri("/events/live?topic=acordo.quitado")
+        .header("cookie", format!("malote_session={}", browser.cookie));
+    let response = console.router.clone().call(request.body(Body::empty()).unwrap()).await.unwrap();
+    assert_eq!(response.headers()["content-type"], "text/event-stream");
+    console.recorded("acordo.cancelado").await;
+    console.recorded("acordo.quitado").await;
+    let last = console.recorded("acordo.quitado").await;
+    let mut body = response.into_body();
+    let (mut count, mut text) = (0, String::new());
+    while count < 2 {
+        let frame = tokio::time::timeout(PATIENCE, body.frame()).await.unwrap().unwrap().unwrap();
+        text = String::from_utf8(frame.into_data().unwrap().to_vec()).unwrap();
+        let number = text.split("data: ").nth(1).unwrap();
+        count += number.trim().parse::<u32>().unwrap();
+    }
+    assert_eq!((count, text.starts_with(&format!("id: {last}\n"))), (2, true), "{text}");
+}
+
+#[tokio::test]
+async fn the_overview_shows_each_source_and_what_needs_somebody() {
+    let console = Console::start().await;
+    console.recorded("acordo.quitado").await;
+    let event = event("nobody.takes.this", b"{}");
+    console.accept(&event).await;
+    console.record().await;
+    let [numbers] = [json(console.get("/overview?period=day").await).await];
+    assert_eq!(numbers["sources"][0]["received"], 2, "{numbers}");
+    assert_eq!(numbers["intervals"].as_array().unwrap().len(), 48);
+    // The numbers of a day are kept for a moment, those of an hour are not.
+    console.recorded("acordo.quitado").await;
+    for (period, received) in [("day", 2), ("hour", 3)] {
+        let numbers = json(console.get(&format!("/overview?period={period}")).await).await;
+        assert_eq!(numbers["sources"][0]["received"], received, "{period}: {numbers}");
+    }
+    assert_eq!(console.get("/overview?period=year").await.status(), 400);
+    let mut browser = Browser::new(&console, "pt-BR");
+    browser.log_in(OURS).await;
+    let page = browser.get("/?period=week").await;
+    for part in ["Precisa de atenção", "Última semana", "<rect class=\"bar-value\"", "state=pending"] {
+        assert!(page.text.contains(part), "{part}: {}", page.text);
+    }
+}
+
+#[tokio::test]
+async fn the_map_says_where_a_topic_goes() {
+    let console = Console::start().await;
+    let new = json!({"declaration": {"name": "crm", "topics": ["recuperador:acordo.*"], "pull": {}}});
+    let (status, answer) = console.post("/subscriptions", new).await;
+    assert_eq!(status, 201, "{answer}");
+    let rows = console.rows("/routes?provider=recuperador&topic=acordo.quitado").await;
+    let to = |row: &Value| format!("{} {}", row["kind"].as_str().unwrap(), row["to"].as_str().unwrap());
+    assert_eq!(rows.iter().map(to).collect::<Vec<_>>(), ["pull crm", "consumer test.receivables"]);
+    assert!(console.rows("/routes").await.len() > 10);
+    assert_eq!(console.get("/routes?provider=A").await.status(), 400);
+    let mut browser = Browser::new(&console, "en");
+    browser.log_in(OURS).await;
+    let page = browser.get("/routes?provider=recuperador&topic=nobody.takes.this").await;
+    assert!(page.text.contains("Nothing takes this:"), "{}", page.text);
+}
+
+#[tokio::test]
+async fn a_page_that_renews_itself_keeps_no_session_alive() {
+    let console = Console::start().await;
+    let mut browser = Browser::new(&console, "en");
+    browser.log_in(OURS).await;
+    let store = &console.state.store;
+    let mut tx = store.begin().await.unwrap();
+    let text = "UPDATE console_sessions SET used_at = used_at - 3600000000 RETURNING used_at".to_owned();
+    let old: i64 = store::many::fetch(&mut tx, text, []).await.unwrap()[0].get(0);
+    tx.commit().await.unwrap();
+    let used_at = async || -> i64 {
+        let text = "SELECT used_at FROM console_sessions".to_owned();
+        store::many::fetch(&mut store.read().await.unwrap(), text, []).await.unwrap()[0].get(0)
+    };
+    for header in [("malote-renewal", "yes"), ("accept", "text/event-stream")] {
+        assert_eq!(browser.send(Method::GET, "/events", None, &[header]).await.status, 200);
+        assert_eq!(used_at().await, old, "{header:?}");
+    }
+    browser.get("/events").await;
+    assert!(used_at().await > old);
+}

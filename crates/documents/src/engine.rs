@@ -1,0 +1,178 @@
+//! The replicas of the role: each source is the work of one of them at a time.
+//!
+//! A replica takes every source that nobody has, and one that is killed loses its sources within seconds. The pace of an API is
+//! therefore kept in one place. On SQLite, whose store serves one process, there are no leases.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use event::{Chain, EventId};
+use futures_util::future::join_all;
+use ledger::feed::Feed;
+use outbound::Client;
+use store::{Dialect, Store, StoreError, lease};
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+use crate::archive::Archive;
+use crate::config::{Config, Source};
+use crate::retain;
+use crate::table::Holder;
+use crate::worker::{Context, Trouble, Worker};
+
+/// How long a lease lasts, and how often its holder extends it and others ask for it.
+const LEASE: Duration = Duration::from_secs(10);
+const LEASE_PERIOD: Duration = Duration::from_secs(2);
+
+/// So long before the end of its lease a replica stops: clocks and networks are not exact.
+const MARGIN: Duration = Duration::from_secs(1);
+
+/// How often old documents are deleted.
+const SWEEP: Duration = Duration::from_secs(3_600);
+
+/// The pause after trouble.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// The role in one process.
+pub struct Engine {
+    /// Where documents are kept.
+    pub store: Store,
+    /// Where events come from; it has to run.
+    pub feed: Feed,
+    /// What fetches.
+    pub client: Client,
+    /// The same without the exceptions of `[outbound] allow`, for the addresses that events have: who posts one must not reach what
+    /// only the configuration may.
+    pub public: Client,
+    /// Where files are kept.
+    pub archive: Archive,
+    /// The settings.
+    pub config: Config,
+    /// The sources with an API.
+    pub sources: Vec<Source>,
+}
+
+impl Engine {
+    /// Fetches until it is stopped.
+    pub async fn run(self, stop: CancellationToken) {
+        let Self { store, feed, client, public, archive, config, sources } = self;
+        let name = EventId::generate().to_string();
+        let context = Arc::new(Context { store, feed, client, public, archive, config, name });
+        let keep = |source| keep(Arc::clone(&context), Arc::new(source), stop.clone());
+        let kept = join_all(sources.into_iter().map(keep).collect::<Vec<_>>());
+        // No task of a role ends by itself.
+        tokio::join!(kept, stop.run_until_cancelled(sweep(&context)));
+    }
+}
+
+/// Deletes what is old again and again, if anything is to be deleted.
+async fn sweep(context: &Context) {
+    let Context { store, archive, config, .. } = context;
+    if config.keep_days == 0 {
+        return std::future::pending().await;
+    }
+    loop {
+        match retain::sweep(store, archive, config.keep_days, event::now()).await {
+            Ok(0) => {}
+            Ok(versions) => info!(versions, "deleted old documents"),
+            Err(error) => warn!("old documents are not deleted: {}", Chain(&error)),
+        }
+        sleep(SWEEP).await;
+    }
+}
+
+/// Does the work for one source whenever this replica has its lease.
+async fn keep(context: Arc<Context>, source: Arc<Source>, stop: CancellationToken) {
+    let name = Holder::lease(&source.name);
+    while !stop.is_cancelled() {
+        let taken = Instant::now();
+        match take(&context, &name).await {
+            Ok(true) => {}
+            Ok(false) => {
+                stop.run_until_cancelled(sleep(LEASE_PERIOD)).await;
+                continue;
+            }
+            Err(error) => {
+                debug!(source = %source.name, error = %Chain(&error), "the lease of documents was not taken");
+                stop.run_until_cancelled(sleep(PAUSE)).await;
+                continue;
+            }
+        }
+        let end = stop.child_token();
+        let (worked, ()) = tokio::join!(
+            async {
+                let worked = work(&context, &source, &end).await;
+                end.cancel();
+                worked
+            },
+            extend(&context, &name, taken, &end),
+        );
+        if let Err(trouble) = worked {
+            report(&source, &trouble);
+            stop.run_until_cancelled(sleep(PAUSE)).await;
+        }
+    }
+    // For the next replica, which otherwise waits for the end of the lease.
+    if let Err(error) = release(&context, &name).await {
+        debug!(source = %source.name, error = %Chain(&error), "the lease of documents was not given back");
+    }
+}
+
+async fn work(context: &Arc<Context>, source: &Arc<Source>, end: &CancellationToken) -> Result<(), Trouble> {
+    info!(source = %source.name, "fetches the documents of a source");
+    let worker = end.run_until_cancelled(Worker::new(Arc::clone(context), Arc::clone(source))).await;
+    match worker {
+        Some(worker) => worker?.run(end).await,
+        None => Ok(()),
+    }
+}
+
+fn report(source: &Source, trouble: &Trouble) {
+    let source = &source.name;
+    match trouble {
+        Trouble::Lost => debug!(%source, "another replica fetches the documents of a source"),
+        Trouble::Store(error) => debug!(%source, error = %Chain(error), "documents wait for the store"),
+        trouble => warn!(%source, "documents are not fetched: {}", Chain(trouble)),
+    }
+}
+
+async fn take(context: &Context, name: &str) -> Result<bool, StoreError> {
+    let Context { store, name: holder, .. } = context;
+    if store.dialect() == Dialect::Sqlite {
+        return Ok(true);
+    }
+    let now = lease::clock(store).await?;
+    if !lease::is_free(&mut *store.read().await?, name, holder, now).await? {
+        return Ok(false);
+    }
+    let mut tx = store.begin_brief().await?;
+    let is_mine = lease::take(&mut tx, name, holder, now, now + LEASE).await?;
+    tx.commit().await?;
+    Ok(is_mine)
+}
+
+/// Extends the lease until the work ends; ends the work when it cannot.
+async fn extend(context: &Context, name: &str, mut taken: Instant, end: &CancellationToken) {
+    if context.store.dialect() == Dialect::Sqlite {
+        return end.cancelled().await;
+    }
+    while end.run_until_cancelled(sleep(LEASE_PERIOD)).await.is_some() {
+        let began = Instant::now();
+        match take(context, name).await {
+            Ok(true) => taken = began,
+            Ok(false) => end.cancel(),
+            Err(_) if taken.elapsed() + LEASE_PERIOD + MARGIN >= LEASE => end.cancel(),
+            Err(_) => {}
+        }
+    }
+}
+
+async fn release(context: &Context, name: &str) -> Result<(), StoreError> {
+    if context.store.dialect() == Dialect::Sqlite {
+        return Ok(());
+    }
+    let mut tx = context.store.begin_brief().await?;
+    lease::release(&mut tx, name, &context.name).await?;
+    Ok(tx.commit().await?)
+}
