@@ -67,8 +67,8 @@ const PHRASES: &[(&str, &str)] = &[
     ("told of", "reported"),
     ("under their own name", "by name"),
     ("was away", "was down"),
-    ("whoever needs it", "every subscriber"),
     ("whoever", "the user, or the caller"),
+    ("whoever needs it", "every subscriber"),
     ("without an end", "without limit, or forever"),
 ];
 

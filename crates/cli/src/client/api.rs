@@ -2,12 +2,13 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 use bytes::Bytes;
 use providers::auth::Secret;
 use reqwest::header::HeaderMap;
-use reqwest::{Client, StatusCode};
+use reqwest::{Client, Method, StatusCode};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -20,6 +21,12 @@ use crate::data_dir;
 
 /// The most rows that the API gives at once.
 const PAGE_LIMIT: u32 = 1_000;
+
+/// After which pauses a GET is sent again whose connection breaks off: a port that is full closes those of clients that it
+/// does not know, and a console that restarts all of them.
+const RETRY_PAUSES_MS: [u64; 4] = [100, 200, 400, 800];
+
+type Answered = (StatusCode, HeaderMap, Bytes);
 
 /// Problem details (RFC 9457), as far as a person reads them.
 #[derive(Default, Deserialize)]
@@ -75,7 +82,7 @@ impl Api {
     pub fn at(base: &str, token: Secret) -> Result<Self> {
         let client = Client::builder()
             .user_agent(concat!("malote/", env!("CARGO_PKG_VERSION")))
-            .timeout(std::time::Duration::from_secs(30))
+            .timeout(Duration::from_secs(30))
             .build()
             .context("cannot make an HTTP client")?;
         let base = base.trim_end_matches('/').to_owned();
@@ -152,7 +159,7 @@ impl Api {
 
     /// The text of another resource of the same installation, such as an ingress's `/metrics`.
     pub async fn text(&self, url: &str) -> Result<String> {
-        let sent = self.client.get(url).timeout(std::time::Duration::from_secs(3)).send().await;
+        let sent = self.client.get(url).timeout(Duration::from_secs(3)).send().await;
         let answered = sent.and_then(reqwest::Response::error_for_status);
         let text = async { answered?.text().await };
         text.await.map_err(|error| anyhow!(crate::report::chain(&error.without_url())))
@@ -160,8 +167,7 @@ impl Api {
 
     /// What a process says of its readiness, whatever the status; `None` where none answers.
     pub async fn readiness(&self, base: &str) -> Option<Readiness> {
-        let asked =
-            self.client.get(format!("{base}/readyz")).timeout(std::time::Duration::from_secs(3)).send();
+        let asked = self.client.get(format!("{base}/readyz")).timeout(Duration::from_secs(3)).send();
         serde_json::from_slice(&asked.await.ok()?.bytes().await.ok()?).ok()
     }
 
@@ -189,14 +195,33 @@ impl Api {
     }
 
     async fn answer(&self, request: reqwest::RequestBuilder) -> Result<Result<(HeaderMap, Bytes), Refusal>> {
-        let sent = request.bearer_auth(self.token.expose()).send().await;
-        let response = sent.map_err(|error| self.unreachable(&error))?;
-        let (status, headers) = (response.status(), response.headers().clone());
-        let body = response.bytes().await.map_err(|error| self.unreachable(&error))?;
+        let request = request.bearer_auth(self.token.expose()).build();
+        let request = request.map_err(|error| self.unreachable(&error))?;
+        for pause in RETRY_PAUSES_MS.map(Duration::from_millis) {
+            // Nothing else can be sent again without doing something twice.
+            let Some(question) = request.try_clone().filter(|request| request.method() == Method::GET) else {
+                break;
+            };
+            match self.exchange(question).await {
+                Err(error) if is_broken_off(&error) => tokio::time::sleep(pause).await,
+                answered => return self.answered(answered),
+            }
+        }
+        self.answered(self.exchange(request).await)
+    }
+
+    fn answered(&self, answered: reqwest::Result<Answered>) -> Result<Result<(HeaderMap, Bytes), Refusal>> {
+        let (status, headers, body) = answered.map_err(|error| self.unreachable(&error))?;
         if status.is_success() {
             return Ok(Ok((headers, body)));
         }
         Ok(Err(Refusal { status, text: self.refused(status, &body) }))
+    }
+
+    async fn exchange(&self, request: reqwest::Request) -> reqwest::Result<Answered> {
+        let response = self.client.execute(request).await?;
+        let (status, headers) = (response.status(), response.headers().clone());
+        Ok((status, headers, response.bytes().await?))
     }
 
     /// The rows of a list, page by page, at most `limit`.
@@ -287,6 +312,11 @@ impl Api {
     }
 }
 
+/// The connection was made, and ended without a whole answer.
+fn is_broken_off(error: &reqwest::Error) -> bool {
+    !error.is_connect() && !error.is_timeout() && !error.is_builder()
+}
+
 /// The operations addresses of the processes that a command asks: the given ones, else the configured one.
 pub fn addresses(config: &Config, processes: &[String]) -> Vec<String> {
     if !processes.is_empty() {
@@ -315,7 +345,8 @@ mod tests {
 
     use super::*;
 
-    /// An API that gives these answers, one to each connection, and hands back the requests' first lines.
+    /// An API that gives these answers, one to each connection, and hands back the requests' first lines. Without a status, the
+    /// connection ends.
     async fn serve(answers: Vec<(&'static str, Value)>) -> (Api, tokio::task::JoinHandle<Vec<String>>) {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -328,6 +359,9 @@ mod tests {
                 let length = stream.read(&mut request).await.unwrap();
                 let text = String::from_utf8_lossy(&request[..length]);
                 asked.push(text.lines().next().unwrap().to_owned());
+                if status.is_empty() {
+                    continue;
+                }
                 let body = body.to_string();
                 let length = body.len();
                 let answer = format!(
@@ -372,6 +406,26 @@ mod tests {
         let route =
             format!("{}/api/v1/dead/groups does not answer as malote does: missing field `count`", api.base);
         assert!(error.starts_with(&route), "{error}");
+        served.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_question_whose_connection_breaks_off_is_asked_again_and_a_request_to_act_is_not() {
+        const BROKEN_OFF: &str = "";
+        let answers = vec![(BROKEN_OFF, json!(null)), (BROKEN_OFF, json!(null)), ("200 OK", json!(7))];
+        let (api, served) = serve(answers).await;
+        assert_eq!(api.get::<u8>("events", &[]).await.unwrap(), 7);
+        assert_eq!(served.await.unwrap(), ["GET /api/v1/events HTTP/1.1"; 3]);
+
+        let (api, served) = serve(vec![(BROKEN_OFF, json!(null)); 2]).await;
+        let error = api.post::<u8>("jobs", &json!({})).await.unwrap_err().to_string();
+        assert!(error.contains(" broke off: "), "{error}");
+        assert!(!served.is_finished(), "it was posted once");
+        served.abort();
+
+        let (api, served) = serve(vec![(BROKEN_OFF, json!(null)); RETRY_PAUSES_MS.len() + 1]).await;
+        let error = api.get::<u8>("events", &[]).await.unwrap_err().to_string();
+        assert!(error.contains(" broke off: "), "{error}");
         served.await.unwrap();
     }
 
