@@ -415,7 +415,7 @@ mod tests {
         let answers = vec![(BROKEN_OFF, json!(null)), (BROKEN_OFF, json!(null)), ("200 OK", json!(7))];
         let (api, served) = serve(answers).await;
         assert_eq!(api.get::<u8>("events", &[]).await.unwrap(), 7);
-        assert_eq!(served.await.unwrap(), ["GET /api/v1/events HTTP/1.1"; 3]);
+        assert_eq!(served.await.unwrap(), ["GET /api/v1/events? HTTP/1.1"; 3]);
 
         let (api, served) = serve(vec![(BROKEN_OFF, json!(null)); 2]).await;
         let error = api.post::<u8>("jobs", &json!({})).await.unwrap_err().to_string();
