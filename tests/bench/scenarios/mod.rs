@@ -4,6 +4,7 @@ mod build;
 mod drain;
 mod end_to_end;
 mod fan_out;
+mod fetching;
 mod growth;
 mod idle;
 mod ingress;
@@ -99,6 +100,8 @@ pub const ALL: &[Scenario] = &[
     scenario("ingress-embedded", |bench| Box::pin(ingress::embedded(bench))),
     scenario("drain-rabbitmq", |bench| Box::pin(drain::scaled(bench))),
     scenario("drain-embedded", |bench| Box::pin(drain::embedded(bench))),
+    scenario("fetching-rabbitmq", |bench| Box::pin(fetching::scaled(bench))),
+    scenario("fetching-embedded", |bench| Box::pin(fetching::embedded(bench))),
     scenario("end-to-end-rabbitmq", |bench| Box::pin(end_to_end::scaled(bench))),
     scenario("end-to-end-embedded", |bench| Box::pin(end_to_end::embedded(bench))),
     scenario("growth-rabbitmq", |bench| Box::pin(growth::scaled(bench))),
