@@ -151,7 +151,7 @@ async fn what_events_only_name_is_fetched_and_booked(product: &Product, api: &Re
     let purchase = shown.map(|name| purchases[0][name].clone());
     assert_eq!(json!(purchase), json!(["order", "123", "canceled", 15_050, "BRL", "900"]));
     let is_booked = |rows: &[Value]| rows.iter().any(|row| row["supplier_document"].is_string());
-    let invoices = wait_for(product, &["invoices", "list", "--reveal"], is_booked).await?;
+    let invoices = wait_for(product, &["invoices", "list"], is_booked).await?;
     let booked = invoices.iter().find(|row| row["external_id"] == "32211").context("the invoice")?;
     for (name, value) in [
         ("number", json!("4711")),
@@ -190,7 +190,7 @@ async fn what_events_only_name_is_fetched_and_booked(product: &Product, api: &Re
     let row = |id: &str| documents.iter().find(|row| row["external_id"] == id).context(id.to_owned());
     let state = |id: &str| Ok::<_, anyhow::Error>((row(id)?["state"].clone(), row(id)?["reason"].clone()));
     assert_eq!(state("410")?, (json!("gone"), json!("answered 410 Gone")));
-    assert_eq!(state("404")?, (json!("waiting"), json!("answered 404 Not Found")));
+    assert_eq!(state("404")?, (json!("gone"), json!("answered 404 Not Found")));
     assert_eq!(state("500")?, (json!("waiting"), json!("answered 500 Internal Server Error")));
     assert_eq!(state("slow")?.0, "waiting");
     assert_eq!(state("page")?, (json!("waiting"), json!("answered 200 OK, and no JSON object")));

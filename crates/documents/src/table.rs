@@ -17,8 +17,8 @@ pub(crate) enum Settled<'a> {
     Fetched(&'a Content),
     /// It is not fetched any more.
     Ended(DocumentState, String),
-    /// It is fetched again then, after so many failed attempts.
-    Again { due_at: Timestamp, attempts: i64, reason: String },
+    /// It is fetched again then, after so many failed attempts, and is in this state until then.
+    Again { state: DocumentState, due_at: Timestamp, attempts: i64, reason: String },
 }
 
 /// Who fetches, as its lease says.
@@ -254,8 +254,8 @@ pub(crate) async fn settle(
             (DocumentState::Fetched, "", 0, None)
         }
         Settled::Ended(state, reason) => (*state, reason.as_str(), 0, None),
-        Settled::Again { due_at, attempts, reason } => {
-            (DocumentState::Waiting, reason.as_str(), *attempts, Some(*due_at))
+        Settled::Again { state, due_at, attempts, reason } => {
+            (*state, reason.as_str(), *attempts, Some(*due_at))
         }
     };
     // An event that came meanwhile may be about something that the answer does not have yet. A file stays what it is.

@@ -12,7 +12,7 @@ use outbound::Client;
 use providers::{beneficio_visao, file_key, gestao_online, mercado_eletronico};
 use serde_json::{Value, json};
 use store::many::fetch;
-use store::{Connection, Page, Store};
+use store::{Connection, Page, Row, Store};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -157,10 +157,18 @@ impl Installation {
 
     /// What waits for another attempt is due now.
     async fn hurry(&self) {
+        self.change("UPDATE documents SET due_at = 0 WHERE due_at IS NOT NULL".to_owned()).await;
+    }
+
+    async fn change(&self, text: String) {
         let mut tx = self.store.begin().await.unwrap();
-        let text = "UPDATE documents SET due_at = 0 WHERE due_at IS NOT NULL".to_owned();
         fetch(&mut tx, text, []).await.unwrap();
         tx.commit().await.unwrap();
+    }
+
+    async fn count(&self, text: &str) -> i64 {
+        let rows = fetch(&mut self.store.read().await.unwrap(), text.to_owned(), []).await.unwrap();
+        rows[0].try_get(0).unwrap()
     }
 
     async fn end(mut self) {
@@ -258,7 +266,7 @@ async fn what_is_gone_or_refused_says_so_and_an_answer_that_is_none_is_asked_for
     rows.sort_by(|one, other| one.external_id.cmp(&other.external_id));
     let shown: Vec<_> = rows.iter().map(|row| (row.state.as_str(), row.reason.as_deref().unwrap())).collect();
     assert_eq!(shown[0], ("gone", "answered 410 Gone"));
-    assert_eq!(shown[5], ("waiting", "answered 404 Not Found"), "it may come late");
+    assert_eq!(shown[5], ("gone", "answered 404 Not Found"));
     assert_eq!(shown[1], ("refused", "answered 403 Forbidden"));
     assert_eq!(shown[2], ("waiting", "answered 200 OK, and no JSON object"));
     assert_eq!(shown[3].0, "waiting");
@@ -288,16 +296,20 @@ async fn a_document_that_is_not_there_is_gone_after_a_few_attempts() {
         assert!(api.wait_for(1 + attempts, PATIENCE).await);
         // Its outcome is written.
         let is_later = |at: &String| at.parse::<Timestamp>().unwrap() > event::now();
-        installation.wait_until(|rows| rows[0].due_at.as_ref().is_some_and(is_later)).await;
+        let rows = installation.wait_until(|rows| rows[0].due_at.as_ref().is_some_and(is_later)).await;
+        let shown = (rows[0].state, rows[0].reason.as_deref());
+        assert_eq!(shown, (DocumentState::Gone, Some("answered 404 Not Found")), "from the first answer on");
         installation.hurry().await;
     }
+    installation.wait_until(|rows| rows[0].due_at.is_none()).await;
+    assert_eq!(fetches(&api).len(), 4);
     let rows = installation.wait_for(DocumentState::Gone, 1).await;
-    assert_eq!((rows[0].reason.as_deref(), fetches(&api).len()), (Some("answered 404 Not Found"), 4));
+    assert_eq!(rows[0].reason.as_deref(), Some("answered 404 Not Found"));
     installation.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn attempts_that_failed_otherwise_do_not_make_a_document_gone() {
+async fn attempts_that_failed_otherwise_do_not_end_the_attempts_of_a_missing_document() {
     let api = Receiver::start().unwrap();
     api.answer_with(|request, _| invoices(request, Reply::status(500)));
     let installation = Installation::new(mercado_eletronico::NAME, &api).await;
@@ -313,7 +325,46 @@ async fn attempts_that_failed_otherwise_do_not_make_a_document_gone() {
     }
     let is_missing = |rows: &[DocumentRow]| rows[0].reason.as_deref() == Some("answered 404 Not Found");
     let rows = installation.wait_until(is_missing).await;
-    assert_eq!(rows[0].state, DocumentState::Waiting, "the first answer that says so");
+    assert_eq!(rows[0].state, DocumentState::Gone);
+    assert!(rows[0].due_at.is_some(), "the first answer that says so: it is asked for again");
+    installation.end().await;
+}
+
+/// The rows and the breaker are made those of a day later.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_a_day_without_their_api_all_documents_are_fetched_with_the_first_probe() {
+    const COUNT: i64 = 4;
+    let api = Receiver::start().unwrap();
+    api.answer_with(|request, _| invoices(request, Reply::status(503)));
+    let mut installation = Installation::new(mercado_eletronico::NAME, &api).await;
+    installation.invoices((0..COUNT).map(|id| id.to_string())).await;
+    installation.wait_until(|rows| rows.iter().filter(|row| row.reason.is_some()).count() == 4).await;
+    installation.kill().await;
+    let now = event::now().as_microsecond();
+    let since = now - 24 * 3_600 * 1_000_000;
+    installation.change(format!("UPDATE documents SET attempts = 2, due_at = {now}")).await;
+    let a_day_later =
+        format!("UPDATE document_sources SET failures = 300, failing_since = {since}, held_until = {now}");
+    installation.change(a_day_later.clone()).await;
+    installation.start(&api);
+    while installation.count("SELECT count(*) FROM document_sources WHERE failures = 301").await == 0 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    installation.kill().await;
+    let as_before = format!(
+        "SELECT count(*) FROM documents WHERE attempts = 2 AND due_at <= {}",
+        event::now().as_microsecond()
+    );
+    assert_eq!(
+        installation.count(&as_before).await,
+        COUNT,
+        "a probe that failed is no attempt of its document"
+    );
+    installation.change(a_day_later).await;
+    api.answer_with(|request, _| invoices(request, found(INVOICE)));
+    installation.start(&api);
+    installation.wait_for(DocumentState::Fetched, 4).await;
+    assert_eq!(installation.announced().await.len(), 4);
     installation.end().await;
 }
 

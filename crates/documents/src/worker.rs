@@ -342,9 +342,13 @@ async fn settle(
     now: Timestamp,
 ) -> Result<bool, Trouble> {
     let holder = Holder { source, name: &context.name };
+    // While the breaker is open, a failure is the API's and not the document's: the breaker alone says when it is asked for again,
+    // after the others.
+    let is_down = !due.is_file() && breaker.is_open();
     let again = |reason| Settled::Again {
-        due_at: now + wait(due.attempts, due.id),
-        attempts: due.attempts.saturating_add(1),
+        state: DocumentState::Waiting,
+        due_at: if is_down { now } else { now + wait(due.attempts, due.id) },
+        attempts: if is_down { due.attempts } else { due.attempts.saturating_add(1) },
         reason,
     };
     // Held until the row says that the file is there: retention deletes what no row needs.
@@ -366,15 +370,19 @@ async fn settle(
         }
         Verdict::Ended(state, reason) => Settled::Ended(*state, reason.clone()),
         Verdict::Denied(reason) => Settled::Ended(DocumentState::Refused, reason.clone()),
-        Verdict::Asked(until, reason) => {
-            Settled::Again { due_at: *until, attempts: due.attempts, reason: reason.clone() }
-        }
+        Verdict::Asked(until, reason) => Settled::Again {
+            state: DocumentState::Waiting,
+            due_at: *until,
+            attempts: due.attempts,
+            reason: reason.clone(),
+        },
         Verdict::Missing(reason) => {
             // Attempts that failed otherwise say nothing of whether it is there.
             let missed = if due.reason == *reason { due.attempts } else { 0 };
             match missed >= MISSING {
                 true => Settled::Ended(DocumentState::Gone, reason.clone()),
                 false => Settled::Again {
+                    state: DocumentState::Gone,
                     due_at: now + wait(missed, due.id),
                     attempts: missed + 1,
                     reason: reason.clone(),

@@ -88,6 +88,7 @@ impl Shown for Invoice {
     ];
 
     const PERSONAL: &'static [&'static str] = &["supplier_document"];
+    const PARTIES: &'static [&'static str] = &["supplier_document"];
 }
 
 /// `invoices`

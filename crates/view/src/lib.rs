@@ -148,7 +148,8 @@ impl View {
         Ok(match self.personal() {
             [] => answer,
             fields => {
-                PageJson { json: mask_rows(&answer.json, fields).expect("an answer is JSON"), ..answer }
+                let masked = mask_rows(&answer.json, fields, self.reading.as_ref().parties);
+                PageJson { json: masked.expect("an answer is JSON"), ..answer }
             }
         })
     }

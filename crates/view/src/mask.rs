@@ -61,17 +61,17 @@ const USUAL: [&str; 44] = [
 ];
 
 /// Rows of a list in JSON, or one, with these fields masked: a personal text is [`MASK`], and a number is missing. `None` if the
-/// text is not JSON.
-pub fn mask_rows(json: &str, fields: &[&str]) -> Option<String> {
-    masked(json, fields, false)
+/// text is not JSON. In `parties`, which are some of the fields, a CNPJ stays: it is that of a company, not of a person.
+pub fn mask_rows(json: &str, fields: &[&str], parties: &[&str]) -> Option<String> {
+    masked(json, fields, parties, false)
 }
 
 /// A body in JSON with its personal values masked, those of these fields among them. `None` if the text is not JSON.
 pub fn mask_body(json: &str, fields: &[&str]) -> Option<String> {
-    masked(json, fields, true)
+    masked(json, fields, &[], true)
 }
 
-fn masked(json: &str, fields: &[&str], is_body: bool) -> Option<String> {
+fn masked(json: &str, fields: &[&str], parties: &[&str], is_body: bool) -> Option<String> {
     // It also bounds the depth.
     serde_json::from_str::<IgnoredAny>(json).ok()?;
     let fields: Vec<String> = fields.iter().map(|name| plain(name)).collect();
@@ -83,7 +83,7 @@ fn masked(json: &str, fields: &[&str], is_body: bool) -> Option<String> {
     let mut out = String::with_capacity(json.len());
     // Of each open object and array: whether it is an object, and whether it is within a personal field.
     let mut open: Vec<(bool, bool)> = Vec::new();
-    let (mut is_name, mut is_personal) = (false, false);
+    let (mut is_name, mut is_personal, mut is_party) = (false, false, false);
     let mut rest = json;
     while let Some(first) = rest.chars().next() {
         let (token, after) = rest.split_at(token_bytes(rest, first));
@@ -100,7 +100,11 @@ fn masked(json: &str, fields: &[&str], is_body: bool) -> Option<String> {
             }
             ',' => (is_name, is_personal) = (is_in_object, false),
             ':' => is_name = false,
-            '"' if is_name => is_personal = is_field(token),
+            '"' if is_name => {
+                is_personal = is_field(token);
+                is_party = parties.contains(&token.trim_matches('"'));
+            }
+            '"' if is_party && is_cnpj(token) => {}
             '"' if token.len() > 2 && (is_within || is_body && is_personal_text(token)) => {
                 out.extend(["\"", MASK, "\""]);
                 continue;
@@ -166,6 +170,12 @@ fn is_mail(text: &str) -> bool {
     })
 }
 
+/// Whether a text, in quotes, is the CNPJ of a company, in digits.
+fn is_cnpj(quoted: &str) -> bool {
+    let digits: Option<Vec<u32>> = quoted.trim_matches('"').chars().map(|digit| digit.to_digit(10)).collect();
+    digits.is_some_and(|digits| digits.len() == 14 && has_check_digits(&digits))
+}
+
 /// Whether digits are those of a CPF or a CNPJ: the last two follow from the others (modulo 11).
 fn has_check_digits(digits: &[u32]) -> bool {
     let cycle = match digits.len() {
@@ -205,7 +215,24 @@ mod tests {
         let rows = r#"{"items":[{"document":"1","email":null,"right":{"axis":5},"name":"crm"}],"next":null}"#;
         let expect =
             r#"{"items":[{"document":"***","email":null,"right":{"axis":null},"name":"crm"}],"next":null}"#;
-        assert_eq!(mask_rows(rows, &["document", "email", "right"]).as_deref(), Some(expect));
+        assert_eq!(mask_rows(rows, &["document", "email", "right"], &[]).as_deref(), Some(expect));
+    }
+
+    #[test]
+    fn of_a_party_that_may_be_a_company_the_number_of_a_person_is_masked() {
+        let row =
+            |document: &str| format!(r#"{{"supplier_document":{document},"document":"11222333000181"}}"#);
+        for (document, expect) in [
+            ("\"11222333000181\"", "\"11222333000181\""),
+            ("\"52998224725\"", "\"***\""),
+            ("\"11222333000182\"", "\"***\""),
+            ("null", "null"),
+        ] {
+            let masked =
+                mask_rows(&row(document), &["document", "supplier_document"], &["supplier_document"]);
+            let expect = row(expect).replace(r#""document":"11222333000181""#, r#""document":"***""#);
+            assert_eq!(masked, Some(expect), "{document}");
+        }
     }
 
     #[test]

@@ -21,6 +21,9 @@ pub trait Shown: Serialize + DeserializeOwned + ToSchema + Sized + 'static {
 
     /// The fields that say something of a person. They are masked unless somebody asks for them who may.
     const PERSONAL: &'static [&'static str] = &[];
+
+    /// Those of them with the number of a party that is a company or a person: only a person's is masked.
+    const PARTIES: &'static [&'static str] = &[];
 }
 
 /// A row of a list in the database.
@@ -110,6 +113,7 @@ pub struct Described {
     pub(crate) schemas: fn() -> Vec<(String, RefOr<Schema>)>,
     pub(crate) table: fn(&[Box<RawValue>]) -> serde_json::Result<Table>,
     pub(crate) personal: &'static [&'static str],
+    pub(crate) parties: &'static [&'static str],
     pub(crate) is_paged: bool,
 }
 
@@ -121,6 +125,7 @@ impl Described {
             schemas: schemas::<R>,
             table: table::<R>,
             personal: R::PERSONAL,
+            parties: R::PARTIES,
             is_paged: false,
         }
     }
