@@ -10,8 +10,10 @@
 //! [`View`]s, and read them.
 
 mod attempts;
+mod body_text;
 mod document;
 mod documents;
+mod edit;
 mod export;
 mod feed;
 mod forgetting;
@@ -45,7 +47,7 @@ use std::sync::Arc;
 
 use ::documents::Archive;
 use axum::Router;
-use axum::extract::Request;
+use axum::extract::{DefaultBodyLimit, Request};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::Response;
 use axum::routing::{delete, get, post, put};
@@ -55,6 +57,7 @@ use event::Zone;
 use http::HeaderValue;
 use http::header::CACHE_CONTROL;
 use ledger::feed::Feed;
+use ledger::jobs::Editor;
 use server::{Health, Operations, Server};
 use store::Store;
 use subscriptions::Seal;
@@ -63,6 +66,7 @@ use tokio_util::sync::CancellationToken;
 use view::{Described, View};
 
 pub use document::openapi;
+pub use edit::{EditChecked, EditRequest};
 pub use export::Format;
 pub use forgetting::forget_old_entries;
 pub use jobs::Counted;
@@ -88,6 +92,8 @@ pub struct ConsoleState {
     pub store: Store,
     /// Its events in their order.
     pub feed: Feed,
+    /// What dead letters are edited with.
+    pub editor: Editor,
     /// Where the queues are.
     pub broker: DynBroker,
     /// The names of the queues.
@@ -154,6 +160,12 @@ fn router(state: ConsoleState) -> Router {
         .route("/api/v1/events/{id}/body", get(record::body))
         .route("/api/v1/rejected/{id}", get(record::rejected_body))
         .route("/api/v1/dead/{id}", get(record::dead_letters))
+        .route(
+            "/api/v1/dead/{id}/{consumer}/edit",
+            post(edit::edit)
+                .layer(DefaultBodyLimit::max(edit::BODY_LIMIT_BYTES))
+                .fallback(async || Refusal::Method("POST")),
+        )
         .route("/api/v1/jobs", post(jobs::create).fallback(async || Refusal::Method("GET, HEAD, POST")))
         .route("/api/v1/jobs/{id}", get(jobs::show))
         .route("/api/v1/jobs/{id}/outcome", get(jobs::outcome))

@@ -11,6 +11,7 @@ use broker::BrokerError;
 use event::Chain;
 use http::StatusCode;
 use ledger::feed::FeedError;
+use ledger::jobs::EditError;
 use server::Problem;
 use store::StoreError;
 use subscriptions::queue::QueueError;
@@ -68,6 +69,9 @@ pub(crate) enum Refusal {
     /// The subscription is in the way.
     #[error("{0}")]
     Conflict(String),
+    /// The dead letter is not open, or there is none.
+    #[error("{}.", sentence(.0))]
+    Edit(EditError),
     /// The secrets of a subscription cannot be read.
     #[error("{}.", sentence(.0))]
     Sealed(SubscriptionError),
@@ -114,6 +118,16 @@ impl From<SubscriptionError> for Refusal {
             | SubscriptionError::Changed(_)
             | SubscriptionError::NoCursor(_) => Self::Conflict(format!("{}.", sentence(&error))),
             error @ SubscriptionError::Sealed { .. } => Self::Sealed(error),
+        }
+    }
+}
+
+impl From<EditError> for Refusal {
+    fn from(error: EditError) -> Self {
+        match error {
+            EditError::Unfit(text) => Self::Parameter(text),
+            EditError::Store(error) => Self::Store(error),
+            error @ (EditError::NoLetter { .. } | EditError::Closed(_)) => Self::Edit(error),
         }
     }
 }
@@ -238,6 +252,10 @@ impl IntoResponse for Refusal {
             }
             Self::Conflict(_) => Problem::new(StatusCode::CONFLICT)
                 .with_type("subscription", "The subscription does not allow this"),
+            Self::Edit(EditError::NoLetter { .. }) => Problem::new(StatusCode::NOT_FOUND),
+            Self::Edit(_) => {
+                Problem::new(StatusCode::CONFLICT).with_type("dead-letter", "The dead letter is closed")
+            }
             Self::TokenExists(_) => {
                 Problem::new(StatusCode::CONFLICT).with_type("token", "The token is not added")
             }

@@ -39,9 +39,10 @@ const BODIES: [&str; 6] = [
 const FOLLOWING: [&str; 2] = ["/feed", "/subscriptions/{name}/events"];
 
 /// What an operator changes. Every other change is an administrator's.
-const OPERATIONS: [&str; 8] = [
+const OPERATIONS: [&str; 9] = [
     "/jobs",
     "/jobs/{id}/cancel",
+    "/dead/{id}/{consumer}/edit",
     "/attempts/retry",
     "/undelivered/discard",
     "/subscriptions/{name}/pause",

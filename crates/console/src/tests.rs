@@ -1,6 +1,7 @@
 //! The router as a client sees it: over the embedded broker and a database file, recorded by the real ledger.
 
 mod delivering;
+mod editing;
 mod pages;
 mod permitted;
 mod revealing;
@@ -19,7 +20,7 @@ use event::{Event, EventId, Message, header};
 use http::{Method, Request, StatusCode};
 use http_body_util::BodyExt;
 use ledger::feed::Feed;
-use ledger::jobs::{Fetch, Reread, Runner, StillUnusable};
+use ledger::jobs::{CheckEdit, Editor, Fetch, Reread, Runner, StillUnusable};
 use serde_json::{Value, json};
 use server::Health;
 use store::{Config, Store};
@@ -40,6 +41,15 @@ fn consumers() -> Vec<Bindings> {
 fn views() -> Vec<&'static View> {
     let mechanism = ledger::VIEWS.into_iter().chain(subscriptions::VIEWS).chain(access::VIEWS);
     mechanism.chain(domains::ALL.iter().flat_map(|domain| domain.views).copied()).collect()
+}
+
+/// Reads an edited body with the handlers alone.
+fn check_edit(event: Event, consumers: &[&str]) -> Result<Event, StillUnusable> {
+    for domain in domains::ALL.iter().filter(|domain| consumers.contains(&domain.name())) {
+        (domain.check)(&event::Zone::default(), &event)
+            .map_err(|reason| StillUnusable::Consumer { consumer: domain.name(), reason })?;
+    }
+    Ok(event)
 }
 
 /// A console, and what stands behind it.
@@ -70,8 +80,10 @@ impl Console {
             management: None,
             is_amqp: true,
         };
+        let check: CheckEdit = Arc::new(check_edit);
         let state = ConsoleState {
             queues,
+            editor: Editor { store: store.clone(), consumers: consumers(), check },
             feed: Feed::new(store.clone(), CancellationToken::new()),
             store,
             broker,
@@ -522,7 +534,7 @@ async fn a_job_is_counted_made_shown_and_cancelled() {
 fn the_document_has_every_path_parameter_and_schema() {
     let document: Value = serde_json::from_str(&openapi(&views())).unwrap();
     let paths = document["paths"].as_object().unwrap();
-    assert_eq!(paths.len(), 49);
+    assert_eq!(paths.len(), 50);
     for (path, item) in paths {
         let operations = ["get", "post", "put", "delete"].map(|method| &item[method]);
         let operation = operations.into_iter().find(|operation| operation.is_object()).unwrap();

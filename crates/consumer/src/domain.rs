@@ -1,11 +1,11 @@
 //! A domain as the program knows it.
 
-use event::Zone;
+use event::{Event, Zone};
 use serde_json::value::RawValue;
 use store::Component;
 use view::View;
 
-use crate::{Bindings, Consumer, DomainEvent, Runtime};
+use crate::{Bindings, Consumer, DomainEvent, Permanent, Runtime};
 
 /// A consumer with tables of its own: what the crate of a domain declares, and all that wiring needs.
 #[derive(Clone, Copy, Debug)]
@@ -23,6 +23,8 @@ pub struct Domain {
     /// Creates a replica of its consumer. If a provider does not give the day of a fact, it is the day of receipt in
     /// the zone.
     pub consumer: fn(&Zone, Runtime) -> Consumer,
+    /// Whether its handler can read this event, and else why not: what an edited body is checked with before it is sent.
+    pub check: fn(&Zone, &Event) -> Result<(), Permanent>,
 }
 
 /// What a list has to show once documented examples are handled.

@@ -27,7 +27,7 @@ mod sql;
 
 use std::sync::Arc;
 
-use consumer::{Bindings, Consumer, DEFAULT_RETRY, Domain};
+use consumer::{Bindings, Consumer, DEFAULT_RETRY, Domain, Handler};
 use event::ProviderName;
 pub use handler::Invoices;
 pub use model::Invoice;
@@ -82,4 +82,5 @@ pub static DOMAIN: Domain = Domain {
     views: &VIEWS,
     expectations: &query::EXPECTATIONS,
     consumer: |_, runtime| Consumer::new(&DOMAIN.bindings, Arc::new(Invoices), runtime),
+    check: |_, event| Invoices.read(event).map(drop),
 };

@@ -29,6 +29,17 @@ pub struct BodyInJson {
     pub masked: bool,
 }
 
+impl BodyInJson {
+    /// The bytes; `None` unless it is exactly one of text and base64.
+    pub fn bytes(&self) -> Option<Vec<u8>> {
+        match (&self.body, &self.body_base64) {
+            (Some(text), None) => Some(text.clone().into_bytes()),
+            (None, Some(encoded)) => BASE64_STANDARD.decode(encoded).ok(),
+            _ => None,
+        }
+    }
+}
+
 impl From<Vec<u8>> for BodyInJson {
     fn from(bytes: Vec<u8>) -> Self {
         match String::from_utf8(bytes) {
@@ -48,7 +59,9 @@ mod tests {
     #[test]
     fn a_body_is_text_where_it_can_be() {
         let check = |bytes: &[u8], expect| {
-            assert_eq!(serde_json::to_string(&BodyInJson::from(bytes.to_vec())).unwrap(), expect);
+            let body = BodyInJson::from(bytes.to_vec());
+            assert_eq!(serde_json::to_string(&body).unwrap(), expect);
+            assert_eq!(body.bytes().as_deref(), Some(bytes));
         };
         check("{\"ação\":1}".as_bytes(), r#"{"body":"{\"ação\":1}"}"#);
         check(&[0xff, 0], r#"{"body_base64":"/wA="}"#);

@@ -180,8 +180,11 @@ pub struct DeadLetter {
     pub history: serde_json::Value,
     /// The job that sent it again last.
     pub resent_in: Option<String>,
-    /// The job that discarded it.
+    /// The job that discarded it, or that sent the event in its place.
     pub discarded_in: Option<String>,
+    /// The event that was sent with another body in its place.
+    #[serde(default)]
+    pub replaced_by: Option<String>,
     /// Headers and properties of its message.
     #[schema(value_type = Object)]
     pub headers: serde_json::Value,
@@ -203,7 +206,7 @@ impl DeadLetter {
 /// The dead letters of one event, open or not.
 pub async fn show_dead(connection: &mut Connection, id: EventId) -> Result<Vec<DeadLetter>, StoreError> {
     let text = format!(
-        "SELECT {ROW}, s.history, s.resent_in, s.discarded_in, s.headers, s.content_type, s.body \
+        "SELECT {ROW}, s.history, s.resent_in, s.discarded_in, s.replaced_by, s.headers, s.content_type, s.body \
          FROM dead_letters s WHERE s.event_id = $1 ORDER BY s.consumer"
     );
     let rows = fetch(connection, text, [Value::from(id)]).await?;
@@ -213,6 +216,7 @@ pub async fn show_dead(connection: &mut Connection, id: EventId) -> Result<Vec<D
             history: serde_json::from_str(found.try_get("history")?).unwrap_or_default(),
             resent_in: found.try_get("resent_in")?,
             discarded_in: found.try_get("discarded_in")?,
+            replaced_by: store::optional_id(found, "replaced_by")?.map(|id| id.to_string()),
             headers: serde_json::from_str(found.try_get("headers")?).unwrap_or_default(),
             content_type: found.try_get("content_type")?,
             body: BodyInJson::from(found.try_get::<Vec<u8>, _>("body")?),

@@ -13,7 +13,7 @@ use utoipa::{IntoParams, ToSchema};
 use crate::origins::{Origins, Wanted};
 use crate::predicates::{
     awaited, dead, dead_at, discarded_at, discarded_by_letter, discarded_by_mark, discarded_letter,
-    discarded_mark, duplicate, open_letter, open_mark, pending, pending_at, routed, unrouted,
+    discarded_mark, duplicate, has_effect, open_letter, open_mark, pending, pending_at, routed, unrouted,
 };
 use crate::state::{EventMark, by_consumer};
 use crate::{Body, BodyInJson, ConsumerState, EventState, Receipt};
@@ -100,6 +100,9 @@ pub struct RecordedEvent {
     pub unrouted_at: Option<Timestamp>,
     /// The event that this one repeats.
     pub replay_of: Option<String>,
+    /// The event whose dead letter was closed for this one, which has another body.
+    #[serde(default)]
+    pub replaces: Option<String>,
     /// Of a domain event, the event whose effect it announces.
     pub caused_by: Option<String>,
     /// The domain events that this one caused, the oldest first: at most 100. The list has all, by `caused_by`.
@@ -158,6 +161,9 @@ pub struct Outcome {
     /// When the dead letter was filed.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub failed_at: Option<Timestamp>,
+    /// The event that was sent with another body in place of the dead letter.
+    #[serde(default)]
+    pub replaced_by: Option<String>,
 }
 
 /// Everything that a row shows. The consumers' states are read in the statement that chose the event: both see the
@@ -172,11 +178,12 @@ fn columns() -> String {
     format!(
         "e.id, o.source, o.provider, o.topic, e.subject, e.received_at, e.consumers, e.duplicate_of, \
          {} AS dead, {} AS discarded, {} AS resent, \
-         (SELECT string_agg(i.consumer, ' ') FROM claims i WHERE i.event_id = e.id) AS handled, \
+         (SELECT string_agg(i.consumer, ' ') FROM claims i WHERE i.event_id = e.id AND {}) AS handled, \
          {} AS unrouted_at, {} AS discarded_mark_at",
         letters(open_letter("d")),
         letters(discarded_letter("d")),
         letters(awaited("d")),
+        has_effect("i"),
         marked_at(open_mark("u")),
         marked_at(discarded_mark("u")),
     )
@@ -399,6 +406,7 @@ pub async fn show(connection: &mut Connection, id: EventId) -> Result<Option<Rec
                 error: None,
                 first_failed_at: None,
                 failed_at: None,
+                replaced_by: None,
             };
             (consumer.clone(), outcome)
         })
@@ -412,7 +420,7 @@ pub async fn show(connection: &mut Connection, id: EventId) -> Result<Option<Rec
             outcome.note = row.try_get("note")?;
         }
     }
-    let text = "SELECT consumer, attempts, error, first_failed_at, failed_at FROM dead_letters \
+    let text = "SELECT consumer, attempts, error, first_failed_at, failed_at, replaced_by FROM dead_letters \
                 WHERE event_id = $1"
         .to_owned();
     for row in fetch(connection, text, [Value::from(id)]).await? {
@@ -423,6 +431,7 @@ pub async fn show(connection: &mut Connection, id: EventId) -> Result<Option<Rec
             outcome.error = Some(row.try_get("error")?);
             outcome.first_failed_at = Some(time(&row, "first_failed_at")?);
             outcome.failed_at = Some(time(&row, "failed_at")?);
+            outcome.replaced_by = optional_id(&row, "replaced_by")?.map(|id| id.to_string());
         }
     }
     let unrouted: Option<i64> = found.try_get("unrouted_at")?;
@@ -433,6 +442,7 @@ pub async fn show(connection: &mut Connection, id: EventId) -> Result<Option<Rec
         outcomes: outcomes.into_values().collect(),
         unrouted_at: unrouted.map(|_| time(found, "unrouted_at")).transpose()?,
         replay_of: optional_id(found, "replay_of")?.map(|id| id.to_string()),
+        replaces: replaces(connection, id).await?,
         caused_by: optional_id(found, "caused_by")?.map(|id| id.to_string()),
         caused: caused(connection, id).await?,
         receipt: receipt(found, &headers, &body)?,
@@ -454,6 +464,13 @@ fn receipt(row: &AnyRow, headers: &serde_json::Value, body: &[u8]) -> Result<Opt
     };
     let webhook_id = headers["webhook-id"].as_str();
     Ok(Receipt::new(answer.or_else(of_rejected).as_deref(), webhook_id, body))
+}
+
+/// The event whose dead letter this one was sent in place of.
+async fn replaces(connection: &mut Connection, id: EventId) -> Result<Option<String>, StoreError> {
+    let text = "SELECT event_id FROM dead_letters WHERE replaced_by = $1 LIMIT 1".to_owned();
+    let rows = fetch(connection, text, [Value::from(id)]).await?;
+    rows.first().map(|row| Ok(store::id(row, "event_id")?.to_string())).transpose()
 }
 
 /// The domain events that an event caused.

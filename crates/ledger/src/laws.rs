@@ -1,5 +1,6 @@
 //! What the ledger records, whatever the order of messages and batches: written once, run on each database.
 
+mod editing;
 mod feed;
 mod overview;
 
@@ -12,6 +13,7 @@ use view::Row;
 use crate::record::{Events, Rejected};
 use crate::{EventFilter, EventRow, EventState, show, show_rejected};
 
+pub use editing::*;
 pub use feed::*;
 pub use overview::*;
 
@@ -148,6 +150,9 @@ macro_rules! ledger_laws {
             a_repetition_never_becomes_the_first
             an_event_is_found_by_the_beginning_of_its_id_and_without_its_entity
             what_a_sender_was_answered_is_on_record
+            a_letter_is_replaced_once
+            an_original_and_its_replacement_never_both_have_an_effect
+            an_edit_that_cannot_be_sent_changes_nothing
             a_reader_gets_what_it_wants_once_and_in_order
             deleted_events_are_not_skipped_in_silence
             a_cursor_of_another_log_is_refused

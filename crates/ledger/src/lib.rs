@@ -133,5 +133,12 @@ pub const COMPONENT: Component = Component {
             sqlite: include_str!("../migrations/0016_receipts.sqlite.sql"),
             postgres: include_str!("../migrations/0016_receipts.postgres.sql"),
         },
+        Migration {
+            version: 17,
+            description: "replaced letters",
+            copies: false,
+            sqlite: include_str!("../migrations/0017_replaced.sqlite.sql"),
+            postgres: include_str!("../migrations/0017_replaced.postgres.sql"),
+        },
     ],
 };

@@ -6,6 +6,7 @@
 //!
 //! ```text
 //! a row of dead_letters     open_letter | discarded_letter | resent_letter     exactly one
+//!                           replaced_letter                                    of the discarded ones
 //!                           awaited | handed_back                              of a resent one that is not handled
 //!                           dead_at, discarded_at                              at the letter's consumer
 //! a row of unrouted_events  open_mark, discarded_mark                          or neither: sent again
@@ -29,20 +30,25 @@ pub(crate) fn handled(row: &str) -> String {
     )
 }
 
-/// A dead letter is open while no operator has discarded it or sent it again, or once it has come back from the job that
+/// A dead letter is open while no operator has closed it or sent it again, or once it has come back from the job that
 /// sent it last.
 pub(crate) fn open_letter(letter: &str) -> String {
-    format!("({letter}.discarded_in IS NULL AND NOT {})", is_resent(letter, "died_in"))
+    format!("(NOT {} AND NOT {})", discarded_letter(letter), is_resent(letter, "died_in"))
 }
 
-/// A dead letter is discarded when an operator closed it without sending it again.
+/// A dead letter is discarded when an operator closed it without sending it again, or sent an edited event in its place.
 pub(crate) fn discarded_letter(letter: &str) -> String {
-    format!("({letter}.discarded_in IS NOT NULL)")
+    format!("({letter}.discarded_in IS NOT NULL OR {})", replaced_letter(letter))
+}
+
+/// A dead letter is replaced when an edited event was sent in its place: for good, even if the original dies again.
+pub(crate) fn replaced_letter(letter: &str) -> String {
+    format!("({letter}.replaced_by IS NOT NULL)")
 }
 
 /// A dead letter is resent when a job sent it again and it has not come back.
 pub(crate) fn resent_letter(letter: &str) -> String {
-    format!("({letter}.discarded_in IS NULL AND {})", is_resent(letter, "died_in"))
+    format!("(NOT {} AND {})", discarded_letter(letter), is_resent(letter, "died_in"))
 }
 
 /// An event is dead at a consumer whose letter is open, unless that consumer has handled the event after all.
@@ -50,9 +56,15 @@ pub(crate) fn dead_at(letter: &str) -> String {
     format!("({} AND NOT {})", open_letter(letter), handled(letter))
 }
 
-/// An event is discarded at a consumer whose letter is, unless that consumer has handled the event after all.
+/// An event is discarded at a consumer whose letter is, unless that consumer has handled the event after all. The claim of one
+/// that was replaced has no effect behind it: it keeps the original from having any.
 pub(crate) fn discarded_at(letter: &str) -> String {
-    format!("({} AND NOT {})", discarded_letter(letter), handled(letter))
+    format!("({} AND ({} OR NOT {}))", discarded_letter(letter), replaced_letter(letter), handled(letter))
+}
+
+/// A claim has an effect behind it unless the letter of its event and consumer was replaced.
+pub(crate) fn has_effect(claim: &str) -> String {
+    format!("(NOT {})", has_letter(claim, &replaced_letter("d")))
 }
 
 /// A mark is open while no operator has discarded it or sent its event again, or once the event has come back unrouted
@@ -217,19 +229,21 @@ mod tests {
             "SELECT count(*), CAST(sum({open}) AS BIGINT), CAST(sum({discarded}) AS BIGINT), \
              CAST(sum({resent}) AS BIGINT), CAST(min({open} + {discarded} + {resent}) AS BIGINT), \
              CAST(max({open} + {discarded} + {resent}) AS BIGINT), CAST(min({negated}) AS BIGINT) \
-             FROM (SELECT r.job AS resent_in, d.job AS died_in, c.job AS discarded_in \
-             FROM {jobs} r CROSS JOIN {jobs} d CROSS JOIN {jobs} c) s"
+             FROM (SELECT r.job AS resent_in, d.job AS died_in, c.job AS discarded_in, x.id AS replaced_by \
+             FROM {jobs} r CROSS JOIN {jobs} d CROSS JOIN {jobs} c \
+             CROSS JOIN (SELECT NULL AS id UNION ALL SELECT '3') x) s"
         );
         let rows = fetch(&mut store.read().await.unwrap(), text, []).await.unwrap();
         let counts: Vec<i64> = (0..7).map(|column| rows[0].get(column)).collect();
-        // Resent are those sent in 1 that never died, and those sent in 2 that never died or died in 1.
-        assert_eq!(counts, [27, 6, 18, 3, 1, 1, 2]);
+        // Resent are those sent in 1 that never died, and those sent in 2 that never died or died in 1; replaced is half.
+        assert_eq!(counts, [54, 6, 45, 3, 1, 1, 2]);
     }
 
     #[test]
     fn no_other_file_of_this_crate_spells_a_predicate() {
         let spellings = [
             "discarded_in IS",
+            "replaced_by IS",
             "resent_in IS",
             "duplicate_of IS",
             "died_in >",

@@ -161,14 +161,14 @@ async fn an_event_comes_back_as_it_was_recorded() {
         "consumers": {"invoices": "handled", "receivables": "dead"},
         "outcomes": [
             {"consumer": "invoices", "state": "handled", "handled_at": null, "note": "data.date: expected a date",
-             "attempts": null, "error": null,
-             "first_failed_at": null, "failed_at": null},
+             "attempts": null, "error": null, "first_failed_at": null, "failed_at": null, "replaced_by": null},
             {"consumer": "receivables", "state": "dead", "handled_at": null, "note": null, "attempts": 9,
-             "error": "attempt 9 failed", "first_failed_at": "2026-11-22T12:00:00Z", "failed_at": null},
+             "error": "attempt 9 failed", "first_failed_at": "2026-11-22T12:00:00Z", "failed_at": null,
+             "replaced_by": null},
         ],
-        "unrouted_at": null, "receipt": null, "replay_of": null, "caused_by": null, "caused": [], "traceparent": event.traceparent,
-        "repaired": true,
-        "duplicate_of": null, "headers": {"x-me-attempt": "2"}, "content_type": "application/octet-stream", "size": 3,
+        "unrouted_at": null, "receipt": null, "replay_of": null, "replaces": null, "caused_by": null, "caused": [],
+        "traceparent": event.traceparent,
+        "repaired": true, "duplicate_of": null, "headers": {"x-me-attempt": "2"}, "content_type": "application/octet-stream", "size": 3,
         "body_base64": "AP8K",
     });
     assert_eq!(json, expect);

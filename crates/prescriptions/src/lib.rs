@@ -25,7 +25,7 @@ mod sql;
 
 use std::sync::Arc;
 
-use consumer::{Bindings, Consumer, DEFAULT_RETRY, Domain};
+use consumer::{Bindings, Consumer, DEFAULT_RETRY, Domain, Handler};
 use event::ProviderName;
 pub use handler::Prescriptions;
 pub use model::{Eye, File, Prescription, PrescriptionFile, PrescriptionState};
@@ -80,4 +80,5 @@ pub static DOMAIN: Domain = Domain {
     views: &VIEWS,
     expectations: &query::EXPECTATIONS,
     consumer: |_, runtime| Consumer::new(&DOMAIN.bindings, Arc::new(Prescriptions), runtime),
+    check: |_, event| Prescriptions.read(event).map(drop),
 };

@@ -27,7 +27,7 @@ mod sql;
 
 use std::sync::Arc;
 
-use consumer::{Bindings, Consumer, DEFAULT_RETRY, Domain};
+use consumer::{Bindings, Consumer, DEFAULT_RETRY, Domain, Handler};
 pub use handler::Purchasing;
 pub use model::{Kind, Purchase};
 pub use query::{Filter, PURCHASES, VIEWS};
@@ -98,4 +98,5 @@ pub static DOMAIN: Domain = Domain {
     views: &VIEWS,
     expectations: &query::EXPECTATIONS,
     consumer: |_, runtime| Consumer::new(&DOMAIN.bindings, Arc::new(Purchasing), runtime),
+    check: |_, event| Purchasing.read(event).map(drop),
 };

@@ -28,7 +28,7 @@ mod sql;
 
 use std::sync::Arc;
 
-use consumer::{Bindings, Consumer, DEFAULT_RETRY, Domain};
+use consumer::{Bindings, Consumer, DEFAULT_RETRY, Domain, Handler};
 use event::ProviderName;
 pub use handler::Receivables;
 pub use model::{Agreement, AgreementState, Kind, Receivable, ReceivableRow, ReceivableState};
@@ -104,4 +104,5 @@ pub static DOMAIN: Domain = Domain {
     consumer: |zone, runtime| {
         Consumer::new(&DOMAIN.bindings, Arc::new(Receivables { zone: zone.clone() }), runtime)
     },
+    check: |zone, event| Receivables { zone: zone.clone() }.read(event).map(drop),
 };

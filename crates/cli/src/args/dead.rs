@@ -1,10 +1,12 @@
 //! `malote dead`.
 
+use std::path::PathBuf;
+
 use clap::{Args, Subcommand};
 use ledger::DeadFilter;
 
 use super::options::DeadListFilter;
-use super::{Discard, List, Options, Retry, Show};
+use super::{ApiArgs, Discard, List, Options, Retry, Show};
 
 /// `malote dead`
 #[derive(Debug, Subcommand)]
@@ -15,8 +17,49 @@ pub enum Dead {
     Show(DeadShow),
     /// Send dead letters back to their consumers, with their history.
     Retry(DeadRetry),
+    /// Correct the body of a dead letter, and send that as a new event in its place.
+    Edit(DeadEdit),
     /// Close dead letters without retrying; the reason is recorded.
     Discard(DeadDiscard),
+}
+
+/// `malote dead edit`
+#[derive(Clone, Debug, Args)]
+pub struct DeadEdit {
+    /// The event's id, or a beginning of it that only one has.
+    pub id: String,
+    /// The consumer that gave up; needed if several did.
+    #[arg(long, value_name = "NAME")]
+    pub consumer: Option<String>,
+    /// The corrected body, `-` for standard input [default: what $VISUAL or $EDITOR makes of the body].
+    #[arg(long, value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    /// Why, which is recorded.
+    #[arg(long, value_name = "TEXT")]
+    pub reason: String,
+    /// Send it to every consumer of the topic, and not only to the one that gave up.
+    #[arg(long)]
+    pub to_all: bool,
+    /// How it is done.
+    #[command(flatten)]
+    pub job: EditArgs,
+}
+
+/// How an edit is done.
+#[derive(Clone, Debug, Args)]
+pub struct EditArgs {
+    /// Only check the body, and show what differs.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Do not ask.
+    #[arg(long)]
+    pub yes: bool,
+    /// Do not wait for the outcome.
+    #[arg(long)]
+    pub detach: bool,
+    /// How the API is reached.
+    #[command(flatten)]
+    pub api: ApiArgs,
 }
 
 /// `malote dead show`

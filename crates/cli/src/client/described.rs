@@ -31,6 +31,7 @@ impl Described for EventDetail {
             .time("received_at", &row.received_at)
             .time("unrouted_at", &event.unrouted_at)
             .text("replay_of", &event.replay_of)
+            .text("replaces", &event.replaces)
             .text("caused_by", &event.caused_by)
             .text("duplicate_of", &row.duplicate_of)
             .text("traceparent", &event.traceparent)
@@ -79,7 +80,8 @@ impl Described for DeadLetter {
             .time("first_failed_at", &row.first_failed_at)
             .time("failed_at", &row.failed_at)
             .text("resent_in", &self.resent_in)
-            .text("discarded_in", &self.discarded_in);
+            .text("discarded_in", &self.discarded_in)
+            .text("replaced_by", &self.replaced_by);
         let content_type = Fields::new(NAME_WIDTH).text("content_type", &self.content_type);
         fields.text
             + &history(&self.failed_attempts())

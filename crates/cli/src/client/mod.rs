@@ -11,6 +11,7 @@ pub mod attempts;
 mod dead;
 mod described;
 pub mod documents;
+mod edit;
 pub mod feed;
 mod fields;
 mod follow;
@@ -57,6 +58,7 @@ pub async fn dead(command: Dead, config: &Config) -> Result<ExitCode> {
         Dead::List(list) => dead::list(list, config).await?,
         Dead::Show(show) => dead::show(show, config).await?,
         Dead::Retry(retry) => return resend::retry_dead(retry, config).await,
+        Dead::Edit(edit) => return edit::edit(edit, config).await,
         Dead::Discard(discard) => return resend::discard_dead(discard, config).await,
     }
     Ok(ExitCode::SUCCESS)

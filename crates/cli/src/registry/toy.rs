@@ -36,6 +36,7 @@ pub static DOMAIN: Domain = Domain {
     views: &[&TOYS],
     expectations: &[],
     consumer: |_, runtime| Consumer::new(&DOMAIN.bindings, Arc::new(Toys), runtime),
+    check: |_, event| Toys.read(event).map(drop),
 };
 
 static MADE: EventType<ToyMade> = EventType::new("toy.made", "toy", "When a toy is made for the first time");

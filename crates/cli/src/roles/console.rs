@@ -6,7 +6,7 @@ use ::documents::Archive;
 use console::{ConsoleState, EventSchema, Overviews, SeenTokens, Token};
 use consumer::{Bindings, DomainEvent};
 use event::ProviderName;
-use ledger::jobs::Runner;
+use ledger::jobs::{Editor, Runner};
 use providers::SubjectKey;
 use providers::auth::Secret;
 use server::Server;
@@ -14,7 +14,7 @@ use store::Store;
 use subscriptions::queue::Queues;
 
 use super::documents;
-use super::reread::reread;
+use super::reread::{check_edit, reread};
 use super::shared::{Shared, Tasks};
 use super::telemetry::VERSION;
 use crate::installation;
@@ -37,6 +37,11 @@ fn schema(event: &DomainEvent) -> EventSchema {
 pub(super) fn start(shared: &Shared<'_>, parts: Parts, tasks: &mut Tasks) -> Token {
     let Parts { port, token, key, store, queues } = parts;
     let config = shared.config;
+    let editor = Editor {
+        store: store.clone(),
+        consumers: installation::consumers(),
+        check: check_edit(config, key.clone()),
+    };
     let runner = Runner {
         broker: shared.broker.clone(),
         layout: shared.layout.clone(),
@@ -59,6 +64,7 @@ pub(super) fn start(shared: &Shared<'_>, parts: Parts, tasks: &mut Tasks) -> Tok
     let personal = config.providers.iter().map(|it| (it.name().to_string(), it.personal().to_vec()));
     let state = ConsoleState {
         feed,
+        editor,
         store,
         queues,
         broker: shared.broker.clone(),

@@ -1,19 +1,67 @@
-//! Reads a rejected body again as the ingress would read it now, after a fix of a contract or the configuration.
+//! Reads a rejected body again as the ingress would read it now, after a fix of a contract or the configuration; and an edited body
+//! as its provider and its consumers would.
 
 use std::sync::Arc;
 
-use event::{Event, EventId, header};
+use event::{Event, EventId, ProviderName, header};
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue};
-use ledger::jobs::{Accepted, RejectedBody, Reread, StillUnusable};
+use ledger::jobs::{Accepted, CheckEdit, RejectedBody, Reread, StillUnusable};
 use providers::{BodyEvent, Duplicates, Inbound, SubjectKey, Unusable};
 
 use crate::config::Config;
+use crate::registry;
 
 /// How this installation reads bodies. Hashed subjects need the key of the ingress.
 pub fn reread(config: &Config, key: SubjectKey) -> Reread {
     let config = config.clone();
     Arc::new(move |rejected| read(rejected, &config, &key))
+}
+
+/// How this installation checks an edited body: by the contract of its sender, then with the handlers of its consumers.
+pub fn check_edit(config: &Config, key: SubjectKey) -> CheckEdit {
+    let config = config.clone();
+    Arc::new(move |event, consumers| {
+        let event = by_contract(event, &config, &key)?;
+        for domain in registry::ALL.iter().filter(|domain| consumers.contains(&domain.name())) {
+            (domain.check)(&config.time.zone, &event)
+                .map_err(|reason| StillUnusable::Consumer { consumer: domain.name(), reason })?;
+        }
+        Ok(event)
+    })
+}
+
+/// The event with the topic and subject of its body. A domain event has no sender; of a sender that puts several events into one
+/// body, each event on its own has no contract either.
+fn by_contract(event: Event, config: &Config, key: &SubjectKey) -> Result<Event, StillUnusable> {
+    let name = &event.source.provider;
+    if name.as_str() == ProviderName::OWN {
+        return Ok(event);
+    }
+    let provider = config.provider(name).ok_or_else(|| StillUnusable::NoProvider(name.clone()))?;
+    if provider.has_several_events() {
+        return Ok(event);
+    }
+    let given = event.headers.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+    let headers = http_headers(given, &event.content_type);
+    let reading = provider
+        .read(&Inbound { headers: &headers, body: &event.data }, key)
+        .map_err(|unusable| StillUnusable::Body(unusable.into()))?;
+    Ok(Event { topic: reading.topic, subject: reading.subject, repaired: reading.repaired, ..event })
+}
+
+/// The headers of a request, as far as they are on record.
+fn http_headers<'a>(given: impl Iterator<Item = (&'a str, &'a str)>, content_type: &str) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    for (name, value) in given {
+        if let (Ok(name), Ok(value)) = (http::HeaderName::try_from(name), HeaderValue::from_str(value)) {
+            headers.insert(name, value);
+        }
+    }
+    if let Ok(content_type) = HeaderValue::from_str(content_type) {
+        headers.insert(CONTENT_TYPE, content_type);
+    }
+    headers
 }
 
 fn read(rejected: &RejectedBody, config: &Config, key: &SubjectKey) -> Result<Vec<Accepted>, StillUnusable> {
@@ -25,16 +73,9 @@ fn read(rejected: &RejectedBody, config: &Config, key: &SubjectKey) -> Result<Ve
     let recorded: serde_json::Map<String, serde_json::Value> =
         serde_json::from_str(&rejected.headers).unwrap_or_default();
     let text = |name: &str| recorded.get(name).and_then(serde_json::Value::as_str);
-    let mut headers = HeaderMap::new();
-    for (name, value) in &recorded {
-        let Some((name, value)) = name.strip_prefix(header::HTTP).zip(value.as_str()) else { continue };
-        if let (Ok(name), Ok(value)) = (http::HeaderName::try_from(name), HeaderValue::from_str(value)) {
-            headers.insert(name, value);
-        }
-    }
-    if let Ok(content_type) = HeaderValue::from_str(&rejected.content_type) {
-        headers.insert(CONTENT_TYPE, content_type);
-    }
+    let given =
+        recorded.iter().filter_map(|(name, value)| name.strip_prefix(header::HTTP).zip(value.as_str()));
+    let headers = http_headers(given, &rejected.content_type);
     let body = rejected.body.clone().into();
     let rule = source.duplicates(provider);
     let inbound = Inbound { headers: &headers, body: &body };

@@ -17,6 +17,7 @@ use super::actions::{self, Action};
 use super::rows::{self, Cell, Fields, Part, Rows, Title};
 use super::shell::{Shell, Visit, page};
 use super::{Pages, borrowed, given, link, read};
+use crate::body_text::indented;
 
 /// The most bytes of a body that its page shows.
 const SHOWN_BYTES: usize = 24 * 1024;
@@ -77,7 +78,7 @@ pub(super) async fn show(
     let body = event.body.body.as_deref().or(event.body.body_base64.as_deref()).unwrap_or_default();
     let shown = &body[..body.floor_char_boundary(SHOWN_BYTES)];
     let hidden_bytes = body.len() - shown.len();
-    let pretty = if hidden_bytes == 0 { rows::indented(shown) } else { shown.to_owned() };
+    let pretty = if hidden_bytes == 0 { indented(shown) } else { shown.to_owned() };
     let made = EventPage {
         actions: actions::offered("events", &id, None, &visit),
         neighbours: neighbours(&pages, &visit, &event.row, &filter).await,
@@ -255,7 +256,13 @@ fn outcome_steps(shell: &Shell, outcome: &Outcome) -> Vec<Step> {
             steps.push(step(outcome.handled_at, shell.t("handled"), "good", note));
         }
         ConsumerState::Pending => steps.push(step(None, shell.t("pending"), "waiting", "")),
-        ConsumerState::Discarded => steps.push(step(None, shell.t("discarded"), "", "")),
+        ConsumerState::Discarded => match &outcome.replaced_by {
+            Some(id) => steps.push(Step {
+                href: Some(format!("/events/{id}")),
+                ..step(None, shell.t("replaced by an edited event"), "", id)
+            }),
+            None => steps.push(step(None, shell.t("discarded"), "", "")),
+        },
         ConsumerState::Dead => {}
     }
     steps

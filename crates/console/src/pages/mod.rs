@@ -6,6 +6,7 @@
 
 mod actions;
 mod chart;
+mod edit_page;
 mod event_page;
 mod live;
 mod overview;
@@ -91,6 +92,8 @@ struct FilterField {
 struct ItemPage {
     shell: Shell,
     actions: Vec<Action>,
+    /// Further pages about the row: text and address.
+    links: Vec<(String, String)>,
     parts: Vec<Part>,
     progress: Option<Progress>,
 }
@@ -129,6 +132,7 @@ pub(crate) fn router(state: ConsoleState, api: Router) -> Router {
         .into_iter()
         .fold(lists, |router, list| router.route(&format!("/{list}/{{id}}"), get(item)))
         .route("/", get(overview::show))
+        .route("/dead/{id}/{consumer}/edit", get(edit_page::show).post(edit_page::send))
         .route("/events/{id}", get(event_page::show))
         .route("/events/{id}/body", get(body))
         .route("/events/live", get(live::follow))
@@ -402,7 +406,8 @@ async fn item(
     let progress = number("progress").zip(number("total"));
     let progress = progress.map(|(done, total)| Progress { done, total: total.max(done), is_running });
     let parts = rows.iter().flat_map(rows::parts).collect();
-    page(StatusCode::OK, &ItemPage { shell, actions, parts, progress })
+    let links = if list == "dead" { edit_page::links(&shell, id, &rows) } else { Vec::new() };
+    page(StatusCode::OK, &ItemPage { shell, actions, links, parts, progress })
 }
 
 /// After a job that took a part of the rows: the same for more of them.

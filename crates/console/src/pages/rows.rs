@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use serde::de::{IgnoredAny, MapAccess, Visitor};
+use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
@@ -10,6 +10,7 @@ use view::{Form, Table, Tone, View};
 
 use super::shell::Shell;
 use super::{borrowed, link};
+use crate::body_text::indented;
 
 /// Rows with their titles.
 pub(crate) struct Rows {
@@ -60,7 +61,10 @@ const PAGES: [(&str, &str, &str); 10] = [
 ];
 
 /// Fields of any row that are the id of an event.
-const EVENTS: [&str; 4] = ["event_id", "caused_by", "replay_of", "duplicate_of"];
+const EVENTS: [&str; 6] = ["event_id", "caused_by", "replay_of", "duplicate_of", "replaces", "replaced_by"];
+
+/// Fields with the id of a job.
+const JOBS: [&str; 2] = ["resent_in", "discarded_in"];
 
 impl Rows {
     /// A page of a list.
@@ -152,7 +156,9 @@ impl Cell {
         };
         let is_time = name.ends_with("_at") || name == "at";
         let time = value.as_str().filter(|_| is_time).map(str::to_owned);
-        let href = (EVENTS.contains(&name) && !text.is_empty()).then(|| format!("/events/{text}"));
+        let lists = [("events", &EVENTS[..]), ("jobs", &JOBS[..])];
+        let list = lists.into_iter().find(|(_, fields)| fields.contains(&name) && !text.is_empty());
+        let href = list.map(|(list, _)| format!("/{list}/{text}"));
         let shown = time.as_deref().map(|time| view::written(Form::Time, &Value::from(time)));
         let is_id = name == "id" || href.is_some();
         Self { text: shown.unwrap_or(text), class: if is_id { "id" } else { "" }, href, time }
@@ -223,57 +229,6 @@ pub(crate) fn parts(Fields(row): &Fields) -> Vec<Part> {
     rest
 }
 
-/// JSON with indentation, otherwise as it came: the order of its fields and the digits of its numbers. Any other text stays.
-pub(crate) fn indented(text: &str) -> String {
-    if serde_json::from_str::<IgnoredAny>(text).is_err() {
-        return text.to_owned();
-    }
-    let (mut out, mut depth, mut in_string, mut is_escaped) =
-        (String::with_capacity(text.len() * 2), 0_usize, false, false);
-    let mut letters = text.chars().peekable();
-    while let Some(letter) = letters.next() {
-        if in_string {
-            in_string = is_escaped || letter != '"';
-            is_escaped = !is_escaped && letter == '\\';
-            out.push(letter);
-            continue;
-        }
-        let line = |out: &mut String, depth: usize| {
-            out.push('\n');
-            out.extend(std::iter::repeat_n("  ", depth));
-        };
-        match letter {
-            ' ' | '\n' | '\r' | '\t' => {}
-            '{' | '[' => {
-                while letters.next_if(char::is_ascii_whitespace).is_some() {}
-                out.push(letter);
-                match letters.next_if(|next| matches!(next, '}' | ']')) {
-                    Some(end) => out.push(end),
-                    None => {
-                        depth += 1;
-                        line(&mut out, depth);
-                    }
-                }
-            }
-            '}' | ']' => {
-                depth = depth.saturating_sub(1);
-                line(&mut out, depth);
-                out.push(letter);
-            }
-            ',' => {
-                out.push(letter);
-                line(&mut out, depth);
-            }
-            ':' => out.push_str(": "),
-            _ => {
-                in_string = letter == '"';
-                out.push(letter);
-            }
-        }
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -299,6 +254,5 @@ mod tests {
         assert_eq!(parts[3].text.as_deref(), Some(body));
         let first: Vec<_> = parts[0].fields.iter().map(|(name, _)| name.as_str()).collect();
         assert_eq!(first, ["id", "topics", "caused_by", "received_at"]);
-        assert_eq!(indented("<script>"), "<script>");
     }
 }

@@ -8,26 +8,32 @@ use crate::OTHER_VIEWS;
 use crate::pages::text::Lang;
 
 /// What a browser keeps and sends.
-struct Browser<'a> {
+pub(super) struct Browser<'a> {
     console: &'a Console,
     cookie: String,
     language: &'static str,
 }
 
 /// A page: its status, where it leads, its text.
-struct Page {
-    status: u16,
-    location: String,
-    text: String,
+pub(super) struct Page {
+    pub(super) status: u16,
+    pub(super) location: String,
+    pub(super) text: String,
     response: axum::http::HeaderMap,
 }
 
 impl<'a> Browser<'a> {
-    fn new(console: &'a Console, language: &'static str) -> Self {
+    pub(super) fn new(console: &'a Console, language: &'static str) -> Self {
         Self { console, cookie: String::new(), language }
     }
 
-    async fn send(&self, method: Method, path: &str, form: Option<&str>, headers: &[(&str, &str)]) -> Page {
+    pub(super) async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        form: Option<&str>,
+        headers: &[(&str, &str)],
+    ) -> Page {
         let mut request =
             Request::builder().method(method).uri(path).header("accept-language", self.language);
         if !self.cookie.is_empty() {
@@ -45,11 +51,11 @@ impl<'a> Browser<'a> {
         Page { status, location, text, response: headers }
     }
 
-    async fn get(&self, path: &str) -> Page {
+    pub(super) async fn get(&self, path: &str) -> Page {
         self.send(Method::GET, path, None, &[]).await
     }
 
-    async fn log_in(&mut self, token: &str) -> Page {
+    pub(super) async fn log_in(&mut self, token: &str) -> Page {
         let page =
             self.send(Method::POST, "/login", Some(&format!("token={token}&next=%2Fevents")), &[]).await;
         let cookie = page.response.get("set-cookie").map_or("", |value| value.to_str().unwrap());
@@ -59,7 +65,7 @@ impl<'a> Browser<'a> {
     }
 
     /// Sends the form of a page whose action is this path, with further fields.
-    async fn submit(&self, page: &Page, action: &str, fields: &str) -> Page {
+    pub(super) async fn submit(&self, page: &Page, action: &str, fields: &str) -> Page {
         let form = page.text.split("<form").find(|form| form.contains(&format!("action=\"{action}\"")));
         let form = form.unwrap_or_else(|| panic!("no form for {action}: {}", page.text));
         let form = form.split("</form>").next().unwrap();
@@ -268,12 +274,14 @@ fn every_text_of_the_pages_is_in_portuguese() {
         include_str!("../../templates/list.html"),
         include_str!("../../templates/item.html"),
         include_str!("../../templates/event.html"),
+        include_str!("../../templates/edit.html"),
         include_str!("../../templates/parts.html"),
         include_str!("../../templates/table.html"),
         include_str!("../../templates/overview.html"),
         include_str!("../../templates/login.html"),
         include_str!("../../templates/problem.html"),
         include_str!("../pages/chart.rs"),
+        include_str!("../pages/edit_page.rs"),
         include_str!("../pages/event_page.rs"),
         include_str!("../pages/overview.rs"),
     ];

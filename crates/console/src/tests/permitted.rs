@@ -23,7 +23,8 @@ const NOT_FOR_VIEWERS: [&str; 10] = [
 ];
 
 /// What an operator may besides what a viewer may: bodies, and this.
-const OPERATIONS: [&str; 8] = [
+const OPERATIONS: [&str; 9] = [
+    "POST /api/v1/dead/{id}/{consumer}/edit",
     "POST /api/v1/attempts/retry",
     "POST /api/v1/jobs",
     "POST /api/v1/jobs/{id}/cancel",

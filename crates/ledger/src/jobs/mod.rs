@@ -11,6 +11,7 @@
 //! only consumers act that have not handled it; with `again` it gets a new id, derived from those of the job and the
 //! event, and every consumer acts once more. The order of the messages is not defined.
 
+mod edit;
 mod outcome;
 mod reconciling;
 mod resend;
@@ -31,6 +32,7 @@ use serde_json::Value;
 use store::StoreError;
 use utoipa::ToSchema;
 
+pub use edit::{CheckEdit, CheckedEdit, EditError, Editor, NewEdit};
 pub use outcome::{JobOutcome, outcome};
 pub use runner::Runner;
 pub use selection::RejectedBody;
@@ -64,6 +66,14 @@ pub enum StillUnusable {
     /// What is wrong with the body, as the provider's contract has it.
     #[error(transparent)]
     Body(Box<dyn Error + Send + Sync>),
+    /// What is wrong with it for a consumer.
+    #[error("{consumer}: {reason}")]
+    Consumer {
+        /// Who would not handle it.
+        consumer: &'static str,
+        /// What its handler says.
+        reason: consumer::Permanent,
+    },
 }
 
 /// Has the documents that these events name fetched now. Gives how many of the events name any.
@@ -329,20 +339,28 @@ impl NewJob {
             (Action::Discard, false) | (_, true) => {}
             (_, false) => return wrong("reason: goes with discard only".into()),
         }
-        for (name, text) in [("requested_by", self.requested_by.as_str()), ("reason", reason)] {
-            if text.chars().count() > TEXT_LIMIT_CHARS || text.contains('\0') {
-                return wrong(format!("{name}: expected at most {TEXT_LIMIT_CHARS} characters, and no NUL"));
-            }
-        }
-        if self.requested_by.trim().is_empty() {
-            return wrong("requested_by: missing; name who requests the job".into());
-        }
+        self.check_texts()?;
         match self.action {
             Action::Reconcile => self.day(&Zone::default()).map(drop),
             Action::Replay | Action::Retry | Action::Discard | Action::Fetch => {
                 selection::Selection::new(self.what, &self.filter).map(drop)
             }
         }
+    }
+
+    /// What is wrong with the reason, or with who asks.
+    fn check_texts(&self) -> Result<(), JobError> {
+        let reason = self.reason.as_deref().map_or("", str::trim);
+        for (name, text) in [("requested_by", self.requested_by.as_str()), ("reason", reason)] {
+            if text.chars().count() > TEXT_LIMIT_CHARS || text.contains('\0') {
+                let text = format!("{name}: expected at most {TEXT_LIMIT_CHARS} characters, and no NUL");
+                return Err(JobError::Unfit(text));
+            }
+        }
+        if self.requested_by.trim().is_empty() {
+            return Err(JobError::Unfit("requested_by: missing; name who requests the job".to_owned()));
+        }
+        Ok(())
     }
 
     /// How many of so many rows it processes.

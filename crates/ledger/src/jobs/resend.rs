@@ -87,6 +87,15 @@ pub(crate) fn accepted(Accepted { event, duplicate_key }: &Accepted, job: &Job, 
 
 /// A dead letter, back to the consumer that gave it up.
 pub(crate) fn letter(letter: &Letter, job: &Job, layout: &Layout) -> Outgoing {
+    Outgoing {
+        exchange: ExchangeName::default_exchange(),
+        routing_key: layout.queue(&letter.consumer).to_string(),
+        message: named(first_message(letter), job),
+    }
+}
+
+/// The message of a dead letter as it was before its first attempt, with its history.
+pub(super) fn first_message(letter: &Letter) -> Message {
     let recorded: BTreeMap<String, HeaderValue> = serde_json::from_str(&letter.headers).unwrap_or_default();
     let property = |name: &str| match recorded.get(name) {
         Some(HeaderValue::Text(text)) => text.clone(),
@@ -101,7 +110,7 @@ pub(crate) fn letter(letter: &Letter, job: &Job, layout: &Layout) -> Outgoing {
         let name = name.as_str();
         !OF_ATTEMPTS.contains(&name) && !PROPERTIES.contains(&name) && !name.starts_with("x-")
     };
-    let message = Message {
+    Message {
         message_id,
         r#type: letter.topic.clone(),
         timestamp: u64::try_from(time.unwrap_or_else(event::now).as_second()).unwrap_or(0),
@@ -110,11 +119,6 @@ pub(crate) fn letter(letter: &Letter, job: &Job, layout: &Layout) -> Outgoing {
         expiration: None,
         headers: recorded.into_iter().filter(|(name, _)| is_kept(name)).collect(),
         body: letter.body.clone().into(),
-    };
-    Outgoing {
-        exchange: ExchangeName::default_exchange(),
-        routing_key: layout.queue(&letter.consumer).to_string(),
-        message: named(message, job),
     }
 }
 

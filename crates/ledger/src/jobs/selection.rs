@@ -284,7 +284,7 @@ fn marked(row: &AnyRow) -> Result<Marked, StoreError> {
     Ok(Marked { id: id(row, "event_id")?, event })
 }
 
-fn letter(row: &AnyRow) -> Result<Letter, StoreError> {
+pub(super) fn letter(row: &AnyRow) -> Result<Letter, StoreError> {
     Ok(Letter {
         event_id: id(row, "event_id")?,
         consumer: row.try_get("consumer")?,

@@ -3,12 +3,12 @@
 use event::{Day, EventId, Timestamp, Zone};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use store::{AnyRow, Conditions, Connection, IdPrefix, List, Page, Paged, Row, Store, StoreError};
+use store::{AnyRow, Conditions, Connection, IdPrefix, List, Page, Paged, Row, Store, StoreError, Tx};
 use utoipa::IntoParams;
 
 use super::selection::Selection;
 use super::{Action, Job, JobError, JobState, NewJob};
-use crate::predicates::unfinished;
+use crate::predicates::{replaced_letter, unfinished};
 use store::many::{Value, fetch};
 use store::{optional_time, time};
 
@@ -77,7 +77,32 @@ pub async fn count(store: &Store, new: &NewJob, zone: &Zone) -> Result<i64, JobE
         return Ok(counted(&mut connection, new.day(zone)?).await?);
     }
     let selection = Selection::new(new.what, &new.filter)?;
-    Ok(new.at_most(selection.count(&mut connection, EventId::generate()).await?))
+    let total = selection.count(&mut connection, EventId::generate()).await?;
+    refuse_replaced(&mut connection, &selection, total).await?;
+    Ok(new.at_most(total))
+}
+
+/// Refuses a job on one dead letter in whose place an edited event was sent, and says which.
+async fn refuse_replaced(
+    connection: &mut Connection,
+    selection: &Selection,
+    total: i64,
+) -> Result<(), JobError> {
+    let Selection::Dead(filter) = selection else { return Ok(()) };
+    let Some(id) = filter.id.filter(|_| total == 0) else { return Ok(()) };
+    let mut conditions = Conditions::default();
+    conditions.with_id("s.event_id", Some(id));
+    conditions.with("s.consumer =", filter.consumer.as_ref());
+    conditions.add(replaced_letter("s"));
+    let text =
+        format!("SELECT s.consumer, s.replaced_by FROM dead_letters s {} LIMIT 1", conditions.clause());
+    let rows = fetch(connection, text, conditions.values).await?;
+    let Some(row) = rows.first() else { return Ok(()) };
+    let consumer: String = row.try_get("consumer").map_err(StoreError::from)?;
+    let event = store::id(row, "replaced_by")?;
+    Err(JobError::Unfit(format!(
+        "filter.id: the event {event} was sent to {consumer} in place of this dead letter, which is closed"
+    )))
 }
 
 async fn counted(connection: &mut Connection, day: Day) -> Result<i64, StoreError> {
@@ -98,11 +123,26 @@ pub async fn create(store: &Store, new: &NewJob, consumers: &[&str], zone: &Zone
         }
         (Action::Replay | Action::Retry | Action::Discard | Action::Fetch, filter) => {
             let selection = Selection::new(new.what, filter)?;
-            let total = selection.count(&mut *store.read().await?, id).await?;
+            let mut connection = store.read().await?;
+            let total = selection.count(&mut connection, id).await?;
+            refuse_replaced(&mut connection, &selection, total).await?;
             (new.at_most(total), if filter.is_null() { "{}".to_owned() } else { filter.to_string() })
         }
     };
     let mut tx = store.begin().await?;
+    let job = insert(&mut tx, new, id, total, filter).await?;
+    tx.commit().await.map_err(StoreError::from)?;
+    Ok(job)
+}
+
+/// Writes a new job, which waits.
+pub(super) async fn insert(
+    tx: &mut Tx,
+    new: &NewJob,
+    id: EventId,
+    total: i64,
+    filter: String,
+) -> Result<Job, StoreError> {
     let text = format!(
         "INSERT INTO jobs (id, action, what, filter, options, requested_by, requested_at, state, total, \
          progress, sent, resume_after, trouble) \
@@ -119,9 +159,8 @@ pub async fn create(store: &Store, new: &NewJob, consumers: &[&str], zone: &Zone
         Value::from(&word(&JobState::Waiting)),
         Value::from(total),
     ];
-    let rows = fetch(&mut tx, text, values).await?;
-    tx.commit().await.map_err(StoreError::from)?;
-    Ok(job(rows.first().expect("an insert gives its row"))?)
+    let rows = fetch(tx, text, values).await?;
+    job(rows.first().expect("an insert gives its row"))
 }
 
 /// Which jobs to list.

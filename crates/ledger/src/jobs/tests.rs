@@ -1,5 +1,6 @@
 //! Jobs over the embedded broker and a database file.
 
+mod editing;
 mod faults;
 mod fetching;
 mod others;
