@@ -27,7 +27,7 @@ pub use session::{
 };
 pub use token::{
     AddedToken, BadToken, INSTALLATION, Identity, NewApiToken, PREFIX, TOKENS, TokenRow, add, identify,
-    is_name, known, note_use, remove,
+    is_name, known, note_use, remove, show,
 };
 
 use store::{Component, Migration};

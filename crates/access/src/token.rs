@@ -130,6 +130,12 @@ pub async fn add(store: &Store, new: &NewApiToken, by: &Identity) -> Result<Adde
     Ok(AddedToken { name: new.name.clone(), role: new.role, token: fresh.text })
 }
 
+/// A token, if there is one with this name.
+pub async fn show(connection: &mut Connection, name: &str) -> Result<Option<TokenRow>, StoreError> {
+    let text = format!("SELECT {COLUMNS} FROM api_tokens WHERE name = $1");
+    fetch(connection, text, [Value::from(name)]).await?.first().map(TokenRow::read).transpose()
+}
+
 /// Removes a token; `None` if there is none with this name.
 pub async fn remove(store: &Store, name: &str) -> Result<Option<TokenRow>, StoreError> {
     let mut tx = store.begin().await?;

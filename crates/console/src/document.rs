@@ -45,7 +45,7 @@ use crate::{
         subscription::rotate_secret, subscription::test, attempts::show, attempts::retry,
         attempts::discard,
         documents::show, documents::body, pull::events, pull::store_cursor, schemas::list, schemas::show,
-        tokens::create, tokens::remove, overview::show, queues::version, serve,
+        tokens::create, tokens::show, tokens::remove, overview::show, queues::version, serve,
     ),
 )]
 struct Document;

@@ -45,10 +45,7 @@ pub(crate) async fn create(
 ) -> Result<Response, Refusal> {
     let mut new: NewJob =
         serde_json::from_slice(&body).map_err(|error| Refusal::Parameter(error.to_string()))?;
-    // Several people may have the token of the installation: who it is they say themselves.
-    if !identity.is_installation() {
-        new.requested_by = identity.name;
-    }
+    new.requested_by = identity.name;
     let consumers: Vec<_> = state.consumers.iter().map(|(name, _)| *name).collect();
     new.check(&consumers)?;
     let fields = new.filter.as_object().into_iter().flatten();

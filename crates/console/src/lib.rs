@@ -50,7 +50,7 @@ use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::Response;
-use axum::routing::{delete, get, post, put};
+use axum::routing::{get, post, put};
 use broker::layout::WorkQueue;
 use broker::{DynBroker, Layout};
 use event::Zone;
@@ -192,7 +192,10 @@ fn router(state: ConsoleState) -> Router {
             post(attempts::discard).fallback(async || Refusal::Method("POST")),
         )
         .route("/api/v1/tokens", post(tokens::create).fallback(async || Refusal::Method("GET, HEAD, POST")))
-        .route("/api/v1/tokens/{name}", delete(tokens::remove).fallback(async || Refusal::Method("DELETE")))
+        .route(
+            "/api/v1/tokens/{name}",
+            get(tokens::show).delete(tokens::remove).fallback(async || Refusal::Method("GET, HEAD, DELETE")),
+        )
         .route(&lists::path(&QUEUES), get(queues::queues))
         .route(&lists::path(&ROUTES), get(routes::routes))
         .route("/api/v1/schemas", get(schemas::list))

@@ -53,7 +53,7 @@ const OPERATIONS: [&str; 9] = [
 ];
 
 /// What an administrator alone reads.
-const ADMINISTRATION: [&str; 2] = ["/tokens", "/audit"];
+const ADMINISTRATION: [&str; 3] = ["/tokens", "/tokens/{name}", "/audit"];
 
 impl Rule {
     /// The rule of a request that asks for personal data.

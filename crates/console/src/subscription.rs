@@ -202,29 +202,9 @@ pub(crate) async fn show(
     Named(name): Named,
 ) -> Result<Json<SubscriptionDetail>, Refusal> {
     let row = row(&state, &name).await?;
-    let Subscription {
-        declaration,
-        version,
-        failures,
-        failing_since,
-        held_until,
-        probe_at,
-        backfill,
-        created_at,
-        changed_at,
-        ..
-    } = find(&state, &name).await?;
-    Ok(Json(SubscriptionDetail {
-        row,
-        declaration,
-        backfill,
-        version,
-        failures,
-        failing_since,
-        next_probe_at: held_until.max(probe_at),
-        created_at,
-        changed_at,
-    }))
+    let Subscription { declaration, version, failures, backfill, created_at, changed_at, .. } =
+        find(&state, &name).await?;
+    Ok(Json(SubscriptionDetail { row, declaration, backfill, version, failures, created_at, changed_at }))
 }
 
 /// Replaces what a subscription asks for, or with `dry_run` only checks it. Its position, its token and the secrets that are not

@@ -1,5 +1,6 @@
 //! The router as a client sees it: over the embedded broker and a database file, recorded by the real ledger.
 
+mod administering;
 mod delivering;
 mod editing;
 mod pages;

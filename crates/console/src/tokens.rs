@@ -40,6 +40,17 @@ pub(crate) async fn create(
     Ok((StatusCode::CREATED, Extension(audited), Json(added)).into_response())
 }
 
+/// One token: whose it is, and what it allows.
+#[utoipa::path(get, path = "/api/v1/tokens/{name}", tag = "access", operation_id = "show_token",
+    params(("name" = String, Path, description = "The token's name")),
+    responses((status = 200, description = "The token", body = TokenRow)))]
+pub(crate) async fn show(
+    State(state): State<ConsoleState>,
+    Path(name): Path<String>,
+) -> Result<Json<TokenRow>, Refusal> {
+    access::show(&mut *state.store.read().await?, &name).await?.map(Json).ok_or(Refusal::NoToken(name))
+}
+
 /// Removes a token: it opens nothing from now on.
 #[utoipa::path(delete, path = "/api/v1/tokens/{name}", tag = "access", operation_id = "remove_token",
     params(("name" = String, Path, description = "The token's name")),

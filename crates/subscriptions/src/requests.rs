@@ -126,12 +126,6 @@ pub struct SubscriptionDetail {
     pub version: i64,
     /// Requests that failed in a row.
     pub failures: i64,
-    /// Since when they fail.
-    #[schema(value_type = Option<String>, format = DateTime)]
-    pub failing_since: Option<Timestamp>,
-    /// When the next request is sent, while it fails or its endpoint has asked for a pause.
-    #[schema(value_type = Option<String>, format = DateTime)]
-    pub next_probe_at: Option<Timestamp>,
     /// When it was added.
     #[schema(value_type = String, format = DateTime)]
     pub created_at: Timestamp,

@@ -1,6 +1,6 @@
 //! The lists of subscriptions and attempts.
 
-use event::SubscriptionName;
+use event::{SubscriptionName, Timestamp};
 use ledger::feed;
 use serde::{Deserialize, Serialize};
 use store::many::{Value, fetch};
@@ -48,6 +48,12 @@ pub struct SubscriptionRow {
     pub lag: Option<i64>,
     /// Events whose attempts are used up.
     pub undelivered: i64,
+    /// Since when its requests fail.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub failing_since: Option<Timestamp>,
+    /// When the next request is sent, while it fails or its endpoint has asked for a pause.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub next_probe_at: Option<Timestamp>,
 }
 
 /// What the states mean to those who read them.
@@ -60,8 +66,10 @@ impl Shown for SubscriptionRow {
         column("State", |row| shown(&row.state), Form::State(TONES)),
         column("Topics", |row| shown(&row.topics.join(", ")), Form::Text),
         column("Lag", |row| shown(&row.lag), Form::Number),
-        dropped(2, column("Undelivered", |row| shown(&row.undelivered), Form::Number)),
-        dropped(1, column("Reason", |row| shown(&row.reason), Form::Text)),
+        dropped(3, column("Undelivered", |row| shown(&row.undelivered), Form::Number)),
+        dropped(4, column("Failing since", |row| shown(&row.failing_since), Form::Time)),
+        dropped(1, column("Next retry", |row| shown(&row.next_probe_at), Form::Time)),
+        dropped(2, column("Reason", |row| shown(&row.reason), Form::Text)),
     ];
 }
 
@@ -104,7 +112,8 @@ impl SubscriptionRow {
                 (Some(subscription.cursor.to_string()), Some(lag(connection, &subscription).await?))
             }
         };
-        let Subscription { declaration, state, reason, .. } = subscription;
+        let Subscription { declaration, state, reason, failing_since, held_until, probe_at, .. } =
+            subscription;
         Ok(Self {
             name: declaration.name.to_string(),
             door,
@@ -114,6 +123,8 @@ impl SubscriptionRow {
             position,
             lag,
             undelivered,
+            failing_since,
+            next_probe_at: held_until.max(probe_at),
         })
     }
 }

@@ -9,8 +9,8 @@ use serde_json::json;
 use view::{Column, Form, Shown, column, shown};
 
 use super::api::Api;
+use super::follow;
 use super::lists::print_json;
-use super::{follow, resend};
 use crate::args::Reconcile;
 use crate::config::Config;
 use crate::report;
@@ -42,7 +42,7 @@ const SENT: [Column<Difference>; 4] = [
 /// Creates a reconciliation job, follows it to its end and prints the books. Status 1 if they do not balance.
 pub async fn run(Reconcile { day, limit, output }: Reconcile, config: &Config) -> Result<ExitCode> {
     let api = Api::new(&output.api, config)?;
-    let asked = NewJob::new(Action::Reconcile, What::Events, resend::who());
+    let asked = NewJob::new(Action::Reconcile, What::Events);
     let job = api.post(JOBS.name, &NewJob { filter: json!({ "day": day }), ..asked }).await?;
     follow(&api, job, limit, output.json).await
 }

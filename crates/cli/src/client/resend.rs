@@ -21,13 +21,13 @@ use crate::report;
 /// `malote events replay`
 pub async fn replay(replay: Replay, config: &Config) -> Result<ExitCode> {
     let Replay { events, to_consumer, all: _, again, job } = replay;
-    let asked = NewJob { to_consumer, again, ..NewJob::new(Action::Replay, What::Events, who()) };
+    let asked = NewJob { to_consumer, again, ..NewJob::new(Action::Replay, What::Events) };
     run(events.choice(&config.time.zone), asked, job, config).await
 }
 
 /// `malote documents fetch`
 pub async fn fetch(Fetch { events, job }: Fetch, config: &Config) -> Result<ExitCode> {
-    let asked = NewJob::new(Action::Fetch, What::Events, who());
+    let asked = NewJob::new(Action::Fetch, What::Events);
     run(events.choice(&config.time.zone), asked, job, config).await
 }
 
@@ -47,13 +47,13 @@ pub async fn discard_dead(args: DeadDiscard, config: &Config) -> Result<ExitCode
 
 /// `retry`
 pub async fn retry(what: What, Retry { choice, job }: Retry, config: &Config) -> Result<ExitCode> {
-    run(choice, NewJob::new(Action::Retry, what, who()), job, config).await
+    run(choice, NewJob::new(Action::Retry, what), job, config).await
 }
 
 /// `discard`
 pub async fn discard(what: What, args: Discard, config: &Config) -> Result<ExitCode> {
     let Discard { choice, reason, job } = args;
-    let asked = NewJob { reason: Some(reason), ..NewJob::new(Action::Discard, what, who()) };
+    let asked = NewJob { reason: Some(reason), ..NewJob::new(Action::Discard, what) };
     run(choice, asked, job, config).await
 }
 
@@ -133,19 +133,6 @@ fn named(view: &View, count: i64) -> &'static str {
     if count == 1 { view.row } else { view.rows }
 }
 
-/// Who asks, as far as the machine knows: `user@host`.
-pub fn who() -> String {
-    let variable = |name| std::env::var(name).ok().filter(|text| !text.is_empty());
-    let user = variable("USER").or_else(|| variable("LOGNAME"));
-    asker(user, &rustix::system::uname().nodename().to_string_lossy())
-}
-
-/// The part of it that a job keeps.
-fn asker(user: Option<String>, host: &str) -> String {
-    let user = user.unwrap_or_else(|| "somebody".to_owned());
-    format!("{user}@{host}").chars().take(200).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use event::EventId;
@@ -177,12 +164,5 @@ mod tests {
         let printed = |choice| filters(&DEAD, choice).unwrap_err().to_string();
         assert!(printed(choice(&[], &[], false)).starts_with("say which: ids, a filter"));
         assert!(printed(choice(&[], &[("topic", "a")], false)).starts_with("--where: topic is not a field"));
-    }
-
-    #[test]
-    fn whoever_asks_has_a_name() {
-        assert_eq!(asker(Some("maria".to_owned()), "loja-1"), "maria@loja-1");
-        assert_eq!(asker(None, "loja-1"), "somebody@loja-1");
-        assert_eq!(asker(Some("ã".repeat(300)), "h").chars().count(), 200);
     }
 }

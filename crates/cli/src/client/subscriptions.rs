@@ -231,7 +231,7 @@ async fn show(Named { name, output }: Named, config: &Config) -> Result<()> {
 
 impl Described for SubscriptionDetail {
     fn described(&self) -> String {
-        let Self { row, declaration, backfill, failures, failing_since, next_probe_at, .. } = self;
+        let Self { row, declaration, backfill, failures, .. } = self;
         Fields::new(13)
             .text("name", &row.name)
             .text("door", &row.door)
@@ -246,8 +246,8 @@ impl Described for SubscriptionDetail {
             .text("backfill", &backfill.as_ref().map(history))
             .text("undelivered", &row.undelivered)
             .text("failures", &(*failures > 0).then_some(failures))
-            .time("failing_since", failing_since)
-            .time("next_probe_at", next_probe_at)
+            .time("failing_since", &row.failing_since)
+            .time("next_probe_at", &row.next_probe_at)
             .time("created_at", &self.created_at)
             .time("changed_at", &self.changed_at)
             .text

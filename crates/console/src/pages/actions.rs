@@ -1,15 +1,17 @@
 //! What can be done with a row: forms whose fields become the JSON of a request to the API.
 
 use access::Role;
+use askama::Template;
 use axum::body::{Body, Bytes};
 use axum::extract::{Extension, Path, State};
 use axum::response::{IntoResponse, Redirect, Response};
 use http::{HeaderMap, Method, StatusCode, Uri};
 use serde_json::{Map, Value};
+use subscriptions::SUBSCRIPTIONS;
 
 use super::rows::Fields;
-use super::shell::Visit;
-use super::{Pages, ask, session};
+use super::shell::{Shell, Visit, page};
+use super::{ITEMS, Pages, ask, borrowed, link, session};
 
 /// A form.
 pub(crate) struct Action {
@@ -26,17 +28,71 @@ pub(crate) struct Input {
     pub(crate) label: &'static str,
     pub(crate) is_required: bool,
     pub(crate) words: &'static [&'static str],
+    /// As HTML names it.
+    pub(crate) kind: &'static str,
+    /// An example.
+    pub(crate) hint: &'static str,
 }
 
-const RATE: Input = Input { name: "rate", label: "Most in a second", is_required: false, words: &[] };
+impl Input {
+    const fn optional(name: &'static str, label: &'static str) -> Self {
+        Self { name, label, is_required: false, words: &[], kind: "text", hint: "" }
+    }
+
+    const fn required(name: &'static str, label: &'static str) -> Self {
+        Self { is_required: true, ..Self::optional(name, label) }
+    }
+
+    const fn one_of(name: &'static str, label: &'static str, words: &'static [&'static str]) -> Self {
+        Self { words, ..Self::required(name, label) }
+    }
+}
+
+const RATE: Input = Input::optional("rate", "Most in a second");
 
 /// Fields that are numbers in JSON.
-const NUMBERS: [&str; 2] = ["rate", "limit"];
+const NUMBERS: [&str; 9] =
+    ["rate", "limit", "rate_per_s", "last", "keep_s", "timeout_ms", "concurrency", "batch_events", "version"];
 
-const REASON: Input = Input { name: "reason", label: "Reason", is_required: true, words: &[] };
+/// Fields that are lists of words in JSON, in a form with commas or spaces between them.
+const LISTS: [&str; 3] = ["topics", "headers", "retry"];
 
-const DELIVER: Input =
-    Input { name: "deliver", label: "Deliver what waited", is_required: true, words: &["all", "none"] };
+/// What a list without words is in a form: where nothing is filled in, nothing is asked for.
+pub(super) const NO_WORDS: &str = "none";
+
+/// The field with the method of a request, where it is not POST, which alone forms have.
+const METHOD: &str = "form_method";
+
+/// What of an answer nobody can read again.
+const SECRETS: [&str; 3] = ["token", "secret", "password"];
+
+/// What is shown with them.
+const BESIDES: [&str; 2] = ["user", "queue"];
+
+const REASON: Input = Input::required("reason", "Reason");
+
+const DELIVER: Input = Input::one_of("deliver", "Deliver what waited", &["all", "none"]);
+
+const SINCE: Input = Input { hint: TIME, ..Input::required("deliver", "Deliver what was received since") };
+
+const TO: Input =
+    Input { hint: "now, beginning, 2026-11-22T12:00:00Z", ..Input::required("to", "Go on from") };
+
+const BACKFILL_RATE: Input = Input::optional("rate_per_s", "Again beside live events, most in a second");
+
+const KEEP: Input = Input { hint: "86400", ..Input::optional("keep_s", "Seconds with both secrets") };
+
+const SURE: Input = Input { kind: "checkbox", ..Input::required("form_sure", "Yes, remove it") };
+
+const DISCARD: Input = Input::one_of("discard", "With the messages in its queue", &["false", "true"]);
+
+const TOKEN: [Input; 3] = [
+    Input { hint: "maria", ..Input::required("name", "Name") },
+    Input::one_of("role", "Role", &["viewer", "operator", "admin"]),
+    Input { hint: TIME, ..Input::optional("expires_at", "Expires") },
+];
+
+const TIME: &str = "2026-11-22T12:00:00Z";
 
 /// What somebody may do with a row of a list.
 pub(super) fn offered(list: &str, id: &str, row: Option<&Fields>, visit: &Visit) -> Vec<Action> {
@@ -66,30 +122,102 @@ pub(super) fn offered(list: &str, id: &str, row: Option<&Fields>, visit: &Visit)
         "jobs" if matches!(state, "waiting" | "running") => {
             vec![action("Cancel the job", format!("/jobs/{id}/cancel"), Vec::new(), Vec::new())]
         }
-        "subscriptions" => {
-            let (label, path, input) = match state {
-                "paused" => ("Resume", format!("/subscriptions/{id}/resume"), DELIVER),
-                _ => ("Pause", format!("/subscriptions/{id}/pause"), REASON),
-            };
-            let mut actions = vec![action(label, path, Vec::new(), vec![input])];
-            if field("undelivered").and_then(Value::as_i64).is_some_and(|undelivered| undelivered > 0) {
-                let subscription = || vec![("subscription".to_owned(), id.to_owned())];
-                actions.extend([
-                    action(
-                        "Send undelivered events again",
-                        "/attempts/retry".to_owned(),
-                        subscription(),
-                        Vec::new(),
-                    ),
-                    action(
-                        "Discard undelivered events",
-                        "/undelivered/discard".to_owned(),
-                        subscription(),
-                        vec![REASON],
-                    ),
-                ]);
-            }
-            actions
+        "subscriptions" => row.map(|row| subscription_actions(id, row, visit)).unwrap_or_default(),
+        "tokens" if visit.identity.role == Role::Admin => {
+            vec![removal(visit, "Remove the token", format!("tokens/{id}"), vec![SURE])]
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// What somebody may do with a subscription.
+fn subscription_actions(name: &str, row: &Fields, visit: &Visit) -> Vec<Action> {
+    let text = |name: &str| row.get(name).and_then(Value::as_str).unwrap_or_default();
+    let (door, is_paused) = (text("door"), text("state") == "paused");
+    let action =
+        |label, action: &str, inputs| form(visit, label, format!("subscriptions/{name}/{action}"), inputs);
+    let mut actions = match (door, is_paused) {
+        ("queue", _) => Vec::new(),
+        (_, true) => {
+            vec![action("Resume", "resume", vec![DELIVER]), action("Resume since", "resume", vec![SINCE])]
+        }
+        (_, false) => vec![action("Pause", "pause", vec![REASON])],
+    };
+    match door {
+        "push" => actions.push(action("Set the position", "seek", vec![TO, BACKFILL_RATE])),
+        "pull" => actions.push(action("Set the position", "seek", vec![TO])),
+        _ => {}
+    }
+    if row.get("undelivered").and_then(Value::as_i64).is_some_and(|undelivered| undelivered > 0) {
+        let of_this = |label, path: &str, inputs| {
+            let mut action = form(visit, label, path.to_owned(), inputs);
+            action.hidden.push(("subscription".to_owned(), name.to_owned()));
+            action
+        };
+        actions.extend([
+            of_this("Send undelivered events again", "attempts/retry", Vec::new()),
+            of_this("Discard undelivered events", "undelivered/discard", vec![REASON]),
+        ]);
+    }
+    if visit.identity.role == Role::Admin {
+        let (label, inputs) =
+            if door == "push" { ("New secret", vec![KEEP]) } else { ("New token", Vec::new()) };
+        actions.push(action(label, "rotate-secret", inputs));
+        let inputs = if door == "queue" { vec![DISCARD, SURE] } else { vec![SURE] };
+        actions.push(removal(visit, "Remove the subscription", format!("subscriptions/{name}"), inputs));
+    }
+    actions
+}
+
+/// Pages that belong to a list.
+pub(super) fn beside_list(shell: &Shell, list: &str, visit: &Visit) -> Vec<(String, String)> {
+    let mut links = Vec::new();
+    if list == SUBSCRIPTIONS.name {
+        links.push(("Report of pushes", "/attempts/report"));
+        if visit.identity.role == Role::Admin {
+            links.push(("Add a subscription", "/forms/subscriptions"));
+        }
+    }
+    links.into_iter().map(|(text, href)| (shell.t(text).to_owned(), href.to_owned())).collect()
+}
+
+/// Pages that belong to a row.
+pub(super) fn beside_row(shell: &Shell, list: &str, id: &str) -> Vec<(String, String)> {
+    let mut links = Vec::new();
+    if list == SUBSCRIPTIONS.name {
+        let of_this = |path: &str| link(path, [("subscription", id)]);
+        links.extend([
+            ("Edit and try", format!("/forms/subscriptions/{id}")),
+            ("Attempts", of_this("/attempts")),
+            ("Undelivered events", of_this("/undelivered")),
+            ("Report of pushes", of_this("/attempts/report")),
+        ]);
+    }
+    links.into_iter().map(|(text, href)| (shell.t(text).to_owned(), href)).collect()
+}
+
+/// A form that posts to a path of the API.
+fn form(visit: &Visit, label: &'static str, path: String, inputs: Vec<Input>) -> Action {
+    Action {
+        label,
+        path: format!("/actions/{path}"),
+        form_token: visit.form_token.clone(),
+        hidden: Vec::new(),
+        inputs,
+    }
+}
+
+fn removal(visit: &Visit, label: &'static str, path: String, inputs: Vec<Input>) -> Action {
+    let mut action = form(visit, label, path, inputs);
+    action.hidden.push((METHOD.to_owned(), "delete".to_owned()));
+    action
+}
+
+/// What somebody may add to a list.
+pub(super) fn offered_to_add(list: &str, visit: &Visit) -> Vec<Action> {
+    match list {
+        "tokens" if visit.identity.role == Role::Admin => {
+            vec![form(visit, "Add a token", "tokens".to_owned(), TOKEN.into())]
         }
         _ => Vec::new(),
     }
@@ -140,27 +268,38 @@ pub(super) fn offered_for_all(list: &str, filter: &[(String, String)], visit: &V
     actions
 }
 
-/// The fields of a form as JSON: `filter.id` is the field `id` of the object `filter`.
-fn json(fields: Vec<(String, String)>) -> Value {
+/// The fields of a form as JSON: `filter.id` is the field `id` of the object `filter`, and `declaration:json` is JSON already.
+/// What nobody has filled in is not there.
+pub(super) fn json(fields: Vec<(String, String)>) -> Value {
     let mut object = Map::new();
-    for (name, value) in fields {
-        match name.split_once('.') {
-            // What nobody has filled in is not asked for.
-            None if NUMBERS.contains(&name.as_str()) && value.is_empty() => {}
-            None if NUMBERS.contains(&name.as_str()) => {
-                let number = value.parse::<u32>().map_or_else(|_| value.into(), Value::from);
-                object.insert(name, number);
-            }
-            None => drop(object.insert(name, value.into())),
-            Some((outer, inner)) => {
-                let nested = object.entry(outer.to_owned()).or_insert_with(|| Value::Object(Map::new()));
-                if let Value::Object(nested) = nested {
-                    nested.insert(inner.to_owned(), value.into());
-                }
-            }
-        }
+    for (name, text) in fields {
+        set(&mut object, &name, &text);
     }
     Value::Object(object)
+}
+
+fn set(object: &mut Map<String, Value>, name: &str, text: &str) {
+    if let Some(name) = name.strip_suffix(":json") {
+        object.insert(name.to_owned(), serde_json::from_str(text).unwrap_or_else(|_| text.into()));
+    } else if let Some((outer, inner)) = name.split_once('.') {
+        if text.is_empty() && !object.contains_key(outer) {
+            return;
+        }
+        let nested = object.entry(outer.to_owned()).or_insert_with(|| Value::Object(Map::new()));
+        if let Value::Object(nested) = nested {
+            set(nested, inner, text);
+        }
+    } else if text.is_empty() {
+        object.remove(name);
+    } else if NUMBERS.contains(&name) {
+        object.insert(name.to_owned(), text.trim().parse::<u64>().map_or_else(|_| text.into(), Value::from));
+    } else if LISTS.contains(&name) {
+        let words = text.split([',', ' ', '\r', '\n']).filter(|word| !word.is_empty() && *word != NO_WORDS);
+        object.insert(name.to_owned(), words.collect());
+    } else {
+        // Lines of forms end with two characters.
+        object.insert(name.to_owned(), text.replace("\r\n", "\n").into());
+    }
 }
 
 /// Asks the API to do what a form says, and leads to the page of the result.
@@ -175,22 +314,70 @@ pub(super) async fn act(
     let Some(mut fields) = session::form(&headers, Some(&visit), &body) else {
         return pages.stale(&headers, &uri, visit);
     };
-    if path == "jobs" {
-        fields.push(("requested_by".to_owned(), visit.identity.name.clone()));
-    }
-    let asked = if fields.is_empty() { Body::empty() } else { Body::from(json(fields).to_string()) };
-    let answer = ask(&pages, &visit, Method::POST, &format!("/{path}"), asked).await;
+    let method = match fields.iter().find(|(name, _)| name == METHOD).map(|(_, method)| method.as_str()) {
+        Some("put") => Method::PUT,
+        Some("delete") => Method::DELETE,
+        _ => Method::POST,
+    };
+    fields.retain(|(name, _)| !name.starts_with("form_"));
+    let answer = match method {
+        Method::DELETE => {
+            let asked = link(&format!("/{path}"), borrowed(&fields));
+            ask(&pages, &visit, method.clone(), &asked, Body::empty()).await
+        }
+        _ => {
+            let asked = if fields.is_empty() { Body::empty() } else { Body::from(json(fields).to_string()) };
+            ask(&pages, &visit, method.clone(), &format!("/{path}"), asked).await
+        }
+    };
     if !answer.status().is_success() {
         return pages.problem(&headers, &uri, Some(visit), answer).await;
     }
-    if answer.status() == StatusCode::CREATED {
-        let made: Option<Map<String, Value>> = super::json(answer).await;
-        let id = made.as_ref().and_then(|made| made.get("id")?.as_str());
-        return Redirect::to(&format!("/{path}/{}", id.unwrap_or_default())).into_response();
+    done(&pages, visit, &headers, &uri, (&method, &path), answer).await
+}
+
+/// Leads to the page of a result, or shows what nobody can read again.
+pub(super) async fn done(
+    pages: &Pages,
+    visit: Visit,
+    headers: &HeaderMap,
+    uri: &Uri,
+    (method, path): (&Method, &str),
+    answer: Response,
+) -> Response {
+    let status = answer.status();
+    let made: Map<String, Value> = super::json(answer).await.unwrap_or_default();
+    let next = next(method, status, path, &made);
+    let text = |name: &'static str| Some((name, made.get(name)?.as_str()?.to_owned()));
+    if !SECRETS.into_iter().any(|name| text(name).is_some()) {
+        return Redirect::to(&next).into_response();
     }
-    // What an action is done to is what its path begins with.
-    let row = path.rsplit_once('/').map_or("", |(row, _)| row);
-    Redirect::to(&format!("/{row}")).into_response()
+    let shown = SECRETS.into_iter().chain(BESIDES).filter_map(text).collect();
+    let shell = pages.shell(headers, uri, Some(visit), "Shown once");
+    page(StatusCode::OK, &Once { shell, shown, next })
+}
+
+/// The page of what an action was done to.
+fn next(method: &Method, status: StatusCode, path: &str, made: &Map<String, Value>) -> String {
+    let list = path.rsplit_once('/').map_or("", |(list, _)| list);
+    let identity = || ["id", "name"].into_iter().find_map(|name| made.get(name)?.as_str());
+    match *method {
+        Method::PUT => format!("/{path}"),
+        Method::POST if status == StatusCode::CREATED => match identity().filter(|_| ITEMS.contains(&path)) {
+            Some(id) => format!("/{path}/{id}"),
+            None => format!("/{path}"),
+        },
+        _ => format!("/{list}"),
+    }
+}
+
+/// What is shown once.
+#[derive(Template)]
+#[template(path = "once.html")]
+struct Once {
+    shell: Shell,
+    shown: Vec<(&'static str, String)>,
+    next: String,
 }
 
 #[cfg(test)]
@@ -202,6 +389,24 @@ mod tests {
         let fields = [("action", "retry"), ("filter.id", "1"), ("filter.source", "a")];
         let fields = fields.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
         assert_eq!(super::json(fields), json!({"action": "retry", "filter": {"id": "1", "source": "a"}}));
+    }
+
+    #[test]
+    fn a_form_changes_what_it_shows_of_a_declaration_and_keeps_the_rest() {
+        let known = r#"{"name": "crm", "filter": "true", "push": {"url": "https://a", "tls": {"ca": "…"}}}"#;
+        let fields = [
+            ("declaration:json", known),
+            ("declaration.topics", "recuperador:#, malote:#\r\n go:x"),
+            ("declaration.filter", ""),
+            ("declaration.push.url", "https://b"),
+            ("declaration.push.retry", "none"),
+            ("secrets.auth", ""),
+        ];
+        let fields = fields.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
+        let push = json!({"url": "https://b", "tls": {"ca": "…"}, "retry": []});
+        let topics = ["recuperador:#", "malote:#", "go:x"];
+        let declaration = json!({"name": "crm", "push": push, "topics": topics});
+        assert_eq!(super::json(fields), json!({ "declaration": declaration }));
     }
 
     #[test]

@@ -13,6 +13,7 @@ mod overview;
 mod rows;
 mod session;
 mod shell;
+mod subscription_page;
 pub(crate) mod text;
 
 use askama::Template;
@@ -41,7 +42,7 @@ use crate::refusal::Refusal;
 use crate::{ConsoleState, OTHER_VIEWS};
 
 /// Rows with a page of their own, besides events.
-const ITEMS: [&str; 5] = ["dead", "rejected", "jobs", "subscriptions", "attempts"];
+const ITEMS: [&str; 6] = ["dead", "rejected", "jobs", "subscriptions", "attempts", "tokens"];
 
 /// What of a query is no filter.
 const PAGING: [&str; 2] = ["limit", "cursor"];
@@ -72,6 +73,9 @@ struct ListPage {
     rows: Rows,
     next: Option<String>,
     actions: Vec<Action>,
+    /// What can be added to it.
+    additions: Vec<Action>,
+    links: Vec<(String, String)>,
     /// Where the whole list is, in each form.
     exports: Vec<(&'static str, String)>,
     /// Where it is told that there is more, if this is the top of such a list.
@@ -136,6 +140,8 @@ pub(crate) fn router(state: ConsoleState, api: Router) -> Router {
         .route("/events/{id}", get(event_page::show))
         .route("/events/{id}/body", get(body))
         .route("/events/live", get(live::follow))
+        .route("/forms/subscriptions", get(subscription_page::new).post(subscription_page::send))
+        .route("/forms/subscriptions/{name}", get(subscription_page::edit).post(subscription_page::send))
         .route("/search", get(search))
         .route("/logout", post(session::log_out))
         .route("/actions/{*path}", post(actions::act))
@@ -244,13 +250,20 @@ impl Pages {
         visit: Option<Visit>,
         answer: Response,
     ) -> Response {
+        let (status, title, detail) = self.trouble(answer).await;
+        let shell = self.shell(headers, uri, visit, &title);
+        page(status, &Problem { detail, shell })
+    }
+
+    /// What an answer says that is no success: its status, its title, its detail.
+    async fn trouble(&self, answer: Response) -> (StatusCode, String, String) {
         let answer = crate::refusal::complete(answer, &self.state);
         let status = answer.status();
         let problem: Map<String, Value> = json(answer).await.unwrap_or_default();
         let text = |name: &str| problem.get(name).and_then(Value::as_str).map(str::to_owned);
         let title = text("title").unwrap_or_else(|| status.canonical_reason().unwrap_or("Error").to_owned());
-        let shell = self.shell(headers, uri, visit, &title);
-        page(status, &Problem { detail: text("detail").unwrap_or(title), shell })
+        let detail = text("detail").unwrap_or_else(|| title.clone());
+        (status, title, detail)
     }
 
     /// The page for a form that is not taken.
@@ -320,6 +333,8 @@ async fn list_of(
         // Of what is declared, the list itself says what an empty answer means.
         is_filtered: !filter.is_empty() && has_views,
         actions: actions::offered_for_all(view.name, &filter, &visit),
+        additions: actions::offered_to_add(view.name, &visit),
+        links: actions::beside_list(&shell, view.name, &visit),
         exports: FORMATS
             .into_iter()
             .filter(|_| has_views)
@@ -406,7 +421,10 @@ async fn item(
     let progress = number("progress").zip(number("total"));
     let progress = progress.map(|(done, total)| Progress { done, total: total.max(done), is_running });
     let parts = rows.iter().flat_map(rows::parts).collect();
-    let links = if list == "dead" { edit_page::links(&shell, id, &rows) } else { Vec::new() };
+    let mut links = actions::beside_row(&shell, list, id);
+    if list == "dead" {
+        links.extend(edit_page::links(&shell, id, &rows));
+    }
     page(StatusCode::OK, &ItemPage { shell, actions, links, parts, progress })
 }
 

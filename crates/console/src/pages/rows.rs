@@ -47,7 +47,7 @@ pub(crate) struct Part {
 }
 
 /// Lists whose rows have a page: the list, the field with what identifies a row, and what the address begins with.
-const PAGES: [(&str, &str, &str); 10] = [
+const PAGES: [(&str, &str, &str); 11] = [
     ("events", "id", "/events/"),
     ("unrouted", "id", "/events/"),
     ("dead", "event_id", "/dead/"),
@@ -55,6 +55,7 @@ const PAGES: [(&str, &str, &str); 10] = [
     ("rejected", "id", "/rejected/"),
     ("jobs", "id", "/jobs/"),
     ("subscriptions", "name", "/subscriptions/"),
+    ("tokens", "name", "/tokens/"),
     ("attempts", "event_id", "/attempts/"),
     ("attempts/report", "event_id", "/attempts/"),
     ("undelivered", "event_id", "/attempts/"),

@@ -9,9 +9,9 @@ use crate::pages::text::Lang;
 
 /// What a browser keeps and sends.
 pub(super) struct Browser<'a> {
-    console: &'a Console,
-    cookie: String,
-    language: &'static str,
+    pub(super) console: &'a Console,
+    pub(super) cookie: String,
+    pub(super) language: &'static str,
 }
 
 /// A page: its status, where it leads, its text.
@@ -19,7 +19,7 @@ pub(super) struct Page {
     pub(super) status: u16,
     pub(super) location: String,
     pub(super) text: String,
-    response: axum::http::HeaderMap,
+    pub(super) response: axum::http::HeaderMap,
 }
 
 impl<'a> Browser<'a> {
@@ -72,7 +72,10 @@ impl<'a> Browser<'a> {
         let field = |input: &str| {
             let part =
                 |name: &str| Some(input.split(&format!("{name}=\"")).nth(1)?.split('"').next()?.to_owned());
-            Some(format!("{}={}&", part(" name")?, part(" value")?))
+            let letters = [("&#34;", "\""), ("&#39;", "'"), ("&#60;", "<"), ("&#62;", ">"), ("&#38;", "&")];
+            let plain = |text: String| letters.iter().fold(text, |text, (from, to)| text.replace(from, to));
+            let pair = [(part(" name")?, plain(part(" value")?))];
+            Some(serde_urlencoded::to_string(pair).unwrap() + "&")
         };
         let hidden: String = form.split("<input").filter_map(field).collect();
         self.send(Method::POST, action, Some(&(hidden + fields)), &[("sec-fetch-site", "same-origin")]).await
@@ -280,6 +283,8 @@ fn every_text_of_the_pages_is_in_portuguese() {
         include_str!("../../templates/overview.html"),
         include_str!("../../templates/login.html"),
         include_str!("../../templates/problem.html"),
+        include_str!("../../templates/once.html"),
+        include_str!("../../templates/subscription.html"),
         include_str!("../pages/chart.rs"),
         include_str!("../pages/edit_page.rs"),
         include_str!("../pages/event_page.rs"),
@@ -292,9 +297,12 @@ fn every_text_of_the_pages_is_in_portuguese() {
     let mut texts: Vec<String> = literals.map(str::to_owned).collect();
     assert!(texts.len() > 80, "only {} texts are found", texts.len());
     // The labels of actions and of what is filled in are declared beside each other.
-    let actions = include_str!("../pages/actions.rs").split("#[cfg(test)]").next().unwrap();
-    let labels = actions.split('"').skip(1).step_by(2).filter(|text| text.starts_with(char::is_uppercase));
-    texts.extend(labels.map(str::to_owned));
+    for source in [include_str!("../pages/actions.rs"), include_str!("../pages/subscription_page.rs")] {
+        let source =
+            source.split("#[cfg(test)]").next().unwrap().replace(r#"r#""#, "").replace(r##""#"##, "");
+        let labels = source.split('"').skip(1).step_by(2).filter(|text| text.starts_with(char::is_uppercase));
+        texts.extend(labels.map(str::to_owned));
+    }
     texts.extend(access::VIEWS.iter().flat_map(|_| ["viewer", "operator", "admin"].map(str::to_owned)));
     for view in views() {
         let columns = view.table(&[]).unwrap().columns;

@@ -9,7 +9,7 @@ use super::subscribing::OURS;
 use super::*;
 
 /// What a viewer does not see although nothing is changed by it.
-const NOT_FOR_VIEWERS: [&str; 10] = [
+const NOT_FOR_VIEWERS: [&str; 11] = [
     "GET /api/v1/attempts/{id}",
     "GET /api/v1/audit",
     "GET /api/v1/dead/{id}",
@@ -20,6 +20,7 @@ const NOT_FOR_VIEWERS: [&str; 10] = [
     "GET /api/v1/rejected/{id}",
     "GET /api/v1/subscriptions/{name}/events",
     "GET /api/v1/tokens",
+    "GET /api/v1/tokens/{name}",
 ];
 
 /// What an operator may besides what a viewer may: bodies, and this.
@@ -103,7 +104,7 @@ async fn each_role_opens_its_own_routes_and_a_viewer_changes_nothing() {
     assert_eq!(gained, set(&OPERATIONS));
     let (reads, _): (BTreeSet<_>, BTreeSet<_>) =
         refused.into_iter().partition(|operation| operation.starts_with("GET "));
-    assert_eq!(reads, set(&["GET /api/v1/audit", "GET /api/v1/tokens"]));
+    assert_eq!(reads, set(&["GET /api/v1/audit", "GET /api/v1/tokens", "GET /api/v1/tokens/{name}"]));
     let [refused, _] = console.opened(&admin).await;
     assert_eq!(refused, set(&[]));
     let (status, problem) = console.call(Method::POST, "/jobs", &viewer, Some(json!({}))).await;
@@ -154,6 +155,19 @@ async fn changes_and_looks_at_bodies_are_in_the_audit_and_lists_are_not() {
             olga("DELETE /api/v1/tokens/{name} /api/v1/tokens/olga".to_owned(), 403),
         ]
     );
+}
+
+#[tokio::test]
+async fn who_asks_for_a_job_is_whose_token_it_is_whatever_the_body_says() {
+    let console = Console::start().await;
+    console.recorded("acordo.quitado").await;
+    for said in [Some("maria@host"), None] {
+        let mut replay = json!({"action": "replay", "what": "events", "filter": {"topic": "acordo.quitado"}});
+        replay["requested_by"] = said.map_or(Value::Null, Value::from);
+        replay.as_object_mut().unwrap().retain(|_, value| !value.is_null());
+        let (status, job) = console.post("/jobs", replay).await;
+        assert_eq!((status, job["requested_by"].as_str()), (201, Some("installation")), "{job}");
+    }
 }
 
 #[tokio::test]

@@ -75,7 +75,7 @@ async fn a_subscription_is_added_shown_edited_paused_resumed_and_removed() {
         rows,
         [json!({
             "name": "billing", "door": "pull", "topics": ["recuperador:acordo.*"], "state": "active", "reason": null,
-            "position": position, "lag": 0, "undelivered": 0,
+            "position": position, "lag": 0, "undelivered": 0, "failing_since": null, "next_probe_at": null,
         })]
     );
     for again in [dry, billing()] {

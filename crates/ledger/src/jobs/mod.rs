@@ -164,7 +164,8 @@ pub struct NewJob {
     /// Of a discard: why.
     #[serde(default)]
     pub reason: Option<String>,
-    /// Who asks.
+    /// Who asks: the API says it, whatever is here.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub requested_by: String,
     /// Only count.
     #[serde(default)]
@@ -280,7 +281,7 @@ pub enum JobError {
 
 impl NewJob {
     /// A job of all rows, at any rate.
-    pub fn new(action: Action, what: What, requested_by: String) -> Self {
+    pub fn new(action: Action, what: What) -> Self {
         Self {
             action,
             what,
@@ -290,7 +291,7 @@ impl NewJob {
             rate: None,
             limit: None,
             reason: None,
-            requested_by,
+            requested_by: String::new(),
             dry_run: false,
         }
     }
