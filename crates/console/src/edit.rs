@@ -35,9 +35,6 @@ pub struct EditRequest {
     /// Whether every consumer of the topic gets it, and not only the one that gave up.
     #[serde(default)]
     pub to_all: bool,
-    /// Who asks, if the token is that of the installation.
-    #[serde(default)]
-    pub requested_by: String,
     /// Only check and compare.
     #[serde(default)]
     pub dry_run: bool,
@@ -83,9 +80,8 @@ pub(crate) async fn edit(
     let asked: EditRequest =
         serde_json::from_slice(&body).map_err(|error| Refusal::Parameter(error.to_string()))?;
     let body = asked.body()?;
-    let EditRequest { reason, to_all, requested_by, dry_run, .. } = asked;
-    // Several people may have the token of the installation: who it is they say themselves.
-    let requested_by = if identity.is_installation() { requested_by } else { identity.name };
+    let EditRequest { reason, to_all, dry_run, .. } = asked;
+    let requested_by = identity.name;
     let new = NewEdit { event_id, consumer, body, reason, to_all, requested_by };
     if dry_run {
         let CheckedEdit { original, event, .. } = state.editor.check(&new).await?;

@@ -11,7 +11,6 @@ use ledger::{BodyInJson, DEAD, DeadLetter, EVENTS};
 
 use super::api::Api;
 use super::ask::confirm;
-use super::resend::who;
 use super::{follow, ids, lists};
 use crate::args::dead::{DeadEdit, EditArgs};
 use crate::config::Config;
@@ -34,7 +33,7 @@ pub async fn edit(args: DeadEdit, config: &Config) -> Result<ExitCode> {
         None => in_editor(&original, &letter)?,
     };
     let BodyInJson { body, body_base64, .. } = body.into();
-    let checking = EditRequest { body, body_base64, reason, to_all, requested_by: who(), dry_run: true };
+    let checking = EditRequest { body, body_base64, reason, to_all, dry_run: true };
     let path = format!("dead/{id}/{}/edit", letter.row.consumer);
     let EditChecked { subject, diff, .. } = api.post(&path, &checking).await?;
     diff.iter().for_each(report::line);

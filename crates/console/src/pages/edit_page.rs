@@ -69,13 +69,12 @@ impl Form {
         form
     }
 
-    fn asked(&self, visit: &Visit, dry_run: bool) -> Body {
+    fn asked(&self, dry_run: bool) -> Body {
         let asked = EditRequest {
             body: Some(self.body.clone()),
             body_base64: None,
             reason: self.reason.clone(),
             to_all: self.to_all,
-            requested_by: visit.identity.name.clone(),
             dry_run,
         };
         Body::from(serde_json::to_vec(&asked).unwrap_or_default())
@@ -134,7 +133,7 @@ pub(super) async fn send(
     };
     let form = Form::new(fields);
     let (is_sent, is_edited) = (form.step == "send", form.step == "edit");
-    let asked = form.asked(&visit, !is_sent);
+    let asked = form.asked(!is_sent);
     let mut made = EditPage::new(&pages, visit.clone(), &headers, &uri, (id, consumer), form);
     if is_edited {
         return made.answer(StatusCode::OK);

@@ -13,9 +13,9 @@ use serde_json::{Map, Value, json};
 use subscriptions::{SUBSCRIPTIONS, TrialOutcome};
 
 use super::actions::{self, NO_WORDS};
-use super::rows::indented;
 use super::shell::{Shell, Visit, page};
 use super::{Pages, ask, pairs, read, session};
+use crate::body_text::indented;
 
 /// What somebody can add: its name in an address, its label, and what its declaration begins with.
 const KINDS: [(&str, &str, &str); 5] = [

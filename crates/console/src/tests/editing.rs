@@ -37,7 +37,8 @@ async fn a_body_is_checked_before_it_is_sent_and_sent_once() {
     let console = Console::start().await;
     let original = dead_letter(&console).await;
     let path = format!("/dead/{}/receivables/edit", original.id);
-    let asked = |body: &str, dry_run: bool| json!({"body": body, "reason": "the id was a list", "requested_by": "maria", "dry_run": dry_run});
+    let asked =
+        |body: &str, dry_run: bool| json!({"body": body, "reason": "the id was a list", "dry_run": dry_run});
     let (status, refused) = console.post(&path, asked(&bad().replace("[]", "{}"), true)).await;
     let detail = refused["detail"].as_str().unwrap();
     assert!(

@@ -184,7 +184,8 @@ impl NewEdit {
             filter: serde_json::json!({ "id": id }),
             to_consumer: (!self.to_all).then(|| self.consumer.clone()),
             reason: Some(self.reason.trim().to_owned()),
-            ..NewJob::new(Action::Replay, What::Events, self.requested_by.clone())
+            requested_by: self.requested_by.clone(),
+            ..NewJob::new(Action::Replay, What::Events)
         }
     }
 }

@@ -131,7 +131,8 @@ pub async fn an_original_and_its_replacement_never_both_have_an_effect(store: &S
     assert!(!claimed(&original).await, "a consumer would handle the original");
     let retry = NewJob {
         filter: serde_json::json!({ "id": original.id }),
-        ..NewJob::new(Action::Retry, What::Dead, "maria".to_owned())
+        requested_by: "maria".to_owned(),
+        ..NewJob::new(Action::Retry, What::Dead)
     };
     let zone = Zone::default();
     for refused in [
