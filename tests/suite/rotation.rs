@@ -6,7 +6,8 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use harness::{Postgres, RabbitMq};
+use harness::{Postgres, RabbitMq, Received, Receiver, Reply};
+use serde_json::Value;
 
 use crate::product::{PATIENCE, Product};
 
@@ -194,6 +195,105 @@ async fn a_secret_in_the_configuration_rotates_although_other_settings_need_a_re
     }
     assert!(accepts_at(&product, "fixed", "next").await?);
     says(&product, "needs a restart: ingress.limits.body_timeout_ms, sources.added", 1).await?;
+    product.terminate("up").await
+}
+
+/// An API whose tokens name the secret that they were got with, and that accepts all of them.
+fn answer_with_tokens(request: &Received) -> Reply {
+    let found = |body: String| Reply::status(200).header("content-type", "application/json").body(body);
+    match request.method.as_str() {
+        "POST" => {
+            let asked: Value = serde_json::from_slice(&request.body).unwrap_or_default();
+            let secret = asked["clientSecret"].as_str().unwrap_or_default();
+            found(format!(r#"{{"accessToken": "token-of-{secret}", "expiresIn": 3600}}"#))
+        }
+        _ if request.target == "/unread" => found("[]".to_owned()),
+        _ => found(r#"{"invoiceNumber": 4711}"#.to_owned()),
+    }
+}
+
+#[tokio::test]
+async fn rotated_credentials_for_apis_are_in_force_without_a_restart_and_old_tokens_are_dropped() -> Result<()>
+{
+    let api = Receiver::start()?;
+    api.answer_with(|request, _| answer_with_tokens(request));
+    let extra = format!(
+        r#"
+[outbound]
+allow = ["127.0.0.0/8"]
+[[sources]]
+name = "fetched"
+provider = "mercado-eletronico"
+auth = "none"
+api = {{ base_url = "{0}", client_id = "me", client_secret_file = "rotating.secret" }}
+[[sources]]
+name = "polled"
+provider = "recuperador"
+poll = {{ url = "{0}/unread", every_s = 1, auth = {{ json_token = {{ token_url = "{0}/tokens", client_id = "me", client_secret = "poll-1" }} }} }}
+"#,
+        api.url("")
+    );
+    let mut product = Product::configured("embedded", "sqlite", &extra)?;
+    write(&product, "api-1\n")?;
+    product.start("up", &["up"]).await?;
+    let (client, _) = product.target("go");
+    let post = async |id: u32| {
+        let body = format!(r#"{{"topic": "invoice.created", "data": {{"invoiceId": "{id}"}}}}"#);
+        let request = client.post(format!("{}/webhooks/fetched", product.ingress));
+        let answer = request.header("content-type", "application/json").body(body).send().await?;
+        ensure!(answer.status() == 200, "{}", answer.status());
+        Ok(())
+    };
+    let shown = |target: &str, secret: &str| {
+        let token = format!("Bearer token-of-{secret}");
+        let is_one = |one: &&Received| one.target == target && one.header("authorization") == Some(&token);
+        api.requests().iter().filter(is_one).count()
+    };
+    let await_request = async |target: &str, secret: &str| {
+        let started = Instant::now();
+        while shown(target, secret) == 0 {
+            ensure!(started.elapsed() < PATIENCE, "{target} with {secret}:\n{}", product.output("up"));
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Ok(())
+    };
+    post(1).await?;
+    await_request("/v1/invoices/1", "api-1").await?;
+    await_request("/unread", "poll-1").await?;
+
+    // A changed file, which is noticed.
+    write(&product, "api-2\n")?;
+    says(&product, "the API of a source is configured otherwise", 1).await?;
+    post(2).await?;
+    await_request("/v1/invoices/2", "api-2").await?;
+    // A changed configuration, on SIGHUP.
+    let file = product.folder().join("malote.toml");
+    let text = fs::read_to_string(&file)?;
+    let changed = text
+        .replace("poll-1", "poll-2")
+        .replace("client_id = \"me\", client_secret_file", "client_id = \"other\", client_secret_file");
+    fs::write(&file, changed)?;
+    hang_up(&product)?;
+    await_request("/unread", "poll-2").await?;
+    says(&product, "the API of a source is configured otherwise", 2).await?;
+    let old = shown("/unread", "poll-1");
+    post(3).await?;
+    await_request("/v1/invoices/3", "api-2").await?;
+    let asked_as = |id: &str| {
+        api.requests().iter().filter(|one| String::from_utf8_lossy(&one.body).contains(id)).count()
+    };
+    assert_eq!((asked_as("\"other\""), shown("/unread", "poll-1")), (1, old));
+
+    // A source that is not configured any more is neither fetched for nor polled.
+    let without = text.split("[[sources]]\nname = \"fetched\"").next().unwrap_or_default();
+    fs::write(&file, without)?;
+    hang_up(&product)?;
+    says(&product, "source polled is no longer configured", 1).await?;
+    let log = product.output("up");
+    for secret in ["api-1", "api-2", "poll-1", "poll-2", "token-of"] {
+        assert!(!log.contains(secret), "{secret} is in the log");
+    }
+    assert!(!log.contains("needs a restart"), "{log}");
     product.terminate("up").await
 }
 

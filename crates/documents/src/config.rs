@@ -30,7 +30,7 @@ pub struct Config {
 }
 
 /// The API of a source: `[[sources]] api`.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ApiConfig {
     /// Its address.

@@ -3,14 +3,16 @@
 //! A replica takes every source that nobody has, and one that is killed loses its sources within seconds. The pace of an API is
 //! therefore kept in one place. On SQLite, whose store serves one process, there are no leases.
 
+use std::future::pending;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use event::{Chain, EventId};
+use event::{Chain, EventId, SourceName};
 use futures_util::future::join_all;
 use ledger::feed::Feed;
 use outbound::Client;
 use store::{Dialect, Store, StoreError, lease};
+use tokio::sync::watch;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
@@ -49,8 +51,9 @@ pub struct Engine {
     pub archive: Archive,
     /// The settings.
     pub config: Config,
-    /// The sources with an API.
-    pub sources: Vec<Source>,
+    /// The sources with an API. The credentials of one may change, which is in force at once; nothing is fetched for one that is
+    /// missing. One that was not there at the start is not noticed.
+    pub sources: watch::Receiver<Vec<Source>>,
 }
 
 impl Engine {
@@ -59,8 +62,9 @@ impl Engine {
         let Self { store, feed, client, public, archive, config, sources } = self;
         let name = EventId::generate().to_string();
         let context = Arc::new(Context { store, feed, client, public, archive, config, name });
-        let keep = |source| keep(Arc::clone(&context), Arc::new(source), stop.clone());
-        let kept = join_all(sources.into_iter().map(keep).collect::<Vec<_>>());
+        let names: Vec<_> = sources.borrow().iter().map(|source| source.name.clone()).collect();
+        let keep = |name| keep(Arc::clone(&context), name, sources.clone(), stop.clone());
+        let kept = join_all(names.into_iter().map(keep).collect::<Vec<_>>());
         // No task of a role ends by itself.
         tokio::join!(kept, stop.run_until_cancelled(sweep(&context)));
     }
@@ -70,7 +74,7 @@ impl Engine {
 async fn sweep(context: &Context) {
     let Context { store, archive, config, .. } = context;
     if config.keep_days == 0 {
-        return std::future::pending().await;
+        return pending().await;
     }
     loop {
         match retain::sweep(store, archive, config.keep_days, event::now()).await {
@@ -83,9 +87,16 @@ async fn sweep(context: &Context) {
 }
 
 /// Does the work for one source whenever this replica has its lease.
-async fn keep(context: Arc<Context>, source: Arc<Source>, stop: CancellationToken) {
-    let name = Holder::lease(&source.name);
-    while !stop.is_cancelled() {
+async fn keep(
+    context: Arc<Context>,
+    source: SourceName,
+    mut sources: watch::Receiver<Vec<Source>>,
+    stop: CancellationToken,
+) {
+    let name = Holder::lease(&source);
+    loop {
+        let configured = stop.run_until_cancelled(configured(&mut sources, &source)).await;
+        let Some(source) = configured.map(Arc::new) else { break };
         let taken = Instant::now();
         match take(&context, &name).await {
             Ok(true) => {}
@@ -100,13 +111,20 @@ async fn keep(context: Arc<Context>, source: Arc<Source>, stop: CancellationToke
             }
         }
         let end = stop.child_token();
-        let (worked, ()) = tokio::join!(
+        let changed = async {
+            if end.run_until_cancelled(changed(&mut sources, &source)).await.is_some() {
+                info!(source = %source.name, "the API of a source is configured otherwise");
+                end.cancel();
+            }
+        };
+        let (worked, (), ()) = tokio::join!(
             async {
                 let worked = work(&context, &source, &end).await;
                 end.cancel();
                 worked
             },
             extend(&context, &name, taken, &end),
+            changed,
         );
         if let Err(trouble) = worked {
             report(&source, &trouble);
@@ -115,7 +133,28 @@ async fn keep(context: Arc<Context>, source: Arc<Source>, stop: CancellationToke
     }
     // For the next replica, which otherwise waits for the end of the lease.
     if let Err(error) = release(&context, &name).await {
-        debug!(source = %source.name, error = %Chain(&error), "the lease of documents was not given back");
+        debug!(%source, error = %Chain(&error), "the lease of documents was not given back");
+    }
+}
+
+/// A source as it is configured now; waits while it is not.
+async fn configured(sources: &mut watch::Receiver<Vec<Source>>, name: &SourceName) -> Source {
+    loop {
+        let source = sources.borrow_and_update().iter().find(|source| source.name == *name).cloned();
+        match source {
+            Some(source) => return source,
+            None if sources.changed().await.is_ok() => {}
+            // Nobody can change it any more.
+            None => pending().await,
+        }
+    }
+}
+
+/// Waits until a source is configured otherwise, or not any more.
+async fn changed(sources: &mut watch::Receiver<Vec<Source>>, source: &Source) {
+    let is_same = |other: &Source| other.name == source.name && other.api == source.api;
+    if sources.wait_for(|sources| !sources.iter().any(is_same)).await.is_err() {
+        pending().await
     }
 }
 

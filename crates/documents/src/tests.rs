@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use store::many::fetch;
 use store::{Connection, Page, Row, Store};
 use tempfile::TempDir;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -30,6 +31,8 @@ struct Installation {
     folder: TempDir,
     stop: CancellationToken,
     engine: Option<JoinHandle<()>>,
+    /// What the engine is told of its sources.
+    sources: watch::Sender<Vec<Source>>,
     provider: &'static str,
     /// The header of Gestão Online's API.
     key: Option<&'static str>,
@@ -42,8 +45,16 @@ impl Installation {
         let (store, folder) = store::fresh_sqlite!().await;
         store.migrate(&[ledger::COMPONENT, crate::COMPONENT]).await.unwrap();
         let stop = CancellationToken::new();
-        let mut installation =
-            Self { store, folder, stop, engine: None, provider, key: None, is_allowed: true };
+        let mut installation = Self {
+            store,
+            folder,
+            stop,
+            engine: None,
+            sources: watch::Sender::new(Vec::new()),
+            provider,
+            key: None,
+            is_allowed: true,
+        };
         installation.start(api);
         installation
     }
@@ -64,6 +75,7 @@ impl Installation {
         let allow = outbound::Config { allow: here.collect(), ..outbound::Config::default() };
         self.stop = CancellationToken::new();
         let feed = Feed::new(self.store.clone(), self.stop.clone());
+        self.sources.send_replace(vec![self.source(api)]);
         let engine = Engine {
             store: self.store.clone(),
             feed: feed.clone(),
@@ -78,7 +90,7 @@ impl Installation {
                 files_dir: "".into(),
                 keep_days: 0,
             },
-            sources: vec![self.source(api)],
+            sources: self.sources.subscribe(),
         };
         let stop = self.stop.clone();
         self.engine = Some(tokio::spawn(async move {
@@ -424,6 +436,65 @@ async fn what_was_refused_is_fetched_again_with_other_credentials() {
     installation.key = Some("right");
     installation.kill().await;
     installation.start(&api);
+    installation.wait_for(DocumentState::Fetched, 1).await;
+    installation.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rotated_secret_is_in_force_at_once_and_the_token_of_the_old_one_is_dropped() {
+    let api = Receiver::start().unwrap();
+    // Tokens of either secret are accepted: only what the engine sends is looked at.
+    api.answer_with(|request, _| match request.target.as_str() {
+        "/v1/auth/tokens" => {
+            let asked: Value = serde_json::from_slice(&request.body).unwrap();
+            let token = asked["clientSecret"].as_str().unwrap().replace(' ', "-");
+            Reply::status(200).body(format!(r#"{{"accessToken": "{token}", "expiresIn": 3600}}"#))
+        }
+        _ => found(INVOICE),
+    });
+    let installation = Installation::new(mercado_eletronico::NAME, &api).await;
+    let shown = || {
+        let requests = api.requests().into_iter();
+        requests.filter_map(|one| one.header("authorization").map(str::to_owned)).collect::<Vec<_>>()
+    };
+    installation.invoice("7").await;
+    installation.wait_for(DocumentState::Fetched, 1).await;
+    // The same again changes nothing: the token is kept.
+    let source = installation.source(&api);
+    installation.sources.send_replace(vec![source.clone()]);
+    installation.invoice("8").await;
+    installation.wait_for(DocumentState::Fetched, 2).await;
+    assert_eq!((shown(), api.count()), (vec!["Bearer a-secret".to_owned(); 2], 3));
+
+    let mut rotated = source.clone();
+    rotated.api.client_secret = Some("another".into());
+    installation.sources.send_replace(vec![rotated.clone()]);
+    installation.invoice("9").await;
+    installation.wait_for(DocumentState::Fetched, 3).await;
+    assert_eq!(shown()[2..], ["Bearer another"]);
+
+    // Nothing is fetched for a source that is not configured any more, until it is again.
+    installation.sources.send_replace(Vec::new());
+    installation.invoice("10").await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(fetches(&api).len(), 3);
+    installation.sources.send_replace(vec![rotated]);
+    installation.wait_for(DocumentState::Fetched, 4).await;
+    installation.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_refused_is_fetched_again_as_soon_as_the_key_is_right() {
+    let api = Receiver::start().unwrap();
+    let is_right = |request: &Received| request.header("x-api-key") == Some("right");
+    api.answer_with(move |request, _| if is_right(request) { found("{}") } else { Reply::status(401) });
+    let installation = Installation::new(gestao_online::NAME, &api).await;
+    let body = json!({"event_id": "ORDER_CREATED", "data": {"id": "100", "code": "0000593098"}});
+    installation.record("ORDER_CREATED", &body).await;
+    installation.wait_for(DocumentState::Refused, 1).await;
+    let mut source = installation.source(&api);
+    source.api.headers = [("x-api-key".to_owned(), "right".into())].into();
+    installation.sources.send_replace(vec![source]);
     installation.wait_for(DocumentState::Fetched, 1).await;
     installation.end().await;
 }

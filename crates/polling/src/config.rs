@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, Method};
-use outbound::{Address, BadAddress, BadCredential, Client, Credentials, OAuth2Settings};
+use outbound::{Address, BadAddress, BadCredential, Client, Credentials, JsonTokenSettings, OAuth2Settings};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use providers::Polling;
 use providers::auth::Secret;
@@ -45,7 +45,7 @@ pub struct Poll {
 }
 
 /// The credentials for an API: at most one of them.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PollAuth {
     /// User name and password (RFC 7617).
@@ -57,10 +57,12 @@ pub struct PollAuth {
     pub headers: BTreeMap<String, Secret>,
     /// Access tokens by client credentials (RFC 6749, section 4.4).
     pub oauth2: Option<ClientCredentials>,
+    /// Access tokens for an id and a secret that are sent as JSON: `{"clientId", "clientSecret"}`.
+    pub json_token: Option<JsonToken>,
 }
 
 /// User name and password; some APIs have their token in the place of the user name.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Basic {
     /// The user name.
@@ -71,7 +73,7 @@ pub struct Basic {
 }
 
 /// A token.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Bearer {
     /// The token.
@@ -79,7 +81,7 @@ pub struct Bearer {
 }
 
 /// Client credentials.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ClientCredentials {
     /// The token endpoint.
@@ -91,6 +93,18 @@ pub struct ClientCredentials {
     /// What for, where the endpoint needs it.
     #[serde(default)]
     pub scope: Option<String>,
+}
+
+/// An id and a secret for a token endpoint that answers `{"accessToken", "expiresIn"}`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct JsonToken {
+    /// The token endpoint.
+    pub token_url: Address,
+    /// Who asks.
+    pub client_id: String,
+    /// Its secret.
+    pub client_secret: Secret,
 }
 
 /// The request that acknowledges an item.
@@ -256,18 +270,28 @@ impl PollAuth {
         secrets.extend(self.bearer.iter().map(|bearer| ("bearer.token".to_owned(), &bearer.token)));
         secrets.extend(self.headers.iter().map(|(name, value)| (format!("headers.{name}"), value)));
         secrets.extend(self.oauth2.iter().map(|one| ("oauth2.client_secret".to_owned(), &one.client_secret)));
+        let json_token = self.json_token.iter();
+        secrets.extend(json_token.map(|one| ("json_token.client_secret".to_owned(), &one.client_secret)));
         secrets
     }
 
     fn check(&self) -> Result<(), (&'static str, String)> {
-        let given =
-            [self.basic.is_some(), self.bearer.is_some(), !self.headers.is_empty(), self.oauth2.is_some()];
+        let given = [
+            self.basic.is_some(),
+            self.bearer.is_some(),
+            !self.headers.is_empty(),
+            self.oauth2.is_some(),
+            self.json_token.is_some(),
+        ];
         if given.into_iter().filter(|given| *given).count() > 1 {
-            return Err(("auth", "expected one of basic, bearer, headers and oauth2".to_owned()));
+            return Err(("auth", "expected one of basic, bearer, headers, oauth2 and json_token".to_owned()));
         }
-        match &self.oauth2 {
-            Some(one) if one.client_id.is_empty() || one.client_secret.expose().is_empty() => {
-                Err(("auth.oauth2", BadCredential::Empty.to_string()))
+        let oauth2 = self.oauth2.as_ref().map(|one| ("auth.oauth2", &one.client_id, &one.client_secret));
+        let json = self.json_token.as_ref();
+        let json = json.map(|one| ("auth.json_token", &one.client_id, &one.client_secret));
+        match oauth2.or(json) {
+            Some((path, id, secret)) if id.is_empty() || secret.expose().is_empty() => {
+                Err((path, BadCredential::Empty.to_string()))
             }
             Some(_) => Ok(()),
             None => self.written().map(drop).map_err(|error| ("auth", error.to_string())),
@@ -289,6 +313,14 @@ impl PollAuth {
 
     /// The credentials for requests by this client. They were checked.
     pub(crate) fn credentials(&self, client: &Client) -> Result<Credentials, BadCredential> {
+        if let Some(JsonToken { token_url, client_id, client_secret }) = &self.json_token {
+            let settings = JsonTokenSettings {
+                token_url: token_url.clone(),
+                client_id: client_id.clone(),
+                client_secret: client_secret.expose().to_owned(),
+            };
+            return Credentials::json_token(settings, client);
+        }
         let Some(ClientCredentials { token_url, client_id, client_secret, scope }) = &self.oauth2 else {
             return self.written();
         };
@@ -361,6 +393,12 @@ mod tests {
         check(serde_json::json!({"acknowledge": {"method": "FETCH"}}), "expected \"POST\"");
         let both = serde_json::json!({"bearer": {"token": "hunter2"}, "basic": {"username": "hunter3"}});
         check(serde_json::json!({"auth": both}), "auth: expected one of");
+        let json_token =
+            serde_json::json!({"token_url": "https://h.example/t", "client_id": "me", "client_secret": ""});
+        check(
+            serde_json::json!({"auth": {"json_token": json_token}}),
+            "auth.json_token: client_id and client_secret",
+        );
         check(serde_json::json!({"auth": {"bearer": {"token": "hunter 2"}}}), "auth: a token has letters");
         check(serde_json::json!({"auth": {"headers": {"host": "hunter2"}}}), "auth: host is set by malote");
     }

@@ -80,6 +80,14 @@ pub async fn forget(store: &Store, source: &SourceName) -> Result<(), StoreError
     Ok(tx.commit().await?)
 }
 
+/// Has a source polled at once whose polling failed, unless its API has asked for a pause.
+pub(crate) async fn hurry(store: &Store, source: &SourceName) -> Result<(), StoreError> {
+    let mut tx = store.begin().await?;
+    let text = "UPDATE sources SET next_at = 0 WHERE source = $1 AND failures > 0".to_owned();
+    fetch(&mut tx, text, [source.into()]).await?;
+    Ok(tx.commit().await?)
+}
+
 /// Takes the lease of a source for so long, if a poll is due and no other process has it.
 pub(crate) async fn claim(
     store: &Store,

@@ -15,6 +15,7 @@ use providers::{Provider, SubjectKey, generic};
 use serde_json::{Value, json};
 use store::Store;
 use tempfile::TempDir;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::poll::{Cause, Listed, Outcome, Permit, Tools};
@@ -300,7 +301,7 @@ async fn of_two_pollers_one_polls_at_a_time_and_both_end_when_asked_to() {
         store: store.clone(),
         ingress: setup.ingress.clone(),
         client: setup.client.clone(),
-        sources: vec![setup.polled("/list", json!({}))],
+        sources: watch::Sender::new(vec![setup.polled("/list", json!({}))]).subscribe(),
     });
     let running = pollers.map(|poller| tokio::spawn(poller.run(setup.stop.clone())));
     assert!(setup.api.wait_for(4, LONG).await, "it is polled again and again");
@@ -317,4 +318,96 @@ async fn of_two_pollers_one_polls_at_a_time_and_both_end_when_asked_to() {
     for ended in running {
         tokio::time::timeout(Duration::from_millis(400), ended).await.expect("it ends at once").unwrap();
     }
+}
+
+/// The token endpoint of Mercado Eletrônico beside a list: its token is the secret.
+fn list_behind_tokens(request: &Received) -> Reply {
+    match (request.method.as_str(), request.target.as_str()) {
+        ("POST", "/tokens") => {
+            assert_eq!(request.header("content-type"), Some("application/json"));
+            let asked: Value = serde_json::from_slice(&request.body).unwrap();
+            let secret = asked["clientSecret"].as_str().unwrap();
+            assert_eq!(asked, json!({"clientId": "me", "clientSecret": secret}));
+            Reply::status(200).body(format!(r#"{{"accessToken": "token-of-{secret}", "expiresIn": 3600}}"#))
+        }
+        ("GET", _) if request.header("authorization") == Some("Bearer token-of-right") => {
+            list(&[agreement(1)])
+        }
+        ("GET", _) => Reply::status(401),
+        _ => Reply::status(204),
+    }
+}
+
+impl Setup {
+    /// Polled with a token for this secret.
+    fn polled_with(&self, client_secret: &str) -> Polled {
+        let url = self.api.url("/tokens");
+        let json_token = json!({"token_url": url, "client_id": "me", "client_secret": client_secret});
+        self.polled("/list", json!({"auth": {"json_token": json_token}}))
+    }
+}
+
+#[tokio::test]
+async fn a_token_is_got_for_an_id_and_a_secret_in_json_and_shown_to_list_and_to_acknowledge() {
+    let setup = Setup::recuperador();
+    setup.api.answer_with(|request, _| list_behind_tokens(request));
+    let polled = setup.polled_with("right");
+    for _ in 0..2 {
+        let outcome = setup.poll(&polled, &mut Listed::new()).await;
+        assert_eq!((outcome.items, reason(&outcome)), (1, ""));
+    }
+    let requests = setup.api.requests();
+    let targets: Vec<_> = requests.iter().map(|one| format!("{} {}", one.method, one.target)).collect();
+    // One token for all of them.
+    let poll = ["GET /list", "POST /list"];
+    assert_eq!(targets, [&["POST /tokens"][..], &poll, &poll].concat());
+    assert!(requests[1..].iter().all(|one| one.header("authorization") == Some("Bearer token-of-right")));
+    let refused = setup.poll(&setup.polled_with("wrong"), &mut Listed::new()).await;
+    assert_eq!(reason(&refused), "127.0.0.1 answered 401: it refuses the credentials of poll.auth");
+}
+
+#[tokio::test]
+async fn with_rotated_credentials_a_source_is_polled_at_once_and_the_old_token_is_dropped() {
+    let setup = Setup::recuperador();
+    setup.api.answer_with(|request, _| list_behind_tokens(request));
+    let (store, _folder) = store(&setup).await;
+    let sources = watch::Sender::new(vec![setup.polled_with("wrong")]);
+    let poller = Poller {
+        store: store.clone(),
+        ingress: setup.ingress.clone(),
+        client: setup.client.clone(),
+        sources: sources.subscribe(),
+    };
+    let running = tokio::spawn(poller.run(setup.stop.clone()));
+    assert!(setup.api.wait_for(2, LONG).await);
+    // After its failures it would not be due for an hour.
+    let text = "UPDATE sources SET failures = 9, next_at = $1".to_owned();
+    let later = event::now() + Duration::from_secs(3_600);
+    let mut tx = store.begin().await.unwrap();
+    store::many::fetch(&mut tx, text, [later.into()]).await.unwrap();
+    tx.commit().await.unwrap();
+    sources.send_replace(vec![setup.polled_with("right")]);
+    let begun = std::time::Instant::now();
+    let shown = |token: &str| {
+        let requests = setup.api.requests();
+        requests.iter().filter(|one| one.header("authorization") == Some(token)).count()
+    };
+    while shown("Bearer token-of-right") == 0 {
+        assert!(begun.elapsed() < LONG, "it is polled with the new secret");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let old = shown("Bearer token-of-wrong");
+    while shown("Bearer token-of-right") < 4 {
+        assert!(begun.elapsed() < LONG, "it is polled again and again");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(shown("Bearer token-of-wrong"), old, "nothing shows the old token any more");
+    // What is not configured any more is not polled.
+    sources.send_replace(Vec::new());
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let count = setup.api.count();
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(setup.api.count(), count);
+    setup.stop.cancel();
+    running.await.unwrap();
 }

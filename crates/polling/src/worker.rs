@@ -1,5 +1,6 @@
 //! Polls every source when it is due, for as long as the process runs.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use event::{Chain, EventId, SourceName, Timestamp};
@@ -9,11 +10,12 @@ use metrics::{counter, gauge};
 use outbound::{BadAddress, BadCredential, Client};
 use providers::Provider;
 use store::{Store, StoreError, lease};
+use tokio::sync::watch;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::config::Poll;
+use crate::config::{Poll, PollAuth};
 use crate::poll::{Cause, Failure, Listed, Outcome, Permit, Plan, Tools};
 use crate::table::{self, After, Claim};
 
@@ -30,8 +32,11 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60 * 60);
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A source that is polled.
+#[derive(Clone)]
 pub struct Polled {
-    pub(crate) plan: Plan,
+    pub(crate) plan: Arc<Plan>,
+    /// What the credentials of the plan are made of.
+    auth: PollAuth,
 }
 
 /// Polls sources. Any number of processes may do so; one polls a source at a time.
@@ -42,8 +47,9 @@ pub struct Poller {
     pub ingress: Ingress,
     /// Sends the requests.
     pub client: Client,
-    /// The sources.
-    pub sources: Vec<Polled>,
+    /// The sources. The credentials of one may change, which is in force with its next poll; one that is missing is not polled. One
+    /// that was not there at the start is not noticed.
+    pub sources: watch::Receiver<Vec<Polled>>,
 }
 
 /// Why a source cannot be polled. The configuration was checked for both.
@@ -65,17 +71,26 @@ impl Polled {
         poll: &Poll,
         client: &Client,
     ) -> Result<Self, BadPoll> {
-        Ok(Self {
-            plan: Plan {
-                source,
-                endpoints: poll.endpoints(provider.polling())?,
-                credentials: poll.auth.credentials(client)?,
-                items: poll.items.clone(),
-                acknowledge: poll.acknowledge(provider.polling()),
-                timeout: poll.timeout(),
-                every: poll.every(),
-            },
-        })
+        let plan = Plan {
+            source,
+            endpoints: poll.endpoints(provider.polling())?,
+            credentials: poll.auth.credentials(client)?,
+            items: poll.items.clone(),
+            acknowledge: poll.acknowledge(provider.polling()),
+            timeout: poll.timeout(),
+            every: poll.every(),
+        };
+        Ok(Self { plan: Arc::new(plan), auth: poll.auth.clone() })
+    }
+
+    /// Its source.
+    pub fn source(&self) -> &SourceName {
+        &self.plan.source
+    }
+
+    /// Whether it shows these credentials: if so, its access token stays valid.
+    pub fn has_auth(&self, poll: &Poll) -> bool {
+        self.auth == poll.auth
     }
 }
 
@@ -83,13 +98,19 @@ impl Poller {
     /// Works until `stop` is cancelled; the item that is being stored is finished. What is not acknowledged by then comes again.
     pub async fn run(self, stop: CancellationToken) {
         let owner = EventId::generate().to_string();
-        join_all(self.sources.iter().map(|source| self.follow(&source.plan, &owner, &stop))).await;
+        let plans: Vec<_> = self.sources.borrow().iter().map(|source| Arc::clone(&source.plan)).collect();
+        join_all(plans.into_iter().map(|plan| self.follow(plan, &owner, &stop))).await;
     }
 
-    async fn follow(&self, plan: &Plan, owner: &str, stop: &CancellationToken) {
+    async fn follow(&self, mut plan: Arc<Plan>, owner: &str, stop: &CancellationToken) {
         let (mut listed, mut trouble) = (Listed::new(), None);
         while !stop.is_cancelled() {
-            let pause = match self.step(plan, owner, &mut listed, stop).await {
+            let stepped = match self.is_current(&mut plan).await {
+                Ok(true) => self.step(&plan, owner, &mut listed, stop).await,
+                Ok(false) => Ok(CHECK),
+                Err(error) => Err(error),
+            };
+            let pause = match stepped {
                 Ok(wait) => {
                     trouble = None;
                     wait
@@ -105,6 +126,19 @@ impl Poller {
             };
             stop.run_until_cancelled(sleep(pause.min(CHECK))).await;
         }
+    }
+
+    /// Brings a plan up to date; false if its source is not configured any more. With other credentials, an API that has failed is asked
+    /// at once.
+    async fn is_current(&self, plan: &mut Arc<Plan>) -> Result<bool, StoreError> {
+        let find = |sources: &[Polled]| sources.iter().find(|one| one.plan.source == plan.source).cloned();
+        let Some(Polled { plan: newer, .. }) = find(&self.sources.borrow()) else { return Ok(false) };
+        if !Arc::ptr_eq(plan, &newer) {
+            table::hurry(&self.store, &newer.source).await?;
+            info!(source = %newer.source, "the credentials of poll.auth have changed");
+            *plan = newer;
+        }
+        Ok(true)
     }
 
     /// Polls a source if it is due, and gives how long to wait for the next poll. All times are those of the store's clock.

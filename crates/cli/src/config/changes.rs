@@ -7,8 +7,11 @@ use serde_json::{Map, Value};
 /// The settings of the console's token.
 const TOKEN: [&str; 2] = ["token", "token_file"];
 
+/// The credentials for the API of a source.
+const API: [&str; 4] = ["client_id", "client_secret", "client_secret_file", "headers"];
+
 /// The paths of the settings that differ from those at the start and need a restart: everything but the token of the
-/// console and the authentication of the sources. A source that is missing from the new tree is not a difference.
+/// console, the authentication of the sources, and the credentials for their APIs. A source that is missing from the new tree is not a difference.
 pub fn needs_restart(started: &Value, new: &Value) -> Vec<String> {
     let (mut started, new) = (fixed(started), fixed(new));
     if let Some(sources) = started["sources"].as_object_mut() {
@@ -20,8 +23,8 @@ pub fn needs_restart(started: &Value, new: &Value) -> Vec<String> {
 }
 
 /// The tree that is in force after a reload, out of the one at the start, the one in force and the new one: the latter's
-/// token of the console, and its authentication of each source of which nothing else has changed. What is checked together is
-/// in force together: a source with another change keeps its authentication. Sources that are missing are left out.
+/// token of the console, and its credentials of each source of which nothing else has changed. What is checked together is
+/// in force together: a source with another change keeps its credentials. Sources that are missing are left out.
 pub fn reloaded(started: &Value, in_force: &Value, new: &Value) -> Value {
     let mut tree = in_force.clone();
     let console = tree.as_object_mut().map(|tree| tree.entry("console").or_insert_with(|| Map::new().into()));
@@ -58,9 +61,15 @@ fn fixed(tree: &Value) -> Value {
     if let Some(console) = fixed.get_mut("console").and_then(Value::as_object_mut) {
         console.retain(|name, _| !TOKEN.contains(&name.as_str()));
     }
-    let without_auth = |(name, source): (&str, &Value)| {
+    let without_credentials = |(name, source): (&str, &Value)| {
         let mut source = source.clone();
         let table = source.as_object_mut()?;
+        if let Some(api) = table.get_mut("api").and_then(Value::as_object_mut) {
+            api.retain(|name, _| !API.contains(&name.as_str()));
+        }
+        if let Some(poll) = table.get_mut("poll").and_then(Value::as_object_mut) {
+            poll.remove("auth");
+        }
         let auth = table.remove("auth");
         // This mechanism includes a rule for duplicates.
         if auth.is_some_and(|auth| auth.get("standard_webhooks").is_some()) {
@@ -68,7 +77,7 @@ fn fixed(tree: &Value) -> Value {
         }
         Some((name.to_owned(), source))
     };
-    fixed["sources"] = Value::Object(sources(tree).filter_map(without_auth).collect::<Map<_, _>>());
+    fixed["sources"] = Value::Object(sources(tree).filter_map(without_credentials).collect::<Map<_, _>>());
     fixed
 }
 
@@ -149,5 +158,21 @@ mod tests {
         check(&format!("{head}[console]\n{one}{signed}"), &["sources.one.duplicates"]);
         let provider = "[[providers]]\nname = \"a\"\ntopic.header = \"x-topic\"\n";
         check(&format!("{head}[console]\n{one}{bearer}{provider}"), &["providers"]);
+        let api = "api = { base_url = \"x\", client_id = \"a\", client_secret = \"b\" }\n";
+        let poll = "poll = { url = \"x\", every_s = 1, auth.bearer.token = \"y\" }\n";
+        let started = format!("{head}{one}{bearer}{api}{poll}");
+        let check = |api: &str, poll: &str, expect: &[&str]| {
+            let new = format!("{head}{one}{bearer}{api}{poll}");
+            assert_eq!(needs_restart(&tree(&started), &tree(&new)), expect, "{new}");
+        };
+        let rotated = "api = { base_url = \"x\", client_id = \"c\", client_secret_file = \"d\" }\n";
+        check(rotated, "poll = { url = \"x\", every_s = 1, auth.headers.x-key = \"z\" }\n", &[]);
+        check(
+            "api = { base_url = \"x\", headers.x-key = \"z\" }\n",
+            "poll = { url = \"x\", every_s = 1 }\n",
+            &[],
+        );
+        check("api = { base_url = \"y\" }\n", poll, &["sources.one.api.base_url"]);
+        check("", "poll = { url = \"x\", every_s = 2 }\n", &["sources.one.api", "sources.one.poll.every_s"]);
     }
 }

@@ -62,7 +62,7 @@ impl Needed {
 pub(crate) struct SecretFiles {
     /// Every file that a setting names.
     pub(crate) files: Vec<PathBuf>,
-    /// Those with the console's token, a source's secrets or the store's password.
+    /// Those with the console's token, a source's secrets and its credentials for APIs, or the store's password.
     pub(crate) reloadable: Vec<PathBuf>,
     /// That of the broker's password.
     pub(crate) broker_password: Option<PathBuf>,
@@ -182,7 +182,7 @@ fn read_authorities(
     }
 }
 
-/// The credentials for the API of a source. They are read at start only.
+/// The credentials for the API that a source is polled at.
 fn read_poll(found: &mut SecretFiles, index: usize, source: &mut Value, needed: Needed) {
     let auth = source.pointer_mut("/poll/auth").and_then(Value::as_object_mut);
     for (mechanism, table) in auth.into_iter().flatten() {
@@ -221,7 +221,6 @@ impl SecretFiles {
         match path {
             "broker" => self.broker_password = Some(file.clone()),
             "ingress" | PROXY => {}
-            path if path.contains(POLL) => {}
             _ => self.reloadable.push(file.clone()),
         }
         self.files.push(file);

@@ -6,19 +6,26 @@ use ::documents::{Archive, Cause, Engine, Source, ask_for};
 use ledger::jobs::Fetch;
 use outbound::Client;
 use store::Store;
+use tokio::sync::watch;
 
 use super::shared::{Shared, Tasks};
 use crate::config::Config;
 use crate::installation;
 
-/// Starts it if the process has it, and a source has an API or old documents are deleted; it waits until the tables exist.
-pub(super) fn start(shared: &Shared<'_>, store: Store, tasks: &mut Tasks) {
+/// Starts it if the process has it, and a source has an API or old documents are deleted; it waits until the tables exist. Gives what
+/// changes the credentials of the sources.
+pub(super) fn start(
+    shared: &Shared<'_>,
+    store: Store,
+    tasks: &mut Tasks,
+) -> Option<watch::Sender<Vec<Source>>> {
     let sources = sources(shared.config);
     let is_idle = sources.is_empty() && shared.config.documents.keep_days == 0;
     if !shared.roles.documents || is_idle {
-        return;
+        return None;
     }
     let feed = shared.feed(&store, &shared.working, tasks);
+    let (changes, sources) = watch::channel(sources);
     let engine = Engine {
         store,
         feed,
@@ -29,6 +36,7 @@ pub(super) fn start(shared: &Shared<'_>, store: Store, tasks: &mut Tasks) {
         sources,
     };
     tasks.spawn_once(&shared.migrated, &shared.working, |stop| engine.run(stop));
+    Some(changes)
 }
 
 /// What has documents fetched that recorded events name.

@@ -8,9 +8,10 @@ use anyhow::{Context, Result};
 use broker::DiskAlarm;
 use ingress::Ingress;
 use outbound::Client;
-use polling::{Polled, Poller};
+use polling::{BadPoll, Polled, Poller};
 use providers::SubjectKey;
 use store::Store;
+use tokio::sync::watch;
 use tokio::time::sleep;
 use tracing::warn;
 
@@ -21,27 +22,46 @@ use crate::report::chain;
 /// How long to wait until the sources are registered again, after the store did not take them.
 const PAUSE: std::time::Duration = std::time::Duration::from_secs(2);
 
-/// Starts it if the process has the administration API; it waits until broker and store are prepared.
+/// What changes the credentials of the sources that a process polls.
+pub struct Polls {
+    sources: watch::Sender<Vec<Polled>>,
+    client: Client,
+}
+
+impl Polls {
+    /// Polls with the credentials of this configuration from now on. A source whose credentials are the same keeps its access token,
+    /// others drop theirs; one that is missing is not polled.
+    pub fn rotate(&self, config: &Config) -> Result<(), BadPoll> {
+        let sources = polled(config, &self.client, &self.sources.borrow())?;
+        self.sources.send_replace(sources);
+        Ok(())
+    }
+}
+
+/// Starts it if the process has the administration API; it waits until broker and store are prepared. Gives what changes the
+/// credentials, if anything is polled.
 pub(super) fn start(
     shared: &Shared<'_>,
     key: Option<SubjectKey>,
     ingress: Option<Ingress>,
     tasks: &mut Tasks,
-) -> Result<()> {
+) -> Result<Option<Polls>> {
     let (true, Some(store), Some(key)) = (shared.roles.console, shared.store.clone(), key) else {
-        return Ok(());
+        return Ok(None);
     };
     let config = shared.config;
     let client = Client::new(&config.outbound);
-    let sources = polled(config, &client)?;
-    let poller = match sources.is_empty() {
-        true => None,
+    let sources = polled(config, &client, &[]).context("a source cannot be polled")?;
+    let (poller, polls) = match sources.is_empty() {
+        true => (None, None),
         false => {
             let ingress = match ingress {
                 Some(ingress) => ingress,
                 None => without_port(shared, key, tasks)?,
             };
-            Some(Poller { store: store.clone(), ingress, client, sources })
+            let (changes, sources) = watch::channel(sources);
+            let polls = Polls { sources: changes, client: client.clone() };
+            (Some(Poller { store: store.clone(), ingress, client, sources }), Some(polls))
         }
     };
     let (config, stop) = (config.clone(), shared.accepting.clone());
@@ -58,7 +78,7 @@ pub(super) fn start(
         }
         stop.cancelled().await;
     });
-    Ok(())
+    Ok(polls)
 }
 
 /// An ingress for what is polled alone.
@@ -77,12 +97,14 @@ fn without_port(shared: &Shared<'_>, key: SubjectKey, tasks: &mut Tasks) -> Resu
     Ok(ingress)
 }
 
-fn polled(config: &Config, client: &Client) -> Result<Vec<Polled>> {
+/// The sources that are polled: those of `before` whose credentials are the same, and new ones.
+fn polled(config: &Config, client: &Client, before: &[Polled]) -> Result<Vec<Polled>, BadPoll> {
     let polled = config.sources.iter().filter_map(|source| {
         let poll = source.poll.as_ref()?;
         let provider = config.provider(&source.provider)?;
-        let polled = Polled::new(source.name.clone(), provider, poll, client);
-        Some(polled.with_context(|| format!("source {} cannot be polled", source.name)))
+        let same = before.iter().find(|one| *one.source() == source.name && one.has_auth(poll));
+        let new = || Polled::new(source.name.clone(), provider, poll, client);
+        Some(same.cloned().map_or_else(new, Ok))
     });
     polled.collect()
 }

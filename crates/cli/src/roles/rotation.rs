@@ -1,9 +1,10 @@
 //! Secrets and certificates that change while a process runs.
 //!
-//! Promises that a changed secret file or certificate is in force within seconds, and a changed `auth` or console token
-//! of the configuration file on SIGHUP; that new connections to broker and store use a changed password file; that an
-//! invalid file is logged and changes nothing; that a source removed from the configuration is denied and not polled; and that no
-//! request is lost: each is checked against the old or the new secrets. Everything else, including the subject key, is
+//! Promises that a changed secret file or certificate is in force within seconds, and a changed `auth`, console token or credential
+//! for the API of a source (`api`, `poll.auth`) of the configuration file on SIGHUP; that an access token that was got with other
+//! credentials is dropped; that new connections to broker and store use a changed password file; that an
+//! invalid file is logged and changes nothing; that a source removed from the configuration is denied and not polled, and its
+//! documents are not fetched; and that no request is lost: each is checked against the old or the new secrets. Everything else, including the subject key, is
 //! read only at start: it is named in the log, and does not hold up the secrets.
 
 use std::collections::BTreeMap;
@@ -15,13 +16,17 @@ use std::time::Duration;
 use console::Token;
 use event::SourceName;
 use ingress::Ingress;
+use polling::BadPoll;
 use providers::auth::Auth;
 use serde_json::Value;
 use server::{Certificate, TlsError};
 use store::{Store, StoreError};
+use tokio::sync::watch;
 use tokio::time::sleep;
 use tracing::{error, info, warn};
 
+use super::documents;
+use super::polls::Polls;
 use super::signals::Hangup;
 use crate::config::{self, Config, Loaded, Mistakes};
 use crate::data_dir;
@@ -39,6 +44,10 @@ pub struct Rotation {
     pub ingress: Option<Ingress>,
     /// The token of the console.
     pub token: Option<Token>,
+    /// Receives new credentials for the APIs that documents are fetched from.
+    pub documents: Option<watch::Sender<Vec<::documents::Source>>>,
+    /// Receives new credentials for the APIs that are polled.
+    pub polls: Option<Polls>,
     /// Has a password. The broker reads its password for each connection.
     pub store: Option<Store>,
 }
@@ -127,6 +136,12 @@ impl Rotation {
     }
 
     fn apply(&self, config: &Config) -> Result<(), Kept> {
+        if let Some(polls) = &self.polls {
+            polls.rotate(config).map_err(Kept::Poll)?;
+        }
+        if let Some(sources) = &self.documents {
+            sources.send_replace(documents::sources(config));
+        }
         if let Some(ingress) = &self.ingress {
             for source in &config.sources {
                 ingress.set_auth(&source.name, source.auth.clone());
@@ -160,6 +175,8 @@ enum Kept {
     Secrets(Mistakes),
     #[error("keeping the current password of the store")]
     Password(#[source] StoreError),
+    #[error("keeping the current credentials of poll.auth")]
+    Poll(#[source] BadPoll),
     #[error("keeping the current token")]
     Token(#[source] anyhow::Error),
 }

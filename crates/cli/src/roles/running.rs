@@ -120,7 +120,8 @@ impl Running {
             running.rotation.ingress = Some(ingress::start(&shared, parts, &mut running.tasks)?);
         }
         let store = shared.store.clone();
-        polls::start(&shared, key.clone(), running.rotation.ingress.clone(), &mut running.tasks)?;
+        running.rotation.polls =
+            polls::start(&shared, key.clone(), running.rotation.ingress.clone(), &mut running.tasks)?;
         if let (Some(port), Some(token), Some(key), Some(store), Some(queues)) =
             (ports.console, token, key, store.clone(), shared.queues.clone())
         {
@@ -130,7 +131,9 @@ impl Running {
         let served = ports.operations.serve_operations(shared.operations.clone(), shared.working.clone());
         running.tasks.others.spawn(served);
         if let Some(store) = store {
-            start_readers(&shared, store, &mut running.tasks);
+            super::subscriptions::start(&shared, store.clone(), &mut running.tasks);
+            running.rotation.documents = documents::start(&shared, store.clone(), &mut running.tasks);
+            consumers::start(&shared, store, &mut running.tasks);
         }
         Ok(running)
     }
@@ -166,13 +169,6 @@ impl Running {
             store.close().await;
         }
     }
-}
-
-/// Starts the roles that read events: from the feed, or from queues.
-fn start_readers(shared: &Shared<'_>, store: Store, tasks: &mut Tasks) {
-    super::subscriptions::start(shared, store.clone(), tasks);
-    documents::start(shared, store.clone(), tasks);
-    consumers::start(shared, store, tasks);
 }
 
 /// What a process has to keep to itself, if its roles need it: as configured, else from the data directory.

@@ -65,7 +65,7 @@ impl Secret {
 
     /// Takes over the time of use of another secret with the same text.
     pub(super) fn continue_from(&mut self, other: &Self) {
-        if bool::from(self.digest.is(&other.digest)) {
+        if self == other {
             self.used = Arc::clone(&other.used);
         }
     }
@@ -101,6 +101,15 @@ impl Secret {
         length.saturating_mul(bits) / 100
     }
 }
+
+/// In constant time.
+impl PartialEq for Secret {
+    fn eq(&self, other: &Self) -> bool {
+        self.is(&other.digest).into()
+    }
+}
+
+impl Eq for Secret {}
 
 impl From<&str> for Secret {
     fn from(text: &str) -> Self {
