@@ -30,6 +30,65 @@ async fn raw(product: &Product, head: &str, body: &[u8], then_close: bool) -> Re
     Ok(Some((status.parse()?, body.to_owned())))
 }
 
+/// Sends the parts of a request, the second once an interim answer is there, and reads the status of the answer.
+async fn exchange(product: &Product, first: &[u8], second: Option<&[u8]>) -> Result<String> {
+    let mut stream = TcpStream::connect(product.ingress.trim_start_matches("http://")).await?;
+    stream.write_all(first).await?;
+    if let Some(second) = second {
+        const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+        let mut interim = [0; CONTINUE.len()];
+        tokio::time::timeout(PATIENCE, stream.read_exact(&mut interim))
+            .await
+            .context("no interim answer")??;
+        anyhow::ensure!(interim == CONTINUE, "{:?}", String::from_utf8_lossy(&interim));
+        stream.write_all(second).await?;
+    }
+    let mut answer = Vec::new();
+    tokio::time::timeout(PATIENCE, stream.read_to_end(&mut answer)).await.context("no answer in time")??;
+    let answer = String::from_utf8_lossy(&answer).into_owned();
+    let last = answer.strip_prefix("HTTP/1.1 100 Continue\r\n\r\n").unwrap_or(&answer);
+    Ok(last.lines().next().unwrap_or_default().to_owned())
+}
+
+#[tokio::test]
+async fn a_request_is_taken_however_it_is_framed() -> Result<()> {
+    const BODY: &str = r#"{"event_id": "ORDER_CREATED", "data": {"code": "29", "status": 1}}"#;
+    let product = Product::embedded().await?;
+    let (path, length) = ("/webhooks/go?token=go-token", BODY.len());
+    let json = "Content-Type: application/json";
+    let usual = format!("POST {path} HTTP/1.1\r\nHost: malote\r\nConnection: close\r\n{json}\r\n");
+    let (begin, rest) = BODY.split_at(10);
+    let chunks = |extension: &str, trailer: &str| {
+        format!("a\r\n{begin}\r\n{:X}{extension}\r\n{rest}\r\n0\r\n{trailer}\r\n", rest.len())
+    };
+    let expecting = format!("{usual}Expect: 100-continue\r\nContent-Length: {length}\r\n\r\n");
+    let whole = [
+        ("expectation, body at once", expecting.clone() + BODY),
+        ("HTTP/1.0", format!("POST {path} HTTP/1.0\r\n{json}\r\nContent-Length: {length}\r\n\r\n{BODY}")),
+        ("chunks", format!("{usual}Transfer-Encoding: chunked\r\n\r\n{}", chunks(";ext=1", ""))),
+        (
+            "chunks, a trailer",
+            format!("{usual}Transfer-Encoding: chunked\r\n\r\n{}", chunks("", "X-Sum: 1\r\n")),
+        ),
+        (
+            "absolute address",
+            format!("{usual}Content-Length: {length}\r\n\r\n{BODY}").replace("POST /", "POST http://malote/"),
+        ),
+        ("line feeds", format!("{usual}Content-Length: {length}\r\n\r\n").replace('\r', "") + BODY),
+    ];
+    for (what, request) in &whole {
+        let status = exchange(&product, request.as_bytes(), None).await?;
+        assert!(status.ends_with(" 200 OK"), "{what}: {status}");
+    }
+    let status = exchange(&product, expecting.as_bytes(), Some(BODY.as_bytes())).await?;
+    assert_eq!(status, "HTTP/1.1 200 OK", "a body that waits for the interim answer");
+    let events = product.settled(whole.len() + 1).await?;
+    for event in events {
+        assert_eq!((&event["topic"], &event["subject"]), (&"ORDER_CREATED".into(), &"order/29".into()));
+    }
+    Ok(())
+}
+
 /// What is wrong with a request, its head, its body, the status, and the cause under which it is kept, if it is.
 type Case<'a> = (&'a str, String, Vec<u8>, u16, Option<&'a str>);
 

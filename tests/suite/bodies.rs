@@ -199,6 +199,9 @@ fn sent() -> Vec<Sent<'static>> {
         ),
         ("rec", JSON, agreement("71", r#""cpf_cnpj": "12.abc.345/01de-35", "cancelado": 1"#), 200),
         ("go", JSON, order(PAID, r#"{"code": "72", "date": "x", "user": ["x"]}"#), 200),
+        ("rec", JSON, agreement("73", r#""cpf_cnpj": "12.abc.345/01de-35""#), 200),
+        ("rec", JSON, agreement("74", r#""cpf_cnpj": "12ABC34501DE35""#), 200),
+        ("rec", JSON, agreement("75", r#""cpf_cnpj": 1234567890"#), 200),
     ]
 }
 
@@ -315,6 +318,9 @@ async fn what_senders_write_is_booked_alike_on_both_deployments() -> Result<()> 
         "agreements: 60 Ana 52998224725 1000 1 active",
         "agreements: 61 Ana 52998224725 1000 1 active",
         "agreements: 70 Ana 00000000000191 1000 1 active",
+        "agreements: 73 Ana 12ABC34501DE35 1000 1 active",
+        "agreements: 74 Ana 12ABC34501DE35 1000 1 active",
+        "agreements: 75 Ana 01234567890 1000 1 active",
         "dead: receivables cancelado: expected \"S\" or \"N\", got a number of 1 character",
         "dead: receivables data.code: missing, and so is data.id",
         "dead: receivables lista_parcelas[0].datavencto: expected a date (\"YYYY-MM-DD\", \"YYYY-MM-DDThh:mm:ss\" or \
@@ -346,6 +352,9 @@ async fn what_senders_write_is_booked_alike_on_both_deployments() -> Result<()> 
         "receivables: 62 null null open null",
         "receivables: 701 2026-12-15 1000 open null",
         "receivables: 72 null null paid null",
+        "receivables: 731 2026-12-15 1000 open null",
+        "receivables: 741 2026-12-15 1000 open null",
+        "receivables: 751 2026-12-15 1000 open null",
         "rejected: the body is not JSON: expected value at line 1, column 1; send one whole JSON object",
         "rejected: the body is not UTF-8: byte 14 is the first that is not, and the declared charset is not read here; \
          send the body as UTF-8",
@@ -362,6 +371,63 @@ async fn what_senders_write_is_booked_alike_on_both_deployments() -> Result<()> 
     ));
     expect.sort();
     assert_eq!(booked, expect);
+    Ok(())
+}
+
+/// The topics at the edges of what AMQP matches, and whether the consumer of invoices is bound to them.
+const EDGES: [(&str, bool); 13] = [
+    ("invoice", true),
+    ("invoice.", true),
+    ("invoice..status", true),
+    (".invoice.status", false),
+    ("invoice.#", true),
+    ("invoice.*", true),
+    ("*.created", false),
+    ("#", false),
+    ("invoice/created", false),
+    ("Invoice.created", false),
+    ("invoice .created", false),
+    ("x.invoice.created", false),
+    ("invoice.a.b.c.d", true),
+];
+
+#[tokio::test]
+async fn topics_at_the_edges_of_matching_reach_the_same_queues_on_both_deployments() -> Result<()> {
+    let shared = harness::Shared::from_env()?;
+    let scaled = Product::scaled(&shared.fresh_vhost()?, &shared.fresh_database()?).await?;
+    let embedded = Product::embedded().await?;
+    for product in [&embedded, &scaled] {
+        for (index, (topic, _)) in EDGES.iter().enumerate() {
+            let body = json!({"topic": topic, "data": {"invoiceId": format!("25-{index}"), "status": "1"}});
+            product.post("me", body.to_string()).await?;
+        }
+        let unrouted: Vec<_> = EDGES.iter().filter(|(_, is_taken)| !is_taken).collect();
+        let started = Instant::now();
+        while product.rows(&["unrouted", "list"])?.len() < unrouted.len() {
+            anyhow::ensure!(started.elapsed() < PATIENCE, "not all are marked as unrouted");
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+        let events = product.settled(EDGES.len()).await?;
+        for (topic, is_taken) in EDGES {
+            let event = events.iter().find(|event| event["topic"] == topic).context(topic)?;
+            let shown: Value = serde_json::from_str(&product.run(&[
+                "events",
+                "show",
+                event["id"].as_str().context("an id")?,
+                "--json",
+            ])?)?;
+            let consumers: Vec<_> = shown["outcomes"]
+                .as_array()
+                .context("outcomes")?
+                .iter()
+                .map(|it| it["consumer"].clone())
+                .collect();
+            let expect = if is_taken { vec![json!("invoices")] } else { vec![] };
+            assert_eq!(consumers, expect, "{topic}: {shown:#}");
+            assert_eq!(event["state"] == "unrouted", !is_taken, "{topic}: {event}");
+        }
+        assert_eq!(product.rows(&["unrouted", "list"])?.len(), unrouted.len());
+    }
     Ok(())
 }
 

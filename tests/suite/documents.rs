@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -248,6 +248,104 @@ async fn what_events_only_name_is_fetched_and_booked_embedded() -> Result<()> {
 async fn what_events_only_name_is_fetched_and_booked_by_replicas() -> Result<()> {
     let api = Receiver::start()?;
     what_events_only_name_is_fetched_and_booked(&scaled(&api).await?, &api).await
+}
+
+/// How the API limits requests: as Mercado Eletrônico's does, with a smaller window. Once it asks for a pause, and once a window is
+/// used up before its time, as by another client with the same key.
+#[derive(Default)]
+struct Limiter {
+    /// When the window began, and how many requests of it are used.
+    window: Option<(Instant, u64)>,
+    /// How many requests came although the window had none left.
+    beyond: usize,
+    /// How many were answered.
+    answered: usize,
+    /// When nothing more was to come, and for how long.
+    pauses: Vec<(Instant, Duration)>,
+    /// How many requests came all the same.
+    within_pause: usize,
+}
+
+impl Limiter {
+    const WINDOW: Duration = Duration::from_secs(3);
+    const REQUESTS: u64 = 6;
+    const PAUSE: Duration = Duration::from_secs(4);
+    /// A request that was sent before the answer that asks for a pause has arrived is here by then.
+    const ON_ITS_WAY: Duration = Duration::from_millis(300);
+
+    fn answer(&mut self) -> Reply {
+        let now = Instant::now();
+        let is_within =
+            |(at, pause): &(Instant, Duration)| now - *at > Self::ON_ITS_WAY && now - *at < *pause;
+        self.within_pause += self.pauses.iter().filter(|pause| is_within(pause)).count();
+        let (began, used) = self.window.filter(|(began, _)| now - *began < Self::WINDOW).unwrap_or((now, 0));
+        if used == Self::REQUESTS {
+            self.beyond += 1;
+            return Reply::status(429);
+        }
+        self.window = Some((began, used + 1));
+        self.answered += 1;
+        if self.answered == 9 {
+            self.pauses.push((now, Self::PAUSE));
+            return Reply::status(429).header("retry-after", &Self::PAUSE.as_secs().to_string());
+        }
+        let (mut left, mut reset) = (Self::REQUESTS - used - 1, (Self::WINDOW - (now - began)).as_secs() + 1);
+        if self.answered >= 12 && used == 0 && self.pauses.len() == 1 {
+            (left, reset) = (0, Self::WINDOW.as_secs());
+            self.pauses.push((now, Self::WINDOW));
+        }
+        found(r#"{"invoiceNumber": 4711, "totalDue": 1.00}"#)
+            .header("ratelimit-limit", &Self::REQUESTS.to_string())
+            .header("ratelimit-remaining", &left.to_string())
+            .header("ratelimit-reset", &reset.to_string())
+    }
+}
+
+/// Everything is fetched in the end, no request is sent beyond a window, and none within a pause.
+async fn the_limits_of_an_api_are_kept(product: &Product, limiter: &Mutex<Limiter>) -> Result<()> {
+    const INVOICES: usize = 22;
+    for number in 0..INVOICES {
+        product.post("me", invoice(&format!("l{number}"))).await?;
+    }
+    let fetched = |rows: &[Value]| rows.iter().filter(|row| row["state"] == "fetched").count() == INVOICES;
+    let documents = wait_for(product, &["documents", "list"], fetched).await?;
+    assert!(documents.iter().all(|row| row["version"] == 1), "{documents:#?}");
+    let booked = |rows: &[Value]| rows.iter().filter(|row| row["total_centavos"] == 100).count() == INVOICES;
+    wait_for(product, &["invoices", "list"], booked).await?;
+    let limiter = limiter.lock().expect("no answer panics");
+    assert_eq!(limiter.pauses.len(), 2);
+    assert_eq!(
+        (limiter.beyond, limiter.within_pause),
+        (0, 0),
+        "requests beyond the window, within the pause"
+    );
+    // The one that was answered 429 came again, and none other.
+    assert_eq!(limiter.answered, INVOICES + 1);
+    Ok(())
+}
+
+/// An API with limits.
+fn limited() -> Result<(Receiver, Arc<Mutex<Limiter>>)> {
+    let (api, limiter) = (Receiver::start()?, Arc::new(Mutex::new(Limiter::default())));
+    let limits = Arc::clone(&limiter);
+    api.answer_with(move |request, _| match request.target.as_str() {
+        "/v1/auth/tokens" => answer(request, false),
+        _ if request.header("authorization") != Some("Bearer token-1") => Reply::status(401),
+        _ => limits.lock().expect("no answer panics").answer(),
+    });
+    Ok((api, limiter))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn windows_and_pauses_of_an_api_are_kept_embedded() -> Result<()> {
+    let (api, limiter) = limited()?;
+    the_limits_of_an_api_are_kept(&embedded(&api).await?, &limiter).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn windows_and_pauses_of_an_api_are_kept_by_replicas() -> Result<()> {
+    let (api, limiter) = limited()?;
+    the_limits_of_an_api_are_kept(&scaled(&api).await?, &limiter).await
 }
 
 /// The replica that fetches for a source, as its log says.

@@ -64,6 +64,10 @@ async fn received(product: &Product) -> Result<Vec<String>> {
     check("/webhooks/pix?token=k-pix/pix", &psp, r#"[{"endToEndId": "E4"}]"#, 200).await?;
     check("/webhooks/pix?token=k-pix", &psp, "{}", 200).await?;
     check("/webhooks/pix?token=k-pix", &psp, r#"{"pix": [{"endToEndId": "E5"}, "E6"]}"#, 400).await?;
+    check("/webhooks/pix/rec?token=k-pix", &psp, r#"{"rec": [{"idRec": "RR1", "status": "APROVADA"}]}"#, 200)
+        .await?;
+    check("/webhooks/pix?token=k-pix/rec", &psp, r#"{"rec": {"idRec": "RR2", "status": "CANCELADA"}}"#, 200)
+        .await?;
     let denied = check("/webhooks/pix?token=k-pix", &psp[1..], &pix(&["E7"]), 401).await?;
     ensure!(denied.contains("a client certificate that the proxy of the receiver accepts"), "{denied}");
     let other = [psp[0], ("x-ssl-client-s-dn", "CN=other,C=BR")];
@@ -89,7 +93,7 @@ async fn received(product: &Product) -> Result<Vec<String>> {
     let started = Instant::now();
     loop {
         let events = product.received()?;
-        if events.len() == 9 {
+        if events.len() == 11 {
             let text = |event: &Value, name: &str| event[name].as_str().unwrap_or_default().to_owned();
             let is_duplicate = |event: &Value| if event["state"] == "duplicate" { " duplicate" } else { "" };
             let line = |event: &Value| {
@@ -126,6 +130,8 @@ async fn senders_by_configuration_are_received_alike_on_both_deployments() -> Re
         "pix pix/E2",
         "pix pix/E3",
         "pix pix/E4",
+        "rec rec/RR1",
+        "rec rec/RR2",
     ];
     for product in [&embedded, &scaled] {
         assert_eq!(received(product).await?, expect);
@@ -153,4 +159,74 @@ async fn senders_by_configuration_are_received_alike_on_both_deployments() -> Re
     assert_eq!(log.matches("nothing is at /evento/chave").count(), 1, "{log}");
     assert!(!log.contains("k-loja") && !log.contains("s-compras"), "{log}");
     Ok(())
+}
+
+const KOBANA: &str = r#"
+[[providers]]
+name = "kobana"
+topic = { pointer = "/event_code" }
+challenges = [
+  { header = "x-callback-challenge", answer = { body = "{header:x-callback-challenge}" } },
+  { pointer = "/event_code", value = "ping" },
+  { empty = true },
+  { method = "HEAD" },
+  { method = "GET" },
+  { method = "OPTIONS" },
+]
+[[sources]]
+name = "kobana"
+provider = "kobana"
+auth.query = { name = "token", secrets = ["k-kobana"] }
+"#;
+
+#[tokio::test]
+async fn every_challenge_is_counted_and_none_is_an_event() -> Result<()> {
+    let mut product = Product::configured("embedded", "sqlite", KOBANA)?;
+    product.start("up", &["up"]).await?;
+    let (client, _) = product.target("go");
+    let counted = async |outcome: &str| -> Result<u64> {
+        let metrics = product.metrics("up").await?;
+        let is_it = |line: &&str| {
+            line.starts_with("ingress_requests_total{")
+                && line.contains("source=\"kobana\"")
+                && line.contains(&format!("outcome=\"{outcome}\""))
+        };
+        let line = metrics.lines().find(is_it).with_context(|| metrics.clone())?;
+        Ok(line.rsplit(' ').next().unwrap_or_default().parse()?)
+    };
+    let check =
+        async |method: &str, token: &str, challenge: &str, body: &'static str, expect: (u16, &str)| {
+            let url = format!("{}/webhooks/kobana?token={token}", product.ingress);
+            let mut request = client.request(method.parse()?, url).header("content-type", "application/json");
+            if !challenge.is_empty() {
+                request = request.header("x-callback-challenge", challenge);
+            }
+            let answer = request.body(body).send().await?;
+            let (status, text) = (answer.status().as_u16(), answer.text().await?);
+            ensure!(status == expect.0 && text.contains(expect.1), "{method} {body}: {status} {text}");
+            Ok(())
+        };
+    let challenges = [
+        ("POST", "", r#"{"ping": "pong", "event_code": "ping"}"#, ""),
+        ("POST", "c-123", "{}", "c-123"),
+        ("POST", "", "", ""),
+        ("HEAD", "", "", ""),
+        ("GET", "", "", ""),
+        ("OPTIONS", "", "", ""),
+    ];
+    for (index, (method, challenge, body, text)) in challenges.into_iter().enumerate() {
+        check(method, "k-kobana", challenge, body, (200, text)).await?;
+        assert_eq!(counted("challenge").await?, u64::try_from(index)? + 1, "{method} {body}");
+    }
+    // What is refused or is an event is none.
+    check("GET", "wrong", "", "", (401, "")).await?;
+    check("POST", "k-kobana", "", r#"{"event_code":"OPENPIX:CHARGE_COMPLETED",}"#, (200, "")).await?;
+    assert_eq!((counted("challenge").await?, counted("accepted").await?), (6, 1));
+    let events = product.settled(1).await?;
+    let id = events[0]["id"].as_str().context("an id")?;
+    let event: Value = serde_json::from_str(&product.run(&["events", "show", id, "--json"])?)?;
+    assert_eq!(event["topic"], "OPENPIX:CHARGE_COMPLETED");
+    assert_eq!(event["repaired"], true);
+    assert!(product.json(&["rejected", "list"])?.is_empty());
+    product.terminate("up").await
 }

@@ -2,6 +2,7 @@
 
 mod answer;
 mod challenge;
+mod places;
 
 use event::{ProviderName, Subject, Topic};
 use http::HeaderMap;
@@ -17,6 +18,7 @@ use crate::{Id, SubjectKey};
 pub use crate::pointer::{EventsFrom, NotAPointer, Pointer, Pointers};
 pub use answer::{Answer, AnswerConfig, NotASuccess, SuccessStatus};
 pub use challenge::{AnswerHeader, Challenge, ChallengeAnswer, MethodName, NotAMethod, Reply};
+pub use places::{EventPlace, EventPlaces};
 
 /// A generic provider, as configuration gives it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,7 +43,7 @@ pub struct Config {
     /// Where its events are, if one body holds several. Pointers then lead into each event; what is not there is looked up in
     /// the whole body.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub events: Option<EventsFrom>,
+    pub events: Option<EventPlaces>,
     /// Requests that are no events.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub challenges: Vec<Challenge>,
@@ -216,6 +218,26 @@ impl SubjectFrom {
         }
     }
 
+    /// Every mistake, as (path, message).
+    fn mistakes(&self) -> Vec<(&'static str, &'static str)> {
+        let mut mistakes = Vec::new();
+        if self.pointer.is_some() == self.header.is_some() {
+            mistakes.push(("subject", "give exactly one of pointer and header"));
+        }
+        let ways = [
+            !self.entity.is_empty(),
+            self.entity_pointer.is_some(),
+            self.entity_until.as_ref().is_some_and(|end| !end.is_empty()),
+        ];
+        if ways.iter().filter(|is_given| **is_given).count() != 1 {
+            mistakes.push((
+                "subject.entity",
+                "say what the id identifies by exactly one of entity, such as \"order\", entity_pointer and entity_until",
+            ));
+        }
+        mistakes
+    }
+
     /// Where the id is, for people.
     pub fn place(&self) -> String {
         let header = || self.header.as_ref().map(|name| format!("header {name}"));
@@ -228,22 +250,11 @@ impl Config {
     pub(crate) fn own_mistakes(&self) -> Vec<(String, String)> {
         let mut mistakes = Vec::new();
         let mut mistake = |path: &str, message: String| mistakes.push((path.to_owned(), message));
-        if let Some(subject) = &self.subject {
-            if subject.pointer.is_some() == subject.header.is_some() {
-                mistake("subject", "give exactly one of pointer and header".to_owned());
-            }
-            let ways = [
-                !subject.entity.is_empty(),
-                subject.entity_pointer.is_some(),
-                subject.entity_until.as_ref().is_some_and(|end| !end.is_empty()),
-            ];
-            if ways.iter().filter(|is_given| **is_given).count() != 1 {
-                mistake(
-                    "subject.entity",
-                    "say what the id identifies by exactly one of entity, such as \"order\", entity_pointer and entity_until"
-                        .to_owned(),
-                );
-            }
+        for (path, message) in self.subject.iter().flat_map(SubjectFrom::mistakes) {
+            mistake(path, message.to_owned());
+        }
+        for (path, message) in self.events.iter().flat_map(EventPlaces::mistakes) {
+            mistake(&path, message.to_owned());
         }
         for (path, message) in self.answer.iter().flat_map(AnswerConfig::mistakes) {
             mistake(&format!("answer.{path}"), message.to_owned());
@@ -268,18 +279,20 @@ impl Config {
         mistakes
     }
 
+    /// Topic and subject of an event with these values, which comes from this place of a body that has several.
     pub(crate) fn read(
         &self,
         headers: &HeaderMap,
         values: &Values<'_>,
+        place: Option<&EventPlace>,
         key: &SubjectKey,
     ) -> Result<(Topic, Option<Subject>), Unusable> {
-        let topic = match &self.topic {
-            TopicFrom::Pointer(pointer) => values.topic(pointer)?,
-            TopicFrom::Header(name) => header_topic(headers, name)?,
-            TopicFrom::Constant(topic) => topic.clone(),
+        let topic = match (place.and_then(|place| place.topic.as_ref()), &self.topic) {
+            (Some(topic), _) | (None, TopicFrom::Constant(topic)) => topic.clone(),
+            (None, TopicFrom::Pointer(pointer)) => values.topic(pointer)?,
+            (None, TopicFrom::Header(name)) => header_topic(headers, name)?,
         };
-        let subject = match &self.subject {
+        let subject = match place.and_then(|place| place.subject.as_ref()).or(self.subject.as_ref()) {
             Some(from) => from.read(headers, values, &topic, key)?,
             None => None,
         };

@@ -26,13 +26,19 @@ pub struct Preset {
     pub page: String,
     /// What has not been checked against that page.
     #[serde(default)]
-    pub unverified: Vec<String>,
+    pub unverified: Vec<Text>,
     /// Who chooses the secret.
     pub secret: SecretFrom,
     /// How events are read: the settings of `[[providers]]` without the name, or the name of a built-in provider.
     pub provider: Value,
     /// The settings of `[[sources]]` that its sources start from, without secrets.
     pub source: Map<String, Value>,
+    /// What else its sources may have.
+    #[serde(default)]
+    pub options: Vec<Choice>,
+    /// Further documented topics of which the page shows a body.
+    #[serde(default)]
+    pub samples: Vec<String>,
     /// What to enter in the sender's panel.
     pub panel: Panel,
     /// The made request.
@@ -60,17 +66,27 @@ pub struct Panel {
     /// The same in Portuguese.
     pub pt: Vec<String>,
     /// What to do when the events stop.
-    pub stops: Stops,
+    pub stops: Text,
 }
 
 /// A text in two languages.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Stops {
+pub struct Text {
     /// In English.
     pub en: String,
     /// In Portuguese.
     pub pt: String,
+}
+
+/// A setting that a source may have besides, such as the API that its documents are fetched from.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Choice {
+    /// What it is for.
+    pub about: Text,
+    /// Its line in the configuration.
+    pub line: String,
 }
 
 /// A request that was made up, signed by other software than malote's.

@@ -13,7 +13,7 @@ use crate::body::{Document, Json};
 use crate::documents::Api;
 use crate::duplicates::{Fact, item_key};
 use crate::fields::Fields;
-use crate::generic::{self, Answer, BodyForm, EventsFrom, Values};
+use crate::generic::{self, Answer, BodyForm, EventPlace, EventPlaces, Values};
 use crate::header::{self, CREDENTIAL_HEADERS};
 use crate::inbound::Inbound;
 use crate::polled::Polling;
@@ -231,7 +231,7 @@ impl Provider {
             (Rules::Generic(config), BodyForm::Form) => {
                 let text = body::text(inbound.body, content_type)?;
                 let (fields, is_form_repaired) = body::form(&text.text, content_type)?;
-                let (topic, subject) = config.read(inbound.headers, &Values::Form(&fields), key)?;
+                let (topic, subject) = config.read(inbound.headers, &Values::Form(&fields), None, key)?;
                 // A sender of forms may also post JSON.
                 let json = rule.and_then(|_| body::json(inbound.body, content_type).ok());
                 let fact = fact(json.as_ref(), &topic);
@@ -248,7 +248,7 @@ impl Provider {
                 let (topic, subject) = match rules {
                     Rules::BuiltIn(read) => read(&json.fields(), key)?,
                     Rules::Generic(config) => {
-                        config.read(inbound.headers, &Values::Json(&Document::new(&json)), key)?
+                        config.read(inbound.headers, &Values::Json(&Document::new(&json)), None, key)?
                     }
                 };
                 let fact = fact(Some(&json), &topic);
@@ -272,18 +272,20 @@ impl Provider {
         rule: Option<&Duplicates>,
     ) -> Result<Vec<BodyEvent>, Unusable> {
         let Rules::Generic(config) = &self.0.rules else { return Ok(Vec::new()) };
-        let Some(events) = &config.events else { return Ok(Vec::new()) };
+        let Some(places) = &config.events else { return Ok(Vec::new()) };
         let whole = body::any(inbound.body, inbound.content_type())?;
         let headers = self.keep(inbound.headers);
         let (mut of_body, mut read) = (None, Vec::new());
-        for (index, text) in event_texts(&whole, events)?.into_iter().enumerate() {
+        let (place, texts) = event_texts(&whole, places)?;
+        for (index, text) in texts.into_iter().enumerate() {
             if body::kind(text) != "an object" {
-                let place = format!("{}/{index}", events.as_str());
+                let place = format!("{}/{index}", place.pointer.as_str());
                 return Err(Problem::EventType { place, got: body::kind(text) }.into());
             }
             let json = Json::part(text, whole.repaired);
             let document = Document { json: &json, whole: Some(&whole) };
-            let (topic, subject) = config.read(inbound.headers, &Values::Json(&document), key)?;
+            let (topic, subject) =
+                config.read(inbound.headers, &Values::Json(&document), Some(place), key)?;
             let (data, content_type) = match &whole.text {
                 Cow::Borrowed(_) if !whole.repaired => (inbound.body.slice_ref(text.as_bytes()), None),
                 _ => (Bytes::copy_from_slice(text.as_bytes()), Some("application/json")),
@@ -356,25 +358,31 @@ impl Provider {
     }
 }
 
-/// The JSON texts of the events of a body.
-fn event_texts<'a>(whole: &'a Json<'_>, events: &EventsFrom) -> Result<Vec<&'a str>, Unusable> {
-    let place = || events.as_str().to_owned();
-    let list = match body::kind(&whole.text) {
-        "an array" => Some(whole.text.as_ref()),
-        _ => whole.at(events.tokens()),
+/// The JSON texts of the events of a body, and the place where they are.
+fn event_texts<'a, 'p>(
+    whole: &'a Json<'_>,
+    places: &'p EventPlaces,
+) -> Result<(&'p EventPlace, Vec<&'a str>), Unusable> {
+    let found = places.iter().find_map(|place| match body::kind(&whole.text) {
+        "an array" => Some((place, whole.text.as_ref())),
+        _ => Some((place, whole.at(place.pointer.tokens())?)),
+    });
+    let Some((found, list)) = found else {
+        return Err(Problem::EventsMissing { place: places.place() }.into());
     };
+    let place = || found.pointer.as_str().to_owned();
     // A list of one may be the object itself, and PHP writes a list with a gap as an object.
-    let texts = list.and_then(|list| match body::kind(list) {
+    let texts = match body::kind(list) {
         "an array" => body::items(list),
         "an object" => Some(body::numbered(list).unwrap_or_else(|| vec![list])),
         _ => None,
-    });
+    };
     match texts.ok_or_else(|| Problem::EventsMissing { place: place() })? {
         many if many.len() > EVENTS_LIMIT => {
             let (limit, got) = (EVENTS_LIMIT, many.len());
             Err(Problem::TooManyEvents { place: place(), limit, got }.into())
         }
-        texts => Ok(texts),
+        texts => Ok((found, texts)),
     }
 }
 

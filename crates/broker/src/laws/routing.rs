@@ -13,7 +13,7 @@ use super::{
 use crate::{ExchangeKind, ExchangeName, PublishError};
 
 /// A topic exchange takes the routing key's words between dots: `*` is one word, `#` any number, everything else
-/// itself, underscores and capitals included.
+/// itself, underscores and capitals included. A word may be empty, and in a key `*` and `#` are words like others.
 pub async fn a_topic_exchange_routes_as_amqp_says(instance: &dyn Instance) {
     const PATTERNS: [&str; 8] = [
         "order.created",
@@ -25,7 +25,7 @@ pub async fn a_topic_exchange_routes_as_amqp_says(instance: &dyn Instance) {
         "ORDER_*",
         "#.attachment.#",
     ];
-    const KEYS: [(&str, &[&str]); 9] = [
+    const KEYS: [(&str, &[&str]); 24] = [
         ("order.created", &["order.created", "order.*", "#"]),
         ("order.created.late", &["#"]),
         ("order", &["#"]),
@@ -35,6 +35,22 @@ pub async fn a_topic_exchange_routes_as_amqp_says(instance: &dyn Instance) {
         ("ORDER_CANCEL", &["#", "ORDER_CANCEL"]),
         ("order_cancel", &["#"]),
         ("attachment", &["#", "#.attachment.#"]),
+        // What senders write at the edges of the rule.
+        ("invoice.", &["invoice.#", "#"]),
+        ("invoice..status", &["invoice.#", "#"]),
+        (".invoice.status", &["#"]),
+        (".status", &["#", "*.status"]),
+        ("order.", &["order.*", "#"]),
+        ("invoice.#", &["invoice.#", "#"]),
+        ("invoice.*", &["invoice.#", "#"]),
+        ("*.created", &["#"]),
+        ("*.status", &["#", "*.status"]),
+        ("#", &["#"]),
+        ("invoice/created", &["#"]),
+        ("Invoice.created", &["#"]),
+        ("invoice .created", &["#"]),
+        ("x.invoice.created", &["#"]),
+        ("invoice.a.b.c.d", &["invoice.#", "#"]),
     ];
     let (broker, names) = (instance.broker().await, Names::new());
     let mut declaration = Declaration::new(&names).exchange("topics", ExchangeKind::Topic, None);

@@ -2,7 +2,7 @@
 
 use clap::builder::PossibleValuesParser;
 use clap::{Args, Subcommand, ValueEnum};
-use providers::presets::Preset;
+use providers::presets::{Preset, Text};
 
 use super::{List, Output};
 
@@ -47,6 +47,16 @@ pub enum Language {
     En,
     /// Portuguese.
     Pt,
+}
+
+impl Language {
+    /// A text in this language.
+    pub fn text(self, text: &Text) -> &str {
+        match self {
+            Self::En => &text.en,
+            Self::Pt => &text.pt,
+        }
+    }
 }
 
 /// `malote sources show`

@@ -1,11 +1,13 @@
 //! The page of a sender, generated from its preset and its provider, in English and Portuguese: what to enter in its panel,
 //! what it proves, a sample, its topics, what is booked, and what to do when its events stop.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::sync::LazyLock;
 
 use consumer::Bindings;
 use event::{SourceName, Topic};
-use providers::auth::Auth;
+use providers::auth::{Auth, Expected};
 use providers::presets::{Preset, SecretFrom};
 use providers::{Provider, generic};
 use serde_json::Value;
@@ -16,6 +18,37 @@ use crate::registry;
 use crate::report;
 
 const TAKES_TEXT: &str = "a string takes all text";
+
+/// What the declarations of providers and domains say in English, in Portuguese. A test names what is missing.
+static IN_PORTUGUESE: LazyLock<BTreeMap<String, String>> = LazyLock::new(|| {
+    serde_json::from_str(include_str!("provider_page/pt-BR.json")).expect("the file is checked by a test")
+});
+
+/// A text of a declaration in this language.
+fn translated(text: &'static str, language: Language) -> &'static str {
+    match language {
+        Language::En => text,
+        Language::Pt => IN_PORTUGUESE.get(text).map_or(text, String::as_str),
+    }
+}
+
+/// One thing that a request has to have, in this language.
+fn expectation(expected: &Expected<'_>, language: Language) -> String {
+    match (language, expected) {
+        (Language::En, expected) => expected.to_string(),
+        (Language::Pt, Expected::Header(name)) => format!("o cabeçalho {name}"),
+        (Language::Pt, Expected::Parameter(name)) => format!("o parâmetro {name} no endereço"),
+        (Language::Pt, Expected::Basic) => "o cabeçalho authorization com credenciais Basic".to_owned(),
+        (Language::Pt, Expected::Bearer) => "o cabeçalho authorization com um bearer token".to_owned(),
+        (Language::Pt, Expected::IssuedToken) => {
+            "o cabeçalho authorization com um bearer token de POST /oauth/token".to_owned()
+        }
+        (Language::Pt, Expected::Certificate) => "um certificado de cliente no handshake TLS".to_owned(),
+        (Language::Pt, Expected::CertificateForProxy) => {
+            "um certificado de cliente que o proxy do receptor aceita".to_owned()
+        }
+    }
+}
 
 /// The texts of a page that are the same for every sender.
 struct Words {
@@ -75,7 +108,7 @@ const PORTUGUESE: Words = Words {
     language: Language::Pt,
     built_in: "Este provedor é embutido: seus tópicos são documentados e parte dos seus eventos é contabilizada.",
     preset: "Este remetente é um preset: uma descrição que uma fonte cita pelo nome. Seus eventos são registrados e entregues às assinaturas.",
-    unverified: "Não verificado na página do remetente (em inglês)",
+    unverified: "Não verificado na página do remetente",
     configure: "Configuração e painel",
     credentials: "Credenciais",
     expects: "Toda requisição precisa ter",
@@ -87,7 +120,7 @@ const PORTUGUESE: Words = Words {
     sample: "Um exemplo",
     becomes: "Vira",
     topics: "Tópicos",
-    topics_table: "| tópico | significado (em inglês) | assunto | contabilizado por |\n| --- | --- | --- | --- |\n",
+    topics_table: "| tópico | significado | assunto | contabilizado por |\n| --- | --- | --- | --- |\n",
     topics_unlisted: "Todo tópico é aceito com o nome que o remetente lhe dá. Ele é lido de",
     topics_constant: "Todo evento tem o tópico",
     booked: "O que é contabilizado",
@@ -116,7 +149,7 @@ fn page(preset: &Preset, language: Language) -> String {
     writeln!(text, "{kind} <{}>", preset.page).expect(TAKES_TEXT);
     if !preset.unverified.is_empty() {
         writeln!(text, "\n{}:\n", words.unverified).expect(TAKES_TEXT);
-        preset.unverified.iter().for_each(|line| text += &format!("- {line}\n"));
+        preset.unverified.iter().for_each(|line| text += &format!("- {}\n", language.text(line)));
     }
     configuration(preset, words, &mut text);
     credentials(preset, words, &mut text);
@@ -125,7 +158,7 @@ fn page(preset: &Preset, language: Language) -> String {
         Some(provider) => documented_topics(&provider, words, &mut text),
         None => configured_topics(preset, words, &mut text),
     }
-    let stops = if language == Language::En { &preset.panel.stops.en } else { &preset.panel.stops.pt };
+    let stops = language.text(&preset.panel.stops);
     write!(text, "\n## {}\n\n{stops}\n\n{}\n", words.stops, words.stops_steps).expect(TAKES_TEXT);
     text
 }
@@ -150,7 +183,10 @@ fn credentials(preset: &Preset, words: &Words, text: &mut String) {
         SecretFrom::Theirs => words.theirs,
         SecretFrom::PublicKey => words.public_key,
     };
-    write!(text, "\n## {}\n\n{}: {}. {secret}\n", words.credentials, words.expects, auth.expected())
+    let expected = auth.expectations();
+    let expected: Vec<_> = expected.iter().map(|one| expectation(one, words.language)).collect();
+    let expected = expected.join(", ");
+    write!(text, "\n## {}\n\n{}: {expected}. {secret}\n", words.credentials, words.expects)
         .expect(TAKES_TEXT);
     let is_recognised = preset.source.contains_key("duplicates")
         || auth.duplicates().is_some()
@@ -174,6 +210,12 @@ fn sample(preset: &Preset, words: &Words, text: &mut String) {
         write!(text, "{} `{}`{subject}", if index == 0 { "" } else { "," }, event.topic).expect(TAKES_TEXT);
     }
     text.push_str(".\n");
+    for topic in &preset.samples {
+        let provider = Provider::named(preset.provider_name());
+        let Some(body) = provider.and_then(|provider| provider.example(topic)) else { continue };
+        write!(text, "\n```json\n{}\n```\n\n{} `{topic}`.\n", body.trim_end(), words.becomes)
+            .expect(TAKES_TEXT);
+    }
 }
 
 fn documented_topics(provider: &Provider, words: &Words, text: &mut String) {
@@ -185,14 +227,15 @@ fn documented_topics(provider: &Provider, words: &Words, text: &mut String) {
         let booked: Vec<_> =
             booked.inspect(|name| takers.push(*name)).map(|name| format!("`{name}`")).collect();
         let subject = if topic.subject.is_empty() { String::new() } else { format!("`{}`", topic.subject) };
-        writeln!(text, "| `{}` | {} | {subject} | {} |", topic.name, topic.meaning, booked.join(", "))
+        let meaning = translated(topic.meaning, words.language);
+        writeln!(text, "| `{}` | {meaning} | {subject} | {} |", topic.name, booked.join(", "))
             .expect(TAKES_TEXT);
     }
     write!(text, "\n## {}\n\n", words.booked).expect(TAKES_TEXT);
     let mut booking: Vec<_> = declared().filter(|bindings| takers.contains(&bindings.consumer)).collect();
     booking.sort_unstable_by_key(|bindings| bindings.consumer);
     for Bindings { consumer, purpose, .. } in booking {
-        text.push_str(&format!("- `{consumer}`: {purpose}\n"));
+        text.push_str(&format!("- `{consumer}`: {}\n", translated(purpose, words.language)));
     }
 }
 
@@ -227,7 +270,47 @@ fn configured_topics(preset: &Preset, words: &Words, text: &mut String) {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
+
+    #[test]
+    fn every_text_of_a_declaration_is_in_portuguese_and_no_other_is() {
+        let providers = Provider::builtin();
+        let meanings = providers.iter().flat_map(Provider::topics).map(|topic| topic.meaning);
+        let purposes = ::domains::ALL.iter().map(|domain| domain.bindings.purpose);
+        let needed: BTreeSet<&str> = meanings.chain(purposes).collect();
+        let found: BTreeSet<&str> = IN_PORTUGUESE.keys().map(String::as_str).collect();
+        assert_eq!(found, needed);
+        assert!(IN_PORTUGUESE.values().all(|text| !text.is_empty()));
+    }
+
+    #[test]
+    fn the_portuguese_page_has_nothing_of_the_english_one_but_what_is_data() {
+        for preset in Preset::all() {
+            let english = page(&preset, Language::En);
+            // Code is the same in both: settings, bodies, topics.
+            let sentences = |text: &str| {
+                let mut is_code = false;
+                let outside = text.lines().filter(move |line| {
+                    let is_fence = line.starts_with("```");
+                    is_code ^= is_fence;
+                    !is_code && !is_fence
+                });
+                let cells = outside
+                    .flat_map(|line| line.split('|').map(|cell| cell.trim().to_owned()).collect::<Vec<_>>());
+                cells.filter(|text| text.contains(' ')).collect::<BTreeSet<_>>()
+            };
+            let is_data =
+                |text: &&String| text.starts_with("# ") || text.starts_with('`') && !text.contains(": ");
+            let (english, portuguese) = (sentences(&english), sentences(&page(&preset, Language::Pt)));
+            let same: Vec<_> = english.intersection(&portuguese).filter(|text| !is_data(text)).collect();
+            assert!(same.is_empty(), "{}: {same:#?}", preset.name);
+            let english_words = [" the ", " is ", " are ", " was ", " of "];
+            let mixed = portuguese.iter().find(|text| english_words.iter().any(|word| text.contains(word)));
+            assert_eq!(mixed, None, "{}", preset.name);
+        }
+    }
 
     #[test]
     fn every_sender_has_a_whole_page_in_both_languages() {
@@ -257,6 +340,17 @@ mod tests {
             recuperador.contains("| `acordo.cadastrado` |") && recuperador.contains("- `receivables`: "),
             "{recuperador}"
         );
+        for (language, becomes) in [(Language::En, "It becomes"), (Language::Pt, "Vira")] {
+            let recuperador = page(&Preset::named("recuperador").unwrap(), language);
+            assert!(
+                recuperador.contains("\"id_parcela\": ") && recuperador.contains("#poll = {"),
+                "{recuperador}"
+            );
+            assert!(recuperador.contains(&format!("\n{becomes} `parcela.aprovada`.\n")), "{recuperador}");
+            for name in ["mercado-eletronico", "gestao-online", "beneficio-visao"] {
+                assert!(page(&Preset::named(name).unwrap(), language).contains("\n#api = {"), "{name}");
+            }
+        }
         let stripe = page(&Preset::named("stripe").unwrap(), Language::Pt);
         assert!(
             stripe.contains("lido de `/type`") && stripe.contains("`payment_intent.succeeded`"),

@@ -7,7 +7,7 @@ use std::io::{self, BufRead, IsTerminal};
 
 use anyhow::{Context, Result, bail};
 use event::SourceName;
-use providers::presets::{Preset, SecretFrom};
+use providers::presets::{Choice, Preset, SecretFrom};
 use serde_json::json;
 
 use crate::args::sources::{Add, Language};
@@ -103,6 +103,9 @@ pub(super) fn lines(
         writeln!(text, "# {about}\nauth.client_certificate.authorities_file = \"{file}\"").expect(TAKES_TEXT);
         writeln!(text, "auth.client_certificate.subjects = [\"CN=replace-me\"]").expect(TAKES_TEXT);
     }
+    for Choice { about, line } in &preset.options {
+        writeln!(text, "# {}\n#{line}", language.text(about)).expect(TAKES_TEXT);
+    }
     let (heading, open, panel, page) = match is_english {
         true => ("Enter in the panel of", "Not verified", &preset.panel.en, "Its page"),
         false => ("Informe no painel de", "Não verificado", &preset.panel.pt, "A página"),
@@ -114,7 +117,7 @@ pub(super) fn lines(
     }
     writeln!(text, "# {page}: {}", preset.page).expect(TAKES_TEXT);
     for unverified in &preset.unverified {
-        writeln!(text, "# {open}: {unverified}").expect(TAKES_TEXT);
+        writeln!(text, "# {open}: {}", language.text(unverified)).expect(TAKES_TEXT);
     }
     text
 }
@@ -164,6 +167,28 @@ mod tests {
                 assert!(!rest.contains("{url}") && !rest.contains("{secret}"), "{text}");
             }
         }
+    }
+
+    #[test]
+    fn what_a_source_may_have_besides_works_once_it_is_no_comment() {
+        let mut count = 0;
+        for preset in Preset::all() {
+            for language in [Language::En, Language::Pt] {
+                let text = printed(&preset.name, language);
+                for Choice { about, line } in &preset.options {
+                    let about = language.text(about);
+                    assert!(text.contains(&format!("# {about}\n#{line}\n")), "{text}");
+                    let text =
+                        text.replace(&format!("#{line}"), line).replace("replace-me", "9f86d081884c7d65");
+                    let (config, _) =
+                        load_parts("", &text, []).unwrap_or_else(|error| panic!("{text}\n{error}"));
+                    let source = &config.sources[0];
+                    assert!(source.api.is_some() || source.poll.is_some(), "{text}");
+                    count += 1;
+                }
+            }
+        }
+        assert_eq!(count, 8, "each built-in provider has an API");
     }
 
     #[test]

@@ -6,6 +6,7 @@
 use http::HeaderMap;
 use serde::{Deserialize, Serialize};
 
+use super::Expected;
 use crate::HeaderName;
 
 /// The client certificate that a source requires.
@@ -135,10 +136,10 @@ impl ClientCertificate {
     }
 
     /// What a request has to show, for its sender.
-    pub(super) fn expected(&self) -> &'static str {
+    pub(super) fn expected(&self) -> Expected<'_> {
         match self.authorities {
-            Some(_) => "a client certificate in the TLS handshake",
-            None => "a client certificate that the proxy of the receiver accepts",
+            Some(_) => Expected::Certificate,
+            None => Expected::CertificateForProxy,
         }
     }
 

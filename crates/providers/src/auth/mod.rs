@@ -5,6 +5,7 @@
 
 mod client_certificate;
 mod client_ip;
+mod expected;
 mod failed;
 mod mechanism;
 mod oauth2;
@@ -15,6 +16,7 @@ pub use client_certificate::{
     ClientCertificate, Connection, NotASubject, ProxyFormat, ProxyHeaders, Subject, Verified,
 };
 pub use client_ip::{Networks, NotANetwork, client_ip, hold_everyone, networks, parse_network};
+pub use expected::Expected;
 pub use failed::Failed;
 pub use mechanism::{
     Algorithm, Basic, Bearer, Encoding, Header, Hmac, Query, SignedTime, StandardWebhooks, WebhookKey,
@@ -218,12 +220,6 @@ impl Auth {
         failed.into_result()
     }
 
-    /// What a request to this source has to have: the names of headers and parameters, in a sentence for its sender.
-    pub fn expected(&self) -> String {
-        let Self::All(required) = self else { return "nothing".to_owned() };
-        required.expected()
-    }
-
     /// The last use of each secret, with the path of the setting and its place in the list.
     pub fn last_uses(&self) -> impl Iterator<Item = (&'static str, usize, Option<Timestamp>)> {
         let lists = self.secrets().into_iter();
@@ -336,35 +332,28 @@ impl Mechanisms {
             || self.client_certificate.is_some()
     }
 
-    /// See [`Auth::expected`].
-    fn expected(&self) -> String {
+    /// See [`Auth::expectations`].
+    fn expectations(&self) -> Vec<Expected<'_>> {
         let mut expected = Vec::new();
-        let header = |name: &str| format!("the header {name}");
-        expected.extend(self.header.iter().map(|it| header(it.name.as_str())));
-        expected.extend(self.query.iter().map(|it| format!("the parameter {} in the address", it.name)));
-        expected
-            .extend(self.basic.iter().map(|_| "the header authorization with Basic credentials".to_owned()));
-        expected
-            .extend(self.bearer.iter().map(|_| "the header authorization with a bearer token".to_owned()));
-        expected.extend(
-            self.oauth2
-                .iter()
-                .map(|_| "the header authorization with a bearer token from POST /oauth/token".to_owned()),
-        );
+        expected.extend(self.header.iter().map(|it| Expected::Header(it.name.as_str())));
+        expected.extend(self.query.iter().map(|it| Expected::Parameter(&it.name)));
+        expected.extend(self.basic.iter().map(|_| Expected::Basic));
+        expected.extend(self.bearer.iter().map(|_| Expected::Bearer));
+        expected.extend(self.oauth2.iter().map(|_| Expected::IssuedToken));
         if let Some(hmac) = &self.hmac {
-            expected.push(header(hmac.header.as_str()));
-            expected.extend(hmac.timestamp.iter().map(|time| header(time.header.as_str())));
+            expected.push(Expected::Header(hmac.header.as_str()));
+            expected.extend(hmac.timestamp.iter().map(|time| Expected::Header(time.header.as_str())));
         }
         if let Some(signature) = &self.signature {
             let (headers, parameters) = signature.needs();
-            expected.extend(headers.into_iter().map(header));
-            expected.extend(parameters.iter().map(|name| format!("the parameter {name} in the address")));
+            expected.extend(headers.into_iter().map(Expected::Header));
+            expected.extend(parameters.into_iter().map(Expected::Parameter));
         }
         if self.standard_webhooks.is_some() {
-            expected.extend(["webhook-id", "webhook-timestamp", "webhook-signature"].map(header));
+            expected.extend(["webhook-id", "webhook-timestamp", "webhook-signature"].map(Expected::Header));
         }
-        expected.extend(self.client_certificate.iter().map(|rule| rule.expected().to_owned()));
-        expected.join(", ")
+        expected.extend(self.client_certificate.iter().map(ClientCertificate::expected));
+        expected
     }
 
     /// Whether any address is refused.

@@ -136,6 +136,35 @@ fn the_made_request_of_every_preset_is_refused_with_any_credential_changed() {
 }
 
 #[test]
+fn every_further_sample_is_a_documented_body_of_its_topic() {
+    let of_recuperador = Preset::named("recuperador").unwrap().samples;
+    assert_eq!(of_recuperador, ["parcela.aprovada"], "its second webhook");
+    for preset in Preset::all() {
+        for topic in &preset.samples {
+            let provider = Provider::named(preset.provider_name()).unwrap();
+            let body = Bytes::from_static(provider.example(topic).unwrap().as_bytes());
+            let inbound = Inbound { headers: &HeaderMap::new(), body: &body };
+            let reading = provider.read(&inbound, &SubjectKey::from_bytes([7; 32])).unwrap();
+            assert_eq!(reading.topic.as_str(), topic, "{}", preset.name);
+        }
+    }
+}
+
+#[test]
+fn what_is_not_verified_says_so() {
+    let unverified = |name: &str| Preset::named(name).unwrap().unverified;
+    let asaas = unverified("asaas");
+    assert!(asaas.iter().any(|text| text.en.contains("asaas-access-token")), "{asaas:?}");
+    for Preset { name, unverified, options, panel, .. } in Preset::all() {
+        for Text { en, pt } in
+            unverified.iter().chain(options.iter().map(|it| &it.about)).chain([&panel.stops])
+        {
+            assert!(!en.is_empty() && !pt.is_empty() && en != pt, "{name}: {en}");
+        }
+    }
+}
+
+#[test]
 fn a_source_sets_what_differs_and_names_each_secret_that_is_missing() {
     let stripe = Preset::named("stripe").unwrap();
     assert_eq!(stripe.secrets(), ["signature.secrets"]);
@@ -157,4 +186,37 @@ fn a_source_sets_what_differs_and_names_each_secret_that_is_missing() {
             assert!(lines.iter().any(|line| line.contains("{url}")), "{}", preset.name);
         }
     }
+}
+
+#[test]
+fn pix_reads_payments_and_recurrences_in_one_list_or_as_one_object() {
+    let preset = Preset::named("pix").unwrap();
+    let provider = provider(&preset);
+    assert_eq!(provider.suffixes().iter().map(generic::Suffix::as_str).collect::<Vec<_>>(), ["/pix", "/rec"]);
+    let rule: Duplicates = serde_json::from_value(preset.source["duplicates"].clone()).unwrap();
+    let check = |body: Value, expect: &[(&str, &str)]| {
+        let body = Bytes::from(body.to_string());
+        let inbound = Inbound { headers: &HeaderMap::new(), body: &body };
+        let read = provider.read_events(&inbound, &SubjectKey::from_bytes([7; 32]), Some(&rule)).unwrap();
+        let subject = |item: &BodyEvent| {
+            item.reading.subject.as_ref().map_or("", |subject| subject.as_str()).to_owned()
+        };
+        let read: Vec<_> =
+            read.iter().map(|it| (it.reading.topic.as_str(), subject(it), it.fact.is_some())).collect();
+        let expect: Vec<_> =
+            expect.iter().map(|(topic, subject)| (*topic, (*subject).to_owned(), true)).collect();
+        assert_eq!(read, expect);
+    };
+    let rec = |id: &str| json!({"idRec": id, "status": "APROVADA"});
+    let (one, two) = ("RR1234567820240115abcdefghijk", "RR1234567820240115abcdefghijl");
+    let both = [("rec", format!("rec/{one}")), ("rec", format!("rec/{two}"))];
+    let both = both.each_ref().map(|(topic, subject)| (*topic, subject.as_str()));
+    check(json!({"rec": [rec(one), rec(two)]}), &both);
+    check(json!({"recs": [rec(one), rec(two)]}), &both);
+    check(json!({"rec": rec(one)}), &both[..1]);
+    check(json!({"pix": [{"endToEndId": "E1"}]}), &[("pix", "pix/E1")]);
+    let (headers, body) = (HeaderMap::new(), Bytes::from_static(b"{\"cobs\": []}"));
+    let inbound = Inbound { headers: &headers, body: &body };
+    let refused = provider.read_events(&inbound, &SubjectKey::from_bytes([7; 32]), None).unwrap_err();
+    assert!(refused.to_string().contains("/pix or /rec or /recs"), "{refused}");
 }
