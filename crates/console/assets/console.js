@@ -56,10 +56,13 @@ async function renew(selector) {
 function follow(bar) {
   const [pause, fresh] = bar.querySelectorAll("button");
   const text = fresh.dataset.text;
-  let count = 0, more = "", isPaused = false, isBusy = false;
+  // What comes faster than anybody reads is shown every few seconds; until then its number is.
+  const [page, pauseMs] = [50, 5000];
+  let count = 0, more = "", isPaused = false, isBusy = false, shownAt = 0;
   const show = async () => {
     if (isBusy) return;
     isBusy = true;
+    shownAt = Date.now();
     [count, more] = [0, ""];
     fresh.hidden = true;
     await renew("#rows").catch(() => {});
@@ -69,7 +72,8 @@ function follow(bar) {
   stream.onmessage = ({ data }) => {
     count += parseInt(data, 10);
     if (data.endsWith("+")) more = "+";
-    if (!isPaused && !document.hidden) return show();
+    const isFlood = parseInt(data, 10) >= page && Date.now() - shownAt < pauseMs;
+    if (!isPaused && !document.hidden && !isFlood) return show();
     fresh.textContent = text.replace("{}", count + more);
     fresh.hidden = false;
   };

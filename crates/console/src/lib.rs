@@ -15,6 +15,7 @@ mod document;
 mod documents;
 mod edit;
 mod export;
+mod facets;
 mod feed;
 mod forgetting;
 mod jobs;
@@ -102,7 +103,7 @@ pub struct ConsoleState {
     pub queues: Queues,
     /// The token of the installation.
     pub token: Token,
-    /// The numbers of long periods that this process has read.
+    /// The numbers of each period that this process has read.
     pub overviews: Overviews,
     /// Whose other tokens this process has seen.
     pub seen: SeenTokens,
@@ -132,6 +133,8 @@ pub struct ConsoleState {
     pub migrated: CancellationToken,
     /// The time zone of the days to reconcile.
     pub zone: Zone,
+    /// Where the trace of an event is shown, with `{trace_id}`.
+    pub trace_url: Option<String>,
     /// The program's version.
     pub version: &'static str,
 }
@@ -157,6 +160,7 @@ fn router(state: ConsoleState) -> Router {
         .fold(Router::new(), |router, view| router.route(&lists::path(view), lists::route(view)));
     let protected = lists
         .route("/api/v1/events/{id}", get(record::event))
+        .route("/api/v1/events/facets", get(facets::show))
         .route("/api/v1/events/{id}/body", get(record::body))
         .route("/api/v1/rejected/{id}", get(record::rejected_body))
         .route("/api/v1/dead/{id}", get(record::dead_letters))

@@ -1,7 +1,7 @@
 //! What has come of late, in numbers, and what runs.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{self, Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use axum::Json;
@@ -12,37 +12,70 @@ use tokio::sync::Mutex;
 use utoipa::ToSchema;
 
 use crate::ConsoleState;
-use crate::page::pairs;
-use crate::query_error::QueryError;
+use crate::page;
 use crate::refusal::Refusal;
 
 /// How far the feed may be behind the record.
 const FEED_LAG: Duration = Duration::from_secs(60);
 
-/// The numbers of long periods, which cost too much to be read for everybody who looks. Clones share them.
+/// The numbers of each period, which cost too much to be read for everybody who looks. Clones share them.
 #[derive(Clone, Default)]
-pub struct Overviews(Arc<Mutex<HashMap<Period, (Instant, ledger::Overview)>>>);
+pub struct Overviews(Arc<Known>);
+
+#[derive(Default)]
+struct Known {
+    numbers: sync::Mutex<HashMap<Period, (Instant, ledger::Overview)>>,
+    /// Held by who reads those of a period.
+    reading: [Mutex<()>; 3],
+}
+
+/// For how long the numbers of a period are valid.
+fn validity(period: Period) -> Duration {
+    Duration::from_secs(match period {
+        Period::Hour => 1,
+        Period::Day => 60,
+        Period::Week => 300,
+    })
+}
 
 impl Overviews {
-    /// Of a day those that are at most a minute old, of a week five minutes.
+    /// The numbers as they were read last while they are valid, and for as long again while they are read again; else who looks
+    /// waits for them.
     async fn read(&self, state: &ConsoleState, filter: OverviewFilter) -> Result<ledger::Overview, Refusal> {
-        let valid = match filter.period {
-            Period::Hour => Duration::ZERO,
-            Period::Day => Duration::from_secs(60),
-            Period::Week => Duration::from_secs(300),
-        };
-        let read = async || ledger::overview(&mut *state.store.read().await?, filter, event::now()).await;
-        if valid.is_zero() {
-            return Ok(read().await?);
+        let valid = validity(filter.period);
+        match self.last(filter.period) {
+            Some((age, numbers)) if age < valid => return Ok(numbers),
+            Some((age, numbers)) if age < valid * 2 => {
+                let (shared, state) = (self.clone(), state.clone());
+                tokio::spawn(async move {
+                    let Ok(_reading) = shared.0.reading[filter.period as usize].try_lock() else { return };
+                    if let Err(error) = shared.renew(&state, filter).await {
+                        tracing::debug!("the numbers of the overview are not read: {error}");
+                    }
+                });
+                return Ok(numbers);
+            }
+            _ => {}
         }
-        // Who comes while they are read waits for them.
-        let mut known = self.0.lock().await;
-        if let Some((_, numbers)) = known.get(&filter.period).filter(|(since, _)| since.elapsed() < valid) {
-            return Ok(numbers.clone());
+        let _reading = self.0.reading[filter.period as usize].lock().await;
+        match self.last(filter.period) {
+            // Somebody else has just read them.
+            Some((age, numbers)) if age < valid => Ok(numbers),
+            _ => self.renew(state, filter).await,
         }
-        let numbers = read().await?;
+    }
+
+    async fn renew(&self, state: &ConsoleState, filter: OverviewFilter) -> Result<ledger::Overview, Refusal> {
+        let numbers = ledger::overview(&mut *state.store.read().await?, filter, event::now()).await?;
+        let mut known = self.0.numbers.lock().unwrap_or_else(PoisonError::into_inner);
         known.insert(filter.period, (Instant::now(), numbers.clone()));
         Ok(numbers)
+    }
+
+    /// The numbers that are known, and how old they are.
+    fn last(&self, period: Period) -> Option<(Duration, ledger::Overview)> {
+        let known = self.0.numbers.lock().unwrap_or_else(PoisonError::into_inner);
+        known.get(&period).map(|(since, numbers)| (since.elapsed(), numbers.clone()))
     }
 }
 
@@ -91,18 +124,14 @@ impl Component {
 }
 
 /// What has come of late, and what runs: of each source how much came, its outcome, and whether the source is silent; over
-/// time how much and how fast. The numbers of a day may be a minute old, those of a week five minutes.
+/// time how much and how fast. The numbers of an hour may be two seconds old, those of a day two minutes, of a week ten.
 #[utoipa::path(get, path = "/api/v1/overview", tag = "operations", operation_id = "overview", params(OverviewFilter),
     responses((status = 200, description = "The numbers", body = Overview)))]
 pub(crate) async fn show(
     State(state): State<ConsoleState>,
     RawQuery(query): RawQuery,
 ) -> Result<Json<Overview>, Refusal> {
-    let pairs = pairs(&query.unwrap_or_default(), &view::names::<OverviewFilter>())?;
-    for (name, value) in &pairs {
-        view::check::<OverviewFilter>(name, value).map_err(QueryError::from)?;
-    }
-    let filter = view::read(&pairs).map_err(|error| Refusal::Parameter(error.to_string()))?;
+    let filter = page::filter::<OverviewFilter>(&query.unwrap_or_default())?;
     let numbers = state.overviews.read(&state, filter).await?;
     Ok(Json(Overview { numbers, components: components(&state).await? }))
 }

@@ -8,6 +8,7 @@ use axum::extract::{FromRequestParts, Path};
 use event::EventId;
 use http::request::Parts;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use store::Page;
 use utoipa::IntoParams;
 use view::BadParameter;
@@ -93,6 +94,15 @@ pub(crate) fn pairs(query: &str, known: &[String]) -> Result<Vec<(String, String
         }
     }
     Ok(pairs)
+}
+
+/// The filter of a query; an error names the parameter that is wrong.
+pub(crate) fn filter<F: DeserializeOwned + IntoParams>(query: &str) -> Result<F, Refusal> {
+    let pairs = pairs(query, &view::names::<F>())?;
+    for (name, value) in &pairs {
+        view::check::<F>(name, value).map_err(QueryError::from)?;
+    }
+    view::read(&pairs).map_err(|error| Refusal::Parameter(error.to_string()))
 }
 
 fn bad_limit(pairs: &[(String, String)]) -> QueryError {

@@ -11,8 +11,7 @@ use utoipa::{IntoParams, ToSchema};
 use view::{Column, Described, Form, List, Row, Shown, View, column, shown};
 
 use crate::ConsoleState;
-use crate::page::pairs;
-use crate::query_error::QueryError;
+use crate::page;
 use crate::refusal::Refusal;
 
 /// `routes`: what the topology and the subscriptions declare.
@@ -55,6 +54,9 @@ pub struct RouteRow {
     pub kind: String,
     /// How many messages wait in the queue, or how many events the subscription is behind.
     pub waiting: Option<i64>,
+    /// How many events of these topics come in an hour, by those of the last 10 minutes.
+    #[serde(default)]
+    pub hourly: i64,
 }
 
 impl Shown for RouteRow {
@@ -65,6 +67,7 @@ impl Shown for RouteRow {
         column("To", |row| shown(&row.to), Form::Text),
         column("Kind", |row| shown(&row.kind), Form::Text),
         column("Waiting", |row| shown(&row.waiting), Form::Number),
+        column("Per hour", |row| shown(&row.hourly), Form::Number),
     ];
 }
 
@@ -73,17 +76,20 @@ pub(crate) async fn routes(
     State(state): State<ConsoleState>,
     RawQuery(query): RawQuery,
 ) -> Result<Json<List<RouteRow>>, Refusal> {
-    let pairs = pairs(&query.unwrap_or_default(), &ROUTES.filters())?;
-    for (name, value) in &pairs {
-        view::check::<RouteFilter>(name, value).map_err(QueryError::from)?;
-    }
-    let filter: RouteFilter = view::read(&pairs).map_err(|error| Refusal::Parameter(error.to_string()))?;
+    let filter = page::filter::<RouteFilter>(&query.unwrap_or_default())?;
     let mut items = consumer_routes(&state).await?;
     items.extend(subscription_routes(&state).await?);
     items.retain(|row| {
         filter.provider.as_ref().is_none_or(|provider| provider.as_str() == row.provider)
             && filter.topic.as_ref().is_none_or(|topic| topic_matches(&row.topics, topic.as_str()))
     });
+    let hourly = ledger::hourly(&mut *state.store.read().await?, event::now()).await?;
+    for row in &mut items {
+        let fits = |(provider, topic): &(String, String)| {
+            *provider == row.provider && topic_matches(&row.topics, topic)
+        };
+        row.hourly = hourly.iter().filter(|(sender, _)| fits(sender)).map(|(_, count)| count).sum();
+    }
     items.sort_by(|a, b| (&a.provider, &a.topics, &a.to).cmp(&(&b.provider, &b.topics, &b.to)));
     Ok(Json(Paged { items, next: None }.into()))
 }
@@ -101,6 +107,7 @@ async fn consumer_routes(state: &ConsoleState) -> Result<Vec<RouteRow>, Refusal>
             to: status.queue.to_string(),
             kind: "consumer".to_owned(),
             waiting,
+            hourly: 0,
         })
     });
     Ok(rows.collect())
@@ -123,6 +130,7 @@ async fn subscription_routes(state: &ConsoleState) -> Result<Vec<RouteRow>, Refu
                 to: name.clone(),
                 kind: door.as_str().to_owned(),
                 waiting: lag,
+                hourly: 0,
             })
         })
     });

@@ -109,6 +109,7 @@ impl Console {
             health: Health::default(),
             migrated: CancellationToken::new(),
             zone: event::Zone::default(),
+            trace_url: None,
             version: "1.2.3",
         };
         state.migrated.cancel();

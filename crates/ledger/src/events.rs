@@ -317,11 +317,20 @@ pub(crate) fn statement(
     subjects: &[Subject],
     page: &Page,
 ) -> (String, Vec<Value>) {
+    let (ids, values) = ids(filter, origins, subjects, page);
+    (format!("SELECT {} FROM {WITH_ORIGIN} AND e.id IN ({ids}) ORDER BY e.id DESC", columns()), values)
+}
+
+/// The statement of the ids of a page, the newest first.
+pub(crate) fn ids(
+    filter: &EventFilter,
+    origins: &Origins,
+    subjects: &[Subject],
+    page: &Page,
+) -> (String, Vec<Value>) {
     let Chosen { from, id, group, conditions } = chosen(filter, origins, subjects);
     let (select, key) = (format!("SELECT {id} FROM {from}"), [id]);
-    let ids = List { group, ..List::by_id(&select, &key) };
-    let (ids, values) = ids.statement(conditions, page);
-    (format!("SELECT {} FROM {WITH_ORIGIN} AND e.id IN ({ids}) ORDER BY e.id DESC", columns()), values)
+    List { group, ..List::by_id(&select, &key) }.statement(conditions, page)
 }
 
 /// Events with their origins; SQLite takes the left side of a `CROSS JOIN` first.

@@ -34,6 +34,7 @@
 mod contents;
 mod dead;
 mod events;
+mod facets;
 pub mod feed;
 mod filed;
 pub mod jobs;
@@ -59,7 +60,8 @@ pub mod witness;
 pub use contents::{Body, BodyInJson};
 pub use dead::{DeadFilter, DeadGroup, DeadLetter, DeadRow, FailedAttempt, show_dead};
 pub use events::{Caused, EventFilter, EventRow, Outcome, RecordedEvent, body, show};
-pub use names::{Name, is_on_record, on_record};
+pub use facets::{FacetCount, Facets, facets, hourly, newest, next_newer};
+pub use names::{Name, Senders, is_on_record, on_record, senders};
 pub use overview::{Interval, Overview, OverviewFilter, Period, SourceOverview, overview};
 pub use receipt::Receipt;
 pub use reconcile::{Difference, DifferenceFilter, Reconciliation, SourceBooks, reconciliation};

@@ -1,4 +1,6 @@
-//! The names on record, to tell a name without current rows from an unknown one.
+//! The names on record: to tell a name without current rows from an unknown one, and to suggest one.
+
+use std::collections::BTreeSet;
 
 use event::ProviderName;
 use store::{Connection, Row, StoreError};
@@ -68,4 +70,27 @@ pub async fn on_record(connection: &mut Connection, name: Name) -> Result<Vec<St
         }
     }
     Ok(names)
+}
+
+/// The names that events on record have.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Senders {
+    /// Of their senders.
+    pub sources: BTreeSet<String>,
+    /// Of the kinds of these.
+    pub providers: BTreeSet<String>,
+    /// Of what happened.
+    pub topics: BTreeSet<String>,
+}
+
+/// The names that events on record have, at most 200 combinations of them.
+pub async fn senders(connection: &mut Connection) -> Result<Senders, StoreError> {
+    let text = format!("SELECT source, provider, topic FROM origins ORDER BY id DESC LIMIT {LIMIT}");
+    let mut senders = Senders::default();
+    for row in fetch(connection, text, []).await? {
+        senders.sources.insert(row.try_get("source")?);
+        senders.providers.insert(row.try_get("provider")?);
+        senders.topics.insert(row.try_get("topic")?);
+    }
+    Ok(senders)
 }

@@ -52,14 +52,17 @@ impl Conditions {
     /// `<select> WHERE …`, once for each alternative, joined by `UNION ALL`. Sorted by columns that an index has behind each
     /// alternative's, both databases merge the parts as they read them.
     pub fn union(&self, select: &str) -> String {
+        self.selects(select).join(" UNION ALL ")
+    }
+
+    /// One statement for each alternative, or one.
+    fn selects(&self, select: &str) -> Vec<String> {
         let select = |alternative: Option<&String>| {
             format!("{select} {}", clause(&self.texts.iter().chain(alternative).cloned().collect::<Vec<_>>()))
         };
         match self.alternatives.as_slice() {
-            [] => select(None),
-            alternatives => {
-                alternatives.iter().map(|one| select(Some(one))).collect::<Vec<_>>().join(" UNION ALL ")
-            }
+            [] => vec![select(None)],
+            alternatives => alternatives.iter().map(|one| select(Some(one))).collect(),
         }
     }
 }
@@ -113,12 +116,27 @@ impl<'a> List<'a> {
             let parts: Vec<_> = parts.map(|value| conditions.bind(value)).collect();
             conditions.add(format!("({}) {before} ({})", key.join(", "), parts.join(", ")));
         }
-        let is_union = conditions.alternatives.len() > 1;
-        let order =
-            key.iter().map(|column| format!("{}{direction}", if is_union { name(column) } else { column }));
-        let order = order.collect::<Vec<_>>().join(", ");
+        let order = |is_outer: bool| {
+            let shown =
+                |column: &&str| format!("{}{direction}", if is_outer { name(column) } else { column });
+            key.iter().map(shown).collect::<Vec<_>>().join(", ")
+        };
         let limit = u64::from(page.limit) + 1;
-        (format!("{} {group} ORDER BY {order} LIMIT {limit}", conditions.union(select)), conditions.values)
+        let page_of = |select: &str| format!("{select} {group} ORDER BY {} LIMIT {limit}", order(false));
+        let selects = conditions.selects(select);
+        let text = match selects.as_slice() {
+            [one] => page_of(one),
+            // Each by itself: PostgreSQL would else read all rows of each, and sort them.
+            several => {
+                let parts = several
+                    .iter()
+                    .zip(1..)
+                    .map(|(select, n)| format!("SELECT * FROM ({}) a{n}", page_of(select)));
+                let all = parts.collect::<Vec<_>>().join(" UNION ALL ");
+                format!("{all} ORDER BY {} LIMIT {limit}", order(true))
+            }
+        };
+        (text, conditions.values)
     }
 
     /// The page of the rows that its statement returned. Its cursor is the key of its last row.
@@ -212,7 +230,11 @@ mod tests {
         conditions.one_of(vec!["t.y = 2".to_owned(), "t.y = 3".to_owned()]);
         assert_eq!(conditions.clause(), "WHERE t.x = 1 AND (t.y = 2 OR t.y = 3)");
         let (text, _) = List::by_id("SELECT t.id FROM t", &["t.id"]).statement(conditions, &Page::first(1));
-        let parts = "SELECT t.id FROM t WHERE t.x = 1 AND t.y = 2 UNION ALL SELECT t.id FROM t WHERE t.x = 1 AND t.y = 3";
-        assert_eq!(text, format!("{parts}  ORDER BY id DESC LIMIT 2"));
+        let part = |y: i32, n: i32| {
+            format!(
+                "SELECT * FROM (SELECT t.id FROM t WHERE t.x = 1 AND t.y = {y}  ORDER BY t.id DESC LIMIT 2) a{n}"
+            )
+        };
+        assert_eq!(text, format!("{} UNION ALL {} ORDER BY id DESC LIMIT 2", part(2, 1), part(3, 2)));
     }
 }

@@ -9,14 +9,14 @@ use tests::product::Product;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::{Bench, all_handled, rates, start_consumers};
+use super::{Bench, Held, all_handled, rates, start_consumers};
 use crate::limits::inserts;
 use crate::load::{Pace, percentile, post};
 use crate::mix;
 use crate::report::{Figures, Section, Table, grouped};
 
 /// The token of the administration API here.
-const TOKEN: &str = "benchmarks-0123456789";
+pub(super) const TOKEN: &str = "benchmarks-0123456789";
 
 /// The tables of the record, and the column with the event's id.
 const TABLES: [(&str, &str); 5] = [
@@ -30,37 +30,52 @@ const TABLES: [(&str, &str); 5] = [
 /// The fifth scenario, on RabbitMQ and PostgreSQL.
 pub async fn scaled(bench: Bench<'_>) -> Result<Section> {
     let servers = bench.servers()?;
-    let (node, postgres) = (&servers.rabbitmq, &servers.postgres);
-    let mut pair = Vec::new();
-    for name in ["empty", "grown"] {
-        node.create_vhost(name)?;
-        postgres.create_database(name)?;
-        let url = postgres.url(name);
-        pair.push((Product::configured(&node.url(name), &url, "")?, inserts::open(&url)?));
-    }
+    let pair =
+        ["empty", "grown"].map(|name| Side::scaled(&servers, name)).into_iter().collect::<Result<_>>()?;
     measure(bench, pair, "Growth, PostgreSQL").await
 }
 
 /// The fifth scenario, in one process.
 pub async fn embedded(bench: Bench<'_>) -> Result<Section> {
-    let mut pair = Vec::new();
-    for _ in 0..2 {
-        let product = Product::configured("embedded", "sqlite", "")?;
-        let store = inserts::open(&format!("sqlite:{}", product.folder().join("data/store.db").display()))?;
-        pair.push((product, store));
-    }
-    measure(bench, pair, "Growth, SQLite").await
+    measure(bench, vec![Side::embedded()?, Side::embedded()?], "Growth, SQLite").await
 }
 
 /// One installation at work.
-struct Side {
-    product: Product,
-    store: Store,
+pub(super) struct Side {
+    pub(super) product: Product,
+    pub(super) store: Store,
     posted: usize,
 }
 
 impl Side {
-    fn is_embedded(&self) -> bool {
+    /// One on RabbitMQ and PostgreSQL, in a virtual host and a database of this name.
+    pub(super) fn scaled(servers: &Held<'_>, name: &str) -> Result<Self> {
+        let (node, postgres) = (&servers.rabbitmq, &servers.postgres);
+        node.create_vhost(name)?;
+        postgres.create_database(name)?;
+        let url = postgres.url(name);
+        let product = Product::configured(&node.url(name), &url, "")?;
+        Ok(Self { product, store: inserts::open(&url)?, posted: 0 })
+    }
+
+    /// One in one process.
+    pub(super) fn embedded() -> Result<Self> {
+        let product = Product::configured("embedded", "sqlite", "")?;
+        let store = inserts::open(&format!("sqlite:{}", product.folder().join("data/store.db").display()))?;
+        Ok(Self { product, store, posted: 0 })
+    }
+
+    /// Starts it with a ledger of two million events.
+    pub(super) async fn start_grown(&mut self, bench: Bench<'_>) -> Result<()> {
+        self.start().await?;
+        self.rates(0, seed(bench)).await?;
+        add_failures(self).await?;
+        self.stop().await?;
+        grow(&self.store, if bench.quick { 5 } else { 100 }).await?;
+        self.start().await
+    }
+
+    pub(super) fn is_embedded(&self) -> bool {
         self.store.dialect() == Dialect::Sqlite
     }
 
@@ -91,28 +106,18 @@ impl Side {
         rates(&self.product, (ingress, &consumers), &mut self.posted, first, events).await
     }
 
-    fn console(&self) -> Result<u16> {
+    pub(super) fn console(&self) -> Result<u16> {
         let port = self.product.console.rsplit(':').next().context("a port")?;
         Ok(port.parse()?)
     }
 }
 
-async fn measure(bench: Bench<'_>, pair: Vec<(Product, Store)>, title: &'static str) -> Result<Section> {
-    let seed = bench.events(20_000);
-    let copies = if bench.quick { 5 } else { 100 };
-    let mut sides: Vec<_> =
-        pair.into_iter().map(|(product, store)| Side { product, store, posted: 0 }).collect();
-    let mut next = 0;
-    for side in &mut sides {
-        side.start().await?;
-        side.rates(0, seed).await?;
-        next = seed;
-    }
-    let grown = &mut sides[1];
-    add_failures(grown).await?;
-    grown.stop().await?;
-    grow(&grown.store, copies).await?;
-    grown.start().await?;
+async fn measure(bench: Bench<'_>, mut sides: Vec<Side>, title: &'static str) -> Result<Section> {
+    let seed = seed(bench);
+    let mut next = seed;
+    sides[0].start().await?;
+    sides[0].rates(0, seed).await?;
+    sides[1].start_grown(bench).await?;
 
     let (mut posts, mut commits) =
         ([Figures::default(), Figures::default()], [Figures::default(), Figures::default()]);
@@ -144,6 +149,11 @@ async fn measure(bench: Bench<'_>, pair: Vec<(Product, Store)>, title: &'static 
     Ok(Section { title, text, tables: vec![rates, lists] })
 }
 
+/// How many real events a grown ledger is made of.
+pub(super) fn seed(bench: Bench<'_>) -> usize {
+    bench.events(20_000)
+}
+
 /// Dead letters and rejected bodies, a few.
 async fn add_failures(side: &mut Side) -> Result<()> {
     let bodies = [r#"{"event_id": "FINANCIAL_PAYMENT_STATUS", "data": {"code": "7"}}"#, "no JSON"];
@@ -160,7 +170,7 @@ async fn add_failures(side: &mut Side) -> Result<()> {
     Ok(())
 }
 
-async fn count(store: &Store, table: &str) -> Result<i64> {
+pub(super) async fn count(store: &Store, table: &str) -> Result<i64> {
     let row =
         sql::assembled(format!("SELECT count(*) FROM {table}")).fetch_one(&mut *store.read().await?).await?;
     Ok(row.try_get(0)?)
@@ -224,8 +234,8 @@ async fn grow(store: &Store, copies: usize) -> Result<()> {
     Ok(())
 }
 
-/// The time of a page of every list by each filter.
-async fn lists(bench: Bench<'_>, side: &Side) -> Result<Table> {
+/// What lists are asked for: each filter, and what stands for the values that differ from run to run.
+pub(super) async fn filters(side: &Side) -> Result<(Vec<String>, [String; 4])> {
     let (id, subject): (String, String) = {
         let text = "SELECT id, subject FROM events WHERE subject IS NOT NULL ORDER BY id DESC LIMIT 1";
         let row = sql::query(text).fetch_one(&mut *side.store.read().await?).await?;
@@ -233,7 +243,7 @@ async fn lists(bench: Bench<'_>, side: &Side) -> Result<Table> {
     };
     let week_ago = event::now() - Duration::from_secs(7 * 24 * 60 * 60);
     let days_ago = event::now() - Duration::from_secs(6 * 24 * 60 * 60);
-    let filters = [
+    let filters = vec![
         "events?".to_owned(),
         format!("events?id={id}"),
         "events?source=go".to_owned(),
@@ -257,8 +267,27 @@ async fn lists(bench: Bench<'_>, side: &Side) -> Result<Table> {
         "dead?consumer=receivables".to_owned(),
         "dead?source=go".to_owned(),
     ];
+    Ok((filters, [id, subject, week_ago.to_string(), days_ago.to_string()]))
+}
+
+/// How often everything is asked for.
+pub(super) fn times(bench: Bench<'_>) -> usize {
+    if bench.quick { 3 } else { 100 }
+}
+
+/// A row with the times that answers took.
+pub(super) fn timed(mut latencies: Vec<Duration>, asked: &str, hidden: &[String]) -> [String; 3] {
+    latencies.sort_unstable();
+    let shown = hidden.iter().fold(asked.to_owned(), |shown, value| shown.replace(value.as_str(), "…"));
+    let [p50, p99] = [0.5, 0.99].map(|share| grouped(percentile(&latencies, share), 1));
+    [format!("`{shown}`"), p50, p99]
+}
+
+/// The time of a page of every list by each filter.
+async fn lists(bench: Bench<'_>, side: &Side) -> Result<Table> {
+    let (filters, hidden) = filters(side).await?;
     let mut table = Table::new(&["page of 50", "p50 ms", "p99 ms"]);
-    let (port, times) = (side.console()?, if bench.quick { 3 } else { 100 });
+    let (port, times) = (side.console()?, times(bench));
     for filter in filters {
         let mut latencies = Vec::new();
         let mut cursor = String::new();
@@ -273,11 +302,7 @@ async fn lists(bench: Bench<'_>, side: &Side) -> Result<Table> {
                 break;
             }
         }
-        latencies.sort_unstable();
-        let shown = filter.trim_end_matches('?').replace(&id, "…").replace(&subject, "…");
-        let shown = shown.replace(&week_ago.to_string(), "…").replace(&days_ago.to_string(), "…");
-        let [p50, p99] = [0.5, 0.99].map(|share| grouped(percentile(&latencies, share), 1));
-        table.row([format!("`{shown}`"), p50, p99]);
+        table.row(timed(latencies, filter.trim_end_matches('?'), &hidden));
     }
     Ok(table)
 }

@@ -9,6 +9,7 @@ mod growth;
 mod idle;
 mod ingress;
 mod instructions;
+mod pages;
 mod pull;
 mod push;
 mod subscribed;
@@ -106,6 +107,8 @@ pub const ALL: &[Scenario] = &[
     scenario("end-to-end-embedded", |bench| Box::pin(end_to_end::embedded(bench))),
     scenario("growth-rabbitmq", |bench| Box::pin(growth::scaled(bench))),
     scenario("growth-embedded", |bench| Box::pin(growth::embedded(bench))),
+    scenario("pages-rabbitmq", |bench| Box::pin(pages::scaled(bench))),
+    scenario("pages-embedded", |bench| Box::pin(pages::embedded(bench))),
     scenario("fan-out", |bench| Box::pin(fan_out::run(bench))),
     scenario("pull-rabbitmq", |bench| Box::pin(pull::scaled(bench))),
     scenario("pull-embedded", |bench| Box::pin(pull::embedded(bench))),

@@ -4,6 +4,7 @@
 //! docs/console.md (`cargo xtask docs --screens`).
 
 mod driver;
+mod scriptless;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -36,18 +37,33 @@ const LOOKS: [(Look, &str); 4] = [
 /// Lists that are whole on one page. Of the others a few rows are looked at: the rest looks alike, and axe takes its time.
 const WHOLE: [&str; 3] = ["/", "/queues", "/routes"];
 
+/// Lists that the menu does not have.
+const OTHER_LISTS: [&str; 3] = ["/dead/groups", "/attempts/report", "/prescriptions/files"];
+
+/// Pages that say what is wrong: nothing was found, a filter cannot be used, there is no such row.
+const PROBLEMS: [&str; 3] = ["/search?q=nothing", "/events?state=none", "/jobs/none"];
+
 /// The most bytes of a page, with everything that it loads.
 const WEIGHT_LIMIT_BYTES: u64 = 120 * 1024;
 
 /// Pictures: the file, the page, and the width. Few rows keep the files small.
-const PICTURES: [(&str, &str, u32); 7] = [
+const PICTURES: [(&str, &str, u32); 16] = [
     ("overview", "/?period=hour", 1000),
-    ("events", "/events?limit=3", 1000),
+    ("events", "/events?source=go", 1000),
     ("event", "/events?source=rec&state=handled/{id}", 1000),
     ("dead", "/dead/groups", 1000),
     ("retry", "/dead?consumer=receivables&limit=3", 1000),
     ("routes", "/routes?provider=gestao-online&topic=ORDER_CREATED", 1000),
+    ("map", "/routes?provider=mercado-eletronico", 1000),
+    ("rejected", "/rejected?limit=5", 1000),
+    ("subscription", "/subscriptions/crm", 1000),
+    ("jobs", "/jobs?limit=5", 1000),
+    ("receivables", "/receivables?limit=5", 1000),
+    ("audit", "/audit?limit=8", 1000),
+    ("tokens", "/tokens", 1000),
     ("narrow", "/events?limit=3", 360),
+    ("narrow-overview", "/", 360),
+    ("narrow-dead", "/dead?limit=3", 360),
 ];
 
 /// The text of axe-core, at the version and with the hash of the lock file.
@@ -229,7 +245,7 @@ impl Walk {
         }
         for entry in self.browser.logged().await? {
             // Advice is at a lower level. That nothing was found is what the page is there to say.
-            let is_expected = path.starts_with("/search") && entry["source"] == "network";
+            let is_expected = PROBLEMS.contains(&path) && entry["source"] == "network";
             if (entry["level"] == "SEVERE" || entry["level"] == "WARNING") && !is_expected {
                 self.find(path, format!("logs {}", entry["message"]));
             }
@@ -254,6 +270,7 @@ const LOADED: &str =
 
 /// What is wrong with a page: violations of the rules of axe, and a page that is wider than its window.
 const AXE: &str = "return (async () => {
+    document.querySelectorAll('details').forEach((one) => { one.open = true; });
     const found = await axe.run(document, RULES);
     const texts = found.violations.map(({id, nodes}) => `${id}: ${nodes[0].html} ${nodes[0].failureSummary}`);
     const isOut = (one) => one.getBoundingClientRect().right > innerWidth + 1 && !one.closest('.wide, pre, .hidden, .skip');
@@ -270,6 +287,7 @@ async fn every_screen_is_usable_in_a_browser() -> Result<()> {
     walk.follow_a_list(&furnished.product).await?;
     walk.retry_a_group_step_by_step(&furnished.product).await?;
     walk.visit_everything().await?;
+    walk.do_without_scripts(&furnished.token()?).await?;
     ensure!(walk.findings.is_empty(), "{} findings:\n{}", walk.findings.len(), walk.findings.join("\n"));
     if let Some(folder) = std::env::var_os(SCREENS) {
         walk.speak("en").await?;
@@ -289,7 +307,7 @@ impl Walk {
             let lists = self.links("body > nav a").await?;
             ensure!(lists.len() > 15, "few lists: {lists:?}");
             self.visit("/dead?consumer=receivables&limit=5").await?;
-            for list in lists.iter().map(String::as_str).chain(["/dead/groups"]) {
+            for list in lists.iter().map(String::as_str).chain(OTHER_LISTS) {
                 let few = if WHOLE.contains(&list) { "" } else { "?limit=5" };
                 self.visit(&format!("{list}{few}")).await?;
                 // The page of its first row, if rows of this list have one.
@@ -298,7 +316,9 @@ impl Walk {
                     self.visit(&item).await?;
                 }
             }
-            self.visit("/search?q=nothing").await?;
+            for path in PROBLEMS {
+                self.visit(path).await?;
+            }
         }
         Ok(())
     }
@@ -309,6 +329,8 @@ impl Walk {
             self.press(key).await?;
         }
         self.until("document.querySelector('tbody tr').contains(document.activeElement)").await?;
+        self.press("o").await?;
+        self.until("location.pathname.startsWith('/events/') && location.search === '?source=rec'").await?;
         self.press("?").await?;
         self.until("document.querySelector('#keys').open").await?;
         self.click("#keys button").await?;
@@ -317,6 +339,7 @@ impl Walk {
         // What somebody types is a text.
         self.press("j").await?;
         self.until("document.activeElement.value === 'j'").await?;
+        self.open("/events?source=rec").await?;
         let exact = "document.querySelector('tbody time').title";
         self.until(&format!("{exact}.endsWith('Z')")).await?;
         self.browser.run("document.querySelector('[data-views] input').value = 'mine'").await?;

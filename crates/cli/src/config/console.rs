@@ -15,6 +15,8 @@ pub struct Console {
     pub listen: SocketAddr,
     hosts: Vec<server::HostName>,
     token: Secret,
+    /// Where the trace of an event is shown, with `{trace_id}`; empty if nowhere.
+    trace_url: String,
     /// How long the audit keeps an entry.
     pub keep_audit_days: u32,
     #[serde(default)]
@@ -27,6 +29,10 @@ pub struct Console {
 impl Section for Console {
     fn mistakes(&self) -> Vec<Mistake> {
         let mut mistakes = out_of_range(&[("keep_audit_days", u64::from(self.keep_audit_days), 36_500)]);
+        if self.trace_url().is_some_and(|url| !is_trace_url(url)) {
+            mistakes
+                .push(Mistake::new("trace_url", "expected an http or https address with {trace_id} in it"));
+        }
         if self.token().is_some_and(|token| !is_token(token)) {
             let expected =
                 "expected at least 16 characters without a space, or \"\" for one in the data directory";
@@ -43,10 +49,21 @@ impl Console {
         server::Config { hosts, limits, tls, ..server::Config::new(listen) }
     }
 
+    /// The address of traces, if there is one.
+    pub fn trace_url(&self) -> Option<&str> {
+        Some(self.trace_url.as_str()).filter(|url| !url.is_empty())
+    }
+
     /// The token; without it, that of the data directory.
     pub fn token(&self) -> Option<&Secret> {
         Some(&self.token).filter(|token| !token.expose().is_empty())
     }
+}
+
+/// Whether an address can lead to a trace.
+fn is_trace_url(url: &str) -> bool {
+    let is_http = url.starts_with("https://") || url.starts_with("http://");
+    is_http && url.contains("{trace_id}") && !url.contains(char::is_whitespace)
 }
 
 /// Whether a token is long enough and valid in a header.

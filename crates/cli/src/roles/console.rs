@@ -85,6 +85,7 @@ pub(super) fn start(shared: &Shared<'_>, parts: Parts, tasks: &mut Tasks) -> Tok
         health: shared.health.clone(),
         migrated: shared.migrated.clone(),
         zone: config.time.zone.clone(),
+        trace_url: config.console.trace_url().map(str::to_owned),
         version: VERSION,
     };
     let served = console::serve(state, port, shared.operations.public(), shared.working.clone());

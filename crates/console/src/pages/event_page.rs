@@ -1,15 +1,16 @@
 //! One event: what it is, what happened to it in the order of time, its body, and how to get to the next one.
 
+use access::Role;
 use askama::Template;
 use axum::extract::{Extension, Path, RawQuery, State};
 use axum::response::Response;
 use documents::DocumentRow;
-use event::Timestamp;
+use event::{EventId, Timestamp};
 use http::header::HOST;
 use http::{HeaderMap, StatusCode, Uri};
-use ledger::{ConsumerState, EventRow, Outcome, RecordedEvent};
-use serde_json::Value;
+use ledger::{ConsumerState, DeadLetter, EventFilter, EventRow, Outcome, RecordedEvent};
 use serde_json::value::RawValue;
+use serde_json::{Value, json};
 use subscriptions::AttemptRow;
 use view::List;
 
@@ -21,12 +22,6 @@ use crate::body_text::indented;
 
 /// The most bytes of a body that its page shows.
 const SHOWN_BYTES: usize = 24 * 1024;
-
-/// How many seconds after an event the next later one is looked for: in the smallest of these that has any.
-const WINDOWS_S: [u64; 4] = [10, 3_600, 86_400, 30 * 86_400];
-
-/// The most events that such a time may have.
-const MOST_LATER: usize = 200;
 
 /// Parts of an event that the page shows in its own way.
 const OWN_PARTS: [&str; 5] = ["consumers", "outcomes", "caused", "headers", "body"];
@@ -47,7 +42,10 @@ struct EventPage {
     hidden_bytes: usize,
     download: String,
     subject: Option<String>,
-    commands: [(&'static str, String); 2],
+    /// The list of what takes its topic.
+    takers: String,
+    trace: Option<String>,
+    commands: Vec<(String, String)>,
 }
 
 pub(super) async fn show(
@@ -73,7 +71,8 @@ pub(super) async fn show(
     let attempts = link("/attempts", [("event_id", id.as_str()), ("limit", "200")]);
     let attempts = read::<List<AttemptRow>>(&pages, &visit, &attempts).await.map(|list| list.items);
     let documents = documents(&pages, &visit, &event.row).await;
-    let mut parts = rows::parts(&fields);
+    let letters = letters(&pages, &id).await;
+    let mut parts = rows::parts(&shell, &fields);
     parts.retain(|part| !OWN_PARTS.contains(&part.title.as_str()));
     let body = event.body.body.as_deref().or(event.body.body_base64.as_deref()).unwrap_or_default();
     let shown = &body[..body.floor_char_boundary(SHOWN_BYTES)];
@@ -83,32 +82,58 @@ pub(super) async fn show(
         actions: actions::offered("events", &id, None, &visit),
         neighbours: neighbours(&pages, &visit, &event.row, &filter).await,
         parts,
-        timeline: timeline(&shell, &event, &attempts.unwrap_or_default(), &documents),
+        timeline: timeline(&shell, &event, &letters, &attempts.unwrap_or_default(), &documents),
         headers: header_rows(&event.headers),
         raw: (pretty != shown).then(|| shown.to_owned()),
         pretty,
         hidden_bytes,
         download: format!("/events/{id}/body"),
         subject: event.row.subject.as_deref().map(|subject| link("/events", [("subject", subject)])),
-        commands: commands(&headers, &id),
+        commands: commands(&shell, &headers, &visit, &id),
+        takers: link("/routes", [("provider", &event.row.provider), ("topic", &event.row.topic)]),
+        trace: trace(pages.state.trace_url.as_deref(), event.traceparent.as_deref()),
         shell,
     };
     page(StatusCode::OK, &made)
 }
 
-/// What shows the same elsewhere: in a terminal, and to a program.
-fn commands(headers: &HeaderMap, id: &str) -> [(&'static str, String); 2] {
+/// What does the same elsewhere, in a terminal and in a program: showing the body, and for who may, sending the event again.
+fn commands(shell: &Shell, headers: &HeaderMap, visit: &Visit, id: &str) -> Vec<(String, String)> {
     let host = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or("127.0.0.1:8081");
     let scheme = if super::session::is_loopback(host) { "http" } else { "https" };
-    let curl = format!(
-        "curl -H \"Authorization: Bearer $MALOTE_TOKEN\" '{scheme}://{host}/api/v1/events/{id}/body'"
-    );
-    [("malote", format!("malote events show {id}")), ("curl", curl)]
+    let api = format!("{scheme}://{host}/api/v1");
+    let curl = "curl -H \"Authorization: Bearer $MALOTE_TOKEN\"";
+    let mut commands = vec![
+        (shell.t("Show").to_owned(), format!("malote events show {id}")),
+        (shell.t("The body").to_owned(), format!("{curl} '{api}/events/{id}/body'")),
+    ];
+    if visit.identity.role >= Role::Operator {
+        let job = json!({"action": "replay", "what": "events", "filter": {"id": id}});
+        let post = format!("{curl} -H 'Content-Type: application/json' -d '{job}' '{api}/jobs'");
+        let replay = shell.t("Replay").to_owned();
+        commands.extend([(replay.clone(), format!("malote events replay {id}")), (replay, post)]);
+    }
+    commands
+}
+
+/// Where a tracing system shows the trace of an event.
+fn trace(template: Option<&str>, traceparent: Option<&str>) -> Option<String> {
+    let id = traceparent?.split('-').nth(1)?;
+    Some(template?.replace("{trace_id}", id))
 }
 
 fn header_rows(headers: &Value) -> Vec<(String, String)> {
     let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
     headers.as_object().into_iter().flatten().map(|(name, value)| (name.clone(), text(value))).collect()
+}
+
+/// The dead letters of an event, open or not: they have the attempts that failed.
+async fn letters(pages: &Pages, id: &str) -> Vec<DeadLetter> {
+    let found = async {
+        let mut connection = pages.state.store.read().await.ok()?;
+        ledger::show_dead(&mut connection, id.parse().ok()?).await.ok()
+    };
+    found.await.unwrap_or_default()
 }
 
 /// The documents about the subject of an event that this event asked for.
@@ -134,28 +159,20 @@ async fn neighbours(
         let kept = borrowed(filter).filter(|(name, _)| !more.iter().any(|(other, _)| other == name));
         link("/events", kept.chain(more.iter().map(|(name, value)| (*name, value.as_str()))))
     };
-    let page_of = |row: &EventRow| link(&format!("/events/{}", row.id), borrowed(filter));
+    let page_of = |id: &str| link(&format!("/events/{id}"), borrowed(filter));
     let older = asked(&[("cursor", event.id.clone()), ("limit", "1".to_owned())]);
     let older = read::<List<EventRow>>(pages, visit, &older).await.ok();
-    let older = older.and_then(|list| list.items.first().map(page_of));
-    let until: Option<Timestamp> =
-        filter.iter().find(|(name, _)| name == "to").and_then(|(_, to)| to.parse().ok());
-    let mut newer = None;
-    for seconds in WINDOWS_S {
-        let to = event.received_at + std::time::Duration::from_secs(seconds);
-        let to = until.map_or(to, |until| until.min(to));
-        let path = asked(&[
-            ("from", event.received_at.to_string()),
-            ("to", to.to_string()),
-            ("limit", MOST_LATER.to_string()),
-        ]);
-        let Ok(List { items, next }) = read::<List<EventRow>>(pages, visit, &path).await else { break };
-        newer = items.iter().rev().find(|row| row.id > event.id).map(page_of).filter(|_| next.is_none());
-        if newer.is_some() || next.is_some() {
-            break;
-        }
-    }
+    let older = older.and_then(|list| list.items.first().map(|row| page_of(&row.id)));
+    let newer = newer(pages, &event.id, filter).await.map(|id| page_of(&id.to_string()));
     [("prev", "Newer", newer), ("next", "Older", older)]
+}
+
+/// The next newer event that matches a filter.
+async fn newer(pages: &Pages, id: &str, filter: &[(String, String)]) -> Option<EventId> {
+    let query = link("", borrowed(filter));
+    let filter = crate::page::filter::<EventFilter>(query.trim_start_matches('?')).ok()?;
+    let mut connection = pages.state.store.read().await.ok()?;
+    ledger::next_newer(&mut connection, &filter, id.parse().ok()?).await.ok()?
 }
 
 /// Something that happened to an event.
@@ -171,6 +188,7 @@ struct Step {
 fn timeline(
     shell: &Shell,
     event: &RecordedEvent,
+    letters: &[DeadLetter],
     attempts: &[AttemptRow],
     documents: &[DocumentRow],
 ) -> Rows {
@@ -186,7 +204,11 @@ fn timeline(
         None if takers.is_empty() => {}
         None => steps.push(plain(Some(received_at), shell.t("routed"), takers.join(", "))),
     }
-    steps.extend(event.outcomes.iter().flat_map(|outcome| outcome_steps(shell, outcome)));
+    let known = |consumer: &str| letters.iter().any(|letter| letter.row.consumer == consumer);
+    steps.extend(
+        event.outcomes.iter().flat_map(|outcome| outcome_steps(shell, outcome, known(&outcome.consumer))),
+    );
+    steps.extend(letters.iter().flat_map(|letter| failed_steps(shell, letter)));
     // Domain events are announced with an effect; their ids have the time of their cause.
     let handled_at = event.outcomes.iter().filter_map(|outcome| outcome.handled_at).max();
     steps.extend(event.caused.iter().map(|caused| Step {
@@ -230,8 +252,21 @@ fn timeline(
     }
 }
 
-/// The attempts of a consumer, as far as they are on record: the first and the last that failed, and its effect.
-fn outcome_steps(shell: &Shell, outcome: &Outcome) -> Vec<Step> {
+/// Every attempt of a consumer that failed, as its dead letter has them.
+fn failed_steps(shell: &Shell, letter: &DeadLetter) -> Vec<Step> {
+    let consumer = &letter.row.consumer;
+    let step = |attempt: ledger::FailedAttempt| Step {
+        at: attempt.at.parse().ok(),
+        what: shell.filled("attempt {} failed", &[&attempt.attempt]),
+        class: "waiting",
+        href: Some(format!("/dead/{}", letter.row.event_id)),
+        detail: format!("{consumer}: {}", attempt.error),
+    };
+    letter.failed_attempts().into_iter().map(step).collect()
+}
+
+/// The outcome at a consumer; if its failed attempts are not known one by one, the first and the last of them.
+fn outcome_steps(shell: &Shell, outcome: &Outcome, are_attempts_known: bool) -> Vec<Step> {
     let consumer = &outcome.consumer;
     let step = |at, what: &str, class, more: &str| Step {
         at,
@@ -243,7 +278,10 @@ fn outcome_steps(shell: &Shell, outcome: &Outcome) -> Vec<Step> {
     let error = outcome.error.as_deref().unwrap_or_default();
     let attempts = outcome.attempts.unwrap_or_default();
     let mut steps = Vec::new();
-    if let Some(at) = outcome.first_failed_at.filter(|at| attempts > 1 && Some(*at) != outcome.failed_at) {
+    if let Some(at) = outcome
+        .first_failed_at
+        .filter(|at| !are_attempts_known && attempts > 1 && Some(*at) != outcome.failed_at)
+    {
         steps.push(step(Some(at), shell.t("first attempt failed"), "waiting", ""));
     }
     if let Some(at) = outcome.failed_at {
@@ -299,6 +337,15 @@ fn elapsed(from: Timestamp, to: Timestamp) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_trace_is_shown_by_its_id() {
+        let template = Some("https://traces.example/trace/{trace_id}?from=malote");
+        let parent = Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01");
+        let expect = "https://traces.example/trace/0af7651916cd43dd8448eb211c80319c?from=malote";
+        assert_eq!(trace(template, parent).as_deref(), Some(expect));
+        assert_eq!((trace(None, parent), trace(template, None)), (None, None));
+    }
 
     #[test]
     fn the_time_since_receipt_is_told_in_its_unit() {

@@ -8,7 +8,9 @@ mod actions;
 mod chart;
 mod edit_page;
 mod event_page;
+mod facets;
 mod live;
+mod map;
 mod overview;
 mod rows;
 mod session;
@@ -34,12 +36,15 @@ use tower_service::Service;
 use view::{Described, List, View};
 
 use self::actions::Action;
+use self::facets::{FacetsPart, Suggestions};
+use self::live::Followed;
+use self::map::RouteMap;
 use self::rows::{Fields, Part, Rows};
 use self::session::{Turnstile, cookie};
 use self::shell::{Shell, Visit, page, title};
 use self::text::Lang;
 use crate::refusal::Refusal;
-use crate::{ConsoleState, OTHER_VIEWS};
+use crate::{ConsoleState, OTHER_VIEWS, ROUTES, RouteRow};
 
 /// Rows with a page of their own, besides events.
 const ITEMS: [&str; 6] = ["dead", "rejected", "jobs", "subscriptions", "attempts", "tokens"];
@@ -60,6 +65,7 @@ pub(crate) struct Pages {
     state: ConsoleState,
     api: Router,
     turnstile: Turnstile,
+    followed: Followed,
 }
 
 #[derive(Template)]
@@ -70,6 +76,8 @@ struct ListPage {
     empty: &'static str,
     fields: Vec<FilterField>,
     is_filtered: bool,
+    /// What is filled in, after a colon.
+    filtered_by: String,
     rows: Rows,
     next: Option<String>,
     actions: Vec<Action>,
@@ -80,6 +88,10 @@ struct ListPage {
     exports: Vec<(&'static str, String)>,
     /// Where it is told that there is more, if this is the top of such a list.
     live: Option<String>,
+    /// The routes, drawn.
+    map: Option<RouteMap>,
+    /// How many rows have which values.
+    facets: Option<FacetsPart>,
 }
 
 /// A field of a filter's form.
@@ -88,6 +100,8 @@ struct FilterField {
     about: String,
     value: String,
     words: Vec<String>,
+    /// Values that are on record, of which others may be filled in, too.
+    suggested: Vec<String>,
     is_time: bool,
 }
 
@@ -131,7 +145,7 @@ pub(crate) fn router(state: ConsoleState, api: Router) -> Router {
     let exports = exported.fold(Router::new(), |router, path| router.route(&path, get(export)));
     let names = state.views.iter().map(|view| view.name).chain(OTHER_VIEWS.map(|view| view.name));
     let lists = names.fold(exports, |router, name| router.route(&format!("/{name}"), get(list)));
-    let pages = Pages { state, api, turnstile: Turnstile::default() };
+    let pages = Pages { state, api, turnstile: Turnstile::default(), followed: Followed::default() };
     let closed = ITEMS
         .into_iter()
         .fold(lists, |router, list| router.route(&format!("/{list}/{{id}}"), get(item)))
@@ -252,7 +266,7 @@ impl Pages {
     ) -> Response {
         let (status, title, detail) = self.trouble(answer).await;
         let shell = self.shell(headers, uri, visit, &title);
-        page(status, &Problem { detail, shell })
+        page(status, &Problem { detail: shell.lang.message(&detail), shell })
     }
 
     /// What an answer says that is no success: its status, its title, its detail.
@@ -316,10 +330,21 @@ async fn list_of(
         Ok(list) => list,
         Err(answer) => return pages.problem(headers, uri, Some(visit), answer).await,
     };
-    let fields: Vec<_> = view.fields().into_iter().map(|field| FilterField::new(field, given)).collect();
+    let suggested = facets::suggestions(&pages.state, view).await;
+    let fields: Vec<_> =
+        view.fields().into_iter().map(|field| FilterField::new(field, given, &suggested)).collect();
     let filter: Vec<_> = given.iter().filter(|(name, _)| !PAGING.contains(&name.as_str())).cloned().collect();
     let Ok(rows) = Rows::from_list(&shell, view, shell.title.clone(), &items, &filter) else {
         return broken();
+    };
+    let routes: Vec<RouteRow> = match view.name == ROUTES.name {
+        true => items.iter().filter_map(|item| serde_json::from_str(item.get()).ok()).collect(),
+        false => Vec::new(),
+    };
+    let is_renewal = headers.contains_key(session::RENEWAL);
+    let facets = match view.name == EVENTS.name && filter.len() == given.len() && !is_renewal {
+        true => facets::counted(pages, &shell, &visit, &filter).await,
+        false => None,
     };
     let next = next.map(|next| {
         let kept = given.iter().filter(|(name, _)| name != "cursor").cloned();
@@ -342,12 +367,21 @@ async fn list_of(
             .collect(),
         live: (view.name == EVENTS.name && filter.len() == given.len())
             .then(|| link("/events/live", borrowed(&filter))),
+        filtered_by: filled_in(&shell, &filter),
+        map: RouteMap::new(&shell, &routes),
+        facets,
         shell,
         fields,
         rows,
         next,
     };
     page(StatusCode::OK, &made)
+}
+
+/// What of a filter is filled in, for those who see no form: after a colon, each field with its value.
+fn filled_in(shell: &Shell, filter: &[(String, String)]) -> String {
+    let pairs: Vec<_> = filter.iter().map(|(name, value)| format!("{} {value}", shell.name(name))).collect();
+    if pairs.is_empty() { String::new() } else { format!(": {}", pairs.join(", ")) }
 }
 
 /// A list whole, as a file.
@@ -385,11 +419,13 @@ async fn body(
 }
 
 impl FilterField {
-    fn new(field: view::Field, given: &[(String, String)]) -> Self {
+    fn new(field: view::Field, given: &[(String, String)], suggested: &Suggestions) -> Self {
         let value = given.iter().find(|(name, _)| *name == field.name).map(|(_, value)| value.clone());
         let is_time = field.kind == view::Kind::Time;
         let words = if let view::Kind::Word(words) = field.kind { words } else { Vec::new() };
-        Self { name: field.name, about: field.about, value: value.unwrap_or_default(), words, is_time }
+        let suggested = suggested.get(field.name.as_str()).cloned().unwrap_or_default();
+        let value = value.unwrap_or_default();
+        Self { name: field.name, about: field.about, value, words, suggested, is_time }
     }
 }
 
@@ -420,7 +456,7 @@ async fn item(
     let is_running = list == "jobs" && matches!(state, "waiting" | "running");
     let progress = number("progress").zip(number("total"));
     let progress = progress.map(|(done, total)| Progress { done, total: total.max(done), is_running });
-    let parts = rows.iter().flat_map(rows::parts).collect();
+    let parts = rows.iter().flat_map(|row| rows::parts(&shell, row)).collect();
     let mut links = actions::beside_row(&shell, list, id);
     if list == "dead" {
         links.extend(edit_page::links(&shell, id, &rows));

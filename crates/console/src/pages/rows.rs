@@ -67,6 +67,15 @@ const EVENTS: [&str; 6] = ["event_id", "caused_by", "replay_of", "duplicate_of",
 /// Fields with the id of a job.
 const JOBS: [&str; 2] = ["resent_in", "discarded_in"];
 
+/// Columns that say what is wrong with a row.
+const TROUBLE: [&str; 3] = ["Error", "Cause", "Reason"];
+
+/// The letters of a text from which on it is broken into lines.
+const LONG: usize = 48;
+
+/// Fields of any row whose values are words of ours.
+const WORDS: [&str; 7] = ["action", "axis", "door", "kind", "role", "state", "what"];
+
 impl Rows {
     /// A page of a list.
     pub(crate) fn from_list(
@@ -85,13 +94,18 @@ impl Rows {
             let kept = if view.name == "events" { filter } else { &[] };
             Some(link(&format!("{path}{}", item.get(*field)?.as_str()?), borrowed(kept)))
         };
-        // What leads to the page of a row comes first: it is at hand on a narrow screen, too.
+        // What leads to the page of a row comes first, then what is wrong with it: both are at hand on a narrow screen, too.
         let first = columns.iter().position(|(_, form)| page.is_some() && *form == Form::Id).unwrap_or(0);
-        let order: Vec<usize> =
-            [first].into_iter().chain((0..columns.len()).filter(|at| *at != first)).collect();
+        let mut order: Vec<usize> = (0..columns.len()).collect();
+        order.sort_by_key(|at| (*at != first, !TROUBLE.contains(&columns[*at].0)));
         let cells = |(row, item): (&Vec<Value>, &RawValue)| {
-            let mut cells: Vec<_> = order.iter().map(|at| Cell::new(columns[*at].1, &row[*at])).collect();
+            let mut cells: Vec<_> =
+                order.iter().map(|at| Cell::new(shell, columns[*at].1, &row[*at])).collect();
             cells[0].href = key(item);
+            if let Some(at) = order.iter().position(|at| view.name == "unrouted" && columns[*at].0 == "Topic")
+            {
+                cells[at].href = takers(item);
+            }
             cells
         };
         let rows = rows.iter().zip(items.iter().map(AsRef::as_ref)).map(cells).collect();
@@ -104,7 +118,7 @@ impl Rows {
     }
 
     /// Objects as a table: a column for each field that one of them has.
-    fn from_objects(caption: String, objects: &[&Map<String, Value>]) -> Self {
+    fn from_objects(shell: &Shell, caption: String, objects: &[&Map<String, Value>]) -> Self {
         let mut names: Vec<&String> = Vec::new();
         for name in objects.iter().flat_map(|object| object.keys()) {
             if !names.contains(&name) {
@@ -117,20 +131,36 @@ impl Rows {
         let row = |object: &&Map<String, Value>| {
             names
                 .iter()
-                .map(|name| Cell::from_field(name, object.get(*name).unwrap_or(&Value::Null)))
+                .map(|name| Cell::from_field(shell, name, object.get(*name).unwrap_or(&Value::Null)))
                 .collect()
         };
         Self {
             caption,
-            columns: names.iter().map(|name| Title { title: (*name).clone(), is_number: false }).collect(),
+            columns: names.iter().map(|name| Title { title: shell.name(name), is_number: false }).collect(),
             rows: objects.iter().map(row).collect(),
         }
     }
 }
 
+/// The list of what takes the topic of a row.
+fn takers(item: &RawValue) -> Option<String> {
+    let item: Map<String, Value> = serde_json::from_str(item.get()).ok()?;
+    let pair = |name| Some((name, item.get(name)?.as_str()?));
+    Some(link("/routes", [pair("provider")?, pair("topic")?]))
+}
+
+/// Each name with its state, in the language of the page.
+fn translated(shell: &Shell, states: &Value) -> Value {
+    let text = |state: &Value| state.as_str().map_or_else(|| state.clone(), |state| shell.t(state).into());
+    states.as_object().map_or_else(
+        || states.clone(),
+        |states| states.iter().map(|(name, state)| (name.clone(), text(state))).collect(),
+    )
+}
+
 impl Cell {
     /// A value in its form.
-    fn new(form: Form, value: &Value) -> Self {
+    fn new(shell: &Shell, form: Form, value: &Value) -> Self {
         let tone = form.tone(value).map(|tone| match tone {
             Tone::Good => "good",
             Tone::Waiting => "waiting",
@@ -142,13 +172,20 @@ impl Cell {
             _ => tone.unwrap_or_default(),
         };
         let time = value.as_str().filter(|_| form == Form::Time).map(str::to_owned);
-        Self { text: view::written(form, value), class, href: None, time }
+        let text = match form {
+            Form::State(_) | Form::Flag => shell.t(&view::written(form, value)).to_owned(),
+            Form::States(_) => view::written(form, &translated(shell, value)),
+            _ => view::written(form, value),
+        };
+        let class = if form == Form::Text && text.len() > LONG { "long" } else { class };
+        Self { text, class, href: None, time }
     }
 
     /// A field of an object.
-    fn from_field(name: &str, value: &Value) -> Self {
+    fn from_field(shell: &Shell, name: &str, value: &Value) -> Self {
         let text = match value {
             Value::Null => String::new(),
+            Value::String(text) if WORDS.contains(&name) => shell.t(text).to_owned(),
             Value::String(text) => text.clone(),
             Value::Array(items) if items.iter().all(Value::is_string) => {
                 items.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(", ")
@@ -201,7 +238,7 @@ impl Fields {
 }
 
 /// A row by its parts: its fields, then what it consists of, then its body.
-pub(crate) fn parts(Fields(row): &Fields) -> Vec<Part> {
+pub(crate) fn parts(shell: &Shell, Fields(row): &Fields) -> Vec<Part> {
     let mut first = Part::default();
     let mut rest = Vec::new();
     for (name, value) in row {
@@ -212,16 +249,17 @@ pub(crate) fn parts(Fields(row): &Fields) -> Vec<Part> {
             }
             Value::Object(fields) if fields.is_empty() => {}
             Value::Object(fields) => {
-                let fields = fields.iter().map(|(name, value)| (name.clone(), Cell::from_field(name, value)));
+                let fields =
+                    fields.iter().map(|(name, value)| (name.clone(), Cell::from_field(shell, name, value)));
                 rest.push(Part { title: name.clone(), fields: fields.collect(), ..Part::default() });
             }
             Value::Array(items) if items.iter().any(Value::is_object) => {
                 let objects: Vec<_> = items.iter().filter_map(Value::as_object).collect();
-                let rows = Rows::from_objects(name.clone(), &objects);
+                let rows = Rows::from_objects(shell, shell.name(name), &objects);
                 rest.push(Part { title: name.clone(), rows: Some(rows), ..Part::default() });
             }
             Value::Array(items) if items.is_empty() => {}
-            value => first.fields.push((name.clone(), Cell::from_field(name, value))),
+            value => first.fields.push((name.clone(), Cell::from_field(shell, name, value))),
         }
     }
     // The body comes last: it may be long.
@@ -239,7 +277,7 @@ mod tests {
         let row = r#"{"id": "1", "body": "{\"b\":[1.0,{}],\"a\":\"{\\\\\"}", "nothing": null, "topics": ["a", "b"], "empty": [],
             "caused_by": "2", "received_at": "2026-11-22T16:01:34.5Z", "outcomes": [{"consumer": "invoices", "note": null}],
             "headers": {"x": "1"}}"#;
-        let parts = parts(&serde_json::from_str(row).unwrap());
+        let parts = parts(&Shell::english(), &serde_json::from_str(row).unwrap());
         let names: Vec<_> = parts.iter().map(|part| part.title.as_str()).collect();
         assert_eq!(names, ["", "outcomes", "headers", "body"]);
         let field = |name: &str| {

@@ -22,7 +22,7 @@ use crate::token;
 const COOKIE_NAME: &str = "malote_session";
 
 /// On requests that the script of a page sends by itself.
-const RENEWAL: &str = "malote-renewal";
+pub(super) const RENEWAL: &str = "malote-renewal";
 
 /// How soon after a wrong token the next one is tried, from any client: tokens are too long to be guessed, and wrong ones cost
 /// a look into the database.

@@ -84,9 +84,28 @@ impl Asset {
 }
 
 impl Shell {
+    /// That of a page in English, which nobody looks at.
+    #[cfg(test)]
+    pub(crate) fn english() -> Self {
+        Self {
+            lang: Lang::English,
+            title: String::new(),
+            path: String::new(),
+            query: String::new(),
+            visit: None,
+            views: Vec::new(),
+        }
+    }
+
     /// A text in the language of the page.
     pub(crate) fn t<'a>(&self, english: &'a str) -> &'a str {
         self.lang.text(english)
+    }
+
+    /// The name of a field in the language of the page: `received_at` as "received at".
+    pub(crate) fn name(&self, field: &str) -> String {
+        let words = field.replace('_', " ");
+        self.lang.text(&words).to_owned()
     }
 
     /// A text in the language of the page, with these values in place of each `{}`.

@@ -17,6 +17,36 @@ static PORTUGUESE: LazyLock<HashMap<&str, &str>> = LazyLock::new(|| {
         .expect("the catalogue is JSON without escapes")
 });
 
+/// Texts with values, the longest first: the most of it is fixed.
+static PATTERNS: LazyLock<Vec<(&str, &str)>> = LazyLock::new(|| {
+    let mut patterns: Vec<_> = PORTUGUESE.iter().map(|(english, text)| (*english, *text)).collect();
+    patterns.retain(|(english, _)| english.contains("{}"));
+    patterns.sort_by_key(|(english, _)| (std::cmp::Reverse(english.len()), *english));
+    patterns
+});
+
+/// What stands in a text for each `{}` of a pattern; `None` if the text is another.
+fn values<'a>(pattern: &str, text: &'a str) -> Option<Vec<&'a str>> {
+    let mut parts = pattern.split("{}");
+    let mut rest = text.strip_prefix(parts.next()?)?;
+    let mut values = Vec::new();
+    let mut parts = parts.peekable();
+    while let Some(part) = parts.next() {
+        let at = if parts.peek().is_some() { rest.find(part) } else { rest.len().checked_sub(part.len()) }?;
+        let (value, found) = rest.split_at_checked(at)?;
+        rest = found.strip_prefix(part)?;
+        values.push(value);
+    }
+    Some(values)
+}
+
+/// A text with these values in place of each `{}`.
+fn fill(text: &str, values: &[&str]) -> String {
+    let mut parts = text.split("{}");
+    let first = parts.next().unwrap_or_default().to_owned();
+    values.iter().zip(parts).fold(first, |text, (value, part)| format!("{text}{value}{part}"))
+}
+
 impl Lang {
     /// The language of this code.
     pub(crate) fn named(code: &str) -> Option<Self> {
@@ -66,6 +96,17 @@ impl Lang {
         }
     }
 
+    /// A message in this language, whose values the catalogue has as `{}`.
+    pub(crate) fn message(self, english: &str) -> String {
+        if self == Self::English {
+            return english.to_owned();
+        }
+        let known = PORTUGUESE.get(english).map(|text| (*text).to_owned());
+        let filled = |(pattern, text): (&&str, &&str)| Some(fill(text, &values(pattern, english)?));
+        let found = known.or_else(|| PATTERNS.iter().find_map(|pattern| filled((&pattern.0, &pattern.1))));
+        found.unwrap_or_else(|| english.to_owned())
+    }
+
     /// Whether it has a text.
     #[cfg(test)]
     pub(crate) fn has(self, english: &str) -> bool {
@@ -105,6 +146,18 @@ mod tests {
         ] {
             assert_eq!(Lang::wanted(header), lang, "{header}");
         }
+    }
+
+    #[test]
+    fn a_message_keeps_its_values_in_the_other_language() {
+        let message = |text: &str| Lang::Portuguese.message(text);
+        let role = "This needs a token with the role admin; this one has the role viewer.";
+        assert_eq!(message(role), "Isto precisa de um token com o papel admin; este tem o papel viewer.");
+        assert_eq!(message("There is none with this id."), "Não há nada com este id.");
+        assert_eq!(message("what nobody has written"), "what nobody has written");
+        assert_eq!(values("{}: given twice", "id: given twice"), Some(vec!["id"]));
+        assert_eq!(values("{} of {}", "1 of 2 of 3"), Some(vec!["1", "2 of 3"]));
+        assert_eq!(values("{}: given twice", "id: given"), None);
     }
 
     #[test]

@@ -270,6 +270,65 @@ async fn an_event_is_found_by_its_id_and_by_its_subject() {
     assert!(page.text.contains("Paste the whole id"), "{}", page.text);
 }
 
+/// What the document of the API declares and pages show: the names of fields and of filters with what they choose, and words.
+fn declared() -> Vec<String> {
+    let document: Value = serde_json::from_str(&openapi(&views())).unwrap();
+    let mut texts = Vec::new();
+    let schemas: Vec<_> = document["components"]["schemas"].as_object().unwrap().values().collect();
+    let mut open = schemas;
+    while let Some(schema) = open.pop() {
+        for (name, property) in schema["properties"].as_object().into_iter().flatten() {
+            texts.push(name.replace('_', " "));
+            open.push(property);
+        }
+        open.extend(["allOf", "oneOf", "anyOf"].iter().flat_map(|of| schema[of].as_array()).flatten());
+        texts.extend(
+            schema["enum"].as_array().into_iter().flatten().map(|word| word.as_str().unwrap().into()),
+        );
+    }
+    assert!(texts.len() > 400, "only {} names are found", texts.len());
+    for view in views() {
+        texts.extend(view.fields().into_iter().flat_map(|field| [field.name.replace('_', " "), field.about]));
+    }
+    for view in OTHER_VIEWS {
+        texts.extend(view.fields().into_iter().flat_map(|field| [field.name.replace('_', " "), field.about]));
+    }
+    texts
+}
+
+/// What the API says when it refuses, as far as it is a text of its own.
+#[tokio::test]
+async fn refusals_are_in_portuguese() {
+    let console = Console::start().await;
+    let token = console.token("vera", "viewer").await;
+    let mut browser = Browser::new(&console, "pt-BR");
+    browser.log_in(&token).await;
+    let id = EventId::generate();
+    for (path, title, detail) in [
+        (
+            "/events?limit=x".to_owned(),
+            "Um parâmetro do pedido",
+            "limit: esperado um número de 1 a 1000, recebido ",
+        ),
+        ("/events?state=x".to_owned(), "Um parâmetro do pedido", "state: esperado um de pending, handled"),
+        (
+            "/events?x=1".to_owned(),
+            "Um parâmetro do pedido",
+            "não é um parâmetro desta lista: esperado um de id, ",
+        ),
+        (
+            "/audit".to_owned(),
+            "O papel do token não permite isto",
+            "Isto precisa de um token com o papel admin; ",
+        ),
+        (format!("/jobs/{id}"), "Não encontrado", "Não há nada com este id."),
+    ] {
+        let page = browser.get(&path).await;
+        assert!(page.status >= 400 && page.text.contains(title), "{path}: {}", page.text);
+        assert!(page.text.contains(detail), "{path}: {}", page.text);
+    }
+}
+
 #[test]
 fn every_text_of_the_pages_is_in_portuguese() {
     let sources = [
@@ -289,9 +348,13 @@ fn every_text_of_the_pages_is_in_portuguese() {
         include_str!("../pages/edit_page.rs"),
         include_str!("../pages/event_page.rs"),
         include_str!("../pages/overview.rs"),
+        include_str!("../pages/facets.rs"),
+        include_str!("../pages/map.rs"),
+        include_str!("../pages/mod.rs"),
+        include_str!("../pages/session.rs"),
     ];
     let calls = sources.iter().flat_map(|source| {
-        ["shell.t(", "shell.filled("].into_iter().flat_map(|call| source.split(call).skip(1))
+        ["shell.t(", "shell.filled(", "Some(visit), "].into_iter().flat_map(|call| source.split(call).skip(1))
     });
     let literals = calls.filter_map(|rest| rest.trim_start().strip_prefix('"')?.split('"').next());
     let mut texts: Vec<String> = literals.map(str::to_owned).collect();
@@ -313,6 +376,7 @@ fn every_text_of_the_pages_is_in_portuguese() {
         texts.extend([view.rows, view.about, view.empty].map(str::to_owned));
         texts.extend(view.table(&[]).unwrap().columns.into_iter().map(|(title, _)| title.to_owned()));
     }
+    texts.extend(declared());
     let missing: std::collections::BTreeSet<_> =
         texts.iter().filter(|text| !Lang::Portuguese.has(text)).collect();
     assert!(missing.is_empty(), "assets/pt-BR.json misses {missing:#?}");
@@ -366,8 +430,19 @@ async fn an_event_leads_to_its_neighbours_in_the_filter_and_shows_what_happened_
     let page = browser.get(&path(0, filter)).await;
     assert!(page.text.contains(&format!("<a rel=\"prev\" href=\"{}\">", path(2, filter))), "{}", page.text);
     assert!(!page.text.contains("rel=\"next\""), "{}", page.text);
-    for part in ["Timeline", "+0 ms", "received", "routed", "pending", "malote events show ", "$MALOTE_TOKEN"]
-    {
+    let [trace, takers] =
+        ["href=\"https://traces.example/", "href=\"/routes?provider=recuperador&#38;topic=acordo.quitado\""];
+    for part in [
+        "Timeline",
+        "+0 ms",
+        "received",
+        "routed",
+        "pending",
+        "malote events show ",
+        "$MALOTE_TOKEN",
+        "malote events replay ",
+        takers,
+    ] {
         assert!(page.text.contains(part), "{part}: {}", page.text);
     }
     let body = browser.get(&path(0, "/body")).await;
@@ -454,6 +529,80 @@ async fn the_map_says_where_a_topic_goes() {
     browser.log_in(OURS).await;
     let page = browser.get("/routes?provider=recuperador&topic=nobody.takes.this").await;
     assert!(page.text.contains("Nothing takes this:"), "{}", page.text);
+}
+
+#[tokio::test]
+async fn the_map_is_drawn_and_an_unrouted_event_leads_to_it() {
+    let console = Console::start().await;
+    console.recorded("acordo.quitado").await;
+    console.accept(&event("nobody.takes.this", b"{}")).await;
+    console.record().await;
+    let rows = console.rows("/routes?provider=recuperador&topic=acordo.quitado").await;
+    assert_eq!(rows[0]["hourly"], 6, "{rows:?}");
+    let mut browser = Browser::new(&console, "en");
+    browser.log_in(OURS).await;
+    let page = browser.get("/routes?provider=recuperador").await;
+    for part in ["<svg", "class=\"edge", "<title>recuperador</title>", "href=\"/queues\"", "6/h · 1 waiting"]
+    {
+        assert!(page.text.contains(part), "{part}: {}", page.text);
+    }
+    let href = "href=\"/routes?provider=recuperador&#38;topic=nobody.takes.this\"";
+    assert!(browser.get("/unrouted").await.text.contains(href));
+}
+
+#[tokio::test]
+async fn an_event_page_has_every_attempt_of_a_consumer_that_failed() {
+    let console = Console::start().await;
+    let event = event("acordo.quitado", b"{}");
+    console.accept(&event).await;
+    let history = json!([
+        {"attempt": 1, "at": event.time, "error": "the first error"},
+        {"attempt": 2, "at": event.time, "error": "the second error"},
+        {"attempt": 3, "at": event.time, "error": "id: missing"},
+    ]);
+    let history = history.to_string();
+    let given_up = [
+        (header::CONSUMER, "receivables"),
+        (header::ERROR, "id: missing"),
+        (header::HISTORY, history.as_str()),
+        (header::GIVEN_UP_AT, "2026-11-22T12:00:00Z"),
+    ];
+    let layout = &console.state.layout;
+    let message = with(&event, &given_up);
+    console.state.broker.publish(&layout.dead(), "acordo.quitado", message).await.unwrap();
+    console.record().await;
+    let mut browser = Browser::new(&console, "en");
+    browser.log_in(OURS).await;
+    let page = browser.get(&format!("/events/{}", event.id)).await;
+    for part in
+        ["attempt 1 failed", "the first error", "attempt 2 failed", "the second error", "attempt 3 failed"]
+    {
+        assert!(page.text.contains(part), "{part}: {}", page.text);
+    }
+}
+
+#[tokio::test]
+async fn the_values_of_a_filter_are_counted_and_suggested() {
+    let console = Console::start().await;
+    three_events(&console).await;
+    let facets = json(console.get("/events/facets?source=rec-1").await).await;
+    assert_eq!((&facets["counted"], &facets["has_more"]), (&json!(3), &json!(false)));
+    assert_eq!(facets["topic"][0], json!({"value": "acordo.quitado", "count": 2}));
+    assert_eq!(console.get("/events/facets?nonsense=1").await.status(), 400);
+    let mut browser = Browser::new(&console, "pt-BR");
+    browser.log_in(OURS).await;
+    let page = browser.get("/events?source=rec-1").await;
+    for part in [
+        "Por valor, entre todos os 3",
+        "<a href=\"/events?source=rec-1&#38;topic=acordo.quitado\">acordo.quitado</a> <span class=\"count\">2</span>",
+        "<a href=\"/events\" aria-current=\"true\"",
+        "<datalist id=\"suggested-topic\">",
+        "<option value=\"acordo.quitado\">",
+        "<option value=\"me-filial-sul\">",
+        "pendente",
+    ] {
+        assert!(page.text.contains(part), "{part}: {}", page.text);
+    }
 }
 
 #[tokio::test]

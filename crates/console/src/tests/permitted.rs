@@ -113,6 +113,36 @@ async fn each_role_opens_its_own_routes_and_a_viewer_changes_nothing() {
 }
 
 #[tokio::test]
+async fn without_a_token_no_route_opens_and_no_action_is_done() {
+    let console = Console::start().await;
+    let document: Value = serde_json::from_str(&openapi(&views())).unwrap();
+    let mut tried = 0;
+    for (path, item) in document["paths"].as_object().unwrap() {
+        let filled = path.replace("{id}", &EventId::generate().to_string()).replace("{name}", "none");
+        for name in item.as_object().unwrap().keys() {
+            let method = Method::from_bytes(name.to_uppercase().as_bytes()).unwrap();
+            let expect = if path == "/api/v1/openapi.json" { 200 } else { 401 };
+            let response = console.ask(method.clone(), &filled, None).await;
+            assert_eq!(response.status(), expect, "{method} {path}");
+            tried += 1;
+            // The same through the forms of the pages, which are changes.
+            let Some(action) = filled.strip_prefix("/api/v1").filter(|_| method != Method::GET) else {
+                continue;
+            };
+            for method in [Method::POST, method] {
+                let response = console.ask(method, &format!("/actions{action}"), None).await;
+                let location = response.headers().get("location").map(|to| to.to_str().unwrap().to_owned());
+                let is_refused = response.status() == 405
+                    || location.is_some_and(|to| to.starts_with("/login?next=%2Factions%2F"));
+                assert!(is_refused, "{action}: {}", response.status());
+            }
+        }
+    }
+    assert!(tried > 50, "only {tried} operations are in the document");
+    assert_eq!(console.rows("/audit").await.len(), 0);
+}
+
+#[tokio::test]
 async fn a_token_that_was_removed_opens_nothing_at_once() {
     let console = Console::start().await;
     let token = console.token("vera", "viewer").await;
