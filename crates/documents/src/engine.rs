@@ -22,6 +22,7 @@ use crate::config::{Config, Source};
 use crate::retain;
 use crate::table::Holder;
 use crate::worker::{Context, Trouble, Worker};
+use crate::writes::Writes;
 
 /// How long a lease lasts, and how often its holder extends it and others ask for it.
 const LEASE: Duration = Duration::from_secs(10);
@@ -61,7 +62,8 @@ impl Engine {
     pub async fn run(self, stop: CancellationToken) {
         let Self { store, feed, client, public, archive, config, sources } = self;
         let name = EventId::generate().to_string();
-        let context = Arc::new(Context { store, feed, client, public, archive, config, name });
+        let writes = Writes::new(store.dialect());
+        let context = Arc::new(Context { store, feed, client, public, archive, config, name, writes });
         let names: Vec<_> = sources.borrow().iter().map(|source| source.name.clone()).collect();
         let keep = |name| keep(Arc::clone(&context), name, sources.clone(), stop.clone());
         let kept = join_all(names.into_iter().map(keep).collect::<Vec<_>>());

@@ -27,6 +27,7 @@ mod table;
 mod tests;
 mod views;
 mod worker;
+mod writes;
 
 pub use archive::Archive;
 pub use config::{ApiConfig, Config, Source};

@@ -26,9 +26,10 @@ use crate::fetch::{BadEndpoint, Endpoint, Outcome, Verdict};
 use crate::named::{Cause, asked};
 use crate::pace::Pace;
 use crate::table::{self, Holder, Progress, Settled};
+use crate::writes::Writes;
 
 /// How many events are read at once.
-const PART: usize = 256;
+const PART: usize = 1_024;
 
 /// How long a reading waits for new events.
 const WAIT: Duration = Duration::from_secs(1);
@@ -60,6 +61,8 @@ pub(crate) struct Context {
     pub(crate) config: Config,
     /// The name of this replica.
     pub(crate) name: String,
+    /// When it writes.
+    pub(crate) writes: Writes,
 }
 
 /// A document that the API does not have is asked for so often again, with the same answer: it may have announced it too early.
@@ -281,7 +284,8 @@ async fn read(context: &Context, source: &Source, reader: &mut Reader) -> Result
     let of_source = items.iter().map(Item::event).filter(|event| event.source_name() == source.name.as_str());
     let asked: Vec<_> = of_source.flat_map(|event| asked(source, &Cause::from(&**event))).collect();
     let is_asked = !asked.is_empty();
-    match table::read_events(&context.store, holder, &reader.cursor(), asked).await? {
+    let cursor = reader.cursor();
+    match context.writes.run(table::read_events(&context.store, holder, &cursor, asked)).await? {
         true => Ok(is_asked),
         false => Err(Trouble::Lost),
     }
@@ -391,7 +395,7 @@ async fn settle(
         }
         Verdict::Failed(reason) => again(reason.clone()),
     };
-    let settled = table::settle(&context.store, holder, due, &settled, breaker).await;
+    let settled = context.writes.run(table::settle(&context.store, holder, due, &settled, breaker)).await;
     drop(archiving);
     Ok(settled?)
 }
