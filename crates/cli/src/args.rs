@@ -391,6 +391,10 @@ pub enum Jobs {
     Show(Show),
     /// Follow a job to its end.
     Watch(JobRef),
+    /// Stop a job until it is resumed, also across restarts.
+    Pause(JobRef),
+    /// Let a paused job go on where it was.
+    Resume(JobRef),
     /// Cancel a job; messages already sent still arrive.
     Cancel(JobRef),
 }

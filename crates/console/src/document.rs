@@ -40,7 +40,7 @@ use crate::{
     ),
     paths(
         record::event, facets::show, record::body, record::rejected_body, record::dead_letters, edit::edit, jobs::create, jobs::show,
-        jobs::outcome, jobs::cancel, jobs::reconciliation, feed::follow, subscription::create, subscription::show,
+        jobs::outcome, jobs::cancel, jobs::pause, jobs::resume, jobs::reconciliation, feed::follow, subscription::create, subscription::show,
         subscription::edit, subscription::remove, subscription::pause, subscription::resume, subscription::seek,
         subscription::rotate_secret, subscription::test, attempts::show, attempts::retry,
         attempts::discard,

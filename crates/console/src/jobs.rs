@@ -91,6 +91,22 @@ pub(crate) async fn cancel(State(state): State<ConsoleState>, Id(id): Id) -> Res
     jobs::cancel(&state.store, id).await?.map(Json).ok_or(Refusal::NoSuchId)
 }
 
+/// Stops a job until it is resumed, across restarts; messages already sent still arrive. One that has ended stays as it is.
+#[utoipa::path(post, path = "/api/v1/jobs/{id}/pause", tag = "jobs", operation_id = "pause_job",
+    params(("id" = String, Path, description = "The job's id; it is no reconciliation")),
+    responses((status = 200, description = "The job", body = Job)))]
+pub(crate) async fn pause(State(state): State<ConsoleState>, Id(id): Id) -> Result<Json<Job>, Refusal> {
+    jobs::pause(&state.store, id).await?.map(Json).ok_or(Refusal::NoSuchId)
+}
+
+/// Lets a paused job go on where it was.
+#[utoipa::path(post, path = "/api/v1/jobs/{id}/resume", tag = "jobs", operation_id = "resume_job",
+    params(("id" = String, Path, description = "The job's id")),
+    responses((status = 200, description = "The job", body = Job)))]
+pub(crate) async fn resume(State(state): State<ConsoleState>, Id(id): Id) -> Result<Json<Job>, Refusal> {
+    jobs::resume(&state.store, id).await?.map(Json).ok_or(Refusal::NoSuchId)
+}
+
 /// The books of a reconciliation: partial while the job runs, complete once it is done.
 #[utoipa::path(get, path = "/api/v1/jobs/{id}/reconciliation", tag = "jobs",
     params(("id" = String, Path, description = "The job's id")),

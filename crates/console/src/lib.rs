@@ -174,6 +174,8 @@ fn router(state: ConsoleState) -> Router {
         .route("/api/v1/jobs/{id}", get(jobs::show))
         .route("/api/v1/jobs/{id}/outcome", get(jobs::outcome))
         .route("/api/v1/jobs/{id}/cancel", post(jobs::cancel).fallback(async || Refusal::Method("POST")))
+        .route("/api/v1/jobs/{id}/pause", post(jobs::pause).fallback(async || Refusal::Method("POST")))
+        .route("/api/v1/jobs/{id}/resume", post(jobs::resume).fallback(async || Refusal::Method("POST")))
         .route("/api/v1/jobs/{id}/reconciliation", get(jobs::reconciliation))
         .route(
             "/api/v1/subscriptions",

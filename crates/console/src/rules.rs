@@ -39,9 +39,11 @@ const BODIES: [&str; 6] = [
 const FOLLOWING: [&str; 2] = ["/feed", "/subscriptions/{name}/events"];
 
 /// What an operator changes. Every other change is an administrator's.
-const OPERATIONS: [&str; 9] = [
+const OPERATIONS: [&str; 11] = [
     "/jobs",
     "/jobs/{id}/cancel",
+    "/jobs/{id}/pause",
+    "/jobs/{id}/resume",
     "/dead/{id}/{consumer}/edit",
     "/attempts/retry",
     "/undelivered/discard",

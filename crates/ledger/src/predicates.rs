@@ -13,7 +13,7 @@
 //! a row of rejected_bodies  open_body
 //! a row of unsettled_events pending_at                                         at the row's consumer
 //! a row of either           is_duplicate
-//! a row of jobs             unfinished
+//! a row of jobs             unfinished, at_work
 //! an event                  duplicate, unrouted, dead, pending, discarded_by_…, routed
 //! ```
 //!
@@ -181,7 +181,12 @@ pub(crate) fn handled_by_all(event: &str) -> String {
 
 /// A job is unfinished until it is done, cancelled or failed: a console works on it, or will.
 pub(crate) fn unfinished(job: &str) -> String {
-    format!("({job}.state IN ('waiting', 'running'))")
+    format!("({job}.state IN ('waiting', 'running', 'paused'))")
+}
+
+/// An unfinished job is at work, or waits for its turn, unless an operator has paused it.
+pub(crate) fn at_work(job: &str) -> String {
+    format!("({job}.state <> 'paused')")
 }
 
 /// The letter or mark comes from a later job than the one on record, which may have none.
@@ -249,7 +254,8 @@ mod tests {
             "died_in >",
             "marked_in >",
             " d.died_in",
-            "'waiting', 'running')",
+            "'waiting', 'running', 'paused')",
+            "<> 'paused'",
             "SELECT 1 FROM claims",
             "SELECT 1 FROM dead_letters",
             "SELECT 1 FROM unrouted_events",

@@ -119,8 +119,13 @@ pub static DEAD_GROUPS: View = View {
 };
 
 /// What the states of a job mean to those who read them.
-const JOB_TONES: Tones =
-    &[("done", Tone::Good), ("waiting", Tone::Waiting), ("running", Tone::Waiting), ("failed", Tone::Bad)];
+const JOB_TONES: Tones = &[
+    ("done", Tone::Good),
+    ("waiting", Tone::Waiting),
+    ("running", Tone::Waiting),
+    ("paused", Tone::Waiting),
+    ("failed", Tone::Bad),
+];
 
 impl Shown for Job {
     const COLUMNS: &'static [Column<Self>] = &[

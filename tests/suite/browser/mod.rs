@@ -378,6 +378,14 @@ impl Walk {
             let here = self.browser.run("return location.href").await?;
             let press = format!("document.querySelectorAll('form.action button')[{number}].click()");
             self.browser.run(&press).await?;
+            if number == 2 {
+                // All that match: their number first.
+                self.until(
+                    "location.pathname === '/actions/jobs' && document.querySelector('main form.action')",
+                )
+                .await?;
+                self.click("main form.action button").await?;
+            }
             self.until(&format!("location.href !== {here} && document.querySelector('progress').value > 0"))
                 .await?;
             // The page follows the job to its end.

@@ -57,11 +57,14 @@ pub async fn to_its_end(
     let begun = Instant::now();
     let mut trouble = String::new();
     let mut reported = String::new();
-    while matches!(job.state, JobState::Waiting | JobState::Running) {
+    while matches!(job.state, JobState::Waiting | JobState::Running | JobState::Paused) {
         bar.set_position(u64::try_from(job.progress).unwrap_or(0));
         if trouble.is_empty() && job.state == JobState::Waiting && begun.elapsed() > TURN_PATIENCE {
             trouble =
                 "it waits for its turn; a console runs one job at a time, see `malote jobs list`".to_owned();
+        }
+        if job.state == JobState::Paused {
+            trouble = format!("it is paused; `malote jobs resume {id}` lets it go on");
         }
         if trouble != reported {
             let text = if trouble.is_empty() { "it continues" } else { &trouble };

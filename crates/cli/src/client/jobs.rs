@@ -63,12 +63,43 @@ async fn find<T: DeserializeOwned>(api: &Api, id: &str) -> Result<T> {
     }
 }
 
-/// Ends a job.
-pub async fn cancel(JobRef { id, api }: JobRef, config: &Config) -> Result<()> {
+/// A job after this was done with it.
+async fn changed(JobRef { id, api }: JobRef, change: &str, config: &Config) -> Result<Job> {
     let api = Api::new(&api, config)?;
     let id = ids::whole(&[&JOBS], &id, &api).await?;
     find::<IgnoredAny>(&api, &id).await?;
-    let Job { state, progress, total, .. } = api.post(&format!("{}/cancel", path(&id)), &()).await?;
+    api.post(&format!("{}/{change}", path(&id)), &()).await
+}
+
+/// Stops a job until it is resumed.
+pub async fn pause(job: JobRef, config: &Config) -> Result<()> {
+    let Job { id, state, progress, total, .. } = changed(job, "pause", config).await?;
+    report::line(match state {
+        JobState::Paused => {
+            format!(
+                "The job is paused: {progress} of {total} were done. `malote jobs resume {id}` lets it go on."
+            )
+        }
+        state => format!("The job had ended before: it is {state}."),
+    });
+    Ok(())
+}
+
+/// Lets a paused job go on.
+pub async fn resume(job: JobRef, config: &Config) -> Result<()> {
+    let Job { id, state, .. } = changed(job, "resume", config).await?;
+    report::line(match state {
+        JobState::Waiting | JobState::Running => {
+            format!("The job goes on. `malote jobs watch {id}` follows it.")
+        }
+        state => format!("The job is {state}: it cannot go on."),
+    });
+    Ok(())
+}
+
+/// Ends a job.
+pub async fn cancel(job: JobRef, config: &Config) -> Result<()> {
+    let Job { state, progress, total, .. } = changed(job, "cancel", config).await?;
     report::line(match state {
         JobState::Cancelled => format!("The job is cancelled: {progress} of {total} were done."),
         state => format!("The job had ended before: it is {state}."),

@@ -91,6 +91,8 @@ pub async fn jobs(command: Jobs, config: &Config) -> Result<ExitCode> {
         Jobs::List(list) => jobs::list(list, config).await?,
         Jobs::Show(show) => jobs::show(show, config).await?,
         Jobs::Watch(job) => return jobs::watch(job, config).await,
+        Jobs::Pause(job) => jobs::pause(job, config).await?,
+        Jobs::Resume(job) => jobs::resume(job, config).await?,
         Jobs::Cancel(job) => jobs::cancel(job, config).await?,
     }
     Ok(ExitCode::SUCCESS)

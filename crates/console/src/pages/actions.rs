@@ -119,8 +119,13 @@ pub(super) fn offered(list: &str, id: &str, row: Option<&Fields>, visit: &Visit)
                 row_job("Discard", "discard", list, vec![REASON]),
             ]
         }
-        "jobs" if matches!(state, "waiting" | "running") => {
-            vec![action("Cancel the job", format!("/jobs/{id}/cancel"), Vec::new(), Vec::new())]
+        "jobs" if matches!(state, "waiting" | "running" | "paused") => {
+            let (label, word) = if state == "paused" { ("Resume", "resume") } else { ("Pause", "pause") };
+            let change = |label, word| action(label, format!("/jobs/{id}/{word}"), Vec::new(), Vec::new());
+            // A reconciliation compares a moment: it is cancelled and begun again.
+            let can_pause = field("action").and_then(Value::as_str) != Some("reconcile");
+            let paused = can_pause.then(|| change(label, word));
+            paused.into_iter().chain([change("Cancel the job", "cancel")]).collect()
         }
         "subscriptions" => row.map(|row| subscription_actions(id, row, visit)).unwrap_or_default(),
         "tokens" if visit.identity.role == Role::Admin => {
@@ -320,6 +325,16 @@ pub(super) async fn act(
         _ => Method::POST,
     };
     fields.retain(|(name, _)| !name.starts_with("form_"));
+    let is_confirmed = fields.iter().any(|(name, _)| name == CONFIRMED);
+    fields.retain(|(name, _)| name != CONFIRMED);
+    if method == Method::POST && is_of_many(&path, &fields) {
+        return match in_parts(&pages, &visit, &path, json(fields.clone()), !is_confirmed).await {
+            Ok(Done::Many(total)) if is_confirmed => all_done(&path, total),
+            Ok(Done::Many(total)) => confirm(&pages, visit, (&headers, &uri), (&path, fields), total),
+            Ok(Done::Made(id)) => Redirect::to(&format!("/{path}/{id}")).into_response(),
+            Err(answer) => pages.problem(&headers, &uri, Some(visit), answer).await,
+        };
+    }
     let answer = match method {
         Method::DELETE => {
             let asked = link(&format!("/{path}"), borrowed(&fields));
@@ -378,6 +393,109 @@ struct Once {
     shell: Shell,
     shown: Vec<(&'static str, String)>,
     next: String,
+}
+
+/// A field of a form that was shown with the number of rows.
+const CONFIRMED: &str = "confirmed";
+
+/// What closes undelivered events. A request does a part of many.
+const UNDELIVERED: [&str; 2] = ["attempts/retry", "undelivered/discard"];
+
+/// Whether an action takes all rows that match a filter: then their number is shown before.
+fn is_of_many(path: &str, fields: &[(String, String)]) -> bool {
+    let has = |wanted: &str| fields.iter().any(|(name, _)| name == wanted);
+    match path {
+        "jobs" => !has("filter.id") && !has("limit") && !has("filter.day"),
+        path => UNDELIVERED.contains(&path) && !has("event_id"),
+    }
+}
+
+/// What came of an action on many rows.
+enum Done {
+    /// It was done to so many, or would be.
+    Many(i64),
+    /// Something with this id does it.
+    Made(String),
+}
+
+/// Asks for an action, part by part until everything is done or counted.
+async fn in_parts(
+    pages: &Pages,
+    visit: &Visit,
+    path: &str,
+    mut asked: Value,
+    is_dry: bool,
+) -> Result<Done, Response> {
+    let mut total = 0;
+    asked["dry_run"] = is_dry.into();
+    loop {
+        let body = Body::from(asked.to_string());
+        let answer = ask(pages, visit, Method::POST, &format!("/{path}"), body).await;
+        if !answer.status().is_success() {
+            return Err(answer);
+        }
+        let part: Map<String, Value> = super::json(answer).await.ok_or_else(super::broken)?;
+        if let Some(id) = part.get("id").and_then(Value::as_str) {
+            return Ok(Done::Made(id.to_owned()));
+        }
+        total += part.get("total").and_then(Value::as_i64).unwrap_or_default();
+        match part.get("next").filter(|next| next.is_string()) {
+            Some(next) => asked["after"] = next.clone(),
+            None => return Ok(Done::Many(total)),
+        }
+    }
+}
+
+#[derive(Template)]
+#[template(path = "confirm.html")]
+struct ConfirmPage {
+    shell: Shell,
+    about: String,
+    actions: Vec<Action>,
+    back: String,
+}
+
+/// The page with the number of rows that an action would take, and the button that does it.
+fn confirm(
+    pages: &Pages,
+    visit: Visit,
+    (headers, uri): (&HeaderMap, &Uri),
+    (path, fields): (&str, Vec<(String, String)>),
+    total: i64,
+) -> Response {
+    let field =
+        |wanted: &str| fields.iter().find(|(name, _)| name == wanted).map_or("", |(_, value)| value.as_str());
+    let label = match (path, field("action")) {
+        ("attempts/retry", _) => "Send undelivered events again",
+        ("undelivered/discard", _) => "Discard undelivered events",
+        (_, "replay") => "Replay",
+        (_, "discard") => "Discard",
+        _ => "Retry",
+    };
+    let filter =
+        fields.iter().filter_map(|(name, value)| Some((name.strip_prefix("filter.")?, value.as_str())));
+    let back = match path {
+        "jobs" => link(&format!("/{}", field("what")), filter),
+        _ => format!("/subscriptions/{}", field("subscription")),
+    };
+    let form_token = visit.form_token.clone();
+    let shell = pages.shell(headers, uri, Some(visit), label);
+    let about = match total {
+        0 => shell.t("Nothing matches any more.").to_owned(),
+        _ => shell.filled("Rows that match: {}. What comes in meanwhile is left out.", &[&total]),
+    };
+    let hidden = fields.into_iter().chain([(CONFIRMED.to_owned(), "yes".to_owned())]).collect();
+    let path = format!("/actions/{path}");
+    let action = Action { label, path, form_token, hidden, inputs: Vec::new() };
+    let actions = if total > 0 { vec![action] } else { Vec::new() };
+    page(StatusCode::OK, &ConfirmPage { shell, about, actions, back })
+}
+
+/// After everything was done: the list of what is left.
+fn all_done(path: &str, total: i64) -> Response {
+    tracing::info!(path, total, "done on a page");
+    let list = path.rsplit_once('/').map_or("", |(list, _)| list);
+    Redirect::to(&format!("/{list}")).into_response()
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ mod chart;
 mod edit_page;
 mod event_page;
 mod facets;
+mod job;
 mod live;
 mod map;
 mod overview;
@@ -114,6 +115,8 @@ struct ItemPage {
     links: Vec<(String, String)>,
     parts: Vec<Part>,
     progress: Option<Progress>,
+    /// Of a job, the outcome of what it sent.
+    outcome: Option<String>,
 }
 
 /// How far a job is.
@@ -448,33 +451,24 @@ async fn item(
     let state = rows.first().and_then(|row| row.get("state")?.as_str()).unwrap_or_default();
     let mut actions = actions::offered(list, id, rows.first(), &visit);
     if list == "jobs" && state == "done" {
-        actions.extend(rows.first().map(|job| further(job, &visit)).unwrap_or_default());
+        actions.extend(rows.first().map(|job| job::further(job, &visit)).unwrap_or_default());
     }
-    let mut shell = pages.shell(&headers, &uri, Some(visit), name);
+    let mut shell = pages.shell(&headers, &uri, Some(visit.clone()), name);
     shell.title = format!("{} {id}", shell.title);
     let number = |name: &str| rows.first()?.get(name)?.as_u64();
     let is_running = list == "jobs" && matches!(state, "waiting" | "running");
     let progress = number("progress").zip(number("total"));
     let progress = progress.map(|(done, total)| Progress { done, total: total.max(done), is_running });
+    let outcome = match list {
+        "jobs" => job::outcome(&pages, &visit, &shell, id, rows.first()).await,
+        _ => None,
+    };
     let parts = rows.iter().flat_map(|row| rows::parts(&shell, row)).collect();
     let mut links = actions::beside_row(&shell, list, id);
     if list == "dead" {
         links.extend(edit_page::links(&shell, id, &rows));
     }
-    page(StatusCode::OK, &ItemPage { shell, actions, links, parts, progress })
-}
-
-/// After a job that took a part of the rows: the same for more of them.
-fn further(job: &Fields, visit: &Visit) -> Vec<Action> {
-    let text = |name: &str| job.get(name).and_then(Value::as_str).unwrap_or_default();
-    let is_part = job.get("limit").is_some_and(Value::is_number);
-    if !is_part || !matches!(text("action"), "retry" | "replay") {
-        return Vec::new();
-    }
-    let fields = job.get("filter").and_then(Value::as_object).into_iter().flatten();
-    let filter: Vec<_> =
-        fields.filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned()))).collect();
-    actions::offered_for_all(text("what"), &filter, visit)
+    page(StatusCode::OK, &ItemPage { shell, actions, links, parts, progress, outcome })
 }
 
 /// Finds an event, a rejected body or a job by its id, or events by their subject.

@@ -134,7 +134,8 @@ impl Shell {
 
     /// The lists that stand for themselves.
     pub(crate) fn menu(&self) -> Vec<Entry> {
-        let listed = self.views.iter().filter(|view| !view.name.contains('/'));
+        let has_place = |name: &str| !name.contains('/') || name == ledger::DEAD_GROUPS.name;
+        let listed = self.views.iter().filter(|view| has_place(view.name));
         let lists =
             listed.map(|view| (view.name, view.rows)).chain(OTHER_VIEWS.map(|view| (view.name, view.rows)));
         let entry = |(name, rows)| Entry { href: format!("/{name}"), title: title(self.t(rows)) };

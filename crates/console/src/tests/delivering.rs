@@ -52,6 +52,15 @@ impl Console {
         self.fetch(text, values).await;
     }
 
+    /// So many events that no attempt is left for.
+    pub(super) async fn many_undelivered(&self, subscription: &str, count: i64) {
+        let values = vec![self.id_of(subscription).await.into(), event::now().into(), count.into()];
+        let text = "INSERT INTO deliveries (subscription, event_id, received_at, attempts, steps) \
+                    WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < $3) \
+                    SELECT $1, randomblob(16), $2, 8, 8 FROM n";
+        self.fetch(text, values).await;
+    }
+
     pub(super) async fn undelivered(&self, subscription: &str, event: &str, attempts: i64) {
         let values = vec![
             self.id_of(subscription).await.into(),

@@ -14,18 +14,24 @@ fn bad() -> String {
 }
 
 /// An event that receivables gave up, as the ledger records it.
-async fn dead_letter(console: &Console) -> Event {
+pub(super) async fn dead_letter(console: &Console) -> Event {
     let event = Event { data: bad().into(), ..event("acordo.quitado", b"") };
     console.accept(&event).await;
+    die(console, &event, "2026-11-22T12:00:00Z", None).await;
+    event
+}
+
+/// Receivables gives up an event, which a job may have sent.
+pub(super) async fn die(console: &Console, event: &Event, at: &str, job: Option<&str>) {
     let given_up = [
         (header::CONSUMER, "receivables"),
         (header::ERROR, "/id_acordo: expected a number"),
-        (header::GIVEN_UP_AT, "2026-11-22T12:00:00Z"),
+        (header::GIVEN_UP_AT, at),
     ];
-    let message = with(&event, &given_up);
+    let mut message = with(event, &given_up);
+    message.headers.extend(job.map(|job| (header::JOB.to_owned(), job.into())));
     console.state.broker.publish(&console.state.layout.dead(), "acordo.quitado", message).await.unwrap();
     console.record().await;
-    event
 }
 
 fn form(fields: &[(&str, &str)]) -> String {

@@ -199,6 +199,9 @@ async fn undelivered_events_are_discarded_on_the_page_of_their_subscription() {
     let page = browser.get("/subscriptions/crm").await;
     assert!(page.text.contains("/actions/attempts/retry"), "{}", page.text);
     let done = browser.submit(&page, "/actions/undelivered/discard", "reason=it+is+closed").await;
+    assert!(done.status == 200 && done.text.contains("Rows that match: 1."), "{}", done.text);
+    assert_eq!(console.rows("/undelivered").await.len(), 1, "nothing is done before it is confirmed");
+    let done = browser.submit(&done, "/actions/undelivered/discard", "").await;
     assert_eq!((done.status, done.location.as_str()), (303, "/undelivered"), "{}", done.text);
     assert!(console.rows("/undelivered").await.is_empty());
 }
@@ -335,6 +338,7 @@ fn every_text_of_the_pages_is_in_portuguese() {
         include_str!("../../templates/layout.html"),
         include_str!("../../templates/list.html"),
         include_str!("../../templates/item.html"),
+        include_str!("../../templates/confirm.html"),
         include_str!("../../templates/event.html"),
         include_str!("../../templates/edit.html"),
         include_str!("../../templates/parts.html"),
@@ -346,6 +350,7 @@ fn every_text_of_the_pages_is_in_portuguese() {
         include_str!("../../templates/subscription.html"),
         include_str!("../pages/chart.rs"),
         include_str!("../pages/edit_page.rs"),
+        include_str!("../pages/job.rs"),
         include_str!("../pages/event_page.rs"),
         include_str!("../pages/overview.rs"),
         include_str!("../pages/facets.rs"),

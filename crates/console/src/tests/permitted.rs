@@ -24,11 +24,13 @@ const NOT_FOR_VIEWERS: [&str; 11] = [
 ];
 
 /// What an operator may besides what a viewer may: bodies, and this.
-const OPERATIONS: [&str; 9] = [
+const OPERATIONS: [&str; 11] = [
     "POST /api/v1/dead/{id}/{consumer}/edit",
     "POST /api/v1/attempts/retry",
     "POST /api/v1/jobs",
     "POST /api/v1/jobs/{id}/cancel",
+    "POST /api/v1/jobs/{id}/pause",
+    "POST /api/v1/jobs/{id}/resume",
     "POST /api/v1/subscriptions/{name}/pause",
     "POST /api/v1/subscriptions/{name}/resume",
     "POST /api/v1/subscriptions/{name}/seek",

@@ -36,7 +36,7 @@ pub use edit::{CheckEdit, CheckedEdit, EditError, Editor, NewEdit};
 pub use outcome::{JobOutcome, outcome};
 pub use runner::Runner;
 pub use selection::RejectedBody;
-pub use table::{JobFilter, cancel, count, create, show};
+pub use table::{JobFilter, cancel, count, create, pause, resume, show};
 
 /// A rejected body that can be used after all.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -119,6 +119,8 @@ pub enum JobState {
     Running,
     /// It has processed all rows.
     Done,
+    /// An operator stopped it; it goes on when it is resumed.
+    Paused,
     /// An operator ended it.
     Cancelled,
     /// It cannot be done.

@@ -184,7 +184,7 @@ impl Runner {
                 None => self.reconcile(&mut job, worker).await,
             };
             match stepped {
-                Ok(Step::Ended) => return,
+                Ok(Step::Ended) => break,
                 Ok(Step::Went(rows)) => {
                     pause = FIRST_PAUSE;
                     confirmed.clear();

@@ -8,7 +8,7 @@ use utoipa::IntoParams;
 
 use super::selection::Selection;
 use super::{Action, Job, JobError, JobState, NewJob};
-use crate::predicates::{replaced_letter, unfinished};
+use crate::predicates::{at_work, replaced_letter, unfinished};
 use store::many::{Value, fetch};
 use store::{optional_time, time};
 
@@ -28,7 +28,7 @@ const COLUMNS: &str = "id, action, what, filter, options, requested_by, requeste
 /// The kinds of jobs that this release knows. Those that a later release adds are left to it.
 pub(super) const KNOWN: &str = "action IN ('replay', 'retry', 'discard', 'fetch', 'reconcile') \
      AND what IN ('events', 'dead', 'rejected', 'unrouted') \
-     AND state IN ('waiting', 'running', 'done', 'cancelled', 'failed')";
+     AND state IN ('waiting', 'running', 'paused', 'done', 'cancelled', 'failed')";
 
 /// A name of one of the enums, as serde writes it.
 pub(super) fn word(value: &impl Serialize) -> String {
@@ -197,13 +197,49 @@ pub async fn show(connection: &mut Connection, id: EventId) -> Result<Option<Job
 
 /// Cancels a job that has not ended. Messages already sent still arrive. `None` if there is no such job.
 pub async fn cancel(store: &Store, id: EventId) -> Result<Option<Job>, StoreError> {
-    let mut tx = store.begin().await?;
     let text = format!(
         "UPDATE jobs SET state = 'cancelled', finished_at = $2 \
          WHERE id = $1 AND {} AND {KNOWN}",
         unfinished("jobs")
     );
-    fetch(&mut tx, text, vec![Value::from(&id), Value::from(event::now())]).await?;
+    change(store, id, text, vec![Value::from(&id), Value::from(event::now())]).await
+}
+
+/// Stops a job until it is resumed, whichever console runs then; messages already sent still arrive. One that has ended stays as
+/// it is. `None` if there is no such job.
+pub async fn pause(store: &Store, id: EventId) -> Result<Option<Job>, JobError> {
+    let found = show(&mut *store.read().await?, id).await?;
+    if found.is_some_and(|job| job.action == Action::Reconcile) {
+        return Err(JobError::Unfit(
+            "a reconciliation compares both sides at one time: cancel it, and begin another".to_owned(),
+        ));
+    }
+    let text = format!(
+        "UPDATE jobs SET state = 'paused' WHERE id = $1 AND {} AND {} AND {KNOWN}",
+        unfinished("jobs"),
+        at_work("jobs")
+    );
+    Ok(change(store, id, text, vec![Value::from(&id)]).await?)
+}
+
+/// Lets a paused job go on; any other stays as it is. `None` if there is no such job.
+pub async fn resume(store: &Store, id: EventId) -> Result<Option<Job>, StoreError> {
+    let text = format!(
+        "UPDATE jobs SET state = 'waiting' WHERE id = $1 AND {} AND NOT {} AND {KNOWN}",
+        unfinished("jobs"),
+        at_work("jobs")
+    );
+    change(store, id, text, vec![Value::from(&id)]).await
+}
+
+async fn change(
+    store: &Store,
+    id: EventId,
+    text: String,
+    values: Vec<Value>,
+) -> Result<Option<Job>, StoreError> {
+    let mut tx = store.begin().await?;
+    fetch(&mut tx, text, values).await?;
     tx.commit().await.map_err(StoreError::from)?;
     show(&mut *store.read().await?, id).await
 }
@@ -236,10 +272,11 @@ pub(super) async fn take(
     until: Timestamp,
 ) -> Result<Option<Job>, StoreError> {
     let free = format!(
-        "action IN {} AND {KNOWN} AND {} \
+        "action IN {} AND {KNOWN} AND {} AND {} \
          AND (worker IS NULL OR worker = $1 OR lease_until < $2)",
         lane.actions(),
-        unfinished("jobs")
+        unfinished("jobs"),
+        at_work("jobs")
     );
     let text = format!("SELECT id FROM jobs WHERE {free} ORDER BY id LIMIT 1");
     let values = vec![Value::from(&worker), Value::from(now)];

@@ -4,6 +4,7 @@ mod editing;
 mod faults;
 mod fetching;
 mod others;
+mod pausing;
 mod reconciling;
 
 use std::sync::Mutex;
@@ -143,7 +144,7 @@ async fn a_job_of_a_kind_that_is_not_known_is_left_to_those_who_know_it() {
     for (id, action, what, state) in [
         ("01a20000-0000-7000-8000-000000000001", "archive", "events", "waiting"),
         ("01a20000-0000-7000-8000-000000000002", "replay", "documents", "waiting"),
-        ("01a20000-0000-7000-8000-000000000003", "replay", "events", "paused"),
+        ("01a20000-0000-7000-8000-000000000003", "replay", "events", "postponed"),
     ] {
         let mut tx = setting.store.begin().await.unwrap();
         let text = format!(
@@ -164,7 +165,7 @@ async fn a_job_of_a_kind_that_is_not_known_is_left_to_those_who_know_it() {
     assert_eq!(listed.iter().map(|job| &job.id).collect::<Vec<_>>(), [&ours.id]);
     let text = "SELECT state FROM jobs WHERE worker IS NULL ORDER BY id LIMIT 3";
     let states: Vec<String> = sql::scalar(text).fetch_all(&mut *connection).await.unwrap();
-    assert_eq!(states, ["waiting", "waiting", "paused"]);
+    assert_eq!(states, ["waiting", "waiting", "postponed"]);
 }
 
 /// The known kinds, as statements name them.
@@ -173,8 +174,8 @@ fn every_kind_of_job_is_known() {
     let actions = [Action::Replay, Action::Retry, Action::Discard, Action::Fetch, Action::Reconcile];
     let words = actions.map(|one| table::word(&one));
     let subjects = [What::Events, What::Dead, What::Rejected, What::Unrouted].map(|one| table::word(&one));
-    use JobState::{Cancelled, Done, Failed, Running, Waiting};
-    let states = [Waiting, Running, Done, Cancelled, Failed].map(|one| table::word(&one));
+    use JobState::{Cancelled, Done, Failed, Paused, Running, Waiting};
+    let states = [Waiting, Running, Paused, Done, Cancelled, Failed].map(|one| table::word(&one));
     for word in words.iter().chain(&subjects).chain(&states) {
         assert!(table::KNOWN.contains(&format!("'{word}'")), "{word}");
     }
