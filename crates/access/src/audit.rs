@@ -2,8 +2,10 @@
 
 use event::{EventId, Timestamp};
 use serde::{Deserialize, Serialize};
-use store::many::{Value, fetch};
-use store::{AnyRow, Conditions, Connection, List, Page, Paged, Row, Store, StoreError, id, id_bound};
+use store::many::{Value, fetch, insert};
+use store::{
+    AnyRow, Conditions, Connection, IdPrefix, List, Page, Paged, Row, Store, StoreError, id, id_bound,
+};
 use utoipa::{IntoParams, ToSchema};
 use view::{Column, Form, Reading, Shown, View, column, dropped, shown};
 
@@ -25,14 +27,17 @@ pub struct Entry<'a> {
     pub what: String,
     /// The status of the answer.
     pub status: u16,
+    /// Whose data was shown or asked for: pseudonyms, each of them once.
+    pub people: Vec<String>,
 }
 
 /// Writes down what somebody has done.
 pub async fn record(store: &Store, entry: &Entry<'_>) -> Result<(), StoreError> {
     let text = "INSERT INTO audit (id, who, role, client, action, what, status) \
                 VALUES ($1, $2, $3, $4, $5, $6, $7) RETURNING status";
+    let id = EventId::generate();
     let values = [
-        Value::from(EventId::generate()),
+        Value::from(id),
         Value::from(&entry.identity.name),
         Value::from(entry.identity.role.as_str()),
         Value::from(&entry.client),
@@ -42,6 +47,8 @@ pub async fn record(store: &Store, entry: &Entry<'_>) -> Result<(), StoreError> 
     ];
     let mut tx = store.begin().await?;
     fetch(&mut tx, text.to_owned(), values).await?;
+    let people = entry.people.iter().map(|person| vec![Value::from(person), Value::from(id)]).collect();
+    insert(&mut tx, "audit_people (person, entry)", "RETURNING 1", people).await?;
     Ok(tx.commit().await?)
 }
 
@@ -51,7 +58,11 @@ pub async fn forget(store: &Store, before: Timestamp) -> Result<bool, StoreError
         "DELETE FROM audit WHERE id IN (SELECT id FROM audit WHERE id < $1 ORDER BY id LIMIT {FORGET_LIMIT}) \
          RETURNING status"
     );
+    let people = format!(
+        "DELETE FROM audit_people WHERE entry IN (SELECT id FROM audit WHERE id < $1 ORDER BY id LIMIT {FORGET_LIMIT})"
+    );
     let mut tx = store.begin().await?;
+    fetch(&mut tx, people, [bound(before)]).await?;
     let deleted = fetch(&mut tx, text, [bound(before)]).await?.len();
     tx.commit().await?;
     Ok(deleted == FORGET_LIMIT as usize)
@@ -66,12 +77,17 @@ fn bound(time: Timestamp) -> Value {
 #[derive(Clone, Debug, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct AuditFilter {
+    /// Only the entry with this id, or those whose ids begin with it.
+    #[param(value_type = Option<String>)]
+    pub id: Option<IdPrefix>,
     /// Only what was done with this token.
     pub who: Option<String>,
     /// Only this, as an entry shows it: a method and a path of the API.
     pub action: Option<String>,
     /// Only what was done to this, such as an event's id.
     pub what: Option<String>,
+    /// Only what showed or asked for data of this person: a CPF, CNPJ or e-mail address, or the subject of their events.
+    pub person: Option<String>,
     /// Only what was done at this time or later.
     #[param(value_type = Option<String>, format = DateTime)]
     pub from: Option<Timestamp>,
@@ -135,10 +151,15 @@ impl view::Row for AuditRow {
         page: &Page,
     ) -> Result<Paged<Self>, StoreError> {
         let mut conditions = Conditions::default();
+        conditions.with_id("id", filter.id);
         conditions.with("who =", filter.who.as_ref());
         conditions.with("action =", filter.action.as_ref());
         conditions.with("id >=", filter.from.map(bound));
         conditions.with("id <", filter.to.map(bound));
+        if let Some(person) = &filter.person {
+            let person = conditions.bind(Value::from(person));
+            conditions.add(format!("id IN (SELECT entry FROM audit_people WHERE person = {person})"));
+        }
         if let Some(what) = &filter.what {
             let escaped = what.replace('\\', r"\\").replace('%', r"\%").replace('_', r"\_");
             let part = conditions.bind(Value::from(format!("%{escaped}%")));

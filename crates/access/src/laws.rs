@@ -132,7 +132,8 @@ pub async fn entries_are_found_and_go_when_they_are_old(store: &Store) {
         [(&maria, "/api/v1/events/0199_a/body", 200), (&Identity::installation(), "/api/v1/jobs", 201)]
     {
         let (client, action) = ("10.0.0.7".to_owned(), "GET /api/v1/events/{id}/body".to_owned());
-        let entry = Entry { identity, client, action, what: what.to_owned(), status };
+        let people = if status == 200 { vec!["p1".to_owned(), "p2".to_owned()] } else { Vec::new() };
+        let entry = Entry { identity, client, action, what: what.to_owned(), status, people };
         record(store, &entry).await.expect("it is written");
     }
     let count = async |filter| audit(store, filter).await.len();
@@ -142,15 +143,24 @@ pub async fn entries_are_found_and_go_when_they_are_old(store: &Store) {
     assert_eq!(count(AuditFilter { who: text("maria"), ..filter() }).await, 1);
     assert_eq!(count(AuditFilter { what: text("0199_a"), ..filter() }).await, 1);
     assert_eq!(count(AuditFilter { what: text("0199%a"), ..filter() }).await, 0);
+    for (person, expect) in [("p1", 1), ("p2", 1), ("p3", 0)] {
+        assert_eq!(count(AuditFilter { person: text(person), ..filter() }).await, expect, "{person}");
+    }
     assert_eq!(count(AuditFilter { from: Some(begun), ..filter() }).await, 2);
     assert_eq!(count(AuditFilter { to: Some(begun), ..filter() }).await, 0);
     let [entry] =
         audit(store, AuditFilter { who: text("maria"), ..filter() }).await.try_into().expect("one entry");
+    let by_id = |id: &str| AuditFilter { id: id.parse().ok(), ..AuditFilter::default() };
+    assert_eq!(count(by_id(&entry.id)).await, 1);
+    assert_eq!(count(by_id(&entry.id[..8])).await, 2);
     assert_eq!((entry.role, entry.client.as_str(), entry.status), (Role::Operator, "10.0.0.7", 200));
     assert!(!forget(store, begun).await.expect("nothing is that old"));
     assert_eq!(count(filter()).await, 2);
     assert!(!forget(store, event::now() + Duration::from_secs(1)).await.expect("all are older"));
     assert_eq!(count(filter()).await, 0);
+    let left = "SELECT person FROM audit_people".to_owned();
+    let left = store::many::fetch(&mut store.read().await.expect("it is there"), left, []).await;
+    assert!(left.expect("it is read").is_empty());
 }
 
 /// The laws as tests: see [`store::law_tests!`].

@@ -1,11 +1,11 @@
 //! Who may do what with an installation, and who has done what.
 //!
 //! Place in the flow: beside it. The console asks whose token a request has, and what its role allows; it writes down every
-//! change and every look at a body. Three roles, of which each allows what the one before it allows:
+//! change, every look at a body and whose data was shown. Three roles, of which each allows what the one before it allows:
 //!
 //! ```text
 //! viewer ──▶ operator                     ──▶ admin
-//! lists      bodies, jobs, pause, retry       subscriptions, tokens, audit
+//! masked     unmasked, jobs, pause, retry     subscriptions, tokens, audit
 //! ```
 //!
 //! Promises: the store has no token, only its digest; a token that was removed or has expired opens nothing from then on; an
@@ -39,6 +39,7 @@ pub const COMPONENT: Component = Component {
     migrations: &[
         Migration::portable(1, "access", include_str!("../migrations/0001_access.sql")),
         Migration::portable(2, "sessions of the console", include_str!("../migrations/0002_sessions.sql")),
+        Migration::portable(3, "people in the audit", include_str!("../migrations/0003_people.sql")),
     ],
 };
 

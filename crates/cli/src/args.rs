@@ -488,6 +488,17 @@ pub struct Show {
     pub output: Output,
 }
 
+/// `show` of what has a body.
+#[derive(Clone, Debug, Args)]
+pub struct RevealingShow {
+    /// Show personal data in the body, which the audit then has.
+    #[arg(long)]
+    pub reveal: bool,
+    /// The rest.
+    #[command(flatten)]
+    pub show: Show,
+}
+
 /// `show` of what was posted.
 #[derive(Clone, Debug, Args)]
 pub struct ReceivedShow {

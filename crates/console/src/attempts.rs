@@ -4,6 +4,7 @@ use axum::Json;
 use axum::body::Bytes;
 use axum::extract::{Extension, State};
 use axum::response::{IntoResponse, Response};
+use ledger::BodyInJson;
 use store::Paged;
 use subscriptions::{AttemptDetail, Closed, Discarding, Resending};
 use view::List;
@@ -12,18 +13,27 @@ use crate::ConsoleState;
 use crate::feed::wrong;
 use crate::page::Id;
 use crate::refusal::Refusal;
+use crate::reveal::{Reveal, RevealParameter};
 use crate::subscription::{read_json, reason_to_keep};
 use crate::token::Audited;
 
 /// Every attempt to deliver one event, whole: with the beginning of the answer.
 #[utoipa::path(get, path = "/api/v1/attempts/{id}", tag = "subscriptions", operation_id = "show_attempts",
-    params(("id" = String, Path, description = "The event's id")),
+    params(("id" = String, Path, description = "The event's id"), RevealParameter),
     responses((status = 200, description = "The attempts, oldest first", body = List<AttemptDetail>)))]
 pub(crate) async fn show(
     State(state): State<ConsoleState>,
     Id(id): Id,
+    reveal: Reveal,
 ) -> Result<Json<List<AttemptDetail>>, Refusal> {
-    let items = subscriptions::show_attempts(&mut *state.store.read().await?, id).await?;
+    let mut connection = state.store.read().await?;
+    let mut items = subscriptions::show_attempts(&mut connection, id).await?;
+    let provider = ledger::provider(&mut connection, id).await?;
+    for attempt in &mut items {
+        let answer = BodyInJson { body: attempt.answer.take(), ..BodyInJson::default() };
+        let shown = state.personal.shown(reveal, provider.as_deref(), answer);
+        (attempt.answer, attempt.masked) = (shown.body, shown.masked);
+    }
     if items.is_empty() { Err(Refusal::NoSuchId) } else { Ok(Json(Paged { items, next: None }.into())) }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Place in the flow: to the right of the ledger and the domains, whose rows it reads; the command line and the
 //! operator's tools are its clients. Everything but the OpenAPI document needs a bearer token: rows contain names and
-//! documents of people, so no answer may be cached. The role of the token decides which routes it opens; who changes something or
+//! documents of people, which are masked unless asked for, so no answer may be cached. The role of the token decides which routes it opens; who changes something or
 //! looks at a body is in the audit. Lists come in pages, newest first: `{"items": […], "next":
 //! "<cursor>" | null}`; errors are problem details (RFC 9457).
 //!
@@ -86,6 +86,9 @@ use crate::refusal::Refusal;
 /// The lists that are not read from the database alone.
 pub(crate) static OTHER_VIEWS: [&View<Described>; 2] = [&QUEUES, &ROUTES];
 
+/// Turns what identifies a person into what subjects and the audit have in its place: always the same, and nobody can turn it back.
+pub type Pseudonym = Arc<dyn Fn(&str) -> String + Send + Sync>;
+
 /// What the API is made of. Cloning shares it.
 #[derive(Clone)]
 pub struct ConsoleState {
@@ -125,6 +128,8 @@ pub struct ConsoleState {
     pub providers: Vec<String>,
     /// The names of personal fields in bodies.
     pub personal: PersonalFields,
+    /// What subjects and the audit have in place of what identifies a person.
+    pub pseudonym: Pseudonym,
     /// The types of domain events.
     pub schemas: Arc<[EventSchema]>,
     /// The health of this process: a consumer is `consumer.<name>`.

@@ -1,6 +1,6 @@
 //! The lists: a route for each view, and its part of the OpenAPI document.
 
-use access::{Identity, Role};
+use access::{AUDIT, Identity, Role};
 use axum::extract::{Extension, RawQuery, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get};
@@ -18,6 +18,10 @@ use crate::names;
 use crate::page::{Asked, Id, PageParameters};
 use crate::refusal::Refusal;
 use crate::reveal::{self, RevealParameter};
+use crate::token::{AskedFor, Audited};
+
+/// How long a pseudonym is, in hexadecimal digits.
+const PSEUDONYM_DIGITS: usize = 32;
 
 /// The path of a list.
 pub(crate) fn path(view: &View<impl AsRef<Described>>) -> String {
@@ -63,9 +67,16 @@ async fn answer(
         return Err(Refusal::Role { has: identity.role, needs: Role::Operator });
     }
     given.extend(id.map(|id| ("id".to_owned(), id.to_string())));
+    let asked = Extension(AskedFor(sought(state, view, &given)));
+    let audited = Extension(Audited(filter_text(state, view, &given)));
+    if view.name == AUDIT.name {
+        for (_, person) in given.iter_mut().filter(|(name, _)| name == "person") {
+            *person = pseudonym(state, person);
+        }
+    }
     if let Some(format) = format {
         names::check(state, &mut *state.store.read().await?, &given, Some(view)).await?;
-        return export::answer(view, state, given, format).await;
+        return Ok((asked, audited, export::answer(view, state, given, format).await?).into_response());
     }
     let mut connection = state.store.read().await?;
     let PageJson { json, is_empty } = match is_revealed {
@@ -75,7 +86,32 @@ async fn answer(
     if is_empty {
         names::check(state, &mut connection, &given, Some(view)).await?;
     }
-    Ok(([(CONTENT_TYPE, "application/json")], json).into_response())
+    Ok((asked, audited, [(CONTENT_TYPE, "application/json")], json).into_response())
+}
+
+/// The pseudonyms of those whom a filter asks for.
+fn sought(state: &ConsoleState, view: &View, given: &[(String, String)]) -> Vec<String> {
+    let people = given.iter().filter(|(name, _)| view.personal().contains(&name.as_str()));
+    people.map(|(_, value)| pseudonym(state, value)).collect()
+}
+
+/// A filter as the audit has it: without what is personal.
+fn filter_text(state: &ConsoleState, view: &View, given: &[(String, String)]) -> String {
+    let pair = |(name, value): &(String, String)| match view.personal().contains(&name.as_str()) {
+        true => format!("{name}={}", pseudonym(state, value)),
+        false => format!("{name}={value}"),
+    };
+    given.iter().map(pair).collect::<Vec<_>>().join(" ")
+}
+
+/// The pseudonym of somebody by their number or address, however it is written, or by a subject, which is their pseudonym already.
+fn pseudonym(state: &ConsoleState, text: &str) -> String {
+    let last = text.trim().rsplit('/').next().unwrap_or_default();
+    if last.len() == PSEUDONYM_DIGITS && last.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return last.to_owned();
+    }
+    let bare = || text.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_uppercase();
+    (state.pseudonym)(&view::person(text).unwrap_or_else(bare))
 }
 
 /// Adds a list to the document.

@@ -41,6 +41,8 @@ pub(crate) async fn event(
 ) -> Result<Json<EventDetail>, Refusal> {
     let mut connection = state.store.read().await?;
     let mut event = ledger::show(&mut connection, id).await?.ok_or(Refusal::NoSuchId)?;
+    let from = [Some(event.row.source.as_str()), Some(event.row.provider.as_str())];
+    state.personal.receipt(reveal, from, &mut event.receipt);
     event.body = state.personal.shown(reveal, Some(&event.row.provider), event.body);
     let subscriptions = subscriptions::takers(&mut connection, id).await?;
     Ok(Json(EventDetail { event, subscriptions }))
@@ -82,6 +84,8 @@ pub(crate) async fn rejected_body(
 ) -> Result<Json<Rejected>, Refusal> {
     let mut connection = state.store.read().await?;
     let mut rejected = ledger::show_rejected(&mut connection, id).await?.ok_or(Refusal::NoSuchId)?;
+    let from = [rejected.row.source.as_deref(), rejected.row.provider.as_deref()];
+    state.personal.receipt(reveal, from, &mut rejected.receipt);
     rejected.body = state.personal.shown(reveal, rejected.row.provider.as_deref(), rejected.body);
     Ok(Json(rejected))
 }

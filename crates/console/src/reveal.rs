@@ -6,10 +6,12 @@ use std::sync::Arc;
 
 use axum::extract::FromRequestParts;
 use http::request::Parts;
-use ledger::BodyInJson;
+use ledger::feed::FeedEvent;
+use ledger::{BodyInJson, Receipt};
 use serde::Deserialize;
+use subscriptions::Masked;
 use utoipa::IntoParams;
-use view::mask_body;
+use view::{MASK, is_personal, is_personal_name, mask_body};
 
 /// The parameter that asks for personal data.
 pub(crate) const PARAMETER: &str = "reveal=true";
@@ -45,17 +47,59 @@ impl<S: Send + Sync> FromRequestParts<S> for Reveal {
     }
 }
 
-/// The names of personal fields, by provider. Clones share them.
+/// Which fields are personal. Clones share it.
 #[derive(Clone, Debug, Default)]
-pub struct PersonalFields(Arc<HashMap<String, Vec<String>>>);
+pub struct PersonalFields(Arc<Names>);
 
-impl FromIterator<(String, Vec<String>)> for PersonalFields {
-    fn from_iter<I: IntoIterator<Item = (String, Vec<String>)>>(fields: I) -> Self {
-        Self(Arc::new(fields.into_iter().collect()))
-    }
+#[derive(Debug, Default)]
+struct Names {
+    fields: HashMap<String, Vec<String>>,
+    identified: HashMap<String, Vec<String>>,
 }
 
 impl PersonalFields {
+    /// The names of personal fields by provider, and by source those of the fields and the header that its senders' own ids are in.
+    pub fn new(
+        fields: impl IntoIterator<Item = (String, Vec<String>)>,
+        identified: impl IntoIterator<Item = (String, Vec<String>)>,
+    ) -> Self {
+        let (fields, identified) = (fields.into_iter().collect(), identified.into_iter().collect());
+        Self(Arc::new(Names { fields, identified }))
+    }
+
+    /// The fields of a provider.
+    fn of(&self, provider: Option<&str>) -> Vec<&str> {
+        let fields = provider.and_then(|name| self.0.fields.get(name));
+        fields.into_iter().flatten().map(String::as_str).collect()
+    }
+
+    /// A receipt as the request may see it: the sender's own id may be that of a person.
+    pub(crate) fn receipt(
+        &self,
+        Reveal(reveal): Reveal,
+        [source, provider]: [Option<&str>; 2],
+        receipt: &mut Option<Receipt>,
+    ) {
+        let fields = self.of(provider);
+        let names = source.and_then(|source| self.0.identified.get(source)).into_iter().flatten();
+        let is_named = names.into_iter().any(|name| is_personal_name(name, &fields));
+        let Some(id) = receipt.as_mut().and_then(|receipt| receipt.sender_id.as_mut()) else { return };
+        // Of several fields it is the values, with spaces between.
+        if !reveal && (is_named || is_personal(id) || id.split(' ').any(is_personal)) {
+            MASK.clone_into(id);
+        }
+    }
+
+    /// How a trial masks the bodies of events, unless the request asks for what is personal in them.
+    pub(crate) fn masked(&self, Reveal(reveal): Reveal) -> Option<Masked> {
+        let personal = self.clone();
+        let masked = move |event: &FeedEvent| {
+            let body = BodyInJson::from(event.body.to_vec());
+            personal.shown(Reveal(false), Some(event.provider()), body).body
+        };
+        (!reveal).then(|| Box::new(masked) as Masked)
+    }
+
     /// The body of an event of this provider as the request may see it.
     pub(crate) fn shown(
         &self,
@@ -66,14 +110,13 @@ impl PersonalFields {
         if reveal {
             return body;
         }
-        let fields = provider.and_then(|name| self.0.get(name)).map_or(&[][..], Vec::as_slice);
-        let fields: Vec<&str> = fields.iter().map(String::as_str).collect();
+        let fields = self.of(provider);
         // What is not JSON has no fields to tell apart: none of it is shown.
         let shown = body.body.as_ref().and_then(|text| match text.is_empty() {
             true => Some(String::new()),
             false => mask_body(text, &fields),
         });
-        match shown.is_some() && shown == body.body {
+        match shown == body.body && body.body_base64.is_none() {
             true => body,
             false => BodyInJson { body: shown, body_base64: None, masked: true },
         }
@@ -86,7 +129,7 @@ mod tests {
 
     #[test]
     fn a_body_is_shown_without_what_is_personal_and_one_that_is_not_json_not_at_all() {
-        let fields: PersonalFields = [("erp".to_owned(), vec!["buyer".to_owned()])].into_iter().collect();
+        let fields = PersonalFields::new([("erp".to_owned(), vec!["buyer".to_owned()])], []);
         let check = |provider: Option<&str>, body: &[u8], expect: Option<&str>, masked: bool| {
             let shown = fields.shown(Reveal(false), provider, BodyInJson::from(body.to_vec()));
             assert_eq!((shown.body.as_deref(), shown.body_base64, shown.masked), (expect, None, masked));
@@ -98,6 +141,39 @@ mod tests {
         check(None, b"cpf=52998224725", None, true);
         check(None, &[0xff], None, true);
         check(None, b"", Some(""), false);
+    }
+
+    #[test]
+    fn the_senders_own_id_is_masked_where_its_field_or_its_form_is_personal() {
+        let owned = |names: &[(&str, &str)]| -> Vec<(String, Vec<String>)> {
+            names.iter().map(|(name, field)| ((*name).to_owned(), vec![(*field).to_owned()])).collect()
+        };
+        let fields = PersonalFields::new(
+            owned(&[("erp", "buyer")]),
+            owned(&[("by-buyer", "buyer"), ("by-mail", "E-Mail"), ("by-id", "id")]),
+        );
+        for (source, id, expect) in [
+            ("by-buyer", "B7", MASK),
+            ("by-mail", "x", MASK),
+            ("by-id", "B7", "B7"),
+            ("by-id", "7 52998224725", MASK),
+            ("other", "52998224725", MASK),
+            ("other", "7", "7"),
+        ] {
+            let receipt = Receipt {
+                client: String::new(),
+                status: 200,
+                sender_id: Some(id.to_owned()),
+                body_sha256: String::new(),
+            };
+            let shown = |reveal| {
+                let mut shown = Some(receipt.clone());
+                fields.receipt(Reveal(reveal), [Some(source), Some("erp")], &mut shown);
+                shown.and_then(|receipt| receipt.sender_id)
+            };
+            assert_eq!(shown(false).as_deref(), Some(expect), "{source} {id}");
+            assert_eq!(shown(true).as_deref(), Some(id));
+        }
     }
 
     #[test]

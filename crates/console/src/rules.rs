@@ -10,6 +10,8 @@ pub(crate) struct Rule {
     pub(crate) role: Role,
     /// What the audit has of it.
     pub(crate) audit: Audit,
+    /// Whether its answers have what is personal as it is.
+    pub(crate) is_unmasked: bool,
 }
 
 /// What the audit has of a route's requests.
@@ -25,15 +27,11 @@ pub(crate) enum Audit {
     Following,
 }
 
-/// Routes that give bodies of events and contents of documents, whole.
-const BODIES: [&str; 6] = [
-    "/events/{id}",
-    "/events/{id}/body",
-    "/rejected/{id}",
-    "/dead/{id}",
-    "/attempts/{id}",
-    "/documents/{id}/body",
-];
+/// Routes that give bodies with what is personal masked.
+const MASKED_BODIES: [&str; 4] = ["/events/{id}", "/rejected/{id}", "/dead/{id}", "/attempts/{id}"];
+
+/// Routes that give bodies of events and contents of documents as they are.
+const BODIES: [&str; 2] = ["/events/{id}/body", "/documents/{id}/body"];
 
 /// Routes that give one body after the other.
 const FOLLOWING: [&str; 2] = ["/feed", "/subscriptions/{name}/events"];
@@ -61,7 +59,7 @@ impl Rule {
     /// The rule of a request that asks for personal data.
     pub(crate) fn revealing(self) -> Self {
         let audit = if self.audit == Audit::Nothing { Audit::Look } else { self.audit };
-        Self { role: self.role.max(Role::Operator), audit }
+        Self { role: self.role.max(Role::Operator), audit, is_unmasked: true }
     }
 
     /// The rule of a method of a route. What is no route shows and changes nothing.
@@ -70,13 +68,14 @@ impl Rule {
         if matches!(*method, Method::GET | Method::HEAD) {
             let (role, audit) = match path {
                 path if ADMINISTRATION.contains(&path) => (Role::Admin, Audit::Nothing),
+                path if MASKED_BODIES.contains(&path) => (Role::Viewer, Audit::Look),
                 path if BODIES.contains(&path) => (Role::Operator, Audit::Look),
                 path if FOLLOWING.contains(&path) => (Role::Operator, Audit::Following),
                 _ => (Role::Viewer, Audit::Nothing),
             };
-            return Self { role, audit };
+            return Self { role, audit, is_unmasked: BODIES.contains(&path) };
         }
         let role = if OPERATIONS.contains(&path) { Role::Operator } else { Role::Admin };
-        Self { role, audit: Audit::Change }
+        Self { role, audit: Audit::Change, is_unmasked: false }
     }
 }

@@ -26,6 +26,7 @@ use crate::names;
 use crate::page::pairs;
 use crate::queue_door;
 use crate::refusal::Refusal;
+use crate::reveal::{Reveal, RevealParameter};
 use crate::token::Audited;
 
 /// The doors that this release delivers through.
@@ -388,13 +389,15 @@ pub(crate) async fn rotate_secret(
     Ok(Json(shown_once))
 }
 
-/// What a subscription would deliver of events on record: one that exists, or a declaration that need not be saved.
+/// What a subscription would deliver of events on record: one that exists, or a declaration that need not be saved. Personal data
+/// in it is masked unless asked for.
 #[utoipa::path(post, path = "/api/v1/subscriptions/{name}/test", tag = "subscriptions", operation_id = "test_subscription",
-    params(("name" = String, Path, description = "The subscription's name")), request_body = Trial,
+    params(("name" = String, Path, description = "The subscription's name"), RevealParameter), request_body = Trial,
     responses((status = 200, description = "What would be delivered", body = TrialOutcome)))]
 pub(crate) async fn test(
     State(state): State<ConsoleState>,
     Named(name): Named,
+    reveal: Reveal,
     body: Bytes,
 ) -> Result<Json<TrialOutcome>, Refusal> {
     let Trial { declaration, event, last } = read_optional(&body)?;
@@ -413,5 +416,6 @@ pub(crate) async fn test(
         }
         None => find(&state, &name).await?.declaration,
     };
-    Ok(Json(try_out(&state.feed, &state.store, &declaration, tried).await?))
+    let masked = state.personal.masked(reveal);
+    Ok(Json(try_out(&state.feed, &state.store, &declaration, tried, masked).await?))
 }

@@ -32,7 +32,7 @@ use tokio_util::sync::CancellationToken;
 use tower_service::Service;
 use view::View;
 
-use crate::{ConsoleState, EventSchema, Overviews, SeenTokens, Token, openapi, router};
+use crate::{ConsoleState, EventSchema, Overviews, PersonalFields, SeenTokens, Token, openapi, router};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -101,7 +101,11 @@ impl Console {
             views: views(),
             sources: vec!["go".to_owned(), "me-filial-sul".to_owned()],
             providers: vec!["gestao-online".to_owned(), "recuperador".to_owned()],
-            personal: [("recuperador".to_owned(), vec!["situacao".to_owned()])].into_iter().collect(),
+            personal: PersonalFields::new(
+                [("recuperador".to_owned(), vec!["situacao".to_owned()])],
+                [("rec-1".to_owned(), vec!["situacao".to_owned()])],
+            ),
+            pseudonym: Arc::new(|person| format!("{:032x}", person.bytes().map(u128::from).sum::<u128>())),
             schemas: domains::ALL
                 .iter()
                 .flat_map(|domain| domain.events)

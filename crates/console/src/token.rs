@@ -1,17 +1,19 @@
 //! Bearer tokens (RFC 6750): whose they are, what their role allows, and how long a request with one may take.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use access::{Digest, Entry, Fresh, Identity};
+use axum::body::Body;
 use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use event::Chain;
 use http::header::AUTHORIZATION;
-use http::{Extensions, HeaderMap};
+use http::{Extensions, HeaderMap, StatusCode};
+use http_body_util::{BodyExt, Collected};
 use server::Peer;
 use subtle::ConstantTimeEq;
 
@@ -139,8 +141,10 @@ pub(crate) async fn permit(
         true => next.run(request).await,
         false => Refusal::Role { has: identity.role, needs: rule.role }.into_response(),
     };
+    let (response, people) = whose(state, rule, response).await;
     let is_written = match rule.audit {
-        Audit::Nothing => false,
+        // Whoever asks for a person by name learns whether there is something about them.
+        Audit::Nothing => !people.is_empty(),
         Audit::Following => state.seen.followers.is_first(&format!("{} {path}", identity.name)),
         Audit::Change | Audit::Look => true,
     };
@@ -152,8 +156,9 @@ pub(crate) async fn permit(
         identity: &identity,
         client: client.unwrap_or_default(),
         action,
-        what: path + &added.unwrap_or_default(),
+        what: (path + &added.unwrap_or_default()).trim_end().to_owned(),
         status: response.status().as_u16(),
+        people,
     };
     match access::record(&state.store, &entry).await {
         Ok(()) => response,
@@ -165,6 +170,27 @@ pub(crate) async fn permit(
         Err(error) => Refusal::Store(error).into_response(),
     }
 }
+
+/// The pseudonyms of those whom an answer is about, as far as it shows or was asked for what identifies them.
+async fn whose(state: &ConsoleState, rule: Rule, response: Response) -> (Response, Vec<String>) {
+    let asked = response.extensions().get::<AskedFor>().map(|AskedFor(people)| people.clone());
+    let mut people: BTreeSet<String> = asked.unwrap_or_default().into_iter().collect();
+    if !rule.is_unmasked || !response.status().is_success() {
+        return (response, people.into_iter().collect());
+    }
+    let (parts, body) = response.into_parts();
+    let Ok(bytes) = body.collect().await.map(Collected::to_bytes) else {
+        return (StatusCode::INTERNAL_SERVER_ERROR.into_response(), Vec::new());
+    };
+    if let Ok(text) = std::str::from_utf8(&bytes) {
+        people.extend(view::people(text).iter().map(|person| (state.pseudonym)(person)));
+    }
+    (Response::from_parts(parts, Body::from(bytes)), people.into_iter().collect())
+}
+
+/// The pseudonyms of those whom a list was asked for. A handler adds it to its answer.
+#[derive(Clone)]
+pub(crate) struct AskedFor(pub(crate) Vec<String>);
 
 /// What the audit says of a request besides its path. A handler adds it to its answer.
 #[derive(Clone)]

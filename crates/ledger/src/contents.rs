@@ -15,7 +15,7 @@ pub struct Body {
 }
 
 /// A body within JSON: exactly one of the first two members is there, unless it is masked as a whole.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[schema(as = Text)]
 pub struct BodyInJson {
     /// The body, if it is UTF-8.

@@ -505,6 +505,13 @@ pub async fn body(connection: &mut Connection, id: EventId) -> Result<Option<Bod
     rows.first().map(body).transpose()
 }
 
+/// The provider of an event.
+pub async fn provider(connection: &mut Connection, id: EventId) -> Result<Option<String>, StoreError> {
+    let text = "SELECT o.provider FROM events e JOIN origins o ON o.id = e.origin WHERE e.id = $1".to_owned();
+    let rows = fetch(connection, text, [Value::from(id)]).await?;
+    rows.first().map(|row| Ok(row.try_get("provider")?)).transpose()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

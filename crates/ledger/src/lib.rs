@@ -59,7 +59,7 @@ pub mod witness;
 
 pub use contents::{Body, BodyInJson};
 pub use dead::{DeadFilter, DeadGroup, DeadLetter, DeadRow, FailedAttempt, show_dead};
-pub use events::{Caused, EventFilter, EventRow, Outcome, RecordedEvent, body, show};
+pub use events::{Caused, EventFilter, EventRow, Outcome, RecordedEvent, body, provider, show};
 pub use facets::{FacetCount, Facets, facets, hourly, newest, next_newer};
 pub use names::{Name, Senders, is_on_record, on_record, senders};
 pub use overview::{Interval, Overview, OverviewFilter, Period, SourceOverview, overview};

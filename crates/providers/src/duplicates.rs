@@ -124,6 +124,15 @@ impl Duplicates {
         }
     }
 
+    /// The names of the fields, or of the header, whose values are the sender's own id.
+    pub fn id_names(&self) -> Vec<String> {
+        match &self.by {
+            By::Pointers(pointers) => pointers.iter().flat_map(Pointer::tokens).cloned().collect(),
+            By::Header(name) => vec![name.as_str().to_owned()],
+            By::Body => Vec::new(),
+        }
+    }
+
     /// The header that identifies facts, as this request has it: a body that is read again later needs it. Never a
     /// credential.
     pub fn kept_header(&self, headers: &HeaderMap) -> Option<(String, String)> {

@@ -57,7 +57,7 @@ pub use table::{
     pause, remove, resume, rotate_secret, seal_again, seek, set_token, unseal,
 };
 pub use takers::{Taken, Taker, takers};
-pub use trial::{TrialError, Tried, try_out};
+pub use trial::{Masked, TrialError, Tried, try_out};
 pub use views::{SUBSCRIPTIONS, SubscriptionFilter, SubscriptionRow, VIEWS};
 
 use ledger::feed::FeedEvent;

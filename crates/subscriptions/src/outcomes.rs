@@ -57,6 +57,9 @@ pub struct AttemptDetail {
     pub row: AttemptRow,
     /// The first 4 KiB of the answer, as a text.
     pub answer: Option<String>,
+    /// Whether personal data in it is masked; then `reveal=true` asks for it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub masked: bool,
 }
 
 impl Shown for AttemptRow {
@@ -169,7 +172,7 @@ pub async fn show_attempts(
     let rows = fetch(connection, text, [Value::from(event)]).await?;
     let detail = |row: &AnyRow| {
         let name: String = row.try_get("name")?;
-        Ok(AttemptDetail { row: attempt(row, &name)?, answer: row.try_get("answer")? })
+        Ok(AttemptDetail { row: attempt(row, &name)?, answer: row.try_get("answer")?, masked: false })
     };
     rows.iter().map(detail).collect()
 }

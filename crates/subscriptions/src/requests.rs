@@ -222,6 +222,9 @@ pub struct TrialDelivery {
     pub body: serde_json::Value,
     /// Why the transform has no result for it: the event stays undelivered.
     pub error: Option<String>,
+    /// Whether it is shown as if personal data in the event were masked; then `reveal=true` asks for it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub masked: bool,
 }
 
 /// The text is not a place of the feed.

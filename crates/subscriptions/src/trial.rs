@@ -9,6 +9,7 @@ use ledger::feed::{After, Feed, FeedError, FeedEvent, Topics, before_last};
 use serde_json::Value;
 use store::{Store, StoreError};
 use tokio::task::spawn_blocking;
+use view::MASK;
 
 use crate::requests::{TrialDelivery, TrialOutcome};
 use crate::{BadDeclaration, Declaration, Expression, Input, is_delivered};
@@ -27,6 +28,9 @@ pub enum Tried {
     /// The last events on record, so many of them.
     Last(u32),
 }
+
+/// What may be shown of the body of an event: a text of JSON in which nothing is personal; `None` if nothing may be.
+pub type Masked = Box<dyn Fn(&FeedEvent) -> Option<String> + Send>;
 
 /// Why nothing was tried.
 #[derive(Debug, thiserror::Error)]
@@ -48,18 +52,20 @@ impl From<StoreError> for TrialError {
     }
 }
 
-/// Tries a declaration, which need not be saved.
+/// Tries a declaration, which need not be saved. With `masked`, what is delivered is shown as if the body were that.
 pub async fn try_out(
     feed: &Feed,
     store: &Store,
     declaration: &Declaration,
     tried: Tried,
+    masked: Option<Masked>,
 ) -> Result<TrialOutcome, TrialError> {
     declaration.check()?;
     let trial = Trial {
         topics: declaration.topics()?,
         filter: declaration.filter.as_deref().map(Expression::filter).transpose().ok().flatten(),
         transform: declaration.transform.as_deref().map(Expression::transform).transpose().ok().flatten(),
+        masked,
     };
     let events = match tried {
         Tried::Event(id) => vec![feed.events(&[id]).await?.remove(&id).ok_or(TrialError::NoEvent(id))?],
@@ -90,6 +96,7 @@ struct Trial {
     topics: Topics,
     filter: Option<Expression>,
     transform: Option<Expression>,
+    masked: Option<Masked>,
 }
 
 impl Trial {
@@ -102,7 +109,7 @@ impl Trial {
                 Ok(true) => {
                     outcome.matching += 1;
                     if outcome.deliveries.len() < SHOWN {
-                        outcome.deliveries.push(self.delivery(event, &input));
+                        outcome.deliveries.push(self.delivery(event, input));
                     }
                 }
                 Ok(false) => {}
@@ -116,11 +123,25 @@ impl Trial {
     }
 
     /// What is delivered of an event.
-    fn delivery(&self, event: &FeedEvent, input: &Input) -> TrialDelivery {
-        let (body, error) = match self.transform.as_ref().map(|transform| transform.apply(input)) {
+    fn delivery(&self, event: &FeedEvent, mut input: Input) -> TrialDelivery {
+        let mut transformed = self.transform.as_ref().map(|transform| transform.apply(&input));
+        let mut body = event.body.clone();
+        let mut is_masked = false;
+        if let Some(masked) = &self.masked {
+            let shown = masked(event).unwrap_or_else(|| format!("\"{MASK}\""));
+            is_masked = shown.as_bytes() != body.as_ref();
+            if let (true, Some(Ok(_)), Some(transform)) = (is_masked, &transformed, &self.transform) {
+                input.data = serde_json::from_str(&shown).unwrap_or_default();
+                // What the transform does with a personal value may need that value.
+                let hidden = || Ok(format!("\"{MASK}\"").into());
+                transformed = Some(transform.apply(&input).or_else(|_| hidden()));
+            }
+            body = shown.into();
+        }
+        let (body, error) = match transformed {
             Some(Ok(body)) => (body, None),
             Some(Err(error)) => (Bytes::from_static(b"null"), Some(format!("transform: {error}"))),
-            None => (event.body.clone(), None),
+            None => (body, None),
         };
         let text = || Value::from(String::from_utf8_lossy(&body));
         TrialDelivery {
@@ -129,6 +150,7 @@ impl Trial {
             subject: event.subject.clone(),
             body: serde_json::from_slice(&body).unwrap_or_else(|_| text()),
             error,
+            masked: is_masked,
         }
     }
 }

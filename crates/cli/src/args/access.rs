@@ -47,9 +47,9 @@ pub struct AddToken {
 /// What a token allows.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum RoleArg {
-    /// Read lists; no bodies.
+    /// Read lists and bodies, with personal data masked.
     Viewer,
-    /// Also read bodies, retry, replay, discard, pause.
+    /// Also read personal data on request, retry, replay, discard, pause.
     Operator,
     /// Also change subscriptions and tokens, and read the audit.
     Admin,

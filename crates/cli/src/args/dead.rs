@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use ledger::DeadFilter;
 
 use super::options::DeadListFilter;
-use super::{ApiArgs, Discard, List, Options, Retry, Show};
+use super::{ApiArgs, Discard, List, Options, Retry, RevealingShow};
 
 /// `malote dead`
 #[derive(Debug, Subcommand)]
@@ -14,7 +14,7 @@ pub enum Dead {
     /// The newest first.
     List(DeadList),
     /// The dead letters of one event: error, every attempt, headers and body.
-    Show(DeadShow),
+    Show(RevealingShow),
     /// Send dead letters back to their consumers, with their history.
     Retry(DeadRetry),
     /// Correct the body of a dead letter, and send that as a new event in its place.
@@ -60,17 +60,6 @@ pub struct EditArgs {
     /// How the API is reached.
     #[command(flatten)]
     pub api: ApiArgs,
-}
-
-/// `malote dead show`
-#[derive(Clone, Debug, Args)]
-pub struct DeadShow {
-    /// Show personal data in the body, which the audit then has.
-    #[arg(long)]
-    pub reveal: bool,
-    /// The rest.
-    #[command(flatten)]
-    pub show: Show,
 }
 
 /// `malote dead list`

@@ -294,6 +294,9 @@ pub struct Test {
     /// What is tried instead of what is saved.
     #[command(flatten)]
     pub terms: Terms,
+    /// Show personal data in what would be delivered, which the audit then has.
+    #[arg(long)]
+    pub reveal: bool,
     /// How it is asked and printed.
     #[command(flatten)]
     pub output: Output,
@@ -353,7 +356,7 @@ pub enum Attempts {
     /// The newest first.
     List(AttemptList),
     /// Every attempt to deliver one event, with the beginning of each answer.
-    Show(super::Show),
+    Show(super::RevealingShow),
     /// Send events again, at once and each with a new schedule: those that are undelivered or wait, or all of a period.
     Retry(Resend),
     /// Every event of a period that was tried to be sent, and whether it was.

@@ -9,12 +9,12 @@ use view::View;
 
 use super::api::Api;
 use super::ask::{ASKED_BEYOND, confirm};
-use super::fields::{Described, Fields};
+use super::fields::{Described, Fields, hidden};
 use super::{ids, lists};
 use crate::args::subscriptions::{
     AttemptList, Attempts, DiscardUndelivered, Resend, Rows, Undelivered, Which,
 };
-use crate::args::{List, Moment, Show};
+use crate::args::{List, Moment, RevealingShow};
 use crate::config::Config;
 use crate::report;
 
@@ -42,14 +42,14 @@ async fn list(view: &View, list: AttemptList, config: &Config) -> Result<()> {
     lists::list(view, List { limit, filters, source: None, reveal: false, output }, config).await.map(drop)
 }
 
-async fn show(show: Show, config: &Config) -> Result<()> {
+async fn show(RevealingShow { reveal, show }: RevealingShow, config: &Config) -> Result<()> {
     let none = format!("no attempt to deliver {} is on record", show.id);
-    lists::show_all::<AttemptDetail>(&ATTEMPTS, show, false, &none, config).await
+    lists::show_all::<AttemptDetail>(&ATTEMPTS, show, reveal, &none, config).await
 }
 
 impl Described for AttemptDetail {
     fn described(&self) -> String {
-        let Self { row, answer } = self;
+        let Self { row, answer, masked } = self;
         let fields = Fields::new(12)
             .text("subscription", &row.subscription)
             .text("attempt", &row.attempt)
@@ -58,7 +58,8 @@ impl Described for AttemptDetail {
             .text("status", &row.status)
             .text("error", &row.error);
         let answer = answer.as_deref().filter(|text| !text.is_empty());
-        fields.text + &answer.map(|text| format!("\nanswer\n{}\n", text.trim_end())).unwrap_or_default()
+        let answer = answer.map(|text| format!("\nanswer\n{}\n", text.trim_end()));
+        fields.text + &answer.unwrap_or_default() + hidden(*masked)
     }
 }
 

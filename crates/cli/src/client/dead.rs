@@ -4,7 +4,8 @@ use anyhow::Result;
 use ledger::{DEAD, DEAD_GROUPS, DeadLetter};
 
 use super::lists;
-use crate::args::dead::{DeadList, DeadShow};
+use crate::args::RevealingShow;
+use crate::args::dead::DeadList;
 use crate::config::Config;
 use crate::report;
 
@@ -23,7 +24,7 @@ pub async fn list(DeadList { group, filter, mut list }: DeadList, config: &Confi
 }
 
 /// Prints the dead letters of one event.
-pub async fn show(DeadShow { reveal, show }: DeadShow, config: &Config) -> Result<()> {
+pub async fn show(RevealingShow { reveal, show }: RevealingShow, config: &Config) -> Result<()> {
     let none = format!("no consumer gave up on {}", show.id);
     lists::show_all::<DeadLetter>(&DEAD, show, reveal, &none, config).await
 }

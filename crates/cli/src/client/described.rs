@@ -7,7 +7,7 @@ use serde_json::Value;
 use subscriptions::Taker;
 use view::{Column, Form, Shown, Table, column, shown};
 
-use super::fields::{Described, Fields, bytes};
+use super::fields::{Described, Fields, bytes, hidden};
 use super::receipt::Received;
 use crate::table;
 
@@ -163,8 +163,7 @@ fn sent(name: &str) -> Option<&str> {
 fn body(BodyInJson { body, body_base64, masked }: &BodyInJson) -> String {
     let text = body.as_ref().map(|text| format!("\nbody\n{}\n", text.trim_end()));
     let base64 = body_base64.as_ref().map(|text| format!("\nbody, base64 (not UTF-8)\n{text}\n"));
-    let hidden = masked.then_some("\nPersonal data is masked; --reveal shows it, which is on record.\n");
-    text.unwrap_or_default() + &base64.unwrap_or_default() + hidden.unwrap_or_default()
+    text.unwrap_or_default() + &base64.unwrap_or_default() + hidden(*masked)
 }
 
 #[cfg(test)]

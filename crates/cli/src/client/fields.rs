@@ -46,6 +46,11 @@ impl Fields {
     }
 }
 
+/// What follows something that is masked.
+pub fn hidden(is_masked: bool) -> &'static str {
+    if is_masked { "\nPersonal data is masked; --reveal shows it, which is on record.\n" } else { "" }
+}
+
 /// A length in bytes.
 pub fn bytes(size: i64) -> String {
     format!("{size} byte{}", if size == 1 { "" } else { "s" })

@@ -16,7 +16,7 @@ use subscriptions::{
 use super::api::Api;
 use super::apply;
 use super::ask::{answer, confirm};
-use super::fields::{Described, Fields};
+use super::fields::{Described, Fields, hidden};
 use super::ids;
 use super::lists::{self, print_json};
 use super::secret_input;
@@ -393,7 +393,7 @@ async fn seek(Seek { name, to, rate, yes, api }: Seek, config: &Config) -> Resul
 }
 
 async fn test(args: Test, config: &Config) -> Result<()> {
-    let Test { name, event, last, door, terms, output: Output { json, api } } = args;
+    let Test { name, event, last, door, terms, reveal, output: Output { json, api } } = args;
     let api = Api::new(&api, config)?;
     let event = match event {
         Some(id) => Some(ids::whole(&[&EVENTS], &id, &api).await.context("--event")?.parse()?),
@@ -413,7 +413,8 @@ async fn test(args: Test, config: &Config) -> Result<()> {
         Some(found) => Some(edited(found.declaration, &terms, &secrets)?),
     };
     let trial = Trial { declaration, event, last };
-    let outcome: TrialOutcome = api.post(&format!("{}/test", path(&name)?), &trial).await?;
+    let revealing = if reveal { "?reveal=true" } else { "" };
+    let outcome: TrialOutcome = api.post(&format!("{}/test{revealing}", path(&name)?), &trial).await?;
     match json {
         true => print_json(&outcome),
         false => report::print(&found(&outcome)),
@@ -434,12 +435,12 @@ fn found(outcome: &TrialOutcome) -> String {
     if *matching > deliveries.len() as u64 {
         text += &format!("The last {}:\n", deliveries.len());
     }
-    for TrialDelivery { event_id, topic, subject, body, error } in deliveries {
+    for TrialDelivery { event_id, topic, subject, body, error, .. } in deliveries {
         let subject = subject.as_deref().unwrap_or("-");
         let body = error.clone().unwrap_or_else(|| format!("{body:#}"));
         text += &format!("\n{event_id}  {topic}  {subject}\n{body}\n");
     }
-    text
+    text + hidden(deliveries.iter().any(|delivery| delivery.masked))
 }
 
 async fn rotate_secret(Rotate { name, secret_file, keep_s, output }: Rotate, config: &Config) -> Result<()> {

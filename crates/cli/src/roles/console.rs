@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use ::documents::Archive;
-use console::{ConsoleState, EventSchema, Overviews, SeenTokens, Token};
+use console::{ConsoleState, EventSchema, Overviews, PersonalFields, SeenTokens, Token};
 use consumer::{Bindings, DomainEvent};
 use event::ProviderName;
 use ledger::jobs::{Editor, Runner};
@@ -42,6 +42,7 @@ pub(super) fn start(shared: &Shared<'_>, parts: Parts, tasks: &mut Tasks) -> Tok
         consumers: installation::consumers(),
         check: check_edit(config, key.clone()),
     };
+    let pseudonyms = key.clone();
     let runner = Runner {
         broker: shared.broker.clone(),
         layout: shared.layout.clone(),
@@ -62,6 +63,10 @@ pub(super) fn start(shared: &Shared<'_>, parts: Parts, tasks: &mut Tasks) -> Tok
     let token = Token::new(token.expose());
     let providers = config.providers.iter().map(|provider| provider.name().to_string());
     let personal = config.providers.iter().map(|it| (it.name().to_string(), it.personal().to_vec()));
+    let identified = config.sources.iter().filter_map(|source| {
+        let rule = source.duplicates(config.provider(&source.provider)?)?;
+        Some((source.name.to_string(), rule.id_names()))
+    });
     let state = ConsoleState {
         feed,
         editor,
@@ -80,7 +85,8 @@ pub(super) fn start(shared: &Shared<'_>, parts: Parts, tasks: &mut Tasks) -> Tok
         views: registry::views().collect(),
         sources: config.sources.iter().map(|source| source.name.to_string()).collect(),
         providers: providers.chain([ProviderName::OWN.to_owned()]).collect(),
-        personal: personal.collect(),
+        pseudonym: Arc::new(move |person| pseudonyms.hash(person)),
+        personal: PersonalFields::new(personal, identified),
         schemas: registry::events().map(schema).collect(),
         health: shared.health.clone(),
         migrated: shared.migrated.clone(),

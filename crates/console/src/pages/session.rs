@@ -206,6 +206,7 @@ async fn begin(
             action: "POST /login".to_owned(),
             what: "/login".to_owned(),
             status: StatusCode::SEE_OTHER.as_u16(),
+            people: Vec::new(),
         };
         access::record(store, &entry).await?;
         access::begin_session(store, token, event::now()).await

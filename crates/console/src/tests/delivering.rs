@@ -275,7 +275,10 @@ async fn attempts_are_listed_newest_first_and_a_page_ends_where_the_next_begins(
     let (status, problem) = console.call(Method::GET, "/attempts?subscription=cmr", OURS, None).await;
     assert_eq!(status, 400);
     assert!(problem["detail"].as_str().unwrap().contains("known: crm, other"), "{problem}");
-    let shown = console.rows(&format!("/attempts/{}", events[0])).await;
+    let path = format!("/attempts/{}", events[0]);
+    let masked = console.rows(&path).await;
+    assert_eq!((&masked[0]["answer"], &masked[0]["masked"]), (&json!(null), &json!(true)), "it is no JSON");
+    let shown = console.rows(&format!("{path}?reveal=true")).await;
     assert_eq!((shown.len(), &shown[0]["answer"], &shown[0]["status"]), (4, &json!("<answer>"), &json!(503)));
     assert_eq!(
         console.get(&format!("/attempts/{}", EventId::generate())).await.status(),

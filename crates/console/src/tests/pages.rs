@@ -207,7 +207,7 @@ async fn undelivered_events_are_discarded_on_the_page_of_their_subscription() {
 }
 
 #[tokio::test]
-async fn a_viewer_sees_lists_and_no_bodies_and_is_offered_nothing_to_do() {
+async fn a_viewer_sees_lists_and_masked_bodies_and_is_offered_nothing_to_do() {
     let console = Console::start().await;
     let id = console.recorded("acordo.quitado").await;
     let (_, added) = console.post("/tokens", json!({"name": "vera", "role": "viewer"})).await;
@@ -216,6 +216,8 @@ async fn a_viewer_sees_lists_and_no_bodies_and_is_offered_nothing_to_do() {
     let page = browser.get("/events").await;
     assert!(page.text.contains("vera · viewer"), "{}", page.text);
     let page = browser.get(&format!("/events/{id}")).await;
+    assert!(page.status == 200 && !page.text.contains("/actions/jobs"), "{}", page.text);
+    let page = browser.get(&format!("/events/{id}/body")).await;
     assert_eq!(page.status, 403);
     assert!(page.text.contains("needs a token with the role operator"), "{}", page.text);
     let token =

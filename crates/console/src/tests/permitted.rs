@@ -9,15 +9,11 @@ use super::subscribing::OURS;
 use super::*;
 
 /// What a viewer does not see although nothing is changed by it.
-const NOT_FOR_VIEWERS: [&str; 11] = [
-    "GET /api/v1/attempts/{id}",
+const NOT_FOR_VIEWERS: [&str; 7] = [
     "GET /api/v1/audit",
-    "GET /api/v1/dead/{id}",
     "GET /api/v1/documents/{id}/body",
-    "GET /api/v1/events/{id}",
     "GET /api/v1/events/{id}/body",
     "GET /api/v1/feed",
-    "GET /api/v1/rejected/{id}",
     "GET /api/v1/subscriptions/{name}/events",
     "GET /api/v1/tokens",
     "GET /api/v1/tokens/{name}",

@@ -53,10 +53,110 @@ async fn what_is_personal_is_masked_until_an_operator_asks_for_it_and_then_on_re
         [
             format!("olga GET /api/v1/events/{{id}} /api/v1{path} revealed 200"),
             "vera GET /api/v1/agreements /api/v1/agreements revealed 403".to_owned(),
-            "olga GET /api/v1/agreements /api/v1/agreements revealed 200".to_owned(),
+            "olga GET /api/v1/agreements /api/v1/agreements revealed state=active 200".to_owned(),
             "olga GET /api/v1/events /api/v1/events revealed 400".to_owned(),
         ]
     );
+}
+
+#[tokio::test]
+async fn who_looked_at_a_persons_data_is_answered_without_their_number() {
+    let console = Console::start().await;
+    let [viewer, operator] = [console.token("vera", "viewer").await, console.token("olga", "operator").await];
+    let mut tx = console.state.store.begin().await.unwrap();
+    store::sql::query(AGREEMENT).execute(&mut *tx).await.unwrap();
+    tx.commit().await.unwrap();
+    let about = event(
+        "acordo.quitado",
+        br#"{"valor": 1, "payer": {"doc": "529.982.247-25"}, "to": "Maria@example.com"}"#,
+    );
+    console.accept(&about).await;
+    console.record().await;
+    let other = console.recorded("acordo.quitado").await;
+    let ask = async |path: &str, token: &str| console.call(Method::GET, path, token, None).await.0;
+    let path = format!("/events/{}", about.id);
+    // What is masked shows nobody's data, nor does a refusal.
+    assert_eq!(ask(&path, &viewer).await, 200);
+    assert_eq!(ask("/agreements", &viewer).await, 200);
+    assert_eq!(ask("/agreements?document=52998224725&reveal=true", &viewer).await, 403);
+    assert_eq!(ask(&format!("/events/{other}?reveal=true"), &operator).await, 200);
+    for path in [
+        format!("{path}?reveal=true"),
+        format!("{path}/body"),
+        "/agreements?reveal=true".to_owned(),
+        // That there is something about them says something, too.
+        "/agreements?document=529.982.247-25".to_owned(),
+    ] {
+        assert_eq!(ask(&path, &operator).await, 200, "{path}");
+    }
+    let looks = async |person: &str| {
+        let rows = console.rows(&format!("/audit?person={person}")).await;
+        rows.iter().map(|row| format!("{} {}", row["who"], row["what"]).replace('"', "")).collect::<Vec<_>>()
+    };
+    let pseudonym = (console.state.pseudonym)("52998224725");
+    let expect = [
+        format!("olga /api/v1/agreements document={pseudonym}"),
+        "olga /api/v1/agreements revealed".to_owned(),
+        format!("olga /api/v1{path}/body"),
+        format!("olga /api/v1{path} revealed"),
+    ];
+    for person in ["52998224725", "529.982.247-25", &pseudonym, &format!("prescription%2F{pseudonym}")] {
+        assert_eq!(looks(person).await, expect, "{person}");
+    }
+    assert_eq!(looks("maria@example.com").await, expect[2..]);
+    assert!(looks("11222333000181").await.is_empty());
+    let everything = console.rows("/audit").await;
+    assert!(!json!(everything).to_string().contains("52998224725"), "{everything:?}");
+}
+
+#[tokio::test]
+async fn what_a_subscription_would_deliver_and_the_senders_id_are_masked_until_asked_for() {
+    let console = Console::start().await;
+    let event = event("acordo.quitado", br#"{"valor": 1, "situacao": "Q7", "payer": "529.982.247-25"}"#);
+    let answered = with(&event, &[(header::ANSWER, "200 192.0.2.1 Q7")]);
+    let exchange = console.state.layout.received(&event.source.provider);
+    console.state.broker.publish(&exchange, event.topic.as_str(), answered).await.unwrap();
+    console.record().await;
+    let path = format!("/events/{}", event.id);
+    for (query, expect) in [("", "***"), ("?reveal=true", "Q7")] {
+        let (_, shown) = console.call(Method::GET, &format!("{path}{query}"), OURS, None).await;
+        assert_eq!(shown["receipt"]["sender_id"], expect, "{shown}");
+    }
+
+    let topics = json!(["recuperador:acordo.quitado"]);
+    for (transform, masked, shown) in [
+        (
+            None,
+            json!({"valor": 1, "situacao": "***", "payer": "***"}),
+            json!({"valor": 1, "situacao": "Q7", "payer": "529.982.247-25"}),
+        ),
+        (
+            Some("{'a': data.payer, 'n': data.valor}"),
+            json!({"a": "***", "n": 1}),
+            json!({"a": "529.982.247-25", "n": 1}),
+        ),
+        // What cannot be done with what stands in its place.
+        (Some("{'n': int(data.situacao.replace('Q', ''))}"), json!("***"), json!({"n": 7})),
+    ] {
+        let mut declaration =
+            json!({"name": "new", "topics": topics, "push": {"url": "https://example.com/hook"}});
+        if let Some(transform) = transform {
+            declaration["transform"] = json!(transform);
+        }
+        for (query, expect) in [("", masked), ("?reveal=true", shown)] {
+            let (status, outcome) = console
+                .post(&format!("/subscriptions/new/test{query}"), json!({"declaration": declaration}))
+                .await;
+            assert_eq!(status, 200, "{outcome}");
+            let delivery = &outcome["deliveries"][0];
+            assert_eq!(
+                (&delivery["body"], &delivery["error"]),
+                (&expect, &json!(null)),
+                "{transform:?} {outcome}"
+            );
+            assert_eq!(delivery["masked"].as_bool().unwrap_or_default(), query.is_empty());
+        }
+    }
 }
 
 #[tokio::test]
