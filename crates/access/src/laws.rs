@@ -7,8 +7,8 @@ use store::{Page, Store};
 use view::{NoFilter, Row};
 
 use crate::{
-    AddedToken, AuditFilter, AuditRow, BadToken, Digest, Entry, Fresh, Identity, NewApiToken, PREFIX, Role,
-    TokenRow, add, begin_session, end_session, forget, forget_sessions, identify, known, note_session,
+    AddedToken, AuditFilter, AuditRow, BadToken, Digest, Entry, Fresh, Holder, Identity, NewApiToken, PREFIX,
+    Role, TokenRow, add, begin_session, end_session, forget, forget_sessions, identify, known, note_session,
     note_use, record, remove, session,
 };
 
@@ -103,25 +103,35 @@ pub async fn the_last_use_is_kept_to_the_minute(store: &Store) {
 /// A session stands for its token until it is ended, was not used for some hours, or is a week old.
 pub async fn a_session_ends_by_itself_or_at_once(store: &Store) {
     let now = event::now();
-    let token = Digest::new(b"let-me-in");
+    let token = Holder::Token(Digest::new(b"let-me-in"));
     let found = async |cookie: &Fresh, now| {
         let mut connection = store.read().await.expect("a connection");
         session(&mut connection, cookie.digest, now).await.expect("an answer")
     };
-    let first = begin_session(store, token, now).await.expect("it begins");
-    assert_eq!(found(&first, now).await, Some((token, false)));
+    let first = begin_session(store, &token, now).await.expect("it begins");
+    assert_eq!(found(&first, now).await, Some((token.clone(), false)));
     let minutes = |minutes: u64| now + Duration::from_secs(60 * minutes);
-    assert_eq!(found(&first, minutes(2)).await, Some((token, true)));
+    assert_eq!(found(&first, minutes(2)).await, Some((token.clone(), true)));
     assert_eq!(found(&first, minutes(8 * 60)).await, None);
     note_session(store, first.digest, minutes(8 * 60 - 1)).await.expect("it is noted");
-    assert_eq!(found(&first, minutes(8 * 60)).await, Some((token, false)));
+    assert_eq!(found(&first, minutes(8 * 60)).await, Some((token.clone(), false)));
     note_session(store, first.digest, minutes(7 * 24 * 60 - 1)).await.expect("it is noted");
     assert_eq!(found(&first, minutes(7 * 24 * 60)).await, None);
-    let second = begin_session(store, token, now).await.expect("it begins");
+    let second = begin_session(store, &token, now).await.expect("it begins");
     end_session(store, second.digest).await.expect("it ends");
     assert_eq!(found(&second, now).await, None);
     forget_sessions(store, minutes(7 * 24 * 60)).await.expect("the first is old");
     assert_eq!(found(&first, now).await, None);
+}
+
+/// A user's session has the name and the role of the log-in.
+pub async fn a_session_of_a_user_says_who_it_is(store: &Store) {
+    let now = event::now();
+    let user = Holder::User(Identity { name: "maria@example.com".to_owned(), role: Role::Operator });
+    let cookie = begin_session(store, &user, now).await.expect("it begins");
+    let mut connection = store.read().await.expect("a connection");
+    let found = session(&mut connection, cookie.digest, now).await.expect("an answer");
+    assert_eq!(found, Some((user, false)));
 }
 
 /// Entries are listed by who, what and when, and go when they are old.
@@ -173,6 +183,7 @@ macro_rules! access_laws {
             a_token_ends_when_it_expires
             the_last_use_is_kept_to_the_minute
             a_session_ends_by_itself_or_at_once
+            a_session_of_a_user_says_who_it_is
             entries_are_found_and_go_when_they_are_old
         }
     };

@@ -23,7 +23,7 @@ pub use audit::{AUDIT, AuditFilter, AuditRow, Entry, forget, record};
 pub use role::Role;
 pub use secret::{Digest, Fresh};
 pub use session::{
-    LONGEST, SESSION_PREFIX, begin_session, end_session, forget_sessions, note_session, session,
+    Holder, LONGEST, SESSION_PREFIX, begin_session, end_session, forget_sessions, note_session, session,
 };
 pub use token::{
     AddedToken, BadToken, INSTALLATION, Identity, NewApiToken, PREFIX, TOKENS, TokenRow, add, identify,
@@ -40,6 +40,7 @@ pub const COMPONENT: Component = Component {
         Migration::portable(1, "access", include_str!("../migrations/0001_access.sql")),
         Migration::portable(2, "sessions of the console", include_str!("../migrations/0002_sessions.sql")),
         Migration::portable(3, "people in the audit", include_str!("../migrations/0003_people.sql")),
+        Migration::portable(4, "users of the console", include_str!("../migrations/0004_users.sql")),
     ],
 };
 

@@ -1,4 +1,4 @@
-//! Sessions of the console: a cookie stands for a token, until one of the two ends.
+//! Sessions of the console: a cookie stands for a token, until one of the two ends, or for a user whom a provider has named.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use event::Timestamp;
 use store::many::{Value, fetch};
 use store::{Connection, Row, Store, StoreError};
 
-use crate::{Digest, Fresh};
+use crate::{Digest, Fresh, Identity, Role};
 
 /// What the cookie of a session begins with.
 pub const SESSION_PREFIX: &str = "malote_session_";
@@ -19,31 +19,55 @@ pub const LONGEST: Duration = Duration::from_secs(7 * 24 * 3600);
 /// How exactly the last request of a session is kept: the table is written at most so often.
 const USE_PERIOD: Duration = Duration::from_secs(60);
 
-/// Begins a session of who has this token; the answer is its cookie.
-pub async fn begin_session(store: &Store, token: Digest, now: Timestamp) -> Result<Fresh, StoreError> {
+/// Whose a session is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Holder {
+    /// Whose token has this digest, for as long as there is that token.
+    Token(Digest),
+    /// A user, with the role at the log-in.
+    User(Identity),
+}
+
+/// Begins a session; the answer is its cookie.
+pub async fn begin_session(store: &Store, holder: &Holder, now: Timestamp) -> Result<Fresh, StoreError> {
     let fresh = Fresh::generate(SESSION_PREFIX);
-    let text = "INSERT INTO console_sessions (digest, token, created_at, used_at) VALUES ($1, $2, $3, $3) \
-                RETURNING created_at";
-    let values = [Value::from(fresh.digest.0.to_vec()), Value::from(token.0.to_vec()), Value::from(now)];
+    let text = "INSERT INTO console_sessions (digest, token, created_at, used_at, user_name, user_role) \
+                VALUES ($1, $2, $3, $3, $4, $5) RETURNING created_at";
+    let (token, user) = match holder {
+        Holder::Token(token) => (*token, None),
+        // Nobody has such a token.
+        Holder::User(user) => (fresh.digest, Some(user)),
+    };
+    let values = [
+        Value::from(fresh.digest.0.to_vec()),
+        Value::from(token.0.to_vec()),
+        Value::from(now),
+        Value::from(user.map(|user| user.name.clone())),
+        Value::from(user.map(|user| user.role.as_str().to_owned())),
+    ];
     let mut tx = store.begin().await?;
     fetch(&mut tx, text.to_owned(), values).await?;
     tx.commit().await?;
     Ok(fresh)
 }
 
-/// The token of a session that has not ended, and whether its use is to be noted.
+/// Whose a session is that has not ended, and whether its use is to be noted.
 pub async fn session(
     connection: &mut Connection,
     session: Digest,
     now: Timestamp,
-) -> Result<Option<(Digest, bool)>, StoreError> {
-    let text =
-        "SELECT token, used_at FROM console_sessions WHERE digest = $1 AND created_at > $2 AND used_at > $3";
+) -> Result<Option<(Holder, bool)>, StoreError> {
+    let text = "SELECT token, used_at, user_name, user_role AS role FROM console_sessions \
+                WHERE digest = $1 AND created_at > $2 AND used_at > $3";
     let values = [Value::from(session.0.to_vec()), Value::from(now - LONGEST), Value::from(now - IDLE)];
     let rows = fetch(connection, text.to_owned(), values).await?;
     let read = |row: &store::AnyRow| {
         let used: i64 = row.try_get(1)?;
-        Ok((Digest::read(row, 0)?, used < (now - USE_PERIOD).as_microsecond()))
+        let holder = match row.try_get::<Option<String>, _>("user_name")? {
+            Some(name) => Holder::User(Identity { name, role: Role::from_row(row)? }),
+            None => Holder::Token(Digest::read(row, 0)?),
+        };
+        Ok((holder, used < (now - USE_PERIOD).as_microsecond()))
     };
     rows.first().map(read).transpose()
 }

@@ -38,6 +38,11 @@ impl Identity {
         Self { name: INSTALLATION.to_owned(), role: Role::Admin }
     }
 
+    /// Somebody who has tried to log in.
+    pub fn stranger() -> Self {
+        Self { name: "(nobody)".to_owned(), role: Role::Viewer }
+    }
+
     /// Whether it is that of the installation.
     pub fn is_installation(&self) -> bool {
         self.name == INSTALLATION

@@ -22,6 +22,7 @@ mod jobs;
 mod known_tokens;
 mod lists;
 mod names;
+mod oidc;
 mod overview;
 mod page;
 mod pages;
@@ -71,6 +72,7 @@ pub use edit::{EditChecked, EditRequest};
 pub use export::Format;
 pub use forgetting::forget_old_entries;
 pub use jobs::Counted;
+pub use oidc::{BadIssuer, Oidc, OidcSettings};
 pub use overview::Overviews;
 pub use page::Asked;
 pub use query_error::QueryError;
@@ -110,6 +112,8 @@ pub struct ConsoleState {
     pub overviews: Overviews,
     /// Whose other tokens this process has seen.
     pub seen: SeenTokens,
+    /// Where people log in besides with tokens.
+    pub oidc: Option<Oidc>,
     /// The key of the secrets of subscriptions.
     pub seal: Arc<Seal>,
     /// Where archived files are.

@@ -3,6 +3,7 @@
 mod administering;
 mod delivering;
 mod editing;
+mod logging_in;
 mod operating;
 mod pages;
 mod permitted;
@@ -93,6 +94,7 @@ impl Console {
             token: Token::new("let-me-in"),
             overviews: Overviews::default(),
             seen: SeenTokens::default(),
+            oidc: None,
             seal: Arc::new(Seal::new(&[1; 32])),
             archive: ::documents::Archive::new("no-files".into()),
             client: outbound::Client::new(&outbound::Config::default()),

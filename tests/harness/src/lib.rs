@@ -5,7 +5,7 @@
 //! they are ended by process id, even when the test process is killed. The two that a whole run shares are
 //! [`Servers`]; a test gets its own virtual host and database of them through [`Shared`]. They are the machine's own, or
 //! those of another Debian [`Release`]. A [`Receiver`] gets HTTP requests and answers as a test wants,
-//! and a [`Chromedriver`] has a browser for it. The harness knows nothing of
+//! an [`IdentityProvider`] says who somebody is, and a [`Chromedriver`] has a browser. The harness knows nothing of
 //! malote.
 //!
 //! ```no_run
@@ -29,6 +29,7 @@ mod chromedriver;
 mod clock;
 mod disk;
 mod http;
+mod identity_provider;
 mod install;
 mod postgres;
 mod process;
@@ -41,6 +42,7 @@ mod shared;
 pub use chromedriver::Chromedriver;
 pub use clock::shifted_clock;
 pub use disk::SmallDisk;
+pub use identity_provider::{CLIENT, IdentityProvider};
 pub use install::{Versions, ensure_installed, versions};
 pub use postgres::Postgres;
 pub use process::free_port;

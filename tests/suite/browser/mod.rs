@@ -286,6 +286,7 @@ async fn every_screen_is_usable_in_a_browser() -> Result<()> {
     walk.use_keys_and_local_times().await?;
     walk.follow_a_list(&furnished.product).await?;
     walk.retry_a_group_step_by_step(&furnished.product).await?;
+    walk.add_a_subscription_and_rotate_its_secret(&furnished.product).await?;
     walk.visit_everything().await?;
     walk.do_without_scripts(&furnished.token()?).await?;
     ensure!(walk.findings.is_empty(), "{} findings:\n{}", walk.findings.len(), walk.findings.join("\n"));
@@ -318,6 +319,10 @@ impl Walk {
             }
             for path in PROBLEMS {
                 self.visit(path).await?;
+            }
+            for form in ["/forms/subscriptions", "/forms/subscriptions?kind=pull", "/forms/subscriptions/crm"]
+            {
+                self.visit(form).await?;
             }
         }
         Ok(())
@@ -367,6 +372,47 @@ impl Walk {
         self.until(&format!("{first} === '{id}'")).await?;
         self.click("[data-text]").await?;
         self.until(&format!("{first} !== '{id}'")).await
+    }
+
+    /// Adds a subscription, sees its first push, and rotates its secret while events come: none is lost, and a receiver that
+    /// still has the previous secret accepts each of them.
+    async fn add_a_subscription_and_rotate_its_secret(&self, product: &Product) -> Result<()> {
+        let shop = Receiver::start()?;
+        self.open("/forms/subscriptions").await?;
+        let fields = [
+            ("declaration.name", "shop".to_owned()),
+            ("declaration.topics", "recuperador:acordo.quitado".to_owned()),
+            ("declaration.push.url", shop.url("/hooks")),
+        ];
+        for (name, value) in fields {
+            self.browser.run(&format!("document.getElementById({name:?}).value = {value:?}")).await?;
+        }
+        self.click("[name=form_save]").await?;
+        self.until("document.querySelector('#shown-secret')?.textContent.startsWith('whsec_')").await?;
+        let body =
+            |number: u32| example("recuperador", "acordo.quitado").replacen("88120", &number.to_string(), 1);
+        product.post("rec", body(81)).await?;
+        ensure!(shop.wait_for(1, PATIENCE).await, "there is no push");
+        self.open("/attempts?subscription=shop").await?;
+        let started = Instant::now();
+        while self.browser.run("return document.querySelectorAll('tbody tr').length").await? == 0 {
+            ensure!(started.elapsed() < PATIENCE, "the first push is not shown");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            self.open("/attempts?subscription=shop").await?;
+        }
+        product.post("rec", body(82)).await?;
+        self.open("/subscriptions/shop").await?;
+        self.click("form[action$='/rotate-secret'] button").await?;
+        self.until("document.querySelector('#shown-secret')?.textContent.startsWith('whsec_')").await?;
+        product.post("rec", body(83)).await?;
+        ensure!(shop.wait_for(3, PATIENCE).await, "a push is lost");
+        let signatures = |request: &harness::Received| {
+            request.header("webhook-signature").map_or(0, |signed| signed.split(' ').count())
+        };
+        let requests = shop.requests();
+        assert_eq!((signatures(&requests[0]), signatures(&requests[2])), (1, 2));
+        product.run(&["subscriptions", "remove", "shop", "--yes"])?;
+        Ok(())
     }
 
     async fn retry_a_group_step_by_step(&self, product: &Product) -> Result<()> {

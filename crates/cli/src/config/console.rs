@@ -1,7 +1,10 @@
 //! `[console]`: the port of the administration API, and its token.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
+use access::Role;
+use console::OidcSettings;
 use providers::auth::Secret;
 use serde::Deserialize;
 
@@ -24,6 +27,59 @@ pub struct Console {
     /// Certificate and key; without it, plain HTTP.
     #[serde(default)]
     pub tls: Option<server::Tls>,
+    /// The provider of OpenID Connect; without it, people log in with tokens alone.
+    #[serde(default)]
+    pub oidc: Option<Oidc>,
+}
+
+/// `[console.oidc]`: where people log in.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Oidc {
+    issuer: String,
+    client_id: String,
+    client_secret: Option<Secret>,
+    #[serde(default = "groups")]
+    groups_claim: String,
+    roles: BTreeMap<String, Role>,
+}
+
+fn groups() -> String {
+    "groups".to_owned()
+}
+
+impl Oidc {
+    /// The secret of the client; a public one has none.
+    pub fn client_secret(&self) -> Option<&Secret> {
+        self.client_secret.as_ref().filter(|secret| !secret.expose().is_empty())
+    }
+
+    /// The provider.
+    pub fn settings(&self) -> OidcSettings {
+        OidcSettings {
+            issuer: self.issuer.clone(),
+            client_id: self.client_id.clone(),
+            client_secret: self.client_secret().map(|secret| secret.expose().to_owned()),
+            groups_claim: self.groups_claim.clone(),
+            roles: self.roles.clone(),
+        }
+    }
+
+    fn mistakes(&self) -> Vec<Mistake> {
+        let mut mistakes = Vec::new();
+        if let Err(error) = self.settings().check() {
+            mistakes.push(Mistake::new("oidc.issuer", error.to_string()));
+        }
+        if self.client_id.is_empty() {
+            mistakes
+                .push(Mistake::new("oidc.client_id", "missing: the provider gives it to this installation"));
+        }
+        if self.roles.is_empty() {
+            let expected = "names no group; without one nobody can log in there";
+            mistakes.push(Mistake::new("oidc.roles", expected));
+        }
+        mistakes
+    }
 }
 
 impl Section for Console {
@@ -38,6 +94,7 @@ impl Section for Console {
                 "expected at least 16 characters without a space, or \"\" for one in the data directory";
             mistakes.push(Mistake::new("token", expected));
         }
+        mistakes.extend(self.oidc.iter().flat_map(Oidc::mistakes));
         mistakes
     }
 }

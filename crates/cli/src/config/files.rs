@@ -75,6 +75,9 @@ pub(crate) struct SecretFiles {
 /// The section of the proxy, whose password is read at start only.
 const PROXY: &str = "outbound.proxy";
 
+/// The section of the provider of OpenID Connect, whose secret is read at start only.
+const OIDC: &str = "console.oidc";
+
 /// The credentials for the API that a source is polled at, within the source.
 const POLL: &str = "poll.auth";
 
@@ -90,9 +93,14 @@ enum Taken {
 /// Replaces the `*_file` settings of a configuration tree by the contents of the files.
 pub(crate) fn read_into(tree: &mut Value, needed: Needed) -> SecretFiles {
     let mut found = SecretFiles::default();
-    let own = [("console", "token", needed.token), ("ingress", "subject_key", needed.subject_key)];
+    let own = [
+        ("console", "token", needed.token),
+        (OIDC, "client_secret", needed.token),
+        ("ingress", "subject_key", needed.subject_key),
+    ];
     for (section, name, is_needed) in own {
-        let Some(table) = tree.get_mut(section).and_then(Value::as_object_mut) else { continue };
+        let pointer = format!("/{}", section.replace('.', "/"));
+        let Some(table) = tree.pointer_mut(&pointer).and_then(Value::as_object_mut) else { continue };
         let Taken::Text(secret) = found.take(table, section, name, is_needed) else { continue };
         if table.get(name).and_then(Value::as_str).is_some_and(|text| !text.is_empty()) {
             found.mistake(section, name, format!("is set beside {name}: remove one of them"));
@@ -220,7 +228,7 @@ impl SecretFiles {
         }
         match path {
             "broker" => self.broker_password = Some(file.clone()),
-            "ingress" | PROXY => {}
+            "ingress" | PROXY | OIDC => {}
             _ => self.reloadable.push(file.clone()),
         }
         self.files.push(file);

@@ -26,6 +26,8 @@ pub(super) fn secrets(config: &Config) -> Vec<Configured> {
     secrets.extend(store_passwords(&config.store.url).map(|password| one("store.url", password)));
     secrets.push(one("ingress.subject_key", config.ingress.subject_key_text().clone()));
     secrets.extend(config.console.token().map(|token| one("console.token", token.clone())));
+    let oidc = config.console.oidc.as_ref().and_then(|oidc| oidc.client_secret().cloned());
+    secrets.extend(oidc.map(|secret| one("console.oidc.client_secret", secret)));
     let proxy = config.outbound.proxy.url.as_ref().and_then(|url| url.password());
     secrets.extend(proxy.map(|password| one("outbound.proxy.url", password.into())));
     for (number, source) in config.sources.iter().enumerate() {

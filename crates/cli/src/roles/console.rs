@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use ::documents::Archive;
-use console::{ConsoleState, EventSchema, Overviews, PersonalFields, SeenTokens, Token};
+use console::{ConsoleState, EventSchema, Oidc, Overviews, PersonalFields, SeenTokens, Token};
 use consumer::{Bindings, DomainEvent};
 use event::ProviderName;
 use ledger::jobs::{Editor, Runner};
@@ -61,6 +61,9 @@ pub(super) fn start(shared: &Shared<'_>, parts: Parts, tasks: &mut Tasks) -> Tok
         console::forget_old_entries(audited, days, stop)
     });
     let token = Token::new(token.expose());
+    let client = outbound::Client::new(&config.outbound);
+    // Its address was checked with the configuration.
+    let oidc = config.console.oidc.as_ref().and_then(|one| Oidc::new(one.settings(), client.clone()).ok());
     let providers = config.providers.iter().map(|provider| provider.name().to_string());
     let personal = config.providers.iter().map(|it| (it.name().to_string(), it.personal().to_vec()));
     let identified = config.sources.iter().filter_map(|source| {
@@ -77,9 +80,10 @@ pub(super) fn start(shared: &Shared<'_>, parts: Parts, tasks: &mut Tasks) -> Tok
         token: token.clone(),
         overviews: Overviews::default(),
         seen: SeenTokens::default(),
+        oidc,
         seal: Arc::clone(&shared.seal),
         archive: Archive::new(installation::files_dir(config)),
-        client: outbound::Client::new(&config.outbound),
+        client,
         consumers: registry::ALL.iter().map(|domain| (domain.name(), domain.bindings.purpose)).collect(),
         work: installation::consumers().iter().map(Bindings::work_queue).collect(),
         views: registry::views().collect(),

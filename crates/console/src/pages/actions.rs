@@ -6,6 +6,7 @@ use axum::body::{Body, Bytes};
 use axum::extract::{Extension, Path, State};
 use axum::response::{IntoResponse, Redirect, Response};
 use http::{HeaderMap, Method, StatusCode, Uri};
+use ledger::EVENTS;
 use serde_json::{Map, Value};
 use subscriptions::SUBSCRIPTIONS;
 
@@ -81,6 +82,8 @@ const TO: Input =
 const BACKFILL_RATE: Input = Input::optional("rate_per_s", "Again beside live events, most in a second");
 
 const KEEP: Input = Input { hint: "86400", ..Input::optional("keep_s", "Seconds with both secrets") };
+
+const DAY: Input = Input { hint: "2026-11-22", ..Input::required("filter.day", "Day") };
 
 const SURE: Input = Input { kind: "checkbox", ..Input::required("form_sure", "Yes, remove it") };
 
@@ -216,6 +219,15 @@ fn removal(visit: &Visit, label: &'static str, path: String, inputs: Vec<Input>)
     let mut action = form(visit, label, path, inputs);
     action.hidden.push((METHOD.to_owned(), "delete".to_owned()));
     action
+}
+
+/// Daily reconciliation.
+pub(super) fn reconciling(visit: &Visit) -> Vec<Action> {
+    let yesterday = [("day".to_owned(), "yesterday".to_owned())];
+    let action = |label, filter: &[(String, String)], inputs| {
+        job(visit, label, ("reconcile", EVENTS.name), filter, inputs)
+    };
+    vec![action("Reconcile yesterday", &yesterday, Vec::new()), action("Reconcile", &[], vec![DAY])]
 }
 
 /// What somebody may add to a list.

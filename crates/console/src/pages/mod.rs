@@ -13,6 +13,8 @@ mod job;
 mod live;
 mod map;
 mod overview;
+mod provider_login;
+mod reconcile_page;
 mod rows;
 mod session;
 mod shell;
@@ -57,8 +59,10 @@ const PAGING: [&str; 2] = ["limit", "cursor"];
 const FORMATS: [&str; 2] = ["csv", "ndjson"];
 
 /// What keeps a page from loading or running anything else, and from being framed.
-const POLICY: &str = "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'; object-src 'none'; base-uri 'none'; \
-                      form-action 'self'";
+const POLICY: &str = "default-src 'self'; frame-ancestors 'none'; object-src 'none'; base-uri 'none'";
+
+/// For a form that no page of this session has sent.
+const STALE: &str = "The page was open for too long, or came from elsewhere. Load it again.";
 
 /// What the pages are made of.
 #[derive(Clone)]
@@ -131,7 +135,10 @@ struct Progress {
 struct Login {
     shell: Shell,
     next: String,
-    is_refused: bool,
+    /// Why the last log-in failed.
+    trouble: Option<&'static str>,
+    /// Where somebody logs in at a provider, if there is one.
+    provider: Option<String>,
 }
 
 #[derive(Template)]
@@ -159,6 +166,7 @@ pub(crate) fn router(state: ConsoleState, api: Router) -> Router {
         .route("/events/live", get(live::follow))
         .route("/forms/subscriptions", get(subscription_page::new).post(subscription_page::send))
         .route("/forms/subscriptions/{name}", get(subscription_page::edit).post(subscription_page::send))
+        .route("/reconciliation", get(reconcile_page::show))
         .route("/search", get(search))
         .route("/logout", post(session::log_out))
         .route("/actions/{*path}", post(actions::act))
@@ -167,7 +175,10 @@ pub(crate) fn router(state: ConsoleState, api: Router) -> Router {
         .route("/login", get(session::login).post(session::log_in))
         .route("/language", get(language))
         .route(shell::STYLES.path(), get(|| shell::STYLES.answer()))
-        .route(shell::SCRIPT.path(), get(|| shell::SCRIPT.answer()));
+        .route(shell::SCRIPT.path(), get(|| shell::SCRIPT.answer()))
+        .route(shell::FAVICON.path(), get(|| shell::FAVICON.answer()))
+        .route("/login/oidc", get(provider_login::leave))
+        .route(provider_login::CALLBACK, get(provider_login::come_back));
     closed.merge(open).with_state(pages).layer(from_fn(protected))
 }
 
@@ -286,8 +297,7 @@ impl Pages {
     /// The page for a form that is not taken.
     fn stale(&self, headers: &HeaderMap, uri: &Uri, visit: Visit) -> Response {
         let shell = self.shell(headers, uri, Some(visit), "Forbidden");
-        let detail = "The page was open for too long, or came from elsewhere. Load it again.";
-        page(StatusCode::FORBIDDEN, &Problem { detail: shell.t(detail).to_owned(), shell })
+        page(StatusCode::FORBIDDEN, &Problem { detail: shell.t(STALE).to_owned(), shell })
     }
 
     fn view(&self, name: &str) -> Option<&'static View> {
@@ -338,7 +348,7 @@ async fn list_of(
         view.fields().into_iter().map(|field| FilterField::new(field, given, &suggested)).collect();
     let filter: Vec<_> = given.iter().filter(|(name, _)| !PAGING.contains(&name.as_str())).cloned().collect();
     let Ok(rows) = Rows::from_list(&shell, view, shell.title.clone(), &items, &filter) else {
-        return broken();
+        return pages.problem(headers, uri, Some(visit), broken()).await;
     };
     let routes: Vec<RouteRow> = match view.name == ROUTES.name {
         true => items.iter().filter_map(|item| serde_json::from_str(item.get()).ok()).collect(),
@@ -463,7 +473,10 @@ async fn item(
         "jobs" => job::outcome(&pages, &visit, &shell, id, rows.first()).await,
         _ => None,
     };
-    let parts = rows.iter().flat_map(|row| rows::parts(&shell, row)).collect();
+    let mut parts: Vec<_> = rows.iter().flat_map(|row| rows::parts(&shell, row)).collect();
+    if let Some(job) = rows.first().filter(|_| list == "jobs") {
+        parts.extend(reconcile_page::parts(&pages, &visit, &shell, job).await);
+    }
     let mut links = actions::beside_row(&shell, list, id);
     if list == "dead" {
         links.extend(edit_page::links(&shell, id, &rows));

@@ -110,7 +110,12 @@ fn subscription_breach(shell: &Shell, subscription: &SubscriptionRow) -> Breach 
     Breach {
         about: subscription.name.clone(),
         href: Some(format!("/subscriptions/{}", subscription.name)),
-        trouble: shell.filled("a subscription that fails: {}", &[&reason]),
+        trouble: match subscription.failing_since {
+            Some(since) => {
+                shell.filled("a subscription that fails, since {}: {}", &[&shell.ago(since), &reason])
+            }
+            None => shell.filled("a subscription that fails: {}", &[&reason]),
+        },
     }
 }
 

@@ -47,13 +47,14 @@ pub(crate) struct Part {
 }
 
 /// Lists whose rows have a page: the list, the field with what identifies a row, and what the address begins with.
-const PAGES: [(&str, &str, &str); 11] = [
+const PAGES: [(&str, &str, &str); 12] = [
     ("events", "id", "/events/"),
     ("unrouted", "id", "/events/"),
     ("dead", "event_id", "/dead/"),
     ("dead/groups", "group", "/dead?group="),
     ("rejected", "id", "/rejected/"),
     ("jobs", "id", "/jobs/"),
+    ("jobs/{id}/differences", "event_id", "/events/"),
     ("subscriptions", "name", "/subscriptions/"),
     ("tokens", "name", "/tokens/"),
     ("attempts", "event_id", "/attempts/"),

@@ -1,17 +1,20 @@
 //! Logging in: a cookie stands for a token. Forms carry a token of the session, and come from pages of this origin only.
 
+use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use access::{Digest, Entry, Identity, LONGEST, SESSION_PREFIX};
+use access::{Digest, Entry, Fresh, Holder, Identity, LONGEST, SESSION_PREFIX};
 use axum::body::Bytes;
 use axum::extract::{RawQuery, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Redirect, Response};
 use event::Chain;
-use http::header::{ACCEPT, COOKIE, HOST, ORIGIN, SET_COOKIE};
+use http::header::{ACCEPT, COOKIE, HOST, ORIGIN, RETRY_AFTER, SET_COOKIE};
 use http::{Extensions, HeaderMap, HeaderValue, StatusCode};
 use server::Peer;
+use store::StoreError;
 
 use super::shell::Visit;
 use super::{Login, Pages, page};
@@ -24,22 +27,58 @@ const COOKIE_NAME: &str = "malote_session";
 /// On requests that the script of a page sends by itself.
 pub(super) const RENEWAL: &str = "malote-renewal";
 
-/// How soon after a wrong token the next one is tried, from any client: tokens are too long to be guessed, and wrong ones cost
-/// a look into the database.
+/// How soon after a wrong token the same client may try the next one; twice as long after each further one, up to 13 s. Tokens are
+/// too long to be guessed, and wrong ones cost a look into the database and an entry of the audit.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// When the next log-in is tried. Clones share it.
+/// The most times that the pause is doubled.
+const MOST_DOUBLINGS: u32 = 6;
+
+/// How long wrong tokens of a client count.
+const REMEMBERED: Duration = Duration::from_secs(600);
+
+/// So many clients are kept apart. More than that are an attack, and the oldest are forgotten.
+const MOST_CLIENTS: usize = 10_000;
+
+/// When each client may try the next log-in. Clones share it.
 #[derive(Clone, Default)]
-pub(crate) struct Turnstile(Arc<Mutex<Option<Instant>>>);
+pub(crate) struct Turnstile(Arc<Mutex<HashMap<Option<IpAddr>, Failures>>>);
+
+/// Wrong tokens of a client.
+struct Failures {
+    count: u32,
+    last: Instant,
+}
+
+impl Failures {
+    fn until(&self) -> Instant {
+        self.last + PAUSE * 2_u32.pow(self.count.saturating_sub(1).min(MOST_DOUBLINGS))
+    }
+}
 
 impl Turnstile {
-    fn is_open(&self) -> bool {
-        let closed_until = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        closed_until.is_none_or(|until| Instant::now() >= until)
+    pub(super) fn is_open(&self, client: Option<IpAddr>) -> bool {
+        let clients = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        clients.get(&client.map(network)).is_none_or(|failures| Instant::now() >= failures.until())
     }
 
-    fn close(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now() + PAUSE);
+    pub(super) fn close(&self, client: Option<IpAddr>) {
+        let mut clients = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        clients.retain(|_, failures| now < failures.last + REMEMBERED);
+        if clients.len() >= MOST_CLIENTS {
+            clients.clear();
+        }
+        let failures = clients.entry(client.map(network)).or_insert(Failures { count: 0, last: now });
+        *failures = Failures { count: failures.count + 1, last: now };
+    }
+}
+
+/// What one client has for itself: an address, or the network of an IPv6 address.
+fn network(client: IpAddr) -> IpAddr {
+    match client.to_canonical() {
+        IpAddr::V4(address) => IpAddr::V4(address),
+        IpAddr::V6(address) => IpAddr::V6((address.to_bits() >> 64 << 64).into()),
     }
 }
 
@@ -65,10 +104,11 @@ async fn visit(state: &ConsoleState, headers: &HeaderMap) -> Result<Option<Visit
     let Some((digest, text)) = session(headers) else { return Ok(None) };
     let now = event::now();
     let found = access::session(&mut *state.store.read().await?, digest, now).await?;
-    let Some((token, is_noted)) = found else { return Ok(None) };
-    let identity = match token == state.token.digest() {
-        true => Some(Identity::installation()),
-        false => {
+    let Some((holder, is_noted)) = found else { return Ok(None) };
+    let identity = match holder {
+        Holder::User(user) => Some(user),
+        Holder::Token(token) if token == state.token.digest() => Some(Identity::installation()),
+        Holder::Token(token) => {
             access::identify(&mut *state.store.read().await?, token, now).await?.map(|(identity, _)| identity)
         }
     };
@@ -145,16 +185,41 @@ pub(super) async fn login(
     let pairs = super::given(query);
     let field = |name: &str| pairs.iter().find(|(other, _)| other == name).map(|(_, value)| value.as_str());
     let next = next_path(field("next"));
-    if let Some(code) = field("once").filter(|_| pages.turnstile.is_open()) {
+    let client = client(&extensions);
+    if let Some(code) = field("once").filter(|_| pages.turnstile.is_open(client)) {
         if pages.state.token.use_login_code(code) {
-            let token = (Identity::installation(), pages.state.token.digest());
-            return begin(&pages, token, &next, &headers, &uri, &extensions).await;
+            let holder = Holder::Token(pages.state.token.digest());
+            return redirected(&pages, (Identity::installation(), holder), &next, &headers, &uri, client)
+                .await;
         }
-        pages.turnstile.close();
+        failed(&pages, client, ("GET", "/login"), StatusCode::UNAUTHORIZED).await;
     }
-    let shell = pages.shell(&headers, &uri, None, "Log in");
-    page(StatusCode::OK, &Login { next, is_refused: false, shell })
+    log_in_page(&pages, &headers, &uri, &next, StatusCode::OK, None)
 }
+
+/// The form to log in with, and why it failed last.
+pub(super) fn log_in_page(
+    pages: &Pages,
+    headers: &HeaderMap,
+    uri: &http::Uri,
+    next: &str,
+    status: StatusCode,
+    trouble: Option<&'static str>,
+) -> Response {
+    let shell = pages.shell(headers, uri, None, "Log in");
+    let provider = pages.state.oidc.as_ref().map(|_| super::link("/login/oidc", [("next", next)]));
+    let mut response = page(status, &Login { next: next.to_owned(), trouble, provider, shell });
+    if status == StatusCode::TOO_MANY_REQUESTS {
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("13"));
+    }
+    response
+}
+
+/// For a client that has to wait.
+pub(super) const TOO_MANY: &str =
+    "Too many log-ins from your address have failed. Wait a few seconds, then try again.";
+
+const WRONG: &str = "This token opens nothing: it is not known, was removed, or has expired.";
 
 /// Logs in with a token.
 pub(super) async fn log_in(
@@ -164,61 +229,87 @@ pub(super) async fn log_in(
     extensions: Extensions,
     body: Bytes,
 ) -> Response {
-    let Some(fields) = form(&headers, None, &body) else { return StatusCode::FORBIDDEN.into_response() };
+    let answer =
+        |next: &str, status, trouble| log_in_page(&pages, &headers, &uri, next, status, Some(trouble));
+    let Some(fields) = form(&headers, None, &body) else {
+        return answer("/", StatusCode::FORBIDDEN, super::STALE);
+    };
     let field = |name: &str| fields.iter().find(|(other, _)| other == name).map(|(_, value)| value.trim());
-    let next = next_path(field("next"));
-    if !pages.turnstile.is_open() {
-        return (StatusCode::TOO_MANY_REQUESTS, [("retry-after", "1")]).into_response();
+    let (next, client) = (next_path(field("next")), client(&extensions));
+    if !pages.turnstile.is_open(client) {
+        return answer(&next, StatusCode::TOO_MANY_REQUESTS, TOO_MANY);
     }
     let presented = field("token").unwrap_or_default();
     match token::identify(&pages.state, Some(presented.as_bytes())).await {
         Ok(identity) => {
-            let token = (identity, Digest::new(presented.as_bytes()));
-            begin(&pages, token, &next, &headers, &uri, &extensions).await
+            let holder = Holder::Token(Digest::new(presented.as_bytes()));
+            redirected(&pages, (identity, holder), &next, &headers, &uri, client).await
         }
         Err(Refusal::Unauthorized) => {
-            pages.turnstile.close();
-            tracing::warn!(
-                client = client(&extensions),
-                "a log-in to the console with a token that opens nothing"
-            );
-            let shell = pages.shell(&headers, &uri, None, "Log in");
-            page(StatusCode::UNAUTHORIZED, &Login { next, is_refused: true, shell })
+            failed(&pages, client, ("POST", "/login"), StatusCode::UNAUTHORIZED).await;
+            answer(&next, StatusCode::UNAUTHORIZED, WRONG)
         }
         Err(refusal) => pages.problem(&headers, &uri, None, refusal.into_response()).await,
     }
 }
 
-/// Begins a session of somebody with this token, and leads to a path.
-async fn begin(
+/// Writes down a log-in that failed. Its client waits before the next one.
+pub(super) async fn failed(pages: &Pages, client: Option<IpAddr>, action: (&str, &str), status: StatusCode) {
+    pages.turnstile.close(client);
+    token::wait_for_tables(&pages.state).await;
+    if let Err(error) = noted(pages, &Identity::stranger(), client, action, status).await {
+        tracing::error!(?client, error = %Chain(&error), "the audit misses a log-in that failed");
+    }
+}
+
+/// Writes down a log-in or a log-out.
+async fn noted(
     pages: &Pages,
-    (identity, token): (Identity, Digest),
+    identity: &Identity,
+    client: Option<IpAddr>,
+    (method, path): (&str, &str),
+    status: StatusCode,
+) -> Result<(), StoreError> {
+    let entry = Entry {
+        identity,
+        client: client.map(|client| client.to_string()).unwrap_or_default(),
+        action: format!("{method} {path}"),
+        what: path.to_owned(),
+        status: status.as_u16(),
+        people: Vec::new(),
+    };
+    access::record(&pages.state.store, &entry).await
+}
+
+/// Begins a session of somebody, and leads to a path.
+async fn redirected(
+    pages: &Pages,
+    somebody: (Identity, Holder),
     next: &str,
     headers: &HeaderMap,
     uri: &http::Uri,
-    extensions: &Extensions,
+    client: Option<IpAddr>,
 ) -> Response {
-    let store = &pages.state.store;
-    let begun = async {
-        let entry = Entry {
-            identity: &identity,
-            client: client(extensions).unwrap_or_default(),
-            action: "POST /login".to_owned(),
-            what: "/login".to_owned(),
-            status: StatusCode::SEE_OTHER.as_u16(),
-            people: Vec::new(),
-        };
-        access::record(store, &entry).await?;
-        access::begin_session(store, token, event::now()).await
-    };
-    match begun.await {
-        Ok(cookie) => with_cookie(Redirect::to(next), headers, &cookie.text, LONGEST.as_secs()),
+    match begin(pages, somebody, client).await {
+        Ok(cookie) => {
+            with_cookie(Redirect::to(next).into_response(), headers, &cookie.text, LONGEST.as_secs())
+        }
         Err(error) => pages.problem(headers, uri, None, Refusal::Store(error).into_response()).await,
     }
 }
 
-fn client(extensions: &Extensions) -> Option<String> {
-    extensions.get::<Peer>().map(|peer| peer.address().ip().to_string())
+/// Begins a session, if the audit has it.
+pub(super) async fn begin(
+    pages: &Pages,
+    (identity, holder): (Identity, Holder),
+    client: Option<IpAddr>,
+) -> Result<Fresh, StoreError> {
+    noted(pages, &identity, client, ("POST", "/login"), StatusCode::SEE_OTHER).await?;
+    access::begin_session(&pages.state.store, &holder, event::now()).await
+}
+
+pub(super) fn client(extensions: &Extensions) -> Option<IpAddr> {
+    extensions.get::<Peer>().map(|peer| peer.address().ip())
 }
 
 /// Ends the session.
@@ -232,12 +323,17 @@ pub(super) async fn log_out(
     if form(&headers, Some(&visit), &body).is_none() {
         return pages.stale(&headers, &uri, visit);
     }
-    if let Some((digest, _)) = session(&headers)
-        && let Err(error) = access::end_session(&pages.state.store, digest).await
-    {
+    let ended = async {
+        if let Some((digest, _)) = session(&headers) {
+            access::end_session(&pages.state.store, digest).await?;
+        }
+        let client = visit.peer.as_ref().map(|peer| peer.address().ip());
+        noted(&pages, &visit.identity, client, ("POST", "/logout"), StatusCode::SEE_OTHER).await
+    };
+    if let Err(error) = ended.await {
         return pages.problem(&headers, &uri, Some(visit), Refusal::Store(error).into_response()).await;
     }
-    with_cookie(Redirect::to("/login"), &headers, "", 0)
+    with_cookie(Redirect::to("/login").into_response(), &headers, "", 0)
 }
 
 /// Whether a host, with or without a port, is this machine.
@@ -246,15 +342,24 @@ pub(super) fn is_loopback(host: &str) -> bool {
     name == "localhost" || name == "[::1]" || name.starts_with("127.")
 }
 
-/// An answer that sets the cookie. Only to a loopback host it may go without TLS.
-fn with_cookie(answer: Redirect, headers: &HeaderMap, value: &str, seconds: u64) -> Response {
+/// What a cookie ends with that goes over TLS only. To a loopback host it may go without.
+pub(super) fn secure(headers: &HeaderMap) -> &'static str {
     let host = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-    let secure = if is_loopback(host) { "" } else { "; Secure" };
+    if is_loopback(host) { "" } else { "; Secure" }
+}
+
+/// An answer that sets the cookie.
+pub(super) fn with_cookie(
+    mut response: Response,
+    headers: &HeaderMap,
+    value: &str,
+    seconds: u64,
+) -> Response {
+    let secure = secure(headers);
     let cookie =
         format!("{COOKIE_NAME}={value}; Path=/; HttpOnly; SameSite=Strict; Max-Age={seconds}{secure}");
-    let mut response = answer.into_response();
     let cookie = HeaderValue::from_str(&cookie).expect("a cookie of hexadecimal digits is a header");
-    response.headers_mut().insert(SET_COOKIE, cookie);
+    response.headers_mut().append(SET_COOKIE, cookie);
     response
 }
 
@@ -309,9 +414,26 @@ mod tests {
     }
 
     #[test]
+    fn each_client_waits_for_its_own_failures_alone() {
+        let turnstile = Turnstile::default();
+        let client = |text: &str| Some(text.parse::<IpAddr>().unwrap());
+        let until = |turnstile: &Turnstile| {
+            let clients = turnstile.0.lock().unwrap();
+            clients.values().map(|failures| failures.until() - failures.last).collect::<Vec<_>>()
+        };
+        turnstile.close(client("2001:db8::1"));
+        assert!(!turnstile.is_open(client("2001:db8::2")), "one client has a whole network");
+        assert!(turnstile.is_open(client("2001:db8:1::1")) && turnstile.is_open(client("192.0.2.1")));
+        assert_eq!(until(&turnstile), [PAUSE]);
+        (0..20).for_each(|_| turnstile.close(client("2001:db8::1")));
+        assert_eq!(until(&turnstile), [PAUSE * 64]);
+    }
+
+    #[test]
     fn the_cookie_goes_over_tls_but_to_this_machine() {
         let cookie = |host: &str| {
-            let response = with_cookie(Redirect::to("/"), &headers(&[("host", host)]), "x", 5);
+            let response =
+                with_cookie(Redirect::to("/").into_response(), &headers(&[("host", host)]), "x", 5);
             response.headers()[SET_COOKIE].to_str().unwrap().to_owned()
         };
         assert_eq!(

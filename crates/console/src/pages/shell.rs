@@ -50,6 +50,7 @@ pub(crate) struct Asset {
 
 const CSS: &str = include_str!("../../assets/console.css");
 const JS: &str = include_str!("../../assets/console.js");
+const ICON: &str = include_str!("../../assets/favicon.svg");
 
 /// The style sheet.
 pub(crate) static STYLES: Asset = Asset {
@@ -64,6 +65,10 @@ pub(crate) static SCRIPT: Asset = Asset {
     content_type: "text/javascript; charset=utf-8",
     content: JS,
 };
+
+/// The icon of the pages.
+pub(crate) static FAVICON: Asset =
+    Asset { path: LazyLock::new(|| named(ICON, "svg")), content_type: "image/svg+xml", content: ICON };
 
 fn named(content: &str, extension: &str) -> String {
     format!("/assets/{}.{extension}", &Digest::new(content.as_bytes()).to_hex()[..16])
@@ -119,6 +124,10 @@ impl Shell {
         STYLES.path()
     }
 
+    pub(crate) fn icon(&self) -> &'static str {
+        FAVICON.path()
+    }
+
     pub(crate) fn script(&self) -> &'static str {
         SCRIPT.path()
     }
@@ -139,7 +148,10 @@ impl Shell {
         let lists =
             listed.map(|view| (view.name, view.rows)).chain(OTHER_VIEWS.map(|view| (view.name, view.rows)));
         let entry = |(name, rows)| Entry { href: format!("/{name}"), title: title(self.t(rows)) };
-        lists.map(entry).collect()
+        let mut entries: Vec<_> = lists.map(entry).collect();
+        let after = entries.iter().position(|entry| entry.href == "/jobs").map_or(entries.len(), |at| at + 1);
+        entries.insert(after, entry(("reconciliation", "Reconciliation")));
+        entries
     }
 
     /// The address of this page in the other language.

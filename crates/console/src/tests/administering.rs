@@ -136,6 +136,55 @@ async fn an_edit_changes_what_the_form_shows_and_keeps_the_rest() {
 }
 
 #[tokio::test]
+async fn a_day_is_reconciled_and_its_books_are_on_the_page_of_the_job() {
+    let console = Console::start().await;
+    console.recorded("acordo.quitado").await;
+    let operator = browser(&console, "operator").await;
+    let page = operator.get("/reconciliation").await;
+    assert!(page.text.contains("No day was reconciled yet") && page.text.contains("Reconcile yesterday"));
+    let run = async |fields: &str| {
+        let asked = operator.submit(&page, "/actions/jobs", fields).await;
+        assert_eq!(asked.status, 303, "{}", asked.text);
+        let stop = CancellationToken::new();
+        let running = tokio::spawn(console.runner().run(stop.clone()));
+        let started = Instant::now();
+        let path = format!("/api/v1{}", asked.location);
+        let state = async || json(console.ask(Method::GET, &path, Some("Bearer let-me-in")).await).await;
+        while state().await["state"] != "done" {
+            assert!(started.elapsed() < PATIENCE, "{}", state().await);
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        stop.cancel();
+        running.await.unwrap();
+        operator.get(&asked.location).await
+    };
+    let found = run("filter.day=yesterday").await;
+    assert!(found.text.contains("✓ The books balance"), "{}", found.text);
+    assert!(found.text.contains("/differences\">0</a>"), "{}", found.text);
+    let found = run("filter.day=today").await;
+    // What was received today: a row of its books.
+    assert!(found.text.contains("<tr><td>rec-1</td>"), "{}", found.text);
+    let viewer = browser(&console, "viewer").await;
+    let page = viewer.get("/reconciliation").await;
+    assert!(
+        page.text.contains("href=\"/jobs/") && !page.text.contains("Reconcile yesterday"),
+        "{}",
+        page.text
+    );
+}
+
+#[tokio::test]
+async fn the_page_of_an_event_leads_to_what_takes_its_topic() {
+    let console = Console::start().await;
+    let id = console.recorded("acordo.quitado").await;
+    let operator = browser(&console, "operator").await;
+    let page = operator.get(&format!("/events/{id}")).await;
+    let routes = "/routes?provider=recuperador&#38;topic=acordo.quitado";
+    assert!(page.text.contains(&format!("href=\"{routes}\"")), "{}", page.text);
+    assert_eq!(operator.get(&routes.replace("&#38;", "&")).await.status, 200);
+}
+
+#[tokio::test]
 async fn a_secret_is_rotated_while_requests_are_signed_with_both() {
     let console = Console::start().await;
     console.crm().await;
@@ -166,6 +215,8 @@ async fn the_list_says_which_subscription_fails_since_when_and_when_it_is_tried_
         ))
         .await;
     let operator = browser(&console, "operator").await;
+    let page = operator.get("/").await;
+    assert!(page.text.contains("a subscription that fails, since"), "{}", page.text);
     let page = operator.get("/subscriptions?state=failing").await;
     for text in ["href=\"/subscriptions/crm\"", "Failing since", since, "Next retry", next, "status 503"] {
         assert!(page.text.contains(text), "no {text}: {}", page.text);

@@ -349,6 +349,7 @@ fn every_text_of_the_pages_is_in_portuguese() {
         include_str!("../../templates/login.html"),
         include_str!("../../templates/problem.html"),
         include_str!("../../templates/once.html"),
+        include_str!("../../templates/welcome.html"),
         include_str!("../../templates/subscription.html"),
         include_str!("../pages/chart.rs"),
         include_str!("../pages/edit_page.rs"),
@@ -359,6 +360,8 @@ fn every_text_of_the_pages_is_in_portuguese() {
         include_str!("../pages/map.rs"),
         include_str!("../pages/mod.rs"),
         include_str!("../pages/session.rs"),
+        include_str!("../pages/reconcile_page.rs"),
+        include_str!("../../templates/reconcile.html"),
     ];
     let calls = sources.iter().flat_map(|source| {
         ["shell.t(", "shell.filled(", "Some(visit), "].into_iter().flat_map(|call| source.split(call).skip(1))
