@@ -101,6 +101,8 @@ pub enum Command {
     Book(Book),
     /// How full each queue is, how many consumers take from it, and what waits in the spool of each ingress.
     Queues(Queues),
+    /// Where events go: each topic of each provider, and the queue or subscription that takes it.
+    Routes(Routes),
     /// `malote tokens`; the declaration of its list describes it.
     #[command(subcommand)]
     Tokens(Tokens),
@@ -308,6 +310,20 @@ pub struct List {
     /// Show personal data, which the audit then has.
     #[arg(long)]
     pub reveal: bool,
+    /// How it is asked and printed.
+    #[command(flatten)]
+    pub output: Output,
+}
+
+/// `malote routes`
+#[derive(Clone, Debug, Args)]
+pub struct Routes {
+    /// Only the topics of this provider.
+    #[arg(long, value_name = "NAME")]
+    pub provider: Option<String>,
+    /// What takes this topic.
+    #[arg(long, value_name = "TOPIC")]
+    pub topic: Option<String>,
     /// How it is asked and printed.
     #[command(flatten)]
     pub output: Output,

@@ -9,6 +9,8 @@ use event::{Timestamp, UTC, Zone};
 use serde_json::Value;
 use view::Form;
 
+use crate::report;
+
 static ZONE: OnceLock<Zone> = OnceLock::new();
 
 /// Shows times in UTC, if the person wants that. Before any is shown.
@@ -26,8 +28,18 @@ pub fn zone() -> &'static Zone {
             return utc_zone();
         }
         let given = std::env::var("TZ").ok().filter(|name| !name.is_empty());
-        named(given.as_deref()).unwrap_or_else(utc_zone)
+        named(given.as_deref()).unwrap_or_else(|| {
+            if let Some(name) = given {
+                report::note(unreadable(&name));
+            }
+            utc_zone()
+        })
     })
+}
+
+/// What is said of a `TZ` that is no name of a zone.
+fn unreadable(name: &str) -> String {
+    format!("TZ={name:?} is not the name of a time zone such as America/Sao_Paulo; times are shown in UTC")
 }
 
 /// A time on the clocks of the zone.

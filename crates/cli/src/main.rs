@@ -122,6 +122,7 @@ async fn run(cli: Cli) -> Result<ExitCode> {
         Command::Sources(Sources::Presets { json }) => sources::list(json),
         Command::Sources(command) => client::sources::run(command, config).await?,
         Command::Queues(args) => return queues::run(args, config).await,
+        Command::Routes(args) => client::routes::run(args, config).await?,
         Command::Topology(args::Topology::Show { format }) => topology::show(format, config).await,
         Command::Topology(args::Topology::Apply) => topology::apply(config).await?,
         Command::Config(_) if matches!(cli.command, Command::Config(args::Config::Check)) => {

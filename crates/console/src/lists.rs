@@ -62,7 +62,7 @@ async fn answer(
     let query = if is_revealed { reveal::without(query) } else { query.to_owned() };
     let Asked { mut given, page, format } = Asked::parse(&query, &view.filters(), check)?;
     // Whether there is a row for a person is personal, too.
-    let is_about_somebody = given.iter().any(|(name, _)| view.personal().contains(&name.as_str()));
+    let is_about_somebody = given.iter().any(|pair| names_somebody(view, pair));
     if is_about_somebody && identity.role < Role::Operator {
         return Err(Refusal::Role { has: identity.role, needs: Role::Operator });
     }
@@ -89,17 +89,22 @@ async fn answer(
     Ok((asked, audited, [(CONTENT_TYPE, "application/json")], json).into_response())
 }
 
+/// Whether a pair of a filter says whom it is about: by a personal field of the list, or an id of a sender that has the form of one.
+fn names_somebody(view: &View, (name, value): &(String, String)) -> bool {
+    view.personal().contains(&name.as_str()) || name == "sender_id" && view::is_personal(value)
+}
+
 /// The pseudonyms of those whom a filter asks for.
 fn sought(state: &ConsoleState, view: &View, given: &[(String, String)]) -> Vec<String> {
-    let people = given.iter().filter(|(name, _)| view.personal().contains(&name.as_str()));
+    let people = given.iter().filter(|pair| names_somebody(view, pair));
     people.map(|(_, value)| pseudonym(state, value)).collect()
 }
 
 /// A filter as the audit has it: without what is personal.
 fn filter_text(state: &ConsoleState, view: &View, given: &[(String, String)]) -> String {
-    let pair = |(name, value): &(String, String)| match view.personal().contains(&name.as_str()) {
-        true => format!("{name}={}", pseudonym(state, value)),
-        false => format!("{name}={value}"),
+    let pair = |pair: &(String, String)| match (names_somebody(view, pair), pair) {
+        (true, (name, value)) => format!("{name}={}", pseudonym(state, value)),
+        (false, (name, value)) => format!("{name}={value}"),
     };
     given.iter().map(pair).collect::<Vec<_>>().join(" ")
 }

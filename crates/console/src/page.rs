@@ -167,7 +167,7 @@ mod tests {
         check("format=csv&limit=5", "format: all rows are streamed; limit and cursor do not go with it");
         check(
             "stat=dead",
-            r#""stat" is not a parameter of this list: expected one of id, source, provider, topic, state, subject, caused_by, from, to, limit, cursor, format"#,
+            r#""stat" is not a parameter of this list: expected one of id, source, provider, topic, state, subject, sender_id, caused_by, from, to, limit, cursor, format"#,
         );
     }
 }

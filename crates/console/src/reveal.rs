@@ -68,7 +68,7 @@ impl PersonalFields {
     }
 
     /// The fields of a provider.
-    fn of(&self, provider: Option<&str>) -> Vec<&str> {
+    fn fields(&self, provider: Option<&str>) -> Vec<&str> {
         let fields = provider.and_then(|name| self.0.fields.get(name));
         fields.into_iter().flatten().map(String::as_str).collect()
     }
@@ -80,7 +80,7 @@ impl PersonalFields {
         [source, provider]: [Option<&str>; 2],
         receipt: &mut Option<Receipt>,
     ) {
-        let fields = self.of(provider);
+        let fields = self.fields(provider);
         let names = source.and_then(|source| self.0.identified.get(source)).into_iter().flatten();
         let is_named = names.into_iter().any(|name| is_personal_name(name, &fields));
         let Some(id) = receipt.as_mut().and_then(|receipt| receipt.sender_id.as_mut()) else { return };
@@ -110,7 +110,7 @@ impl PersonalFields {
         if reveal {
             return body;
         }
-        let fields = self.of(provider);
+        let fields = self.fields(provider);
         // What is not JSON has no fields to tell apart: none of it is shown.
         let shown = body.body.as_ref().and_then(|text| match text.is_empty() {
             true => Some(String::new()),

@@ -4,6 +4,7 @@ mod administering;
 mod delivering;
 mod editing;
 mod logging_in;
+mod looking;
 mod operating;
 mod pages;
 mod permitted;
@@ -42,17 +43,11 @@ fn consumers() -> Vec<Bindings> {
 }
 
 fn views() -> Vec<&'static View> {
-    let mechanism = ledger::VIEWS.into_iter().chain(subscriptions::VIEWS).chain(access::VIEWS);
-    mechanism.chain(domains::ALL.iter().flat_map(|domain| domain.views).copied()).collect()
-}
-
-/// Reads an edited body with the handlers alone.
-fn check_edit(event: Event, consumers: &[&str]) -> Result<Event, StillUnusable> {
-    for domain in domains::ALL.iter().filter(|domain| consumers.contains(&domain.name())) {
-        (domain.check)(&event::Zone::default(), &event)
-            .map_err(|reason| StillUnusable::Consumer { consumer: domain.name(), reason })?;
-    }
-    Ok(event)
+    let mechanism = ledger::VIEWS.into_iter().chain(subscriptions::VIEWS).chain(::documents::VIEWS);
+    mechanism
+        .chain(access::VIEWS)
+        .chain(domains::ALL.iter().flat_map(|domain| domain.views).copied())
+        .collect()
 }
 
 /// A console, and what stands behind it.
@@ -83,7 +78,7 @@ impl Console {
             management: None,
             is_amqp: true,
         };
-        let check: CheckEdit = Arc::new(check_edit);
+        let check: CheckEdit = Arc::new(editing::check);
         let state = ConsoleState {
             queues,
             editor: Editor { store: store.clone(), consumers: consumers(), check },
@@ -543,7 +538,7 @@ async fn a_job_is_counted_made_shown_and_cancelled() {
 fn the_document_has_every_path_parameter_and_schema() {
     let document: Value = serde_json::from_str(&openapi(&views())).unwrap();
     let paths = document["paths"].as_object().unwrap();
-    assert_eq!(paths.len(), 53);
+    assert_eq!(paths.len(), 60);
     for (path, item) in paths {
         let operations = ["get", "post", "put", "delete"].map(|method| &item[method]);
         let operation = operations.into_iter().find(|operation| operation.is_object()).unwrap();
@@ -569,6 +564,7 @@ fn the_document_has_every_path_parameter_and_schema() {
             "topic",
             "state",
             "subject",
+            "sender_id",
             "caused_by",
             "from",
             "to",

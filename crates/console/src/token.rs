@@ -143,7 +143,7 @@ pub(crate) async fn permit(
     };
     let (response, people) = whose(state, rule, response).await;
     let is_written = match rule.audit {
-        // Whoever asks for a person by name learns whether there is something about them.
+        // Asking for a person by name tells whether there is something about them.
         Audit::Nothing => !people.is_empty(),
         Audit::Following => state.seen.followers.is_first(&format!("{} {path}", identity.name)),
         Audit::Change | Audit::Look => true,

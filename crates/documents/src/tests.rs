@@ -31,7 +31,7 @@ struct Installation {
     folder: TempDir,
     stop: CancellationToken,
     engine: Option<JoinHandle<()>>,
-    /// What the engine is told of its sources.
+    /// The sources of the engine.
     sources: watch::Sender<Vec<Source>>,
     provider: &'static str,
     /// The header of Gestão Online's API.

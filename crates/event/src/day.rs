@@ -64,7 +64,8 @@ impl Zone {
         format!("{}{offset}", local.strftime("%Y-%m-%d %H:%M:%S"))
     }
 
-    /// The time at which the clocks of the zone show this; the later one if they show it twice, and that after a gap.
+    /// The time at which the clocks of the zone show this: the earlier one if they show it twice, so that a period from then on has
+    /// both; and where they skip it, as long after the gap as it would have been.
     pub fn time(&self, shown: ClockTime) -> Timestamp {
         shown.0.to_zoned(self.rules.clone()).map_or(Timestamp::MAX, |local| local.timestamp())
     }
@@ -182,6 +183,10 @@ mod tests {
         check("Europe/London", "2026-11-22 16:01:34+00", "2026-11-22 16:01");
         check("UTC", "2026-11-22 16:01:34Z", "2026-11-22 16:01");
         check("Etc/UTC", "2026-11-22 16:01:34Z", "2026-11-22 16:01");
+        let shown = |zone: &str, text: &str| Zone::new(zone).unwrap().time(text.parse().unwrap()).to_string();
+        // Eleven came twice, and half past midnight never.
+        assert_eq!(shown("America/Sao_Paulo", "2019-02-16 23:30"), "2019-02-17T01:30:00Z");
+        assert_eq!(shown("America/Sao_Paulo", "2018-11-04 00:30"), "2018-11-04T03:30:00Z");
         for text in ["2026-11-22", "13:01", "2026-11-22T13:01Z", "2026-11-22T13:01[UTC]", ""] {
             assert!(text.parse::<ClockTime>().is_err(), "{text}");
         }

@@ -19,6 +19,7 @@
 
 mod events;
 mod handler;
+mod history;
 #[cfg(any(test, feature = "test-support"))]
 pub mod laws;
 mod model;
@@ -30,6 +31,7 @@ use std::sync::Arc;
 use consumer::{Bindings, Consumer, DEFAULT_RETRY, Domain, Handler};
 use event::ProviderName;
 pub use handler::Invoices;
+pub use history::{INVOICE_HISTORY, InvoiceFact, InvoiceFactFilter};
 pub use model::Invoice;
 pub use query::{Filter, INVOICES, VIEWS};
 use store::{Component, Migration};

@@ -9,7 +9,7 @@ use store::{Conditions, Connection, List, Page, Paged, Row, StoreError};
 use utoipa::IntoParams;
 use view::{Column, Form, Reading, Shown, View, column, dropped, read_rows, shown};
 
-use crate::Invoice;
+use crate::{INVOICE_HISTORY, Invoice};
 
 /// Which invoices: those that agree with every field given.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, IntoParams)]
@@ -104,7 +104,7 @@ pub static INVOICES: View = View {
 };
 
 /// Every list of this domain.
-pub static VIEWS: [&View; 1] = [&INVOICES];
+pub static VIEWS: [&View; 2] = [&INVOICES, &INVOICE_HISTORY];
 
 /// What the documented examples amount to.
 pub(crate) static EXPECTATIONS: [Expectation; 2] = [

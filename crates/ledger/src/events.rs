@@ -41,6 +41,8 @@ pub struct EventFilter {
     /// Only events about this subject, such as order/0000593098, or 0000593098 of any entity.
     #[param(value_type = Option<String>)]
     pub subject: Option<Subject>,
+    /// Only events that their sender gave this id, as a receipt has it, among the newest 100,000 events.
+    pub sender_id: Option<String>,
     /// Only domain events that this event caused.
     #[param(value_type = Option<String>)]
     pub caused_by: Option<EventId>,
@@ -232,6 +234,10 @@ impl EventFilter {
     }
 }
 
+/// Among how many of the newest events an id of a sender is looked for: no index has these ids, which would slow down every
+/// event.
+const SENDER_ID_REACH: u32 = 100_000;
+
 /// Which events fit a filter: where they are found, under which id, and on which conditions.
 pub(crate) struct Chosen {
     pub(crate) from: &'static str,
@@ -290,7 +296,10 @@ pub(crate) fn chosen(filter: &EventFilter, origins: &Origins, subjects: &[Subjec
     }
     conditions.with_id(id, filter.id);
     // Few events have one id, one subject or one cause, and each has an index of its own.
-    let has_own_index = filter.id.is_some() || filter.subject.is_some() || filter.caused_by.is_some();
+    let has_own_index = filter.id.is_some()
+        || filter.subject.is_some()
+        || filter.caused_by.is_some()
+        || filter.sender_id.is_some();
     let is_read_by_origin = id == "e.id" && !has_own_index;
     filter.origin().add(&mut conditions, "e.origin", origins, is_read_by_origin);
     match subjects {
@@ -302,6 +311,15 @@ pub(crate) fn chosen(filter: &EventFilter, origins: &Origins, subjects: &[Subjec
         }
     }
     conditions.with("e.caused_by =", filter.caused_by);
+    if let Some(sender_id) = &filter.sender_id {
+        let escaped = sender_id.replace('\\', r"\\").replace('%', r"\%").replace('_', r"\_");
+        // Status, address and id, with a space between.
+        let answer = conditions.bind(Value::from(format!("___ % {escaped}")));
+        conditions.add(format!(
+            "{id} IN (SELECT n.id FROM (SELECT a.id, a.answer FROM events a ORDER BY a.id DESC LIMIT {SENDER_ID_REACH}) n \
+             WHERE n.answer LIKE {answer} ESCAPE '\\')"
+        ));
+    }
     conditions.with("e.received_at >=", filter.from);
     conditions.with("e.received_at <", filter.to);
     let bound = |time: Timestamp, slack| id_bound(&id_at(time, slack));

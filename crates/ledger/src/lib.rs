@@ -45,6 +45,7 @@ mod origins;
 mod overview;
 mod predicates;
 mod receipt;
+mod receipt_text;
 mod reconcile;
 mod record;
 mod rejected;

@@ -9,14 +9,14 @@ use store::{Page, Paged, Row, Store, inbox, sql};
 use view::Row as _;
 
 mod causes;
+mod plans;
 
-use crate::origins::Origins;
 use crate::record::{DeadLetters, Events, Rejected, Unrouted};
 use crate::{
     ConsumerState, DeadFilter, DeadRow, EventFilter, EventRow, EventState, RejectedFilter, RejectedRow,
     Retention, UnroutedFilter, UnroutedRow, retain, show, show_rejected, sweep,
 };
-use store::many::{Value, fetch};
+use store::many::fetch;
 
 pub(crate) const CONSUMERS: [Bindings; 2] = [
     Bindings {
@@ -609,59 +609,6 @@ async fn rejected_bodies_and_marks_are_listed_by_source() {
     );
     let topic = UnroutedFilter { topic: Topic::new("acordo.quitado").ok(), ..UnroutedFilter::default() };
     assert_eq!(UnroutedRow::page(&mut connection, &topic, &Page::first(10)).await.unwrap().items.len(), 1);
-}
-
-#[tokio::test]
-async fn every_list_walks_an_index_in_its_order() {
-    let (store, _folder) = fresh().await;
-    let cursor = Page { limit: 50, cursor: Some(EventId::generate().to_string()) };
-    let mut statements: Vec<(String, Vec<Value>)> = Vec::new();
-    let rejected_page =
-        |filter: &RejectedFilter| crate::rejected::LIST.statement(crate::rejected::chosen(filter), &cursor);
-    let unrouted_page = |filter: &UnroutedFilter, origins| {
-        crate::unrouted::LIST.statement(crate::unrouted::chosen(filter, origins), &cursor)
-    };
-    let none = EventFilter::default();
-    for state in ["pending", "handled", "routed", "dead", "unrouted"] {
-        let state = serde_json::from_value(state.into()).unwrap();
-        let filter = EventFilter { state, ..none.clone() };
-        statements.push(crate::events::statement(&filter, &Origins::All, &[], &cursor));
-    }
-    // What a filter by source, provider or topic leaves: one, some, or more than are looked up.
-    let of_origins = [Origins::Few(vec![1]), Origins::Few((1..=64).collect()), Origins::Many];
-    let source = SourceName::new("go-1").ok();
-    let provider = ProviderName::new("recuperador").ok();
-    for filter in [
-        none.clone(),
-        EventFilter { subject: Some(Subject::new("order", "1")), ..none.clone() },
-        EventFilter { from: Some(event::now()), to: Some(event::now()), ..none },
-    ] {
-        statements.push(crate::events::statement(&filter, &Origins::All, filter.subject.as_slice(), &cursor));
-    }
-    let filter = RejectedFilter { source: source.clone(), provider: provider.clone(), id: None };
-    statements.push(rejected_page(&RejectedFilter { source: None, ..filter.clone() }));
-    statements.push(rejected_page(&RejectedFilter { provider: None, ..filter }));
-    statements.push(rejected_page(&RejectedFilter::default()));
-    let filter = DeadFilter { consumer: Some("invoices".to_owned()), ..DeadFilter::default() };
-    statements.push(crate::dead::statement(&filter, &cursor));
-    statements.push(crate::dead::statement(
-        &DeadFilter { source: source.clone(), ..DeadFilter::default() },
-        &cursor,
-    ));
-    statements.push(crate::dead::statement(&DeadFilter { provider, ..DeadFilter::default() }, &cursor));
-    let by_source = EventFilter { source: source.clone(), ..EventFilter::default() };
-    let marks = UnroutedFilter { source, ..UnroutedFilter::default() };
-    for origins in &of_origins {
-        statements.push(crate::events::statement(&by_source, origins, &[], &cursor));
-        statements.push(unrouted_page(&marks, origins));
-    }
-    for (text, values) in statements {
-        let plan =
-            fetch(&mut store.read().await.unwrap(), format!("EXPLAIN QUERY PLAN {text}"), values).await;
-        let plan: Vec<String> = plan.unwrap().iter().map(|row| row.get("detail")).collect();
-        let slow = |step: &&String| step.starts_with("SCAN") || step.contains("TEMP B-TREE");
-        assert_eq!(plan.iter().find(slow), None, "{text}\n{plan:#?}");
-    }
 }
 
 #[tokio::test]

@@ -17,6 +17,7 @@
 
 mod events;
 mod handler;
+mod history;
 #[cfg(any(test, feature = "test-support"))]
 pub mod laws;
 mod model;
@@ -28,6 +29,7 @@ use std::sync::Arc;
 use consumer::{Bindings, Consumer, DEFAULT_RETRY, Domain, Handler};
 use event::ProviderName;
 pub use handler::Prescriptions;
+pub use history::{PRESCRIPTION_HISTORY, PrescriptionFact, PrescriptionFactFilter};
 pub use model::{Eye, File, Prescription, PrescriptionFile, PrescriptionState};
 pub use query::{FILES, FileFilter, Filter, PRESCRIPTIONS, VIEWS};
 use store::{Component, Migration};

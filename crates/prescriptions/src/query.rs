@@ -8,7 +8,7 @@ use store::{AnyRow, Conditions, DriverError, List};
 use utoipa::IntoParams;
 use view::{Column, Form, Reading, Shown, TableRow, Tone, Tones, View, column, dropped, read_rows, shown};
 
-use crate::{Eye, Prescription, PrescriptionFile, PrescriptionState};
+use crate::{Eye, PRESCRIPTION_HISTORY, Prescription, PrescriptionFile, PrescriptionState};
 
 /// Which prescriptions: those that agree with every field given. It may name a person, so it has no `Debug`.
 #[derive(Clone, Default, PartialEq, Eq, Deserialize, IntoParams)]
@@ -150,7 +150,7 @@ pub static FILES: View = View {
 };
 
 /// Every list of this domain.
-pub static VIEWS: [&View; 2] = [&PRESCRIPTIONS, &FILES];
+pub static VIEWS: [&View; 3] = [&PRESCRIPTIONS, &FILES, &PRESCRIPTION_HISTORY];
 
 /// What the documented examples amount to.
 pub(crate) static EXPECTATIONS: [Expectation; 2] = [

@@ -19,6 +19,7 @@
 
 mod events;
 mod handler;
+mod history;
 #[cfg(any(test, feature = "test-support"))]
 pub mod laws;
 mod model;
@@ -29,6 +30,7 @@ use std::sync::Arc;
 
 use consumer::{Bindings, Consumer, DEFAULT_RETRY, Domain, Handler};
 pub use handler::Purchasing;
+pub use history::{PURCHASE_HISTORY, PurchaseFact, PurchaseFactFilter};
 pub use model::{Kind, Purchase};
 pub use query::{Filter, PURCHASES, VIEWS};
 use store::{Component, Migration};

@@ -6,7 +6,7 @@ use store::{AnyRow, Conditions, DriverError, List};
 use utoipa::IntoParams;
 use view::{Column, Form, Reading, Shown, TableRow, View, column, dropped, read_rows, shown};
 
-use crate::{Kind, Purchase};
+use crate::{Kind, PURCHASE_HISTORY, Purchase};
 
 /// Which purchases: those that agree with every field given.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, IntoParams)]
@@ -74,7 +74,7 @@ pub static PURCHASES: View = View {
 };
 
 /// Every list of this domain.
-pub static VIEWS: [&View; 1] = [&PURCHASES];
+pub static VIEWS: [&View; 2] = [&PURCHASES, &PURCHASE_HISTORY];
 
 /// What the documented examples amount to.
 pub(crate) static EXPECTATIONS: [Expectation; 2] = [

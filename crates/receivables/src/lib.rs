@@ -20,6 +20,7 @@
 
 mod events;
 mod handler;
+mod history;
 #[cfg(any(test, feature = "test-support"))]
 pub mod laws;
 mod model;
@@ -31,6 +32,10 @@ use std::sync::Arc;
 use consumer::{Bindings, Consumer, DEFAULT_RETRY, Domain, Handler};
 use event::ProviderName;
 pub use handler::Receivables;
+pub use history::{
+    AGREEMENT_HISTORY, AgreementFact, AgreementFactFilter, RECEIVABLE_HISTORY, ReceivableFact,
+    ReceivableFactFilter,
+};
 pub use model::{Agreement, AgreementState, Kind, Receivable, ReceivableRow, ReceivableState};
 pub use query::{AGREEMENTS, AgreementFilter, Filter, RECEIVABLES, VIEWS};
 use store::{Component, Migration};

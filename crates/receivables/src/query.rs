@@ -8,7 +8,10 @@ use store::{AnyRow, Conditions, DriverError, List};
 use utoipa::IntoParams;
 use view::{Column, Form, Reading, Shown, TableRow, Tone, Tones, View, column, dropped, read_rows, shown};
 
-use crate::{Agreement, AgreementState, Kind, Receivable, ReceivableRow, ReceivableState};
+use crate::{
+    AGREEMENT_HISTORY, Agreement, AgreementState, Kind, RECEIVABLE_HISTORY, Receivable, ReceivableRow,
+    ReceivableState,
+};
 
 /// Which receivables: those that agree with every field given.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, IntoParams)]
@@ -16,6 +19,8 @@ use crate::{Agreement, AgreementState, Kind, Receivable, ReceivableRow, Receivab
 pub struct Filter {
     /// The source's name.
     pub source: Option<String>,
+    /// The provider's id.
+    pub external_id: Option<String>,
     /// Instalments or orders.
     pub kind: Option<Kind>,
     /// Whether they are owed.
@@ -32,6 +37,8 @@ pub struct Filter {
 pub struct AgreementFilter {
     /// The source's name.
     pub source: Option<String>,
+    /// The provider's id.
+    pub external_id: Option<String>,
     /// Their state.
     pub state: Option<AgreementState>,
     /// The client's CPF or CNPJ, bare or formatted.
@@ -52,6 +59,7 @@ impl TableRow for ReceivableRow {
     fn conditions(filter: &Filter) -> Conditions {
         let mut conditions = Conditions::default();
         conditions.with("source =", filter.source.as_ref());
+        conditions.with("external_id =", filter.external_id.as_ref());
         conditions.with("kind =", filter.kind.map(Kind::as_str));
         conditions.with("state =", filter.state.map(ReceivableState::as_str));
         conditions.with("agreement_id =", filter.agreement_id.as_ref());
@@ -74,6 +82,7 @@ impl TableRow for Agreement {
     fn conditions(filter: &AgreementFilter) -> Conditions {
         let mut conditions = Conditions::default();
         conditions.with("source =", filter.source.as_ref());
+        conditions.with("external_id =", filter.external_id.as_ref());
         conditions.with("state =", filter.state.map(AgreementState::as_str));
         conditions.with("document =", filter.document.as_deref().map(TaxId::sought));
         conditions
@@ -145,7 +154,7 @@ pub static AGREEMENTS: View = View {
 };
 
 /// Every list of this domain.
-pub static VIEWS: [&View; 2] = [&RECEIVABLES, &AGREEMENTS];
+pub static VIEWS: [&View; 4] = [&RECEIVABLES, &AGREEMENTS, &RECEIVABLE_HISTORY, &AGREEMENT_HISTORY];
 
 /// What the documented examples amount to.
 pub(crate) static EXPECTATIONS: [Expectation; 5] = [

@@ -21,7 +21,7 @@ macro_rules! stored_enum {
                 }
             }
 
-            fn read(row: &$crate::AnyRow, column: &str) -> Result<Self, $crate::DriverError> {
+            pub(crate) fn read(row: &$crate::AnyRow, column: &str) -> Result<Self, $crate::DriverError> {
                 Self::named(&$crate::Row::try_get::<String, _>(row, column)?, column)
             }
 

@@ -53,12 +53,14 @@
 mod column;
 mod filter;
 mod mask;
+mod moment;
 mod reading;
 mod written;
 
 pub use column::{Column, Form, Table, Tone, Tones, column, dropped, shown};
 pub use filter::{BadParameter, Field, Kind, check, names, read};
 pub use mask::{MASK, is_personal, is_personal_name, mask_body, mask_rows, people, person};
+pub use moment::{Moment, NotAMoment};
 pub use reading::{Described, List, NoFilter, PageJson, Reading, Row, Shown, TableRow, Unread, read_rows};
 pub use written::{time, written};
 

@@ -142,7 +142,9 @@ fn masked(json: &str, fields: &[&str], parties: &[&str], is_body: bool) -> Optio
             }
             '"' if is_party && is_cnpj(token) => {}
             '"' => is_hidden = token.len() > 2 && (is_within || is_body && is_personal_text(token)),
-            '-' | '0'..='9' => is_hidden = is_within || is_body && person(token).is_some(),
+            '-' | '0'..='9' => {
+                is_hidden = is_within || is_body && !token.contains('.') && person(token).is_some();
+            }
             't' | 'f' => is_hidden = is_within,
             // White space, `null`, and what is not personal.
             _ => {}

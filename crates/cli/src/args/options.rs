@@ -67,7 +67,7 @@ impl<F> Options<F> {
     pub fn parameters(self, zone: &Zone) -> impl Iterator<Item = (String, String)> {
         let parameter = |(name, given): (&str, Given)| match given {
             Given::Text(text) => (name.to_owned(), text),
-            Given::Time(moment) => (name.to_owned(), moment.time(zone).to_string()),
+            Given::Time(moment) => (name.to_owned(), moment.time(zone, crate::local::zone()).to_string()),
         };
         self.given.into_iter().map(parameter)
     }

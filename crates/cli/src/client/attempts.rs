@@ -16,6 +16,7 @@ use crate::args::subscriptions::{
 };
 use crate::args::{List, Moment, RevealingShow};
 use crate::config::Config;
+use crate::local;
 use crate::report;
 
 /// `malote attempts`
@@ -128,7 +129,7 @@ fn events(count: i64) -> String {
 
 async fn retry(Resend { which, again }: Resend, config: &Config) -> Result<()> {
     let Which { ids, subscription, from, to, topic, status, error, dry_run, yes, api } = which;
-    let time = |moment: Option<Moment>| moment.map(|moment| moment.time(&config.time.zone));
+    let time = |moment: Option<Moment>| moment.map(|moment| moment.time(&config.time.zone, local::zone()));
     let asked = Resending {
         subscription: SubscriptionName::new(&subscription)?,
         event_id: None,
@@ -169,7 +170,7 @@ async fn retry(Resend { which, again }: Resend, config: &Config) -> Result<()> {
 async fn discard(args: DiscardUndelivered, config: &Config) -> Result<()> {
     let DiscardUndelivered { which, reason } = args;
     let Which { ids, subscription, from, to, topic, status, error, dry_run, yes, api } = which;
-    let time = |moment: Option<Moment>| moment.map(|moment| moment.time(&config.time.zone));
+    let time = |moment: Option<Moment>| moment.map(|moment| moment.time(&config.time.zone, local::zone()));
     let asked = Discarding {
         subscription: SubscriptionName::new(&subscription)?,
         event_id: None,

@@ -23,6 +23,7 @@ pub mod queues;
 mod receipt;
 pub mod reconcile;
 mod resend;
+pub mod routes;
 mod secret_input;
 pub mod sender;
 pub mod simulate;

@@ -27,6 +27,7 @@ use crate::args::subscriptions::{
 };
 use crate::args::{List, Moment, Output, moment};
 use crate::config::Config;
+use crate::local;
 use crate::report;
 
 /// `malote subscriptions`
@@ -183,7 +184,10 @@ fn auth(terms: &Terms) -> Option<Auth> {
 
 /// A place of the feed as the API takes it: days and how long ago are made times.
 fn place(text: &str, config: &Config) -> String {
-    moment(text).map_or_else(|_| text.to_owned(), |moment: Moment| moment.time(&config.time.zone).to_string())
+    moment(text).map_or_else(
+        |_| text.to_owned(),
+        |moment: Moment| moment.time(&config.time.zone, local::zone()).to_string(),
+    )
 }
 
 async fn add(args: Add, config: &Config) -> Result<()> {
@@ -302,7 +306,7 @@ async fn resume(args: Resume, config: &Config) -> Result<()> {
     let Resume { name, all, since, none, api } = args;
     let api = Api::new(&api, config)?;
     let since = match since.as_deref().map(moment) {
-        Some(Ok(moment)) => Some(moment.time(&config.time.zone).to_string()),
+        Some(Ok(moment)) => Some(moment.time(&config.time.zone, local::zone()).to_string()),
         Some(Err(error)) => bail!("--since: {error}"),
         None => None,
     };
@@ -352,7 +356,7 @@ fn ask_what_waited(found: &SubscriptionDetail, config: &Config) -> Result<String
     let answered = answer(&question, "Give --all, --since TIME or --none where nobody can be asked")?;
     match (answered.as_str(), moment(&answered)) {
         ("all" | "none", _) => Ok(answered.clone()),
-        (_, Ok(moment)) => Ok(moment.time(&config.time.zone).to_string()),
+        (_, Ok(moment)) => Ok(moment.time(&config.time.zone, local::zone()).to_string()),
         (_, Err(_)) => bail!("expected all, none, or a time, got {answered:?}: nothing was done"),
     }
 }

@@ -616,7 +616,7 @@ fn the_credentials_for_an_api_come_from_files_and_are_not_shown() {
     let (config, tree) = load_parts("malote.toml", &text, []).unwrap();
     let basic = config.sources[0].poll.as_ref().unwrap().auth.basic.as_ref().unwrap();
     assert_eq!((basic.username.expose(), basic.password.expose()), ("hunter2", "hunter4"));
-    assert!(config.secret_files.contains(&file) && config.reloadable_files.is_empty());
+    assert!(config.secret_files.contains(&file) && config.reloadable_files.contains(&file));
     let shown = shown(&tree);
     assert!(shown.contains(&format!("{file:?}")) && !shown.contains("hunter"), "{shown}");
     let beside = text.replace("username_file", "username = \"me\", username_file");

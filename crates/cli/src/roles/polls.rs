@@ -97,7 +97,7 @@ fn without_port(shared: &Shared<'_>, key: SubjectKey, tasks: &mut Tasks) -> Resu
     Ok(ingress)
 }
 
-/// The sources that are polled: those of `before` whose credentials are the same, and new ones.
+/// The sources that are polled: the earlier ones (`before`) whose credentials are the same, and new ones.
 fn polled(config: &Config, client: &Client, before: &[Polled]) -> Result<Vec<Polled>, BadPoll> {
     let polled = config.sources.iter().filter_map(|source| {
         let poll = source.poll.as_ref()?;

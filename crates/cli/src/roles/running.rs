@@ -130,12 +130,16 @@ impl Running {
         }
         let served = ports.operations.serve_operations(shared.operations.clone(), shared.working.clone());
         running.tasks.others.spawn(served);
-        if let Some(store) = store {
-            super::subscriptions::start(&shared, store.clone(), &mut running.tasks);
-            running.rotation.documents = documents::start(&shared, store.clone(), &mut running.tasks);
-            consumers::start(&shared, store, &mut running.tasks);
-        }
+        running.start_followers(&shared, store);
         Ok(running)
+    }
+
+    /// Starts what follows the record or reads queues.
+    fn start_followers(&mut self, shared: &Shared<'_>, store: Option<Store>) {
+        let Some(store) = store else { return };
+        super::subscriptions::start(shared, store.clone(), &mut self.tasks);
+        self.rotation.documents = documents::start(shared, store.clone(), &mut self.tasks);
+        consumers::start(shared, store, &mut self.tasks);
     }
 
     /// Waits for an error that ends the process, forever if none occurs. No task ends on its own: if one does, a part

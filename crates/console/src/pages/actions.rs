@@ -122,6 +122,16 @@ pub(super) fn offered(list: &str, id: &str, row: Option<&Fields>, visit: &Visit)
                 row_job("Discard", "discard", list, vec![REASON]),
             ]
         }
+        "documents" => {
+            let event = field("event_id").and_then(Value::as_str).unwrap_or_default();
+            vec![job(
+                visit,
+                "Fetch again",
+                ("fetch", "events"),
+                &[("id".to_owned(), event.to_owned())],
+                Vec::new(),
+            )]
+        }
         "jobs" if matches!(state, "waiting" | "running" | "paused") => {
             let (label, word) = if state == "paused" { ("Resume", "resume") } else { ("Pause", "pause") };
             let change = |label, word| action(label, format!("/jobs/{id}/{word}"), Vec::new(), Vec::new());
@@ -422,7 +432,7 @@ fn is_of_many(path: &str, fields: &[(String, String)]) -> bool {
     }
 }
 
-/// What came of an action on many rows.
+/// The result of an action on many rows.
 enum Done {
     /// It was done to so many, or would be.
     Many(i64),

@@ -8,13 +8,14 @@ use documents::DocumentRow;
 use event::{EventId, Timestamp};
 use http::header::HOST;
 use http::{HeaderMap, StatusCode, Uri};
-use ledger::{ConsumerState, DeadLetter, EventFilter, EventRow, Outcome, RecordedEvent};
+use ledger::{ConsumerState, DeadLetter, EVENTS, EventFilter, EventRow, Outcome, RecordedEvent};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use subscriptions::AttemptRow;
 use view::List;
 
 use super::actions::{self, Action};
+use super::personal::{self, Personal};
 use super::rows::{self, Cell, Fields, Part, Rows, Title};
 use super::shell::{Shell, Visit, page};
 use super::{Pages, borrowed, given, link, read};
@@ -40,7 +41,10 @@ struct EventPage {
     raw: Option<String>,
     /// How many bytes of the body are not shown.
     hidden_bytes: usize,
-    download: String,
+    /// Where the body is as it was received, for those who may see it.
+    download: Option<String>,
+    personal: Option<Personal>,
+    links: Vec<(String, String)>,
     subject: Option<String>,
     /// The list of what takes its topic.
     takers: String,
@@ -56,7 +60,10 @@ pub(super) async fn show(
     uri: Uri,
     RawQuery(query): RawQuery,
 ) -> Response {
-    let answer: Box<RawValue> = match read(&pages, &visit, uri.path()).await {
+    let (filter, is_revealed) = personal::split(given(query));
+    let filter = pages.with_times(&EVENTS, filter);
+    let path = personal::asking(uri.path(), is_revealed);
+    let answer: Box<RawValue> = match read(&pages, &visit, &path).await {
         Ok(answer) => answer,
         Err(answer) => return pages.problem(&headers, &uri, Some(visit), answer).await,
     };
@@ -65,7 +72,6 @@ pub(super) async fn show(
     else {
         return pages.problem(&headers, &uri, Some(visit), super::broken()).await;
     };
-    let filter = given(query);
     let mut shell = pages.shell(&headers, &uri, Some(visit.clone()), "event");
     shell.title = format!("{} {id}", shell.title);
     let attempts = link("/attempts", [("event_id", id.as_str()), ("limit", "200")]);
@@ -87,7 +93,10 @@ pub(super) async fn show(
         raw: (pretty != shown).then(|| shown.to_owned()),
         pretty,
         hidden_bytes,
-        download: format!("/events/{id}/body"),
+        download: (visit.identity.role >= Role::Operator).then(|| format!("/events/{id}/body")),
+        personal: (is_revealed || event.body.masked || answer.get().contains(MASKED))
+            .then(|| Personal::new(&visit, uri.path(), &filter, is_revealed)),
+        links: event.receipt.iter().map(|_| receipt_link(&shell, uri.path())).collect(),
         subject: event.row.subject.as_deref().map(|subject| link("/events", [("subject", subject)])),
         commands: commands(&shell, &headers, &visit, &id),
         takers: link("/routes", [("provider", &event.row.provider), ("topic", &event.row.topic)]),
@@ -95,6 +104,14 @@ pub(super) async fn show(
         shell,
     };
     page(StatusCode::OK, &made)
+}
+
+/// The sender's own id, masked.
+const MASKED: &str = r#""sender_id":"***""#;
+
+/// The link from the page of what was posted to its receipt.
+pub(super) fn receipt_link(shell: &Shell, path: &str) -> (String, String) {
+    (shell.t("Receipt for the sender").to_owned(), format!("{path}/receipt"))
 }
 
 /// What does the same elsewhere, in a terminal and in a program: showing the body, and for who may, sending the event again.
@@ -217,7 +234,7 @@ fn timeline(
     }));
     steps.extend(attempts.iter().map(|attempt| attempt_step(shell, attempt)));
     steps.extend(documents.iter().map(|document| Step {
-        href: Some(link("/documents", [("id", document.id.as_str())])),
+        href: Some(format!("/documents/{}", document.id)),
         ..plain(
             document.fetched_at.as_ref().and_then(|at| at.parse().ok()),
             shell.t("document"),

@@ -13,25 +13,28 @@ mod job;
 mod live;
 mod map;
 mod overview;
+pub(crate) mod personal;
 mod provider_login;
+mod receipt_page;
 mod reconcile_page;
 mod rows;
+pub(crate) mod search;
 mod session;
 mod shell;
 mod subscription_page;
 pub(crate) mod text;
 
+use access::Role;
 use askama::Template;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Extension, MatchedPath, RawQuery, Request, State};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Redirect, Response};
-use axum::routing::{get, post};
-use event::EventId;
-use http::header::ACCEPT_LANGUAGE;
+use axum::routing::{any, get, post};
+use http::header::{ACCEPT, ACCEPT_LANGUAGE, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, VARY};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
-use http_body_util::BodyExt;
+use http_body_util::{BodyExt, Collected};
 use ledger::EVENTS;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
@@ -42,6 +45,7 @@ use self::actions::Action;
 use self::facets::{FacetsPart, Suggestions};
 use self::live::Followed;
 use self::map::RouteMap;
+use self::personal::Personal;
 use self::rows::{Fields, Part, Rows};
 use self::session::{Turnstile, cookie};
 use self::shell::{Shell, Visit, page, title};
@@ -50,7 +54,7 @@ use crate::refusal::Refusal;
 use crate::{ConsoleState, OTHER_VIEWS, ROUTES, RouteRow};
 
 /// Rows with a page of their own, besides events.
-const ITEMS: [&str; 6] = ["dead", "rejected", "jobs", "subscriptions", "attempts", "tokens"];
+const ITEMS: [&str; 7] = ["dead", "rejected", "jobs", "subscriptions", "attempts", "tokens", "documents"];
 
 /// What of a query is no filter.
 const PAGING: [&str; 2] = ["limit", "cursor"];
@@ -83,7 +87,10 @@ struct ListPage {
     is_filtered: bool,
     /// What is filled in, after a colon.
     filtered_by: String,
+    /// The row of which these are the parts.
+    subject: Option<Rows>,
     rows: Rows,
+    personal: Option<Personal>,
     next: Option<String>,
     actions: Vec<Action>,
     /// What can be added to it.
@@ -117,6 +124,7 @@ struct ItemPage {
     actions: Vec<Action>,
     /// Further pages about the row: text and address.
     links: Vec<(String, String)>,
+    personal: Option<Personal>,
     parts: Vec<Part>,
     progress: Option<Progress>,
     /// Of a job, the outcome of what it sent.
@@ -146,6 +154,30 @@ struct Login {
 struct Problem {
     shell: Shell,
     detail: String,
+    /// What to do about it.
+    advice: &'static str,
+}
+
+impl Problem {
+    fn new(shell: Shell, detail: &str, status: StatusCode) -> Self {
+        Self { detail: shell.t(detail).to_owned(), advice: advice(status), shell }
+    }
+}
+
+/// What to do about an answer with this status.
+pub(crate) fn advice(status: StatusCode) -> &'static str {
+    match status {
+        StatusCode::FORBIDDEN => {
+            "Ask an administrator for a token with that role, or log in with another one."
+        }
+        StatusCode::NOT_FOUND => {
+            "Look for it with the field above, or in its list. What is older than the time for which it is kept was deleted."
+        }
+        StatusCode::BAD_REQUEST | StatusCode::CONFLICT => {
+            "Go back, change what was asked for, and try again."
+        }
+        _ => "Load the page again in a moment. If that does not help, `malote doctor` says what to do.",
+    }
 }
 
 /// The pages; `api` is what they ask.
@@ -163,23 +195,29 @@ pub(crate) fn router(state: ConsoleState, api: Router) -> Router {
         .route("/dead/{id}/{consumer}/edit", get(edit_page::show).post(edit_page::send))
         .route("/events/{id}", get(event_page::show))
         .route("/events/{id}/body", get(body))
+        .route("/documents/{id}/body", get(body))
+        .route("/events/{id}/receipt", get(receipt_page::show))
+        .route("/events/{id}/receipt.txt", get(receipt_page::show))
+        .route("/rejected/{id}/receipt", get(receipt_page::show))
+        .route("/rejected/{id}/receipt.txt", get(receipt_page::show))
         .route("/events/live", get(live::follow))
         .route("/forms/subscriptions", get(subscription_page::new).post(subscription_page::send))
         .route("/forms/subscriptions/{name}", get(subscription_page::edit).post(subscription_page::send))
         .route("/reconciliation", get(reconcile_page::show))
-        .route("/search", get(search))
+        .route("/search", get(search::search))
         .route("/logout", post(session::log_out))
         .route("/actions/{*path}", post(actions::act))
         .layer(from_fn_with_state(pages.clone(), session::require));
     let open = Router::new()
         .route("/login", get(session::login).post(session::log_in))
         .route("/language", get(language))
-        .route(shell::STYLES.path(), get(|| shell::STYLES.answer()))
-        .route(shell::SCRIPT.path(), get(|| shell::SCRIPT.answer()))
-        .route(shell::FAVICON.path(), get(|| shell::FAVICON.answer()))
+        .route(shell::STYLES.path(), get(shell::styles))
+        .route(shell::SCRIPT.path(), get(shell::script))
+        .route(shell::FAVICON.path(), get(shell::favicon))
         .route("/login/oidc", get(provider_login::leave))
-        .route(provider_login::CALLBACK, get(provider_login::come_back));
-    closed.merge(open).with_state(pages).layer(from_fn(protected))
+        .route(provider_login::CALLBACK, get(provider_login::come_back))
+        .route("/{*path}", any(unknown));
+    closed.merge(open).with_state(pages).layer(from_fn(compressed)).layer(from_fn(protected))
 }
 
 /// Adds what a browser has to keep to.
@@ -191,6 +229,42 @@ async fn protected(request: Request, next: Next) -> Response {
     headers.insert("referrer-policy", HeaderValue::from_static("same-origin"));
     headers.insert("x-content-type-options", HeaderValue::from_static("nosniff"));
     response
+}
+
+/// Compresses pages for those who take that. They hold the token of forms beside what an address has in it, whose length would
+/// give it away to another site that can send requests with the cookie (BREACH): the cookie is not sent with those.
+async fn compressed(request: Request, next: Next) -> Response {
+    let is_taken = shell::takes_gzip(request.headers());
+    let response = next.run(request).await;
+    let is_text =
+        response.headers().get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/html"));
+    if !is_taken || !is_text {
+        return response;
+    }
+    let (mut parts, body) = response.into_parts();
+    let Ok(bytes) = body.collect().await.map(Collected::to_bytes) else { return broken() };
+    parts.headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    parts.headers.insert(VARY, HeaderValue::from_static("accept-encoding"));
+    parts.headers.remove(CONTENT_LENGTH);
+    Response::from_parts(parts, Body::from(shell::gzip(&bytes, shell::FAST)))
+}
+
+/// What is nowhere: a page for a browser, and for other clients the answer of the API.
+async fn unknown(State(pages): State<Pages>, request: Request) -> Response {
+    let accept = request.headers().get(ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
+    if request.uri().path().starts_with("/api/") || !accept.contains("text/html") {
+        let Ok(answer) = pages.api.clone().call(request).await;
+        return answer;
+    }
+    let (parts, _) = request.into_parts();
+    match session::visit(&pages.state, &parts.headers).await {
+        Ok(visit) => {
+            let shell = pages.shell(&parts.headers, &parts.uri, visit, "There is no such page");
+            let status = StatusCode::NOT_FOUND;
+            page(status, &Problem::new(shell, "No page has this address.", status))
+        }
+        Err(refusal) => pages.problem(&parts.headers, &parts.uri, None, refusal.into_response()).await,
+    }
 }
 
 /// An address with a query.
@@ -280,7 +354,7 @@ impl Pages {
     ) -> Response {
         let (status, title, detail) = self.trouble(answer).await;
         let shell = self.shell(headers, uri, visit, &title);
-        page(status, &Problem { detail: shell.lang.message(&detail), shell })
+        page(status, &Problem { detail: shell.lang.message(&detail), advice: advice(status), shell })
     }
 
     /// What an answer says that is no success: its status, its title, its detail.
@@ -297,11 +371,28 @@ impl Pages {
     /// The page for a form that is not taken.
     fn stale(&self, headers: &HeaderMap, uri: &Uri, visit: Visit) -> Response {
         let shell = self.shell(headers, uri, Some(visit), "Forbidden");
-        page(StatusCode::FORBIDDEN, &Problem { detail: shell.t(STALE).to_owned(), shell })
+        page(StatusCode::FORBIDDEN, &Problem::new(shell, STALE, StatusCode::CONFLICT))
     }
 
     fn view(&self, name: &str) -> Option<&'static View> {
         self.state.views.iter().copied().find(|view| view.name == name)
+    }
+
+    /// A filter of a list with its points in time as the API takes them: `yesterday`, `2h` and the like are for people.
+    fn with_times(
+        &self,
+        view: &View<impl AsRef<Described>>,
+        mut given: Vec<(String, String)>,
+    ) -> Vec<(String, String)> {
+        let fields = view.fields();
+        let is_time =
+            |name: &str| fields.iter().any(|field| field.name == name && field.kind == view::Kind::Time);
+        for (_, value) in given.iter_mut().filter(|(name, _)| is_time(name)) {
+            if let Ok(moment) = value.parse::<view::Moment>() {
+                *value = moment.time(&self.state.zone, &self.state.zone).to_string();
+            }
+        }
+        given
     }
 
     /// A list of the overview.
@@ -337,15 +428,17 @@ async fn list_of(
     uri: &Uri,
     given: &[(String, String)],
 ) -> Response {
-    let path = link(uri.path(), borrowed(given));
+    let suggested = facets::suggestions(&pages.state, view).await;
+    let fields: Vec<_> =
+        view.fields().into_iter().map(|field| FilterField::new(field, given, &suggested)).collect();
+    let (given, is_revealed) = personal::split(pages.with_times(view, given.to_vec()));
+    let given = given.as_slice();
+    let path = personal::asking(&link(uri.path(), borrowed(given)), is_revealed);
     let shell = pages.shell(headers, uri, Some(visit.clone()), view.rows);
     let List { items, next } = match read::<List<Box<RawValue>>>(pages, &visit, &path).await {
         Ok(list) => list,
         Err(answer) => return pages.problem(headers, uri, Some(visit), answer).await,
     };
-    let suggested = facets::suggestions(&pages.state, view).await;
-    let fields: Vec<_> =
-        view.fields().into_iter().map(|field| FilterField::new(field, given, &suggested)).collect();
     let filter: Vec<_> = given.iter().filter(|(name, _)| !PAGING.contains(&name.as_str())).cloned().collect();
     let Ok(rows) = Rows::from_list(&shell, view, shell.title.clone(), &items, &filter) else {
         return pages.problem(headers, uri, Some(visit), broken()).await;
@@ -362,8 +455,14 @@ async fn list_of(
     let next = next.map(|next| {
         let kept = given.iter().filter(|(name, _)| name != "cursor").cloned();
         let pairs: Vec<_> = kept.chain([("cursor".to_owned(), next)]).collect();
-        link(uri.path(), borrowed(&pairs))
+        personal::asking(&link(uri.path(), borrowed(&pairs)), is_revealed)
     });
+    let subject = match view.name.strip_suffix("/history") {
+        Some(book) if !filter.is_empty() => {
+            pages.listed(&shell, &visit, book, &link(&format!("/{book}"), borrowed(&filter))).await
+        }
+        _ => None,
+    };
     let has_views = pages.view(view.name).is_some();
     let made = ListPage {
         about: view.about,
@@ -373,6 +472,9 @@ async fn list_of(
         actions: actions::offered_for_all(view.name, &filter, &visit),
         additions: actions::offered_to_add(view.name, &visit),
         links: actions::beside_list(&shell, view.name, &visit),
+        personal: (!view.personal().is_empty())
+            .then(|| Personal::new(&visit, uri.path(), given, is_revealed)),
+        subject,
         exports: FORMATS
             .into_iter()
             .filter(|_| has_views)
@@ -406,7 +508,10 @@ async fn export(
     RawQuery(query): RawQuery,
 ) -> Response {
     let (list, format) = uri.path().rsplit_once('.').unwrap_or_default();
-    let given = given(query);
+    let given = match pages.view(list.trim_start_matches('/')) {
+        Some(view) => pages.with_times(view, given(query)),
+        None => given(query),
+    };
     let path = link(list, borrowed(&given).chain([("format", format)]));
     let answer = ask(&pages, &visit, Method::GET, &path, Body::empty()).await;
     if answer.status().is_success() {
@@ -423,7 +528,8 @@ async fn body(
     headers: HeaderMap,
     uri: Uri,
 ) -> Response {
-    let answer = ask(&pages, &visit, Method::GET, uri.path(), Body::empty()).await;
+    let path = uri.path_and_query().map_or(uri.path(), http::uri::PathAndQuery::as_str);
+    let answer = ask(&pages, &visit, Method::GET, path, Body::empty()).await;
     if answer.status().is_success() {
         answer
     } else {
@@ -447,9 +553,11 @@ async fn item(
     Extension(visit): Extension<Visit>,
     headers: HeaderMap,
     uri: Uri,
+    RawQuery(query): RawQuery,
 ) -> Response {
     let (list, id) = uri.path().trim_start_matches('/').split_once('/').unwrap_or_default();
-    let answer: Box<RawValue> = match read(&pages, &visit, uri.path()).await {
+    let (_, is_revealed) = personal::split(given(query));
+    let answer: Box<RawValue> = match read(&pages, &visit, &personal::asking(uri.path(), is_revealed)).await {
         Ok(answer) => answer,
         Err(answer) => return pages.problem(&headers, &uri, Some(visit), answer).await,
     };
@@ -463,6 +571,8 @@ async fn item(
     if list == "jobs" && state == "done" {
         actions.extend(rows.first().map(|job| job::further(job, &visit)).unwrap_or_default());
     }
+    let is_masked = rows.iter().any(|row| row.get("masked") == Some(&Value::Bool(true)));
+    let personal = (is_revealed || is_masked).then(|| Personal::new(&visit, uri.path(), &[], is_revealed));
     let mut shell = pages.shell(&headers, &uri, Some(visit.clone()), name);
     shell.title = format!("{} {id}", shell.title);
     let number = |name: &str| rows.first()?.get(name)?.as_u64();
@@ -481,39 +591,34 @@ async fn item(
     if list == "dead" {
         links.extend(edit_page::links(&shell, id, &rows));
     }
-    page(StatusCode::OK, &ItemPage { shell, actions, links, parts, progress, outcome })
+    if let Some(row) = rows.first() {
+        links.extend(own_links(&shell, &visit, list, id, row));
+    }
+    page(StatusCode::OK, &ItemPage { shell, actions, links, personal, parts, progress, outcome })
 }
 
-/// Finds an event, a rejected body or a job by its id, or events by their subject.
-async fn search(
-    State(pages): State<Pages>,
-    Extension(visit): Extension<Visit>,
-    headers: HeaderMap,
-    uri: Uri,
-    RawQuery(query): RawQuery,
-) -> Response {
-    let pairs = pairs(query);
-    let asked = pairs.iter().find(|(name, _)| name == "q").map_or("", |(_, value)| value.trim());
-    if asked.parse::<EventId>().is_ok() {
-        for list in ["events", "rejected", "jobs"] {
-            let is_there = match list {
-                "jobs" => read::<Map<String, Value>>(&pages, &visit, &format!("/jobs/{asked}")).await.is_ok(),
-                _ => {
-                    let found = read::<List<Value>>(&pages, &visit, &format!("/{list}?id={asked}")).await;
-                    found.is_ok_and(|found| !found.items.is_empty())
-                }
-            };
-            if is_there {
-                return Redirect::to(&format!("/{list}/{asked}")).into_response();
-            }
+/// What belongs to a row and has an address of its own.
+fn own_links(shell: &Shell, visit: &Visit, list: &str, id: &str, row: &Fields) -> Vec<(String, String)> {
+    let may_see = visit.identity.role >= Role::Operator;
+    match list {
+        "rejected" => {
+            let has_receipt = row.get("receipt").is_some_and(Value::is_object);
+            let receipt = has_receipt.then(|| event_page::receipt_link(shell, &format!("/rejected/{id}")));
+            let body =
+                may_see.then(|| (shell.t("Download the body").to_owned(), format!("/events/{id}/body")));
+            receipt.into_iter().chain(body).collect()
         }
-    } else if asked.contains('/') {
-        let query = serde_urlencoded::to_string([("subject", asked)]).expect("pairs of text are a query");
-        return Redirect::to(&format!("/events?{query}")).into_response();
+        "documents" if may_see => {
+            let versions = row.get("versions").and_then(Value::as_array).into_iter().flatten();
+            let version = |version: &Value| {
+                let number = version["version"].as_i64()?;
+                let href = format!("/documents/{id}/body?version={number}");
+                Some((shell.filled("Content of version {}", &[&number]), href))
+            };
+            versions.filter_map(version).collect()
+        }
+        _ => Vec::new(),
     }
-    let shell = pages.shell(&headers, &uri, Some(visit), "Nothing was found");
-    let detail = "Paste the whole id of an event, or a subject such as order/0000593098.";
-    page(StatusCode::NOT_FOUND, &Problem { detail: shell.t(detail).to_owned(), shell })
 }
 
 /// Chooses the language, and leads back.

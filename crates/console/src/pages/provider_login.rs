@@ -12,7 +12,7 @@ use http::{Extensions, HeaderMap, HeaderValue, StatusCode, Uri};
 
 use super::session::{self, cookie, is_loopback, next_path};
 use super::shell::{Shell, page};
-use super::{Pages, Problem};
+use super::{Pages, Problem, advice};
 use crate::oidc::{Kept, OidcError};
 use crate::refusal::Refusal;
 
@@ -133,5 +133,5 @@ fn refused(pages: &Pages, headers: &HeaderMap, uri: &Uri, error: &OidcError) -> 
     };
     tracing::warn!("a log-in at the provider has failed: {error}");
     let shell = pages.shell(headers, uri, None, "Log in");
-    page(status, &Problem { detail: error.to_string(), shell })
+    page(status, &Problem { detail: error.to_string(), advice: advice(status), shell })
 }

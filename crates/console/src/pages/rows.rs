@@ -47,7 +47,7 @@ pub(crate) struct Part {
 }
 
 /// Lists whose rows have a page: the list, the field with what identifies a row, and what the address begins with.
-const PAGES: [(&str, &str, &str); 12] = [
+const PAGES: [(&str, &str, &str); 14] = [
     ("events", "id", "/events/"),
     ("unrouted", "id", "/events/"),
     ("dead", "event_id", "/dead/"),
@@ -60,7 +60,12 @@ const PAGES: [(&str, &str, &str); 12] = [
     ("attempts", "event_id", "/attempts/"),
     ("attempts/report", "event_id", "/attempts/"),
     ("undelivered", "event_id", "/attempts/"),
+    ("documents", "id", "/documents/"),
+    ("prescriptions/files", "archive_id", "/documents/"),
 ];
+
+/// Titles of columns of books whose values lead to the history of a row.
+const KEYS: [&str; 4] = ["Invoice", "Agreement", "Id", "State"];
 
 /// Fields of any row that are the id of an event.
 const EVENTS: [&str; 6] = ["event_id", "caused_by", "replay_of", "duplicate_of", "replaces", "replaced_by"];
@@ -88,24 +93,41 @@ impl Rows {
     ) -> serde_json::Result<Self> {
         let Table { columns, rows, .. } = view.table(items)?;
         let page = PAGES.iter().find(|(list, ..)| *list == view.name);
-        let key = |item: &RawValue| {
+        let history = shell.views.iter().find(|other| other.name.strip_suffix("/history") == Some(view.name));
+        let key = |item: &Map<String, Value>| {
+            if let Some(history) = history {
+                let field = |name: &String| Some((name.clone(), item.get(name)?.as_str()?.to_owned()));
+                let fields: Vec<_> = history.filters().iter().filter_map(field).collect();
+                return Some(link(&format!("/{}", history.name), borrowed(&fields)));
+            }
             let (_, field, path) = page?;
-            let item: Map<String, Value> = serde_json::from_str(item.get()).ok()?;
             // The page of an event leads to the next one of the same filter.
             let kept = if view.name == "events" { filter } else { &[] };
             Some(link(&format!("{path}{}", item.get(*field)?.as_str()?), borrowed(kept)))
         };
         // What leads to the page of a row comes first, then what is wrong with it: both are at hand on a narrow screen, too.
-        let first = columns.iter().position(|(_, form)| page.is_some() && *form == Form::Id).unwrap_or(0);
+        let is_key = |(title, form): &(&str, Form)| match history {
+            Some(_) => KEYS.contains(title),
+            None => page.is_some() && *form == Form::Id,
+        };
+        let first = columns.iter().position(is_key).unwrap_or(0);
         let mut order: Vec<usize> = (0..columns.len()).collect();
         order.sort_by_key(|at| (*at != first, !TROUBLE.contains(&columns[*at].0)));
-        let cells = |(row, item): (&Vec<Value>, &RawValue)| {
-            let mut cells: Vec<_> =
-                order.iter().map(|at| Cell::new(shell, columns[*at].1, &row[*at])).collect();
-            cells[0].href = key(item);
+        let cells = |(row, raw): (&Vec<Value>, &RawValue)| {
+            let item: Map<String, Value> = serde_json::from_str(raw.get()).unwrap_or_default();
+            let cell = |at: &usize| {
+                let (form, value) = (columns[*at].1, &row[*at]);
+                let is_event = form == Form::Id && EVENTS.iter().any(|name| item.get(*name) == Some(value));
+                let id = value.as_str().filter(|_| is_event);
+                Cell { href: id.map(|id| format!("/events/{id}")), ..Cell::new(shell, form, value) }
+            };
+            let mut cells: Vec<_> = order.iter().map(cell).collect();
+            if let Some(page) = key(&item) {
+                cells[0].href = Some(page);
+            }
             if let Some(at) = order.iter().position(|at| view.name == "unrouted" && columns[*at].0 == "Topic")
             {
-                cells[at].href = takers(item);
+                cells[at].href = takers(raw);
             }
             cells
         };

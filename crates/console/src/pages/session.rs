@@ -100,7 +100,7 @@ fn form_token(session: &str) -> String {
 }
 
 /// Who looks, if somebody is logged in.
-async fn visit(state: &ConsoleState, headers: &HeaderMap) -> Result<Option<Visit>, Refusal> {
+pub(super) async fn visit(state: &ConsoleState, headers: &HeaderMap) -> Result<Option<Visit>, Refusal> {
     let Some((digest, text)) = session(headers) else { return Ok(None) };
     let now = event::now();
     let found = access::session(&mut *state.store.read().await?, digest, now).await?;

@@ -1,13 +1,18 @@
 //! What every page has: language, title, menu, who is logged in.
 
 use std::fmt::Display;
+use std::io::Write;
 use std::sync::LazyLock;
 
 use access::{Digest, Identity};
 use askama::Template;
+use axum::body::Bytes;
 use axum::response::{Html, IntoResponse, Response};
 use event::Timestamp;
-use http::StatusCode;
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use http::header::ACCEPT_ENCODING;
+use http::{HeaderMap, StatusCode};
 use server::Peer;
 use view::View;
 
@@ -46,6 +51,7 @@ pub(crate) struct Asset {
     path: LazyLock<String>,
     content_type: &'static str,
     content: &'static str,
+    compressed: LazyLock<Bytes>,
 }
 
 const CSS: &str = include_str!("../../assets/console.css");
@@ -57,6 +63,7 @@ pub(crate) static STYLES: Asset = Asset {
     path: LazyLock::new(|| named(CSS, "css")),
     content_type: "text/css; charset=utf-8",
     content: CSS,
+    compressed: LazyLock::new(|| gzip(CSS.as_bytes(), Compression::best())),
 };
 
 /// What pages can do better with a script.
@@ -64,11 +71,16 @@ pub(crate) static SCRIPT: Asset = Asset {
     path: LazyLock::new(|| named(JS, "js")),
     content_type: "text/javascript; charset=utf-8",
     content: JS,
+    compressed: LazyLock::new(|| gzip(JS.as_bytes(), Compression::best())),
 };
 
 /// The icon of the pages.
-pub(crate) static FAVICON: Asset =
-    Asset { path: LazyLock::new(|| named(ICON, "svg")), content_type: "image/svg+xml", content: ICON };
+pub(crate) static FAVICON: Asset = Asset {
+    path: LazyLock::new(|| named(ICON, "svg")),
+    content_type: "image/svg+xml",
+    content: ICON,
+    compressed: LazyLock::new(|| gzip(ICON.as_bytes(), Compression::best())),
+};
 
 fn named(content: &str, extension: &str) -> String {
     format!("/assets/{}.{extension}", &Digest::new(content.as_bytes()).to_hex()[..16])
@@ -81,11 +93,51 @@ impl Asset {
     }
 
     /// The answer with it.
-    pub(crate) async fn answer(&'static self) -> impl IntoResponse {
-        let headers =
-            [("content-type", self.content_type), ("cache-control", "public, max-age=31536000, immutable")];
-        (headers, self.content)
+    fn answer(&'static self, headers: &HeaderMap) -> Response {
+        let head = [
+            ("content-type", self.content_type),
+            ("cache-control", "public, max-age=31536000, immutable"),
+            ("vary", "accept-encoding"),
+        ];
+        match takes_gzip(headers) {
+            true => (head, [("content-encoding", "gzip")], self.compressed.clone()).into_response(),
+            false => (head, self.content).into_response(),
+        }
     }
+}
+
+/// The style sheet.
+pub(crate) async fn styles(headers: HeaderMap) -> Response {
+    STYLES.answer(&headers)
+}
+
+/// The script.
+pub(crate) async fn script(headers: HeaderMap) -> Response {
+    SCRIPT.answer(&headers)
+}
+
+/// The icon.
+pub(crate) async fn favicon(headers: HeaderMap) -> Response {
+    FAVICON.answer(&headers)
+}
+
+/// For what is compressed each time.
+pub(crate) const FAST: Compression = Compression::fast();
+
+/// Whether a client takes what is compressed. A weight of 0 refuses it (RFC 9110, section 12.5.3).
+pub(crate) fn takes_gzip(headers: &HeaderMap) -> bool {
+    let accepted = headers.get_all(ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok());
+    accepted.flat_map(|line| line.split(',')).any(|coding| {
+        let (name, weight) = coding.split_once(';').unwrap_or((coding, ""));
+        let weight = weight.trim().strip_prefix("q=").and_then(|weight| weight.parse::<f32>().ok());
+        name.trim().eq_ignore_ascii_case("gzip") && weight.is_none_or(|weight| weight > 0.0)
+    })
+}
+
+/// Bytes compressed.
+pub(crate) fn gzip(bytes: &[u8], level: Compression) -> Bytes {
+    let mut encoder = GzEncoder::new(Vec::with_capacity(bytes.len() / 4), level);
+    encoder.write_all(bytes).and_then(|()| encoder.finish()).expect("memory takes what is written").into()
 }
 
 impl Shell {

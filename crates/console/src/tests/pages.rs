@@ -4,8 +4,8 @@ use store::Row;
 
 use super::subscribing::OURS;
 use super::*;
-use crate::OTHER_VIEWS;
 use crate::pages::text::Lang;
+use crate::{OTHER_VIEWS, pages};
 
 /// What a browser keeps and sends.
 pub(super) struct Browser<'a> {
@@ -49,6 +49,11 @@ impl<'a> Browser<'a> {
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
         let text = String::from_utf8(bytes(response).await.to_vec()).unwrap();
         Page { status, location, text, response: headers }
+    }
+
+    /// The header with its cookie.
+    pub(super) fn cookies(&self) -> String {
+        format!("malote_session={}", self.cookie)
     }
 
     pub(super) async fn get(&self, path: &str) -> Page {
@@ -262,19 +267,6 @@ async fn an_operator_replays_an_event_and_forged_forms_do_nothing() {
     assert_eq!(job["state"], "cancelled");
 }
 
-#[tokio::test]
-async fn an_event_is_found_by_its_id_and_by_its_subject() {
-    let console = Console::start().await;
-    let id = console.recorded("acordo.quitado").await;
-    let mut browser = Browser::new(&console, "en");
-    browser.log_in(OURS).await;
-    assert_eq!(browser.get(&format!("/search?q=%20{id}")).await.location, format!("/events/{id}"));
-    assert_eq!(browser.get("/search?q=order%2F1").await.location, "/events?subject=order%2F1");
-    let page = browser.get(&format!("/search?q={}", EventId::generate())).await;
-    assert_eq!(page.status, 404);
-    assert!(page.text.contains("Paste the whole id"), "{}", page.text);
-}
-
 /// What the document of the API declares and pages show: the names of fields and of filters with what they choose, and words.
 fn declared() -> Vec<String> {
     let document: Value = serde_json::from_str(&openapi(&views())).unwrap();
@@ -351,6 +343,8 @@ fn every_text_of_the_pages_is_in_portuguese() {
         include_str!("../../templates/once.html"),
         include_str!("../../templates/welcome.html"),
         include_str!("../../templates/subscription.html"),
+        include_str!("../../templates/receipt.html"),
+        include_str!("../pages/receipt_page.rs"),
         include_str!("../pages/chart.rs"),
         include_str!("../pages/edit_page.rs"),
         include_str!("../pages/job.rs"),
@@ -375,6 +369,14 @@ fn every_text_of_the_pages_is_in_portuguese() {
             source.split("#[cfg(test)]").next().unwrap().replace(r#"r#""#, "").replace(r##""#"##, "");
         let labels = source.split('"').skip(1).step_by(2).filter(|text| text.starts_with(char::is_uppercase));
         texts.extend(labels.map(str::to_owned));
+    }
+    let personal = include_str!("../pages/personal.rs").split('"').skip(1).step_by(2);
+    texts.extend(personal.filter(|text| text.starts_with(char::is_uppercase)).map(str::to_owned));
+    texts.push(pages::search::NOTHING.to_owned());
+    let titled = sources.iter().flat_map(|source| source.split("pages.shell(").skip(1));
+    texts.extend(titled.filter_map(|rest| Some(rest.split(");").next()?.split('"').nth(1)?.to_owned())));
+    for status in [400, 403, 404, 409, 500, 503] {
+        texts.push(pages::advice(StatusCode::from_u16(status).unwrap()).to_owned());
     }
     texts.extend(access::VIEWS.iter().flat_map(|_| ["viewer", "operator", "admin"].map(str::to_owned)));
     for view in views() {
