@@ -17,7 +17,7 @@ use utoipa::openapi::{self, RefOr, ResponseBuilder};
 use view::View;
 
 use crate::{
-    OTHER_VIEWS, attempts, documents, edit, facets, feed, jobs, lists, overview, pull, queues, record,
+    OTHER_VIEWS, attempts, dead_groups, documents, edit, facets, feed, jobs, lists, overview, pull, queues, record,
     schemas, subscription, tokens,
 };
 
@@ -39,7 +39,7 @@ use crate::{
         (name = "operations", description = "What runs"),
     ),
     paths(
-        record::event, facets::show, record::body, record::rejected_body, record::dead_letters, edit::edit, jobs::create, jobs::show,
+        record::event, facets::show, record::body, record::rejected_body, record::dead_letters, edit::edit, dead_groups::note, jobs::create, jobs::show,
         jobs::outcome, jobs::cancel, jobs::pause, jobs::resume, jobs::reconciliation, feed::follow, subscription::create, subscription::show,
         subscription::edit, subscription::remove, subscription::pause, subscription::resume, subscription::seek,
         subscription::rotate_secret, subscription::test, attempts::show, attempts::retry,

@@ -11,6 +11,7 @@
 
 mod attempts;
 mod body_text;
+mod dead_groups;
 mod document;
 mod documents;
 mod edit;
@@ -180,6 +181,10 @@ fn router(state: ConsoleState) -> Router {
                 .fallback(async || Refusal::Method("POST")),
         )
         .route("/api/v1/jobs", post(jobs::create).fallback(async || Refusal::Method("GET, HEAD, POST")))
+        .route(
+            "/api/v1/dead/groups/{group}/note",
+            post(dead_groups::note).fallback(async || Refusal::Method("POST")),
+        )
         .route("/api/v1/jobs/{id}", get(jobs::show))
         .route("/api/v1/jobs/{id}/outcome", get(jobs::outcome))
         .route("/api/v1/jobs/{id}/cancel", post(jobs::cancel).fallback(async || Refusal::Method("POST")))

@@ -37,11 +37,12 @@ const BODIES: [&str; 2] = ["/events/{id}/body", "/documents/{id}/body"];
 const FOLLOWING: [&str; 2] = ["/feed", "/subscriptions/{name}/events"];
 
 /// What an operator changes. Every other change is an administrator's.
-const OPERATIONS: [&str; 11] = [
+const OPERATIONS: [&str; 12] = [
     "/jobs",
     "/jobs/{id}/cancel",
     "/jobs/{id}/pause",
     "/jobs/{id}/resume",
+    "/dead/groups/{group}/note",
     "/dead/{id}/{consumer}/edit",
     "/attempts/retry",
     "/undelivered/discard",

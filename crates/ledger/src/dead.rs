@@ -89,13 +89,19 @@ impl view::Row for DeadRow {
 
 /// What is open and fits.
 pub(crate) fn chosen(filter: &DeadFilter) -> Conditions {
+    let mut conditions = fitting(filter);
+    conditions.add(dead_at("s"));
+    conditions
+}
+
+/// What fits, open or not.
+pub(crate) fn fitting(filter: &DeadFilter) -> Conditions {
     let mut conditions = Conditions::default();
     conditions.with_id("s.event_id", filter.id);
     conditions.with("s.consumer =", filter.consumer.as_ref());
     conditions.with("s.source =", filter.source.as_ref());
     conditions.with("s.provider =", filter.provider.as_ref());
     conditions.with("s.group_id =", filter.group.as_ref());
-    conditions.add(dead_at("s"));
     conditions
 }
 
@@ -106,56 +112,6 @@ const KEY: [&str; 2] = ["s.event_id", "s.consumer"];
 
 pub(crate) fn statement(filter: &DeadFilter, page: &Page) -> (String, Vec<Value>) {
     List::by_id(&format!("SELECT {ROW} FROM dead_letters s"), &KEY).statement(chosen(filter), page)
-}
-
-/// Dead letters of one consumer with one error.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct DeadGroup {
-    /// Names the group in filters.
-    pub group: String,
-    /// The consumer that gave up.
-    pub consumer: String,
-    /// Why, without the numbers and quoted values in which the errors differ.
-    pub error: String,
-    /// How many.
-    pub count: i64,
-    /// When the first of them failed first.
-    #[schema(value_type = String, format = DateTime)]
-    pub first_failed_at: Timestamp,
-    /// When the last of them was given up.
-    #[schema(value_type = String, format = DateTime)]
-    pub last_failed_at: Timestamp,
-}
-
-impl view::Row for DeadGroup {
-    type Filter = DeadFilter;
-
-    /// All groups of the dead letters that fit, the largest first: at most 1,000.
-    async fn page(
-        connection: &mut Connection,
-        filter: &DeadFilter,
-        _: &Page,
-    ) -> Result<Paged<Self>, StoreError> {
-        let conditions = chosen(filter);
-        let text = format!(
-            "SELECT s.group_id, s.consumer, max(s.error_group) AS error, count(*) AS count, \
-             min(s.first_failed_at) AS first_failed_at, max(s.failed_at) AS last_failed_at \
-             FROM dead_letters s {} GROUP BY s.group_id, s.consumer ORDER BY count(*) DESC, s.group_id LIMIT 1000",
-            conditions.clause()
-        );
-        let rows = fetch(connection, text, conditions.values).await?;
-        let group = |row: &AnyRow| {
-            Ok::<_, StoreError>(Self {
-                group: row.try_get("group_id")?,
-                consumer: row.try_get("consumer")?,
-                error: row.try_get("error")?,
-                count: row.try_get("count")?,
-                first_failed_at: time(row, "first_failed_at")?,
-                last_failed_at: time(row, "last_failed_at")?,
-            })
-        };
-        Ok(Paged { items: rows.iter().map(group).collect::<Result<_, _>>()?, next: None })
-    }
 }
 
 /// One failed attempt of a consumer.

@@ -2,6 +2,7 @@
 
 mod editing;
 mod feed;
+mod groups;
 mod overview;
 
 use consumer::{Failure, Recorder};
@@ -15,6 +16,7 @@ use crate::{EventFilter, EventRow, EventState, show, show_rejected};
 
 pub use editing::*;
 pub use feed::*;
+pub use groups::*;
 pub use overview::*;
 
 const BINDINGS: consumer::Bindings = consumer::Bindings {
@@ -153,6 +155,8 @@ macro_rules! ledger_laws {
             a_letter_is_replaced_once
             an_original_and_its_replacement_never_both_have_an_effect
             an_edit_that_cannot_be_sent_changes_nothing
+            a_group_says_when_its_letters_were_given_up
+            a_group_keeps_its_last_note
             a_reader_gets_what_it_wants_once_and_in_order
             deleted_events_are_not_skipped_in_silence
             a_cursor_of_another_log_is_refused

@@ -33,6 +33,7 @@
 
 mod contents;
 mod dead;
+mod dead_groups;
 mod events;
 mod facets;
 pub mod feed;
@@ -59,7 +60,8 @@ mod views;
 pub mod witness;
 
 pub use contents::{Body, BodyInJson};
-pub use dead::{DeadFilter, DeadGroup, DeadLetter, DeadRow, FailedAttempt, show_dead};
+pub use dead::{DeadFilter, DeadLetter, DeadRow, FailedAttempt, show_dead};
+pub use dead_groups::{DeadGroup, GroupNote, NewGroupNote, NoteError, note_group};
 pub use events::{Caused, EventFilter, EventRow, Outcome, RecordedEvent, body, provider, show};
 pub use facets::{FacetCount, Facets, facets, hourly, newest, next_newer};
 pub use names::{Name, Senders, is_on_record, on_record, senders};
@@ -143,5 +145,6 @@ pub const COMPONENT: Component = Component {
             sqlite: include_str!("../migrations/0017_replaced.sqlite.sql"),
             postgres: include_str!("../migrations/0017_replaced.postgres.sql"),
         },
+        Migration::portable(18, "groups of dead letters", include_str!("../migrations/0018_dead_groups.sql")),
     ],
 };

@@ -102,7 +102,11 @@ impl Shown for DeadGroup {
         column("Count", |row| shown(&row.count), Form::Number),
         dropped(1, column("First failed", |row| shown(&row.first_failed_at), Form::Time)),
         column("Last failed", |row| shown(&row.last_failed_at), Form::Time),
+        dropped(3, column("Last hour", |row| shown(&row.per_hour.last()), Form::Number)),
+        dropped(4, column("Last day", |row| shown(&row.per_day.last()), Form::Number)),
         column("Error", |row| shown(&row.error), Form::Text),
+        dropped(2, column("Note", |row| shown(&row.note.as_ref().map(|note| &note.text)), Form::Text)),
+        dropped(5, column("Ticket", |row| shown(&row.note.as_ref().map(|note| &note.ticket)), Form::Text)),
     ];
 }
 

@@ -21,6 +21,27 @@ pub enum Dead {
     Edit(DeadEdit),
     /// Close dead letters without retrying; the reason is recorded.
     Discard(DeadDiscard),
+    /// Keep a note and the address of a ticket with a group of dead letters.
+    Note(DeadNote),
+}
+
+/// `malote dead note`
+#[derive(Clone, Debug, Args)]
+pub struct DeadNote {
+    /// The group, as `malote dead list --group` names it.
+    pub group: String,
+    /// The text of the note; without it, the text stays as it is.
+    #[arg(long, value_name = "TEXT", required_unless_present_any = ["ticket", "remove"])]
+    pub text: Option<String>,
+    /// The address of a ticket; without it, the address stays as it is.
+    #[arg(long, value_name = "URL")]
+    pub ticket: Option<String>,
+    /// Remove the text and the address.
+    #[arg(long, conflicts_with_all = ["text", "ticket"])]
+    pub remove: bool,
+    /// How the API is reached.
+    #[command(flatten)]
+    pub api: ApiArgs,
 }
 
 /// `malote dead edit`

@@ -60,6 +60,7 @@ pub async fn dead(command: Dead, config: &Config) -> Result<ExitCode> {
         Dead::Show(show) => dead::show(show, config).await?,
         Dead::Retry(retry) => return resend::retry_dead(retry, config).await,
         Dead::Edit(edit) => return edit::edit(edit, config).await,
+        Dead::Note(note) => dead::note(note, config).await?,
         Dead::Discard(discard) => return resend::discard_dead(discard, config).await,
     }
     Ok(ExitCode::SUCCESS)

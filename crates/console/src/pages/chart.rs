@@ -17,6 +17,8 @@ pub(crate) struct Chart {
     /// What the highest value is.
     pub(crate) highest: String,
     pub(crate) bars: Vec<Bar>,
+    /// When it begins and ends.
+    pub(crate) ends: [String; 2],
 }
 
 /// A value.
@@ -31,7 +33,7 @@ pub(crate) struct Bar {
 
 impl Chart {
     /// How many events came in each interval.
-    pub(crate) fn received(shell: &Shell, intervals: &[Interval]) -> Self {
+    pub(crate) fn received(shell: &Shell, intervals: &[Interval], ends: &[String; 2]) -> Self {
         let highest = intervals.iter().map(|one| one.received).max().unwrap_or_default();
         let bar = |(at, one): (usize, &Interval)| {
             let title = format!("{}: {}", view::time(one.from), one.received);
@@ -41,11 +43,24 @@ impl Chart {
             title: shell.t("Events received").to_owned(),
             highest: highest.to_string(),
             bars: intervals.iter().enumerate().filter_map(bar).collect(),
+            ends: ends.clone(),
         }
     }
 
+    /// Counts of equal times up to now; `ago` says when each was, by how many came after it.
+    pub(crate) fn counts(title: &str, counts: &[i64], ago: impl Fn(usize) -> String) -> Self {
+        let highest = counts.iter().copied().max().unwrap_or_default();
+        let bar = |(at, count): (usize, &i64)| {
+            let text = format!("{}: {count}", ago(counts.len() - 1 - at));
+            Bar::new(at, counts.len(), *count, highest, "bar-value", text)
+        };
+        let bars = counts.iter().enumerate().filter_map(bar).collect();
+        let ends = [ago(counts.len().saturating_sub(1)), ago(0)];
+        Self { title: title.to_owned(), highest: highest.to_string(), bars, ends }
+    }
+
     /// How long they took: the median in front of the slowest.
-    pub(crate) fn latency(shell: &Shell, intervals: &[Interval]) -> Self {
+    pub(crate) fn latency(shell: &Shell, intervals: &[Interval], ends: &[String; 2]) -> Self {
         let highest = intervals.iter().filter_map(|one| one.slowest_ms).max().unwrap_or_default();
         let values: [(Measure, _, _); 2] = [
             (|one| one.slowest_ms, "bar-outline", shell.t("slowest")),
@@ -62,6 +77,7 @@ impl Chart {
             title: shell.t("Latency: median (filled), slowest (outlined)").to_owned(),
             highest: format!("{highest} ms"),
             bars: bars.collect(),
+            ends: ends.clone(),
         }
     }
 }

@@ -9,6 +9,7 @@ mod chart;
 mod edit_page;
 mod event_page;
 mod facets;
+mod group;
 mod job;
 mod live;
 mod map;
@@ -35,7 +36,7 @@ use axum::routing::{any, get, post};
 use http::header::{ACCEPT, ACCEPT_LANGUAGE, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, VARY};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use http_body_util::{BodyExt, Collected};
-use ledger::EVENTS;
+use ledger::{DEAD, EVENTS};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use tower_service::Service;
@@ -43,6 +44,7 @@ use view::{Described, List, View};
 
 use self::actions::Action;
 use self::facets::{FacetsPart, Suggestions};
+use self::group::Group;
 use self::live::Followed;
 use self::map::RouteMap;
 use self::personal::Personal;
@@ -89,6 +91,8 @@ struct ListPage {
     filtered_by: String,
     /// The row of which these are the parts.
     subject: Option<Rows>,
+    /// Of dead letters of one group, that group.
+    group: Option<Group>,
     rows: Rows,
     personal: Option<Personal>,
     next: Option<String>,
@@ -193,6 +197,7 @@ pub(crate) fn router(state: ConsoleState, api: Router) -> Router {
         .fold(lists, |router, list| router.route(&format!("/{list}/{{id}}"), get(item)))
         .route("/", get(overview::show))
         .route("/dead/{id}/{consumer}/edit", get(edit_page::show).post(edit_page::send))
+        .route("/dead/groups/{group}", get(group::show).post(group::note))
         .route("/events/{id}", get(event_page::show))
         .route("/events/{id}/body", get(body))
         .route("/documents/{id}/body", get(body))
@@ -463,6 +468,10 @@ async fn list_of(
         }
         _ => None,
     };
+    let group = match view.name == DEAD.name {
+        true => Group::find(pages, &visit, &shell, &filter).await,
+        false => None,
+    };
     let has_views = pages.view(view.name).is_some();
     let made = ListPage {
         about: view.about,
@@ -475,6 +484,7 @@ async fn list_of(
         personal: (!view.personal().is_empty())
             .then(|| Personal::new(&visit, uri.path(), given, is_revealed)),
         subject,
+        group,
         exports: FORMATS
             .into_iter()
             .filter(|_| has_views)

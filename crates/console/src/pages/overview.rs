@@ -27,7 +27,6 @@ struct OverviewPage {
     /// The address of each period, what it is called, and whether it is shown.
     periods: Vec<(String, String, bool)>,
     charts: Vec<Chart>,
-    ends: [String; 2],
     numbers: Rows,
     components: Vec<Health>,
     lists: Vec<(&'static str, Rows)>,
@@ -76,12 +75,15 @@ pub(super) async fn show(
             lists.push((path.split('?').next().unwrap_or(path), rows));
         }
     }
+    let ends = [numbers.from, numbers.to].map(view::time);
     let made = OverviewPage {
         breaches,
         sources: sources(&shell, senders),
         periods: periods(&shell, &asked),
-        charts: vec![Chart::received(&shell, &numbers.intervals), Chart::latency(&shell, &numbers.intervals)],
-        ends: [numbers.from, numbers.to].map(view::time),
+        charts: vec![
+            Chart::received(&shell, &numbers.intervals, &ends),
+            Chart::latency(&shell, &numbers.intervals, &ends),
+        ],
         numbers: interval_rows(&shell, &numbers.intervals),
         components: health(&shell, components),
         lists,

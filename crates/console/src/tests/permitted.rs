@@ -20,7 +20,8 @@ const NOT_FOR_VIEWERS: [&str; 7] = [
 ];
 
 /// What an operator may besides what a viewer may: bodies, and this.
-const OPERATIONS: [&str; 11] = [
+const OPERATIONS: [&str; 12] = [
+    "POST /api/v1/dead/groups/{group}/note",
     "POST /api/v1/dead/{id}/{consumer}/edit",
     "POST /api/v1/attempts/retry",
     "POST /api/v1/jobs",
