@@ -18,6 +18,7 @@ use clap::error::ErrorKind;
 use clap::{ArgMatches, Args, Command as Tree, FromArgMatches, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use ledger::EventFilter;
+use ledger::jobs::JobFilter;
 use view::View;
 
 use self::access::{Audit, Tokens};
@@ -27,7 +28,7 @@ use self::documents::DocumentsArgs;
 use self::feed::{Feed, Tail};
 pub use self::options::Options;
 use self::sources::Sources;
-use self::subscriptions::{Attempts, SubscriptionsArgs, Undelivered};
+use self::subscriptions::{Attempts, Rows, SubscriptionsArgs, Undelivered};
 pub use self::values::{Moment, moment};
 use self::values::{at_least_one, filter};
 use crate::registry;
@@ -418,12 +419,12 @@ pub enum Jobs {
 /// `malote jobs list`
 #[derive(Clone, Debug, Args)]
 pub struct JobList {
-    /// The maximum number of rows.
-    #[arg(long, value_name = "N", default_value_t = 50, value_parser = at_least_one::<u32>)]
-    pub limit: u32,
-    /// How it is asked and printed.
+    /// Which jobs.
     #[command(flatten)]
-    pub output: Output,
+    pub filter: Options<JobFilter>,
+    /// The rest.
+    #[command(flatten)]
+    pub rows: Rows,
 }
 
 /// A job.
@@ -630,6 +631,7 @@ mod tests {
             "subscriptions remove billing --yes",
             "subscriptions apply subscriptions.toml --prune --dry-run",
             "jobs list",
+            "jobs list --action reconcile --state done --where what=events",
             "jobs cancel 0199d3c0-1f2e-7abc-8def-0123456789ab",
             "reconcile --day yesterday --json",
             "queues --ingress http://127.0.0.1:1 --ingress http://127.0.0.1:2",

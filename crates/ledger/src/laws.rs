@@ -3,6 +3,7 @@
 mod editing;
 mod feed;
 mod groups;
+mod jobs;
 mod overview;
 
 use consumer::{Failure, Recorder};
@@ -17,6 +18,7 @@ use crate::{EventFilter, EventRow, EventState, show, show_rejected};
 pub use editing::*;
 pub use feed::*;
 pub use groups::*;
+pub use jobs::*;
 pub use overview::*;
 
 const BINDINGS: consumer::Bindings = consumer::Bindings {
@@ -157,6 +159,7 @@ macro_rules! ledger_laws {
             an_edit_that_cannot_be_sent_changes_nothing
             a_group_says_when_its_letters_were_given_up
             a_group_keeps_its_last_note
+            jobs_are_listed_by_action_rows_and_state
             a_reader_gets_what_it_wants_once_and_in_order
             deleted_events_are_not_skipped_in_silence
             a_cursor_of_another_log_is_refused

@@ -152,7 +152,7 @@ pub static JOBS: View = View {
     about: "Jobs that send again, discard or reconcile, and their progress",
     row: "job",
     rows: "jobs",
-    example: "",
+    example: "action=reconcile",
     empty: "No jobs: nothing was sent again, discarded or reconciled.",
     reading: Reading::new::<Job>(),
 };

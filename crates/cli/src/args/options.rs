@@ -6,7 +6,8 @@ use access::{AUDIT, AuditFilter};
 use clap::builder::PossibleValuesParser;
 use clap::{Arg, ArgMatches, Args, Command, FromArgMatches};
 use event::Zone;
-use ledger::{DEAD, DeadFilter, EVENTS, EventFilter};
+use ledger::jobs::JobFilter;
+use ledger::{DEAD, DeadFilter, EVENTS, EventFilter, JOBS};
 use subscriptions::{ATTEMPTS, AttemptFilter};
 use view::{Field, Kind, View};
 
@@ -43,6 +44,10 @@ impl Filtered for DeadListFilter {
 impl Filtered for AttemptFilter {
     const VIEW: &'static View = &ATTEMPTS;
     const ONLY: &'static [&'static str] = &["subscription", "from", "to"];
+}
+
+impl Filtered for JobFilter {
+    const VIEW: &'static View = &JOBS;
 }
 
 impl Filtered for AuditFilter {

@@ -9,7 +9,6 @@ use super::api::Api;
 use super::lists::{self, print_json};
 use crate::args::List;
 use crate::args::access::{AddToken, Audit, AuditList, RemoveToken, RoleArg, TokenList, Tokens};
-use crate::args::subscriptions::Rows;
 use crate::config::Config;
 use crate::report;
 
@@ -62,7 +61,6 @@ async fn remove(RemoveToken { name, api }: RemoveToken, config: &Config) -> Resu
 
 /// `malote audit`
 pub async fn audit(Audit::List(list): Audit, config: &Config) -> Result<()> {
-    let AuditList { filter, rows: Rows { limit, mut filters, output } } = list;
-    filters.extend(filter.parameters(&config.time.zone));
-    lists::list(&AUDIT, List { limit, filters, source: None, reveal: false, output }, config).await.map(drop)
+    let AuditList { filter, rows } = list;
+    lists::list_with_options(&AUDIT, filter, rows, config).await
 }

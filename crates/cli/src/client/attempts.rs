@@ -12,9 +12,9 @@ use super::ask::{ASKED_BEYOND, confirm};
 use super::fields::{Described, Fields, hidden};
 use super::{ids, lists};
 use crate::args::subscriptions::{
-    AttemptList, Attempts, DiscardUndelivered, Resend, Rows, Undelivered, Which,
+    AttemptList, Attempts, DiscardUndelivered, Resend, Undelivered, Which,
 };
-use crate::args::{List, Moment, RevealingShow};
+use crate::args::{Moment, RevealingShow};
 use crate::config::Config;
 use crate::local;
 use crate::report;
@@ -38,9 +38,7 @@ pub async fn undelivered(command: Undelivered, config: &Config) -> Result<()> {
 }
 
 async fn list(view: &View, list: AttemptList, config: &Config) -> Result<()> {
-    let AttemptList { filter, rows: Rows { limit, mut filters, output } } = list;
-    filters.extend(filter.parameters(&config.time.zone));
-    lists::list(view, List { limit, filters, source: None, reveal: false, output }, config).await.map(drop)
+    lists::of_options(view, list.filter, list.rows, config).await
 }
 
 async fn show(RevealingShow { reveal, show }: RevealingShow, config: &Config) -> Result<()> {

@@ -13,14 +13,13 @@ use super::fields::Fields;
 use super::ids;
 use super::lists::{self, print_json};
 use super::{follow, reconcile};
-use crate::args::{JobList, JobRef, List, Show};
+use crate::args::{JobList, JobRef, Show};
 use crate::config::Config;
 use crate::report;
 
 /// Prints the jobs, newest first.
-pub async fn list(JobList { limit, output }: JobList, config: &Config) -> Result<()> {
-    let list = List { limit, filters: Vec::new(), source: None, reveal: false, output };
-    lists::list(&JOBS, list, config).await.map(drop)
+pub async fn list(JobList { filter, rows }: JobList, config: &Config) -> Result<()> {
+    lists::list_with_options(&JOBS, filter, rows, config).await
 }
 
 /// Prints one job.

@@ -11,7 +11,8 @@ use super::api::Api;
 use super::fields::Described;
 use super::ids;
 use super::receipt::Received;
-use crate::args::{EventList, List, ReceivedShow, Show};
+use crate::args::subscriptions::Rows;
+use crate::args::{EventList, List, Options, ReceivedShow, Show};
 use crate::config::Config;
 use crate::report;
 use crate::table;
@@ -81,6 +82,18 @@ pub async fn events(list: EventList, config: &Config) -> Result<()> {
     let EventList { filter, list: mut rest } = list;
     rest.filters.extend(filter.parameters(&config.time.zone));
     self::list(&EVENTS, rest, config).await.map(drop)
+}
+
+/// Prints a list without a source, filtered by the options that it declares.
+pub async fn list_with_options<F>(
+    view: &View,
+    filter: Options<F>,
+    rows: Rows,
+    config: &Config,
+) -> Result<()> {
+    let Rows { limit, mut filters, output } = rows;
+    filters.extend(filter.parameters(&config.time.zone));
+    self::list(view, List { limit, filters, source: None, reveal: false, output }, config).await.map(drop)
 }
 
 /// Prints one event or one rejected body.

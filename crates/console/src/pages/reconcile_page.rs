@@ -2,11 +2,10 @@
 
 use access::Role;
 use askama::Template;
-use axum::extract::{Extension, State};
+use axum::extract::{Extension, RawQuery, State};
 use axum::response::Response;
 use http::{HeaderMap, StatusCode, Uri};
 use ledger::{DIFFERENCES, JOBS, Reconciliation, SourceBooks};
-use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 use view::List;
@@ -14,10 +13,7 @@ use view::List;
 use super::actions::{self, Action};
 use super::rows::{Cell, Fields, Part, Rows, Title};
 use super::shell::{Shell, Visit, page};
-use super::{Pages, link, read};
-
-/// Of the last jobs, so many are looked through.
-const MOST_JOBS: &str = "200";
+use super::{Pages, borrowed, given, link, read};
 
 /// So many differences are on the page of a job; the others are on a page of their own.
 const MOST_DIFFERENCES: &str = "50";
@@ -28,11 +24,7 @@ struct ReconcilePage {
     shell: Shell,
     actions: Vec<Action>,
     rows: Rows,
-}
-
-#[derive(Deserialize)]
-struct Kind {
-    action: ledger::jobs::Action,
+    next: Option<String>,
 }
 
 /// The days that were reconciled, and a form for another one.
@@ -41,24 +33,22 @@ pub(super) async fn show(
     Extension(visit): Extension<Visit>,
     headers: HeaderMap,
     uri: Uri,
+    RawQuery(query): RawQuery,
 ) -> Response {
-    let path = link(&format!("/{}", JOBS.name), [("limit", MOST_JOBS)]);
-    let List { mut items, .. } = match read::<List<Box<RawValue>>>(&pages, &visit, &path).await {
+    let asked: Vec<_> = given(query).into_iter().filter(|(name, _)| name == "cursor").collect();
+    let path = link(&format!("/{}", JOBS.name), borrowed(&asked).chain([("action", "reconcile")]));
+    let List { items, next } = match read::<List<Box<RawValue>>>(&pages, &visit, &path).await {
         Ok(list) => list,
         Err(answer) => return pages.problem(&headers, &uri, Some(visit), answer).await,
     };
-    let is_one = |item: &RawValue| {
-        let kind = serde_json::from_str::<Kind>(item.get());
-        kind.is_ok_and(|kind| kind.action == ledger::jobs::Action::Reconcile)
-    };
-    items.retain(|item| is_one(item));
     let shell = pages.shell(&headers, &uri, Some(visit.clone()), "Reconciliation");
     let Ok(rows) = Rows::from_list(&shell, &JOBS, shell.title.clone(), &items, &[]) else {
         return pages.problem(&headers, &uri, Some(visit), super::broken()).await;
     };
     let may = visit.identity.role >= Role::Operator;
     let actions = if may { actions::reconciling(&visit) } else { Vec::new() };
-    page(StatusCode::OK, &ReconcilePage { actions, rows, shell })
+    let next = next.map(|next| link(uri.path(), [("cursor", next)]));
+    page(StatusCode::OK, &ReconcilePage { actions, rows, next, shell })
 }
 
 /// What a reconciliation has found, if a job is one and has begun.

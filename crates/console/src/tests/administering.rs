@@ -174,6 +174,26 @@ async fn a_day_is_reconciled_and_its_books_are_on_the_page_of_the_job() {
 }
 
 #[tokio::test]
+async fn every_reconciliation_is_found_page_by_page_behind_other_jobs() {
+    let console = Console::start().await;
+    let asked = |action: &str, filter: Value| json!({"action": action, "what": "events", "filter": filter});
+    for _ in 0..51 {
+        let job = console.post("/jobs", asked("reconcile", json!({"day": "2026-11-22"}))).await;
+        assert_eq!(job.0, 201, "{}", job.1);
+    }
+    let (_, replay) = console.post("/jobs", asked("replay", json!({"source": "rec-1"}))).await;
+    let viewer = browser(&console, "viewer").await;
+    let page = viewer.get("/reconciliation").await;
+    let rows = |page: &str| page.matches("href=\"/jobs/").count();
+    assert_eq!(rows(&page.text), 50, "{}", page.text);
+    assert!(!page.text.contains(replay["id"].as_str().unwrap()), "{}", page.text);
+    let older = page.text.split("rel=\"next\" href=\"").nth(1).expect("older ones").split('"').next().unwrap();
+    assert_eq!(rows(&viewer.get(older).await.text), 1);
+    let list = viewer.get("/jobs?action=replay&state=waiting").await;
+    assert_eq!(rows(&list.text), 1, "{}", list.text);
+}
+
+#[tokio::test]
 async fn the_page_of_an_event_leads_to_what_takes_its_topic() {
     let console = Console::start().await;
     let id = console.recorded("acordo.quitado").await;

@@ -7,7 +7,7 @@ use store::{AnyRow, Conditions, Connection, IdPrefix, List, Page, Paged, Row, St
 use utoipa::IntoParams;
 
 use super::selection::Selection;
-use super::{Action, Job, JobError, JobState, NewJob};
+use super::{Action, Job, JobError, JobState, NewJob, What};
 use crate::predicates::{at_work, replaced_letter, unfinished};
 use store::many::{Value, fetch};
 use store::{optional_time, time};
@@ -163,13 +163,19 @@ pub(super) async fn insert(
     job(rows.first().expect("an insert gives its row"))
 }
 
-/// Which jobs to list.
+/// Which jobs to list: all that is given must fit.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct JobFilter {
     /// The job's id, or its beginning.
     #[param(value_type = Option<String>)]
     pub id: Option<IdPrefix>,
+    /// Only jobs that do this.
+    pub action: Option<Action>,
+    /// Only jobs on rows of this kind.
+    pub what: Option<What>,
+    /// Only jobs in this state.
+    pub state: Option<JobState>,
 }
 
 impl view::Row for Job {
@@ -184,6 +190,9 @@ impl view::Row for Job {
         let mut conditions = Conditions::default();
         conditions.add(KNOWN);
         conditions.with_id_text("id", filter.id);
+        conditions.with("action =", filter.action.as_ref());
+        conditions.with("what =", filter.what.as_ref());
+        conditions.with("state =", filter.state.as_ref());
         List::new(&select, &["id"]).page(connection, conditions, page, job).await
     }
 }

@@ -106,7 +106,7 @@ pub async fn a_letter_is_replaced_once(store: &Store) {
             let is_shown = matches!(state, EventState::Discarded | EventState::Pending);
             assert_eq!(found.len(), usize::from(is_shown), "{state:?}");
         }
-        let filter = JobFilter { id: job.id.parse().ok() };
+        let filter = JobFilter { id: job.id.parse().ok(), ..JobFilter::default() };
         let jobs = Job::page(&mut connection, &filter, &Page::first(9)).await.expect("a page").items;
         assert_eq!(jobs.first(), Some(&job));
         assert_eq!(
