@@ -329,6 +329,13 @@ fn set(object: &mut Map<String, Value>, name: &str, text: &str) {
     }
 }
 
+/// Leads on from an address that only forms are sent to, when it is opened again: to what the form was about. Nothing is done.
+pub(super) async fn reopened(uri: Uri) -> Redirect {
+    let path = uri.path().strip_prefix("/actions").unwrap_or_default();
+    let page = path.rsplit_once('/').map_or("", |(page, _)| page);
+    Redirect::to(&session::next_path(Some(if page.is_empty() { path } else { page })))
+}
+
 /// Asks the API to do what a form says, and leads to the page of the result.
 pub(super) async fn act(
     State(pages): State<Pages>,

@@ -32,7 +32,7 @@ use axum::body::Body;
 use axum::extract::{Extension, MatchedPath, RawQuery, Request, State};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Redirect, Response};
-use axum::routing::{any, get, post};
+use axum::routing::{any, get};
 use http::header::{ACCEPT, ACCEPT_LANGUAGE, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, VARY};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use http_body_util::{BodyExt, Collected};
@@ -210,8 +210,8 @@ pub(crate) fn router(state: ConsoleState, api: Router) -> Router {
         .route("/forms/subscriptions/{name}", get(subscription_page::edit).post(subscription_page::send))
         .route("/reconciliation", get(reconcile_page::show))
         .route("/search", get(search::search))
-        .route("/logout", post(session::log_out))
-        .route("/actions/{*path}", post(actions::act))
+        .route("/logout", get(async || Redirect::to("/")).post(session::log_out))
+        .route("/actions/{*path}", get(actions::reopened).post(actions::act))
         .layer(from_fn_with_state(pages.clone(), session::require));
     let open = Router::new()
         .route("/login", get(session::login).post(session::log_in))

@@ -72,6 +72,53 @@ async fn a_token_is_added_shown_once_and_removed() {
     assert_eq!(browser(&console, "operator").await.get("/tokens").await.status, 403);
 }
 
+/// The address of a page after a form was sent stays in the browser: it is loaded again, or opened from the history.
+#[tokio::test]
+async fn every_address_that_a_form_is_sent_to_leads_to_a_page_when_it_is_opened_again() {
+    let console = Console::start().await;
+    let letter = super::editing::dead_letter(&console).await.id;
+    let event = console.recorded("acordo.quitado").await;
+    console.crm().await;
+    console.undelivered("crm", &event, 3).await;
+    let group = console.rows("/dead/groups").await[0]["group"].as_str().unwrap().to_owned();
+    let (_, job) = console.post("/jobs", json!({"action": "reconcile", "what": "events", "filter": {"day": "today"}})).await;
+    let (_, replay) =
+        console.post("/jobs", json!({"action": "replay", "what": "events", "filter": {"source": "rec-1"}})).await;
+    let admin = browser(&console, "admin").await;
+    let mut sent = std::collections::BTreeSet::new();
+    for page in [
+        "/".to_owned(),
+        "/tokens".to_owned(),
+        "/tokens/one-admin".to_owned(),
+        "/reconciliation".to_owned(),
+        "/subscriptions/crm".to_owned(),
+        "/forms/subscriptions".to_owned(),
+        "/forms/subscriptions/crm".to_owned(),
+        format!("/dead?group={group}"),
+        format!("/dead/{letter}"),
+        format!("/dead/{letter}/receivables/edit"),
+        format!("/events/{event}"),
+        "/events?source=rec-1".to_owned(),
+        format!("/jobs/{}", job["id"].as_str().unwrap()),
+        format!("/jobs/{}", replay["id"].as_str().unwrap()),
+    ] {
+        let page = admin.get(&page).await;
+        let forms = page.text.split("<form").skip(1).filter(|form| form.contains("method=\"post\""));
+        sent.extend(forms.map(|form| form.split("action=\"").nth(1).unwrap().split('"').next().unwrap().to_owned()));
+    }
+    assert!(sent.len() > 15, "{sent:?}");
+    sent.insert("/login".to_owned());
+    for address in sent {
+        let mut opened = admin.get(&address).await;
+        if opened.status == 303 {
+            opened = admin.get(&opened.location).await;
+        }
+        assert_eq!(opened.status, 200, "{address} leads to {}", opened.text);
+    }
+    // No address leads elsewhere.
+    assert_eq!(admin.get("/actions//evil.example/x").await.location, "/");
+}
+
 #[tokio::test]
 async fn a_subscription_is_tried_on_recorded_events_then_added() {
     let console = Console::start().await;
