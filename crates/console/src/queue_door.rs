@@ -1,6 +1,6 @@
 //! What the API does at the broker for subscriptions that have a queue.
 
-use event::{Chain, SubscriptionName};
+use event::Chain;
 use subscriptions::queue::Credentials;
 use subscriptions::{Declaration, Door, ShownOnce, Subscription};
 use tracing::warn;
@@ -13,10 +13,13 @@ pub(crate) fn check(state: &ConsoleState, declaration: &Declaration) -> Result<(
     Ok(state.queues.check(declaration)?)
 }
 
-/// Makes the broker have what the store asks for under this name. What fails is no error of the request: it is
-/// tried again every few seconds, and the subscription shows why it is not done yet.
-pub(crate) async fn follow(state: &ConsoleState, name: &SubscriptionName) {
-    if let Err(error) = state.queues.settle(name).await {
+/// Makes the broker have what the store asks for under the name of a subscription, if it has a queue. What fails is no error of the
+/// request: it is tried again every few seconds, and the subscription shows why it is not done yet.
+pub(crate) async fn follow(state: &ConsoleState, subscription: &Subscription) {
+    let name = subscription.name();
+    if is_queue(subscription)
+        && let Err(error) = state.queues.settle(name).await
+    {
         warn!(subscription = name.as_str(), "the queue is not as asked for yet: {}", Chain(&error));
     }
 }
@@ -67,6 +70,6 @@ pub(crate) fn has_cursor(subscription: &Subscription) -> Result<(), Refusal> {
 }
 
 /// Whether a subscription has a queue.
-pub(crate) fn is_queue(subscription: &Subscription) -> bool {
+fn is_queue(subscription: &Subscription) -> bool {
     matches!(subscription.door(), Ok(Door::Queue(_)))
 }

@@ -136,7 +136,7 @@ async fn equip(
         Door::Push(_) => Ok(ShownOnce { secret: made, ..ShownOnce::default() }),
         Door::Pull(_) => new_token(state, subscription.name()).await,
         Door::Queue(QueueDoor { user }) => {
-            queue_door::follow(state, subscription.name()).await;
+            queue_door::follow(state, subscription).await;
             match user {
                 Some(_) => queue_door::credentials(state, subscription).await,
                 None => Ok(ShownOnce::default()),
@@ -188,9 +188,7 @@ pub(crate) async fn create(State(state): State<ConsoleState>, body: Bytes) -> Re
 /// Removes a subscription that could not be added whole.
 async fn take_back(state: &ConsoleState, added: &Subscription) -> Result<(), Refusal> {
     subscriptions::remove(&state.store, added.name()).await?;
-    if queue_door::is_queue(added) {
-        queue_door::follow(state, added.name()).await;
-    }
+    queue_door::follow(state, added).await;
     Ok(())
 }
 
@@ -244,9 +242,7 @@ pub(crate) async fn edit(
     };
     subscriptions::edit(&state.store, &state.seal, &declaration, version, merge).await?;
     tracing::info!(subscription = name.as_str(), "a subscription is changed");
-    if queue_door::is_queue(&known) {
-        queue_door::follow(&state, &name).await;
-    }
+    queue_door::follow(&state, &known).await;
     Ok(Json(Edited { declaration, secrets_changed }))
 }
 
@@ -272,9 +268,7 @@ pub(crate) async fn remove(
     }
     subscriptions::remove(&state.store, &name).await?;
     tracing::info!(subscription = name.as_str(), "a subscription is removed");
-    if queue_door::is_queue(&found) {
-        queue_door::follow(&state, &name).await;
-    }
+    queue_door::follow(&state, &found).await;
     Ok(Json(removed))
 }
 

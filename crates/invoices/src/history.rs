@@ -2,9 +2,9 @@
 
 use event::Timestamp;
 use serde::{Deserialize, Serialize};
-use store::{AnyRow, Conditions, Connection, List, Page, Paged, Row, StoreError};
+use store::{AnyRow, Conditions, List, Row, StoreError};
 use utoipa::{IntoParams, ToSchema};
-use view::{Column, Form, Reading, Shown, View, column, dropped, shown};
+use view::{Column, Form, Reading, Shown, TableRow, View, column, dropped, shown};
 
 /// Which facts: those that agree with every field given.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, IntoParams)]
@@ -38,22 +38,21 @@ pub struct InvoiceFact {
     pub topic: String,
 }
 
-impl view::Row for InvoiceFact {
+impl TableRow for InvoiceFact {
     type Filter = InvoiceFactFilter;
 
-    async fn page(
-        connection: &mut Connection,
-        filter: &InvoiceFactFilter,
-        page: &Page,
-    ) -> Result<Paged<Self>, StoreError> {
-        const LIST: List<'_> = List::new(
-            "SELECT event_id, source, external_id, topic, status, previous_status, attachment_id, received_at FROM invoice_history",
-            &["event_id"],
-        );
+    const LIST: List<'static> = List::new(
+        "SELECT event_id, source, external_id, topic, status, previous_status, attachment_id, received_at FROM invoice_history",
+        &["event_id"],
+    );
+
+    const READ: fn(&AnyRow) -> Result<Self, StoreError> = Self::read;
+
+    fn conditions(filter: &InvoiceFactFilter) -> Conditions {
         let mut conditions = Conditions::default();
         conditions.with("source =", filter.source.as_ref());
         conditions.with("external_id =", filter.external_id.as_ref());
-        LIST.page(connection, conditions, page, Self::read).await
+        conditions
     }
 }
 

@@ -2,7 +2,7 @@
 
 use event::Timestamp;
 use serde::{Deserialize, Serialize};
-use store::{AnyRow, Conditions, DriverError, List, Row};
+use store::{AnyRow, Conditions, List, Row, StoreError};
 use utoipa::{IntoParams, ToSchema};
 use view::{Column, Form, Reading, Shown, TableRow, View, column, dropped, shown};
 
@@ -43,8 +43,8 @@ pub struct SourceRow {
 }
 
 impl SourceRow {
-    fn read(row: &AnyRow) -> Result<Self, DriverError> {
-        let time = |column: &str| -> Result<Option<Timestamp>, DriverError> {
+    fn read(row: &AnyRow) -> Result<Self, StoreError> {
+        let time = |column: &str| -> Result<Option<Timestamp>, StoreError> {
             let microseconds: Option<i64> = row.try_get(column)?;
             Ok(microseconds.and_then(|at| Timestamp::from_microsecond(at).ok()))
         };
@@ -72,7 +72,7 @@ impl TableRow for SourceRow {
         &["source"],
     );
 
-    const READ: fn(&AnyRow) -> Result<Self, DriverError> = Self::read;
+    const READ: fn(&AnyRow) -> Result<Self, StoreError> = Self::read;
 
     fn conditions(filter: &SourceFilter) -> Conditions {
         let mut conditions = Conditions::default();

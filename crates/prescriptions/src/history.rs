@@ -2,9 +2,9 @@
 
 use event::Timestamp;
 use serde::{Deserialize, Serialize};
-use store::{AnyRow, Conditions, Connection, List, Page, Paged, Row, StoreError};
+use store::{AnyRow, Conditions, List, Row, StoreError};
 use utoipa::{IntoParams, ToSchema};
-use view::{Column, Form, Reading, Shown, View, column, dropped, shown};
+use view::{Column, Form, Reading, Shown, TableRow, View, column, dropped, shown};
 
 use crate::PrescriptionState;
 
@@ -36,18 +36,17 @@ pub struct PrescriptionFact {
     pub topic: String,
 }
 
-impl view::Row for PrescriptionFact {
+impl TableRow for PrescriptionFact {
     type Filter = PrescriptionFactFilter;
 
-    async fn page(
-        connection: &mut Connection,
-        filter: &PrescriptionFactFilter,
-        page: &Page,
-    ) -> Result<Paged<Self>, StoreError> {
-        const LIST: List<'_> = List::new(
-            "SELECT event_id, source, state, files, topic, received_at FROM prescription_history",
-            &["event_id"],
-        );
+    const LIST: List<'static> = List::new(
+        "SELECT event_id, source, state, files, topic, received_at FROM prescription_history",
+        &["event_id"],
+    );
+
+    const READ: fn(&AnyRow) -> Result<Self, StoreError> = Self::read;
+
+    fn conditions(filter: &PrescriptionFactFilter) -> Conditions {
         let mut conditions = Conditions::default();
         conditions.with("source =", filter.source.as_ref());
         if let Some(event) = &filter.event_id {
@@ -57,7 +56,7 @@ impl view::Row for PrescriptionFact {
                  (SELECT document, partner_hash, source FROM prescription_history WHERE event_id = {event})"
             ));
         }
-        LIST.page(connection, conditions, page, Self::read).await
+        conditions
     }
 }
 

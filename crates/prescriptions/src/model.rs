@@ -3,7 +3,7 @@
 use providers::{Degrees, Dioptres};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use store::{AnyRow, DriverError, Row, stored_enum};
+use store::{AnyRow, DriverError, Row, StoreError, stored_enum};
 use utoipa::ToSchema;
 
 stored_enum! {
@@ -95,7 +95,7 @@ pub struct PrescriptionFile {
 }
 
 impl PrescriptionFile {
-    pub(crate) fn read(row: &AnyRow) -> Result<Self, DriverError> {
+    pub(crate) fn read(row: &AnyRow) -> Result<Self, StoreError> {
         Ok(Self {
             source: row.try_get("source")?,
             document: row.try_get("document")?,
@@ -133,7 +133,7 @@ pub struct Prescription {
 }
 
 impl Prescription {
-    pub(crate) fn read(row: &AnyRow) -> Result<Self, DriverError> {
+    pub(crate) fn read(row: &AnyRow) -> Result<Self, StoreError> {
         Ok(Self {
             source: row.try_get("source")?,
             document: row.try_get("document")?,

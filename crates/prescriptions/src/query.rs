@@ -4,7 +4,7 @@ use consumer::Expectation;
 use providers::TaxId;
 use serde::Deserialize;
 use serde_json::Value;
-use store::{AnyRow, Conditions, DriverError, List};
+use store::{AnyRow, Conditions, List, StoreError};
 use utoipa::IntoParams;
 use view::{Column, Form, Reading, Shown, TableRow, Tone, Tones, View, column, dropped, read_rows, shown};
 
@@ -32,7 +32,7 @@ impl TableRow for Prescription {
         &["first_event", "source"],
     );
 
-    const READ: fn(&AnyRow) -> Result<Self, DriverError> = Self::read;
+    const READ: fn(&AnyRow) -> Result<Self, StoreError> = Self::read;
 
     fn conditions(filter: &Filter) -> Conditions {
         let mut conditions = Conditions::default();
@@ -113,7 +113,7 @@ impl TableRow for PrescriptionFile {
         &["event_id", "source", "file_key"],
     );
 
-    const READ: fn(&AnyRow) -> Result<Self, DriverError> = Self::read;
+    const READ: fn(&AnyRow) -> Result<Self, StoreError> = Self::read;
 
     fn conditions(filter: &FileFilter) -> Conditions {
         let mut conditions = Conditions::default();

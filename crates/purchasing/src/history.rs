@@ -2,9 +2,9 @@
 
 use event::Timestamp;
 use serde::{Deserialize, Serialize};
-use store::{AnyRow, Conditions, Connection, List, Page, Paged, Row, StoreError};
+use store::{AnyRow, Conditions, List, Row, StoreError};
 use utoipa::{IntoParams, ToSchema};
-use view::{Column, Form, Reading, Shown, View, column, dropped, shown};
+use view::{Column, Form, Reading, Shown, TableRow, View, column, dropped, shown};
 
 use crate::Kind;
 
@@ -44,24 +44,23 @@ pub struct PurchaseFact {
     pub topic: String,
 }
 
-impl view::Row for PurchaseFact {
+impl TableRow for PurchaseFact {
     type Filter = PurchaseFactFilter;
 
-    async fn page(
-        connection: &mut Connection,
-        filter: &PurchaseFactFilter,
-        page: &Page,
-    ) -> Result<Paged<Self>, StoreError> {
-        const LIST: List<'_> = List::new(
-            "SELECT event_id, source, kind, external_id, topic, status, previous_status, supplier_id, received_at \
-             FROM purchase_history",
-            &["event_id"],
-        );
+    const LIST: List<'static> = List::new(
+        "SELECT event_id, source, kind, external_id, topic, status, previous_status, supplier_id, received_at \
+         FROM purchase_history",
+        &["event_id"],
+    );
+
+    const READ: fn(&AnyRow) -> Result<Self, StoreError> = Self::read;
+
+    fn conditions(filter: &PurchaseFactFilter) -> Conditions {
         let mut conditions = Conditions::default();
         conditions.with("source =", filter.source.as_ref());
         conditions.with("external_id =", filter.external_id.as_ref());
         conditions.with("kind =", filter.kind.map(Kind::as_str));
-        LIST.page(connection, conditions, page, Self::read).await
+        conditions
     }
 }
 

@@ -2,7 +2,7 @@
 
 use event::Timestamp;
 use serde::{Deserialize, Serialize};
-use store::{AnyRow, DriverError, Row, stored_enum};
+use store::{AnyRow, DriverError, Row, StoreError, stored_enum};
 use utoipa::ToSchema;
 
 stored_enum! {
@@ -96,7 +96,7 @@ pub struct Purchase {
 }
 
 impl Purchase {
-    pub(crate) fn read(row: &AnyRow) -> Result<Self, DriverError> {
+    pub(crate) fn read(row: &AnyRow) -> Result<Self, StoreError> {
         let updated_at = Timestamp::from_microsecond(row.try_get("updated_at")?)
             .map_err(|_| DriverError::Decode("updated_at is no time".into()))?;
         Ok(Self {

@@ -2,7 +2,7 @@
 
 use consumer::Expectation;
 use serde::Deserialize;
-use store::{AnyRow, Conditions, DriverError, List};
+use store::{AnyRow, Conditions, List, StoreError};
 use utoipa::IntoParams;
 use view::{Column, Form, Reading, Shown, TableRow, View, column, dropped, read_rows, shown};
 
@@ -33,7 +33,7 @@ impl TableRow for Purchase {
         &["first_event", "external_id"],
     );
 
-    const READ: fn(&AnyRow) -> Result<Self, DriverError> = Self::read;
+    const READ: fn(&AnyRow) -> Result<Self, StoreError> = Self::read;
 
     fn conditions(filter: &Filter) -> Conditions {
         let mut conditions = Conditions::default();

@@ -1,7 +1,7 @@
 //! The rows that screens and programs see.
 
 use serde::{Deserialize, Serialize};
-use store::{AnyRow, DriverError, Row, stored_enum};
+use store::{AnyRow, DriverError, Row, StoreError, stored_enum};
 use utoipa::ToSchema;
 
 stored_enum! {
@@ -105,7 +105,7 @@ pub struct ReceivableRow {
 
 impl ReceivableRow {
     /// A receivable from its row.
-    pub(crate) fn read(row: &AnyRow) -> Result<Self, DriverError> {
+    pub(crate) fn read(row: &AnyRow) -> Result<Self, StoreError> {
         Ok(Self { receivable: Receivable::read(row)?, event_id: row.try_get("first_event")? })
     }
 }
@@ -139,7 +139,7 @@ pub struct Agreement {
 }
 
 impl Agreement {
-    pub(crate) fn read(row: &AnyRow) -> Result<Self, DriverError> {
+    pub(crate) fn read(row: &AnyRow) -> Result<Self, StoreError> {
         Ok(Self {
             source: row.try_get("source")?,
             external_id: row.try_get("external_id")?,

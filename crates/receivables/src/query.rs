@@ -4,7 +4,7 @@ use consumer::Expectation;
 use providers::TaxId;
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use store::{AnyRow, Conditions, DriverError, List};
+use store::{AnyRow, Conditions, List, StoreError};
 use utoipa::IntoParams;
 use view::{Column, Form, Reading, Shown, TableRow, Tone, Tones, View, column, dropped, read_rows, shown};
 
@@ -54,7 +54,7 @@ impl TableRow for ReceivableRow {
         &["first_event", "external_id"],
     );
 
-    const READ: fn(&AnyRow) -> Result<Self, DriverError> = Self::read;
+    const READ: fn(&AnyRow) -> Result<Self, StoreError> = Self::read;
 
     fn conditions(filter: &Filter) -> Conditions {
         let mut conditions = Conditions::default();
@@ -77,7 +77,7 @@ impl TableRow for Agreement {
         &["first_event", "external_id"],
     );
 
-    const READ: fn(&AnyRow) -> Result<Self, DriverError> = Self::read;
+    const READ: fn(&AnyRow) -> Result<Self, StoreError> = Self::read;
 
     fn conditions(filter: &AgreementFilter) -> Conditions {
         let mut conditions = Conditions::default();

@@ -6,7 +6,7 @@ use std::pin::Pin;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use store::{AnyRow, Conditions, Connection, DriverError, Page, Paged, StoreError};
+use store::{AnyRow, Conditions, Connection, Page, Paged, StoreError};
 use utoipa::openapi::path::Parameter;
 use utoipa::openapi::{RefOr, Schema};
 use utoipa::{IntoParams, PartialSchema, ToSchema};
@@ -48,7 +48,7 @@ pub trait TableRow: Shown {
     const LIST: store::List<'static>;
 
     /// Reads a row of the statement.
-    const READ: fn(&AnyRow) -> Result<Self, DriverError>;
+    const READ: fn(&AnyRow) -> Result<Self, StoreError>;
 
     /// The conditions of a filter.
     fn conditions(filter: &Self::Filter) -> Conditions;

@@ -66,6 +66,8 @@ impl Described for AttemptDetail {
 trait Closing: Clone + Serialize {
     /// The path of the API.
     const PATH: &str;
+    /// What options choose, only counted.
+    fn chosen(which: &Which, config: &Config) -> Result<Self>;
     /// Chooses one event.
     fn for_event(self, event: EventId) -> Self;
     /// Only counts, or does it.
@@ -75,9 +77,27 @@ trait Closing: Clone + Serialize {
 }
 
 macro_rules! closing {
-    ($asked:ty, $path:literal) => {
+    ($asked:ty, $path:literal, $other:ident) => {
         impl Closing for $asked {
             const PATH: &str = $path;
+
+            fn chosen(which: &Which, config: &Config) -> Result<Self> {
+                let time =
+                    |moment: Option<Moment>| moment.map(|moment| moment.time(&config.time.zone, local::zone()));
+                let Which { subscription, from, to, topic, status, error, .. } = which.clone();
+                Ok(Self {
+                    subscription: SubscriptionName::new(&subscription)?,
+                    event_id: None,
+                    from: time(from),
+                    to: time(to),
+                    topic,
+                    status,
+                    error,
+                    $other: Default::default(),
+                    dry_run: true,
+                    after: None,
+                })
+            }
 
             fn for_event(self, event: EventId) -> Self {
                 Self { event_id: Some(event), ..self }
@@ -94,8 +114,8 @@ macro_rules! closing {
     };
 }
 
-closing!(Resending, "attempts/retry");
-closing!(Discarding, "undelivered/discard");
+closing!(Resending, "attempts/retry", again);
+closing!(Discarding, "undelivered/discard", reason);
 
 /// What is asked of the API, once for each event that was chosen by its id.
 async fn each<C: Closing>(asked: C, ids: Vec<String>, api: &Api) -> Result<Vec<C>> {
@@ -126,20 +146,8 @@ fn events(count: i64) -> String {
 }
 
 async fn retry(Resend { which, again }: Resend, config: &Config) -> Result<()> {
-    let Which { ids, subscription, from, to, topic, status, error, dry_run, yes, api } = which;
-    let time = |moment: Option<Moment>| moment.map(|moment| moment.time(&config.time.zone, local::zone()));
-    let asked = Resending {
-        subscription: SubscriptionName::new(&subscription)?,
-        event_id: None,
-        from: time(from),
-        to: time(to),
-        topic,
-        status,
-        error,
-        again,
-        dry_run: true,
-        after: None,
-    };
+    let asked = Resending { again, ..Resending::chosen(&which, config)? };
+    let Which { ids, subscription, dry_run, yes, api, .. } = which;
     let api = Api::new(&api, config)?;
     let asked = each(asked, ids, &api).await?;
     let total = closed(&api, &asked, true).await?;
@@ -165,22 +173,10 @@ async fn retry(Resend { which, again }: Resend, config: &Config) -> Result<()> {
     Ok(())
 }
 
-async fn discard(args: DiscardUndelivered, config: &Config) -> Result<()> {
-    let DiscardUndelivered { which, reason } = args;
-    let Which { ids, subscription, from, to, topic, status, error, dry_run, yes, api } = which;
-    let time = |moment: Option<Moment>| moment.map(|moment| moment.time(&config.time.zone, local::zone()));
-    let asked = Discarding {
-        subscription: SubscriptionName::new(&subscription)?,
-        event_id: None,
-        from: time(from),
-        to: time(to),
-        topic,
-        status,
-        error,
-        reason: reason.unwrap_or_default(),
-        dry_run: true,
-        after: None,
-    };
+async fn discard(DiscardUndelivered { which, reason }: DiscardUndelivered, config: &Config) -> Result<()> {
+    let asked =
+        Discarding { reason: reason.unwrap_or_default(), ..Discarding::chosen(&which, config)? };
+    let Which { ids, subscription, dry_run, yes, api, .. } = which;
     let api = Api::new(&api, config)?;
     let asked = each(asked, ids, &api).await?;
     let total = closed(&api, &asked, true).await?;

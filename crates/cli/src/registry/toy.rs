@@ -11,7 +11,7 @@ use event::Event;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use store::many::{insert, rounds};
-use store::{AnyRow, Component, Conditions, DriverError, List, Migration, Row, Tx};
+use store::{AnyRow, Component, Conditions, List, Migration, Row, StoreError, Tx};
 use utoipa::{IntoParams, ToSchema};
 use view::{Column, Form, Reading, Shown, TableRow, View, column, shown};
 
@@ -101,7 +101,7 @@ impl TableRow for Toy {
 
     const LIST: List<'static> = List::new("SELECT name, made, first_event FROM toys", &["first_event"]);
 
-    const READ: fn(&AnyRow) -> Result<Self, DriverError> =
+    const READ: fn(&AnyRow) -> Result<Self, StoreError> =
         |row| Ok(Self { name: row.try_get("name")?, made: row.try_get("made")? });
 
     fn conditions(filter: &Filter) -> Conditions {

@@ -353,9 +353,8 @@ pub(super) async fn act(
         Some("delete") => Method::DELETE,
         _ => Method::POST,
     };
-    fields.retain(|(name, _)| !name.starts_with("form_"));
     let is_confirmed = fields.iter().any(|(name, _)| name == CONFIRMED);
-    fields.retain(|(name, _)| name != CONFIRMED);
+    fields.retain(|(name, _)| !name.starts_with("form_"));
     if method == Method::POST && is_of_many(&path, &fields) {
         return match in_parts(&pages, &visit, &path, json(fields.clone()), !is_confirmed).await {
             Ok(Done::Many(total)) if is_confirmed => all_done(&path, total),
@@ -425,7 +424,7 @@ struct Once {
 }
 
 /// A field of a form that was shown with the number of rows.
-const CONFIRMED: &str = "confirmed";
+const CONFIRMED: &str = "form_confirmed";
 
 /// What closes undelivered events. A request does a part of many.
 const UNDELIVERED: [&str; 2] = ["attempts/retry", "undelivered/discard"];

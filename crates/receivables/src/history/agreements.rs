@@ -2,9 +2,9 @@
 
 use event::Timestamp;
 use serde::{Deserialize, Serialize};
-use store::{AnyRow, Conditions, Connection, List, Page, Paged, Row, StoreError};
+use store::{AnyRow, Conditions, List, Row, StoreError};
 use utoipa::{IntoParams, ToSchema};
-use view::{Column, Form, Reading, Shown, View, column, dropped, shown};
+use view::{Column, Form, Reading, Shown, TableRow, View, column, dropped, shown};
 
 use crate::AgreementState;
 
@@ -42,23 +42,22 @@ pub struct AgreementFact {
     pub topic: String,
 }
 
-impl view::Row for AgreementFact {
+impl TableRow for AgreementFact {
     type Filter = AgreementFactFilter;
 
-    async fn page(
-        connection: &mut Connection,
-        filter: &AgreementFactFilter,
-        page: &Page,
-    ) -> Result<Paged<Self>, StoreError> {
-        const LIST: List<'_> = List::new(
-            "SELECT event_id, source, external_id, topic, state, agreed_centavos, instalments, paid_instalments, received_at \
-             FROM agreement_history",
-            &["event_id"],
-        );
+    const LIST: List<'static> = List::new(
+        "SELECT event_id, source, external_id, topic, state, agreed_centavos, instalments, paid_instalments, received_at \
+         FROM agreement_history",
+        &["event_id"],
+    );
+
+    const READ: fn(&AnyRow) -> Result<Self, StoreError> = Self::read;
+
+    fn conditions(filter: &AgreementFactFilter) -> Conditions {
         let mut conditions = Conditions::default();
         conditions.with("source =", filter.source.as_ref());
         conditions.with("external_id =", filter.external_id.as_ref());
-        LIST.page(connection, conditions, page, Self::read).await
+        conditions
     }
 }
 

@@ -2,9 +2,9 @@
 
 use event::Timestamp;
 use serde::{Deserialize, Serialize};
-use store::{AnyRow, Conditions, Connection, List, Page, Paged, Row, StoreError};
+use store::{AnyRow, Conditions, List, Row, StoreError};
 use utoipa::{IntoParams, ToSchema};
-use view::{Column, Form, Reading, Shown, View, column, dropped, shown};
+use view::{Column, Form, Reading, Shown, TableRow, View, column, dropped, shown};
 
 use crate::Kind;
 
@@ -46,28 +46,27 @@ pub struct ReceivableFact {
     pub topic: String,
 }
 
-impl view::Row for ReceivableFact {
+impl TableRow for ReceivableFact {
     type Filter = ReceivableFactFilter;
 
-    async fn page(
-        connection: &mut Connection,
-        filter: &ReceivableFactFilter,
-        page: &Page,
-    ) -> Result<Paged<Self>, StoreError> {
-        const LIST: List<'_> = List::new(
-            "SELECT event_id, source, kind, external_id, agreement_id, provider_status, paid_date, topic, received_at FROM \
-             (SELECT event_id, source, 'order' AS kind, external_id, NULL AS agreement_id, provider_status, NULL AS paid_date, \
-              topic, received_at FROM order_history UNION ALL \
-              SELECT event_id, source, 'instalment' AS kind, external_id, agreement_id, NULL AS provider_status, paid_date, \
-              topic, received_at FROM instalment_history) AS facts",
-            &["event_id", "external_id"],
-        );
+    const LIST: List<'static> = List::new(
+        "SELECT event_id, source, kind, external_id, agreement_id, provider_status, paid_date, topic, received_at FROM \
+         (SELECT event_id, source, 'order' AS kind, external_id, NULL AS agreement_id, provider_status, NULL AS paid_date, \
+          topic, received_at FROM order_history UNION ALL \
+          SELECT event_id, source, 'instalment' AS kind, external_id, agreement_id, NULL AS provider_status, paid_date, \
+          topic, received_at FROM instalment_history) AS facts",
+        &["event_id", "external_id"],
+    );
+
+    const READ: fn(&AnyRow) -> Result<Self, StoreError> = Self::read;
+
+    fn conditions(filter: &ReceivableFactFilter) -> Conditions {
         let mut conditions = Conditions::default();
         conditions.with("source =", filter.source.as_ref());
         conditions.with("external_id =", filter.external_id.as_ref());
         conditions.with("kind =", filter.kind.map(Kind::as_str));
         conditions.with("agreement_id =", filter.agreement_id.as_ref());
-        LIST.page(connection, conditions, page, Self::read).await
+        conditions
     }
 }
 
