@@ -102,6 +102,8 @@ pub enum Command {
     Book(Book),
     /// How full each queue is, how many consumers take from it, and what waits in the spool of each ingress.
     Queues(Queues),
+    /// What needs somebody, what each source sends, and what runs. With `--check`, status 1 if something needs somebody.
+    Overview(Overview),
     /// Where events go: each topic of each provider, and the queue or subscription that takes it.
     Routes(Routes),
     /// `malote tokens`; the declaration of its list describes it.
@@ -311,6 +313,20 @@ pub struct List {
     /// Show personal data, which the audit then has.
     #[arg(long)]
     pub reveal: bool,
+    /// How it is asked and printed.
+    #[command(flatten)]
+    pub output: Output,
+}
+
+/// `malote overview`
+#[derive(Clone, Debug, Args)]
+pub struct Overview {
+    /// How far back it looks.
+    #[arg(long, default_value = "hour", value_parser = ["hour", "day", "week"])]
+    pub period: String,
+    /// End with status 1 if something needs somebody.
+    #[arg(long)]
+    pub check: bool,
     /// How it is asked and printed.
     #[command(flatten)]
     pub output: Output,
@@ -634,6 +650,8 @@ mod tests {
             "jobs list --action reconcile --state done --where what=events",
             "jobs cancel 0199d3c0-1f2e-7abc-8def-0123456789ab",
             "reconcile --day yesterday --json",
+            "overview --period week --check",
+            "routes --provider gestao-online --topic ORDER_CREATED",
             "queues --ingress http://127.0.0.1:1 --ingress http://127.0.0.1:2",
             "invoices list",
             "receivables list --where state=open",

@@ -70,8 +70,7 @@ async fn run(cli: Cli) -> Result<ExitCode> {
         _ => {}
     }
     let loaded = config::load(cli.config.as_deref(), needed(&cli.command))?;
-    let mut config = loaded.config.clone();
-    let config = &mut config;
+    let config = &mut loaded.config.clone();
     match cli.command {
         Command::Up => roles::run(config, &loaded, Roles::all(), None).await?,
         Command::Ingress(args) => {
@@ -122,6 +121,7 @@ async fn run(cli: Cli) -> Result<ExitCode> {
         Command::Sources(Sources::Presets { json }) => sources::list(json),
         Command::Sources(command) => client::sources::run(command, config).await?,
         Command::Queues(args) => return queues::run(args, config).await,
+        Command::Overview(args) => return client::overview::run(args, config).await,
         Command::Routes(args) => client::routes::run(args, config).await?,
         Command::Topology(args::Topology::Show { format }) => topology::show(format, config).await,
         Command::Topology(args::Topology::Apply) => topology::apply(config).await?,

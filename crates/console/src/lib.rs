@@ -74,7 +74,7 @@ pub use export::Format;
 pub use forgetting::forget_old_entries;
 pub use jobs::Counted;
 pub use oidc::{BadIssuer, Oidc, OidcSettings};
-pub use overview::Overviews;
+pub use overview::{Breach, BreachKind, Component, ComponentState, Overview, Overviews};
 pub use page::Asked;
 pub use query_error::QueryError;
 pub use queues::{QUEUES, QueueRow, Version};

@@ -5,11 +5,15 @@ use std::sync::{self, Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use axum::Json;
-use axum::extract::{RawQuery, State};
-use ledger::{OverviewFilter, Period};
+use axum::extract::{self, RawQuery};
+use event::Timestamp;
+use ledger::{OverviewFilter, Period, SourceOverview};
 use serde::{Deserialize, Serialize};
+use store::Page;
+use subscriptions::{State, SubscriptionFilter, SubscriptionRow};
 use tokio::sync::Mutex;
 use utoipa::ToSchema;
+use view::Row;
 
 use crate::ConsoleState;
 use crate::page;
@@ -81,29 +85,102 @@ impl Overviews {
 
 /// What has come of late, and what runs.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
-pub(crate) struct Overview {
+pub struct Overview {
     /// What has come.
     #[serde(flatten)]
-    pub(crate) numbers: ledger::Overview,
+    pub numbers: ledger::Overview,
     /// What runs, by name.
-    pub(crate) components: Vec<Component>,
+    pub components: Vec<Component>,
+    /// What needs somebody.
+    #[serde(default)]
+    pub breaches: Vec<Breach>,
+}
+
+/// Something that needs somebody.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Breach {
+    /// What is wrong.
+    pub kind: BreachKind,
+    /// The name of the component, the subscription or the source.
+    pub name: String,
+    /// Of a source, the kind of sender.
+    pub provider: Option<String>,
+    /// Of dead and unrouted events, how many there are.
+    pub count: Option<i64>,
+    /// Whether there are more than that.
+    pub at_least: bool,
+    /// Since when; of a silent source, when its last event came.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub since: Option<Timestamp>,
+    /// Of a silent source, its longest pause in the 7 days before, rounded up to hours.
+    pub longest_pause_hours: Option<i64>,
+    /// Why, as far as that is known.
+    pub reason: Option<String>,
+}
+
+/// What can be wrong.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum BreachKind {
+    /// A component is in trouble.
+    #[default]
+    Component,
+    /// The requests of a subscription fail.
+    Subscription,
+    /// A configured source is silent for longer than usual.
+    Silent,
+    /// Consumers have given up events of a source.
+    Dead,
+    /// Nothing takes events of a source.
+    Unrouted,
+}
+
+impl Breach {
+    fn new(kind: BreachKind, name: &str) -> Self {
+        Self { kind, name: name.to_owned(), ..Self::default() }
+    }
+}
+
+fn component_breach(component: &Component) -> Option<Breach> {
+    let reason = component.trouble.clone().filter(|_| component.state == ComponentState::Trouble)?;
+    Some(Breach { reason: Some(reason), ..Breach::new(BreachKind::Component, &component.name) })
+}
+
+fn subscription_breach(SubscriptionRow { name, failing_since, reason, .. }: SubscriptionRow) -> Breach {
+    Breach { since: failing_since, reason, ..Breach::new(BreachKind::Subscription, &name) }
+}
+
+fn source_breaches(source: &SourceOverview) -> Vec<Breach> {
+    let new = |kind| Breach { provider: Some(source.provider.clone()), ..Breach::new(kind, &source.source) };
+    let silent = source.is_silent.then(|| Breach {
+        since: source.last_received_at,
+        longest_pause_hours: source.longest_pause_hours,
+        ..new(BreachKind::Silent)
+    });
+    let counts = [(BreachKind::Dead, source.dead), (BreachKind::Unrouted, source.unrouted)];
+    let counted = counts.into_iter().filter(|(_, count)| *count > 0).map(|(kind, count)| Breach {
+        count: Some(count),
+        at_least: source.at_least,
+        ..new(kind)
+    });
+    silent.into_iter().chain(counted).collect()
 }
 
 /// A part of the installation.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
-pub(crate) struct Component {
+pub struct Component {
     /// Its name; a consumer is `consumer.<name>`.
-    pub(crate) name: String,
+    pub name: String,
     /// Whether it works.
-    pub(crate) state: ComponentState,
+    pub state: ComponentState,
     /// What is wrong, or why it is not known.
-    pub(crate) trouble: Option<String>,
+    pub trouble: Option<String>,
 }
 
 /// Whether a component works.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
-pub(crate) enum ComponentState {
+pub enum ComponentState {
     /// It works.
     Up,
     /// It is in trouble.
@@ -123,17 +200,28 @@ impl Component {
     }
 }
 
-/// What has come of late, and what runs: of each source how much came, its outcome, and whether the source is silent; over
-/// time how much and how fast. The numbers of an hour may be two seconds old, those of a day two minutes, of a week ten.
+/// What has come of late, what runs, and what needs somebody: of each source how much came, its outcome, and whether the source is
+/// silent; over time how much and how fast. The numbers of an hour may be two seconds old, those of a day two minutes, of a week ten.
 #[utoipa::path(get, path = "/api/v1/overview", tag = "operations", operation_id = "overview", params(OverviewFilter),
     responses((status = 200, description = "The numbers", body = Overview)))]
 pub(crate) async fn show(
-    State(state): State<ConsoleState>,
+    extract::State(state): extract::State<ConsoleState>,
     RawQuery(query): RawQuery,
 ) -> Result<Json<Overview>, Refusal> {
     let filter = page::filter::<OverviewFilter>(&query.unwrap_or_default())?;
-    let numbers = state.overviews.read(&state, filter).await?;
-    Ok(Json(Overview { numbers, components: components(&state).await? }))
+    let mut numbers = state.overviews.read(&state, filter).await?;
+    // Only what is configured is expected to send.
+    for source in &mut numbers.sources {
+        source.is_silent &= state.sources.contains(&source.source);
+    }
+    let components = components(&state).await?;
+    let failing = SubscriptionFilter { state: Some(State::Failing), ..SubscriptionFilter::default() };
+    let failing =
+        SubscriptionRow::page(&mut *state.store.read().await?, &failing, &Page::first(Page::LIMIT)).await?;
+    let breaches = components.iter().filter_map(component_breach);
+    let breaches = breaches.chain(numbers.sources.iter().flat_map(source_breaches));
+    let breaches = breaches.chain(failing.items.into_iter().map(subscription_breach)).collect();
+    Ok(Json(Overview { numbers, components, breaches }))
 }
 
 /// What this process knows of itself, and of the consumers of others by their queues.

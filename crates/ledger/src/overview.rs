@@ -69,6 +69,7 @@ pub struct OverviewFilter {
 
 /// What has come of late, and its outcome.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(as = Numbers)]
 pub struct Overview {
     /// Since when.
     #[schema(value_type = String, format = DateTime)]

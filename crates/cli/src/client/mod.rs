@@ -18,6 +18,7 @@ mod follow;
 mod ids;
 mod jobs;
 pub mod lists;
+pub mod overview;
 mod proofs;
 pub mod queues;
 mod receipt;

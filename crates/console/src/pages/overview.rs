@@ -5,14 +5,12 @@ use axum::extract::{Extension, RawQuery, State};
 use axum::response::Response;
 use http::{HeaderMap, StatusCode, Uri};
 use ledger::{Interval, SourceOverview};
-use subscriptions::SubscriptionRow;
-use view::List;
 
 use super::chart::Chart;
 use super::rows::{Cell, Rows, Title};
 use super::shell::{Shell, Visit, page, title};
 use super::{Pages, link, read};
-use crate::overview::{Component, ComponentState, Overview};
+use crate::overview::{Breach, BreachKind, Component, ComponentState, Overview};
 
 /// The lists that it shows, and how many rows of each.
 const LISTS: [(&str, &str); 3] =
@@ -22,7 +20,7 @@ const LISTS: [(&str, &str); 3] =
 #[template(path = "overview.html")]
 struct OverviewPage {
     shell: Shell,
-    breaches: Vec<Breach>,
+    breaches: Vec<Trouble>,
     sources: Rows,
     /// The address of each period, what it is called, and whether it is shown.
     periods: Vec<(String, String, bool)>,
@@ -41,7 +39,7 @@ struct Health {
 }
 
 /// Something that needs somebody: what it is about, and what is wrong with it.
-struct Breach {
+struct Trouble {
     about: String,
     href: Option<String>,
     trouble: String,
@@ -56,19 +54,10 @@ pub(super) async fn show(
 ) -> Response {
     let shell = pages.shell(&headers, &uri, Some(visit.clone()), "Overview");
     let asked = format!("/overview?{}", query.unwrap_or_default());
-    let Overview { numbers, components } = match read(&pages, &visit, &asked).await {
+    let Overview { numbers, components, breaches } = match read(&pages, &visit, &asked).await {
         Ok(overview) => overview,
         Err(answer) => return pages.problem(&headers, &uri, Some(visit), answer).await,
     };
-    let failing = read::<List<SubscriptionRow>>(&pages, &visit, "/subscriptions?state=failing").await;
-    let failing = failing.map(|list| list.items).unwrap_or_default();
-    let mut breaches: Vec<_> = components.iter().filter_map(|one| component_breach(&shell, one)).collect();
-    let mut senders = numbers.sources;
-    // Only what is configured is expected to send.
-    let is_expected = |name: &String| pages.state.sources.contains(name);
-    senders.iter_mut().for_each(|sender| sender.is_silent &= is_expected(&sender.source));
-    breaches.extend(senders.iter().flat_map(|source| source_breaches(&shell, source)));
-    breaches.extend(failing.iter().map(|one| subscription_breach(&shell, one)));
     let mut lists = Vec::new();
     for (name, path) in LISTS {
         if let Some(rows) = pages.listed(&shell, &visit, name, path).await {
@@ -77,8 +66,8 @@ pub(super) async fn show(
     }
     let ends = [numbers.from, numbers.to].map(view::time);
     let made = OverviewPage {
-        breaches,
-        sources: sources(&shell, senders),
+        breaches: breaches.iter().map(|breach| Trouble::new(&shell, breach)).collect(),
+        sources: sources(&shell, numbers.sources, &breaches),
         periods: periods(&shell, &asked),
         charts: vec![
             Chart::received(&shell, &numbers.intervals, &ends),
@@ -102,56 +91,39 @@ fn periods(shell: &Shell, asked: &str) -> Vec<(String, String, bool)> {
     periods.iter().enumerate().map(period).collect()
 }
 
-fn component_breach(shell: &Shell, component: &Component) -> Option<Breach> {
-    let trouble = component.trouble.clone().filter(|_| component.state == ComponentState::Trouble)?;
-    Some(Breach { about: component.name.clone(), href: None, trouble: shell.t(&trouble).to_owned() })
-}
-
-fn subscription_breach(shell: &Shell, subscription: &SubscriptionRow) -> Breach {
-    let reason = subscription.reason.clone().unwrap_or_default();
-    Breach {
-        about: subscription.name.clone(),
-        href: Some(format!("/subscriptions/{}", subscription.name)),
-        trouble: match subscription.failing_since {
-            Some(since) => {
-                shell.filled("a subscription that fails, since {}: {}", &[&shell.ago(since), &reason])
-            }
-            None => shell.filled("a subscription that fails: {}", &[&reason]),
-        },
+impl Trouble {
+    fn new(shell: &Shell, breach: &Breach) -> Self {
+        let Breach { kind, name, provider, count, at_least, since, longest_pause_hours, reason } = breach;
+        let reason = reason.as_deref().unwrap_or_default();
+        let of_source = |state| Some(events(name, provider.as_deref().unwrap_or_default(), state));
+        let number = counted(count.unwrap_or_default(), *at_least);
+        let ago = since.map(|since| shell.ago(since)).unwrap_or_default();
+        let (href, trouble) = match kind {
+            BreachKind::Component => (None, shell.t(reason).to_owned()),
+            BreachKind::Subscription => (
+                Some(format!("/subscriptions/{name}")),
+                match since {
+                    Some(_) => shell.filled("a subscription that fails, since {}: {}", &[&ago, &reason]),
+                    None => shell.filled("a subscription that fails: {}", &[&reason]),
+                },
+            ),
+            BreachKind::Silent => (
+                of_source(""),
+                shell.filled(
+                    "silent: the last event came {}, and no pause of the last 7 days was longer than {} h",
+                    &[&ago, &longest_pause_hours.unwrap_or_default()],
+                ),
+            ),
+            BreachKind::Dead => (of_source("dead"), shell.filled("dead events: {}", &[&number])),
+            BreachKind::Unrouted => (of_source("unrouted"), shell.filled("unrouted events: {}", &[&number])),
+        };
+        Self { about: name.clone(), href, trouble }
     }
-}
-
-/// What a source needs somebody for.
-fn source_breaches(shell: &Shell, source: &SourceOverview) -> Vec<Breach> {
-    let breach = |state: &str, trouble: String| Breach {
-        about: source.source.clone(),
-        href: Some(events(source, state)),
-        trouble,
-    };
-    let mut breaches = Vec::new();
-    if let (true, Some(last), Some(pause)) =
-        (source.is_silent, source.last_received_at, source.longest_pause_hours)
-    {
-        let silent = shell.filled(
-            "silent: the last event came {}, and no pause of the last 7 days was longer than {} h",
-            &[&shell.ago(last), &pause],
-        );
-        breaches.push(breach("", silent));
-    }
-    let number = |count| counted(count, source.at_least);
-    if source.dead > 0 {
-        breaches.push(breach("dead", shell.filled("dead events: {}", &[&number(source.dead)])));
-    }
-    if source.unrouted > 0 {
-        breaches.push(breach("unrouted", shell.filled("unrouted events: {}", &[&number(source.unrouted)])));
-    }
-    breaches
 }
 
 /// The list of a source's events in a state.
-fn events(source: &SourceOverview, state: &str) -> String {
-    let SourceOverview { source, provider, .. } = source;
-    let pairs = [("source", source.as_str()), ("provider", provider), ("state", state)];
+fn events(source: &str, provider: &str, state: &str) -> String {
+    let pairs = [("source", source), ("provider", provider), ("state", state)];
     link("/events", pairs.into_iter().filter(|(_, value)| !value.is_empty()))
 }
 
@@ -167,19 +139,24 @@ fn titles<'a>(texts: impl IntoIterator<Item = &'a str>, first_number: usize) -> 
 }
 
 /// What every source sends, those that need somebody first.
-fn sources(shell: &Shell, mut sources: Vec<SourceOverview>) -> Rows {
-    sources.sort_by_key(|source| (source_breaches(shell, source).is_empty(), source.source.clone()));
+fn sources(shell: &Shell, mut sources: Vec<SourceOverview>, breaches: &[Breach]) -> Rows {
+    let is_of = |breach: &Breach, source: &SourceOverview| {
+        breach.name == source.source && breach.provider.as_ref() == Some(&source.provider)
+    };
+    sources
+        .sort_by_key(|source| (!breaches.iter().any(|breach| is_of(breach, source)), source.source.clone()));
     let row = |source: &SourceOverview| {
+        let events = |state: &str| events(&source.source, &source.provider, state);
         let number = |count: i64, state: &str, class| Cell {
             text: counted(count, source.at_least),
             class: if count > 0 { class } else { "number" },
-            href: (count > 0).then(|| events(source, state)),
+            href: (count > 0).then(|| events(state)),
             time: None,
         };
         let plain = |text: String| Cell { text, class: "number", ..Cell::default() };
         let last = source.last_received_at;
         vec![
-            Cell { text: source.source.clone(), href: Some(events(source, "")), ..Cell::default() },
+            Cell { text: source.source.clone(), href: Some(events("")), ..Cell::default() },
             Cell { text: source.provider.clone(), ..Cell::default() },
             Cell {
                 text: last.map(view::time).unwrap_or_default(),

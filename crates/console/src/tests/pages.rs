@@ -520,6 +520,13 @@ async fn the_overview_shows_each_source_and_what_needs_somebody() {
         assert_eq!(numbers["sources"][0]["received"], received, "{period}: {numbers}");
     }
     assert_eq!(console.get("/overview?period=year").await.status(), 400);
+    let breaches = json(console.get("/overview").await).await["breaches"].take();
+    let unrouted = breaches.as_array().unwrap().iter().find(|breach| breach["kind"] == "unrouted");
+    let unrouted = unrouted.unwrap_or_else(|| panic!("{breaches}"));
+    assert_eq!((&unrouted["name"], &unrouted["count"]), (&json!("rec-1"), &json!(1)));
+    let document: Value = serde_json::from_str(&openapi(&views())).unwrap();
+    let schema = document["components"]["schemas"]["Overview"].to_string();
+    assert!(["components", "breaches", "Numbers"].iter().all(|part| schema.contains(part)), "{schema}");
     let mut browser = Browser::new(&console, "pt-BR");
     browser.log_in(OURS).await;
     let page = browser.get("/?period=week").await;
