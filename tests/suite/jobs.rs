@@ -43,7 +43,7 @@ async fn post_trouble(product: &Product) -> Result<()> {
 
 async fn retry_and_discard(product: &Product) -> Result<()> {
     post_trouble(product).await?;
-    let id = product.rows(&["dead", "list"])?[0]["event_id"].as_str().context("an id")?.to_owned();
+    let id = product.rows(&["dead", "list"])?[0]["id"].as_str().context("an id")?.to_owned();
 
     // It dies again, and its attempts are those in its history.
     let (_, text) = printed(product, &["dead", "retry", &id])?;

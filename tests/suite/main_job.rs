@@ -204,7 +204,7 @@ async fn a_body_that_breaks_the_contract_becomes_a_dead_letter_that_names_the_pl
     assert!(
         has(
             &dead[0],
-            &json!({"event_id": id, "consumer": "receivables", "attempts": 1,
+            &json!({"id": id, "consumer": "receivables", "attempts": 1,
                     "error": "lista_parcelas[2].valor: expected a decimal, got a text of 3 characters"})
         ),
         "{dead:?}"

@@ -242,7 +242,7 @@ async fn resend_and_discard(product: &Product) -> Result<()> {
 
     let dead = product.rows(&["dead", "list"])?;
     assert_eq!(dead.len(), 2, "{dead:?}");
-    let first = dead[0]["event_id"].as_str().context("an id")?;
+    let first = dead[0]["id"].as_str().context("an id")?;
     let died_again = "1 died again: `malote dead list`";
     resend(product, &["dead", "retry", first], "1 sent again.", 1, died_again).await?;
     let group = dead[0]["group"].as_str().context("a group")?;

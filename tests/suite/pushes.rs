@@ -302,7 +302,7 @@ async fn an_embedded_installation_that_is_killed_while_it_pushes_loses_no_event(
     loop {
         let rows = product.rows(&["attempts", "list", "--subscription", "crm"])?;
         let delivered: HashSet<_> =
-            rows.iter().filter(|row| is_delivered(row)).filter_map(|row| row["event_id"].as_str()).collect();
+            rows.iter().filter(|row| is_delivered(row)).filter_map(|row| row["id"].as_str()).collect();
         if ids.iter().all(|id| delivered.contains(id.as_str())) {
             let lost = receiver.count().checked_sub(rows.len()).context("attempts without a request")?;
             // Those under way, and those of the last moments before the end: a write every 25 ms, with eight requests of 20 ms.

@@ -44,7 +44,7 @@ pub(crate) async fn show(
     request_body = Resending, responses((status = 200, description = "How many are, or would be", body = Closed)))]
 pub(crate) async fn retry(State(state): State<ConsoleState>, body: Bytes) -> Result<Response, Refusal> {
     let asked: Resending = read_json(&body)?;
-    if asked.again && asked.event_id.is_none() && asked.from.is_none() {
+    if asked.again && asked.id.is_none() && asked.from.is_none() {
         return Err(wrong("from", "is missing: sending delivered events again needs a period or an event"));
     }
     let closed = subscriptions::resend(&state.store, &asked).await?;

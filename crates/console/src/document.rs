@@ -17,8 +17,8 @@ use utoipa::openapi::{self, RefOr, ResponseBuilder};
 use view::View;
 
 use crate::{
-    OTHER_VIEWS, attempts, dead_groups, documents, edit, facets, feed, jobs, lists, overview, pull, queues, record,
-    schemas, subscription, tokens,
+    OTHER_VIEWS, attempts, dead_groups, documents, edit, facets, feed, jobs, lists, overview, pull, queues,
+    record, schemas, subscription, tokens,
 };
 
 #[derive(OpenApi)]
@@ -26,7 +26,11 @@ use crate::{
     info(
         title = "malote: administration API",
         description = "Every event received, its outcome, and what was booked. Lists come in pages, newest first; \
-                       errors are problem details (RFC 9457).",
+                       errors are problem details (RFC 9457).\n\n\
+                       The `id` of a row is what `GET …/{id}` and the parameter `id` take. A row that is an event, or its \
+                       outcome at a consumer or a subscription (dead letters, attempts, undelivered events), has the id of the \
+                       event as `id`. A row of anything else (documents, differences, books) names the event that it comes from \
+                       in `event_id`.",
     ),
     tags(
         (name = "record", description = "Received events and their outcome"),

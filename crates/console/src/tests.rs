@@ -6,6 +6,7 @@ mod editing;
 mod grouping;
 mod logging_in;
 mod looking;
+mod naming;
 mod operating;
 mod pages;
 mod permitted;
@@ -334,7 +335,7 @@ async fn what_came_in_is_shown_with_what_became_of_it() {
     assert_eq!(headers["cache-control"], "no-store");
 
     let dead = console.rows("/dead?consumer=receivables").await;
-    assert_eq!((&dead[0]["event_id"], &dead[0]["error"]), (&json!(odd.id), &json!("id: missing")));
+    assert_eq!((&dead[0]["id"], &dead[0]["error"]), (&json!(odd.id), &json!("id: missing")));
     let rejected = console.rows("/rejected?source=rec-1").await;
     assert_eq!(
         (&rejected[0]["id"], &rejected[0]["cause"]),

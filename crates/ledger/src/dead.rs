@@ -33,7 +33,7 @@ pub struct DeadFilter {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct DeadRow {
     /// The event's id, or one given when it was filed if it is no event.
-    pub event_id: String,
+    pub id: String,
     /// The consumer that gave up.
     pub consumer: String,
     /// The configured sender.
@@ -58,7 +58,7 @@ pub struct DeadRow {
 
 fn row(row: &AnyRow) -> Result<DeadRow, StoreError> {
     Ok(DeadRow {
-        event_id: id(row, "event_id")?.to_string(),
+        id: id(row, "event_id")?.to_string(),
         consumer: row.try_get("consumer")?,
         source: row.try_get("source")?,
         provider: row.try_get("provider")?,

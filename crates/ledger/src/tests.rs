@@ -416,7 +416,7 @@ async fn what_is_no_event_is_refused_as_an_event_and_filed_as_a_dead_letter() {
         DeadRow::page(&mut connection, &DeadFilter::default(), &Page::first(10)).await.unwrap().items;
     assert_eq!(letters.len(), 1);
     let letter = &letters[0];
-    assert!(letter.event_id.parse::<EventId>().is_ok());
+    assert!(letter.id.parse::<EventId>().is_ok());
     assert_eq!((letter.consumer.as_str(), letter.attempts), ("invoices", 0));
     assert_eq!((&letter.source, letter.topic.as_str()), (&None, "TAX_INVOICE"));
     assert!(letter.error.contains("delivery limit"), "{}", letter.error);
@@ -539,7 +539,7 @@ async fn a_dead_letter_is_listed_until_its_consumer_handles_the_event_and_the_la
         loop {
             let mut connection = store.read().await.unwrap();
             let next = DeadRow::page(&mut connection, filter, &Page { limit: 1, cursor }).await.unwrap();
-            found.extend(next.items.into_iter().map(|row| (row.event_id, row.consumer, row.attempts)));
+            found.extend(next.items.into_iter().map(|row| (row.id, row.consumer, row.attempts)));
             cursor = next.next;
             if cursor.is_none() {
                 return found;

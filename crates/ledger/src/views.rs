@@ -36,7 +36,7 @@ impl Shown for DeadRow {
         dropped(2, column("Topic", |row| shown(&row.topic), Form::Text)),
         dropped(1, column("Attempts", |row| shown(&row.attempts), Form::Number)),
         column("Error", |row| shown(&row.error), Form::Text),
-        column("Event", |row| shown(&row.event_id), Form::Id),
+        column("Event", |row| shown(&row.id), Form::Id),
     ];
 }
 

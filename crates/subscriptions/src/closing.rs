@@ -26,7 +26,7 @@ pub struct Resending {
     /// Only this event.
     #[serde(default)]
     #[schema(value_type = Option<String>)]
-    pub event_id: Option<EventId>,
+    pub id: Option<EventId>,
     /// Only events received at this time or later.
     #[serde(default)]
     #[schema(value_type = Option<String>, format = DateTime)]
@@ -65,7 +65,7 @@ pub struct Discarding {
     /// Only this event.
     #[serde(default)]
     #[schema(value_type = Option<String>)]
-    pub event_id: Option<EventId>,
+    pub id: Option<EventId>,
     /// Only events received at this time or later.
     #[serde(default)]
     #[schema(value_type = Option<String>, format = DateTime)]
@@ -106,7 +106,7 @@ pub struct Closed {
 
 /// What a filter says of an event and its last attempt.
 struct Only<'a> {
-    event_id: Option<EventId>,
+    id: Option<EventId>,
     from: Option<Timestamp>,
     to: Option<Timestamp>,
     topic: Option<&'a str>,
@@ -147,17 +147,17 @@ impl Place {
 
 impl Resending {
     fn only(&self) -> Only<'_> {
-        let Self { event_id, from, to, topic, status, error, .. } = self;
+        let Self { id, from, to, topic, status, error, .. } = self;
         let (topic, error) = (topic.as_deref(), error.as_deref());
-        Only { event_id: *event_id, from: *from, to: *to, topic, status: *status, error }
+        Only { id: *id, from: *from, to: *to, topic, status: *status, error }
     }
 }
 
 impl Discarding {
     fn only(&self) -> Only<'_> {
-        let Self { event_id, from, to, topic, status, error, .. } = self;
+        let Self { id, from, to, topic, status, error, .. } = self;
         let (topic, error) = (topic.as_deref(), error.as_deref());
-        Only { event_id: *event_id, from: *from, to: *to, topic, status: *status, error }
+        Only { id: *id, from: *from, to: *to, topic, status: *status, error }
     }
 }
 
@@ -168,7 +168,7 @@ impl Only<'_> {
         conditions.with("d.subscription =", Some(subscription));
         conditions.with("d.event_id >", Some(after));
         conditions.with("d.event_id <=", last);
-        conditions.with("d.event_id =", self.event_id);
+        conditions.with("d.event_id =", self.id);
         conditions.with("d.received_at >=", self.from);
         conditions.with("d.received_at <", self.to);
         if let Some(topic) = self.topic {
@@ -213,7 +213,7 @@ impl Only<'_> {
     fn attempts(&self, subscription: EventId, place: &Place) -> Conditions {
         let mut conditions = Conditions::default();
         conditions.with("a.subscription =", Some(subscription));
-        conditions.with("a.event_id =", self.event_id);
+        conditions.with("a.event_id =", self.id);
         // No attempt is before the receipt.
         conditions.with("a.at >=", self.from);
         conditions.with("a.at <", Some(place.began));
@@ -233,7 +233,7 @@ impl Only<'_> {
         let mut conditions = Conditions::default();
         conditions.with("d.subscription =", Some(subscription));
         conditions.with("d.event_id >", Some(after));
-        conditions.with("d.event_id =", self.event_id);
+        conditions.with("d.event_id =", self.id);
         let text = format!(
             "SELECT d.event_id FROM deliveries d {} ORDER BY d.event_id LIMIT 1 OFFSET {}",
             conditions.clause(),

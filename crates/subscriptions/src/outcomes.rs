@@ -3,7 +3,7 @@
 use event::{EventId, SubscriptionName, Timestamp, Topic};
 use serde::{Deserialize, Serialize};
 use store::many::{Value, fetch};
-use store::{AnyRow, Conditions, Connection, List, Page, Paged, Row, StoreError, cursor, id, time};
+use store::{AnyRow, Conditions, Connection, IdPrefix, List, Page, Paged, Row, StoreError, cursor, id, time};
 use utoipa::{IntoParams, ToSchema};
 use view::{Column, Form, Reading, Shown, View, column, dropped, shown};
 
@@ -14,9 +14,9 @@ pub struct AttemptFilter {
     /// Only those of this subscription.
     #[param(value_type = Option<String>)]
     pub subscription: Option<SubscriptionName>,
-    /// The event.
+    /// The event's id, or its beginning.
     #[param(value_type = Option<String>)]
-    pub event_id: Option<EventId>,
+    pub id: Option<IdPrefix>,
     /// Only those at this time or later.
     #[param(value_type = Option<String>, format = DateTime)]
     pub from: Option<Timestamp>,
@@ -32,8 +32,8 @@ pub struct AttemptFilter {
 /// An attempt in a list.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct AttemptRow {
-    /// The event.
-    pub event_id: String,
+    /// The event's id.
+    pub id: String,
     /// The subscription.
     pub subscription: String,
     /// Its number among those of this event.
@@ -70,7 +70,7 @@ impl Shown for AttemptRow {
         column("Status", |row| shown(&row.status), Form::Number),
         dropped(1, column("Milliseconds", |row| shown(&row.duration_ms), Form::Number)),
         column("Error", |row| shown(&row.error), Form::Text),
-        column("Event", |row| shown(&row.event_id), Form::Id),
+        column("Event", |row| shown(&row.id), Form::Id),
     ];
 }
 
@@ -90,7 +90,7 @@ const ATTEMPT: &str = "a.event_id, a.attempt, a.at, a.duration_ms, a.status, a.e
 
 fn attempt(row: &AnyRow, subscription: &str) -> Result<AttemptRow, StoreError> {
     Ok(AttemptRow {
-        event_id: id(row, "event_id")?.to_string(),
+        id: id(row, "event_id")?.to_string(),
         subscription: subscription.to_owned(),
         attempt: row.try_get("attempt")?,
         at: time(row, "at")?,
@@ -128,7 +128,7 @@ impl view::Row for AttemptRow {
         for (subscription, name) in named(connection, filter.subscription.as_ref()).await? {
             let mut conditions = Conditions::default();
             conditions.with("a.subscription =", Some(subscription));
-            conditions.with("a.event_id =", filter.event_id);
+            conditions.with_id("a.event_id", filter.id);
             conditions.with("a.at >=", filter.from);
             conditions.with("a.at <", filter.to);
             conditions.with("a.status =", filter.status);
@@ -149,13 +149,9 @@ impl view::Row for AttemptRow {
                 found.push(attempt(&row, &name)?);
             }
         }
-        found.sort_by(|a, b| (b.at, &b.event_id, &b.subscription).cmp(&(a.at, &a.event_id, &a.subscription)));
+        found.sort_by(|a, b| (b.at, &b.id, &b.subscription).cmp(&(a.at, &a.id, &a.subscription)));
         Ok(Paged::cut(found, page, |last| {
-            cursor::write(&[
-                last.event_id.clone(),
-                last.at.as_microsecond().to_string(),
-                last.subscription.clone(),
-            ])
+            cursor::write(&[last.id.clone(), last.at.as_microsecond().to_string(), last.subscription.clone()])
         }))
     }
 }
@@ -184,9 +180,9 @@ pub struct UndeliveredFilter {
     /// The subscription.
     #[param(value_type = Option<String>)]
     pub subscription: Option<SubscriptionName>,
-    /// The event.
+    /// The event's id, or its beginning.
     #[param(value_type = Option<String>)]
-    pub event_id: Option<EventId>,
+    pub id: Option<IdPrefix>,
     /// Received at this time or later.
     #[param(value_type = Option<String>, format = DateTime)]
     pub from: Option<Timestamp>,
@@ -205,8 +201,8 @@ pub struct UndeliveredFilter {
 /// An undelivered event in a list.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct UndeliveredRow {
-    /// The event.
-    pub event_id: String,
+    /// The event's id.
+    pub id: String,
     /// The subscription.
     pub subscription: String,
     /// Its topic.
@@ -232,7 +228,7 @@ impl Shown for UndeliveredRow {
         dropped(2, column("Attempts", |row| shown(&row.attempts), Form::Number)),
         dropped(3, column("Status", |row| shown(&row.status), Form::Number)),
         column("Error", |row| shown(&row.error), Form::Text),
-        column("Event", |row| shown(&row.event_id), Form::Id),
+        column("Event", |row| shown(&row.id), Form::Id),
     ];
 }
 
@@ -283,7 +279,7 @@ impl view::Row for UndeliveredRow {
         let mut conditions = Conditions::default();
         conditions.add("d.due_at IS NULL");
         conditions.with("s.name =", filter.subscription.as_ref());
-        conditions.with("d.event_id =", filter.event_id);
+        conditions.with_id("d.event_id", filter.id);
         conditions.with("d.received_at >=", filter.from);
         conditions.with("d.received_at <", filter.to);
         conditions.with("o.topic =", filter.topic.as_ref());
@@ -291,7 +287,7 @@ impl view::Row for UndeliveredRow {
         has_error(&mut conditions, &last_attempt("error"), filter.error.as_deref());
         let read = |row: &AnyRow| {
             Ok::<_, StoreError>(Self {
-                event_id: id(row, "event_id")?.to_string(),
+                id: id(row, "event_id")?.to_string(),
                 subscription: row.try_get("name")?,
                 topic: row.try_get("topic")?,
                 subject: row.try_get("subject")?,
@@ -325,8 +321,8 @@ pub struct ReportFilter {
 /// An event that was tried to be sent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ReportRow {
-    /// The event.
-    pub event_id: String,
+    /// The event's id.
+    pub id: String,
     /// The subscription.
     pub subscription: String,
     /// Its topic.
@@ -354,7 +350,7 @@ impl Shown for ReportRow {
         column("Sent", |row| shown(&row.sent), Form::Flag),
         dropped(3, column("Attempts", |row| shown(&row.attempts), Form::Number)),
         dropped(1, column("Last attempt", |row| shown(&row.last_at), Form::Time)),
-        column("Event", |row| shown(&row.event_id), Form::Id),
+        column("Event", |row| shown(&row.id), Form::Id),
     ];
 }
 
@@ -400,7 +396,7 @@ impl view::Row for ReportRow {
         let list = List { group: &group, ..List::by_id(&select, &["a.event_id", "s.name"]) };
         let read = |row: &AnyRow| {
             Ok::<_, StoreError>(Self {
-                event_id: id(row, "event_id")?.to_string(),
+                id: id(row, "event_id")?.to_string(),
                 subscription: row.try_get("name")?,
                 topic: row.try_get("topic")?,
                 subject: row.try_get("subject")?,

@@ -211,8 +211,8 @@ pub struct TrialOutcome {
 /// What is delivered of one event.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct TrialDelivery {
-    /// The event.
-    pub event_id: String,
+    /// The event's id.
+    pub id: String,
     /// Its topic.
     pub topic: String,
     /// Its subject.

@@ -145,7 +145,7 @@ impl Trial {
         };
         let text = || Value::from(String::from_utf8_lossy(&body));
         TrialDelivery {
-            event_id: event.id.to_string(),
+            id: event.id.to_string(),
             topic: event.topic().to_owned(),
             subject: event.subject.clone(),
             body: serde_json::from_slice(&body).unwrap_or_else(|_| text()),

@@ -86,7 +86,7 @@ async fn poisoned_round(product: &Product, round: usize) -> Result<String> {
     load.end().await?;
     let started = Instant::now();
     let letter = loop {
-        if let Some(letter) = product.rows(&["dead", "list"])?.into_iter().find(|row| row["event_id"] == id) {
+        if let Some(letter) = product.rows(&["dead", "list"])?.into_iter().find(|row| row["id"] == id) {
             break letter;
         }
         ensure!(started.elapsed() < PATIENCE, "the event does not become a dead letter");

@@ -11,9 +11,7 @@ use super::api::Api;
 use super::ask::{ASKED_BEYOND, confirm};
 use super::fields::{Described, Fields, hidden};
 use super::{ids, lists};
-use crate::args::subscriptions::{
-    AttemptList, Attempts, DiscardUndelivered, Resend, Undelivered, Which,
-};
+use crate::args::subscriptions::{AttemptList, Attempts, DiscardUndelivered, Resend, Undelivered, Which};
 use crate::args::{Moment, RevealingShow};
 use crate::config::Config;
 use crate::local;
@@ -38,7 +36,7 @@ pub async fn undelivered(command: Undelivered, config: &Config) -> Result<()> {
 }
 
 async fn list(view: &View, list: AttemptList, config: &Config) -> Result<()> {
-    lists::of_options(view, list.filter, list.rows, config).await
+    lists::list_with_options(view, list.filter, list.rows, config).await
 }
 
 async fn show(RevealingShow { reveal, show }: RevealingShow, config: &Config) -> Result<()> {
@@ -82,12 +80,13 @@ macro_rules! closing {
             const PATH: &str = $path;
 
             fn chosen(which: &Which, config: &Config) -> Result<Self> {
-                let time =
-                    |moment: Option<Moment>| moment.map(|moment| moment.time(&config.time.zone, local::zone()));
+                let time = |moment: Option<Moment>| {
+                    moment.map(|moment| moment.time(&config.time.zone, local::zone()))
+                };
                 let Which { subscription, from, to, topic, status, error, .. } = which.clone();
                 Ok(Self {
                     subscription: SubscriptionName::new(&subscription)?,
-                    event_id: None,
+                    id: None,
                     from: time(from),
                     to: time(to),
                     topic,
@@ -100,7 +99,7 @@ macro_rules! closing {
             }
 
             fn for_event(self, event: EventId) -> Self {
-                Self { event_id: Some(event), ..self }
+                Self { id: Some(event), ..self }
             }
 
             fn dry(self, dry_run: bool) -> Self {
@@ -174,8 +173,7 @@ async fn retry(Resend { which, again }: Resend, config: &Config) -> Result<()> {
 }
 
 async fn discard(DiscardUndelivered { which, reason }: DiscardUndelivered, config: &Config) -> Result<()> {
-    let asked =
-        Discarding { reason: reason.unwrap_or_default(), ..Discarding::chosen(&which, config)? };
+    let asked = Discarding { reason: reason.unwrap_or_default(), ..Discarding::chosen(&which, config)? };
     let Which { ids, subscription, dry_run, yes, api, .. } = which;
     let api = Api::new(&api, config)?;
     let asked = each(asked, ids, &api).await?;

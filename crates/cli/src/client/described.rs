@@ -71,7 +71,7 @@ impl Described for DeadLetter {
     fn described(&self) -> String {
         let row = &self.row;
         let fields = Fields::new(15)
-            .text("event_id", &row.event_id)
+            .text("id", &row.id)
             .text("consumer", &row.consumer)
             .text("topic", &row.topic)
             .text("error", &row.error)
@@ -282,7 +282,7 @@ mod tests {
     #[test]
     fn a_dead_letter_is_described_with_every_attempt_that_is_known() {
         let letter: DeadLetter = serde_json::from_value(json!({
-            "event_id": "1", "consumer": "invoices", "source": "me", "provider": "p", "topic": "t", "attempts": 2,
+            "id": "1", "consumer": "invoices", "source": "me", "provider": "p", "topic": "t", "attempts": 2,
             "error": "no", "group": "0a", "first_failed_at": "2026-11-22T16:01:34Z",
             "failed_at": "2026-11-22T16:01:35Z", "content_type": "application/json", "headers": {}, "body": "{}",
             "history": [{"attempt": 1, "at": "2026-11-22T16:01:34Z", "error": "no"}, {"malformed": true}],
@@ -292,7 +292,7 @@ mod tests {
         assert_eq!(
             lines(&letter.described()),
             [
-                "event_id 1",
+                "id 1",
                 "consumer invoices",
                 "topic t",
                 "error no",

@@ -55,5 +55,5 @@ pub async fn all_whole(views: &[&View], texts: Vec<String>, api: &Api) -> Result
 /// The id of a row.
 fn id(row: &RawValue) -> Option<String> {
     let row: Value = serde_json::from_str(row.get()).ok()?;
-    ["id", "event_id"].iter().find_map(|field| Some(row[field].as_str()?.to_owned()))
+    row["id"].as_str().map(str::to_owned)
 }

@@ -439,10 +439,10 @@ fn found(outcome: &TrialOutcome) -> String {
     if *matching > deliveries.len() as u64 {
         text += &format!("The last {}:\n", deliveries.len());
     }
-    for TrialDelivery { event_id, topic, subject, body, error, .. } in deliveries {
+    for TrialDelivery { id, topic, subject, body, error, .. } in deliveries {
         let subject = subject.as_deref().unwrap_or("-");
         let body = error.clone().unwrap_or_else(|| format!("{body:#}"));
-        text += &format!("\n{event_id}  {topic}  {subject}\n{body}\n");
+        text += &format!("\n{id}  {topic}  {subject}\n{body}\n");
     }
     text + hidden(deliveries.iter().any(|delivery| delivery.masked))
 }

@@ -434,7 +434,7 @@ fn is_of_many(path: &str, fields: &[(String, String)]) -> bool {
     let has = |wanted: &str| fields.iter().any(|(name, _)| name == wanted);
     match path {
         "jobs" => !has("filter.id") && !has("limit") && !has("filter.day"),
-        path => UNDELIVERED.contains(&path) && !has("event_id"),
+        path => UNDELIVERED.contains(&path) && !has("id"),
     }
 }
 

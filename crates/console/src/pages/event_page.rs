@@ -74,7 +74,7 @@ pub(super) async fn show(
     };
     let mut shell = pages.shell(&headers, &uri, Some(visit.clone()), "event");
     shell.title = format!("{} {id}", shell.title);
-    let attempts = link("/attempts", [("event_id", id.as_str()), ("limit", "200")]);
+    let attempts = link("/attempts", [("id", id.as_str()), ("limit", "200")]);
     let attempts = read::<List<AttemptRow>>(&pages, &visit, &attempts).await.map(|list| list.items);
     let documents = documents(&pages, &visit, &event.row).await;
     let letters = letters(&pages, &id).await;
@@ -276,7 +276,7 @@ fn failed_steps(shell: &Shell, letter: &DeadLetter) -> Vec<Step> {
         at: attempt.at.parse().ok(),
         what: shell.filled("attempt {} failed", &[&attempt.attempt]),
         class: "waiting",
-        href: Some(format!("/dead/{}", letter.row.event_id)),
+        href: Some(format!("/dead/{}", letter.row.id)),
         detail: format!("{consumer}: {}", attempt.error),
     };
     letter.failed_attempts().into_iter().map(step).collect()
@@ -324,7 +324,7 @@ fn outcome_steps(shell: &Shell, outcome: &Outcome, are_attempts_known: bool) -> 
 }
 
 fn attempt_step(shell: &Shell, attempt: &AttemptRow) -> Step {
-    let AttemptRow { subscription, attempt: number, duration_ms, status, error, at, event_id } = attempt;
+    let AttemptRow { subscription, attempt: number, duration_ms, status, error, at, id } = attempt;
     let status = status.map(|status| status.to_string()).unwrap_or_default();
     let outcome = error.clone().unwrap_or(status);
     let (what, class) =
@@ -333,7 +333,7 @@ fn attempt_step(shell: &Shell, attempt: &AttemptRow) -> Step {
         at: Some(*at),
         what: what.to_owned(),
         class,
-        href: Some(format!("/attempts/{event_id}")),
+        href: Some(format!("/attempts/{id}")),
         detail: shell.filled("{}, attempt {}: {}, {} ms", &[subscription, number, &outcome, duration_ms]),
     }
 }

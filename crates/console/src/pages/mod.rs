@@ -611,6 +611,7 @@ async fn item(
 fn own_links(shell: &Shell, visit: &Visit, list: &str, id: &str, row: &Fields) -> Vec<(String, String)> {
     let may_see = visit.identity.role >= Role::Operator;
     match list {
+        "dead" | "attempts" => vec![(title(shell.t("event")), format!("/events/{id}"))],
         "rejected" => {
             let has_receipt = row.get("receipt").is_some_and(Value::is_object);
             let receipt = has_receipt.then(|| event_page::receipt_link(shell, &format!("/rejected/{id}")));

@@ -65,7 +65,7 @@ struct Outcome {
 }
 
 struct Delivery {
-    event_id: String,
+    id: String,
     about: String,
     body: String,
     error: Option<String>,
@@ -307,7 +307,7 @@ fn outcome(found: &RawValue) -> Option<Outcome> {
     let delivery = |one: subscriptions::TrialDelivery| Delivery {
         about: [Some(one.topic), one.subject].into_iter().flatten().collect::<Vec<_>>().join(" · "),
         body: one.body.as_str().map_or_else(|| indented(&one.body.to_string()), str::to_owned),
-        event_id: one.event_id,
+        id: one.id,
         error: one.error,
     };
     Some(Outcome {

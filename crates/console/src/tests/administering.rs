@@ -81,9 +81,12 @@ async fn every_address_that_a_form_is_sent_to_leads_to_a_page_when_it_is_opened_
     console.crm().await;
     console.undelivered("crm", &event, 3).await;
     let group = console.rows("/dead/groups").await[0]["group"].as_str().unwrap().to_owned();
-    let (_, job) = console.post("/jobs", json!({"action": "reconcile", "what": "events", "filter": {"day": "today"}})).await;
-    let (_, replay) =
-        console.post("/jobs", json!({"action": "replay", "what": "events", "filter": {"source": "rec-1"}})).await;
+    let (_, job) = console
+        .post("/jobs", json!({"action": "reconcile", "what": "events", "filter": {"day": "today"}}))
+        .await;
+    let (_, replay) = console
+        .post("/jobs", json!({"action": "replay", "what": "events", "filter": {"source": "rec-1"}}))
+        .await;
     let admin = browser(&console, "admin").await;
     let mut sent = std::collections::BTreeSet::new();
     for page in [
@@ -104,7 +107,9 @@ async fn every_address_that_a_form_is_sent_to_leads_to_a_page_when_it_is_opened_
     ] {
         let page = admin.get(&page).await;
         let forms = page.text.split("<form").skip(1).filter(|form| form.contains("method=\"post\""));
-        sent.extend(forms.map(|form| form.split("action=\"").nth(1).unwrap().split('"').next().unwrap().to_owned()));
+        sent.extend(
+            forms.map(|form| form.split("action=\"").nth(1).unwrap().split('"').next().unwrap().to_owned()),
+        );
     }
     assert!(sent.len() > 15, "{sent:?}");
     sent.insert("/login".to_owned());
@@ -228,13 +233,15 @@ async fn every_reconciliation_is_found_page_by_page_behind_other_jobs() {
         let job = console.post("/jobs", asked("reconcile", json!({"day": "2026-11-22"}))).await;
         assert_eq!(job.0, 201, "{}", job.1);
     }
+    console.recorded("acordo.quitado").await;
     let (_, replay) = console.post("/jobs", asked("replay", json!({"source": "rec-1"}))).await;
     let viewer = browser(&console, "viewer").await;
     let page = viewer.get("/reconciliation").await;
     let rows = |page: &str| page.matches("href=\"/jobs/").count();
     assert_eq!(rows(&page.text), 50, "{}", page.text);
     assert!(!page.text.contains(replay["id"].as_str().unwrap()), "{}", page.text);
-    let older = page.text.split("rel=\"next\" href=\"").nth(1).expect("older ones").split('"').next().unwrap();
+    let older =
+        page.text.split("rel=\"next\" href=\"").nth(1).expect("older ones").split('"').next().unwrap();
     assert_eq!(rows(&viewer.get(older).await.text), 1);
     let list = viewer.get("/jobs?action=replay&state=waiting").await;
     assert_eq!(rows(&list.text), 1, "{}", list.text);

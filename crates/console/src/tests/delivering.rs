@@ -247,13 +247,12 @@ async fn attempts_are_listed_newest_first_and_a_page_ends_where_the_next_begins(
         console.attempted(name, &events[0], 2, 20, Some(200)).await;
     }
     let all = console.rows("/attempts").await;
-    let key =
-        |row: &Value| (row["at"].to_string(), row["event_id"].to_string(), row["subscription"].to_string());
+    let key = |row: &Value| (row["at"].to_string(), row["id"].to_string(), row["subscription"].to_string());
     assert!(all.len() == 6 && all.is_sorted_by(|a, b| key(a) > key(b)), "{all:?}");
     assert_eq!(
         all[1],
         json!({
-            "event_id": events[0], "subscription": "crm", "attempt": 2, "at": "1970-01-01T00:00:20Z", "duration_ms": 7,
+            "id": events[0], "subscription": "crm", "attempt": 2, "at": "1970-01-01T00:00:20Z", "duration_ms": 7,
             "status": 200, "error": null,
         })
     );
@@ -268,10 +267,7 @@ async fn attempts_are_listed_newest_first_and_a_page_ends_where_the_next_begins(
         assert_eq!(paged, all, "{limit} at a time");
     }
     assert_eq!(console.rows("/attempts?subscription=crm&to=1970-01-01T00:00:20Z").await.len(), 2);
-    assert_eq!(
-        console.rows(&format!("/attempts?event_id={}&from=1970-01-01T00:00:20Z", events[0])).await.len(),
-        2
-    );
+    assert_eq!(console.rows(&format!("/attempts?id={}&from=1970-01-01T00:00:20Z", events[0])).await.len(), 2);
     let (status, problem) = console.call(Method::GET, "/attempts?subscription=cmr", OURS, None).await;
     assert_eq!(status, 400);
     assert!(problem["detail"].as_str().unwrap().contains("known: crm, other"), "{problem}");
@@ -299,7 +295,7 @@ async fn what_is_undelivered_and_what_was_sent_in_a_period_are_sent_again_once()
     let undelivered = console.rows("/undelivered?subscription=crm").await;
     assert_eq!(undelivered.len(), 1);
     assert_eq!(
-        ["event_id", "subscription", "topic", "attempts", "status", "error"]
+        ["id", "subscription", "topic", "attempts", "status", "error"]
             .map(|name| undelivered[0][name].clone()),
         [json!(refused), json!("crm"), json!("boleto.pago"), json!(9), json!(503), json!("no")]
     );
@@ -307,7 +303,7 @@ async fn what_is_undelivered_and_what_was_sent_in_a_period_are_sent_again_once()
     let sent = async |query: &str| {
         let rows = console.rows(&format!("/attempts/report{query}")).await;
         rows.iter()
-            .map(|row| (row["event_id"].as_str().unwrap().to_owned(), row["sent"] == true))
+            .map(|row| (row["id"].as_str().unwrap().to_owned(), row["sent"] == true))
             .collect::<Vec<_>>()
     };
     assert_eq!(sent("").await, [(refused.clone(), false), (taken.clone(), true)]);
@@ -350,7 +346,7 @@ async fn what_is_undelivered_and_what_was_sent_in_a_period_are_sent_again_once()
     );
     // They are due already.
     assert_eq!(retry(asked).await, (200, json!({"total": 0})));
-    let one = json!({"subscription": "crm", "event_id": EventId::generate()});
+    let one = json!({"subscription": "crm", "id": EventId::generate()});
     assert_eq!(retry(one).await, (200, json!({"total": 0})));
     assert_eq!(retry(json!({"subscription": "cmr"})).await.0, 404);
 }
@@ -383,7 +379,7 @@ async fn undelivered_events_are_discarded_with_a_reason_that_the_audit_has() {
     assert_eq!(console.rows("/undelivered?error=no&topic=boleto.pago").await.len(), 1);
     assert_eq!(console.rows("/attempts?status=404").await.len(), 1);
     assert!(console.rows("/attempts?status=503").await.is_empty());
-    assert_eq!(discard(json!({"event_id": refused})).await, (200, json!({"total": 1})));
+    assert_eq!(discard(json!({"id": refused})).await, (200, json!({"total": 1})));
     assert!(console.rows("/undelivered").await.is_empty());
     assert_eq!(console.rows("/attempts").await.len(), 1, "attempts stay");
     let shown = console.call(Method::GET, &format!("/events/{refused}"), OURS, None).await.1;

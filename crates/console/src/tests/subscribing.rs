@@ -389,8 +389,8 @@ async fn a_trial_shows_what_would_be_delivered_and_saves_nothing() {
     assert_eq!(
         outcome["deliveries"],
         json!([
-            {"event_id": last, "topic": "acordo.cadastrado", "subject": null, "body": {"valor": 1}, "error": null},
-            {"event_id": first, "topic": "acordo.quitado", "subject": null, "body": {"valor": 1}, "error": null},
+            {"id": last, "topic": "acordo.cadastrado", "subject": null, "body": {"valor": 1}, "error": null},
+            {"id": first, "topic": "acordo.quitado", "subject": null, "body": {"valor": 1}, "error": null},
         ])
     );
     assert!(console.rows("/subscriptions").await.is_empty());
@@ -400,7 +400,7 @@ async fn a_trial_shows_what_would_be_delivered_and_saves_nothing() {
     let (_, outcome) = console.post("/subscriptions/billing/test", json!({"last": 2})).await;
     assert_eq!(counts(&outcome), [2, 1, 1]);
     let (_, outcome) = console.post("/subscriptions/billing/test", json!({"event": first})).await;
-    assert_eq!((counts(&outcome), &outcome["deliveries"][0]["event_id"]), ([1, 1, 1], &json!(first)));
+    assert_eq!((counts(&outcome), &outcome["deliveries"][0]["id"]), ([1, 1, 1], &json!(first)));
     let (status, _) = console.post("/subscriptions/billing/test", json!({"event": first, "last": 2})).await;
     assert_eq!(status, 400);
 

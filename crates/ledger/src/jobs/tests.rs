@@ -418,7 +418,7 @@ async fn a_dead_letter_goes_back_with_its_history_and_is_open_again_if_it_dies_a
     let row = loop {
         let rows =
             DeadRow::page(&mut connection, &DeadFilter::default(), &Page::first(10)).await.unwrap().items;
-        if rows.len() == 2 && history(&rows[0].event_id).await == 2 && history(&rows[1].event_id).await == 2 {
+        if rows.len() == 2 && history(&rows[0].id).await == 2 && history(&rows[1].id).await == 2 {
             break rows[0].clone();
         }
         assert!(started.elapsed() < PATIENCE, "{rows:?}");
@@ -448,7 +448,7 @@ async fn a_job_with_a_limit_takes_the_oldest_rows_and_leaves_the_rest() {
     let job = setting.ended(&setting.create(&first).await).await;
     assert_eq!((job.total, job.progress, job.sent, job.limit), (2, 2, 2, Some(2)));
     assert_eq!(job.summary(), "retry dead at most 2");
-    let open: Vec<_> = setting.open_letters().await.into_iter().map(|row| row.event_id).collect();
+    let open: Vec<_> = setting.open_letters().await.into_iter().map(|row| row.id).collect();
     assert_eq!(open, [events[2].id.to_string()]);
     // More than there are: all of them.
     let rest = setting.ended(&setting.create(&NewJob { limit: Some(10), ..first }).await).await;

@@ -76,7 +76,7 @@ async fn waiting(store: &Store, crm: &Subscription) -> Vec<(EventId, i64, bool)>
 fn asked(crm: &Subscription) -> Resending {
     Resending {
         subscription: crm.name().clone(),
-        event_id: None,
+        id: None,
         from: None,
         to: None,
         topic: None,
@@ -89,9 +89,9 @@ fn asked(crm: &Subscription) -> Resending {
 }
 
 fn discarded(crm: &Subscription) -> Discarding {
-    let Resending { subscription, event_id, from, to, topic, status, error, dry_run, after, .. } = asked(crm);
+    let Resending { subscription, id, from, to, topic, status, error, dry_run, after, .. } = asked(crm);
     let reason = "it is closed".to_owned();
-    Discarding { subscription, event_id, from, to, topic, status, error, reason, dry_run, after }
+    Discarding { subscription, id, from, to, topic, status, error, reason, dry_run, after }
 }
 
 async fn total(store: &Store, asked: Resending) -> i64 {
@@ -133,7 +133,7 @@ pub async fn undelivered_events_are_sent_again(store: &Store) {
         assert_eq!(count, due.len() as i64);
         due
     };
-    assert_eq!(again(&|asked| asked.event_id = Some(ids[2])).await, [ids[2]]);
+    assert_eq!(again(&|asked| asked.id = Some(ids[2])).await, [ids[2]]);
     let period = |asked: &mut Resending| (asked.from, asked.to) = (Some(second(0)), Some(second(1)));
     assert_eq!(again(&period).await, [ids[0]]);
     assert_eq!(again(&|asked| asked.status = Some(503)).await, ids[1..], "by the last attempt");
@@ -231,7 +231,7 @@ pub async fn undelivered_events_are_discarded(store: &Store) {
         assert_eq!(discard(store, &asked).await.expect("they are discarded").total, expect);
         waiting(store, &crm).await.len()
     };
-    assert_eq!(left(&|asked| asked.event_id = Some(ids[0]), 1).await, 4);
+    assert_eq!(left(&|asked| asked.id = Some(ids[0]), 1).await, 4);
     assert_eq!(left(&|asked| (asked.from, asked.to) = (Some(second(1)), Some(second(2))), 1).await, 3);
     assert_eq!(left(&|asked| asked.status = Some(503), 1).await, 2);
     assert_eq!(left(&|_| {}, 1).await, 1, "what waits stays");
@@ -335,7 +335,7 @@ pub async fn an_event_has_its_takers(store: &Store) {
     let filter = UndeliveredFilter { status: Some(503), ..UndeliveredFilter::default() };
     let mut connection = store.read().await.expect("a connection");
     let listed = UndeliveredRow::page(&mut connection, &filter, &Page::first(9)).await.expect("a page").items;
-    assert!(listed.len() == 1 && listed[0].event_id == ids[0].to_string());
+    assert!(listed.len() == 1 && listed[0].id == ids[0].to_string());
     drop(connection);
     assert_eq!(discard(store, &discarded(&crm)).await.expect("it is discarded").total, 1);
     attempt(store, &crm, ids[0], 2, second(30), 200).await;
