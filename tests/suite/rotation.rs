@@ -363,3 +363,71 @@ async fn a_rotated_password_of_broker_and_store_is_used_at_the_next_connection()
     product.ready("invoices").await?;
     product.terminate("invoices").await
 }
+
+/// Waits until `malote sources show` says this of the use of the two secrets.
+async fn tells(product: &Product, expect: [&str; 2]) -> Result<Value> {
+    let started = Instant::now();
+    loop {
+        let printed = product.command(&["sources", "show", "two", "--json"])?.output()?;
+        let shown: Value = serde_json::from_slice(&printed.stdout).unwrap_or_default();
+        let states = |at: usize| shown["secrets"][at]["state"].as_str();
+        if (states(0), states(1)) == (Some(expect[0]), Some(expect[1])) {
+            return Ok(shown);
+        }
+        ensure!(started.elapsed() < PATIENCE, "not {expect:?}: {shown:#}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// Uses one secret after the other, with a restart of the ingress between.
+async fn the_use_of_two_secrets_is_known(product: &mut Product, ingress: &str) -> Result<()> {
+    tells(product, ["unused", "unused"]).await?;
+    assert!(!accepts_at(product, "two", "neither").await?);
+    assert!(accepts_at(product, "two", "old-1").await?);
+    let shown = tells(product, ["latest", "unused"]).await?;
+    let (first_seen, refused) = (&shown["secrets"][0]["first_seen_at"], &shown["refusals"][0]);
+    assert_eq!((&refused["reason"], &refused["failed"]), (&"not authenticated".into(), &"auth.query".into()));
+    // Times of use are whole seconds.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(accepts_at(product, "two", "new-2").await?);
+    tells(product, ["earlier", "latest"]).await?;
+    product.terminate(ingress).await?;
+    product.start(ingress, &[ingress]).await?;
+    // The report of the new process has a refusal, and knows of no use.
+    assert!(!accepts_at(product, "two", "neither").await?);
+    let started = Instant::now();
+    loop {
+        let again = tells(product, ["earlier", "latest"]).await?;
+        assert_eq!(&again["secrets"][0]["first_seen_at"], first_seen);
+        if again["refusals"][0]["refused_at"] != refused["refused_at"] {
+            break;
+        }
+        ensure!(started.elapsed() < PATIENCE, "no report after the restart: {again:#}");
+    }
+    assert!(accepts_at(product, "two", "old-1").await?);
+    let shown = tells(product, ["latest", "earlier"]).await?;
+    ensure!(!shown.to_string().contains("old-1") && !shown.to_string().contains("new-2"), "{shown:#}");
+    let printed = String::from_utf8(product.command(&["sources", "show", "two"])?.output()?.stdout)?;
+    ensure!(printed.contains("Enter in the panel of") && printed.contains("latest"), "{printed}");
+    Ok(())
+}
+
+const TWO: &str = "\n[[sources]]\nname = \"two\"\nprovider = \"gestao-online\"\n\
+                   auth.query = { name = \"token\", secrets = [\"old-1\", \"new-2\"] }\n";
+
+#[tokio::test]
+async fn which_of_two_secrets_is_still_used_is_known_after_a_restart_embedded() -> Result<()> {
+    let mut product = Product::configured("embedded", "sqlite", TWO)?;
+    product.start("up", &["up"]).await?;
+    the_use_of_two_secrets_is_known(&mut product, "up").await
+}
+
+#[tokio::test]
+async fn which_of_two_secrets_is_still_used_is_known_after_a_restart_scaled() -> Result<()> {
+    let shared = harness::Shared::from_env()?;
+    let mut product = Product::configured(&shared.fresh_vhost()?, &shared.fresh_database()?, TWO)?;
+    for role in ["console", "ingress", "ledger"] {
+        product.start(role, &[role]).await?;
+    }
+    the_use_of_two_secrets_is_known(&mut product, "ingress").await
+}

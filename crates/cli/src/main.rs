@@ -15,6 +15,7 @@ mod parser;
 mod registry;
 mod report;
 mod roles;
+mod sender_texts;
 mod table;
 #[cfg(test)]
 mod tests;

@@ -18,7 +18,7 @@ use view::View;
 
 use crate::{
     OTHER_VIEWS, attempts, dead_groups, documents, edit, facets, feed, jobs, lists, overview, pull, queues,
-    record, schemas, subscription, tokens,
+    record, schemas, sources, subscription, tokens,
 };
 
 #[derive(OpenApi)]
@@ -48,7 +48,7 @@ use crate::{
         subscription::edit, subscription::remove, subscription::pause, subscription::resume, subscription::seek,
         subscription::rotate_secret, subscription::test, attempts::show, attempts::retry,
         attempts::discard,
-        documents::show, documents::body, pull::events, pull::store_cursor, schemas::list, schemas::show,
+        sources::show, documents::show, documents::body, pull::events, pull::store_cursor, schemas::list, schemas::show,
         tokens::create, tokens::show, tokens::remove, overview::show, queues::version, serve,
     ),
 )]

@@ -38,6 +38,7 @@ mod reveal;
 mod routes;
 mod rules;
 mod schemas;
+mod sources;
 mod subscription;
 mod token;
 mod tokens;
@@ -82,6 +83,7 @@ pub use record::EventDetail;
 pub use reveal::PersonalFields;
 pub use routes::{ROUTES, RouteRow};
 pub use schemas::EventSchema;
+pub use sources::{ConfiguredSource, SenderPanel, SourceDetail, Texts};
 pub use token::{SeenTokens, Token};
 
 use crate::refusal::Refusal;
@@ -127,8 +129,8 @@ pub struct ConsoleState {
     pub work: Vec<WorkQueue>,
     /// The lists: the ledger's, and those of the domains.
     pub views: Vec<&'static View>,
-    /// The names of the configured sources.
-    pub sources: Vec<String>,
+    /// The configured sources.
+    pub sources: Arc<[ConfiguredSource]>,
     /// The names of the providers, configured and built in.
     pub providers: Vec<String>,
     /// The names of personal fields in bodies.
@@ -202,6 +204,7 @@ fn router(state: ConsoleState) -> Router {
                 .delete(subscription::remove)
                 .fallback(async || Refusal::Method("GET, HEAD, PUT, DELETE")),
         )
+        .route("/api/v1/sources/{name}", get(sources::show))
         .route("/api/v1/documents/{id}", get(documents::show))
         .route("/api/v1/documents/{id}/body", get(documents::body))
         .merge(subscription_actions())

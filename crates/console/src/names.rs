@@ -26,7 +26,7 @@ pub(crate) async fn check(
             return Err(Refusal::Parameter(unknown(parameter, value, &known)));
         }
         let (name, configured): (_, Vec<&str>) = match parameter.as_str() {
-            "source" => (Name::Source, state.sources.iter().map(String::as_str).collect()),
+            "source" => (Name::Source, state.sources.iter().map(|source| source.source.as_str()).collect()),
             "provider" => (Name::Provider, state.providers.iter().map(String::as_str).collect()),
             "consumer" => (Name::Consumer, state.consumers.iter().map(|(name, _)| *name).collect()),
             "group" => (Name::Group, Vec::new()),

@@ -212,7 +212,7 @@ pub(crate) async fn show(
     let mut numbers = state.overviews.read(&state, filter).await?;
     // Only what is configured is expected to send.
     for source in &mut numbers.sources {
-        source.is_silent &= state.sources.contains(&source.source);
+        source.is_silent &= state.sources.iter().any(|known| known.source == source.source);
     }
     let components = components(&state).await?;
     let failing = SubscriptionFilter { state: Some(State::Failing), ..SubscriptionFilter::default() };

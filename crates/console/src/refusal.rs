@@ -48,6 +48,9 @@ pub(crate) enum Refusal {
     /// There is no such token.
     #[error("There is no token {0:?}; `malote tokens list` lists those that there are.")]
     NoToken(String),
+    /// There is no such source.
+    #[error("There is no source {0:?}; `malote sources list` lists those that there are.")]
+    NoSource(String),
     /// The name is taken.
     #[error("{}.", sentence(.0))]
     TokenExists(BadToken),
@@ -262,9 +265,11 @@ impl IntoResponse for Refusal {
             Self::Role { .. } => Problem::new(StatusCode::FORBIDDEN)
                 .with_type("role", "The role of the token does not allow this"),
             Self::Sealed(_) => Problem::new(StatusCode::INTERNAL_SERVER_ERROR),
-            Self::NoSuchPath | Self::NoSuchId | Self::NoSubscription(_) | Self::NoToken(_) => {
-                Problem::new(StatusCode::NOT_FOUND)
-            }
+            Self::NoSuchPath
+            | Self::NoSuchId
+            | Self::NoSubscription(_)
+            | Self::NoSource(_)
+            | Self::NoToken(_) => Problem::new(StatusCode::NOT_FOUND),
             Self::Method(allowed) => Problem::new(StatusCode::METHOD_NOT_ALLOWED).allow(allowed),
             Self::Broker(_) | Self::NotInTime(_) => again(Problem::new(StatusCode::SERVICE_UNAVAILABLE)),
             Self::Store(error) => {

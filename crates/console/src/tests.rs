@@ -11,6 +11,7 @@ mod operating;
 mod pages;
 mod permitted;
 mod revealing;
+mod sources;
 mod subscribing;
 
 use std::sync::Arc;
@@ -98,7 +99,7 @@ impl Console {
             consumers: consumers().iter().map(|one| (one.consumer, one.purpose)).collect(),
             work,
             views: views(),
-            sources: vec!["go".to_owned(), "me-filial-sul".to_owned()],
+            sources: ["go", "me-filial-sul"].map(sources::configured).into(),
             providers: vec!["gestao-online".to_owned(), "recuperador".to_owned()],
             personal: PersonalFields::new(
                 [("recuperador".to_owned(), vec!["situacao".to_owned()])],

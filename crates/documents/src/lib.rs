@@ -36,7 +36,10 @@ pub use engine::Engine;
 pub use events::EVENTS;
 pub use named::Cause;
 pub use table::{Body, Failing, ask_for, body, failing};
-pub use views::{DOCUMENTS, DocumentDetail, DocumentFilter, DocumentRow, VERSIONS, VIEWS, VersionRow, show};
+pub use views::{
+    DOCUMENTS, DocumentDetail, DocumentFilter, DocumentRow, SourceApi, VERSIONS, VIEWS, VersionRow, show,
+    source_api,
+};
 
 use store::{Component, Migration};
 

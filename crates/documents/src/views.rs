@@ -1,6 +1,6 @@
 //! The lists of documents and their versions.
 
-use event::EventId;
+use event::{EventId, Timestamp};
 use serde::{Deserialize, Serialize};
 use store::many::Value;
 use store::{AnyRow, Conditions, Connection, IdPrefix, List, Page, Paged, Row, StoreError, id, optional_id};
@@ -217,6 +217,33 @@ pub static VERSIONS: View = View {
 
 /// Every list of documents.
 pub static VIEWS: [&View; 2] = [&DOCUMENTS, &VERSIONS];
+
+/// How the API of a source answers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct SourceApi {
+    /// How many requests have failed in a row.
+    pub failures: i64,
+    /// Since when all have failed; null if the last one has not.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub failing_since: Option<Timestamp>,
+    /// Before this time nothing is asked.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub held_until: Option<Timestamp>,
+}
+
+/// How the API of a source answers; `None` if its documents are not fetched.
+pub async fn source_api(connection: &mut Connection, source: &str) -> Result<Option<SourceApi>, StoreError> {
+    let text = "SELECT failures, failing_since, held_until FROM document_sources WHERE source = $1";
+    let rows = store::many::fetch(connection, text.to_owned(), [Value::from(source)]).await?;
+    let api = |row: &AnyRow| {
+        Ok(SourceApi {
+            failures: row.try_get("failures")?,
+            failing_since: time(row, "failing_since")?,
+            held_until: time(row, "held_until")?,
+        })
+    };
+    rows.first().map(api).transpose()
+}
 
 /// A document with all its versions.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

@@ -25,6 +25,7 @@ mod refusal;
 mod refusal_log;
 mod several;
 mod source;
+mod source_report;
 mod tally;
 #[cfg(any(test, feature = "test-support"))]
 pub mod test_support;

@@ -8,6 +8,7 @@ use std::convert::Infallible;
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use broker::{DiskAlarm, ExchangeName, FixedQueue, Layout, Publisher};
@@ -36,6 +37,7 @@ use crate::misses::Misses;
 use crate::outcome::{Accepted, Outcome};
 use crate::refusal::Refusal;
 use crate::source::Route;
+use crate::source_report::SourceReport;
 use crate::tally::{self, Row};
 use crate::token::Tokens;
 use crate::trace::traceparent;
@@ -61,6 +63,8 @@ pub(crate) struct Inner {
     client_requests: ClientRequests,
     misses: Misses,
     pub(crate) tokens: Tokens,
+    /// Whether requests are received. If not, the secrets of the sources may be missing.
+    is_served: AtomicBool,
 }
 
 impl Ingress {
@@ -94,15 +98,16 @@ impl Ingress {
             client_requests,
             misses: Misses::default(),
             tokens: Tokens::default(),
+            is_served: AtomicBool::new(false),
         }))
     }
 
-    /// Reports to the ledger every few seconds what was answered, and to the log every minute what was refused; both
+    /// Reports to the ledger every few seconds what was answered and which secrets were used, and to the log every minute what was refused; both
     /// once more when `stop` is cancelled, after the last request and before the broker closes.
     pub async fn report(self, stop: CancellationToken) {
         let Self(inner) = &self;
         let run = EventId::generate();
-        let mut reported = Vec::new();
+        let (mut reported, mut reported_sources) = (Vec::new(), Vec::new());
         let mut summarised = Instant::now();
         loop {
             let last = stop.run_until_cancelled(sleep(REPORT_PERIOD)).await.is_none();
@@ -121,13 +126,16 @@ impl Ingress {
                     route.tally.counts().into_iter().map(row)
                 })
                 .collect();
-            if rows != reported {
+            let sources = inner.source_reports();
+            if rows != reported || sources != reported_sources {
                 let exchange = inner.layout.tallies();
-                let publish = inner.publisher.publish(&exchange, "", tally::report(run, &inner.zone, &rows));
+                let changed: Vec<_> = sources.iter().filter(|one| !reported_sources.contains(one)).collect();
+                let report = tally::report(run, &inner.zone, &rows, &changed);
+                let publish = inner.publisher.publish(&exchange, "", report);
                 match timeout(inner.config.answer_timeout(), publish).await {
                     Ok(Ok(())) => {
                         inner.routes.values().for_each(|route| route.tally.forget(event::now()));
-                        reported = rows;
+                        (reported, reported_sources) = (rows, sources);
                     }
                     Ok(Err(error)) => warn!("cannot publish the tallies; retrying: {}", Chain(&error)),
                     Err(_) => warn!("cannot publish the tallies; retrying: not confirmed in time"),
@@ -164,6 +172,7 @@ impl Ingress {
         self,
     ) -> impl Service<Request<B>, Response = Response<Full<Bytes>>, Error = Infallible, Future: Send> + Clone
     {
+        self.0.is_served.store(true, Ordering::Relaxed);
         service_fn(move |request| {
             let Self(ingress) = self.clone();
             async move { Ok(receive(&ingress, request).await) }
@@ -278,6 +287,8 @@ fn report(route: &Route, client: IpAddr, event_id: EventId, refusal: &Refusal) {
         | Refusal::Body(_) => &route.refused,
     };
     count.increment(1);
+    let failed = if let Refusal::Denied { failed, .. } = refusal { Some(*failed) } else { None };
+    route.refusals.note(refusal.reason(), failed, event::now());
     let is_first = match refusal.is_failure() {
         true => route.refusals.is_first_failure(refusal.reason()),
         false => route.refusals.is_first(client, refusal.reason()),
@@ -299,6 +310,14 @@ fn report(route: &Route, client: IpAddr, event_id: EventId, refusal: &Refusal) {
 }
 
 impl Inner {
+    /// What is known of each source. Nothing, if no request can use a secret here.
+    fn source_reports(&self) -> Vec<SourceReport> {
+        if !self.is_served.load(Ordering::Relaxed) {
+            return Vec::new();
+        }
+        self.routes.values().map(|route| route.report(&self.key)).collect()
+    }
+
     async fn accept<'a>(
         &self,
         route: &'a Route,

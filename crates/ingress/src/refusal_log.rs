@@ -9,8 +9,12 @@ use std::mem;
 use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use event::Timestamp;
+use providers::auth::Failed;
 use server::Client;
 use tracing::{error, warn};
+
+use crate::source_report::RefusalReport;
 
 /// How many clients and reasons are counted separately within a period.
 const CLIENTS: usize = 128;
@@ -26,6 +30,8 @@ struct Table {
     others: u64,
     /// How many failures of each reason came after the first.
     failures: HashMap<&'static str, u64>,
+    /// The last request for each reason, of which there are few: when, and the mechanisms that it did not pass.
+    last: HashMap<&'static str, (Timestamp, Option<Failed>)>,
 }
 
 impl RefusalLog {
@@ -53,6 +59,20 @@ impl RefusalLog {
             None => return table.failures.insert(reason, 0).is_none(),
         }
         false
+    }
+
+    /// Keeps the last refusal for this reason.
+    pub(crate) fn note(&self, reason: &'static str, failed: Option<Failed>, now: Timestamp) {
+        self.lock().last.insert(reason, (now, failed));
+    }
+
+    /// The last refusal for each reason since the start of the process.
+    pub(crate) fn last(&self) -> Vec<RefusalReport> {
+        let report = |(reason, (at, failed)): (&&'static str, &(Timestamp, Option<Failed>))| {
+            let failed = failed.map(|failed| failed.to_string()).filter(|failed| !failed.is_empty());
+            RefusalReport { reason, failed, at: *at }
+        };
+        self.lock().last.iter().map(report).collect()
     }
 
     /// Logs the refusals after the first of each client since the last summary, and starts a new period.

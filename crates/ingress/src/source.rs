@@ -14,7 +14,7 @@ use ipnet::IpNet;
 use metrics::{Counter, Histogram, counter, gauge, histogram};
 use providers::auth::{Auth, Connection, Credentials};
 use providers::generic::Suffix;
-use providers::{Answer, Challenge, Duplicates, Fact, Provider, Reply};
+use providers::{Answer, Challenge, Duplicates, Fact, Provider, Reply, SubjectKey};
 use server::{ClientAuthority, Peer};
 use tokio::sync::Semaphore;
 use tracing::warn;
@@ -23,6 +23,7 @@ use crate::quota::{Quota, Quotas};
 use crate::recent::Recent;
 use crate::refusal::Refusal;
 use crate::refusal_log::RefusalLog;
+use crate::source_report::SourceReport;
 use crate::tally::Tally;
 
 /// A configured sender: `POST /webhooks/{name}`.
@@ -174,6 +175,11 @@ impl Route {
         let mut current = self.auth.write().unwrap_or_else(PoisonError::into_inner);
         auth.continue_from(&current);
         *current = Arc::new(Required::new(auth));
+    }
+
+    /// What is known of its secrets and of refused requests.
+    pub(crate) fn report(&self, key: &SubjectKey) -> SourceReport {
+        SourceReport::new(&self.name, &self.auth(), self.refusals.last(), key)
     }
 
     /// Publishes the last use of each secret as a metric.

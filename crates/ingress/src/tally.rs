@@ -9,6 +9,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use event::{Day, EventId, Message, Timestamp, Zone};
 use serde::Serialize;
 
+use crate::source_report::SourceReport;
+
 /// What was answered to one source on one day of receipt.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub(crate) struct Counts {
@@ -83,16 +85,18 @@ pub(crate) struct Row {
     pub(crate) counts: Counts,
 }
 
-/// All that one run of an ingress has counted so far.
-pub(crate) fn report(run: EventId, zone: &Zone, rows: &[Row]) -> Message {
-    let body = serde_json::json!({"ingress": run, "zone": zone.name(), "counts": rows}).to_string();
+/// All that one run of an ingress has counted so far, and these sources.
+pub(crate) fn report(run: EventId, zone: &Zone, rows: &[Row], sources: &[&SourceReport]) -> Message {
+    let (zone, at) = (zone.name(), event::now());
+    let body =
+        serde_json::json!({"ingress": run, "zone": zone, "at": at, "counts": rows, "sources": sources});
     Message {
         message_id: EventId::generate().to_string(),
         r#type: "tally".to_owned(),
         timestamp: u64::try_from(event::now().as_second()).unwrap_or(0),
         content_type: "application/json".to_owned(),
         app_id: event::APP_ID.to_owned(),
-        body: body.into(),
+        body: body.to_string().into(),
         ..Message::default()
     }
 }

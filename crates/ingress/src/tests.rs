@@ -516,6 +516,45 @@ async fn the_ledger_is_told_what_was_answered_once_more_at_the_end() {
 }
 
 #[tokio::test]
+async fn the_ledger_is_told_which_secrets_were_used_and_what_was_refused() {
+    let secrets = ["first-secret-1", "second-secret-2"];
+    let source = Source {
+        name: SourceName::new("go").unwrap(),
+        provider: Provider::named("mercado-eletronico").unwrap(),
+        auth: serde_json::from_value(json!({"query": {"name": "token", "secrets": secrets}})).unwrap(),
+        duplicates: None,
+        quota: Quota::default(),
+        answer: None,
+        challenges: Vec::new(),
+        suffixes: Vec::new(),
+    };
+    let setup = setup_of(vec![source], Answer::Confirm, CONFIG);
+    let stop = tokio_util::sync::CancellationToken::new();
+    stop.cancel();
+    setup.ingress.clone().report(stop.clone()).await;
+    assert!(setup.published().is_empty(), "an ingress that receives nothing has nothing to say of secrets");
+    let reported = async || {
+        setup.ingress.clone().report(stop.clone()).await;
+        let (exchange, _, report) = setup.published().pop().unwrap();
+        assert_eq!(exchange.as_str(), "tallies");
+        let mut report: Value = serde_json::from_slice(&report.body).unwrap();
+        assert!(!report.to_string().contains("-secret-"), "{report}");
+        report["sources"][0].take()
+    };
+    assert_eq!(setup.post("/webhooks/go?token=wrong", ORDER).await.status(), 401);
+    let before = reported().await;
+    assert_eq!(before["refusals"][0]["reason"], "not authenticated");
+    assert_eq!(before["refusals"][0]["failed"], "auth.query");
+    assert_eq!((&before["secrets"][0]["place"], &before["secrets"][0]["used_at"]), (&json!(0), &Value::Null));
+    assert_eq!(setup.post("/webhooks/go?token=second-secret-2", ORDER).await.status(), 200);
+    let after = reported().await;
+    assert_eq!(after["secrets"][0]["used_at"], Value::Null);
+    assert!(after["secrets"][1]["used_at"].is_string(), "{after}");
+    assert_eq!(after["secrets"][0]["fingerprint"], before["secrets"][0]["fingerprint"]);
+    assert_ne!(after["secrets"][0]["fingerprint"], after["secrets"][1]["fingerprint"]);
+}
+
+#[tokio::test]
 async fn what_was_not_stored_is_not_counted() {
     let setup = setup(Answer::Unavailable);
     assert_eq!(setup.post("/webhooks/erp", r#"{"event": "paid"}"#).await.status(), 503);

@@ -5,6 +5,7 @@ mod feed;
 mod groups;
 mod jobs;
 mod overview;
+mod proofs;
 
 use consumer::{Failure, Recorder};
 use event::{Event, Message, Source, Subject, Topic, header};
@@ -20,6 +21,7 @@ pub use feed::*;
 pub use groups::*;
 pub use jobs::*;
 pub use overview::*;
+pub use proofs::*;
 
 const BINDINGS: consumer::Bindings = consumer::Bindings {
     consumer: "receivables",
@@ -167,6 +169,9 @@ macro_rules! ledger_laws {
             a_date_is_found_from_the_last_mark
             an_overview_agrees_with_the_lists
             a_silence_is_measured_against_the_pauses_before_it
+            of_two_secrets_the_one_used_last_is_known
+            a_secret_is_removed_with_the_first_report_without_it
+            the_last_refusal_of_each_reason_is_kept
         }
     };
 }

@@ -8,7 +8,8 @@
 //! unrouted ──▶ unrouted_events            the mark of an event whose topic no queue is bound to
 //! rejected ──▶ rejected_bodies            authenticated bodies that could not be used, with the cause
 //! dead     ──▶ dead_letters               dead letters, with the error
-//! tallies  ──▶ tally                      how many requests each ingress accepted and rejected
+//! tallies  ──▶ tally                      how many requests each ingress accepted and rejected; also source_secrets and
+//!                                         source_refusals, what it knows of its sources beside that
 //! ```
 //!
 //! Promises: recording a message again changes nothing; an event, its mark and its dead letters may arrive in any
@@ -45,6 +46,7 @@ mod names;
 mod origins;
 mod overview;
 mod predicates;
+mod proofs;
 mod receipt;
 mod receipt_text;
 mod reconcile;
@@ -66,6 +68,10 @@ pub use events::{Caused, EventFilter, EventRow, Outcome, RecordedEvent, body, pr
 pub use facets::{FacetCount, Facets, facets, hourly, newest, next_newer};
 pub use names::{Name, Senders, is_on_record, on_record, senders};
 pub use overview::{Interval, Overview, OverviewFilter, Period, SourceOverview, overview};
+pub use proofs::{
+    SOURCE_REFUSALS, SOURCE_SECRETS, SecretState, SourceRefusal, SourceSecret, source_refusals,
+    source_secrets,
+};
 pub use receipt::Receipt;
 pub use reconcile::{Difference, DifferenceFilter, Reconciliation, SourceBooks, reconciliation};
 pub use record::consumers;
@@ -146,5 +152,6 @@ pub const COMPONENT: Component = Component {
             postgres: include_str!("../migrations/0017_replaced.postgres.sql"),
         },
         Migration::portable(18, "groups of dead letters", include_str!("../migrations/0018_dead_groups.sql")),
+        Migration::portable(19, "sources", include_str!("../migrations/0019_sources.sql")),
     ],
 };

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use broker::{FixedQueue, QueueName, death};
 use consumer::{Bindings, Consumer, Failure, Forward, Recorder, Recording, Runtime, takers};
-use event::{Event, EventId, Message, SourceName, header};
+use event::{Event, EventId, Message, SourceName, Timestamp, header};
 use serde::Deserialize;
 use store::seen::{self, Sighting};
 use store::{ById, Tx};
@@ -16,6 +16,7 @@ use crate::events::received_at;
 use crate::filed::{Filed, json, text};
 use crate::origins::{self, Origin};
 use crate::predicates::is_later;
+use crate::proofs::{self, SourceReport};
 use store::many::{Value, Values, insert};
 
 /// Two batches of the largest size: one is written while the next gathers.
@@ -384,8 +385,8 @@ impl Recorder for DeadLetters {
     }
 }
 
-/// Keeps what each ingress says it has answered.
-struct Tallies;
+/// Keeps what each ingress says it has answered, and what it knows of its sources.
+pub(crate) struct Tallies;
 
 /// A tally as an ingress reports it.
 #[derive(Deserialize)]
@@ -395,6 +396,11 @@ struct Tally {
     #[serde(default = "utc")]
     zone: String,
     counts: Vec<TallyRow>,
+    /// When it was made; releases without it reported no sources.
+    at: Option<Timestamp>,
+    /// Those of which something has changed.
+    #[serde(default)]
+    sources: Vec<SourceReport>,
 }
 
 fn utc() -> String {
@@ -412,6 +418,7 @@ struct TallyRow {
 impl Recorder for Tallies {
     fn read<'a>(&'a self, messages: &[&'a Message]) -> Result<Box<dyn Recording + 'a>, Failure> {
         let mut rows = BTreeMap::new();
+        let mut sources = Vec::new();
         for message in messages {
             let tally: Tally = serde_json::from_slice(&message.body)
                 .map_err(|error| Failure::Permanent(format!("the message is not a tally: {error}")))?;
@@ -423,6 +430,8 @@ impl Recorder for Tallies {
                 ));
                 *counts = (accepted.max(counts.0), rejected.max(counts.1), tally.zone.clone());
             }
+            let at = tally.at.unwrap_or_else(event::now);
+            sources.extend(tally.sources.into_iter().map(|source| (at, source)));
         }
         let now = event::now();
         let row = |((ingress, source, day), (accepted, rejected, zone)): (
@@ -444,10 +453,25 @@ impl Recorder for Tallies {
         let tail = "ON CONFLICT (ingress, source, day) DO UPDATE SET zone = excluded.zone, \
                     accepted = excluded.accepted, rejected = excluded.rejected, reported_at = excluded.reported_at \
                     WHERE excluded.accepted + excluded.rejected > tally.accepted + tally.rejected";
-        Ok(Box::new(Insert {
+        let counts = Insert {
             into: "tally (ingress, source, day, zone, accepted, rejected, reported_at)",
             tail: tail.to_owned(),
             inserts: vec![rows.iter().map(row).collect()],
-        }))
+        };
+        Ok(Box::new(Reports { counts, sources }))
+    }
+}
+
+/// Tallies that were read.
+struct Reports {
+    counts: Insert,
+    sources: Vec<(Timestamp, SourceReport)>,
+}
+
+#[async_trait]
+impl Recording for Reports {
+    async fn write(self: Box<Self>, tx: &mut Tx) -> Result<(), Failure> {
+        Box::new(self.counts).write(tx).await?;
+        Ok(proofs::write(tx, self.sources).await?)
     }
 }

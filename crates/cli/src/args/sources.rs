@@ -13,7 +13,8 @@ pub enum Sources {
     Add(Add),
     /// By name, the last first.
     List(List),
-    /// One source: its address, what its requests prove, when each secret was last used, and how polling it goes.
+    /// One source: its address, what its requests prove, the age and last use of each secret, the last refused requests, what to
+    /// enter in the sender's panel, and how polling it goes.
     Show(SourceShow),
     /// The senders that are described beforehand.
     Presets {
@@ -64,9 +65,9 @@ impl Language {
 pub struct SourceShow {
     /// Its name.
     pub name: String,
-    /// The operations address of an ingress to ask; can be repeated [default: the configured addresses].
-    #[arg(long, value_name = "URL")]
-    pub process: Vec<String>,
+    /// The language of what to enter in the panel.
+    #[arg(long, value_enum, default_value_t = Language::En)]
+    pub language: Language,
     /// How it is asked and printed.
     #[command(flatten)]
     pub output: Output,

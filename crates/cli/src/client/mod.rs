@@ -19,7 +19,6 @@ mod ids;
 mod jobs;
 pub mod lists;
 pub mod overview;
-mod proofs;
 pub mod queues;
 mod receipt;
 pub mod reconcile;

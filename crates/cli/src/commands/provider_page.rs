@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 
 use consumer::Bindings;
 use event::{SourceName, Topic};
-use providers::auth::{Auth, Expected};
+use providers::auth::Auth;
 use providers::presets::{Preset, SecretFrom};
 use providers::{Provider, generic};
 use serde_json::Value;
@@ -16,6 +16,7 @@ use super::sources;
 use crate::args::sources::{Language, Pages};
 use crate::registry;
 use crate::report;
+use crate::sender_texts::expectation;
 
 const TAKES_TEXT: &str = "a string takes all text";
 
@@ -29,24 +30,6 @@ fn translated(text: &'static str, language: Language) -> &'static str {
     match language {
         Language::En => text,
         Language::Pt => IN_PORTUGUESE.get(text).map_or(text, String::as_str),
-    }
-}
-
-/// One thing that a request has to have, in this language.
-fn expectation(expected: &Expected<'_>, language: Language) -> String {
-    match (language, expected) {
-        (Language::En, expected) => expected.to_string(),
-        (Language::Pt, Expected::Header(name)) => format!("o cabeçalho {name}"),
-        (Language::Pt, Expected::Parameter(name)) => format!("o parâmetro {name} no endereço"),
-        (Language::Pt, Expected::Basic) => "o cabeçalho authorization com credenciais Basic".to_owned(),
-        (Language::Pt, Expected::Bearer) => "o cabeçalho authorization com um bearer token".to_owned(),
-        (Language::Pt, Expected::IssuedToken) => {
-            "o cabeçalho authorization com um bearer token de POST /oauth/token".to_owned()
-        }
-        (Language::Pt, Expected::Certificate) => "um certificado de cliente no handshake TLS".to_owned(),
-        (Language::Pt, Expected::CertificateForProxy) => {
-            "um certificado de cliente que o proxy do receptor aceita".to_owned()
-        }
     }
 }
 

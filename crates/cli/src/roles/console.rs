@@ -19,6 +19,7 @@ use super::shared::{Shared, Tasks};
 use super::telemetry::VERSION;
 use crate::installation;
 use crate::registry;
+use crate::sender_texts;
 
 /// The parts of the console beside those that all roles share.
 pub(super) struct Parts {
@@ -87,7 +88,7 @@ pub(super) fn start(shared: &Shared<'_>, parts: Parts, tasks: &mut Tasks) -> Tok
         consumers: registry::ALL.iter().map(|domain| (domain.name(), domain.bindings.purpose)).collect(),
         work: installation::consumers().iter().map(Bindings::work_queue).collect(),
         views: registry::views().collect(),
-        sources: config.sources.iter().map(|source| source.name.to_string()).collect(),
+        sources: sender_texts::configured_sources(config).into(),
         providers: providers.chain([ProviderName::OWN.to_owned()]).collect(),
         pseudonym: Arc::new(move |person| pseudonyms.hash(person)),
         personal: PersonalFields::new(personal, identified),

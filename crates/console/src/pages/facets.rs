@@ -71,7 +71,7 @@ pub(super) async fn suggestions(state: &ConsoleState, view: &View<impl AsRef<Des
         Ok(mut connection) if is_asked => ledger::senders(&mut connection).await.unwrap_or_default(),
         _ => Senders::default(),
     };
-    senders.sources.extend(state.sources.iter().cloned());
+    senders.sources.extend(state.sources.iter().map(|source| source.source.clone()));
     senders.providers.extend(state.providers.iter().cloned());
     let consumers = state.consumers.iter().map(|(name, _)| (*name).to_owned()).collect();
     let named = [

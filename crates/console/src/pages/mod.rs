@@ -22,6 +22,7 @@ mod rows;
 pub(crate) mod search;
 mod session;
 mod shell;
+mod source_page;
 mod subscription_page;
 pub(crate) mod text;
 
@@ -199,6 +200,7 @@ pub(crate) fn router(state: ConsoleState, api: Router) -> Router {
         .route("/dead/{id}/{consumer}/edit", get(edit_page::show).post(edit_page::send))
         .route("/dead/groups/{group}", get(group::show).post(group::note))
         .route("/events/{id}", get(event_page::show))
+        .route("/sources/{name}", get(source_page::show))
         .route("/events/{id}/body", get(body))
         .route("/documents/{id}/body", get(body))
         .route("/events/{id}/receipt", get(receipt_page::show))

@@ -41,13 +41,15 @@ pub(crate) struct Cell {
 #[derive(Default)]
 pub(crate) struct Part {
     pub(crate) title: String,
+    /// What is said of it first.
+    pub(crate) note: Option<String>,
     pub(crate) fields: Vec<(String, Cell)>,
     pub(crate) rows: Option<Rows>,
     pub(crate) text: Option<String>,
 }
 
 /// Lists whose rows have a page: the list, the field with what identifies a row, and what the address begins with.
-const PAGES: [(&str, &str, &str); 14] = [
+const PAGES: [(&str, &str, &str); 15] = [
     ("events", "id", "/events/"),
     ("unrouted", "id", "/events/"),
     ("dead", "id", "/dead/"),
@@ -56,6 +58,7 @@ const PAGES: [(&str, &str, &str); 14] = [
     ("jobs", "id", "/jobs/"),
     ("jobs/{id}/differences", "event_id", "/events/"),
     ("subscriptions", "name", "/subscriptions/"),
+    ("sources", "source", "/sources/"),
     ("tokens", "name", "/tokens/"),
     ("attempts", "id", "/attempts/"),
     ("attempts/report", "id", "/attempts/"),
@@ -205,7 +208,7 @@ impl Cell {
     }
 
     /// A field of an object.
-    fn from_field(shell: &Shell, name: &str, value: &Value) -> Self {
+    pub(crate) fn from_field(shell: &Shell, name: &str, value: &Value) -> Self {
         let text = match value {
             Value::Null => String::new(),
             Value::String(text) if WORDS.contains(&name) => shell.t(text).to_owned(),
@@ -215,7 +218,7 @@ impl Cell {
             }
             other => other.to_string(),
         };
-        let is_time = name.ends_with("_at") || name == "at";
+        let is_time = name.ends_with("_at") || name.ends_with("_since") || name == "at";
         let time = value.as_str().filter(|_| is_time).map(str::to_owned);
         let lists = [("events", &EVENTS[..]), ("jobs", &JOBS[..])];
         let list = lists.into_iter().find(|(_, fields)| fields.contains(&name) && !text.is_empty());

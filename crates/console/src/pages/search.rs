@@ -90,8 +90,8 @@ impl Searched<'_> {
     }
 
     async fn by_name(&self) -> Option<String> {
-        if self.pages.state.sources.iter().any(|source| source == self.asked) {
-            return Some(link("/events", [("source", self.asked)]));
+        if self.pages.state.sources.iter().any(|source| source.source == self.asked) {
+            return Some(format!("/sources/{}", self.asked));
         }
         let named = async |list: &str| {
             let rows = read::<List<Value>>(self.pages, self.visit, &format!("/{list}?limit=1000")).await;

@@ -367,7 +367,11 @@ fn every_text_of_the_pages_is_in_portuguese() {
     let mut texts: Vec<String> = literals.map(str::to_owned).collect();
     assert!(texts.len() > 80, "only {} texts are found", texts.len());
     // The labels of actions and of what is filled in are declared beside each other.
-    for source in [include_str!("../pages/actions.rs"), include_str!("../pages/subscription_page.rs")] {
+    for source in [
+        include_str!("../pages/actions.rs"),
+        include_str!("../pages/subscription_page.rs"),
+        include_str!("../pages/source_page.rs"),
+    ] {
         let source =
             source.split("#[cfg(test)]").next().unwrap().replace(r#"r#""#, "").replace(r##""#"##, "");
         let labels = source.split('"').skip(1).step_by(2).filter(|text| text.starts_with(char::is_uppercase));
@@ -391,6 +395,16 @@ fn every_text_of_the_pages_is_in_portuguese() {
         texts.extend([view.rows, view.about, view.empty].map(str::to_owned));
         texts.extend(view.table(&[]).unwrap().columns.into_iter().map(|(title, _)| title.to_owned()));
     }
+    for view in [&ledger::SOURCE_SECRETS, &ledger::SOURCE_REFUSALS] {
+        texts.push(view.empty.to_owned());
+        texts.extend(view.table(&[]).unwrap().columns.into_iter().map(|(title, _)| title.to_owned()));
+    }
+    texts
+        .extend(["sender", "page about it", "when the events stop", "working", "failing"].map(str::to_owned));
+    texts.extend(["latest", "earlier", "unused", "removed"].map(str::to_owned));
+    let reasons = include_str!("../../../ingress/src/refusal.rs").split("fn reason(").nth(1).unwrap();
+    let reasons = reasons.split("fn is_failure").next().unwrap().split("=> \"").skip(1);
+    texts.extend(reasons.filter_map(|rest| Some(rest.split('"').next()?.to_owned())));
     texts.extend(declared());
     let missing: std::collections::BTreeSet<_> =
         texts.iter().filter(|text| !Lang::Portuguese.has(text)).collect();
