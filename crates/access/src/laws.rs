@@ -7,9 +7,9 @@ use store::{Page, Store};
 use view::{NoFilter, Row};
 
 use crate::{
-    AddedToken, AuditFilter, AuditRow, BadToken, Digest, Entry, Fresh, Holder, Identity, NewApiToken, PREFIX,
-    Role, TokenRow, add, begin_session, end_session, forget, forget_sessions, identify, known, note_session,
-    note_use, record, remove, session,
+    AddedToken, AuditFilter, AuditRow, BadToken, Digest, Entry, Fresh, Holder, Identity, Login, NewApiToken,
+    PREFIX, Role, TokenRow, UserFilter, UserRow, add, begin_session, end_session, forget, forget_sessions,
+    identify, known, note_login, note_session, note_use, record, remove, session,
 };
 
 fn new(name: &str, role: Role) -> NewApiToken {
@@ -134,6 +134,38 @@ pub async fn a_session_of_a_user_says_who_it_is(store: &Store) {
     assert_eq!(found, Some((user, false)));
 }
 
+/// Of each user the list has the last log-in; the same name at a provider and of a token are two.
+pub async fn a_user_is_listed_with_the_last_log_in(store: &Store) {
+    let now = event::now();
+    let maria = |role| Identity { name: "maria".to_owned(), role };
+    let later = now + Duration::from_secs(60);
+    for (role, login, client, at) in [
+        (Role::Admin, Login::OpenidConnect, "10.0.0.7", now),
+        (Role::Viewer, Login::Token, "10.0.0.8", now),
+        (Role::Operator, Login::OpenidConnect, "10.0.0.9", later),
+    ] {
+        note_login(store, &maria(role), login, client, at).await.expect("it is noted");
+    }
+    let users = async |filter: UserFilter| {
+        let mut connection = store.read().await.expect("a connection");
+        UserRow::page(&mut connection, &filter, &Page::first(10)).await.expect("a page").items
+    };
+    let expect = UserRow {
+        name: "maria".to_owned(),
+        role: Role::Operator,
+        login: Login::OpenidConnect,
+        last_login_at: later,
+        client: "10.0.0.9".to_owned(),
+        first_login_at: now,
+        logins: 2,
+    };
+    let by_login = UserFilter { login: Some(Login::OpenidConnect), ..UserFilter::default() };
+    assert_eq!(users(by_login).await, std::slice::from_ref(&expect));
+    assert_eq!(users(UserFilter { role: Some(Role::Operator), ..UserFilter::default() }).await, [expect]);
+    let named = |name: &str| UserFilter { name: Some(name.to_owned()), ..UserFilter::default() };
+    assert_eq!((users(named("maria")).await.len(), users(named("mari")).await.len()), (2, 0));
+}
+
 /// Entries are listed by who, what and when, and go when they are old.
 pub async fn entries_are_found_and_go_when_they_are_old(store: &Store) {
     let maria = Identity { name: "maria".to_owned(), role: Role::Operator };
@@ -184,6 +216,7 @@ macro_rules! access_laws {
             the_last_use_is_kept_to_the_minute
             a_session_ends_by_itself_or_at_once
             a_session_of_a_user_says_who_it_is
+            a_user_is_listed_with_the_last_log_in
             entries_are_found_and_go_when_they_are_old
         }
     };

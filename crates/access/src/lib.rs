@@ -18,6 +18,7 @@ mod role;
 mod secret;
 mod session;
 mod token;
+mod user;
 
 pub use audit::{AUDIT, AuditFilter, AuditRow, Entry, forget, record};
 pub use role::Role;
@@ -29,11 +30,12 @@ pub use token::{
     AddedToken, BadToken, INSTALLATION, Identity, NewApiToken, PREFIX, TOKENS, TokenRow, add, identify,
     is_name, known, note_use, remove, show,
 };
+pub use user::{Login, USERS, UserFilter, UserRow, note_login};
 
 use store::{Component, Migration};
 use view::View;
 
-/// The tables of tokens, sessions and audit.
+/// The tables of tokens, sessions, users and audit.
 pub const COMPONENT: Component = Component {
     name: "access",
     migrations: &[
@@ -41,8 +43,9 @@ pub const COMPONENT: Component = Component {
         Migration::portable(2, "sessions of the console", include_str!("../migrations/0002_sessions.sql")),
         Migration::portable(3, "people in the audit", include_str!("../migrations/0003_people.sql")),
         Migration::portable(4, "users of the console", include_str!("../migrations/0004_users.sql")),
+        Migration::portable(5, "log-ins", include_str!("../migrations/0005_logins.sql")),
     ],
 };
 
 /// Every list of this crate.
-pub static VIEWS: [&View; 2] = [&TOKENS, &AUDIT];
+pub static VIEWS: [&View; 3] = [&TOKENS, &USERS, &AUDIT];

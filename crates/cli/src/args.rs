@@ -21,7 +21,7 @@ use ledger::EventFilter;
 use ledger::jobs::JobFilter;
 use view::View;
 
-use self::access::{Audit, Tokens};
+use self::access::{Audit, Tokens, Users};
 pub use self::choice::{Choice, EventChoice, JobArgs};
 use self::dead::Dead;
 use self::documents::DocumentsArgs;
@@ -109,6 +109,9 @@ pub enum Command {
     /// `malote tokens`; the declaration of its list describes it.
     #[command(subcommand)]
     Tokens(Tokens),
+    /// `malote users`; the declaration of its list describes it.
+    #[command(subcommand)]
+    Users(Users),
     /// `malote audit`; the declaration of its list describes it.
     #[command(subcommand)]
     Audit(Audit),

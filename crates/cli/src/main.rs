@@ -112,6 +112,7 @@ async fn run(cli: Cli) -> Result<ExitCode> {
         Command::Attempts(command) => client::attempts::run(command, config).await?,
         Command::Undelivered(command) => client::attempts::undelivered(command, config).await?,
         Command::Tokens(command) => client::access::tokens(command, config).await?,
+        Command::Users(command) => client::access::users(command, config).await?,
         Command::Audit(command) => client::access::audit(command, config).await?,
         Command::Jobs(jobs) => return client::jobs(jobs, config).await,
         Command::Reconcile(args) => return reconcile::run(args, config).await,

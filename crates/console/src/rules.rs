@@ -54,7 +54,7 @@ const OPERATIONS: [&str; 12] = [
 ];
 
 /// What an administrator alone reads.
-const ADMINISTRATION: [&str; 3] = ["/tokens", "/tokens/{name}", "/audit"];
+const ADMINISTRATION: [&str; 4] = ["/tokens", "/tokens/{name}", "/users", "/audit"];
 
 impl Rule {
     /// The rule of a request that asks for personal data.

@@ -65,6 +65,13 @@ pub struct RemoveToken {
     pub api: ApiArgs,
 }
 
+/// `malote users`
+#[derive(Debug, Subcommand)]
+pub enum Users {
+    /// Sorted by how they log in.
+    List(Rows),
+}
+
 /// `malote audit`
 #[derive(Debug, Subcommand)]
 pub enum Audit {

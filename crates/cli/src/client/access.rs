@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use access::{AUDIT, AddedToken, NewApiToken, Role, TOKENS, TokenRow};
+use access::{AUDIT, AddedToken, NewApiToken, Role, TOKENS, TokenRow, USERS};
 use anyhow::{Result, bail};
 
 use super::api::Api;
 use super::lists::{self, print_json};
 use crate::args::List;
-use crate::args::access::{AddToken, Audit, AuditList, RemoveToken, RoleArg, TokenList, Tokens};
+use crate::args::access::{AddToken, Audit, AuditList, RemoveToken, RoleArg, TokenList, Tokens, Users};
+use crate::args::subscriptions::Rows;
 use crate::config::Config;
 use crate::report;
 
@@ -57,6 +58,12 @@ async fn remove(RemoveToken { name, api }: RemoveToken, config: &Config) -> Resu
     let removed: TokenRow = api.delete(&format!("{}/{name}", TOKENS.name), &[]).await?;
     report::line(format!("{} is removed: its token opens nothing any more.", removed.name));
     Ok(())
+}
+
+/// `malote users`
+pub async fn users(Users::List(rows): Users, config: &Config) -> Result<()> {
+    let Rows { limit, filters, output } = rows;
+    lists::list(&USERS, List { limit, filters, source: None, reveal: false, output }, config).await.map(drop)
 }
 
 /// `malote audit`

@@ -1,6 +1,6 @@
 //! What can be done with a row: forms whose fields become the JSON of a request to the API.
 
-use access::Role;
+use access::{Role, TOKENS, USERS};
 use askama::Template;
 use axum::body::{Body, Bytes};
 use axum::extract::{Extension, Path, State};
@@ -195,6 +195,12 @@ pub(super) fn beside_list(shell: &Shell, list: &str, visit: &Visit) -> Vec<(Stri
         if visit.identity.role == Role::Admin {
             links.push(("Add a subscription", "/forms/subscriptions"));
         }
+    }
+    if list == TOKENS.name {
+        links.push(("Users", "/users"));
+    }
+    if list == USERS.name {
+        links.push(("Tokens", "/tokens"));
     }
     links.into_iter().map(|(text, href)| (shell.t(text).to_owned(), href.to_owned())).collect()
 }

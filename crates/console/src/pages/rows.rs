@@ -49,7 +49,7 @@ pub(crate) struct Part {
 }
 
 /// Lists whose rows have a page: the list, the field with what identifies a row, and what the address begins with.
-const PAGES: [(&str, &str, &str); 15] = [
+const PAGES: [(&str, &str, &str); 16] = [
     ("events", "id", "/events/"),
     ("unrouted", "id", "/events/"),
     ("dead", "id", "/dead/"),
@@ -60,6 +60,7 @@ const PAGES: [(&str, &str, &str); 15] = [
     ("subscriptions", "name", "/subscriptions/"),
     ("sources", "source", "/sources/"),
     ("tokens", "name", "/tokens/"),
+    ("users", "name", "/audit?who="),
     ("attempts", "id", "/attempts/"),
     ("attempts/report", "id", "/attempts/"),
     ("undelivered", "id", "/attempts/"),

@@ -305,7 +305,9 @@ pub(super) async fn begin(
     client: Option<IpAddr>,
 ) -> Result<Fresh, StoreError> {
     noted(pages, &identity, client, ("POST", "/login"), StatusCode::SEE_OTHER).await?;
-    access::begin_session(&pages.state.store, &holder, event::now()).await
+    let (now, client) = (event::now(), client.map(|client| client.to_string()).unwrap_or_default());
+    access::note_login(&pages.state.store, &identity, access::Login::from(&holder), &client, now).await?;
+    access::begin_session(&pages.state.store, &holder, now).await
 }
 
 pub(super) fn client(extensions: &Extensions) -> Option<IpAddr> {

@@ -129,6 +129,10 @@ async fn a_user_of_the_provider_has_the_highest_role_of_their_groups() {
     assert_eq!(provided.get("/tokens", &session).await.0.status, 403);
     let entries = provided.console.rows("/audit?who=maria@example.com").await;
     assert_eq!((&entries[0]["action"], &entries[0]["role"]), (&json!("POST /login"), &json!("operator")));
+    let users = provided.console.rows("/users").await;
+    let fields = ["name", "role", "login", "logins"].map(|field| users[0][field].clone());
+    assert_eq!(fields, [json!("maria@example.com"), json!("operator"), json!("openid-connect"), json!(1)]);
+    assert!(users[0]["client"].as_str().unwrap().starts_with("10.0."), "{users:?}");
 }
 
 #[tokio::test]
@@ -237,6 +241,24 @@ async fn log_ins_that_fail_and_log_outs_are_in_the_audit_and_no_page_is_blank() 
             entry("installation", "POST /logout /logout", 303),
         ]
     );
+}
+
+#[tokio::test]
+async fn the_page_of_users_says_who_logs_in_how_and_leads_to_what_they_did() {
+    let console = Console::start().await;
+    let token = console.token("vera", "admin").await;
+    let mut browser = Browser::new(&console, "en");
+    browser.log_in(&token).await;
+    browser.log_in(&token).await;
+    let users = console.rows("/users?login=token").await;
+    assert_eq!((users.len(), &users[0]["name"], &users[0]["logins"]), (1, &json!("vera"), &json!(2)));
+    let page = browser.get("/tokens").await;
+    assert!(page.text.contains("href=\"/users\""), "{}", page.text);
+    let page = browser.get("/users").await;
+    assert!(page.text.contains("href=\"/audit?who=vera\""), "{}", page.text);
+    assert!(page.text.contains("href=\"/tokens\""), "{}", page.text);
+    browser.log_in(&console.token("rui", "operator").await).await;
+    assert_eq!(browser.get("/users").await.status, 403);
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use super::subscribing::OURS;
 use super::*;
 
 /// What a viewer does not see although nothing is changed by it.
-const NOT_FOR_VIEWERS: [&str; 7] = [
+const NOT_FOR_VIEWERS: [&str; 8] = [
     "GET /api/v1/audit",
     "GET /api/v1/documents/{id}/body",
     "GET /api/v1/events/{id}/body",
@@ -17,6 +17,7 @@ const NOT_FOR_VIEWERS: [&str; 7] = [
     "GET /api/v1/subscriptions/{name}/events",
     "GET /api/v1/tokens",
     "GET /api/v1/tokens/{name}",
+    "GET /api/v1/users",
 ];
 
 /// What an operator may besides what a viewer may: bodies, and this.
@@ -103,7 +104,10 @@ async fn each_role_opens_its_own_routes_and_a_viewer_changes_nothing() {
     assert_eq!(gained, set(&OPERATIONS));
     let (reads, _): (BTreeSet<_>, BTreeSet<_>) =
         refused.into_iter().partition(|operation| operation.starts_with("GET "));
-    assert_eq!(reads, set(&["GET /api/v1/audit", "GET /api/v1/tokens", "GET /api/v1/tokens/{name}"]));
+    assert_eq!(
+        reads,
+        set(&["GET /api/v1/audit", "GET /api/v1/tokens", "GET /api/v1/tokens/{name}", "GET /api/v1/users"])
+    );
     let [refused, _] = console.opened(&admin).await;
     assert_eq!(refused, set(&[]));
     let (status, problem) = console.call(Method::POST, "/jobs", &viewer, Some(json!({}))).await;
