@@ -3,10 +3,11 @@
 use std::fs::{self, File};
 use std::io::Read;
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
-use crate::product::{Product, example};
+use crate::product::{PATIENCE, Product, example};
 
 #[tokio::test]
 async fn output_that_is_lost_is_a_failure_and_a_reader_that_has_seen_enough_is_none() -> Result<()> {
@@ -117,5 +118,60 @@ async fn a_table_fits_into_its_columns_with_local_times_and_a_pipe_gets_all_of_i
     assert!(whole.contains(&id) && whole.contains("Consumers"), "{whole}");
     let json = printed(&product, &["events", "list", "--json"], &narrow)?.expect("a list");
     assert!(json.contains(&id) && !json.contains("-03"), "{json}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_shell_completes_ids_sources_and_topics_and_without_the_api_what_is_configured() -> Result<()> {
+    let mut product = Product::embedded().await?;
+    let id = product.post("go", r#"{"event_id": "ORDER_CREATED", "data": {"code": "1"}}"#).await?;
+    let complete = |words: &[&str]| -> Result<Vec<String>> {
+        let output =
+            product.command(&[&["complete", "--"], words].concat())?.stdin(Stdio::null()).output()?;
+        assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+        Ok(String::from_utf8(output.stdout)?.lines().map(str::to_owned).collect())
+    };
+    let started = Instant::now();
+    while !complete(&["events", "show", &id[..18]])?.contains(&id) {
+        assert!(started.elapsed() < PATIENCE, "{id} is not completed");
+    }
+    assert!(complete(&["events", "show", "zz"])?.is_empty());
+    assert_eq!(complete(&["sources", "show", "v"])?, ["visao"]);
+    assert!(complete(&["events", "list", "--topic", "ORDER_"])?.contains(&"ORDER_CREATED".to_owned()));
+
+    // The script of bash, as bash runs it.
+    let binary = harness::malote_binary()?;
+    let folder = binary.parent().context("a folder")?.display().to_string();
+    let in_bash = |words: &str| -> Result<String> {
+        let script = format!(
+            "export PATH={folder}:$PATH; source <(malote completions bash); COMP_WORDS=({words}); \\
+             COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1)); _malote_values malote \"${{COMP_WORDS[-1]}}\" \"${{COMP_WORDS[-2]}}\"; \\
+             echo \"${{COMPREPLY[*]}}\""
+        );
+        let mut bash = Command::new("bash");
+        let output =
+            bash.args(["-c", &script]).current_dir(product.folder()).env_remove("MALOTE_CONFIG").output()?;
+        Ok(String::from_utf8(output.stdout)?.trim().to_owned())
+    };
+    assert_eq!(in_bash("malote events list --source g")?, "go");
+    assert_eq!(in_bash(&format!("malote events show {}", &id[..18]))?, id);
+    assert_eq!(in_bash("malote events sho")?, "show", "what is no value is completed as before");
+
+    product.terminate("up").await?;
+    let complete = |words: &[&str]| -> Result<(String, Duration)> {
+        let started = Instant::now();
+        let output =
+            product.command(&[&["complete", "--"], words].concat())?.stdin(Stdio::null()).output()?;
+        assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+        Ok((String::from_utf8(output.stdout)?, started.elapsed()))
+    };
+    assert_eq!(complete(&["sources", "show", "v"])?.0, "visao\n");
+    // One that takes the question and never answers.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0")?;
+    let api = format!("http://{}", silent.local_addr()?);
+    let (found, took) = complete(&["events", "show", "--api", &api, "--token", "x", ""])?;
+    assert_eq!(found, "");
+    // The limit is 300 ms; the rest is the start of a process on a busy machine.
+    assert!(took < Duration::from_secs(5), "{took:?}");
     Ok(())
 }

@@ -133,6 +133,13 @@ pub enum Command {
         /// Which shell.
         shell: Shell,
     },
+    /// Print the values of the last of these words of a command; the completions ask it.
+    #[command(hide = true)]
+    Complete {
+        /// The words after `malote`, of which the last one is completed.
+        #[arg(value_name = "WORD", allow_hyphen_values = true, trailing_var_arg = true)]
+        words: Vec<String>,
+    },
     /// Write the manual, a page for each command, to a folder such as /usr/local/share/man/man1.
     Manual {
         /// The folder, which is made if it is missing.

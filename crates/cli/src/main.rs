@@ -28,7 +28,9 @@ use serde_json::{Value, json};
 use crate::args::sources::Sources;
 use crate::args::{Book, Cli, Command, Listing};
 use crate::client::{lists, queues, reconcile, simulate};
-use crate::commands::{configuration, demo, doctor, markdown, provider_page, shell, sources, topology};
+use crate::commands::{
+    complete, configuration, demo, doctor, markdown, provider_page, shell, sources, topology,
+};
 use crate::config::Needed;
 use crate::roles::Roles;
 
@@ -61,14 +63,25 @@ fn has_printed(command: &Command) -> bool {
     true
 }
 
+/// Runs what finds its configuration by itself; `None` if that is something else.
+async fn run_by_itself(cli: &Cli) -> Option<Result<ExitCode>> {
+    Some(match &cli.command {
+        Command::Demo(args) => demo::run(args).await,
+        Command::Complete { words } => {
+            complete::run(words, cli.config.clone()).await;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Manual { folder } => shell::manual(folder).map(|()| ExitCode::SUCCESS),
+        _ => return None,
+    })
+}
+
 async fn run(cli: Cli) -> Result<ExitCode> {
     if has_printed(&cli.command) {
         return Ok(ExitCode::SUCCESS);
     }
-    match &cli.command {
-        Command::Demo(args) => return demo::run(args).await,
-        Command::Manual { folder } => return shell::manual(folder).map(|()| ExitCode::SUCCESS),
-        _ => {}
+    if let Some(ended) = run_by_itself(&cli).await {
+        return ended;
     }
     let loaded = config::load(cli.config.as_deref(), needed(&cli.command))?;
     let config = &mut loaded.config.clone();
@@ -138,6 +151,7 @@ async fn run(cli: Cli) -> Result<ExitCode> {
         | Command::ProviderPages(_)
         | Command::HelpMarkdown
         | Command::Completions { .. }
+        | Command::Complete { .. }
         | Command::Manual { .. } => {}
     }
     Ok(ExitCode::SUCCESS)

@@ -1,5 +1,6 @@
 //! The commands that work on an installation directly: one module for each.
 
+pub mod complete;
 pub mod configuration;
 pub mod demo;
 pub mod doctor;

@@ -6,13 +6,54 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use clap_complete::Shell;
 
+use super::complete::OPTIONS;
 use crate::{parser, report};
 
-/// The completions for a shell.
+/// In bash: what `malote complete` prints, and where that is nothing, what the generated function knows.
+const BASH: &str = r#"_malote_values() {
+    local value
+    COMPREPLY=()
+    while IFS= read -r value; do COMPREPLY+=("$value"); done \
+        < <(malote complete -- "${COMP_WORDS[@]:1:COMP_CWORD}" 2>/dev/null)
+    [ "${#COMPREPLY[@]}" -gt 0 ] || _malote "$@"
+}
+
+"#;
+
+/// The same in zsh, at the beginning of the generated function.
+const ZSH: &str = r#"    local -a values
+    values=("${(@f)$(malote complete -- "${(@)words[2,CURRENT]}" 2>/dev/null)}")
+    if [[ -n "${values[1]}" ]]; then
+        [[ "$PREFIX" == --*=* ]] && compset -P '*='
+        compadd -a values
+        return
+    fi
+"#;
+
+/// The same in fish, beside the generated lines.
+const FISH: &str = r#"function __malote_values
+    set -l words (commandline -opc) (commandline -ct)
+    malote complete -- $words[2..-1] 2>/dev/null
+end
+complete -c malote -a "(__malote_values)"
+"#;
+
+/// The completions for a shell. Ids and names are asked for as they are typed, by `malote complete`.
 pub fn completions(shell: Shell) -> String {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut parser::tree(), "malote", &mut script);
-    String::from_utf8(script).expect("a script is made of the texts of the commands")
+    let script = String::from_utf8(script).expect("a script is made of the texts of the commands");
+    match shell {
+        Shell::Bash => {
+            BASH.to_owned() + &script.replace("complete -F _malote ", "complete -F _malote_values ")
+        }
+        Shell::Zsh => script.replacen("_malote() {\n", &format!("_malote() {{\n{ZSH}"), 1),
+        Shell::Fish => {
+            let option = |name: &&str| format!("complete -c malote -l {name} -r -a \"(__malote_values)\"\n");
+            script + FISH + &OPTIONS.iter().map(option).collect::<String>()
+        }
+        _ => script,
+    }
 }
 
 /// Writes a page of section 1 for each command to a folder, which is made if it is missing.
@@ -46,6 +87,17 @@ mod tests {
                 assert!(script.contains(expect), "{shell}: {expect}");
             }
         }
+    }
+
+    #[test]
+    fn the_scripts_ask_for_values_before_they_complete_as_they_are() {
+        let script = |shell| completions(shell);
+        assert!(script(Shell::Bash).contains("complete -F _malote_values -o nosort"));
+        assert!(!script(Shell::Bash).contains("complete -F _malote "));
+        let zsh = script(Shell::Zsh);
+        let function = zsh.split("\n_malote() {\n").nth(1).unwrap();
+        assert!(function.starts_with(ZSH), "{zsh}");
+        assert!(script(Shell::Fish).contains("complete -c malote -l source -r -a \"(__malote_values)\""));
     }
 
     #[test]
