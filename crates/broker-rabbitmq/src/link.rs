@@ -152,7 +152,13 @@ pub(crate) async fn establish(config: &Config, role: &str, host: &Host) -> lapin
             port: host.port,
         },
         vhost: url.vhost.clone(),
-        query: AMQPQueryString { heartbeat: Some(config.heartbeat_s), ..AMQPQueryString::default() },
+        // Said from the beginning, so that lapin's buffers have their size at once: those that grow later are written
+        // whole, and take the memory before anything is in them.
+        query: AMQPQueryString {
+            heartbeat: Some(config.heartbeat_s),
+            frame_max: Some(config.frame_bytes),
+            ..AMQPQueryString::default()
+        },
     };
     let connection_name = format!("{} {role}", config.connection_name);
     let properties = ConnectionProperties::default().with_connection_name(connection_name.into());

@@ -97,7 +97,7 @@ impl Outcomes {
 struct Request {
     exchange: ExchangeName,
     routing_key: String,
-    message: Message,
+    message: Arc<Message>,
     reply: oneshot::Sender<Result<(), PublishError>>,
     /// That of a large message. It lasts until the message is no longer in flight, even if its caller has gone.
     turn: Option<Turn>,
@@ -171,7 +171,7 @@ impl Publisher {
         &self,
         exchange: &ExchangeName,
         routing_key: &str,
-        message: Message,
+        message: Arc<Message>,
     ) -> Result<(), PublishError> {
         let (reply, answer) = oneshot::channel();
         let is_large = Turns::is_large(message.body.len());
@@ -303,7 +303,7 @@ impl Owner {
     /// Publishes on this channel until it ends. What is still to be answered is at the front of the backlog then.
     async fn serve(&mut self, link: &Link, channel: Channel, backlog: &mut VecDeque<Request>) -> End {
         let channel = Arc::new(channel);
-        let mut window = Window::new(self.window);
+        let mut window = Window::new();
         let mut outcomes = Vec::new();
         let mut confirms = Confirms::default();
         let mut stalled = pin!(sleep(self.stall));

@@ -1,9 +1,9 @@
-//! What one publishing task has in flight: a bounded set of futures, polled only when one was woken.
+//! What one publishing task has in flight: a set of futures, polled only when one was woken.
 //!
 //! Promises what plain sets of futures do not: when [`Window::poll_settled`] reports an outcome, every outcome
 //! that was resolved before it has been reported with it or earlier. Wake-ups queue in the order they happen, and
-//! the queue is emptied before anything is reported. Slots are reused, so a publish allocates nothing here. Knows
-//! nothing of AMQP.
+//! the queue is emptied before anything is reported. A slot is made when it is first needed and then reused, so that a
+//! publish allocates nothing here. Knows nothing of AMQP.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -12,7 +12,7 @@ use std::task::{Context, Poll, Wake, Waker};
 
 use futures_util::task::AtomicWaker;
 
-/// At most `capacity` futures in flight, each with what it is about.
+/// Futures in flight, each with what it is about.
 pub(crate) struct Window<T, F: Future> {
     slots: Vec<Slot<T, F>>,
     free: Vec<usize>,
@@ -58,19 +58,8 @@ impl Wake for SlotWaker {
 
 impl<T, F: Future> Window<T, F> {
     /// An empty window.
-    pub(crate) fn new(capacity: usize) -> Self {
-        let woken = Arc::new(Woken::default());
-        let slot = |slot| Slot {
-            occupant: None,
-            future: Box::pin(None),
-            waker: Waker::from(Arc::new(SlotWaker { slot, woken: woken.clone() })),
-        };
-        Self {
-            slots: (0..capacity).map(slot).collect(),
-            free: (0..capacity).rev().collect(),
-            woken,
-            inserted: 0,
-        }
+    pub(crate) fn new() -> Self {
+        Self { slots: Vec::new(), free: Vec::new(), woken: Arc::default(), inserted: 0 }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -83,11 +72,19 @@ impl<T, F: Future> Window<T, F> {
 
     /// Adds a future; it is first polled, in the order of insertion, by the next [`Window::poll_settled`].
     pub(crate) fn insert(&mut self, occupant: T, future: F) {
-        let slot = self.free.pop().expect("the caller keeps to the capacity");
+        let slot = self.free.pop().unwrap_or_else(|| self.grow());
         self.slots[slot].occupant = Some((self.inserted, occupant));
         self.slots[slot].future.set(Some(future));
         self.inserted += 1;
         self.woken.queue().push_back(slot);
+    }
+
+    /// One more slot.
+    fn grow(&mut self) -> usize {
+        let slot = self.slots.len();
+        let waker = Waker::from(Arc::new(SlotWaker { slot, woken: self.woken.clone() }));
+        self.slots.push(Slot { occupant: None, future: Box::pin(None), waker });
+        slot
     }
 
     /// Appends what has settled to `outcomes`; ready when that is anything.
@@ -144,7 +141,7 @@ mod tests {
 
     #[tokio::test]
     async fn outcomes_are_reported_in_the_order_they_happen() {
-        let mut window = Window::new(3);
+        let mut window = Window::new();
         let mut senders = Vec::new();
         for number in 0..3 {
             let (sender, receiver) = oneshot::channel();
@@ -164,16 +161,17 @@ mod tests {
 
     #[tokio::test]
     async fn a_slot_is_used_again_and_the_rest_leaves_in_order() {
-        let mut window = Window::new(2);
+        let mut window = Window::new();
         let (first, receiver) = oneshot::channel::<()>();
         window.insert(1, receiver);
         let (_second, receiver) = oneshot::channel();
         window.insert(2, receiver);
         first.send(()).unwrap();
         assert_eq!(settled(&mut window).await, [(1, Ok(()))]);
+        assert_eq!((window.slots.len(), window.len()), (2, 1));
         let (_third, receiver) = oneshot::channel();
         window.insert(3, receiver);
-        assert_eq!((window.len(), window.oldest()), (2, Some(&2)));
+        assert_eq!((window.slots.len(), window.len(), window.oldest()), (2, 2, Some(&2)));
         assert_eq!(window.into_occupants().collect::<Vec<_>>(), [2, 3]);
     }
 }

@@ -124,6 +124,17 @@ pub trait Publisher: Send + Sync + 'static {
         routing_key: &str,
         message: Message,
     ) -> Result<(), PublishError>;
+
+    /// [`Self::publish`] for a caller that keeps the message until it is stored. A broker that keeps it meanwhile, too, need not
+    /// copy it.
+    async fn publish_shared(
+        &self,
+        exchange: &ExchangeName,
+        routing_key: &str,
+        message: Arc<Message>,
+    ) -> Result<(), PublishError> {
+        self.publish(exchange, routing_key, Arc::unwrap_or_clone(message)).await
+    }
 }
 
 /// Names a delivery within its [`Deliveries`].

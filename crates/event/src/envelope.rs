@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use crate::headers::{HeaderValue, MessageHeaders};
 use crate::message::{APP_ID, Message, header};
+use crate::time::rfc3339;
 use crate::{BadName, EventId, NotAnEventId, Source, Subject, Timestamp, Topic};
 
 /// Headers of the sender's request that are worth keeping, by lower-case name. Never a credential.
@@ -114,7 +115,7 @@ impl Event {
     /// The event's AMQP form: every attribute as a header `cloudEvents_<name>`, and in the properties where AMQP has one
     /// for it. `datacontenttype` is the property `content_type` alone (CloudEvents AMQP binding, section 3.1.1).
     pub fn into_message(self) -> Message {
-        let id = self.id.to_string();
+        let id = self.id.to_text();
         let topic = self.topic.as_str();
         // In the order of names.
         let attributes = [
@@ -126,7 +127,7 @@ impl Event {
             (attribute::SOURCE, Some(self.source.to_text())),
             (attribute::SPECVERSION, Some(SPECVERSION.to_owned())),
             (attribute::SUBJECT, self.subject.map(String::from)),
-            (attribute::TIME, Some(self.time.to_string())),
+            (attribute::TIME, Some(rfc3339(self.time))),
             (attribute::TRACEPARENT, self.traceparent),
             (attribute::TYPE, Some(topic.to_owned())),
         ];

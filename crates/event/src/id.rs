@@ -71,9 +71,15 @@ impl EventId {
     /// The `traceparent` (W3C Trace Context) of an event that came without one: its trace id is this id, so that either
     /// finds the other.
     pub fn traceparent(self) -> String {
-        let trace = self.to_hex();
+        let mut digits = [0; 32];
+        let trace: &str = self.0.simple().encode_lower(&mut digits);
         // The last half of a UUIDv7 is random.
-        ["00-", &trace, "-", &trace[16..], "-01"].concat()
+        ["00-", trace, "-", &trace[16..], "-01"].concat()
+    }
+
+    /// The text that [`fmt::Display`] writes, made without a formatter.
+    pub fn to_text(self) -> String {
+        self.0.hyphenated().encode_lower(&mut [0; 36]).to_owned()
     }
 
     /// Its 128 bits as 32 hexadecimal digits, in lower case.
@@ -144,6 +150,7 @@ mod tests {
     fn an_id_survives_its_text_and_other_text_is_refused_by_name() {
         let id = EventId::generate();
         assert_eq!(id.to_string().parse(), Ok(id));
+        assert_eq!(id.to_text(), id.to_string());
         assert!("order-1".parse::<EventId>().unwrap_err().to_string().ends_with(r#"got "order-1""#));
     }
 }

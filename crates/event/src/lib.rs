@@ -27,6 +27,7 @@ mod message;
 mod name;
 mod nearest;
 mod receipt;
+mod time;
 
 pub use chain::Chain;
 pub use client_tls::ClientTls;

@@ -153,16 +153,25 @@ impl Subject {
     /// The subject of an entity with the provider's id, its text kept exactly. Longer ids are cut at
     /// [`Self::LIMIT_BYTES`], at a character's edge; control characters become `_`.
     pub fn new(entity: &str, id: &str) -> Self {
-        Self::from_text(&[entity, "/", id].concat())
+        Self::cleaned([entity, "/", id].concat())
     }
 
     /// A subject from its whole text, cut and cleaned like [`Self::new`].
     pub fn from_text(text: &str) -> Self {
+        Self::cleaned(text.to_owned())
+    }
+
+    fn cleaned(mut text: String) -> Self {
         let mut end = text.len().min(Self::LIMIT_BYTES);
         while !text.is_char_boundary(end) {
             end -= 1;
         }
-        Self(text[..end].replace(char::is_control, "_"))
+        text.truncate(end);
+        // Hardly any text needs a look at each character.
+        match text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+            true => Self(text),
+            false => Self(text.replace(char::is_control, "_")),
+        }
     }
 
     /// The subject's text.

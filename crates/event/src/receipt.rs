@@ -19,13 +19,32 @@ pub struct Receipt {
 
 impl fmt::Display for Receipt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { status, client, sender_id } = self;
-        write!(f, "{status} {client}")?;
-        sender_id.iter().try_for_each(|id| write!(f, " {id}"))
+        f.write_str(&self.to_text())
     }
 }
 
 impl Receipt {
+    /// The text. Every event has one, and an IPv4 address is written without a formatter.
+    pub fn to_text(&self) -> String {
+        let Self { status, client, sender_id } = self;
+        let mut text = String::with_capacity(TEXT_BYTES + sender_id.as_ref().map_or(0, String::len));
+        decimal(*status, &mut text);
+        match client {
+            IpAddr::V4(client) => {
+                for (at, octet) in client.octets().into_iter().enumerate() {
+                    text.push(if at == 0 { ' ' } else { '.' });
+                    decimal(octet.into(), &mut text);
+                }
+            }
+            IpAddr::V6(client) => text.push_str(&format!(" {client}")),
+        }
+        if let Some(id) = sender_id {
+            text.push(' ');
+            text.push_str(id);
+        }
+        text
+    }
+
     /// Reads the text; `None` if it is not one.
     pub fn parse(text: &str) -> Option<Self> {
         let mut parts = text.splitn(3, ' ');
@@ -35,6 +54,16 @@ impl Receipt {
             sender_id: parts.next().map(str::to_owned),
         })
     }
+}
+
+/// What status, IPv4 address and the spaces around it take.
+const TEXT_BYTES: usize = 24;
+
+fn decimal(number: u16, text: &mut String) {
+    if number >= 10 {
+        decimal(number / 10, text);
+    }
+    text.push(char::from(b'0' + (number % 10) as u8));
 }
 
 #[cfg(test)]
@@ -50,6 +79,7 @@ mod tests {
             assert_eq!(Receipt::parse(text), Some(receipt));
         };
         check("192.0.2.1", None, "200 192.0.2.1");
+        check("10.0.255.100", Some("7"), "200 10.0.255.100 7");
         check("2001:db8::1", Some("evt 1"), "200 2001:db8::1 evt 1");
         for text in ["", "200", "ok 192.0.2.1", "200 somewhere evt-1"] {
             assert_eq!(Receipt::parse(text), None, "{text}");

@@ -218,7 +218,8 @@ async fn receive<B: RequestBody + Send>(ingress: &Inner, request: Request<B>) ->
     });
     let Some(route) = route else {
         if Tokens::is_address(path) && ingress.issues_tokens() {
-            return ingress.token(client, request).await;
+            // On the heap, as all that is rare: hyper moves the future of a request, and each connection has room for one.
+            return Box::pin(ingress.token(client, request)).await;
         }
         ingress.misses.count(client, path);
         return match address {
@@ -374,7 +375,7 @@ impl Inner {
     ) -> Result<Outcome<'a>, Refusal> {
         let provider = &route.provider;
         if provider.has_several_events() {
-            return self.store_several(route, arrival, parts, body).await;
+            return Box::pin(self.store_several(route, arrival, parts, body)).await;
         }
         let inbound = Inbound { headers: &parts.headers, body: &body };
         let turn = self.memory.checking(body.len()).await;
@@ -383,7 +384,7 @@ impl Inner {
         drop(turn);
         let (reading, fact) = match read {
             Ok(read) => read,
-            Err(cause) => return Err(self.reject(route, arrival, &parts, body, cause).await),
+            Err(cause) => return Err(Box::pin(self.reject(route, arrival, &parts, body, cause)).await),
         };
         route.look_at_first(reading.subject.is_some(), fact.is_some());
         let Arrival { id, time, client, traceparent } = arrival;
@@ -393,6 +394,8 @@ impl Inner {
         Span::current().record("topic", topic.as_str());
         let mut message = message(route, (id, time, traceparent), reading, media_type(route, &parts), body);
         message.headers.extend(receipt.map(|receipt| (header::ANSWER, receipt)));
+        // They are parts of the connection's buffer.
+        drop(parts);
         let is_duplicate = self.publish_event(route, (id, time), message, &topic, key).await?;
         route.tally.accepted(time);
         Ok(Outcome::One(Accepted { id, topic, is_duplicate }, route.answer.as_ref()))
@@ -429,7 +432,7 @@ impl Inner {
             message.headers.insert(header::ANSWER, receipt.to_string().into());
         }
         message.headers.insert(header::CAUSE, cause.to_string().into());
-        match self.publish(route, &self.layout.rejected(), topic.as_str(), message).await {
+        match self.publish(route, &self.layout.rejected(), topic.as_str(), Arc::new(message)).await {
             Ok(()) => {
                 route.tally.rejected(time);
                 Refusal::Unusable { cause, id }
@@ -483,8 +486,11 @@ impl Inner {
         let (mut unproved, mut proved) = (None, None);
         if !reader.is_whole() {
             match auth.is_in_head() {
-                true => proved = Some(self.read_authenticated(&mut reader, decoded).await?),
-                false => unproved = Some(self.read_unauthenticated(&mut reader, parts, client_ip).await?),
+                true => proved = Some(Box::pin(self.read_authenticated(&mut reader, decoded)).await?),
+                false => {
+                    unproved =
+                        Some(Box::pin(self.read_unauthenticated(&mut reader, parts, client_ip)).await?);
+                }
             }
         }
         let body = reader.into_bytes();
@@ -583,7 +589,7 @@ impl Inner {
         key: Option<(String, i64)>,
     ) -> Result<bool, Refusal> {
         let Some((key, window_s)) = key else {
-            self.publish(route, &route.received, topic.as_str(), message).await?;
+            self.publish(route, &route.received, topic.as_str(), Arc::new(message)).await?;
             return Ok(false);
         };
         message.headers.insert(header::DUPLICATE_KEY, key.as_str().into());
@@ -591,11 +597,12 @@ impl Inner {
         if let Some(first) = route.recent.first(&key, time, window_s) {
             message.headers.insert(header::DUPLICATE_OF, first.to_string().into());
             let ledger = self.layout.queue(FixedQueue::Ledger);
-            self.publish(route, &ExchangeName::default_exchange(), ledger.as_str(), message).await?;
+            let ledgers = ExchangeName::default_exchange();
+            self.publish(route, &ledgers, ledger.as_str(), Arc::new(message)).await?;
             return Ok(true);
         }
-        self.publish(route, &route.received, topic.as_str(), message).await?;
-        route.recent.remember(key, id, time);
+        self.publish(route, &route.received, topic.as_str(), Arc::new(message)).await?;
+        route.recent.remember(&key, id, time);
         Ok(false)
     }
 
@@ -604,12 +611,12 @@ impl Inner {
         route: &Route,
         exchange: &ExchangeName,
         routing_key: &str,
-        message: Message,
+        message: Arc<Message>,
     ) -> Result<(), Refusal> {
         let started = Instant::now();
         let published = timeout(self.config.answer_timeout(), async {
             let _turn = self.memory.publishing(message.body.len()).await;
-            self.publisher.publish(exchange, routing_key, message).await
+            self.publisher.publish_shared(exchange, routing_key, message).await
         });
         let published = published.await;
         route.publish_seconds.record(started.elapsed().as_secs_f64());

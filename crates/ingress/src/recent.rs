@@ -17,9 +17,23 @@ pub(crate) struct Recent(Mutex<Keys>);
 
 #[derive(Default)]
 struct Keys {
-    first: HashMap<String, (EventId, Timestamp)>,
+    first: HashMap<Digest, (EventId, Timestamp)>,
     /// Oldest first.
-    order: VecDeque<String>,
+    order: VecDeque<Digest>,
+}
+
+/// A key, which is 64 or 32 hexadecimal digits, in the memory of half as many bytes.
+type Digest = [u8; 32];
+
+/// `None` for a text that is no key: it is not remembered.
+fn digest(key: &str) -> Option<Digest> {
+    let mut digest = [0; 32];
+    for (at, pair) in key.as_bytes().chunks(2).enumerate() {
+        let [high, low] = *pair else { return None };
+        let digit = |digit: u8| char::from(digit).to_digit(16);
+        *digest.get_mut(at)? = (digit(high)? << 4 | digit(low)?) as u8;
+    }
+    Some(digest)
 }
 
 impl Recent {
@@ -30,14 +44,16 @@ impl Recent {
 
     /// The fact with this key that was accepted within the window before `time`.
     pub(crate) fn first(&self, key: &str, time: Timestamp, window_s: i64) -> Option<EventId> {
-        let (id, first) = *self.keys().first.get(key)?;
+        let key = digest(key)?;
+        let (id, first) = *self.keys().first.get(&key)?;
         (time.duration_since(first).as_secs() <= window_s).then_some(id)
     }
 
     /// Remembers a fact that was accepted, for the first time or after its window.
-    pub(crate) fn remember(&self, key: String, id: EventId, time: Timestamp) {
+    pub(crate) fn remember(&self, key: &str, id: EventId, time: Timestamp) {
+        let Some(key) = digest(key) else { return };
         let mut keys = self.keys();
-        if keys.first.insert(key.clone(), (id, time)).is_none() {
+        if keys.first.insert(key, (id, time)).is_none() {
             keys.order.push_back(key);
         }
         while keys.order.len() > LIMIT {
@@ -56,16 +72,21 @@ mod tests {
         let recent = Recent::default();
         let at = |second| Timestamp::from_second(second).unwrap();
         let id = EventId::generate();
-        recent.remember("a".to_owned(), id, at(100));
+        recent.remember("0a", id, at(100));
         for (key, time, expect) in
-            [("a", 160, Some(id)), ("a", 90, Some(id)), ("a", 161, None), ("b", 100, None)]
+            [("0a", 160, Some(id)), ("0A", 90, Some(id)), ("0a", 161, None), ("0b", 100, None)]
         {
             assert_eq!(recent.first(key, at(time), 60), expect, "{key} {time}");
         }
         for n in 0..LIMIT {
-            recent.remember(n.to_string(), id, at(100));
+            recent.remember(&format!("{n:064x}"), id, at(100));
         }
-        assert_eq!((recent.first("a", at(100), 60), recent.first("0", at(100), 60)), (None, Some(id)));
+        let first = format!("{:064x}", 0);
+        assert_eq!((recent.first("0a", at(100), 60), recent.first(&first, at(100), 60)), (None, Some(id)));
+        for other in ["a", "0x", "é", &"0".repeat(66)] {
+            recent.remember(other, id, at(100));
+            assert_eq!(recent.first(other, at(100), 60), None, "{other}");
+        }
         let keys = recent.keys();
         assert_eq!((keys.first.len(), keys.order.len()), (LIMIT, LIMIT));
     }

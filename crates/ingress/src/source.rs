@@ -161,7 +161,7 @@ impl Route {
     pub(crate) fn receipt(&self, client: IpAddr, fact: Option<&Fact>) -> HeaderValue {
         let sender_id = fact.and_then(|fact| fact.sender_id.clone()).filter(|_| !self.has_secret_ids());
         let status = self.answer.as_ref().map_or(StatusCode::OK, |answer| answer.status).as_u16();
-        Receipt { status, client, sender_id }.to_string().into()
+        Receipt { status, client, sender_id }.to_text().into()
     }
 
     /// Whether what identifies a fact is a credential.

@@ -1,11 +1,13 @@
 //! The `traceparent` of an event: the sender's, or one made from the event's id.
 
 use event::EventId;
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
+
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// The request's `traceparent` where it keeps the rule (W3C Trace Context, section 3.2), else a new one made from the id.
 pub(crate) fn traceparent(headers: &HeaderMap, id: EventId) -> String {
-    match headers.get("traceparent").and_then(|value| value.to_str().ok()) {
+    match headers.get(&TRACEPARENT).and_then(|value| value.to_str().ok()) {
         Some(given) if is_valid(given) => given.to_owned(),
         _ => id.traceparent(),
     }

@@ -4,6 +4,8 @@
 //! are the same number. Numbers never pass through a binary float. The result is only for hashing; a text to keep comes
 //! from [`compact`](crate::compact).
 
+use std::cmp::Ordering;
+
 use crate::scan::plain;
 
 /// The canonical spelling of a JSON text that was parsed before. Recursion is as deep as the text is nested, bounded by
@@ -55,9 +57,29 @@ struct Writer<'a> {
 /// Where a member begins in what is written, where its name ends, and where it ends.
 #[derive(Clone, Copy)]
 struct Member {
+    /// The beginning of the name, as a number that compares as the name does: most names differ there.
+    prefix: u64,
     begin: usize,
     name: usize,
     end: usize,
+}
+
+impl Member {
+    fn new(out: &[u8], begin: usize, name: usize) -> Self {
+        // Behind the quote. A name has no zeros.
+        let text = &out[begin + 1..name];
+        let prefix = text.first_chunk().copied().unwrap_or_else(|| {
+            let mut eight = [0; 8];
+            eight[..text.len()].copy_from_slice(text);
+            eight
+        });
+        Self { prefix: u64::from_be_bytes(prefix), begin, name, end: out.len() }
+    }
+
+    fn compare(&self, other: &Self, out: &[u8]) -> Ordering {
+        let name = |member: &Self| &out[member.begin..member.name];
+        self.prefix.cmp(&other.prefix).then_with(|| name(self).cmp(name(other)))
+    }
 }
 
 impl<'a> Writer<'a> {
@@ -123,15 +145,14 @@ impl<'a> Writer<'a> {
             self.skip(b',');
             match is_disregarded {
                 true => self.out.truncate(begin),
-                false => self.members.push(Member { begin, name, end: self.out.len() }),
+                false => self.members.push(Member::new(&self.out, begin, name)),
             }
         }
         self.skip(b'}');
         let members = &mut self.members[first..];
-        let name = |member: &Member| &self.out[member.begin..member.name];
-        if !members.is_sorted_by_key(name) {
+        if !members.is_sorted_by(|one, other| one.compare(other, &self.out).is_le()) {
             // Of a name that occurs twice, the first stays the first.
-            members.sort_by(|one, other| name(one).cmp(name(other)));
+            members.sort_by(|one, other| one.compare(other, &self.out));
             self.sorted.clear();
             for member in members {
                 self.sorted.extend_from_slice(&self.out[member.begin..member.end]);

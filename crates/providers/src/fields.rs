@@ -6,15 +6,16 @@ use std::fmt;
 use event::{Subject, Topic};
 
 use crate::body::kind;
+use crate::scan;
 use crate::unusable::{Problem, Unusable};
 use crate::value::{Id, Value};
 
 /// The topic in the JSON text of its field.
 pub(crate) fn topic(place: &str, json: Option<&str>) -> Result<Topic, Unusable> {
     let json = json.ok_or_else(|| Problem::TopicMissing { place: place.to_owned() })?;
-    match serde_json::from_str::<Cow<'_, str>>(json) {
-        Ok(text) => topic_from(place, text),
-        Err(_) => Err(Problem::TopicType { place: place.to_owned(), got: kind(json) }.into()),
+    match scan::string(json) {
+        Some(text) => topic_from(place, text),
+        None => Err(Problem::TopicType { place: place.to_owned(), got: kind(json) }.into()),
     }
 }
 

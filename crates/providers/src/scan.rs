@@ -8,6 +8,9 @@ use std::borrow::Cow;
 /// The deepest nesting of a body: what `serde_json` and most other parsers stop at.
 pub(crate) const DEPTH_LIMIT: usize = 128;
 
+/// From how many bytes on a text is expected to have many fields.
+const LONG_BYTES: usize = 1_024;
+
 /// An object that is strict JSON.
 #[derive(Debug)]
 pub(crate) struct Object<'a> {
@@ -21,9 +24,10 @@ pub(crate) struct Object<'a> {
 /// is no Unicode text.
 pub(crate) fn object(text: &str) -> Option<Object<'_>> {
     let mut scanner = Scanner::new(text);
-    let mut fields = Vec::with_capacity(24);
+    // Room for those of a short text is among what the allocator has at hand.
+    let mut fields = Vec::with_capacity(if text.len() < LONG_BYTES { 24 } else { 64 });
     scanner.members(|name, value| {
-        fields.push((unescaped(name)?, value));
+        fields.push((string(name)?, value));
         Some(true)
     })?;
     scanner.space();
@@ -37,7 +41,7 @@ pub(crate) fn first<'a, const N: usize>(json: &'a str, names: [&str; N]) -> [Opt
     let mut found = [None; N];
     // Ends early once all are found, and where the text is no object.
     let _ = Scanner::new(json).members(|name, value| {
-        let name = unescaped(name)?;
+        let name = string(name)?;
         if let Some(at) = names.iter().position(|wanted| *wanted == name) {
             found[at].get_or_insert(value);
         }
@@ -51,17 +55,17 @@ pub(crate) fn is_repeated(json: &str, name: &str) -> bool {
     let mut count = 0;
     // Ends early where the text is no object.
     let _ = Scanner::new(json).members(|found, _| {
-        count += usize::from(unescaped(found)? == name);
+        count += usize::from(string(found)? == name);
         Some(true)
     });
     count > 1
 }
 
-/// A name of a JSON text, which is in quotes, as text.
-fn unescaped(name: &str) -> Option<Cow<'_, str>> {
-    match name.as_bytes().contains(&b'\\') {
-        false => Some(Cow::Borrowed(&name[1..name.len() - 1])),
-        true => serde_json::from_str(name).ok().map(Cow::Owned),
+/// The text of a JSON string; `None` for every other JSON text, and for a string that is no Unicode text.
+pub(crate) fn string(json: &str) -> Option<Cow<'_, str>> {
+    match json.strip_prefix('"').and_then(|json| json.strip_suffix('"')) {
+        Some(text) if plain(text.as_bytes()) == text.len() => Some(Cow::Borrowed(text)),
+        Some(_) | None => serde_json::from_str(json).ok().map(Cow::Owned),
     }
 }
 

@@ -284,6 +284,15 @@ impl Publisher for Spool {
         routing_key: &str,
         message: Message,
     ) -> Result<(), PublishError> {
+        self.publish_shared(exchange, routing_key, Arc::new(message)).await
+    }
+
+    async fn publish_shared(
+        &self,
+        exchange: &ExchangeName,
+        routing_key: &str,
+        message: Arc<Message>,
+    ) -> Result<(), PublishError> {
         let inner = &self.0;
         let bytes = size(&message);
         let way = match inner.is_direct.load(Ordering::Acquire) {
@@ -292,7 +301,7 @@ impl Publisher for Spool {
         };
         let way = match way {
             Ok(Way::Broker) => {
-                let publish = inner.broker.publish(exchange, routing_key, message.clone());
+                let publish = inner.broker.publish_shared(exchange, routing_key, Arc::clone(&message));
                 let trouble = match timeout(inner.config.patience, publish).await {
                     Ok(Ok(())) => {
                         inner.direct_works();
@@ -310,8 +319,10 @@ impl Publisher for Spool {
             Err(refusal) => Err(refusal),
         };
         let reservation = way.map_err(|refusal| inner.refuse(&refusal, bytes))?;
+        // A copy, if the broker still has it.
+        let message = wrapped(Arc::unwrap_or_clone(message), exchange, routing_key);
         // A task of its own, so that a cancelled caller leaves no uncounted message in the file.
-        let stored = tokio::spawn(reservation.store(wrapped(message, exchange, routing_key))).await;
+        let stored = tokio::spawn(reservation.store(message)).await;
         match stored.unwrap_or_else(|_| Err(PublishError::Unavailable(BrokenOff.into()))) {
             Ok(()) => {
                 inner.metrics.stored.increment(1);

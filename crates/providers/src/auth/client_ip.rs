@@ -108,6 +108,9 @@ pub fn hold_everyone(networks: &[IpNet]) -> bool {
 pub fn client_ip(peer: IpAddr, headers: &HeaderMap, trusted_proxies: &[IpNet]) -> IpAddr {
     let mut client = peer.to_canonical();
     let is_trusted = |ip: IpAddr| trusted_proxies.iter().any(|network| network.contains(&ip));
+    if !is_trusted(client) {
+        return client;
+    }
     let lines: Vec<_> = headers.get_all("x-forwarded-for").iter().collect();
     let entries = lines.into_iter().rev().flat_map(|line| line.as_bytes().rsplit(|byte| *byte == b','));
     for entry in entries {

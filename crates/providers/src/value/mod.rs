@@ -11,6 +11,7 @@ mod text;
 use std::borrow::Cow;
 
 use crate::body::kind;
+use crate::scan;
 use crate::unexpected::Unexpected;
 
 pub use date::Date;
@@ -92,9 +93,9 @@ pub(crate) fn shown(json: &str) -> String {
         format!("{what} of {count} character{}", if count == 1 { "" } else { "s" })
     };
     match kind(json) {
-        "a string" => match serde_json::from_str::<Cow<'_, str>>(json) {
-            Ok(text) => sized("a text", text.chars().count()),
-            Err(_) => "a text".to_owned(),
+        "a string" => match scan::string(json) {
+            Some(text) => sized("a text", text.chars().count()),
+            None => "a text".to_owned(),
         },
         "a number" => sized("a number", json.len()),
         kind => kind.to_owned(),
@@ -103,7 +104,7 @@ pub(crate) fn shown(json: &str) -> String {
 
 /// The text of a JSON string, without NUL.
 pub(crate) fn string(json: &str) -> Option<String> {
-    if kind(json) == "a string" { serde_json::from_str(json).ok().map(without_nul) } else { None }
+    scan::string(json).map(|text| without_nul(text.into_owned()))
 }
 
 /// The text of a JSON string, or of a number as it is written.
