@@ -8,7 +8,7 @@ use event::EventId;
 use outbound::Breaker;
 use providers::{Provider, beneficio_visao, gestao_online, mercado_eletronico};
 use sha2::{Digest, Sha256};
-use store::many::fetch;
+use store::many::{Value, fetch};
 use store::{Dialect, Row, Store, lease};
 
 use crate::archive::Archive;
@@ -183,6 +183,16 @@ pub async fn files_are_due_whatever_documents_wait(store: &Store) {
     assert_eq!((rows.len(), rows.iter().filter(|due| due.is_file()).count()), (5, 1));
 }
 
+/// However much waits, looking for what is due next reads that alone: an index has it in order.
+pub async fn what_is_due_is_found_in_an_index(store: &Store) {
+    let values = vec![Value::from(&invoices().name), event::now().into()];
+    let plan = store::laws::plan(store, &table::find_due(4), values).await;
+    for index in ["documents_waiting ", "documents_waiting_files "] {
+        assert!(plan.contains(index), "{index}is not read:\n{plan}");
+    }
+    assert!(!plan.contains("Sort") && !plan.contains("B-TREE"), "{plan}");
+}
+
 /// Runs a statement about documents as if time had passed.
 async fn change(store: &Store, text: &str) {
     let mut tx = store.begin().await.expect("a transaction");
@@ -305,6 +315,7 @@ macro_rules! documents_laws {
             an_event_during_a_fetch_has_it_fetched_again
             a_document_asks_for_what_it_names
             files_are_due_whatever_documents_wait
+            what_is_due_is_found_in_an_index
             what_is_old_is_deleted_and_the_numbers_of_versions_go_on
             a_file_is_deleted_with_the_last_version_that_needs_it
             a_replica_without_its_lease_writes_nothing

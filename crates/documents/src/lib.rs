@@ -50,5 +50,6 @@ pub const COMPONENT: Component = Component {
         Migration::portable(1, "documents", include_str!("../migrations/0001_documents.sql")),
         Migration::portable(2, "retention", include_str!("../migrations/0002_retention.sql")),
         Migration::postgres(3, "views", include_str!("../migrations/0003_views.postgres.sql")),
+        Migration::portable(4, "due", include_str!("../migrations/0004_due.sql")),
     ],
 };

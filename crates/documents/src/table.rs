@@ -182,6 +182,10 @@ fn row(source: &Source, asked: Asked, now: Timestamp) -> Vec<Value> {
     ]
 }
 
+/// The rows in the index of documents that wait, and in that of files: in these words.
+const OF_DOCUMENTS: &str = "entity <> 'file'";
+const OF_FILES: &str = "entity = 'file'";
+
 /// The documents of a source that are due, and its files, the longest waiting first: so many of each, since what holds up the ones
 /// does not concern the others.
 pub(crate) async fn due(
@@ -190,15 +194,8 @@ pub(crate) async fn due(
     now: Timestamp,
     limit: usize,
 ) -> Result<Vec<Due>, StoreError> {
-    let part = |kind: &str| {
-        format!(
-            "SELECT * FROM (SELECT id, entity, external_id, subject, place, asked_by, traceparent, asked, attempts, reason \
-             FROM documents WHERE source = $1 AND due_at <= $2 AND {kind} ORDER BY due_at, id LIMIT {limit}) AS part"
-        )
-    };
-    let text = format!("{} UNION ALL {}", part("entity <> 'file'"), part("entity = 'file'"));
     let values = [Value::from(source), now.into()];
-    let rows = fetch(&mut *store.read().await?, text, values).await?;
+    let rows = fetch(&mut *store.read().await?, find_due(limit), values).await?;
     let due = rows.iter().map(|row| {
         Ok(Due {
             id: id(row, "id")?,
@@ -216,10 +213,22 @@ pub(crate) async fn due(
     due.collect()
 }
 
-/// Has everything of a source fetched now that waits for another attempt: its API works again.
+/// The statement that finds what is due of the source `$1` at the time `$2`.
+pub(crate) fn find_due(limit: usize) -> String {
+    let part = |kind: &str| {
+        format!(
+            "SELECT * FROM (SELECT id, entity, external_id, subject, place, asked_by, traceparent, asked, attempts, reason \
+             FROM documents WHERE source = $1 AND due_at <= $2 AND {kind} ORDER BY due_at, id LIMIT {limit}) AS part"
+        )
+    };
+    format!("{} UNION ALL {}", part(OF_DOCUMENTS), part(OF_FILES))
+}
+
+/// Has the documents of a source fetched now that wait for another attempt: its API works again.
 pub(crate) async fn hurry(store: &Store, source: &SourceName, now: Timestamp) -> Result<(), StoreError> {
     let mut tx = store.begin().await?;
-    let text = "UPDATE documents SET due_at = $2 WHERE source = $1 AND due_at > $2".to_owned();
+    let text =
+        format!("UPDATE documents SET due_at = $2 WHERE source = $1 AND due_at > $2 AND {OF_DOCUMENTS}");
     fetch(&mut tx, text, [Value::from(source), now.into()]).await?;
     Ok(tx.commit().await?)
 }
@@ -390,10 +399,16 @@ pub struct Failing {
 
 /// The sources whose API fails.
 pub async fn failing(store: &Store) -> Result<Vec<Failing>, StoreError> {
-    let text = "SELECT s.source, s.failing_since, (SELECT count(*) FROM documents d \
-                WHERE d.source = s.source AND d.due_at IS NOT NULL) AS waiting \
-                FROM document_sources s WHERE s.failing_since IS NOT NULL ORDER BY s.source";
-    let rows = fetch(&mut *store.read().await?, text.to_owned(), []).await?;
+    let waiting = |kind: &str| {
+        format!("(SELECT count(*) FROM documents WHERE source = s.source AND due_at IS NOT NULL AND {kind})")
+    };
+    let text = format!(
+        "SELECT s.source, s.failing_since, {} + {} AS waiting FROM document_sources s \
+         WHERE s.failing_since IS NOT NULL ORDER BY s.source",
+        waiting(OF_DOCUMENTS),
+        waiting(OF_FILES)
+    );
+    let rows = fetch(&mut *store.read().await?, text, []).await?;
     let one = |row: &AnyRow| {
         let since = time(row, "failing_since")?.unwrap_or(Timestamp::UNIX_EPOCH);
         Ok(Failing { source: row.try_get("source")?, since, waiting: row.try_get("waiting")? })

@@ -11,7 +11,7 @@ use event::{EventId, Timestamp};
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
-use ledger::feed::{self, After, Cursor, Feed, FeedError, Item, Reader, Topics};
+use ledger::feed::{self, After, Cursor, Feed, FeedError, Item, Topics};
 use metrics::counter;
 use outbound::{Breaker, Client};
 use store::{Store, StoreError};
@@ -83,11 +83,8 @@ pub(crate) enum Trouble {
 
 /// Something that took time is done.
 enum Done {
-    /// What a reading asks for is written; whether it asks for anything.
-    Read {
-        reader: Box<Reader>,
-        read: Result<bool, Trouble>,
-    },
+    /// What a reading asks for is written: up to where, and whether it asks for anything.
+    Read(Result<(After, bool), Trouble>),
     Due(Result<Vec<Due>, StoreError>),
     Answered {
         due: Due,
@@ -120,11 +117,6 @@ impl Worker {
         let endpoint = Arc::new(Endpoint::new(&context.client, &context.public, &source, &context.config)?);
         let holder = Holder { source: &source, name: &context.name };
         let Progress { cursor, breaker } = begin(&context.store, holder).await?;
-        let cursor = cursor.parse().map_or(After::Beginning, After::Cursor);
-        let reader = match context.feed.reader(cursor, topics(&source)).await {
-            Ok(reader) => reader,
-            Err(error) => return Err(unreadable(&context.store, holder, error).await?),
-        };
         let mut worker = Self {
             is_failing: breaker.failures() > 0,
             pace: Pace::new(breaker),
@@ -135,7 +127,7 @@ impl Worker {
             source,
             endpoint,
         };
-        worker.begin_reading(Box::new(reader));
+        worker.begin_reading(cursor.parse().map_or(After::Beginning, After::Cursor));
         Ok(worker)
     }
 
@@ -156,12 +148,9 @@ impl Worker {
         Ok(())
     }
 
-    fn begin_reading(&mut self, mut reader: Box<Reader>) {
+    fn begin_reading(&mut self, after: After) {
         let (context, source) = (Arc::clone(&self.context), Arc::clone(&self.source));
-        let read = async move {
-            let read = read(&context, &source, &mut reader).await;
-            Done::Read { reader, read }
-        };
+        let read = async move { Done::Read(read(&context, &source, after).await) };
         self.work.push(read.boxed());
     }
 
@@ -183,11 +172,12 @@ impl Worker {
 
     fn take(&mut self, done: Done) -> Result<(), Trouble> {
         match done {
-            Done::Read { reader, read } => {
-                if read? {
+            Done::Read(read) => {
+                let (after, is_asked) = read?;
+                if is_asked {
                     self.look_now();
                 }
-                self.begin_reading(reader);
+                self.begin_reading(after);
             }
             Done::Due(due) => {
                 self.begin_fetches(due?);
@@ -271,24 +261,32 @@ impl Worker {
     }
 }
 
-/// Reads the next events, and writes what they ask for. Gives whether they ask for anything.
-async fn read(context: &Context, source: &Source, reader: &mut Reader) -> Result<bool, Trouble> {
+/// Reads the next events, and writes what they ask for. Gives up to where, and whether they ask for anything.
+async fn read(context: &Context, source: &Source, after: After) -> Result<(After, bool), Trouble> {
     let holder = Holder { source, name: &context.name };
-    let items = match reader.next(PART, WAIT).await {
-        Ok(items) => items,
+    let (items, cursor) = match next(context, source, after).await {
+        Ok(read) => read,
         Err(error) => return Err(unreadable(&context.store, holder, error).await?),
     };
+    let after = After::Cursor(cursor);
     if items.is_empty() {
-        return Ok(false);
+        return Ok((after, false));
     }
     let of_source = items.iter().map(Item::event).filter(|event| event.source_name() == source.name.as_str());
     let asked: Vec<_> = of_source.flat_map(|event| asked(source, &Cause::from(&**event))).collect();
     let is_asked = !asked.is_empty();
-    let cursor = reader.cursor();
     match context.writes.run(table::read_events(&context.store, holder, &cursor, asked)).await? {
-        true => Ok(is_asked),
+        true => Ok((after, is_asked)),
         false => Err(Trouble::Lost),
     }
+}
+
+/// The next events, and up to where they were read. Its reader is there no longer than that: the feed reads nothing for this role
+/// while its write waits for those of others.
+async fn next(context: &Context, source: &Source, after: After) -> Result<(Vec<Item>, Cursor), FeedError> {
+    let mut reader = context.feed.reader(after, topics(source)).await?;
+    let items = reader.next(PART, WAIT).await?;
+    Ok((items, reader.cursor()))
 }
 
 /// The topics of the events that name something.

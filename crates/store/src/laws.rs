@@ -6,9 +6,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use event::{Event, EventId, Source, SourceName, Subject, Timestamp, Topic};
 
 use crate::agreed::{self, Agreed};
+use crate::many::{Value, fetch};
 use crate::retry::{self, Attempt};
 use crate::seen::{self, Sighting};
-use crate::{Component, Migration, Row, Store, StoreError, inbox, sql};
+use crate::{Component, Dialect, Migration, Row, Store, StoreError, inbox, sql};
 use crate::{lease, outbox};
 
 const COMPONENT: Component = Component {
@@ -415,6 +416,24 @@ macro_rules! law_tests {
             }
         )+
     };
+}
+
+/// How the database would run a statement: its steps. On PostgreSQL as if the tables had many rows, of which a statement that is
+/// given an index reads and sorts no others; what no index gives is read and sorted all the same.
+pub async fn plan(store: &Store, text: &str, values: Vec<Value>) -> String {
+    let (explain, column) = match store.dialect() {
+        Dialect::Postgres => ("EXPLAIN", 0),
+        Dialect::Sqlite => ("EXPLAIN QUERY PLAN", 3),
+    };
+    let mut tx = store.begin().await.expect("a transaction");
+    if store.dialect() == Dialect::Postgres {
+        for way in ["seqscan", "bitmapscan", "sort"] {
+            fetch(&mut tx, format!("SET LOCAL enable_{way} = off"), []).await.expect("it is set");
+        }
+    }
+    let rows = fetch(&mut tx, format!("{explain} {text}"), values).await.expect("a plan");
+    let steps: Vec<String> = rows.iter().map(|row| row.try_get(column).expect("a step")).collect();
+    steps.join("\n")
 }
 
 /// A store on an empty SQLite file, for [`law_tests!`](crate::law_tests). The crate that runs the tests depends on

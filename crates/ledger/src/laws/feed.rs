@@ -246,21 +246,12 @@ pub async fn a_date_is_found_from_the_last_mark(store: &Store) {
 
 /// How the first event since a date is found; empty if by an index that begins after the mark.
 async fn plan(store: &Store) -> String {
-    let (explain, wanted, column) = match store.dialect() {
-        Dialect::Postgres => ("EXPLAIN", "Index Cond: (written_in > ", 0),
-        Dialect::Sqlite => ("EXPLAIN QUERY PLAN", "SEARCH e USING INTEGER PRIMARY KEY (rowid>?)", 3),
+    let wanted = match store.dialect() {
+        Dialect::Postgres => "Index Cond: (written_in > ",
+        Dialect::Sqlite => "SEARCH e USING INTEGER PRIMARY KEY (rowid>?)",
     };
-    let mut tx = store.begin().await.expect("a transaction");
-    if store.dialect() == Dialect::Postgres {
-        // Of so few rows it would read all, and sort them. What no index gives it sorts all the same.
-        for way in ["seqscan", "bitmapscan", "sort"] {
-            fetch(&mut tx, format!("SET LOCAL enable_{way} = off"), []).await.expect("it is set");
-        }
-    }
-    let text = format!("{explain} {}", first_since(store.dialect()));
-    let rows = fetch(&mut tx, text, [Value::from(1), Value::from(1)]).await.expect("a plan");
-    let steps: Vec<String> = rows.iter().map(|row| row.try_get(column).expect("a step")).collect();
-    let plan = steps.join("\n");
+    let values = vec![Value::from(1), Value::from(1)];
+    let plan = store::laws::plan(store, &first_since(store.dialect()), values).await;
     if plan.contains(wanted) && !plan.contains("Sort") && !plan.contains("B-TREE") {
         String::new()
     } else {
