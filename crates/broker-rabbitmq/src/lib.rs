@@ -73,9 +73,6 @@ pub struct Config {
     pub channels: usize,
     /// How many publishes one channel has in flight.
     pub window: usize,
-    /// The longest frame, in bytes, unless the server wants shorter ones. All headers of a message have to fit into one,
-    /// and each connection has room for 32 in each direction.
-    pub frame_bytes: u32,
     /// How often either side proves to be there; a peer that is silent for twice as long is gone. 0 turns it off.
     pub heartbeat_s: u16,
     /// What RabbitMQ shows as the connection's name, with `publish` or `consume` added.
@@ -86,9 +83,6 @@ pub struct Config {
     pub password_file: Option<PathBuf>,
 }
 
-/// The longest frame of RabbitMQ, unless it is configured.
-const FRAME_BYTES: u32 = 128 * 1024;
-
 impl Config {
     /// The defaults: 5 s to connect, 3 s to confirm, two channels with 256 in flight each, a heartbeat of 10 s.
     pub fn new(url: AmqpUrl) -> Self {
@@ -98,7 +92,6 @@ impl Config {
             confirm_timeout_ms: 3_000,
             channels: 2,
             window: 256,
-            frame_bytes: FRAME_BYTES,
             heartbeat_s: 10,
             connection_name: "malote".to_owned(),
             tls: ClientTls::default(),

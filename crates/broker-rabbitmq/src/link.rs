@@ -21,6 +21,9 @@ use crate::identity::{self, Identity};
 use crate::url::Host;
 use crate::{Config, Unavailable};
 
+/// The longest frame of RabbitMQ; a server with shorter ones has its way.
+const FRAME_BYTES: u32 = 128 * 1024;
+
 /// One established connection.
 pub(crate) struct Link {
     connection: Connection,
@@ -156,7 +159,7 @@ pub(crate) async fn establish(config: &Config, role: &str, host: &Host) -> lapin
         // whole, and take the memory before anything is in them.
         query: AMQPQueryString {
             heartbeat: Some(config.heartbeat_s),
-            frame_max: Some(config.frame_bytes),
+            frame_max: Some(FRAME_BYTES),
             ..AMQPQueryString::default()
         },
     };

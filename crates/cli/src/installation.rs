@@ -21,27 +21,13 @@ use crate::registry;
 
 /// Opens the configured broker. RabbitMQ is connected to when first wanted; the embedded one is opened.
 pub fn open_broker(config: &Config) -> Result<DynBroker> {
-    open_broker_of(config, false)
-}
-
-/// As [`open_broker`]. A process that is an ingress alone sends nothing but what it was posted, which has short headers.
-pub fn open_broker_of(config: &Config, is_ingress_alone: bool) -> Result<DynBroker> {
     Ok(match &config.broker.url {
         BrokerUrl::Embedded => {
             Arc::new(Embedded::open(broker_file(config)).context("the embedded broker does not open")?)
         }
-        BrokerUrl::Amqp(url) => {
-            let mut rabbitmq = config.broker.rabbitmq(url.clone());
-            if is_ingress_alone {
-                rabbitmq.frame_bytes = INGRESS_FRAME_BYTES;
-            }
-            Arc::new(RabbitMq::connect(rabbitmq))
-        }
+        BrokerUrl::Amqp(url) => Arc::new(RabbitMq::connect(config.broker.rabbitmq(url.clone()))),
     })
 }
-
-/// Longer than the head of any request, whose headers are among those of its event.
-const INGRESS_FRAME_BYTES: u32 = 32 * 1024;
 
 /// The spool in front of the broker, where there is one, and the handle that it is drained through.
 pub async fn open_spool(
@@ -66,7 +52,6 @@ pub async fn open_spool(
     let drain = broker_rabbitmq::Config {
         channels: 1,
         connection_name: "malote spool".to_owned(),
-        frame_bytes: INGRESS_FRAME_BYTES,
         ..config.broker.rabbitmq(url.clone())
     };
     Ok(Some((spool, Arc::new(RabbitMq::connect(drain)))))

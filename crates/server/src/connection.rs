@@ -262,12 +262,6 @@ impl Activity {
         state.http2
     }
 
-    /// Whether a request runs for whose end nothing is read.
-    fn is_waiting(&self) -> bool {
-        let state = self.lock();
-        state.phase == Phase::Running && !state.http2
-    }
-
     /// Whether an answer is hyper's own, to a head that is too large. It says so by its status alone.
     fn is_refused_head(&self, answer: &[u8]) -> bool {
         answer.starts_with(b"HTTP/1.1 431 ") && self.lock().running == 0
@@ -440,13 +434,6 @@ where
     }
 }
 
-/// A socket that can tell that its peer has gone.
-pub(crate) trait Hangup {
-    /// Ready once the peer has ended or lost the connection and nothing of it is left to read. What is left to read hides
-    /// that, and wakes the task just as well.
-    fn poll_hangup(&self, cx: &mut Context<'_>) -> Poll<io::Error>;
-}
-
 /// A socket that notes what goes through it, answers heads that take too long or are too large, and ends without a reset.
 pub(crate) struct Watched<T, F> {
     socket: T,
@@ -514,7 +501,7 @@ where
     }
 }
 
-impl<T: AsyncRead + AsyncWrite + Hangup + Unpin, F: Unpin> AsyncWrite for Watched<T, F> {
+impl<T: AsyncRead + AsyncWrite + Unpin, F: Unpin> AsyncWrite for Watched<T, F> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let polled = match this.activity.is_refused_head(buf) {
@@ -544,14 +531,6 @@ impl<T: AsyncRead + AsyncWrite + Hangup + Unpin, F: Unpin> AsyncWrite for Watche
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let polled = Pin::new(&mut this.socket).poll_flush(cx);
-        // hyper flushes whenever it is polled. It would rather read, into a buffer for the next request: the last one is held by
-        // the request that runs.
-        if polled.is_ready()
-            && this.activity.is_waiting()
-            && let Poll::Ready(gone) = this.socket.poll_hangup(cx)
-        {
-            return Poll::Ready(Err(gone));
-        }
         this.wrote(polled)
     }
 

@@ -4,7 +4,6 @@ use std::convert::Infallible;
 use std::error::Error;
 use std::future::{self, poll_fn};
 use std::io;
-use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
@@ -20,7 +19,6 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
-use tokio::io::ReadBuf;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
@@ -31,7 +29,7 @@ use tower_service::Service;
 
 use crate::client_certificate::ClientCertificate;
 use crate::config::{Config, Limits};
-use crate::connection::{Hangup, Running, Watched, drive, head_too_large};
+use crate::connection::{Running, Watched, drive, head_too_large};
 use crate::connections::{Connections, Place};
 use crate::descriptors;
 use crate::entrance::Entrance;
@@ -168,8 +166,7 @@ impl Server {
             self;
         let mut http = auto::Builder::new(TokioExecutor::new());
         // hyper's own timer would be reset for every request; `connection` limits the time of heads.
-        // That a peer has gone shows by its plain socket, see `Hangup`; that it has ended TLS, by reading alone.
-        http.http1().max_buf_size(HEAD_LIMIT_BYTES).header_read_timeout(None).half_close(tls.is_none());
+        http.http1().max_buf_size(HEAD_LIMIT_BYTES).header_read_timeout(None);
         http.http2()
             .initial_connection_window_size(HTTP2_WINDOW_BYTES)
             .initial_stream_window_size(HTTP2_STREAM_WINDOW_BYTES)
@@ -271,18 +268,6 @@ struct Shared {
 /// One type for both kinds of sockets, so that hyper is compiled once for a service. Boxed, so that one without TLS needs no
 /// more memory for it.
 type Socket = either::Either<TcpStream, Box<TlsStream<TcpStream>>>;
-
-impl Hangup for Socket {
-    fn poll_hangup(&self, cx: &mut Context<'_>) -> Poll<io::Error> {
-        let Self::Left(stream) = self else { return Poll::Pending };
-        let mut byte = [MaybeUninit::uninit()];
-        match stream.poll_peek(cx, &mut ReadBuf::uninit(&mut byte)) {
-            Poll::Ready(Ok(0)) => Poll::Ready(io::ErrorKind::UnexpectedEof.into()),
-            Poll::Ready(Err(error)) => Poll::Ready(error),
-            Poll::Ready(Ok(_)) | Poll::Pending => Poll::Pending,
-        }
-    }
-}
 
 struct Connection<S> {
     shared: Arc<Shared>,

@@ -60,7 +60,7 @@ impl Running {
         // Ports first: a start without its port must not touch anything else.
         let ports = Ports::bind(config, roles).await?;
         let Secrets { token, key, seal, seal_file } = secrets(config, roles)?;
-        let broker = installation::open_broker_of(config, !roles.has_store())?;
+        let broker = installation::open_broker(config)?;
         let store = if roles.has_store() { Some(installation::open_store(config)?) } else { None };
         let queues = queues(config, roles, &broker, store.as_ref())?;
         let disk = DiskAlarm::default();
