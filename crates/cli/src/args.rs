@@ -633,6 +633,8 @@ mod tests {
             "events replay --source me --state dead --from 2026-11-22 --to 2026-11-23 --to-consumer invoices --rate 100",
             "events replay --topic renewed --all --again --dry-run --yes",
             "dead list --group",
+            "dead note 0a1b2c3d --text asked --ticket https://tickets.example/7",
+            "dead note 0a1b2c3d --remove",
             "dead show 0199d3c0-1f2e-7abc-8def-0123456789ab",
             "dead retry --group 0a1b2c3d --yes",
             "dead discard --consumer invoices --reason known",
@@ -687,6 +689,8 @@ mod tests {
                 panic!("{line}: {error}");
             }
         }
-        assert!(Cli::try_parse_from(["malote", "consume", "ledgers"]).is_err());
+        for line in ["consume ledgers", "dead note 0a1b2c3d", "dead note 0a1b2c3d --remove --text asked"] {
+            assert!(Cli::try_parse_from(std::iter::once("malote").chain(line.split(' '))).is_err(), "{line}");
+        }
     }
 }

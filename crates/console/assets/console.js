@@ -22,7 +22,7 @@ const keys = {
 };
 
 document.addEventListener("keydown", (event) => {
-  const isTyping = event.target.closest("input:not([type=checkbox]), select, textarea, dialog");
+  const isTyping = event.target.closest("input:not([type=checkbox]), select, textarea, dialog[open]");
   if (isTyping || event.ctrlKey || event.metaKey || event.altKey || !Object.hasOwn(keys, event.key)) return;
   event.preventDefault();
   keys[event.key]();

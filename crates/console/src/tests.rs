@@ -541,7 +541,7 @@ async fn a_job_is_counted_made_shown_and_cancelled() {
 fn the_document_has_every_path_parameter_and_schema() {
     let document: Value = serde_json::from_str(&openapi(&views())).unwrap();
     let paths = document["paths"].as_object().unwrap();
-    assert_eq!(paths.len(), 61);
+    assert_eq!(paths.len(), 63);
     for (path, item) in paths {
         let operations = ["get", "post", "put", "delete"].map(|method| &item[method]);
         let operation = operations.into_iter().find(|operation| operation.is_object()).unwrap();

@@ -64,6 +64,13 @@ pub struct GroupNote {
     pub at: Timestamp,
 }
 
+impl GroupNote {
+    /// The text and the address of the ticket.
+    pub(crate) fn shown(&self) -> String {
+        format!("{} {}", self.text, self.ticket).trim().to_owned()
+    }
+}
+
 /// What is to be noted about a group. What is not given stays as it is; an empty text removes what was there.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]

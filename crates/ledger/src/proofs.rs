@@ -77,7 +77,8 @@ async fn write_secrets(
             one.setting.into(),
             one.fingerprint.into(),
             one.place.into(),
-            at.into(),
+            // A report comes a moment after the first use.
+            one.used_at.map_or(at, |used| used.min(at)).into(),
             at.into(),
             one.used_at.map(Timestamp::as_microsecond).into(),
             later.map(Timestamp::as_microsecond).into(),

@@ -3,7 +3,7 @@
 use view::{Column, Form, Reading, Shown, Tone, Tones, View, column, dropped, shown};
 
 use crate::jobs::{Job, What};
-use crate::{DeadGroup, DeadRow, Difference, EventRow, EventState, RejectedRow, UnroutedRow};
+use crate::{DeadGroup, DeadRow, Difference, EventRow, EventState, GroupNote, RejectedRow, UnroutedRow};
 
 impl Shown for EventRow {
     const COLUMNS: &'static [Column<Self>] = &[
@@ -102,11 +102,10 @@ impl Shown for DeadGroup {
         column("Count", |row| shown(&row.count), Form::Number),
         dropped(1, column("First failed", |row| shown(&row.first_failed_at), Form::Time)),
         column("Last failed", |row| shown(&row.last_failed_at), Form::Time),
-        dropped(3, column("Last hour", |row| shown(&row.per_hour.last()), Form::Number)),
+        dropped(2, column("Last hour", |row| shown(&row.per_hour.last()), Form::Number)),
         dropped(4, column("Last day", |row| shown(&row.per_day.last()), Form::Number)),
         column("Error", |row| shown(&row.error), Form::Text),
-        dropped(2, column("Note", |row| shown(&row.note.as_ref().map(|note| &note.text)), Form::Text)),
-        dropped(5, column("Ticket", |row| shown(&row.note.as_ref().map(|note| &note.ticket)), Form::Text)),
+        dropped(3, column("Note", |row| shown(&row.note.as_ref().map(GroupNote::shown)), Form::Text)),
     ];
 }
 

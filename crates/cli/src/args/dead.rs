@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand};
+use clap::{ArgGroup, Args, Subcommand};
 use ledger::DeadFilter;
 
 use super::options::DeadListFilter;
@@ -27,17 +27,18 @@ pub enum Dead {
 
 /// `malote dead note`
 #[derive(Clone, Debug, Args)]
+#[command(group(ArgGroup::new("change").required(true).multiple(true)))]
 pub struct DeadNote {
     /// The group, as `malote dead list --group` names it.
     pub group: String,
     /// The text of the note; without it, the text stays as it is.
-    #[arg(long, value_name = "TEXT", required_unless_present_any = ["ticket", "remove"])]
+    #[arg(long, value_name = "TEXT", group = "change")]
     pub text: Option<String>,
     /// The address of a ticket; without it, the address stays as it is.
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", group = "change")]
     pub ticket: Option<String>,
     /// Remove the text and the address.
-    #[arg(long, conflicts_with_all = ["text", "ticket"])]
+    #[arg(long, group = "change", conflicts_with_all = ["text", "ticket"])]
     pub remove: bool,
     /// How the API is reached.
     #[command(flatten)]

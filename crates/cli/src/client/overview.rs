@@ -35,11 +35,11 @@ fn reason(row: &Breach) -> Value {
 }
 
 const SOURCES: [Column<SourceOverview>; 8] = [
-    column("Source", |row| shown(&row.source), Form::Text),
+    column("Source", |row| shown(&row.source), Form::Id),
     dropped(1, column("Provider", |row| shown(&row.provider), Form::Text)),
-    dropped(3, column("Last event", |row| shown(&row.last_received_at), Form::Time)),
+    dropped(2, column("Last event", |row| shown(&row.last_received_at), Form::Time)),
     column("Received", |row| shown(&row.received), Form::Number),
-    dropped(2, column("Handled", |row| shown(&row.handled), Form::Number)),
+    dropped(3, column("Handled", |row| shown(&row.handled), Form::Number)),
     column("Pending", |row| counted(Some(row.pending), row.at_least), Form::Number),
     column("Dead", |row| counted(Some(row.dead), row.at_least), Form::Number),
     column("Unrouted", |row| counted(Some(row.unrouted), row.at_least), Form::Number),

@@ -216,6 +216,21 @@ async fn a_day_is_reconciled_and_its_books_are_on_the_page_of_the_job() {
     let found = run("filter.day=today").await;
     // What was received today: a row of its books.
     assert!(found.text.contains("<tr><td>rec-1</td>"), "{}", found.text);
+    // What somebody has handled yesterday, and nobody has on record.
+    let yesterday = event::now() - Duration::from_secs(86_400);
+    let milliseconds = yesterday.as_millisecond();
+    let missing = format!("{:08x}-{:04x}-7000-8000-000000000001", milliseconds >> 16, milliseconds & 0xffff);
+    let digits = missing.replace('-', "");
+    console
+        .change(&format!(
+            "INSERT INTO claims (event_id, consumer, handled_at) VALUES (X'{digits}', 'invoices', 0) RETURNING consumer"
+        ))
+        .await;
+    let found = run("filter.day=yesterday").await;
+    assert!(found.text.contains("✗ The books do not balance"), "{}", found.text);
+    for text in [missing.as_str(), "invoices", "handled, not recorded", "/differences\">1</a>"] {
+        assert!(found.text.contains(text), "no {text}: {}", found.text);
+    }
     let viewer = browser(&console, "viewer").await;
     let page = viewer.get("/reconciliation").await;
     assert!(

@@ -81,7 +81,7 @@ async fn one_box_finds_every_id_and_name() {
         (document.clone(), format!("/documents/{document}")),
         (entry.clone(), format!("/audit?id={entry}")),
         ("crm".to_owned(), "/subscriptions/crm".to_owned()),
-        ("go".to_owned(), "/events?source=go".to_owned()),
+        ("go".to_owned(), "/sources/go".to_owned()),
         ("vera".to_owned(), "/audit?who=vera".to_owned()),
     ] {
         assert_eq!(browser.get(&format!("/search?q={asked}")).await.location, found, "{asked}");

@@ -52,7 +52,7 @@ async fn a_source_says_which_of_two_secrets_is_still_used_and_why_a_request_was_
         found["secrets"].as_array().unwrap().iter().map(|one| one["state"].clone()).collect();
     assert_eq!(states, ["earlier", "latest"]);
     assert_eq!(found["secrets"][0]["setting"], "auth.query.secrets");
-    assert_eq!(found["secrets"][0]["first_seen_at"], "2026-11-27T10:00:05Z");
+    assert_eq!(found["secrets"][0]["first_seen_at"], "2026-11-27T09:00:00Z");
     assert_eq!(found["refusals"][0]["failed"], "auth.query");
     assert_eq!(
         (&found["source"], &found["polling"], &found["documents"]),
