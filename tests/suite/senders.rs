@@ -145,10 +145,10 @@ async fn senders_by_configuration_are_received_alike_on_both_deployments() -> Re
     let started = Instant::now();
     loop {
         let shown: Value = serde_json::from_str(&embedded.run(&["sources", "show", "loja", "--json"])?)?;
-        let used = |index: usize| !shown["secrets"][index]["last_used"].is_null();
+        let used = |index: usize| !shown["secrets"][index]["used_at"].is_null();
         if used(1) {
             assert!(!used(0), "{shown}");
-            assert_eq!(shown["expects"], "the header x-malote-key");
+            assert_eq!(shown["expects"]["en"], "the header x-malote-key");
             break;
         }
         ensure!(started.elapsed() < PATIENCE, "{shown}");

@@ -10,6 +10,9 @@ use crate::workspace::{Workspace, run};
 /// The packages beside the servers': valgrind counts instructions.
 pub const VALGRIND: (&str, &str) = ("valgrind", "valgrind");
 
+/// What the pages of the console are looked at with.
+pub const BROWSER: [(&str, &str); 2] = [("chromium", "chromium"), ("chromedriver", "chromium-driver")];
+
 /// Builds everything as a release and measures.
 pub fn run_release(
     workspace: &Workspace,
@@ -18,7 +21,7 @@ pub fn run_release(
     rounds: usize,
     scenarios: &[String],
 ) {
-    let ready = report.step("install", || harness::ensure_installed(&[VALGRIND]))
+    let ready = report.step("install", || harness::ensure_installed(&[&[VALGRIND], &BROWSER[..]].concat()))
         && report.step("build", || {
             run(&mut workspace.cargo("build", &["--release", "--package", "cli"]))?;
             run(&mut workspace.cargo("build", &["--release", "--package", "tests", "--bin", "bench"]))

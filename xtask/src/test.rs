@@ -18,14 +18,13 @@ const ON_EVERY_RELEASE: [&str; 4] = ["laws", "faults", "subscriptions", "floods_
 /// What runs the consumers in Python and Node: programs and their packages.
 const CONSUMERS: [(&str, &str); 3] = [("pip3", "python3-pip"), ("node", "nodejs"), ("npm", "npm")];
 
-/// What the pages of the console are looked at with.
-const BROWSER: [(&str, &str); 2] = [("chromium", "chromium"), ("chromedriver", "chromium-driver")];
-
 /// Every check and every test.
 pub fn all(workspace: &Workspace, report: &mut Report) {
     report.step("disk", || workspace.ensure_disk_space());
     let installed = report.step("install", || {
-        harness::ensure_installed(&[&CONSUMERS[..], &BROWSER, &[bench::VALGRIND, DEBOOTSTRAP]].concat())
+        harness::ensure_installed(
+            &[&CONSUMERS[..], &bench::BROWSER, &[bench::VALGRIND, DEBOOTSTRAP]].concat(),
+        )
     });
     report.step("format", || run(&mut workspace.cargo("fmt", &["--all", "--check"])));
     report.step("tidy", || tidy::check(workspace));
@@ -56,7 +55,7 @@ pub fn all(workspace: &Workspace, report: &mut Report) {
 
 /// The tests that `arguments` (filters, then options of the test programs) select, without the other checks.
 pub fn some(workspace: &Workspace, report: &mut Report, arguments: &[String]) {
-    let programs = [&CONSUMERS[..], &BROWSER].concat();
+    let programs = [&CONSUMERS[..], &bench::BROWSER].concat();
     let ready = report.step("install", || harness::ensure_installed(&programs)) && build(workspace, report);
     if ready {
         tests(workspace, report, &Root::MACHINE, &["--workspace"], arguments);
@@ -65,7 +64,7 @@ pub fn some(workspace: &Workspace, report: &mut Report, arguments: &[String]) {
 
 /// Takes the pictures of docs/console.md: the test of the console's pages writes them.
 pub fn screens(workspace: &Workspace, report: &mut Report) {
-    let programs = [&CONSUMERS[..], &BROWSER].concat();
+    let programs = [&CONSUMERS[..], &bench::BROWSER].concat();
     if report.step("install", || harness::ensure_installed(&programs))
         && report.step("build", || workspace.build())
     {

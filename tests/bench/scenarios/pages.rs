@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use tests::browser::{self, Browser};
 use tests::usage::cpu;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -28,13 +29,14 @@ async fn measure(bench: Bench<'_>, mut side: Side, title: &'static str) -> Resul
     side.start_grown(bench).await?;
     let rows = count(&side.store, "events").await?;
     let pages = pages(bench, &side).await?;
+    let painted = paint(bench, &side).await?;
     let followed = follow(bench, &side).await?;
     let text = format!(
         "The pages of the console with {} events on record, as a browser gets them that is logged in: the time until the last byte. \
-         Then lists that are followed while events come: each opens a stream that tells how many are new.",
+         Then when Chromium, on the same machine, has painted the first content of a page, from the click on its link on. Then lists that are followed while events come: each opens a stream that tells how many are new.",
         grouped(rows as f64, 0),
     );
-    Ok(Section { title, text, tables: vec![pages, followed] })
+    Ok(Section { title, text, tables: vec![pages, painted, followed] })
 }
 
 /// Pages besides the lists of the record.
@@ -123,6 +125,37 @@ async fn session(port: u16) -> Result<String> {
     let cookie = answer.split("malote_session=").nth(1).with_context(|| answer.clone())?;
     Ok(cookie.split(';').next().unwrap_or_default().to_owned())
 }
+
+/// Pages that are painted: the overview, and lists.
+const PAINTED: [&str; 5] = ["?period=day", "events", "events?source=go", "dead", "receivables"];
+
+/// When a page has its first content for a person.
+async fn paint(bench: Bench<'_>, side: &Side) -> Result<Table> {
+    let (origin, times) = (format!("http://127.0.0.1:{}", side.console()?), if bench.quick { 2 } else { 30 });
+    let browser = Browser::start("").await?;
+    browser.look(browser::Look { scheme: "light", width: 1440 }).await?;
+    browser.open(&format!("{origin}/login")).await?;
+    let fill = format!("document.querySelector('#token').value = '{TOKEN}'; document.forms[0].submit();");
+    browser.run(&fill).await?;
+    let mut table = Table::new(&["page in Chromium", "first paint, p50 ms", "p99 ms"]);
+    for page in PAINTED {
+        let mut latencies = Vec::new();
+        while latencies.len() < times {
+            browser.open(&format!("{origin}/{page}")).await?;
+            let painted = browser.run(FIRST_PAINT).await?.as_f64().context("a time")?;
+            latencies.push(Duration::from_secs_f64(painted / 1_000.0));
+        }
+        let [shown, p50, p99] = timed(latencies, page, &[]);
+        table.row([shown, p50, p99]);
+    }
+    Ok(table)
+}
+
+/// When the first content of the page was painted, in milliseconds since the browser left the page before; waits for it.
+const FIRST_PAINT: &str = "return new Promise((done) => new PerformanceObserver((list) => {
+    const paint = list.getEntriesByName('first-contentful-paint')[0];
+    if (paint) { done(paint.startTime); }
+}).observe({type: 'paint', buffered: true}))";
 
 /// How many lists are open at once.
 const OPEN: [usize; 3] = [0, 1, 20];

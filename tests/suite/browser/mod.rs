@@ -3,7 +3,7 @@
 //! axe-core looks for what keeps people from using a page. With the folder in [`SCREENS`], the same walk takes the pictures of
 //! docs/console.md (`cargo xtask docs --screens`).
 
-mod driver;
+mod refused;
 mod scriptless;
 
 use std::fs;
@@ -15,7 +15,8 @@ use anyhow::{Context, Result, ensure};
 use harness::{Receiver, Reply};
 use serde_json::{Value, json};
 
-use self::driver::{Browser, Look};
+use tests::browser::{Browser, Look};
+
 use crate::consumers;
 use crate::product::{PATIENCE, Product, example};
 
@@ -47,7 +48,7 @@ const PROBLEMS: [&str; 3] = ["/search?q=nothing", "/events?state=none", "/jobs/n
 const WEIGHT_LIMIT_BYTES: u64 = 120 * 1024;
 
 /// Pictures: the file, the page, and the width. Few rows keep the files small.
-const PICTURES: [(&str, &str, u32); 16] = [
+const PICTURES: [(&str, &str, u32); 18] = [
     ("overview", "/?period=hour", 1000),
     ("events", "/events?source=go", 1000),
     ("event", "/events?source=rec&state=handled/{id}", 1000),
@@ -57,6 +58,8 @@ const PICTURES: [(&str, &str, u32); 16] = [
     ("map", "/routes?provider=mercado-eletronico", 1000),
     ("rejected", "/rejected?limit=5", 1000),
     ("subscription", "/subscriptions/crm", 1000),
+    ("source", "/sources/go", 1000),
+    ("group", "/dead/groups/{id}", 1000),
     ("jobs", "/jobs?limit=5", 1000),
     ("receivables", "/receivables?limit=5", 1000),
     ("audit", "/audit?limit=8", 1000),
@@ -86,6 +89,8 @@ fn axe() -> Result<String> {
 /// An installation with something in every list.
 struct Furnished {
     product: Product,
+    /// The token of somebody who may only look.
+    viewer: String,
     _endpoint: Receiver,
 }
 
@@ -109,7 +114,9 @@ impl Furnished {
             "1s,1h",
         ])?;
         product.run(&["subscriptions", "add", "reports", "--pull", "--topics", "malote:#"])?;
-        product.run(&["tokens", "add", "vera", "--role", "viewer"])?;
+        let viewer = product.run(&["tokens", "add", "vera", "--role", "viewer"])?;
+        let viewer = viewer.split_whitespace().find(|word| word.starts_with("malote_")).context("a token")?;
+        let viewer = viewer.to_owned();
         product.run(&["simulate", "--count", "60"])?;
         // Given up at once: an amount that is none.
         let body = example("recuperador", "acordo.cadastrado").replace("460.20", "\"abc\"");
@@ -120,7 +127,7 @@ impl Furnished {
         product.post("go", format!(r#"{{"event_id": "{topic}", "data": {{"id": "1"}}}}"#)).await?;
         // Kept as rejected: it has no topic.
         product.request("me", r#"{"data": {}}"#).send().await?;
-        let furnished = Self { product, _endpoint: endpoint };
+        let furnished = Self { product, viewer, _endpoint: endpoint };
         for list in [["dead", "list"], ["rejected", "list"], ["unrouted", "list"], ["attempts", "list"]] {
             furnished.wait_for_rows(&list).await?;
         }
@@ -226,6 +233,14 @@ impl Walk {
     /// Looks at a page in every way.
     async fn visit(&mut self, path: &str) -> Result<()> {
         self.open(path).await?;
+        self.examine(path).await
+    }
+
+    /// Looks at the page that is open.
+    async fn examine(&mut self, path: &str) -> Result<()> {
+        // What kind of page it is, it says itself.
+        let is_problem =
+            self.browser.run("return document.querySelector('p[role=alert]') !== null").await? == true;
         let loaded = self.browser.run(LOADED).await?;
         for url in loaded["urls"].as_array().into_iter().flatten().filter_map(Value::as_str) {
             if !url.starts_with(&self.origin) {
@@ -244,8 +259,8 @@ impl Walk {
             }
         }
         for entry in self.browser.logged().await? {
-            // Advice is at a lower level. That nothing was found is what the page is there to say.
-            let is_expected = PROBLEMS.contains(&path) && entry["source"] == "network";
+            // Advice is at a lower level. The status of an answer is what such a page is there to say.
+            let is_expected = is_problem && entry["source"] == "network";
             if (entry["level"] == "SEVERE" || entry["level"] == "WARNING") && !is_expected {
                 self.find(path, format!("logs {}", entry["message"]));
             }
@@ -289,11 +304,12 @@ async fn every_screen_is_usable_in_a_browser() -> Result<()> {
     walk.add_a_subscription_and_rotate_its_secret(&furnished.product).await?;
     walk.visit_everything().await?;
     walk.do_without_scripts(&furnished.token()?).await?;
-    ensure!(walk.findings.is_empty(), "{} findings:\n{}", walk.findings.len(), walk.findings.join("\n"));
     if let Some(folder) = std::env::var_os(SCREENS) {
         walk.speak("en").await?;
         walk.take_pictures(&PathBuf::from(folder)).await?;
     }
+    walk.be_refused(&furnished).await?;
+    ensure!(walk.findings.is_empty(), "{} findings:\n{}", walk.findings.len(), walk.findings.join("\n"));
     Ok(())
 }
 
@@ -324,6 +340,12 @@ impl Walk {
             {
                 self.visit(form).await?;
             }
+            self.open("/dead?consumer=receivables").await?;
+            let edit = self.links("td.id a").await?.into_iter().next().context("an open dead letter")?;
+            self.open(&edit).await?;
+            let edit =
+                self.links("a[href$='/edit']").await?.into_iter().next().context("a link to edit it")?;
+            self.visit(&edit).await?;
         }
         Ok(())
     }
@@ -339,6 +361,9 @@ impl Walk {
         self.press("?").await?;
         self.until("document.querySelector('#keys').open").await?;
         self.click("#keys button").await?;
+        // The browser moves the focus out of it a moment later.
+        self.until("!document.querySelector('#keys').open && !document.activeElement.closest('dialog')")
+            .await?;
         self.press("/").await?;
         self.until("document.activeElement.id === 'search'").await?;
         // What somebody types is a text.
@@ -376,7 +401,7 @@ impl Walk {
 
     /// Adds a subscription, sees its first push, and rotates its secret while events come: none is lost, and a receiver that
     /// still has the previous secret accepts each of them.
-    async fn add_a_subscription_and_rotate_its_secret(&self, product: &Product) -> Result<()> {
+    async fn add_a_subscription_and_rotate_its_secret(&mut self, product: &Product) -> Result<()> {
         let shop = Receiver::start()?;
         self.open("/forms/subscriptions").await?;
         let fields = [
@@ -389,6 +414,7 @@ impl Walk {
         }
         self.click("[name=form_save]").await?;
         self.until("document.querySelector('#shown-secret')?.textContent.startsWith('whsec_')").await?;
+        self.examine("a secret that is shown once").await?;
         let body = |number: u32| {
             example("recuperador", "acordo.cadastrado").replacen("88120", &number.to_string(), 1)
         };
@@ -421,7 +447,7 @@ impl Walk {
         Ok(())
     }
 
-    async fn retry_a_group_step_by_step(&self, product: &Product) -> Result<()> {
+    async fn retry_a_group_step_by_step(&mut self, product: &Product) -> Result<()> {
         self.open("/dead/groups").await?;
         let group = self.links("td.id a").await?.into_iter().next().context("a group")?;
         self.open(&group).await?;
@@ -436,6 +462,7 @@ impl Walk {
                     "location.pathname === '/actions/jobs' && document.querySelector('main form.action') !== null",
                 )
                 .await?;
+                self.examine("the number of what is retried").await?;
                 self.click("main form.action button").await?;
             }
             self.until(&format!("location.href !== {here} && document.querySelector('progress').value > 0"))
