@@ -60,6 +60,11 @@ impl Figures {
         self.0.push(figure);
     }
 
+    /// Whether nothing was measured.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// The middle one.
     pub fn median(&self) -> f64 {
         let mut sorted = self.0.clone();

@@ -240,15 +240,6 @@ impl RabbitMq {
 
 #[async_trait]
 impl broker::Publisher for RabbitMq {
-    async fn publish(
-        &self,
-        exchange: &ExchangeName,
-        routing_key: &str,
-        message: Message,
-    ) -> Result<(), PublishError> {
-        self.publish_shared(exchange, routing_key, Arc::new(message)).await
-    }
-
     async fn publish_shared(
         &self,
         exchange: &ExchangeName,

@@ -123,18 +123,17 @@ pub trait Publisher: Send + Sync + 'static {
         exchange: &ExchangeName,
         routing_key: &str,
         message: Message,
-    ) -> Result<(), PublishError>;
+    ) -> Result<(), PublishError> {
+        self.publish_shared(exchange, routing_key, Arc::new(message)).await
+    }
 
-    /// [`Self::publish`] for a caller that keeps the message until it is stored. A broker that keeps it meanwhile, too, need not
-    /// copy it.
+    /// [`Self::publish`] of a message that the caller may keep until it is stored.
     async fn publish_shared(
         &self,
         exchange: &ExchangeName,
         routing_key: &str,
         message: Arc<Message>,
-    ) -> Result<(), PublishError> {
-        self.publish(exchange, routing_key, Arc::unwrap_or_clone(message)).await
-    }
+    ) -> Result<(), PublishError>;
 }
 
 /// Names a delivery within its [`Deliveries`].

@@ -47,10 +47,16 @@ impl Walk {
 
     async fn open_refused(&mut self, path: &str, status: u16) -> Result<()> {
         self.open(path).await?;
-        let answered =
-            self.browser.run("return performance.getEntriesByType('navigation')[0].responseStatus").await?;
+        let answered = self.status().await?;
         ensure!(answered == status, "{path} is answered {answered}");
         self.examine(path).await
+    }
+
+    /// The status of the answer that is shown.
+    async fn status(&mut self) -> Result<u16> {
+        let status =
+            self.browser.run("return performance.getEntriesByType('navigation')[0].responseStatus").await?;
+        Ok(serde_json::from_value(status)?)
     }
 
     /// With wrong tokens, until the form says that it accepts no more for now.
@@ -60,11 +66,7 @@ impl Walk {
                 .run("document.querySelector('#token').value = 'malote_wrong'; document.forms[0].submit();")
                 .await?;
             self.until("document.querySelector('p[role=alert]') !== null").await?;
-            let status = self
-                .browser
-                .run("return performance.getEntriesByType('navigation')[0].responseStatus")
-                .await?;
-            if status == 429 {
+            if self.status().await? == 429 {
                 return self.examine("/login").await;
             }
             self.open("/login").await?;

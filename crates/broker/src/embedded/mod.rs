@@ -206,11 +206,11 @@ impl Drop for Shared {
 
 #[async_trait]
 impl Publisher for Embedded {
-    async fn publish(
+    async fn publish_shared(
         &self,
         exchange: &ExchangeName,
         routing_key: &str,
-        message: Message,
+        message: Arc<Message>,
     ) -> Result<(), PublishError> {
         let closed = || PublishError::Unavailable(Closed.into());
         let (reply, answer) = oneshot::channel();
@@ -219,7 +219,7 @@ impl Publisher for Embedded {
             routing_key: routing_key.to_owned(),
             properties: properties::write(&message),
             expiration: message.expiration,
-            body: message.body,
+            body: message.body.clone(),
             reply,
         };
         self.shared.commands.send(command).map_err(|_| closed())?;

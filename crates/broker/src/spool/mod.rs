@@ -278,15 +278,6 @@ impl Spool {
 
 #[async_trait]
 impl Publisher for Spool {
-    async fn publish(
-        &self,
-        exchange: &ExchangeName,
-        routing_key: &str,
-        message: Message,
-    ) -> Result<(), PublishError> {
-        self.publish_shared(exchange, routing_key, Arc::new(message)).await
-    }
-
     async fn publish_shared(
         &self,
         exchange: &ExchangeName,

@@ -202,16 +202,16 @@ fn happens(count: &AtomicUsize) -> bool {
 
 #[async_trait]
 impl Publisher for RecordingBroker {
-    async fn publish(
+    async fn publish_shared(
         &self,
         exchange: &ExchangeName,
         routing_key: &str,
-        message: Message,
+        message: Arc<Message>,
     ) -> Result<(), PublishError> {
         let published = Published {
             exchange: exchange.clone(),
             routing_key: routing_key.to_owned(),
-            message: message.clone(),
+            message: message.as_ref().clone(),
             is_confirmed: false,
         };
         let answer = self.answer_to(&published);
@@ -232,7 +232,7 @@ impl Publisher for RecordingBroker {
             }
         }
         if let Some(behind) = &self.behind {
-            behind.publish(exchange, routing_key, message).await?;
+            behind.publish_shared(exchange, routing_key, message).await?;
         }
         if answer == Answer::Hold {
             self.held.add_permits(1);

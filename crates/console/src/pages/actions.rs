@@ -2,7 +2,7 @@
 
 use access::{Role, TOKENS, USERS};
 use askama::Template;
-use axum::body::{Body, Bytes};
+use axum::body::Body;
 use axum::extract::{Extension, Path, State};
 use axum::response::{IntoResponse, Redirect, Response};
 use http::{HeaderMap, Method, StatusCode, Uri};
@@ -11,8 +11,9 @@ use serde_json::{Map, Value};
 use subscriptions::SUBSCRIPTIONS;
 
 use super::rows::Fields;
+use super::session::{self, Sent};
 use super::shell::{Shell, Visit, page};
-use super::{ITEMS, Pages, ask, borrowed, link, session};
+use super::{ITEMS, Pages, ask, borrowed, link};
 
 /// A form.
 pub(crate) struct Action {
@@ -349,17 +350,14 @@ pub(super) async fn act(
     Path(path): Path<String>,
     headers: HeaderMap,
     uri: Uri,
-    body: Bytes,
+    Sent(mut fields): Sent,
 ) -> Response {
-    let Some(mut fields) = session::form(&headers, Some(&visit), &body) else {
-        return pages.stale(&headers, &uri, visit);
-    };
-    let method = match fields.iter().find(|(name, _)| name == METHOD).map(|(_, method)| method.as_str()) {
+    let method = match session::field(&fields, METHOD) {
         Some("put") => Method::PUT,
         Some("delete") => Method::DELETE,
         _ => Method::POST,
     };
-    let is_confirmed = fields.iter().any(|(name, _)| name == CONFIRMED);
+    let is_confirmed = session::field(&fields, CONFIRMED).is_some();
     fields.retain(|(name, _)| !name.starts_with("form_"));
     if method == Method::POST && is_of_many(&path, &fields) {
         return match in_parts(&pages, &visit, &path, json(fields.clone()), !is_confirmed).await {
@@ -497,8 +495,7 @@ fn confirm(
     (path, fields): (&str, Vec<(String, String)>),
     total: i64,
 ) -> Response {
-    let field =
-        |wanted: &str| fields.iter().find(|(name, _)| name == wanted).map_or("", |(_, value)| value.as_str());
+    let field = |name: &str| session::field(&fields, name).unwrap_or_default();
     let label = match (path, field("action")) {
         ("attempts/retry", _) => "Send undelivered events again",
         ("undelivered/discard", _) => "Discard undelivered events",

@@ -2,7 +2,7 @@
 
 use access::Role;
 use askama::Template;
-use axum::body::{Body, Bytes};
+use axum::body::Body;
 use axum::extract::{Extension, Path, State};
 use axum::response::{IntoResponse, Redirect, Response};
 use http::{HeaderMap, Method, StatusCode, Uri};
@@ -12,8 +12,9 @@ use serde_json::Value;
 use view::List;
 
 use super::rows::Fields;
+use super::session::Sent;
 use super::shell::{Shell, Visit, page};
-use super::{Pages, ask, json, read, session};
+use super::{Pages, ask, json, read};
 use crate::edit::{EditChecked, EditRequest};
 use crate::refusal::Refusal;
 
@@ -126,11 +127,8 @@ pub(super) async fn send(
     Path((id, consumer)): Path<(String, String)>,
     headers: HeaderMap,
     uri: Uri,
-    body: Bytes,
+    Sent(fields): Sent,
 ) -> Response {
-    let Some(fields) = session::form(&headers, Some(&visit), &body) else {
-        return pages.stale(&headers, &uri, visit);
-    };
     let form = Form::new(fields);
     let (is_sent, is_edited) = (form.step == "send", form.step == "edit");
     let asked = form.asked(!is_sent);

@@ -1,7 +1,7 @@
 //! A group of dead letters above the list of its letters: its trend, and what was noted about it.
 
 use access::Role;
-use axum::body::{Body, Bytes};
+use axum::body::Body;
 use axum::extract::{Extension, Path, State};
 use axum::response::{IntoResponse, Redirect, Response};
 use http::{HeaderMap, Method, Uri};
@@ -10,8 +10,9 @@ use view::List;
 
 use super::chart::Chart;
 use super::rows::{Cell, Rows, Title};
+use super::session::{self, Sent};
 use super::shell::{Shell, Visit};
-use super::{Pages, ask, link, read, session};
+use super::{Pages, ask, link, read};
 
 /// What the list of a group's letters begins with.
 pub(crate) struct Group {
@@ -39,7 +40,7 @@ impl Group {
         shell: &Shell,
         filter: &[(String, String)],
     ) -> Option<Self> {
-        let (_, group) = filter.iter().find(|(name, _)| name == "group")?;
+        let group = session::field(filter, "group")?;
         let path = link(&format!("/{}", DEAD_GROUPS.name), [("group", group)]);
         let found = read::<List<DeadGroup>>(pages, visit, &path).await.ok()?;
         let DeadGroup { group, consumer, error, per_hour, per_day, note, .. } =
@@ -103,12 +104,9 @@ pub(super) async fn note(
     Path(group): Path<String>,
     headers: HeaderMap,
     uri: Uri,
-    body: Bytes,
+    Sent(fields): Sent,
 ) -> Response {
-    let Some(fields) = session::form(&headers, Some(&visit), &body) else {
-        return pages.stale(&headers, &uri, visit);
-    };
-    let field = |wanted: &str| Some(fields.iter().rfind(|(name, _)| name == wanted)?.1.clone());
+    let field = |name: &str| session::field(&fields, name).map(str::to_owned);
     let new = NewGroupNote { text: field("text"), ticket: field("ticket") };
     let asked = Body::from(serde_json::to_vec(&new).unwrap_or_default());
     let answer = ask(&pages, &visit, Method::POST, &format!("{}/note", uri.path()), asked).await;

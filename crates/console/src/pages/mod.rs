@@ -376,8 +376,8 @@ impl Pages {
     }
 
     /// The page for a form that is not taken.
-    fn stale(&self, headers: &HeaderMap, uri: &Uri, visit: Visit) -> Response {
-        let shell = self.shell(headers, uri, Some(visit), "Forbidden");
+    fn stale(&self, headers: &HeaderMap, uri: &Uri, visit: Option<Visit>) -> Response {
+        let shell = self.shell(headers, uri, visit, "Forbidden");
         page(StatusCode::FORBIDDEN, &Problem::new(shell, STALE, StatusCode::CONFLICT))
     }
 
@@ -551,7 +551,7 @@ async fn body(
 
 impl FilterField {
     fn new(field: view::Field, given: &[(String, String)], suggested: &Suggestions) -> Self {
-        let value = given.iter().find(|(name, _)| *name == field.name).map(|(_, value)| value.clone());
+        let value = session::field(given, &field.name).map(str::to_owned);
         let is_time = field.kind == view::Kind::Time;
         let words = if let view::Kind::Word(words) = field.kind { words } else { Vec::new() };
         let suggested = suggested.get(field.name.as_str()).cloned().unwrap_or_default();

@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Redirect, Response};
 use http::header::{HOST, SET_COOKIE};
 use http::{Extensions, HeaderMap, HeaderValue, StatusCode, Uri};
 
-use super::session::{self, cookie, is_loopback, next_path};
+use super::session::{self, cookie, field, is_loopback, next_path};
 use super::shell::{Shell, page};
 use super::{Pages, Problem, advice};
 use crate::oidc::{Kept, OidcError};
@@ -60,7 +60,7 @@ pub(super) async fn leave(
         return pages.problem(&headers, &uri, None, Refusal::NoSuchPath.into_response()).await;
     };
     let pairs = super::given(query);
-    let next = next_path(pairs.iter().find(|(name, _)| name == "next").map(|(_, next)| next.as_str()));
+    let next = next_path(field(&pairs, "next"));
     if !pages.turnstile.is_open(session::client(&extensions)) {
         let status = StatusCode::TOO_MANY_REQUESTS;
         return session::log_in_page(&pages, &headers, &uri, &next, status, Some(session::TOO_MANY));

@@ -10,7 +10,7 @@ use store::IdPrefix;
 use view::List;
 
 use super::shell::{Visit, page};
-use super::{Pages, Problem, link, pairs, read};
+use super::{Pages, Problem, link, pairs, read, session};
 
 /// Lists that are searched by the id of a row or its beginning, and whether a row has a page.
 const BY_ID: [(&str, bool); 5] =
@@ -25,7 +25,7 @@ pub(super) async fn search(
     RawQuery(query): RawQuery,
 ) -> Response {
     let pairs = pairs(query);
-    let asked = pairs.iter().find(|(name, _)| name == "q").map_or("", |(_, value)| value.trim());
+    let asked = session::field(&pairs, "q").unwrap_or_default().trim();
     let searched = Searched { pages: &pages, visit: &visit, asked };
     if let Some(found) = searched.found().await {
         return Redirect::to(&found).into_response();

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use access::{Digest, Entry, Fresh, Holder, Identity, LONGEST, SESSION_PREFIX};
 use axum::body::Bytes;
-use axum::extract::{RawQuery, Request, State};
+use axum::extract::{FromRequest, RawQuery, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Redirect, Response};
 use event::Chain;
@@ -167,6 +167,26 @@ pub(super) fn form(headers: &HeaderMap, visit: Option<&Visit>, body: &[u8]) -> O
     is_sent.then(|| fields.into_iter().filter(|(name, _)| name != "form_token").collect())
 }
 
+/// The fields of a form that a page of this session sent. Any other request is answered with a page that says so.
+pub(super) struct Sent(pub(super) Vec<(String, String)>);
+
+impl FromRequest<Pages> for Sent {
+    type Rejection = Response;
+
+    async fn from_request(request: Request, pages: &Pages) -> Result<Self, Response> {
+        let (headers, uri) = (request.headers().clone(), request.uri().clone());
+        let visit = request.extensions().get::<Visit>().cloned();
+        let body = Bytes::from_request(request, pages).await.map_err(IntoResponse::into_response)?;
+        let fields = visit.as_ref().and_then(|visit| form(&headers, Some(visit), &body));
+        fields.map(Self).ok_or_else(|| pages.stale(&headers, &uri, visit))
+    }
+}
+
+/// The value of a field, the first of its name.
+pub(super) fn field<'a>(fields: &'a [(String, String)], name: &str) -> Option<&'a str> {
+    fields.iter().find(|(other, _)| other == name).map(|(_, value)| value.as_str())
+}
+
 /// Where a log-in leads: a path of this origin.
 pub(super) fn next_path(next: Option<&str>) -> String {
     let is_path =
@@ -183,10 +203,9 @@ pub(super) async fn login(
     RawQuery(query): RawQuery,
 ) -> Response {
     let pairs = super::given(query);
-    let field = |name: &str| pairs.iter().find(|(other, _)| other == name).map(|(_, value)| value.as_str());
-    let next = next_path(field("next"));
+    let next = next_path(field(&pairs, "next"));
     let client = client(&extensions);
-    if let Some(code) = field("once").filter(|_| pages.turnstile.is_open(client)) {
+    if let Some(code) = field(&pairs, "once").filter(|_| pages.turnstile.is_open(client)) {
         if pages.state.token.use_login_code(code) {
             let holder = Holder::Token(pages.state.token.digest());
             return redirected(&pages, (Identity::installation(), holder), &next, &headers, &uri, client)
@@ -234,12 +253,11 @@ pub(super) async fn log_in(
     let Some(fields) = form(&headers, None, &body) else {
         return answer("/", StatusCode::FORBIDDEN, super::STALE);
     };
-    let field = |name: &str| fields.iter().find(|(other, _)| other == name).map(|(_, value)| value.trim());
-    let (next, client) = (next_path(field("next")), client(&extensions));
+    let (next, client) = (next_path(field(&fields, "next")), client(&extensions));
     if !pages.turnstile.is_open(client) {
         return answer(&next, StatusCode::TOO_MANY_REQUESTS, TOO_MANY);
     }
-    let presented = field("token").unwrap_or_default();
+    let presented = field(&fields, "token").unwrap_or_default().trim();
     match token::identify(&pages.state, Some(presented.as_bytes())).await {
         Ok(identity) => {
             let holder = Holder::Token(Digest::new(presented.as_bytes()));
@@ -320,11 +338,8 @@ pub(super) async fn log_out(
     axum::Extension(visit): axum::Extension<Visit>,
     headers: HeaderMap,
     uri: http::Uri,
-    body: Bytes,
+    Sent(_): Sent,
 ) -> Response {
-    if form(&headers, Some(&visit), &body).is_none() {
-        return pages.stale(&headers, &uri, visit);
-    }
     let ended = async {
         if let Some((digest, _)) = session(&headers) {
             access::end_session(&pages.state.store, digest).await?;

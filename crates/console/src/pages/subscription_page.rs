@@ -4,7 +4,7 @@
 
 use access::Role;
 use askama::Template;
-use axum::body::{Body, Bytes};
+use axum::body::Body;
 use axum::extract::{Extension, Path, RawQuery, State};
 use axum::response::Response;
 use http::{HeaderMap, Method, StatusCode, Uri};
@@ -13,8 +13,9 @@ use serde_json::{Map, Value, json};
 use subscriptions::{SUBSCRIPTIONS, TrialOutcome};
 
 use super::actions::{self, NO_WORDS};
+use super::session::{self, Sent};
 use super::shell::{Shell, Visit, page};
-use super::{Pages, ask, pairs, read, session};
+use super::{Pages, ask, pairs, read};
 use crate::body_text::indented;
 
 /// What somebody can add: its name in an address, its label, and what its declaration begins with.
@@ -222,7 +223,7 @@ pub(super) async fn new(
     RawQuery(query): RawQuery,
 ) -> Response {
     let pairs = pairs(query);
-    let kind = pairs.iter().find(|(name, _)| name == "kind").map_or("push", |(_, kind)| kind);
+    let kind = session::field(&pairs, "kind").unwrap_or("push");
     let (_, _, base) = KINDS.into_iter().find(|(name, ..)| *name == kind).unwrap_or(KINDS[0]);
     let declaration = serde_json::from_str(base).unwrap_or_default();
     Draft::new(None, declaration).page(&pages, &visit, &headers, &uri, StatusCode::OK)
@@ -253,13 +254,10 @@ pub(super) async fn send(
     name: Option<Path<String>>,
     headers: HeaderMap,
     uri: Uri,
-    body: Bytes,
+    Sent(given): Sent,
 ) -> Response {
-    let Some(given) = session::form(&headers, Some(&visit), &body) else {
-        return pages.stale(&headers, &uri, visit);
-    };
     let name = name.map(|Path(name)| name);
-    let text = |name: &str| given.iter().find(|(other, _)| other == name).map(|(_, value)| value.clone());
+    let text = |name: &str| session::field(&given, name).map(str::to_owned);
     let asked: Vec<_> = given.iter().filter(|(name, _)| !name.starts_with("form_")).cloned().collect();
     let mut asked = actions::json(asked);
     let mut declaration = asked["declaration"].take();

@@ -2,8 +2,9 @@
 
 use consumer::Recorder;
 use event::{EventId, header};
+use store::laws::plan;
 use store::many::fetch;
-use store::{Dialect, Page, Row as _, Store};
+use store::{Page, Store};
 use view::Row;
 
 use super::{BINDINGS, message, record};
@@ -49,25 +50,9 @@ pub async fn a_group_says_when_its_letters_were_given_up(store: &Store) {
     tx.commit().await.expect("a commit");
     let group = groups(store).await.remove(0);
     assert_eq!((group.count, group.per_hour, group.per_day), (7, hours.to_vec(), days.to_vec()));
-    let plan = trend_plan(store).await;
-    assert!(plan.contains("dead_letters_failed_at"), "{plan}");
-}
-
-/// How the trends are read.
-async fn trend_plan(store: &Store) -> String {
-    let (explain, column) = match store.dialect() {
-        Dialect::Postgres => ("EXPLAIN", 0),
-        Dialect::Sqlite => ("EXPLAIN QUERY PLAN", 3),
-    };
-    let mut tx = store.begin().await.expect("a transaction");
-    if store.dialect() == Dialect::Postgres {
-        // Of so few rows it would read all.
-        fetch(&mut tx, "SET LOCAL enable_seqscan = off".to_owned(), []).await.expect("it is set");
-    }
     let (text, values) = trends_statement(&DeadFilter::default(), event::now());
-    let rows = fetch(&mut tx, format!("{explain} {text}"), values).await.expect("a plan");
-    let steps: Vec<String> = rows.iter().map(|row| row.try_get(column).expect("a step")).collect();
-    steps.join("\n")
+    let plan = plan(store, &text, values).await;
+    assert!(plan.contains("dead_letters_failed_at"), "{plan}");
 }
 
 /// What is noted about a group replaces what was noted before, field by field; a note without text and ticket is removed.
