@@ -8,7 +8,7 @@ use event::Event;
 use providers::beneficio_visao::{self, PartnerParams, Prescription};
 use providers::{ArchivedFile, Personal, file_key};
 use sha2::{Digest, Sha256};
-use store::many::{Value, insert, rounds};
+use store::many::{Value, Values, insert, merged, rounds};
 use store::{Row, Tx};
 
 use crate::events::{StateChange, state_event};
@@ -157,16 +157,14 @@ pub(crate) async fn upsert_named_files(tx: &mut Tx, facts: &[(&Event, &Request)]
             ((source, key), row)
         })
     });
-    for round in rounds(rows) {
-        insert(
-            tx,
-            "prescription_files (source, file_key, event_id, document, file_name)",
-            "ON CONFLICT (source, file_key) DO UPDATE SET document = excluded.document, \
-                 file_name = excluded.file_name",
-            round,
-        )
-        .await?;
-    }
+    insert(
+        tx,
+        "prescription_files (source, file_key, event_id, document, file_name)",
+        "ON CONFLICT (source, file_key) DO UPDATE SET document = excluded.document, \
+             file_name = excluded.file_name",
+        file_rows(rows),
+    )
+    .await?;
     Ok(())
 }
 
@@ -188,15 +186,23 @@ pub(crate) async fn upsert_archived_files(
         ];
         ((source.as_str(), external_id.as_str()), row)
     });
-    for round in rounds(rows) {
-        insert(
-            tx,
-            "prescription_files (source, file_key, event_id, archive_id, sha256, size, archived_at)",
-            "ON CONFLICT (source, file_key) DO UPDATE SET archive_id = excluded.archive_id, \
-                 sha256 = excluded.sha256, size = excluded.size, archived_at = excluded.archived_at",
-            round,
-        )
-        .await?;
-    }
+    insert(
+        tx,
+        "prescription_files (source, file_key, event_id, archive_id, sha256, size, archived_at)",
+        "ON CONFLICT (source, file_key) DO UPDATE SET archive_id = excluded.archive_id, \
+             sha256 = excluded.sha256, size = excluded.size, archived_at = excluded.archived_at",
+        file_rows(rows),
+    )
+    .await?;
     Ok(())
+}
+
+/// One row for each file, as the statements merge them: with the event that comes first, and what the last one says.
+fn file_rows<K: Ord>(rows: impl IntoIterator<Item = (K, Values)>) -> Vec<Values> {
+    /// Source, key and event.
+    const KEPT: usize = 3;
+    let rows = merged(rows, |known: &mut Values, row| {
+        known.splice(KEPT.., row.into_iter().skip(KEPT));
+    });
+    rows.into_iter().map(|(_, row)| row).collect()
 }
