@@ -14,7 +14,7 @@ use tracing::{debug, info, warn};
 use crate::predicates::handled;
 use crate::{Retention, retain};
 
-use store::many::{Value, chunks, fetch};
+use store::many::{Value, fetch, fetch_given};
 
 /// How many rows are found at a time.
 const STEP: i64 = 2_048;
@@ -28,10 +28,13 @@ const FORGOTTEN_AFTER: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 /// How often what is old is looked for.
 const RETENTION_PERIOD: Duration = Duration::from_secs(60 * 60);
 
-/// One that found something may take this part of the time, so that it keeps up with what comes in; one that went through
-/// pending rows in vain a smaller one.
-const SHARE_IN_USE: u32 = 2;
+/// One that finds what it looks for may take this part of the time, so that it keeps up with what comes in; one that mostly goes
+/// through pending rows, as in a backlog, a smaller one.
+const SHARE_IN_USE: u32 = 4;
 const SHARE_IN_VAIN: u32 = 20;
+
+/// How long a row may take that is found.
+const PER_ROW: Duration = Duration::from_micros(100);
 
 /// Deletes every row whose consumer has handled the event, in small transactions. Gives their number. What was given up may
 /// be sent again, and stays.
@@ -59,15 +62,11 @@ pub async fn sweep(store: &Store) -> Result<u64, StoreError> {
             return Ok(swept);
         }
         let mut tx = store.begin().await?;
-        for chunk in chunks(&keys) {
-            // Handled once is handled for good, so the rows need no second look.
-            let values = chunk.iter().flat_map(|(id, consumer)| [Value::from(*id), Value::from(consumer)]);
-            let text = format!(
-                "DELETE FROM unsettled_events WHERE (event_id, consumer) IN (VALUES {})",
-                store::sql::rows(chunk.len(), 2)
-            );
-            fetch(&mut tx, text, values).await?;
-        }
+        // Handled once is handled for good, so the rows need no second look.
+        let text =
+            |given: &str| format!("DELETE FROM unsettled_events WHERE (event_id, consumer) IN ({given})");
+        let given = keys.iter().map(|(id, consumer)| vec![Value::from(*id), Value::from(consumer)]).collect();
+        fetch_given(&mut tx, text, &[], given).await?;
         tx.commit().await.map_err(StoreError::from)?;
         swept += keys.len() as u64;
         last = keys.into_iter().last();
@@ -88,8 +87,10 @@ async fn sweeping(store: &Store, stop: &CancellationToken) {
             0
         });
         debug!(swept, "swept");
-        let share = if swept > 0 { SHARE_IN_USE } else { SHARE_IN_VAIN };
-        stop.run_until_cancelled(sleep(PAUSE.max(started.elapsed() * share))).await;
+        let elapsed = started.elapsed();
+        let worth = PER_ROW.saturating_mul(u32::try_from(swept).unwrap_or(u32::MAX));
+        let share = if elapsed < worth { SHARE_IN_USE } else { SHARE_IN_VAIN };
+        stop.run_until_cancelled(sleep(PAUSE.max(elapsed * share))).await;
     }
 }
 

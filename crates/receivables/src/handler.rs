@@ -70,7 +70,6 @@ impl Handler for Receivables {
         announcements.extend(sql::upsert_payments(tx, &payments).await?);
         sql::record_payments(tx, &payments).await?;
         announcements.extend(sql::upsert_orders(tx, &orders).await?);
-        announcements.extend(sql::follow_orders(tx, &orders).await?);
         announcements.extend(sql::upsert_documents(tx, &documents).await?);
         sql::record_orders(tx, &orders).await?;
         Ok(announcements)

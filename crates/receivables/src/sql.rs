@@ -9,7 +9,7 @@ mod orders;
 pub(crate) use agreements::{
     Snapshot, Written, delete_debts, insert_debts, record_agreements, upsert_agreements,
 };
-pub(crate) use documents::{Document, follow_orders, upsert_documents};
+pub(crate) use documents::{Document, upsert_documents};
 pub(crate) use instalments::{
     Payment, cancel_unmentioned, record_payments, upsert_instalments, upsert_payments,
 };

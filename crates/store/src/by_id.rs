@@ -4,7 +4,8 @@ use std::collections::HashSet;
 
 use event::EventId;
 
-use crate::many::{Value, Values, chunks, fetch, insert, is_sqlite};
+use crate::id::ids;
+use crate::many::{Value, Values, chunks, fetch, given, insert, is_sqlite};
 use crate::{Connection, StoreError, id, sql};
 
 /// Rows of a table by the ids of their events.
@@ -29,6 +30,9 @@ impl ById<'_> {
         tx: &mut Connection,
         mut rows: Vec<(EventId, Values)>,
     ) -> Result<HashSet<EventId>, StoreError> {
+        if rows.is_empty() {
+            return Ok(HashSet::new());
+        }
         let key = self.part.map(|(column, _)| format!(", {column}")).unwrap_or_default();
         let tail = format!("ON CONFLICT ({}{key}) DO NOTHING", self.id);
         if is_sqlite(tx) {
@@ -40,9 +44,15 @@ impl ById<'_> {
             insert(tx, self.into, &tail, rows).await?;
             return Ok(new);
         }
-        let rows = rows.into_iter().map(|(_, row)| row).collect();
-        let new = insert(tx, self.into, &format!("{tail} RETURNING {}", self.id), rows).await?;
-        new.iter().map(|row| id(row, 0)).collect()
+        // One row with all ids instead of hundreds that come back one by one, too.
+        let Self { into, id: column, .. } = self;
+        let (given, values) = given(rows.into_iter().map(|(_, row)| row).collect());
+        let text = format!(
+            "WITH new AS (INSERT INTO {into} {given} {tail} RETURNING {column}) \
+             SELECT string_agg({column}, '') FROM new"
+        );
+        let new = fetch(tx, text, values).await?;
+        new.first().map_or(Ok(HashSet::new()), |row| ids(row, 0))
     }
 
     /// Those of these events that have a row.

@@ -292,6 +292,38 @@ pub async fn of_two_with_a_key_at_once_one_is_the_fact(store: &Store) {
     }
 }
 
+/// Keys are looked up in an index once there are many, by connections that looked for them while there was none, and before the
+/// database has gathered statistics.
+pub async fn a_plan_for_an_empty_table_is_not_kept(store: &Store) {
+    prepared(store).await;
+    let rows_read = async |tx: &mut crate::Tx| -> i64 {
+        // SQLite plans by the indexes alone.
+        let text = match store.dialect() {
+            Dialect::Postgres => {
+                "SELECT sum(seq_tup_read)::BIGINT FROM pg_stat_xact_user_tables WHERE relname = 'seen'"
+            }
+            Dialect::Sqlite => "SELECT 0",
+        };
+        sql::scalar(text).fetch_one(&mut **tx).await.expect("a count")
+    };
+    let sightings =
+        |count: u32| -> Vec<_> { (0..count).map(|key| sighting("rec", &key.to_string(), 1_000)).collect() };
+    // None is committed, so that nothing is analysed meanwhile.
+    let mut tx = store.begin().await.expect("a transaction");
+    let few: Vec<_> = sightings(4);
+    let again = || few.iter().map(|one| Sighting { event_id: EventId::generate(), ..one.clone() });
+    for _ in 0..10 {
+        let known: Vec<_> = again().map(|one| Sighting { repeats: Some(one.event_id), ..one }).collect();
+        seen::duplicates(&mut tx, &known).await.expect("they are noted");
+    }
+    seen::duplicates(&mut tx, &sightings(10_000)).await.expect("they are noted");
+    let before = rows_read(&mut tx).await;
+    let repeated: Vec<_> = again().collect();
+    assert_eq!(seen::duplicates(&mut tx, &repeated).await.expect("they are noted").len(), few.len());
+    let read = rows_read(&mut tx).await - before;
+    assert!(read < 100, "{read} rows are read for {} keys", few.len());
+}
+
 /// An event with everything that the outbox keeps, about this subject.
 fn domain_event(subject: &str) -> Event {
     let source = Source::parse("/malote/laws").expect("a source");
@@ -464,6 +496,7 @@ macro_rules! store_laws {
             of_two_with_a_key_at_once_one_is_the_fact
             a_known_repetition_claims_nothing
             a_key_of_before_holds_whatever_the_content
+            a_plan_for_an_empty_table_is_not_kept
             a_refused_statement_is_told_from_an_outage
             a_fingerprint_holds_until_who_names_it_replaces_it
             what_the_release_before_writes_is_refused_as_in_an_outage

@@ -95,15 +95,19 @@ pub fn fetch(
     text: String,
     values: impl IntoIterator<Item = Value>,
 ) -> BoxFuture<'_, Result<Vec<AnyRow>, StoreError>> {
-    fetch_bound(connection, text, arguments(values.into_iter(), 0))
+    fetch_bound(connection, text, arguments(values.into_iter(), 0), true)
 }
 
 fn fetch_bound(
     connection: &mut Connection,
     text: String,
     arguments: Result<AnyArguments, StoreError>,
+    stays_prepared: bool,
 ) -> BoxFuture<'_, Result<Vec<AnyRow>, StoreError>> {
-    Box::pin(async move { Ok(sql::assembled_with(text, arguments?).fetch_all(connection).await?) })
+    Box::pin(async move {
+        let query = sql::assembled_with(text, arguments?).persistent(stays_prepared);
+        Ok(query.fetch_all(connection).await?)
+    })
 }
 
 /// At least so many values are expected. Binding them to a query one after the other would move the query each time.
@@ -139,7 +143,7 @@ pub fn insert<'a>(
             return Ok(Vec::new());
         }
         if !is_sqlite(connection) {
-            let (select, values) = columns::select(rows);
+            let (select, values) = given(rows);
             return fetch(connection, format!("INSERT INTO {into} {select} {tail}"), values).await;
         }
         let columns = rows.first().map_or(0, Vec::len);
@@ -154,8 +158,44 @@ pub fn insert<'a>(
     })
 }
 
+/// A subquery that gives these rows, for PostgreSQL, and its parameters.
+pub(crate) fn given(rows: Vec<Values>) -> (String, Vec<Value>) {
+    columns::select(1, rows)
+}
+
 pub(crate) fn is_sqlite(connection: &Connection) -> bool {
     Dialect::from_connection(connection) == Dialect::Sqlite
+}
+
+/// Runs a statement about rows that are given to it, and gives what it returns; on SQLite a few times, with a part of the rows each.
+///
+/// `text` is the statement around a subquery that gives these rows, with the columns `column1`, `column2` and so on:
+/// `(event_id, consumer) IN ({given})`. Its own parameters come first, from `$1` on.
+///
+/// PostgreSQL plans it each time, for the tables as they are. The plan of a statement that stays prepared is kept: one from when
+/// a table was empty would read all of it each time while a backlog fills it, until autovacuum has analysed it.
+pub async fn fetch_given(
+    connection: &mut Connection,
+    text: impl Fn(&str) -> String,
+    parameters: &[Value],
+    given: Vec<Values>,
+) -> Result<Vec<AnyRow>, StoreError> {
+    if given.is_empty() {
+        return Ok(Vec::new());
+    }
+    let first = parameters.len() + 1;
+    if !is_sqlite(connection) {
+        let (select, values) = columns::select(first, given);
+        let arguments = arguments(parameters.iter().cloned().chain(values), 0);
+        return fetch_bound(connection, text(&select), arguments, false).await;
+    }
+    let mut returned = Vec::new();
+    for chunk in chunks(&given) {
+        let text = text(&format!("VALUES {}", sql::rows_from(first, chunk.len(), chunk[0].len())));
+        let values = parameters.iter().chain(chunk.iter().flatten()).cloned();
+        returned.extend(fetch(connection, text, values).await?);
+    }
+    Ok(returned)
 }
 
 /// Slices of 256, 64, 16, 4 and 1: only so many texts of one statement, so that each stays prepared.

@@ -159,7 +159,10 @@ const SQLITE_PRAGMAS: &str = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FU
 const REASON_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Waiting for a lock ends before the consumer runtime loses patience, so that a stuck lock holds no connection.
-const POSTGRES_SETTINGS: &str = "SET lock_timeout = '10s'";
+///
+/// Rows are found by keys, most of them in pages that are in memory: the cost of a page is set accordingly, so that an index is used
+/// from a few thousand rows on, whether or not there are statistics of the table.
+const POSTGRES_SETTINGS: &str = "SET lock_timeout = '10s'; SET random_page_cost = 1.1";
 
 /// The same for a transaction that can be tried again later.
 const POSTGRES_BRIEF: &str = "SET LOCAL lock_timeout = '500ms'";

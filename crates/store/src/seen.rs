@@ -3,7 +3,7 @@
 //! Whichever transaction brings a key first decides for everyone who shares the database which event is the first. The
 //! decision is written in the transaction of the effect, so it stands exactly if the effect does.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use event::{Event, EventId, Message, SourceName, Timestamp, header};
 use sqlx::Row;
@@ -105,25 +105,26 @@ async fn look_up(
     wanted: &[(&Sighting, &str)],
     duplicates: &mut HashMap<EventId, EventId>,
 ) -> Result<(), StoreError> {
-    for chunk in many::chunks(wanted) {
-        let text = format!(
-            "SELECT source, duplicate_key, event_id, seen_at FROM seen \
-             WHERE (source, duplicate_key) IN (VALUES {})",
-            sql::rows(chunk.len(), 2)
-        );
-        let keys = chunk.iter().flat_map(|(sighting, key)| [(&sighting.source).into(), (*key).into()]);
-        // A missing one was forgotten just now.
-        for first in many::fetch(tx, text, keys).await? {
-            let (source, key): (String, String) = (first.try_get(0)?, first.try_get(1)?);
-            let (first_id, seen_at): (String, i64) = (first.try_get(2)?, first.try_get(3)?);
-            let first_id = first_id.parse().expect("the table holds the ids it was given");
-            let same = chunk.iter().filter(|(one, wanted)| one.source.as_str() == source && *wanted == key);
-            for (sighting, _) in same {
-                let window = sighting.window_s.saturating_mul(1_000_000).unsigned_abs();
-                let is_near = sighting.time.as_microsecond().abs_diff(seen_at) <= window;
-                if first_id != sighting.event_id && is_near {
-                    duplicates.insert(sighting.event_id, first_id);
-                }
+    let text = |given: &str| {
+        format!(
+            "SELECT source, duplicate_key, event_id, seen_at FROM seen WHERE (source, duplicate_key) IN ({given})"
+        )
+    };
+    let mut by_key: BTreeMap<(&str, &str), Vec<&Sighting>> = BTreeMap::new();
+    for (sighting, key) in wanted {
+        by_key.entry((sighting.source.as_str(), key)).or_default().push(sighting);
+    }
+    let keys = by_key.keys().map(|(source, key)| vec![(*source).into(), (*key).into()]).collect();
+    // A missing one was forgotten just now.
+    for first in many::fetch_given(tx, text, &[], keys).await? {
+        let (source, key): (String, String) = (first.try_get(0)?, first.try_get(1)?);
+        let (first_id, seen_at): (String, i64) = (first.try_get(2)?, first.try_get(3)?);
+        let first_id = first_id.parse().expect("the table holds the ids it was given");
+        for sighting in by_key.get(&(source.as_str(), key.as_str())).into_iter().flatten() {
+            let window = sighting.window_s.saturating_mul(1_000_000).unsigned_abs();
+            let is_near = sighting.time.as_microsecond().abs_diff(seen_at) <= window;
+            if first_id != sighting.event_id && is_near {
+                duplicates.insert(sighting.event_id, first_id);
             }
         }
     }

@@ -33,12 +33,17 @@ where
 ///
 /// Either database takes at least 32,766 parameters in one statement (SQLite's default limit).
 pub fn rows(rows: usize, columns: usize) -> String {
+    rows_from(1, rows, columns)
+}
+
+/// The same from this parameter on.
+pub(crate) fn rows_from(first: usize, rows: usize, columns: usize) -> String {
     let mut text = String::with_capacity(rows * columns * 7);
     for row in 0..rows {
         text.push_str(if row == 0 { "(" } else { "), (" });
-        for column in 1..=columns {
-            let comma = if column == 1 { "" } else { ", " };
-            write!(text, "{comma}${}", row * columns + column).expect("a string takes every write");
+        for column in 0..columns {
+            let comma = if column == 0 { "" } else { ", " };
+            write!(text, "{comma}${}", first + row * columns + column).expect("a string takes every write");
         }
     }
     text.push(')');
@@ -65,11 +70,12 @@ pub fn list(first: usize, values: usize) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{list, nameless_rows, rows};
+    use super::{list, nameless_rows, rows, rows_from};
 
     #[test]
     fn parameters_are_numbered_through() {
         assert_eq!(rows(2, 2), "($1, $2), ($3, $4)");
+        assert_eq!(rows_from(3, 2, 2), "($3, $4), ($5, $6)");
         assert_eq!(nameless_rows(2, 2), "(?, ?), (?, ?)");
         assert_eq!(list(3, 3), "$3, $4, $5");
     }

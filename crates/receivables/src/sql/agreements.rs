@@ -6,8 +6,7 @@ use consumer::Failure;
 use event::Event;
 use providers::recuperador::{Agreement, Pagamento};
 use providers::{Date, Personal};
-use store::many::{Value, Values, chunks, fetch, insert};
-use store::sql::rows;
+use store::many::{Value, fetch_given, insert};
 use store::{Row, Tx};
 
 use crate::{AgreementState, ReceivableState};
@@ -109,18 +108,12 @@ pub(crate) async fn upsert_agreements(
 
 /// Deletes the debts of older snapshots.
 pub(crate) async fn delete_debts(tx: &mut Tx, snapshots: &[&Snapshot<'_>]) -> Result<(), Failure> {
-    for chunk in chunks(snapshots) {
-        let text = format!(
-            "DELETE FROM agreement_debts WHERE (source, agreement_id) IN (VALUES {})",
-            rows(chunk.len(), 2)
-        );
-        let mut values: Values = Vec::with_capacity(2 * chunk.len());
-        for snapshot in chunk {
-            let (source, agreement) = snapshot.key();
-            values.extend([Value::from(source), Value::from(agreement)]);
-        }
-        fetch(tx, text, values).await?;
-    }
+    let text = |given: &str| format!("DELETE FROM agreement_debts WHERE (source, agreement_id) IN ({given})");
+    let key = |snapshot: &&Snapshot<'_>| {
+        let (source, agreement) = snapshot.key();
+        vec![Value::from(source), Value::from(agreement)]
+    };
+    fetch_given(tx, text, &[], snapshots.iter().map(key).collect()).await?;
     Ok(())
 }
 

@@ -10,8 +10,7 @@ use event::Event;
 use providers::Fetched;
 use providers::gestao_online::{FinancialItem, OrderDocument};
 use store::Tx;
-use store::many::{Value, Values, chunks, fetch, insert, rounds};
-use store::sql::rows;
+use store::many::{Value, Values, fetch_given, insert, rounds};
 
 use super::orders::{Order, OrderChange};
 use crate::events::{Causes, RETURNING, receivable_announcements};
@@ -164,57 +163,53 @@ async fn cancel_unmentioned(
     documents: &[Document<'_>],
     causes: &HashMap<(&str, &str, &str), Causes<'_>>,
 ) -> Result<Vec<Announcement>, Failure> {
-    let mut announcements = Vec::new();
-    for chunk in chunks(documents) {
-        let constants = 3 * chunk.len();
-        let text = format!(
-            "UPDATE receivable_items SET state = ${0}, stated = ${0}, state_before = receivable_items.state, \
-             status_before = receivable_items.provider_status FROM (VALUES {1}) AS newest \
+    let text = |given: &str| {
+        format!(
+            "UPDATE receivable_items SET state = $1, stated = $1, state_before = receivable_items.state, \
+             status_before = receivable_items.provider_status FROM ({given}) AS newest \
              WHERE receivable_items.source = newest.column1 AND receivable_items.order_id = newest.column2 \
-             AND receivable_items.document_version < newest.column3 AND receivable_items.stated = ${2} {RETURNING}",
-            constants + 1,
-            rows(chunk.len(), 3),
-            constants + 2,
-        );
-        let of_documents = chunk.iter().flat_map(|document| {
-            let (source, order) = document.key();
-            [Value::from(source), Value::from(order), Value::from(document.fetched.version)]
-        });
-        let states =
-            [ReceivableState::Canceled, ReceivableState::Open].map(|state| Value::from(state.as_str()));
-        let written = fetch(tx, text, of_documents.chain(states).collect::<Values>()).await?;
-        announcements.extend(receivable_announcements(&written, causes, order)?);
-    }
-    Ok(announcements)
+             AND receivable_items.document_version < newest.column3 AND receivable_items.stated = $2 {RETURNING}"
+        )
+    };
+    let newest = |document: &Document<'_>| {
+        let (source, order) = document.key();
+        vec![Value::from(source), Value::from(order), Value::from(document.fetched.version)]
+    };
+    let states = [ReceivableState::Canceled, ReceivableState::Open].map(|state| Value::from(state.as_str()));
+    let written = fetch_given(tx, text, &states, documents.iter().map(newest).collect()).await?;
+    receivable_announcements(&written, causes, order)
 }
 
-/// Cancels the unpaid instalments of orders that are cancelled, and opens those of orders that are not any more, after these events
-/// have been written, which lock the orders' rows.
-pub(crate) async fn follow_orders(
+/// Cancels the unpaid instalments of orders that are cancelled, and opens those of orders that are not any more. `written` are the
+/// orders' rows as these events have left them, locked.
+pub(super) async fn follow_orders(
     tx: &mut Tx,
     orders: &[(&Event, &Order)],
+    written: &[store::AnyRow],
 ) -> Result<Vec<Announcement>, Failure> {
     let state_cause = orders.iter().filter(|(_, order)| matches!(order.change, OrderChange::State(..)));
     let causes: HashMap<_, Causes<'_>> = state_cause
         .map(|(event, order)| ((event.source.name.as_str(), "", order.key.as_str()), (*event, *event)))
         .collect();
-    let mut keys: Vec<_> = causes.keys().map(|(source, _, order)| (*source, *order)).collect();
-    keys.sort_unstable();
-    let mut announcements = Vec::new();
-    for chunk in chunks(&keys) {
-        let text = format!(
-            "UPDATE receivable_items SET state = of_order.state_there, state_before = receivable_items.state, \
-             status_before = receivable_items.provider_status \
-             FROM (SELECT source AS source_there, external_id AS id_there, \
-                 CASE state WHEN 'canceled' THEN 'canceled' ELSE 'open' END AS state_there FROM receivable_items \
-                 WHERE kind = 'order' AND agreement_id = '' AND (source, external_id) IN (VALUES {})) AS of_order \
-             WHERE receivable_items.order_id = of_order.id_there AND receivable_items.source = of_order.source_there \
-             AND receivable_items.stated = 'open' AND receivable_items.state <> of_order.state_there {RETURNING}",
-            rows(chunk.len(), 2),
-        );
-        let values = chunk.iter().flat_map(|(source, order)| [Value::from(*source), Value::from(*order)]);
-        let written = fetch(tx, text, values.collect::<Values>()).await?;
-        announcements.extend(receivable_announcements(&written, &causes, order)?);
+    let mut given = Vec::new();
+    for row in written {
+        let Receivable { source, external_id, state, .. } = Receivable::read(row)?;
+        if causes.contains_key(&(source.as_str(), "", external_id.as_str())) {
+            let unpaid = match state {
+                ReceivableState::Canceled => ReceivableState::Canceled,
+                ReceivableState::Open | ReceivableState::Paid => ReceivableState::Open,
+            };
+            given.push(vec![source.into(), external_id.into(), unpaid.as_str().into()]);
+        }
     }
-    Ok(announcements)
+    let text = |given: &str| {
+        format!(
+            "UPDATE receivable_items SET state = of_order.column3, state_before = receivable_items.state, \
+             status_before = receivable_items.provider_status FROM ({given}) AS of_order \
+             WHERE receivable_items.source = of_order.column1 AND receivable_items.order_id = of_order.column2 \
+             AND receivable_items.stated = 'open' AND receivable_items.state <> of_order.column3 {RETURNING}"
+        )
+    };
+    let written = fetch_given(tx, text, &[], given).await?;
+    receivable_announcements(&written, &causes, order)
 }

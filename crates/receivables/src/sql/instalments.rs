@@ -14,8 +14,7 @@ use consumer::{Announcement, Failure};
 use event::Event;
 use providers::recuperador::{Pagamento, ParcelaAprovada};
 use store::Tx;
-use store::many::{Value, Values, chunks, fetch, insert, merged, rounds};
-use store::sql::rows;
+use store::many::{Value, Values, fetch_given, insert, merged, rounds};
 
 use super::agreements::{Snapshot, date, receipt};
 use crate::events::{Causes, RETURNING, receivable_announcements};
@@ -162,51 +161,34 @@ pub(crate) async fn cancel_unmentioned(
     tx: &mut Tx,
     snapshots: &[&Snapshot<'_>],
 ) -> Result<Vec<Announcement>, Failure> {
-    let mut announcements = Vec::new();
-    for chunk in chunks(snapshots) {
-        let constants = 4 * chunk.len();
-        // The kind as an expression, so that rows are found by agreement.
-        let text = format!(
-            "UPDATE receivable_items SET stated = ${canceled}, state = CASE state WHEN ${open} THEN ${canceled} \
-             ELSE state END, state_before = receivable_items.state, \
-             status_before = receivable_items.provider_status FROM (VALUES {}) AS newest \
+    // One expression beside the agreement, so that rows are found by that. To PostgreSQL without statistics, each further
+    // condition would leave a two-hundredth of the rows, and so few that it would go through the agreements for each.
+    let text = |given: &str| {
+        format!(
+            "UPDATE receivable_items SET stated = $1, state = CASE state WHEN $3 THEN $1 ELSE state END, \
+             state_before = receivable_items.state, status_before = receivable_items.provider_status \
+             FROM ({given}) AS newest \
              WHERE receivable_items.source = newest.column1 AND receivable_items.agreement_id = newest.column2 \
-             AND receivable_items.kind || '' = ${} AND receivable_items.stated = ${open} \
-             AND (receivable_items.state_order, receivable_items.state_event) < (newest.column3, newest.column4) \
-             {RETURNING}",
-            rows(chunk.len(), 4),
-            constants + 2,
-            canceled = constants + 1,
-            open = constants + 3,
-        );
-        let mut values: Values = Vec::with_capacity(constants + 3);
-        for snapshot in chunk {
-            let (source, agreement) = snapshot.key();
-            let newest = [
-                source.into(),
-                agreement.into(),
-                snapshot.agreement.id.0.into(),
-                receipt(snapshot.event).into(),
-            ];
-            values.extend(newest);
-        }
-        values.extend(
-            [ReceivableState::Canceled.as_str(), Kind::Instalment.as_str(), ReceivableState::Open.as_str()]
-                .map(Value::from),
-        );
-        let written = fetch(tx, text, values).await?;
-        let causes: HashMap<_, Causes<'_>> = chunk
-            .iter()
-            .map(|Snapshot { event, agreement, .. }| {
-                ((event.source.name.as_str(), agreement.id_acordo.as_str(), ""), (*event, *event))
-            })
-            .collect();
-        let changes = receivable_announcements(&written, &causes, |row| {
-            (row.agreement_id.as_deref().unwrap_or_default(), "")
-        });
-        announcements.extend(changes?);
-    }
-    Ok(announcements)
+             AND CASE WHEN receivable_items.kind = $2 AND receivable_items.stated = $3 \
+                 THEN (receivable_items.state_order, receivable_items.state_event) < (newest.column3, newest.column4) \
+                 END {RETURNING}"
+        )
+    };
+    let parameters =
+        [ReceivableState::Canceled.as_str(), Kind::Instalment.as_str(), ReceivableState::Open.as_str()]
+            .map(Value::from);
+    let newest = |snapshot: &&Snapshot<'_>| {
+        let (source, agreement) = snapshot.key();
+        vec![source.into(), agreement.into(), snapshot.agreement.id.0.into(), receipt(snapshot.event).into()]
+    };
+    let written = fetch_given(tx, text, &parameters, snapshots.iter().map(newest).collect()).await?;
+    let causes: HashMap<_, Causes<'_>> = snapshots
+        .iter()
+        .map(|Snapshot { event, agreement, .. }| {
+            ((event.source.name.as_str(), agreement.id_acordo.as_str(), ""), (*event, *event))
+        })
+        .collect();
+    receivable_announcements(&written, &causes, |row| (row.agreement_id.as_deref().unwrap_or_default(), ""))
 }
 
 /// Writes the newest payment of each instalment. The instalment need not be known: its agreement may come later.

@@ -5,6 +5,7 @@ use event::{Event, SourceName};
 use store::Tx;
 use store::many::{Values, insert, merged, newest};
 
+use super::documents::follow_orders;
 use crate::events::{RETURNING, receivable_announcements};
 use crate::{Kind, ReceivableState};
 
@@ -92,7 +93,7 @@ impl<'a> OrderRow<'a> {
 
 /// Writes each aspect of an order if the statement about it is newer. An aspect that the event says nothing about has
 /// order 0, which is never newer. Of the days on which the payment was reported, the first stays. What many events say of one
-/// order is written once.
+/// order is written once, and unpaid instalments follow their order.
 pub(crate) async fn upsert_orders(
     tx: &mut Tx,
     orders: &[(&Event, &Order)],
@@ -121,7 +122,9 @@ pub(crate) async fn upsert_orders(
         rows.into_iter().map(|((source, key), row)| row.values(source, key)).collect(),
     )
     .await?;
-    receivable_announcements(&written, &causes, |row| ("", &row.external_id))
+    let mut announcements = receivable_announcements(&written, &causes, |row| ("", &row.external_id))?;
+    announcements.extend(follow_orders(tx, orders, &written).await?);
+    Ok(announcements)
 }
 
 /// Records the events, whether or not they are the newest.

@@ -8,8 +8,9 @@ use std::fmt::Write;
 
 use super::{Value, Values};
 
-/// `SELECT … FROM …`, which gives the rows in their order, and its parameters. Each column has one kind of value.
-pub(super) fn select(rows: Vec<Values>) -> (String, Vec<Value>) {
+/// `SELECT … FROM …`, which gives the rows in their order, and its parameters, the first of which has this number. Each column has
+/// one kind of value.
+pub(super) fn select(first: usize, rows: Vec<Values>) -> (String, Vec<Value>) {
     let kinds: Vec<Kind> = rows.first().map(|row| row.iter().map(Kind::from).collect()).unwrap_or_default();
     let mut columns: Vec<Column> = kinds.iter().map(|_| Column::default()).collect();
     for row in rows {
@@ -18,22 +19,23 @@ pub(super) fn select(rows: Vec<Values>) -> (String, Vec<Value>) {
         }
     }
     let (mut shown, mut arrays, mut parameters) = (Vec::new(), Vec::new(), Vec::new());
-    for (at, (kind, column)) in kinds.into_iter().zip(columns).enumerate() {
+    for (at, (kind, column)) in (1..).zip(kinds.into_iter().zip(columns)) {
         let mut array = |kind: &str, name: String, literal: String| {
             parameters.push(Value::from(literal + "}"));
-            arrays.push(format!("unnest(${}::text::{kind}[]) AS {name}", parameters.len()));
+            arrays.push(format!("unnest(${}::text::{kind}[]) AS {name}", first + parameters.len() - 1));
         };
         match kind {
             Kind::Text | Kind::Long => {
                 let kind = if matches!(kind, Kind::Text) { "text" } else { "bigint" };
-                array(kind, format!("c{at}"), column.literal);
-                shown.push(format!("c{at}"));
+                array(kind, format!("column{at}"), column.literal);
+                shown.push(format!("column{at}"));
             }
             Kind::Bytes => {
-                array("int", format!("c{at}"), column.literal);
-                array("int", format!("l{at}"), column.lengths);
+                array("int", format!("place{at}"), column.literal);
+                array("int", format!("length{at}"), column.lengths);
                 parameters.push(Value::from(column.bytes));
-                shown.push(format!("substring(${}::bytea from c{at} for l{at})", parameters.len()));
+                let bytes = first + parameters.len() - 1;
+                shown.push(format!("substring(${bytes}::bytea from place{at} for length{at}) AS column{at}"));
             }
         }
     }
@@ -122,11 +124,12 @@ mod tests {
             vec![Value::Text(None), Value::Long(None), Value::Bytes(None)],
             vec![Value::from(String::new()), Value::from(8), Value::from(b"!".to_vec())],
         ];
-        let (text, parameters) = select(rows);
+        let (text, parameters) = select(2, rows);
         assert_eq!(
             text,
-            "SELECT c0, c1, substring($5::bytea from c2 for l2) FROM (SELECT unnest($1::text::text[]) AS c0, \
-             unnest($2::text::bigint[]) AS c1, unnest($3::text::int[]) AS c2, unnest($4::text::int[]) AS l2) AS arrays"
+            "SELECT column1, column2, substring($6::bytea from place3 for length3) AS column3 FROM \
+             (SELECT unnest($2::text::text[]) AS column1, unnest($3::text::bigint[]) AS column2, \
+             unnest($4::text::int[]) AS place3, unnest($5::text::int[]) AS length3) AS arrays"
         );
         let literal = |text: &str| Value::from(text.to_owned());
         assert_eq!(
