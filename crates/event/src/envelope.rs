@@ -64,7 +64,6 @@ const SPECVERSION: &str = "1.0";
 mod attribute {
     pub(super) const CAUSEDBY: &str = "cloudEvents_causedby";
     pub(super) const ID: &str = "cloudEvents_id";
-    pub(super) const PROVIDER: &str = "cloudEvents_provider";
     pub(super) const REPAIRED: &str = "cloudEvents_repaired";
     pub(super) const REPLAYOF: &str = "cloudEvents_replayof";
     pub(super) const SOURCE: &str = "cloudEvents_source";
@@ -113,7 +112,8 @@ impl Event {
     }
 
     /// The event's AMQP form: every attribute as a header `cloudEvents_<name>`, and in the properties where AMQP has one
-    /// for it. `datacontenttype` is the property `content_type` alone (CloudEvents AMQP binding, section 3.1.1).
+    /// for it. `datacontenttype` is the property `content_type` alone (CloudEvents AMQP binding, section 3.1.1), and the
+    /// extension `provider` is the first part of `source`.
     pub fn into_message(self) -> Message {
         let id = self.id.to_text();
         let topic = self.topic.as_str();
@@ -121,7 +121,6 @@ impl Event {
         let attributes = [
             (attribute::CAUSEDBY, self.caused_by.as_ref().map(ToString::to_string)),
             (attribute::ID, Some(id.clone())),
-            (attribute::PROVIDER, Some(self.source.provider.as_str().to_owned())),
             (attribute::REPAIRED, self.repaired.then(|| "true".to_owned())),
             (attribute::REPLAYOF, self.replay_of.as_ref().map(ToString::to_string)),
             (attribute::SOURCE, Some(self.source.to_text())),
