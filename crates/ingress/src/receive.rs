@@ -164,7 +164,7 @@ impl Ingress {
         operations: Operations,
         stop: CancellationToken,
     ) -> Pin<Box<dyn Future<Output = ()> + Send>> {
-        Box::pin(port.serve(self.service(), operations, stop))
+        Box::pin(port.answering_soon().serve(self.service(), operations, stop))
     }
 
     /// The service to run on a [`Server`], which provides the peer's address.

@@ -93,6 +93,7 @@ pub struct Server {
     local_addr: SocketAddr,
     tls: Option<(TlsAcceptor, Certificate)>,
     hosts: Hosts,
+    answers_soon: bool,
     limits: Limits,
     connections: Arc<Connections>,
     most_waiting: usize,
@@ -123,7 +124,17 @@ impl Server {
         let connections = Connections::new(limits, max, config.trusted_proxies.clone(), tls.is_some());
         let most_waiting = usize::try_from(waiting).unwrap_or(usize::MAX);
         let metrics = Metrics::new();
-        Ok(Self { listener, local_addr, tls, hosts, limits, connections, most_waiting, metrics })
+        Ok(Self {
+            listener,
+            local_addr,
+            tls,
+            hosts,
+            answers_soon: false,
+            limits,
+            connections,
+            most_waiting,
+            metrics,
+        })
     }
 
     /// The certificate, if the port has one, to reload it while the port serves.
@@ -145,6 +156,14 @@ impl Server {
         self
     }
 
+    /// For a service whose every answer comes soon: over HTTP/1, that the peer has gone is noticed when it is answered. To notice
+    /// it before, hyper reads while a request runs, which takes each connection a second buffer.
+    #[must_use]
+    pub fn answering_soon(mut self) -> Self {
+        self.answers_soon = true;
+        self
+    }
+
     /// The address that is listened on; with port 0 configured, the port that was taken.
     pub fn local_addr(&self) -> SocketAddr {
         self.local_addr
@@ -162,11 +181,20 @@ impl Server {
         B: Body<Data = Bytes> + Unpin + Send + 'static,
         B::Error: Into<Box<dyn Error + Send + Sync>>,
     {
-        let Self { listener, local_addr, tls, hosts, limits, connections: open, most_waiting, metrics } =
-            self;
+        let Self {
+            listener,
+            local_addr,
+            tls,
+            hosts,
+            answers_soon,
+            limits,
+            connections: open,
+            most_waiting,
+            metrics,
+        } = self;
         let mut http = auto::Builder::new(TokioExecutor::new());
         // hyper's own timer would be reset for every request; `connection` limits the time of heads.
-        http.http1().max_buf_size(HEAD_LIMIT_BYTES).header_read_timeout(None);
+        http.http1().max_buf_size(HEAD_LIMIT_BYTES).header_read_timeout(None).half_close(answers_soon);
         http.http2()
             .initial_connection_window_size(HTTP2_WINDOW_BYTES)
             .initial_stream_window_size(HTTP2_STREAM_WINDOW_BYTES)
