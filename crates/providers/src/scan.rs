@@ -27,7 +27,7 @@ pub(crate) fn object(text: &str) -> Option<Object<'_>> {
     // Room for those of a short text is among what the allocator has at hand.
     let mut fields = Vec::with_capacity(if text.len() < LONG_BYTES { 24 } else { 64 });
     scanner.members(|name, value| {
-        fields.push((string(name)?, value));
+        fields.push((name, value));
         Some(true)
     })?;
     scanner.space();
@@ -41,7 +41,6 @@ pub(crate) fn first<'a, const N: usize>(json: &'a str, names: [&str; N]) -> [Opt
     let mut found = [None; N];
     // Ends early once all are found, and where the text is no object.
     let _ = Scanner::new(json).members(|name, value| {
-        let name = string(name)?;
         if let Some(at) = names.iter().position(|wanted| *wanted == name) {
             found[at].get_or_insert(value);
         }
@@ -55,7 +54,7 @@ pub(crate) fn is_repeated(json: &str, name: &str) -> bool {
     let mut count = 0;
     // Ends early where the text is no object.
     let _ = Scanner::new(json).members(|found, _| {
-        count += usize::from(string(found)? == name);
+        count += usize::from(found == name);
         Some(true)
     });
     count > 1
@@ -92,13 +91,15 @@ struct Scanner<'a> {
     text: &'a str,
     /// How far it has been read.
     at: usize,
+    /// Whether the last string has an escape.
+    is_escaped: bool,
     has_unicode_escapes: bool,
 }
 
 /// Each method consumes the token that it is named after, or returns `None`.
 impl<'a> Scanner<'a> {
     fn new(text: &'a str) -> Self {
-        Self { text, at: 0, has_unicode_escapes: false }
+        Self { text, at: 0, is_escaped: false, has_unicode_escapes: false }
     }
 
     fn peek(&self) -> Option<u8> {
@@ -128,9 +129,8 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// The members of the object that begins here: `each` takes the text of its name and of its value, and says whether to
-    /// go on.
-    fn members(&mut self, mut each: impl FnMut(&'a str, &'a str) -> Option<bool>) -> Option<()> {
+    /// The members of the object that begins here: `each` takes the name and the text of the value, and says whether to go on.
+    fn members(&mut self, mut each: impl FnMut(Cow<'a, str>, &'a str) -> Option<bool>) -> Option<()> {
         self.space();
         self.expect(b'{')?;
         self.space();
@@ -140,7 +140,10 @@ impl<'a> Scanner<'a> {
         loop {
             let begin = self.at;
             let end = self.name()?;
-            let name = &self.text[begin..end];
+            let name = match self.is_escaped {
+                true => string(&self.text[begin..end])?,
+                false => Cow::Borrowed(&self.text[begin + 1..end - 1]),
+            };
             let begin = self.at;
             self.value()?;
             if !each(name, &self.text[begin..self.at])? {
@@ -229,20 +232,24 @@ impl<'a> Scanner<'a> {
 
     /// What follows the opening quote of a string, with the closing one.
     fn string(&mut self) -> Option<()> {
+        self.is_escaped = false;
         loop {
             self.at += plain(&self.text.as_bytes()[self.at..]);
             match self.byte()? {
                 b'"' => return Some(()),
-                b'\\' => match self.byte()? {
-                    b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => {}
-                    b'u' => {
-                        self.has_unicode_escapes = true;
-                        for _ in 0..4 {
-                            self.byte()?.is_ascii_hexdigit().then_some(())?;
+                b'\\' => {
+                    self.is_escaped = true;
+                    match self.byte()? {
+                        b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => {}
+                        b'u' => {
+                            self.has_unicode_escapes = true;
+                            for _ in 0..4 {
+                                self.byte()?.is_ascii_hexdigit().then_some(())?;
+                            }
                         }
+                        _ => return None,
                     }
-                    _ => return None,
-                },
+                }
                 _ => return None,
             }
         }
