@@ -1,9 +1,15 @@
-//! A message's properties and headers as the file keeps them: one JSON object, everything but the body.
+//! A message's properties and headers as the file keeps them: everything but the body, in few bytes.
+//!
+//! The form: a byte for its version, the number of seconds, then texts: message id, type, content type, application, and
+//! name and value of each header. A number is written seven bits at a time, the lowest first; the eighth bit says that more
+//! follow. A text is a number and what it announces: an odd one is twice the length of the text that follows, plus one; an
+//! even one is twice a place in [`TEXTS`], or stands for what [`SAME_AS_ID`] and the others say. Files of version 3 have JSON.
 
 use std::borrow::Cow;
+use std::str;
 
 use bytes::Bytes;
-use event::{HeaderValue, Message, MessageHeaders};
+use event::{HeaderValue, Message, MessageHeaders, header};
 use serde::Deserialize;
 
 use crate::death;
@@ -31,126 +37,232 @@ impl Death {
     }
 }
 
-#[derive(Deserialize)]
-struct Properties<'a> {
-    #[serde(borrow)]
-    message_id: Cow<'a, str>,
-    #[serde(borrow)]
-    r#type: Cow<'a, str>,
-    timestamp: u64,
-    #[serde(borrow)]
-    content_type: Cow<'a, str>,
-    #[serde(borrow)]
-    app_id: Cow<'a, str>,
-    headers: MessageHeaders,
+/// The first byte of the form.
+const FORM: u8 = 1;
+
+/// Of a value: the message id, the type, and an integer, whose eight bytes follow with the lowest first.
+const SAME_AS_ID: u64 = 0;
+const SAME_AS_TYPE: u64 = 1;
+const LONG: u64 = 2;
+
+/// The number of the first of [`TEXTS`].
+const FIRST_TEXT: u64 = 16;
+
+/// What many messages have. Files name these by their places: a new one is added at the end, and none is removed.
+static TEXTS: [&str; 18] = [
+    "application/json",
+    event::APP_ID,
+    "cloudEvents_id",
+    "cloudEvents_provider",
+    "cloudEvents_source",
+    "cloudEvents_specversion",
+    "cloudEvents_subject",
+    "cloudEvents_time",
+    "cloudEvents_traceparent",
+    "cloudEvents_type",
+    "cloudEvents_causedby",
+    "cloudEvents_replayof",
+    "cloudEvents_repaired",
+    header::ANSWER,
+    header::DUPLICATE_KEY,
+    header::DUPLICATE_WINDOW_S,
+    header::DUPLICATE_OF,
+    header::TO_CONSUMER,
+];
+
+/// Properties that this malote cannot read.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Malformed {
+    #[error("the properties of a message end too early, or are of a later form")]
+    Form,
+    #[error("the properties of a message are not text")]
+    Text(#[from] str::Utf8Error),
+    #[error("the properties of a message are not the expected JSON")]
+    Json(#[from] serde_json::Error),
 }
 
-/// The JSON text. Every event has one written: most of its strings need no escape, and are copied whole.
-fn text(properties: &Properties<'_>) -> String {
-    let Properties { message_id, r#type, timestamp, content_type, app_id, headers } = properties;
-    // What those of an event need.
-    let mut text = String::with_capacity(1_000);
-    text.push_str(r#"{"message_id":"#);
-    quote(&mut text, message_id);
-    text.push_str(r#","type":"#);
-    quote(&mut text, r#type);
-    text.push_str(r#","timestamp":"#);
-    text.push_str(&timestamp.to_string());
-    text.push_str(r#","content_type":"#);
-    quote(&mut text, content_type);
-    text.push_str(r#","app_id":"#);
-    quote(&mut text, app_id);
-    text.push_str(r#","headers":{"#);
-    for (index, (name, value)) in headers.iter().enumerate() {
-        text.push_str(if index == 0 { "" } else { "," });
-        quote(&mut text, name);
-        text.push(':');
-        match value {
-            HeaderValue::Long(number) => text.push_str(&number.to_string()),
-            HeaderValue::Text(value) => quote(&mut text, value),
-        }
+fn push_number(form: &mut Vec<u8>, mut number: u64) {
+    while number >= 0x80 {
+        form.push(number as u8 | 0x80);
+        number >>= 7;
     }
-    text.push_str("}}");
-    text
+    form.push(number as u8);
 }
 
-/// Appends a string as JSON.
-fn quote(text: &mut String, plain: &str) {
-    // Without a way out of the loop, so that many bytes are compared at a time.
-    let needs_escape = |byte: u8| byte < b' ' || byte == b'"' || byte == b'\\';
-    match plain.bytes().fold(false, |found, byte| found | needs_escape(byte)) {
-        true => text.push_str(&serde_json::to_string(plain).expect("a text is JSON")),
-        false => {
-            text.push('"');
-            text.push_str(plain);
-            text.push('"');
-        }
+fn push_text(form: &mut Vec<u8>, text: &str) {
+    push_number(form, (text.len() as u64) << 1 | 1);
+    form.extend_from_slice(text.as_bytes());
+}
+
+/// A text that is often one of [`TEXTS`].
+fn push_usual(form: &mut Vec<u8>, text: &str) {
+    match TEXTS.iter().position(|usual| *usual == text) {
+        Some(place) => push_number(form, (FIRST_TEXT + place as u64) << 1),
+        None => push_text(form, text),
     }
 }
 
 /// The properties of a message, without the headers of a broker.
-pub(super) fn write(message: &Message) -> String {
-    let mut headers = message.headers.clone();
-    if headers.iter().any(|(name, _)| death::is_of_broker(name)) {
-        headers.retain(|name| !death::is_of_broker(name));
+pub(super) fn write(message: &Message) -> Vec<u8> {
+    form(message, |name| !death::is_of_broker(name))
+}
+
+fn form(message: &Message, is_kept: impl Fn(&str) -> bool) -> Vec<u8> {
+    let Message { message_id, r#type, timestamp, content_type, app_id, headers, .. } = message;
+    // What those of an event need.
+    let mut form = Vec::with_capacity(480);
+    form.push(FORM);
+    push_number(&mut form, *timestamp);
+    push_text(&mut form, message_id);
+    push_text(&mut form, r#type);
+    push_usual(&mut form, content_type);
+    push_usual(&mut form, app_id);
+    for (name, value) in headers.iter().filter(|(name, _)| is_kept(name)) {
+        push_usual(&mut form, name);
+        match value {
+            HeaderValue::Text(text) if text == message_id => push_number(&mut form, SAME_AS_ID << 1),
+            HeaderValue::Text(text) if text == r#type => push_number(&mut form, SAME_AS_TYPE << 1),
+            HeaderValue::Text(text) => push_text(&mut form, text),
+            HeaderValue::Long(number) => {
+                push_number(&mut form, LONG << 1);
+                form.extend_from_slice(&number.to_le_bytes());
+            }
+        }
     }
-    text(&Properties {
-        message_id: message.message_id.as_str().into(),
-        r#type: message.r#type.as_str().into(),
-        timestamp: message.timestamp,
-        content_type: message.content_type.as_str().into(),
-        app_id: message.app_id.as_str().into(),
-        headers,
-    })
+    form
+}
+
+/// What is left to read of a form.
+struct Reader<'a>(&'a [u8]);
+
+/// A text, or what stands for it.
+enum Part<'a> {
+    Text(&'a str),
+    Usual(&'static str),
+    Place(u64),
+}
+
+impl<'a> Reader<'a> {
+    fn bytes(&mut self, length: usize) -> Result<&'a [u8], Malformed> {
+        let (bytes, rest) = self.0.split_at_checked(length).ok_or(Malformed::Form)?;
+        self.0 = rest;
+        Ok(bytes)
+    }
+
+    fn number(&mut self) -> Result<u64, Malformed> {
+        let mut number = 0;
+        for shift in (0..u64::BITS).step_by(7) {
+            let [byte] = self.bytes(1)? else { return Err(Malformed::Form) };
+            number |= u64::from(byte & 0x7f) << shift;
+            if *byte < 0x80 {
+                return Ok(number);
+            }
+        }
+        Err(Malformed::Form)
+    }
+
+    fn part(&mut self) -> Result<Part<'a>, Malformed> {
+        let number = self.number()?;
+        if number & 1 == 1 {
+            let length = usize::try_from(number >> 1).map_err(|_| Malformed::Form)?;
+            return Ok(Part::Text(str::from_utf8(self.bytes(length)?)?));
+        }
+        let place = number >> 1;
+        match place.checked_sub(FIRST_TEXT) {
+            None => Ok(Part::Place(place)),
+            Some(place) => {
+                let usual = usize::try_from(place).ok().and_then(|place| TEXTS.get(place).copied());
+                usual.map(Part::Usual).ok_or(Malformed::Form)
+            }
+        }
+    }
+
+    fn text(&mut self) -> Result<Cow<'static, str>, Malformed> {
+        match self.part()? {
+            Part::Text(text) => Ok(text.to_owned().into()),
+            Part::Usual(text) => Ok(text.into()),
+            Part::Place(_) => Err(Malformed::Form),
+        }
+    }
+
+    fn value(&mut self, message_id: &str, r#type: &str) -> Result<HeaderValue, Malformed> {
+        Ok(match self.part()? {
+            Part::Text(text) | Part::Usual(text) => text.into(),
+            Part::Place(SAME_AS_ID) => message_id.into(),
+            Part::Place(SAME_AS_TYPE) => r#type.into(),
+            Part::Place(LONG) => {
+                let bytes = self.bytes(size_of::<i64>())?;
+                i64::from_le_bytes(bytes.try_into().map_err(|_| Malformed::Form)?).into()
+            }
+            Part::Place(_) => return Err(Malformed::Form),
+        })
+    }
 }
 
 /// The message with these properties and this body.
-pub(super) fn read(properties: &str, body: Bytes) -> Result<Message, serde_json::Error> {
-    let properties: Properties<'_> = serde_json::from_str(properties)?;
-    Ok(Message {
-        message_id: properties.message_id.into_owned(),
-        r#type: properties.r#type.into_owned(),
-        timestamp: properties.timestamp,
-        content_type: properties.content_type.into_owned(),
-        app_id: properties.app_id.into_owned(),
-        // Gone once it is stored: the queue's table knows when the message leaves.
-        expiration: None,
-        headers: properties.headers,
-        body,
-    })
+pub(super) fn read(properties: &[u8], body: Bytes) -> Result<Message, Malformed> {
+    let mut reader = match properties {
+        [FORM, rest @ ..] => Reader(rest),
+        [b'{', ..] => return Ok(serde_json::from_slice::<Former>(properties)?.into_message(body)),
+        _ => return Err(Malformed::Form),
+    };
+    let timestamp = reader.number()?;
+    let (message_id, r#type) = (reader.text()?.into_owned(), reader.text()?.into_owned());
+    let (content_type, app_id) = (reader.text()?.into_owned(), reader.text()?.into_owned());
+    let mut headers = MessageHeaders::with_room();
+    while !reader.0.is_empty() {
+        headers.insert(reader.text()?, reader.value(&message_id, &r#type)?);
+    }
+    // The expiration is gone once it is stored: the queue's table knows when the message leaves.
+    Ok(Message { message_id, r#type, timestamp, content_type, app_id, expiration: None, headers, body })
 }
 
 /// The message id in these properties, for the log.
-pub(super) fn message_id(properties: &str) -> String {
-    serde_json::from_str::<Properties<'_>>(properties)
-        .map(|properties| properties.message_id.into_owned())
-        .unwrap_or_default()
+pub(super) fn message_id(properties: &[u8]) -> String {
+    read(properties, Bytes::new()).map(|message| message.message_id).unwrap_or_default()
 }
 
 /// The properties of a dead letter: the same, and in the headers the queues and reasons of its first and last death.
-pub(super) fn bury(properties: &str, queue: &str, death: Death) -> String {
+pub(super) fn bury(properties: &[u8], queue: &str, death: Death) -> Vec<u8> {
     let reason = death.reason();
-    let Ok(mut parsed) = serde_json::from_str::<Properties<'_>>(properties) else {
+    let Ok(mut message) = read(properties, Bytes::new()) else {
         return properties.to_owned();
     };
-    let headers = &mut parsed.headers;
-    headers.insert(death::LAST_QUEUE.to_owned(), queue.into());
-    headers.insert(death::LAST_REASON.to_owned(), reason.into());
+    let headers = &mut message.headers;
+    headers.insert(death::LAST_QUEUE, queue.into());
+    headers.insert(death::LAST_REASON, reason.into());
     if !headers.contains_key(FIRST_DEATH_QUEUE) {
-        headers.insert(FIRST_DEATH_QUEUE.to_owned(), queue.into());
-        headers.insert(FIRST_DEATH_REASON.to_owned(), reason.into());
+        headers.insert(FIRST_DEATH_QUEUE, queue.into());
+        headers.insert(FIRST_DEATH_REASON, reason.into());
     }
-    text(&parsed)
+    form(&message, |_| true)
+}
+
+/// The properties as files of version 3 and earlier have them.
+#[derive(Deserialize)]
+struct Former {
+    message_id: String,
+    r#type: String,
+    timestamp: u64,
+    content_type: String,
+    app_id: String,
+    headers: MessageHeaders,
+}
+
+impl Former {
+    fn into_message(self, body: Bytes) -> Message {
+        let Self { message_id, r#type, timestamp, content_type, app_id, headers } = self;
+        Message { message_id, r#type, timestamp, content_type, app_id, expiration: None, headers, body }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn what_is_written_is_read_again_whatever_its_characters() {
+    fn odd() -> Message {
         let odd = "\"\\\u{0}\n\u{1f}\u{7f} ç \u{2028}😀";
-        let message = Message {
+        Message {
             message_id: odd.to_owned(),
             r#type: "order.created".to_owned(),
             timestamp: u64::MAX,
@@ -159,17 +271,48 @@ mod tests {
             expiration: None,
             headers: [
                 (odd, "plain".into()),
+                ("cloudEvents_id", odd.into()),
+                ("cloudEvents_type", "order.created".into()),
                 ("long", i64::MIN.into()),
-                ("text", odd.into()),
+                ("text", "x".repeat(300).as_str().into()),
                 ("", "".into()),
             ]
             .into(),
             body: Bytes::from_static(b"{}"),
-        };
-        let text = write(&message);
-        serde_json::from_str::<serde_json::Value>(&text).unwrap();
-        assert_eq!(read(&text, message.body.clone()).unwrap(), message);
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_read_again_whatever_its_characters() {
+        let message = odd();
+        assert_eq!(read(&write(&message), message.body.clone()).unwrap(), message);
         let bare = Message { headers: Default::default(), ..message };
         assert_eq!(read(&write(&bare), bare.body.clone()).unwrap(), bare);
+    }
+
+    #[test]
+    fn what_an_earlier_version_wrote_is_read() {
+        let json = r#"{"message_id":"m","type":"t","timestamp":7,"content_type":"c","app_id":"a","headers":{"n":1,"t":"x"}}"#;
+        let message = read(json.as_bytes(), Bytes::new()).unwrap();
+        assert_eq!((message.message_id.as_str(), message.r#type.as_str(), message.timestamp), ("m", "t", 7));
+        assert_eq!(message.headers, [("n", 1.into()), ("t", "x".into())].into());
+        let buried = read(&bury(json.as_bytes(), "q", Death::Expired), Bytes::new()).unwrap();
+        assert_eq!((buried.text(death::LAST_QUEUE), buried.long("n")), (Some("q"), Some(1)));
+    }
+
+    #[test]
+    fn what_is_cut_off_or_of_a_later_form_is_refused() {
+        let form = write(&odd());
+        // Where a header ends, the others may be missing.
+        let whole = (0..form.len()).filter(|length| read(&form[..*length], Bytes::new()).is_ok()).count();
+        assert_eq!(whole, odd().headers.iter().count());
+        for other in [
+            [FORM + 1].as_slice(),
+            &[],
+            &[FORM, 0, 2],
+            &[FORM, 0, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255],
+        ] {
+            assert!(read(other, Bytes::new()).is_err(), "{other:?}");
+        }
     }
 }

@@ -25,7 +25,7 @@ pub(super) struct Handed {
     pub id: i64,
     pub redelivered: bool,
     pub routing_key: String,
-    pub properties: String,
+    pub properties: Vec<u8>,
     pub body: Bytes,
 }
 
@@ -132,7 +132,7 @@ pub(super) struct QueueState {
 #[derive(Clone, Copy)]
 pub(super) struct Incoming<'a> {
     pub routing_key: &'a str,
-    pub properties: &'a str,
+    pub properties: &'a [u8],
     pub expiration: Option<Duration>,
     pub body: &'a [u8],
 }

@@ -31,7 +31,8 @@ pub(super) const MESSAGE: &str = "
     CREATE TABLE message (
         id INTEGER PRIMARY KEY,
         routing_key TEXT NOT NULL,
-        properties TEXT NOT NULL,
+        -- As `properties` has them.
+        properties BLOB NOT NULL,
         body BLOB NOT NULL
     );
 ";

@@ -570,6 +570,27 @@ async fn a_file_of_version_2_keeps_what_waits_in_its_place() {
     assert_eq!(stored(&directory), 0);
 }
 
+#[tokio::test]
+async fn a_file_of_version_3_has_properties_as_json_and_is_read() {
+    let directory = TempDir::new().unwrap();
+    let broker = open_in(&directory);
+    declare(&broker, &[queue("work")]).await;
+    put(&broker, "work", "a").await.unwrap();
+    broker.close().await;
+    let connection = rusqlite::Connection::open(directory.path().join("broker.db")).unwrap();
+    let json = r#"{"message_id":"former","type":"t","timestamp":7,"content_type":"c","app_id":"malote","headers":{"n":1}}"#;
+    connection.execute("UPDATE message SET properties = ?1", [json]).unwrap();
+    connection.execute_batch("PRAGMA user_version = 3").unwrap();
+    drop(connection);
+
+    let broker = open_in(&directory);
+    put(&broker, "work", "b").await.unwrap();
+    let mut deliveries = subscribe(&broker, "work").await;
+    let (former, b) = (next(&mut deliveries).await.message, next(&mut deliveries).await.message);
+    assert_eq!((former.message_id.as_str(), former.timestamp, former.long("n")), ("former", 7, Some(1)));
+    assert_eq!(b.message_id, "b");
+}
+
 /// A closed file of version 2 with two messages in each of two queues.
 async fn former(directory: &TempDir) -> PathBuf {
     let broker = open_in(directory);

@@ -49,7 +49,7 @@ pub(super) enum Command {
     Publish {
         exchange: ExchangeName,
         routing_key: String,
-        properties: String,
+        properties: Vec<u8>,
         expiration: Option<Duration>,
         body: Bytes,
         reply: oneshot::Sender<Result<(), PublishError>>,
