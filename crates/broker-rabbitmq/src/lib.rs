@@ -51,7 +51,7 @@ use broker::{
 };
 use event::{ClientTls, Message};
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 use tracing::warn;
 
 use crate::connection::Supervised;
@@ -246,10 +246,23 @@ impl broker::Publisher for RabbitMq {
         routing_key: &str,
         message: Arc<Message>,
     ) -> Result<(), PublishError> {
-        let published = self.publisher.publish(exchange, routing_key, message).await;
-        if let Err(PublishError::MissingExchange { exchange }) = &published {
+        let published = self.publish_within(Duration::MAX, exchange, routing_key, message).await;
+        published.expect("its own time-out is shorter")
+    }
+
+    async fn publish_within(
+        &self,
+        patience: Duration,
+        exchange: &ExchangeName,
+        routing_key: &str,
+        message: Arc<Message>,
+    ) -> Option<Result<(), PublishError>> {
+        let begun = Instant::now();
+        let published = self.publisher.publish(patience, exchange, routing_key, message).await;
+        if let Some(Err(PublishError::MissingExchange { exchange })) = &published {
             // On the heap, since it is rare, and every publish has room for what is not.
-            Box::pin(self.declare_again(exchange)).await;
+            let rest = patience.saturating_sub(begun.elapsed());
+            Box::pin(timeout(rest, self.declare_again(exchange))).await.ok()?;
         }
         published
     }

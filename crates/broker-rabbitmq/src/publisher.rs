@@ -166,13 +166,14 @@ impl Publisher {
         }
     }
 
-    /// See [`broker::Publisher::publish`].
+    /// See [`broker::Publisher::publish_within`].
     pub(crate) async fn publish(
         &self,
+        patience: Duration,
         exchange: &ExchangeName,
         routing_key: &str,
         message: Arc<Message>,
-    ) -> Result<(), PublishError> {
+    ) -> Option<Result<(), PublishError>> {
         let (reply, answer) = oneshot::channel();
         let is_large = Turns::is_large(message.body.len());
         let (exchange, routing_key) = (exchange.clone(), routing_key.to_owned());
@@ -181,17 +182,20 @@ impl Publisher {
             true => Some(self.hand_over_in_turn(request)),
             false => self.hand_over(request),
         };
-        let confirmed = timeout(self.confirm_timeout, async {
+        let confirmed = timeout(patience.min(self.confirm_timeout), async {
             if let Some(waiting) = waiting {
                 waiting.await;
             }
             // The owner drops what it does not answer.
             answer.await.unwrap_or_else(|_| Err(PublishError::Unavailable(Unavailable::Closed.into())))
         });
-        let result =
-            confirmed.await.unwrap_or_else(|_| Err(PublishError::Unavailable(self.connection.why_down())));
+        let result = match confirmed.await {
+            Ok(result) => result,
+            Err(_) if patience < self.confirm_timeout => return None,
+            Err(_) => Err(PublishError::Unavailable(self.connection.why_down())),
+        };
         self.outcomes.count(&result);
-        result
+        Some(result)
     }
 
     /// Hands a request to the next owner task. What waits for room there is given back, and is on the heap: a publish

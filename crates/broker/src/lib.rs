@@ -21,9 +21,11 @@ pub mod test_support;
 pub mod topology;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use event::Message;
+use tokio::time::timeout;
 
 pub use backoff::Backoff;
 pub use disk::{DiskAlarm, free_bytes};
@@ -134,6 +136,18 @@ pub trait Publisher: Send + Sync + 'static {
         routing_key: &str,
         message: Arc<Message>,
     ) -> Result<(), PublishError>;
+
+    /// [`Self::publish_shared`] that ends after this time at the latest: `None` if it has no result by then. A publisher that
+    /// limits the time itself needs one timer for both.
+    async fn publish_within(
+        &self,
+        patience: Duration,
+        exchange: &ExchangeName,
+        routing_key: &str,
+        message: Arc<Message>,
+    ) -> Option<Result<(), PublishError>> {
+        timeout(patience, self.publish_shared(exchange, routing_key, message)).await.ok()
+    }
 }
 
 /// Names a delivery within its [`Deliveries`].

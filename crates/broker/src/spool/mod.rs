@@ -292,15 +292,17 @@ impl Publisher for Spool {
         };
         let way = match way {
             Ok(Way::Broker) => {
-                let publish = inner.broker.publish_shared(exchange, routing_key, Arc::clone(&message));
-                let trouble = match timeout(inner.config.patience, publish).await {
-                    Ok(Ok(())) => {
+                let patience = inner.config.patience;
+                let message = Arc::clone(&message);
+                let published = inner.broker.publish_within(patience, exchange, routing_key, message).await;
+                let trouble = match published {
+                    Some(Ok(())) => {
                         inner.direct_works();
                         return Ok(());
                     }
-                    Ok(Err(error)) => Trouble::new(&error),
-                    Err(_) => {
-                        let text = format!("it did not confirm within {:?}", inner.config.patience);
+                    Some(Err(error)) => Trouble::new(&error),
+                    None => {
+                        let text = format!("it did not confirm within {patience:?}");
                         Trouble { kind: UNCONFIRMED, text }
                     }
                 };
