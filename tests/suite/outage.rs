@@ -140,7 +140,7 @@ async fn every_role_finishes_what_it_has_in_hand_and_its_successor_goes_on() -> 
     until("both replicas wait with a batch", async || {
         let mut connection = store.read().await?;
         let text = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() \
-                    AND wait_event_type = 'Lock' AND query LIKE 'INSERT INTO claims%'";
+                    AND wait_event_type = 'Lock' AND query LIKE '%INSERT INTO claims%'";
         let waiting: i64 = sql::scalar(text).fetch_one(&mut *connection).await?;
         Ok(waiting >= 2)
     })

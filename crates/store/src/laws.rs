@@ -310,6 +310,8 @@ pub async fn a_plan_for_an_empty_table_is_not_kept(store: &Store) {
         |count: u32| -> Vec<_> { (0..count).map(|key| sighting("rec", &key.to_string(), 1_000)).collect() };
     // None is committed, so that nothing is analysed meanwhile.
     let mut tx = store.begin().await.expect("a transaction");
+    // As migrations do.
+    fetch(&mut tx, "ANALYZE seen".to_owned(), []).await.expect("it is analysed");
     let few: Vec<_> = sightings(4);
     let again = || few.iter().map(|one| Sighting { event_id: EventId::generate(), ..one.clone() });
     for _ in 0..10 {

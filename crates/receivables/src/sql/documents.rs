@@ -12,7 +12,6 @@ use providers::gestao_online::{FinancialItem, OrderDocument};
 use store::Tx;
 use store::many::{Value, Values, fetch_given, insert, rounds};
 
-use super::orders::{Order, OrderChange};
 use crate::events::{Causes, RETURNING, receivable_announcements};
 use crate::{Kind, Receivable, ReceivableState};
 
@@ -181,16 +180,12 @@ async fn cancel_unmentioned(
 }
 
 /// Cancels the unpaid instalments of orders that are cancelled, and opens those of orders that are not any more. `written` are the
-/// orders' rows as these events have left them, locked.
+/// orders' rows as events have left them, locked; `causes` has the events that state whether an order is cancelled.
 pub(super) async fn follow_orders(
     tx: &mut Tx,
-    orders: &[(&Event, &Order)],
     written: &[store::AnyRow],
+    causes: &HashMap<(&str, &str, &str), Causes<'_>>,
 ) -> Result<Vec<Announcement>, Failure> {
-    let state_cause = orders.iter().filter(|(_, order)| matches!(order.change, OrderChange::State(..)));
-    let causes: HashMap<_, Causes<'_>> = state_cause
-        .map(|(event, order)| ((event.source.name.as_str(), "", order.key.as_str()), (*event, *event)))
-        .collect();
     let mut given = Vec::new();
     for row in written {
         let Receivable { source, external_id, state, .. } = Receivable::read(row)?;
@@ -211,5 +206,5 @@ pub(super) async fn follow_orders(
         )
     };
     let written = fetch_given(tx, text, &[], given).await?;
-    receivable_announcements(&written, &causes, order)
+    receivable_announcements(&written, causes, order)
 }

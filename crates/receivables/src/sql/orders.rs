@@ -123,7 +123,11 @@ pub(crate) async fn upsert_orders(
     )
     .await?;
     let mut announcements = receivable_announcements(&written, &causes, |row| ("", &row.external_id))?;
-    announcements.extend(follow_orders(tx, orders, &written).await?);
+    let stating = orders.iter().filter(|(_, order)| matches!(order.change, OrderChange::State(..)));
+    let stating = stating
+        .map(|(event, order)| ((event.source.name.as_str(), "", order.key.as_str()), (*event, *event)))
+        .collect();
+    announcements.extend(follow_orders(tx, &written, &stating).await?);
     Ok(announcements)
 }
 
