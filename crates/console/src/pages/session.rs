@@ -182,9 +182,9 @@ impl FromRequest<Pages> for Sent {
     }
 }
 
-/// The value of a field, the first of its name.
+/// The value of a field, the last of its name.
 pub(super) fn field<'a>(fields: &'a [(String, String)], name: &str) -> Option<&'a str> {
-    fields.iter().find(|(other, _)| other == name).map(|(_, value)| value.as_str())
+    fields.iter().rfind(|(other, _)| other == name).map(|(_, value)| value.as_str())
 }
 
 /// Where a log-in leads: a path of this origin.
