@@ -132,12 +132,12 @@ impl Recorder for Events {
 #[async_trait]
 impl Recording for AcceptedEvents<'_> {
     async fn write(self: Box<Self>, tx: &mut Tx) -> Result<(), Failure> {
-        let duplicates = seen::duplicates(tx, &self.sightings).await?;
+        let decision = seen::decide(tx, &self.sightings).await?;
         let numbers = origins::numbers(tx, &self.origins).await?;
         let mut rows = Vec::with_capacity(self.rows.len());
         let mut pending = Vec::with_capacity(self.rows.len());
         for Row { id, origin, mut takers, rest } in self.rows {
-            let duplicate_of = duplicates.get(&id).copied();
+            let duplicate_of = decision.duplicates.get(&id).copied();
             if duplicate_of.is_some() {
                 takers.clear();
             }
@@ -159,7 +159,7 @@ impl Recording for AcceptedEvents<'_> {
             unsettled,
         )
         .await?;
-        Ok(())
+        Ok(decision.claim(tx).await?)
     }
 }
 

@@ -186,10 +186,17 @@ fn sighting(source: &str, key: &str, second: i64) -> Sighting {
 }
 
 async fn noted(store: &Store, sightings: &[Sighting]) -> HashMap<EventId, EventId> {
-    let mut tx = store.begin().await.expect("a transaction");
-    let duplicates = seen::duplicates(&mut tx, sightings).await.expect("they are noted");
-    tx.commit().await.expect("a commit");
-    duplicates
+    loop {
+        let mut tx = store.begin().await.expect("a transaction");
+        match seen::duplicates(&mut tx, sightings).await {
+            Ok(duplicates) => {
+                tx.commit().await.expect("a commit");
+                return duplicates;
+            }
+            Err(StoreError::Conflict(_)) => {}
+            Err(error) => panic!("they are noted: {error}"),
+        }
+    }
 }
 
 /// What is set first holds for everyone, until somebody who names it replaces it.
@@ -289,6 +296,35 @@ pub async fn of_two_with_a_key_at_once_one_is_the_fact(store: &Store) {
             noted(store, std::slice::from_ref(&other))
         );
         assert_eq!(by_one.len() + by_other.len(), 1, "{by_one:?} {by_other:?}");
+    }
+}
+
+/// A transaction that has decided and not claimed yet holds up nobody: another one may claim the key. If that is for another
+/// event, the first cannot claim it any more.
+pub async fn a_key_belongs_to_who_claims_it_first(store: &Store) {
+    prepared(store).await;
+    if store.dialect() == Dialect::Sqlite {
+        // There is no other transaction meanwhile.
+        return;
+    }
+    let [one, other, ended] =
+        [("a", 1_000), ("a", 1_001), ("a", 1_100)].map(|(key, second)| sighting("rec", key, second));
+    for (first, second, is_claimed) in [(&one, &other, false), (&one, &one, true), (&ended, &ended, true)] {
+        let firsts = std::slice::from_ref(first);
+        let mut tx = store.begin().await.expect("a transaction");
+        let decision = seen::decide(&mut tx, firsts).await.expect("a decision");
+        assert!(decision.duplicates.is_empty());
+        assert!(noted(store, std::slice::from_ref(second)).await.is_empty());
+        match decision.claim(&mut tx).await {
+            Ok(()) => assert!(is_claimed),
+            Err(StoreError::Conflict(_)) => assert!(!is_claimed),
+            Err(error) => panic!("{error}"),
+        }
+        drop(tx);
+        if !is_claimed {
+            assert_eq!(noted(store, firsts).await, HashMap::from([(first.event_id, second.event_id)]));
+            seen::forget(store, Timestamp::from_second(2_000).expect("a time")).await.expect("forgets");
+        }
     }
 }
 
@@ -496,6 +532,7 @@ macro_rules! store_laws {
             competing_claims_never_overlap
             the_first_event_with_a_key_is_the_fact
             of_two_with_a_key_at_once_one_is_the_fact
+            a_key_belongs_to_who_claims_it_first
             a_known_repetition_claims_nothing
             a_key_of_before_holds_whatever_the_content
             a_plan_for_an_empty_table_is_not_kept

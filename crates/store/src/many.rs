@@ -158,6 +158,19 @@ pub fn insert<'a>(
     })
 }
 
+/// Inserts rows into PostgreSQL as [`insert`] does, and gives their number.
+pub(crate) async fn insert_counted(
+    connection: &mut Connection,
+    into: &'static str,
+    tail: &str,
+    rows: Vec<Values>,
+) -> Result<u64, StoreError> {
+    let (given, values) = given(rows);
+    let text = format!("INSERT INTO {into} {given} {tail}");
+    let query = sql::assembled_with(text, arguments(values.into_iter(), 0)?);
+    Ok(query.execute(connection).await?.rows_affected())
+}
+
 /// A subquery that gives these rows, for PostgreSQL, and its parameters.
 pub(crate) fn given(rows: Vec<Values>) -> (String, Vec<Value>) {
     columns::select(1, rows)

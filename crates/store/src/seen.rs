@@ -1,14 +1,16 @@
 //! Duplicates: of a source's events with the same key, the first is the fact, and the others repeat it.
 //!
-//! Whichever transaction brings a key first decides for everyone who shares the database which event is the first. The
-//! decision is written in the transaction of the effect, so it stands exactly if the effect does.
+//! Whichever transaction claims a key first decides for everyone who shares the database which event is the first. The
+//! claim is written in the transaction of the effect, so it stands exactly if the effect does. It is written last: the
+//! ledger and a consumer handle the same event at the same time, and neither waits for more than the other's commit.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::HashMap;
 
 use event::{Event, EventId, Message, SourceName, Timestamp, header};
 use sqlx::Row;
 
-use crate::{Store, StoreError, Tx, many, sql};
+use crate::many::{self, Values};
+use crate::{Store, StoreError, Tx, sql};
 
 /// An event with the key by which its source's facts are distinguished.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -50,85 +52,167 @@ impl Sighting {
     }
 }
 
-/// Notes the sightings, and returns those that repeat an earlier event, each with the id of the first.
+/// What the transactions before have decided about some sightings, and what this one decides.
+#[derive(Debug, Default)]
+pub struct Decision<'a> {
+    /// Those that repeat an earlier event, each with the id of the first.
+    pub duplicates: HashMap<EventId, EventId>,
+    /// The first ones, which are not claimed yet, each with the event that had its key in an earlier window.
+    firsts: Vec<(&'a Sighting, Option<EventId>)>,
+}
+
+/// Decides which of the sightings repeat an earlier event. The first ones are to be [claimed](Decision::claim) in the same
+/// transaction.
 ///
-/// Waits for a claim in another open transaction. After the window the next event is a first one again; an earlier
-/// event never replaces a later one. A duplicate that the ingress recognised claims nothing, so that the first event
-/// stays the first when it is recorded later.
+/// After the window the next event is a first one again; an earlier event never replaces a later one. A duplicate that
+/// the ingress recognised is never a first one, so that the first event stays the first when it is recorded later.
+pub async fn decide<'a>(tx: &mut Tx, sightings: &'a [Sighting]) -> Result<Decision<'a>, StoreError> {
+    let (known, mut open): (Vec<&Sighting>, Vec<&Sighting>) =
+        sightings.iter().partition(|sighting| sighting.repeats.is_some());
+    open.sort_unstable();
+    let places = sightings.iter().flat_map(|sighting| {
+        let before = sighting.key_of_before().map(|key| (sighting.source.as_str(), key));
+        before.into_iter().chain([sighting.place()])
+    });
+    let mut holders = holders(tx, places.collect()).await?;
+    let mut decision = Decision::default();
+    for sighting in open {
+        let holder = holders.get(&sighting.place());
+        if holder.is_none_or(|holder| holder.until < sighting.time.as_microsecond()) {
+            decision.firsts.push((sighting, holder.map(|holder| holder.event_id)));
+            holders.insert(sighting.place(), sighting.as_holder());
+        }
+        decision.duplicates.extend(sighting.first(&holders).map(|first| (sighting.event_id, first)));
+    }
+    for sighting in known {
+        let first = sighting.first(&holders).or(sighting.repeats);
+        decision.duplicates.extend(first.map(|first| (sighting.event_id, first)));
+    }
+    Ok(decision)
+}
+
+impl Decision<'_> {
+    /// Claims the keys of the first ones; a [`StoreError::Conflict`] if another transaction has claimed one for another
+    /// event meanwhile.
+    ///
+    /// Waits for a claim in another open transaction, and others wait for these claims: they belong at the end of a
+    /// transaction.
+    pub async fn claim(self, tx: &mut Tx) -> Result<(), StoreError> {
+        for round in many::rounds(self.firsts.into_iter().map(|first| (first.0.place(), first))) {
+            claim(tx, &round).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Decides and claims in one step.
 pub async fn duplicates(
     tx: &mut Tx,
     sightings: &[Sighting],
 ) -> Result<HashMap<EventId, EventId>, StoreError> {
-    let (known, mut open): (Vec<&Sighting>, Vec<&Sighting>) =
-        sightings.iter().partition(|sighting| sighting.repeats.is_some());
-    open.sort_unstable();
-    let mut duplicates = HashMap::new();
-    for round in many::rounds(open.into_iter().map(|sighting| ((&sighting.source, &sighting.key), sighting)))
-    {
-        let claimed = claim(tx, &round).await?;
-        let not_first = round.iter().filter(|sighting| !claimed.contains(&sighting.event_id.to_string()));
-        let wanted = not_first.map(|sighting| (*sighting, sighting.key.as_str()));
-        let of_before = round.iter().filter_map(|sighting| Some((*sighting, sighting.key_of_before()?)));
-        look_up(tx, &wanted.chain(of_before).collect::<Vec<_>>(), &mut duplicates).await?;
-    }
-    let wanted: Vec<_> = known.iter().map(|sighting| (*sighting, sighting.key.as_str())).collect();
-    look_up(tx, &wanted, &mut duplicates).await?;
-    for sighting in known {
-        if let Some(first) = sighting.repeats {
-            duplicates.entry(sighting.event_id).or_insert(first);
-        }
-    }
+    let mut decision = decide(tx, sightings).await?;
+    let duplicates = std::mem::take(&mut decision.duplicates);
+    decision.claim(tx).await?;
     Ok(duplicates)
 }
 
-/// Claims each free key for its window. Returns the events that hold their key now. No key occurs twice.
-async fn claim(tx: &mut Tx, sightings: &[&Sighting]) -> Result<HashSet<String>, StoreError> {
-    let row = |Sighting { source, key, time, event_id, window_s, .. }: &&Sighting| {
-        let until = time.as_microsecond().saturating_add(window_s.saturating_mul(1_000_000));
-        vec![source.into(), key.into(), event_id.into(), (*time).into(), until.into()]
-    };
-    let claimed = many::insert(
-        tx,
-        "seen (source, duplicate_key, event_id, seen_at, until)",
-        "ON CONFLICT (source, duplicate_key) DO UPDATE SET event_id = excluded.event_id, \
-         seen_at = excluded.seen_at, until = excluded.until WHERE seen.until < excluded.seen_at \
-         RETURNING event_id",
-        sightings.iter().map(row).collect(),
-    )
-    .await?;
-    Ok(claimed.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?)
+/// A source and a key of its facts.
+type Place<'a> = (&'a str, &'a str);
+
+/// The event that has a key; since when and until when, in microseconds.
+struct Holder {
+    event_id: EventId,
+    seen_at: i64,
+    until: i64,
 }
 
-/// Adds to `duplicates` those whose key belongs to another event within the window.
-async fn look_up(
+impl Sighting {
+    fn place(&self) -> Place<'_> {
+        (self.source.as_str(), &self.key)
+    }
+
+    fn window(&self) -> i64 {
+        self.window_s.saturating_mul(1_000_000)
+    }
+
+    fn as_holder(&self) -> Holder {
+        let seen_at = self.time.as_microsecond();
+        Holder { event_id: self.event_id, seen_at, until: seen_at.saturating_add(self.window()) }
+    }
+
+    /// The other event within the window that has its key, or had it in an earlier version.
+    fn first(&self, holders: &HashMap<Place<'_>, Holder>) -> Option<EventId> {
+        let mut keys = self.key_of_before().into_iter().chain([self.key.as_str()]);
+        keys.find_map(|key| {
+            let holder = holders.get(&(self.source.as_str(), key))?;
+            let is_near = self.time.as_microsecond().abs_diff(holder.seen_at) <= self.window().unsigned_abs();
+            (holder.event_id != self.event_id && is_near).then_some(holder.event_id)
+        })
+    }
+}
+
+/// The events that have these keys.
+async fn holders<'a>(
     tx: &mut Tx,
-    wanted: &[(&Sighting, &str)],
-    duplicates: &mut HashMap<EventId, EventId>,
-) -> Result<(), StoreError> {
+    mut places: Vec<Place<'a>>,
+) -> Result<HashMap<Place<'a>, Holder>, StoreError> {
+    places.sort_unstable();
+    places.dedup();
     let text = |given: &str| {
         format!(
-            "SELECT source, duplicate_key, event_id, seen_at FROM seen WHERE (source, duplicate_key) IN ({given})"
+            "SELECT source, duplicate_key, event_id, seen_at, until FROM seen \
+             WHERE (source, duplicate_key) IN ({given})"
         )
     };
-    let mut by_key: BTreeMap<(&str, &str), Vec<&Sighting>> = BTreeMap::new();
-    for (sighting, key) in wanted {
-        by_key.entry((sighting.source.as_str(), key)).or_default().push(sighting);
+    let given = places.iter().map(|(source, key)| vec![(*source).into(), (*key).into()]).collect();
+    let mut holders = HashMap::new();
+    for row in many::fetch_given(tx, text, &[], given).await? {
+        let (source, key, event_id): (String, String, String) =
+            (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+        let event_id = event_id.parse().expect("the table holds the ids it was given");
+        let place = places.binary_search(&(source.as_str(), key.as_str()));
+        let place = places[place.expect("only keys that were asked for are found")];
+        holders.insert(place, Holder { event_id, seen_at: row.try_get(3)?, until: row.try_get(4)? });
     }
-    let keys = by_key.keys().map(|(source, key)| vec![(*source).into(), (*key).into()]).collect();
-    // A missing one was forgotten just now.
-    for first in many::fetch_given(tx, text, &[], keys).await? {
-        let (source, key): (String, String) = (first.try_get(0)?, first.try_get(1)?);
-        let (first_id, seen_at): (String, i64) = (first.try_get(2)?, first.try_get(3)?);
-        let first_id = first_id.parse().expect("the table holds the ids it was given");
-        for sighting in by_key.get(&(source.as_str(), key.as_str())).into_iter().flatten() {
-            let window = sighting.window_s.saturating_mul(1_000_000).unsigned_abs();
-            let is_near = sighting.time.as_microsecond().abs_diff(seen_at) <= window;
-            if first_id != sighting.event_id && is_near {
-                duplicates.insert(sighting.event_id, first_id);
-            }
-        }
+    Ok(holders)
+}
+
+/// Claims keys, of which none occurs twice.
+async fn claim(tx: &mut Tx, firsts: &[(&Sighting, Option<EventId>)]) -> Result<(), StoreError> {
+    let key = |sighting: &Sighting| -> Values { vec![(&sighting.source).into(), (&sighting.key).into()] };
+    let ended = |(sighting, before): &(&Sighting, Option<EventId>)| {
+        before.map(|before| key(sighting).into_iter().chain([(&before).into()]).collect())
+    };
+    let delete =
+        |given: &str| format!("DELETE FROM seen WHERE (source, duplicate_key, event_id) IN ({given})");
+    many::fetch_given(tx, delete, &[], firsts.iter().filter_map(ended).collect()).await?;
+    let row = |(sighting, _): &(&Sighting, Option<EventId>)| {
+        let Holder { event_id, seen_at, until } = sighting.as_holder();
+        key(sighting).into_iter().chain([(&event_id).into(), seen_at.into(), until.into()]).collect()
+    };
+    let (into, tail) = (
+        "seen (source, duplicate_key, event_id, seen_at, until)",
+        "ON CONFLICT (source, duplicate_key) DO NOTHING",
+    );
+    let rows = firsts.iter().map(row).collect();
+    if many::is_sqlite(tx) {
+        // Its only writer has looked.
+        many::insert(tx, into, tail, rows).await?;
+        return Ok(());
     }
-    Ok(())
+    if many::insert_counted(tx, into, tail, rows).await? == firsts.len() as u64 {
+        return Ok(());
+    }
+    // Mostly for the same event, by another consumer or the ledger.
+    let holders = holders(tx, firsts.iter().map(|(sighting, _)| sighting.place()).collect()).await?;
+    let is_claimed = |(sighting, _): &(&Sighting, Option<EventId>)| {
+        holders.get(&sighting.place()).is_some_and(|holder| holder.event_id == sighting.event_id)
+    };
+    if firsts.iter().all(is_claimed) {
+        return Ok(());
+    }
+    let why = std::io::Error::other("it has an event with the same key");
+    Err(StoreError::Conflict(sqlx::Error::Io(why)))
 }
 
 /// Deletes the keys whose window ended before a time. Gives their number.

@@ -74,11 +74,11 @@ impl Consumer {
                     .filter_map(|taken| seen::Sighting::from_message(&taken.read.as_ref()?.0, &taken.message))
                     .collect();
                 tx = self.store.begin().await?;
-                let duplicates = seen::duplicates(&mut tx, &sightings).await?;
-                of_sender = duplicates.len();
+                let decision = seen::decide(&mut tx, &sightings).await?;
+                of_sender = decision.duplicates.len();
                 let originals = || {
                     let facts = batch.iter().filter_map(|taken| taken.read.as_ref());
-                    facts.filter(|(event, _)| !duplicates.contains_key(&event.id))
+                    facts.filter(|(event, _)| !decision.duplicates.contains_key(&event.id))
                 };
                 let ids: Vec<_> = originals().map(|(event, _)| event.id).collect();
                 let mut new = inbox::claim(&mut tx, self.name(), &ids, event::now()).await?;
@@ -89,7 +89,9 @@ impl Consumer {
                     announced = self.write(handler.as_ref(), &facts, &mut tx).await?;
                 }
                 events.extend(originals().map(|(event, _)| event));
-                facts.len()
+                let handled = facts.len();
+                decision.claim(&mut tx).await?;
+                handled
             }
         };
         let retried = batch.iter().filter(|taken| taken.message.headers.contains_key(header::RETRY_COPY));
