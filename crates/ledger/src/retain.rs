@@ -4,12 +4,12 @@
 //! again stays while its message is in flight ([`hold`]): else its claim would be deleted, and the message would take
 //! effect a second time. The tables of the domains are not touched.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use event::{Day, EventId, SourceName, Timestamp, Zone};
 use serde::Deserialize;
-use store::many::{Value, chunks, fetch, insert};
+use store::many::{Value, chunks, fetch, fetch_given, insert};
 use store::{Row, Store, StoreError, id, id_bound};
 use tokio::time::{Instant, sleep};
 
@@ -20,6 +20,9 @@ use store::time;
 
 /// How many rows leave in one transaction.
 const STEP: i64 = 256;
+
+/// The most of the time that goes into it, as a divisor, so that others write, too.
+const SHARE: u32 = 4;
 
 /// How long an event stays after a job has sent it again: longer than a consumer that has handled it may be stopped
 /// with the message in its queue. While a consumer has not handled it, it stays in any case.
@@ -87,8 +90,7 @@ pub(crate) async fn hold(
     Ok(gone)
 }
 
-/// Deletes what is old and settled. Gives the number of events and rejected bodies that are gone. It takes half of the time
-/// at most, so that others write, too.
+/// Deletes what is old and settled. Gives the number of events and rejected bodies that are gone.
 pub async fn retain(store: &Store, retention: &Retention, now: Timestamp) -> Result<u64, StoreError> {
     let mut sources: BTreeMap<String, Vec<i64>> = BTreeMap::new();
     for (number, source) in origins::all(&mut *store.read().await?).await? {
@@ -99,17 +101,20 @@ pub async fn retain(store: &Store, retention: &Retention, now: Timestamp) -> Res
             sources.entry(row.try_get(0)?).or_default();
         }
     }
-    let mut gone = 0;
-    for (source, origins) in sources {
-        let Some(first_kept) = retention.first_kept(&source, now) else { continue };
+    let (mut days, mut of_origins, mut of_sources) = (Vec::new(), Vec::new(), Vec::new());
+    for (source, origins) in &sources {
+        let Some(first_kept) = retention.first_kept(source, now) else { continue };
         let until = retention.zone.bounds(first_kept).start;
         // First the counts, then the events: meanwhile, and after a kill, nothing seems to be missing.
-        forget_tallies(store, &source, first_kept, &retention.zone).await?;
-        for origin in &origins {
-            gone += delete(store, &settled_events(now), Value::from(*origin), until).await?;
-        }
-        gone += delete(store, &rejected(), Value::from(&source), until).await?;
-        tally_rest(store, &source, &origins, until, &retention.zone).await?;
+        forget_tallies(store, source, first_kept, &retention.zone).await?;
+        of_origins.extend(origins.iter().map(|origin| Old::new(Value::from(*origin), until)));
+        of_sources.push(Old::new(Value::from(source), until));
+        days.push((source, origins, until));
+    }
+    let mut gone = delete(store, &settled_events(now), of_origins).await?;
+    gone += delete(store, &rejected(), of_sources).await?;
+    for (source, origins, until) in days {
+        tally_rest(store, source, origins, until, &retention.zone).await?;
     }
     Ok(gone)
 }
@@ -202,25 +207,60 @@ fn settled_events(now: Timestamp) -> Leaving {
     }
 }
 
-/// Deletes events from before that time, step by step; returns how many.
-async fn delete(store: &Store, leaving: &Leaving, of: Value, until: Timestamp) -> Result<u64, StoreError> {
-    let Leaving { table, by, condition, .. } = leaving;
-    let find = format!(
-        "SELECT e.id FROM {table} e WHERE e.{by} = $1 AND e.id > $2 AND e.id < $3 AND e.received_at < $4 \
-         AND {condition} ORDER BY e.id LIMIT $5"
-    );
-    let (mut gone, mut last) = (0, id_bound(""));
+/// What is old of one origin, or one source.
+struct Old {
+    of: Value,
+    until: Timestamp,
+    /// The oldest ones that are found and not deleted yet.
+    found: VecDeque<EventId>,
+    /// The last one that was found.
+    last: Value,
+}
+
+impl Old {
+    fn new(of: Value, until: Timestamp) -> Self {
+        Self { of, until, found: VecDeque::new(), last: id_bound("") }
+    }
+
+    /// Finds the next ones.
+    async fn find(&mut self, store: &Store, leaving: &Leaving) -> Result<(), StoreError> {
+        let Leaving { table, by, condition, .. } = leaving;
+        let text = format!(
+            "SELECT e.id FROM {table} e WHERE e.{by} = $1 AND e.id > $2 AND e.id < $3 AND e.received_at < $4 \
+             AND {condition} ORDER BY e.id LIMIT $5"
+        );
+        // The id is generated before the time of receipt, and by another clock.
+        let before = id_bound(&id_at(self.until, CLOCK_SLACK_SECONDS));
+        let values = [self.of.clone(), self.last.clone(), before, self.until.into(), STEP.into()];
+        let rows = fetch(&mut *store.read().await?, text, values).await?;
+        self.found = rows.iter().map(|row| id(row, 0)).collect::<Result<_, _>>()?;
+        if let Some(last) = self.found.back() {
+            self.last = Value::from(*last);
+        }
+        Ok(())
+    }
+}
+
+/// Deletes what is old, step by step; returns how many events. The oldest of all leave first, whatever their origin: what came
+/// in together is together on the disk.
+async fn delete(store: &Store, leaving: &Leaving, mut old: Vec<Old>) -> Result<u64, StoreError> {
+    let mut gone = 0;
     loop {
         let begun = Instant::now();
-        // The id is generated before the time of receipt, and by another clock.
-        let before = id_bound(&id_at(until, CLOCK_SLACK_SECONDS));
-        let values = [of.clone(), last, before, until.into(), STEP.into()];
-        let rows = fetch(&mut *store.read().await?, find.clone(), values).await?;
-        let ids = rows.iter().map(|row| id(row, 0)).collect::<Result<Vec<_>, _>>()?;
-        let Some(greatest) = ids.last() else { return Ok(gone) };
+        let mut ids = Vec::new();
+        while ids.len() < STEP as usize {
+            for old in old.iter_mut().filter(|old| old.found.is_empty()) {
+                old.find(store, leaving).await?;
+            }
+            old.retain(|old| !old.found.is_empty());
+            let Some(oldest) = old.iter_mut().min_by_key(|old| old.found.front().copied()) else { break };
+            ids.extend(oldest.found.pop_front());
+        }
+        if ids.is_empty() {
+            return Ok(gone);
+        }
         gone += delete_step(store, leaving, &ids).await?;
-        last = Value::from(*greatest);
-        sleep(begun.elapsed()).await;
+        sleep(begun.elapsed() * (SHARE - 1)).await;
     }
 }
 
@@ -228,25 +268,19 @@ async fn delete(store: &Store, leaving: &Leaving, of: Value, until: Timestamp) -
 /// since they were found.
 async fn delete_step(store: &Store, leaving: &Leaving, ids: &[EventId]) -> Result<u64, StoreError> {
     let Leaving { table, condition, others, .. } = leaving;
+    let given = |ids: &[EventId]| ids.iter().map(|id| vec![Value::from(*id)]).collect();
     let mut tx = store.begin().await?;
-    let mut gone: Vec<EventId> = Vec::with_capacity(ids.len());
-    for chunk in chunks(ids) {
-        let list = store::sql::list(1, chunk.len());
-        let text = format!("DELETE FROM {table} AS e WHERE e.id IN ({list}) AND {condition} RETURNING id");
-        for row in &fetch(&mut tx, text, chunk.iter().copied().map(Value::from)).await? {
-            gone.push(id(row, 0)?);
-        }
+    let text =
+        |ids: &str| format!("DELETE FROM {table} AS e WHERE e.id IN ({ids}) AND {condition} RETURNING id");
+    let rows = fetch_given(&mut tx, text, &[], given(ids)).await?;
+    let gone = rows.iter().map(|row| id(row, 0)).collect::<Result<Vec<_>, _>>()?;
+    for table in *others {
+        let text = |ids: &str| format!("DELETE FROM {table} WHERE event_id IN ({ids})");
+        fetch_given(&mut tx, text, &[], given(&gone)).await?;
     }
-    for chunk in chunks(&gone) {
-        let list = store::sql::list(1, chunk.len());
-        for table in *others {
-            let text = format!("DELETE FROM {table} WHERE event_id IN ({list})");
-            fetch(&mut tx, text, chunk.iter().copied().map(Value::from)).await?;
-        }
-        // A message's id is any text.
-        let text = format!("DELETE FROM retry WHERE message_id IN ({list})");
-        fetch(&mut tx, text, chunk.iter().map(Value::from)).await?;
-    }
+    // A message's id is any text.
+    let text = |ids: &str| format!("DELETE FROM retry WHERE message_id IN ({ids})");
+    fetch_given(&mut tx, text, &[], gone.iter().map(|id| vec![Value::from(id)]).collect()).await?;
     tx.commit().await.map_err(StoreError::from)?;
     Ok(gone.len() as u64)
 }
