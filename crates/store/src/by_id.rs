@@ -4,8 +4,7 @@ use std::collections::HashSet;
 
 use event::EventId;
 
-use crate::id::ids;
-use crate::many::{Value, Values, chunks, fetch, given, insert, is_sqlite};
+use crate::many::{Value, Values, chunks, fetch, fetch_given, insert, insert_counted, is_sqlite};
 use crate::{Connection, StoreError, id, sql};
 
 /// Rows of a table by the ids of their events.
@@ -44,15 +43,22 @@ impl ById<'_> {
             insert(tx, self.into, &tail, rows).await?;
             return Ok(new);
         }
-        // One row with all ids instead of hundreds that come back one by one, too.
-        let Self { into, id: column, .. } = self;
-        let (given, values) = given(rows.into_iter().map(|(_, row)| row).collect());
-        let text = format!(
-            "WITH new AS (INSERT INTO {into} {given} {tail} RETURNING {column}) \
-             SELECT string_agg({column}, '') FROM new"
-        );
-        let new = fetch(tx, text, values).await?;
-        new.first().map_or(Ok(HashSet::new()), |row| ids(row, 0))
+        // Mostly all of them are new, which their number tells.
+        let wanted = rows.len() as u64;
+        let (ids, rows): (HashSet<EventId>, Vec<Values>) = rows.into_iter().unzip();
+        if insert_counted(tx, self.into, &tail, rows).await? == wanted {
+            return Ok(ids);
+        }
+        let Self { table, id: column, part, .. } = self;
+        let text = |given: &str| {
+            let part_is = part.map(|(column, _)| format!("{column} = $1 AND ")).unwrap_or_default();
+            format!(
+                "SELECT {column} FROM {table} WHERE {part_is}{column} IN ({given}) AND xmin = pg_current_xact_id()::xid"
+            )
+        };
+        let part: Values = part.iter().map(|(_, value)| Value::from(*value)).collect();
+        let given = ids.into_iter().map(|id| vec![id.into()]).collect();
+        fetch_given(tx, text, &part, given).await?.iter().map(|row| id(row, 0)).collect()
     }
 
     /// Those of these events that have a row.

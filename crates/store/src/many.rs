@@ -172,7 +172,7 @@ pub(crate) async fn insert_counted(
 }
 
 /// A subquery that gives these rows, for PostgreSQL, and its parameters.
-pub(crate) fn given(rows: Vec<Values>) -> (String, Vec<Value>) {
+fn given(rows: Vec<Values>) -> (String, Vec<Value>) {
     columns::select(1, rows)
 }
 
