@@ -5,6 +5,7 @@ mod polled;
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::convert::Infallible;
+use std::mem;
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -173,10 +174,7 @@ impl Ingress {
     ) -> impl Service<Request<B>, Response = Response<Full<Bytes>>, Error = Infallible, Future: Send> + Clone
     {
         self.0.is_served.store(true, Ordering::Relaxed);
-        service_fn(move |request| {
-            let Self(ingress) = self.clone();
-            async move { Ok(receive(&ingress, request).await) }
-        })
+        service_fn(move |request| receive(self.clone(), request))
     }
 }
 
@@ -206,11 +204,16 @@ pub(crate) struct Arrival {
     pub(crate) traceparent: String,
 }
 
-async fn receive<B: RequestBody + Send>(ingress: &Inner, request: Request<B>) -> Response<Full<Bytes>> {
-    let peer = request.extensions().get::<Peer>().expect("the server sets the peer");
+/// Each async function that takes the head by value has a copy of it in its future, so the others borrow this one's.
+async fn receive<B: RequestBody + Send>(
+    Ingress(ingress): Ingress,
+    request: Request<B>,
+) -> Result<Response<Full<Bytes>>, Infallible> {
+    let (mut parts, body) = request.into_parts();
+    let peer = parts.extensions.get::<Peer>().expect("the server sets the peer");
     let peer = peer.address().ip().to_canonical();
-    let client = client_ip(peer, request.headers(), &ingress.config.trusted_proxies);
-    let path = request.uri().path();
+    let client = client_ip(peer, &parts.headers, &ingress.config.trusted_proxies);
+    let path = parts.uri.path();
     let address = address(path);
     let route = address.as_ref().and_then(|(name, suffix)| {
         let route = ingress.routes.get(name.as_ref())?;
@@ -219,17 +222,17 @@ async fn receive<B: RequestBody + Send>(ingress: &Inner, request: Request<B>) ->
     let Some(route) = route else {
         if Tokens::is_address(path) && ingress.issues_tokens() {
             // On the heap, as all that is rare: hyper moves the future of a request, and each connection has room for one.
-            return Box::pin(ingress.token(client, request)).await;
+            return Ok(Box::pin(ingress.token(client, Request::from_parts(parts, body))).await);
         }
         ingress.misses.count(client, path);
-        return match address {
+        return Ok(match address {
             Some((_, suffix)) if suffix.is_empty() => Refusal::UnknownSource.into(),
             _ => Refusal::NoSuchAddress.into(),
-        };
+        });
     };
     let source = &route.name;
     let id = EventId::generate();
-    let traceparent = traceparent(request.headers(), id);
+    let traceparent = traceparent(&parts.headers, id);
     // At the level of debugging, since only an exporter of spans has a use for it.
     let span = debug_span!("receive", event_id = %id, %source, topic = Empty, traceparent);
     async {
@@ -240,10 +243,10 @@ async fn receive<B: RequestBody + Send>(ingress: &Inner, request: Request<B>) ->
             false => ingress.client_requests.begin(Client::new(client)).map(Some).ok_or(Refusal::ClientBusy),
         };
         let accepted = match turn {
-            Ok(_turn) => ingress.accept(route, arrival, client, request).await,
+            Ok(_turn) => ingress.accept(route, arrival, client, &mut parts, body).await,
             Err(refusal) => Err(refusal),
         };
-        match accepted {
+        Ok(match accepted {
             Ok(outcome) => {
                 outcome.count(route);
                 outcome.into()
@@ -252,7 +255,7 @@ async fn receive<B: RequestBody + Send>(ingress: &Inner, request: Request<B>) ->
                 report(route, client, id, &refusal);
                 refusal.into()
             }
-        }
+        })
     }
     .instrument(span)
     .await
@@ -324,21 +327,21 @@ impl Inner {
         route: &'a Route,
         arrival: Arrival,
         client: IpAddr,
-        request: Request<impl RequestBody>,
+        parts: &mut Parts,
+        body: impl RequestBody,
     ) -> Result<Outcome<'a>, Refusal> {
         let has_challenges = !route.challenges.is_empty();
         if has_challenges {
             let proxies = &self.config.trusted_proxies;
-            if let Some(reply) = route.reply_by_head(&request, client, arrival.time, proxies)? {
+            if let Some(reply) = route.reply_by_head(parts, client, arrival.time, proxies)? {
                 return Ok(Outcome::Reply(Box::new(reply)));
             }
         }
-        if request.method() != Method::POST {
+        if parts.method != Method::POST {
             return Err(Refusal::Method);
         }
-        let (parts, body) = request.into_parts();
-        let (body, _share) = self.authenticated(route, &parts, body, client, arrival.time).await?;
-        if has_challenges && let Some(reply) = route.reply(&parts, &body) {
+        let (body, _share) = self.authenticated(route, parts, body, client, arrival.time).await?;
+        if has_challenges && let Some(reply) = route.reply(parts, &body) {
             return Ok(Outcome::Reply(Box::new(reply)));
         }
         self.keep(route, arrival, parts, body).await
@@ -349,7 +352,7 @@ impl Inner {
         &self,
         route: &'a Route,
         arrival: Arrival,
-        parts: Parts,
+        parts: &mut Parts,
         body: Bytes,
     ) -> Result<Outcome<'a>, Refusal> {
         if self.disk.is_raised() {
@@ -370,7 +373,7 @@ impl Inner {
         &self,
         route: &'a Route,
         arrival: Arrival,
-        parts: Parts,
+        parts: &mut Parts,
         body: Bytes,
     ) -> Result<Outcome<'a>, Refusal> {
         let provider = &route.provider;
@@ -384,7 +387,7 @@ impl Inner {
         drop(turn);
         let (reading, fact) = match read {
             Ok(read) => read,
-            Err(cause) => return Err(Box::pin(self.reject(route, arrival, &parts, body, cause)).await),
+            Err(cause) => return Err(Box::pin(self.reject(route, arrival, parts, body, cause)).await),
         };
         route.look_at_first(reading.subject.is_some(), fact.is_some());
         let Arrival { id, time, client, traceparent } = arrival;
@@ -392,10 +395,10 @@ impl Inner {
         let key = fact.map(|fact| fact.key).zip(rule.map(Duplicates::window_s));
         let topic = reading.topic.clone();
         Span::current().record("topic", topic.as_str());
-        let mut message = message(route, (id, time, traceparent), reading, media_type(route, &parts), body);
+        let mut message = message(route, (id, time, traceparent), reading, media_type(route, parts), body);
         message.headers.extend(receipt.map(|receipt| (header::ANSWER, receipt)));
-        // They are parts of the connection's buffer.
-        drop(parts);
+        // They are parts of the connection's buffer, or take memory of their own.
+        drop(mem::take(&mut parts.headers));
         let is_duplicate = self.publish_event(route, (id, time), message, &topic, key).await?;
         route.tally.accepted(time);
         Ok(Outcome::One(Accepted { id, topic, is_duplicate }, route.answer.as_ref()))

@@ -19,7 +19,7 @@ impl Inner {
         &self,
         route: &'a Route,
         arrival: Arrival,
-        parts: Parts,
+        parts: &Parts,
         body: Bytes,
     ) -> Result<Outcome<'a>, Refusal> {
         let inbound = Inbound { headers: &parts.headers, body: &body };
@@ -29,7 +29,7 @@ impl Inner {
         drop(turn);
         let items = match read {
             Ok(items) => items,
-            Err(cause) => return Err(self.reject(route, arrival, &parts, body, cause).await),
+            Err(cause) => return Err(self.reject(route, arrival, parts, body, cause).await),
         };
         if let Some(BodyEvent { reading, fact, .. }) = items.first() {
             route.look_at_first(reading.subject.is_some(), fact.is_some());
@@ -41,7 +41,7 @@ impl Inner {
             let BodyEvent { reading, fact, data, content_type } = item;
             let id = if index == 0 { first } else { EventId::generate() };
             let topic = reading.topic.clone();
-            let media_type = content_type.map_or_else(|| media_type(route, &parts), str::to_owned);
+            let media_type = content_type.map_or_else(|| media_type(route, parts), str::to_owned);
             let mut message = message(route, (id, time, traceparent.clone()), reading, media_type, data);
             let receipt = client.map(|client| route.receipt(client, fact.as_ref()));
             message.headers.extend(receipt.map(|receipt| (header::ANSWER, receipt)));

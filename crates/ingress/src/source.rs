@@ -9,7 +9,7 @@ use std::time::Instant;
 use broker::{ExchangeName, Layout};
 use event::{HeaderValue, Receipt, SourceName, Timestamp, Zone};
 use http::request::Parts;
-use http::{Method, Request, StatusCode};
+use http::{Method, StatusCode};
 use ipnet::IpNet;
 use metrics::{Counter, Histogram, counter, gauge, histogram};
 use providers::auth::{Auth, Connection, Credentials};
@@ -218,14 +218,14 @@ impl Route {
     }
 
     /// The answer to a challenge that the head of a request decides.
-    pub(crate) fn reply_by_head<B>(
+    pub(crate) fn reply_by_head(
         &self,
-        request: &Request<B>,
+        parts: &Parts,
         client_ip: IpAddr,
         now: Timestamp,
         trusted_proxies: &[IpNet],
     ) -> Result<Option<Reply>, Refusal> {
-        let (method, headers, query) = (request.method(), request.headers(), request.uri().query());
+        let (method, headers, query) = (&parts.method, &parts.headers, parts.uri.query());
         let reply = |challenge: &Challenge| challenge.reply(method, headers, query, &[]);
         if let Some(open) = self.challenges.iter().filter(|challenge| challenge.is_open()).find_map(reply) {
             return Ok(Some(open));
@@ -235,7 +235,7 @@ impl Route {
         }
         let auth = self.auth();
         let query = self.without_suffix(query).unwrap_or(query);
-        let peer = request.extensions().get::<Peer>().expect("the server sets the peer");
+        let peer = parts.extensions.get::<Peer>().expect("the server sets the peer");
         let connection = auth.connection(peer, trusted_proxies);
         let credentials = Credentials { headers, query, client_ip, connection, body: &[], now };
         auth.check_head(&credentials).map_err(|denied| Refusal::denied(&auth, denied))?;

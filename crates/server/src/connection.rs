@@ -48,7 +48,7 @@ const SETTLING: Duration = Duration::from_millis(10);
 pub(crate) const PROCEEDING: Duration = Duration::from_secs(1);
 
 /// What an HTTP/2 connection begins with (RFC 9113, section 3.4). The rest of it carries no more information.
-const PREFACE: &[u8] = b"PRI * HTTP/2.0";
+pub(crate) const PREFACE: &[u8] = b"PRI * HTTP/2.0";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
@@ -393,12 +393,15 @@ impl Drop for Running {
 }
 
 /// Runs a connection to its end: its own, that of the server (once `stop` is cancelled), or that of its limits.
-pub(crate) async fn drive<C>(connection: C, activity: &Activity, metrics: &Metrics, stop: CancellationToken)
-where
+pub(crate) async fn drive<C>(
+    mut connection: Pin<&mut C>,
+    activity: &Activity,
+    metrics: &Metrics,
+    stop: CancellationToken,
+) where
     C: GracefulConnection,
     C::Error: std::fmt::Display,
 {
-    let mut connection = pin!(connection);
     let mut stopping = false;
     let mut look = pin!(sleep_until(Instant::now()));
     loop {

@@ -29,7 +29,7 @@ use tower_service::Service;
 
 use crate::client_certificate::ClientCertificate;
 use crate::config::{Config, Limits};
-use crate::connection::{Running, Watched, drive, head_too_large};
+use crate::connection::{PREFACE, Running, Watched, drive, head_too_large};
 use crate::connections::{Connections, Place};
 use crate::descriptors;
 use crate::entrance::Entrance;
@@ -201,7 +201,10 @@ impl Server {
             .max_header_list_size(HEAD_LIMIT_BYTES as u32)
             .max_send_buf_size(HTTP2_SEND_BUFFER_BYTES)
             .max_concurrent_streams(HTTP2_STREAMS);
-        let shared = Arc::new(Shared { http, hosts, limits, metrics, operations });
+        // The short answer of such a service costs less to copy behind its head than to write as a piece of its own.
+        http.http1().writev(!answers_soon);
+        let http1 = http.clone().http1_only();
+        let shared = Arc::new(Shared { http, http1, hosts, limits, metrics, operations });
         let mut connections = JoinSet::new();
         tracing::info!(address = %local_addr, tls = tls.is_some(), "listening");
 
@@ -287,6 +290,9 @@ fn report(ended: Result<(), tokio::task::JoinError>) {
 /// What all connections of a server use.
 struct Shared {
     http: auto::Builder<TokioExecutor>,
+    /// For connections that begin as HTTP/1. Where hyper looks for itself, it reads the first bytes apart, and has a read buffer
+    /// of twice the size ever after.
+    http1: auto::Builder<TokioExecutor>,
     hosts: Hosts,
     limits: Limits,
     metrics: Metrics,
@@ -329,8 +335,11 @@ where
         }
         // Fails only if the peer is gone already, which the first read finds out.
         let _ = stream.set_nodelay(true);
-        let (socket, certificate) = match tls {
-            None => (Socket::Left(stream), None),
+        let (socket, certificate, is_http1) = match tls {
+            None => {
+                let Some(is_http1) = begins_as_http1(&self.shared, &stream, &self.stop).await else { return };
+                (Socket::Left(stream), None, is_http1)
+            }
             Some(tls) => {
                 self.place.activity.begin_handshake();
                 let limit = self.shared.limits.first_byte_timeout();
@@ -339,7 +348,7 @@ where
                     Some(Ok(Ok(stream))) => {
                         self.place.activity.end_handshake();
                         let certificate = ClientCertificate::presented(stream.get_ref().1);
-                        (Socket::Right(Box::new(stream)), certificate)
+                        (Socket::Right(Box::new(stream)), certificate, false)
                     }
                     Some(Ok(Err(error))) => {
                         return tracing::debug!(peer = %self.peer, %error, "TLS handshake failed");
@@ -349,10 +358,10 @@ where
                 }
             }
         };
-        self.speak(socket, certificate).await;
+        self.speak(socket, certificate, is_http1).await;
     }
 
-    async fn speak(self, socket: Socket, certificate: Option<Arc<ClientCertificate>>) {
+    async fn speak(self, socket: Socket, certificate: Option<Arc<ClientCertificate>>, is_http1: bool) {
         let Self { shared, service, peer, place, stop } = self;
         let activity = Arc::clone(&place.activity);
         let io = TokioIo::new(Watched::new(socket, Arc::clone(&activity), move || place.begin_http2()));
@@ -364,13 +373,29 @@ where
             request.extensions_mut().insert(peer);
             answer(Arc::clone(shared), service.clone(), request, running)
         });
-        drive(shared.http.serve_connection(io, answer), &activity, &shared.metrics, stop).await;
+        let http = if is_http1 { &shared.http1 } else { &shared.http };
+        let connection = pin!(http.serve_connection(io, answer));
+        drive(connection, &activity, &shared.metrics, stop).await;
+    }
+}
+
+/// Whether the first bytes of a connection are none of HTTP/2. `None` if none come in time, or the end was requested.
+async fn begins_as_http1(shared: &Shared, stream: &TcpStream, stop: &CancellationToken) -> Option<bool> {
+    let mut first = [0; 4];
+    let come = tokio::time::timeout(shared.limits.first_byte_timeout(), stream.peek(&mut first));
+    match stop.run_until_cancelled(come).await? {
+        // An error, or the end of what the peer sends, comes again when it is read.
+        Ok(read) => Some(!PREFACE.starts_with(&first[..read.unwrap_or(0)])),
+        Err(_) => {
+            shared.metrics.timed_out(Stall::FirstByte);
+            None
+        }
     }
 }
 
 async fn answer<S, B>(
     shared: Arc<Shared>,
-    service: S,
+    mut service: S,
     request: Request<Incoming>,
     running: Running,
 ) -> Result<Response<Answer<B>>, Infallible>
@@ -388,14 +413,21 @@ where
     let ours = ours.or_else(|| running.is_beyond_share.then(too_many_requests));
     let response = match ours {
         Some(response) => response.map(Either::Left),
-        None => match caught(service, request).await {
-            Ok(response) => response.map(Either::Right),
-            Err(Panicked) => {
-                shared.metrics.panics_total.increment(1);
-                tracing::error!("a request handler panicked; its request is answered with 500");
-                Problem::new(StatusCode::INTERNAL_SERVER_ERROR).into_response().map(Either::Left)
+        None => {
+            let called = pin!(async move {
+                let Ok(()) = poll_fn(|cx| service.poll_ready(cx)).await;
+                let Ok(response) = service.call(request).await;
+                response
+            });
+            match caught(called).await {
+                Ok(response) => response.map(Either::Right),
+                Err(Panicked) => {
+                    shared.metrics.panics_total.increment(1);
+                    tracing::error!("a request handler panicked; its request is answered with 500");
+                    Problem::new(StatusCode::INTERNAL_SERVER_ERROR).into_response().map(Either::Left)
+                }
             }
-        },
+        }
     };
     shared.metrics.answered(response.status());
     let response = if is_head { without_body(response) } else { response };
@@ -429,17 +461,9 @@ fn too_many_requests() -> Response<Full<Bytes>> {
 
 struct Panicked;
 
-/// Runs the service on one request. After a panic its future is dropped and never polled again.
-async fn caught<S, B>(mut service: S, request: Request<Incoming>) -> Result<Response<B>, Panicked>
-where
-    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
-{
-    let mut response = pin!(async move {
-        let Ok(()) = poll_fn(|cx| service.poll_ready(cx)).await;
-        let Ok(response) = service.call(request).await;
-        response
-    });
-    poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| response.as_mut().poll(cx))) {
+/// Runs a service's future, which is never polled again after a panic.
+async fn caught<F: Future>(mut future: Pin<&mut F>) -> Result<F::Output, Panicked> {
+    poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
         Ok(polled) => polled.map(Ok),
         Err(_) => Poll::Ready(Err(Panicked)),
     })

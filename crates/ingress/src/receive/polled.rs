@@ -60,7 +60,7 @@ impl Ingress {
         let _place = route.places.acquire().await.map_err(|_| NotKept(Refusal::Busy))?;
         let _memory = ingress.memory.hold(body.len()).await.map_err(|full| NotKept(full.into()))?;
         let media_type = route.provider.media_type();
-        let (parts, ()) = Request::builder()
+        let (mut parts, ()) = Request::builder()
             .header(CONTENT_TYPE, media_type)
             .body(())
             .expect("a media type is a header value")
@@ -68,7 +68,7 @@ impl Ingress {
         let id = EventId::generate();
         let arrival =
             Arrival { id, time: event::now(), client: None, traceparent: traceparent(&parts.headers, id) };
-        match ingress.keep(route, arrival, parts, body).await {
+        match ingress.keep(route, arrival, &mut parts, body).await {
             Ok(Outcome::One(event, _)) if event.is_duplicate => Ok(Kept::Duplicate(event.id)),
             Ok(Outcome::One(event, _)) => Ok(Kept::Event(event.id)),
             Ok(Outcome::Several(events, _)) => Ok(match events.iter().find(|event| !event.is_duplicate) {
