@@ -272,15 +272,15 @@ async fn delete_step(store: &Store, leaving: &Leaving, ids: &[EventId]) -> Resul
     let mut tx = store.begin().await?;
     let text =
         |ids: &str| format!("DELETE FROM {table} AS e WHERE e.id IN ({ids}) AND {condition} RETURNING id");
-    let rows = fetch_given(&mut tx, text, &[], given(ids)).await?;
+    let rows = fetch_given(&mut tx, text, given(ids)).await?;
     let gone = rows.iter().map(|row| id(row, 0)).collect::<Result<Vec<_>, _>>()?;
     for table in *others {
         let text = |ids: &str| format!("DELETE FROM {table} WHERE event_id IN ({ids})");
-        fetch_given(&mut tx, text, &[], given(&gone)).await?;
+        fetch_given(&mut tx, text, given(&gone)).await?;
     }
     // A message's id is any text.
     let text = |ids: &str| format!("DELETE FROM retry WHERE message_id IN ({ids})");
-    fetch_given(&mut tx, text, &[], gone.iter().map(|id| vec![Value::from(id)]).collect()).await?;
+    fetch_given(&mut tx, text, gone.iter().map(|id| vec![Value::from(id)]).collect()).await?;
     tx.commit().await.map_err(StoreError::from)?;
     Ok(gone.len() as u64)
 }

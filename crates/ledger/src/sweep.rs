@@ -66,7 +66,7 @@ pub async fn sweep(store: &Store) -> Result<u64, StoreError> {
         let text =
             |given: &str| format!("DELETE FROM unsettled_events WHERE (event_id, consumer) IN ({given})");
         let given = keys.iter().map(|(id, consumer)| vec![Value::from(*id), Value::from(consumer)]).collect();
-        fetch_given(&mut tx, text, &[], given).await?;
+        fetch_given(&mut tx, text, given).await?;
         tx.commit().await.map_err(StoreError::from)?;
         swept += keys.len() as u64;
         last = keys.into_iter().last();

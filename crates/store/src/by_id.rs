@@ -4,7 +4,9 @@ use std::collections::HashSet;
 
 use event::EventId;
 
-use crate::many::{Value, Values, chunks, fetch, fetch_given, insert, insert_counted, is_sqlite};
+use crate::many::{
+    Value, Values, chunks, fetch, fetch_given, fetch_parts, insert, insert_counted, is_sqlite,
+};
 use crate::{Connection, StoreError, id, sql};
 
 /// Rows of a table by the ids of their events.
@@ -51,31 +53,37 @@ impl ById<'_> {
         }
         let Self { table, id: column, part, .. } = self;
         let text = |given: &str| {
-            let part_is = part.map(|(column, _)| format!("{column} = $1 AND ")).unwrap_or_default();
             format!(
-                "SELECT {column} FROM {table} WHERE {part_is}{column} IN ({given}) AND xmin = pg_current_xact_id()::xid"
+                "SELECT {column} FROM {table} WHERE ({column}{key}) IN ({given}) AND xmin = pg_current_xact_id()::xid"
             )
         };
-        let part: Values = part.iter().map(|(_, value)| Value::from(*value)).collect();
-        let given = ids.into_iter().map(|id| vec![id.into()]).collect();
-        fetch_given(tx, text, &part, given).await?.iter().map(|row| id(row, 0)).collect()
+        let keys = ids.into_iter().map(|id| {
+            let part = part.map(|(_, value)| Value::from(value));
+            [Value::from(id)].into_iter().chain(part).collect()
+        });
+        fetch_given(tx, text, keys.collect()).await?.iter().map(|row| id(row, 0)).collect()
     }
 
     /// Those of these events that have a row.
     pub async fn known(&self, tx: &mut Connection, ids: &[EventId]) -> Result<HashSet<EventId>, StoreError> {
         let mut known = HashSet::new();
         let Self { table, id: column, part, .. } = self;
-        for chunk in chunks(ids) {
-            let parts = usize::from(part.is_some());
-            let (first, list) = match is_sqlite(tx) {
-                true => ("?", sql::nameless_list(chunk.len())),
-                false => ("$1", sql::list(1 + parts, chunk.len())),
-            };
+        let text = |first: &str, ids: &str| {
             let part_is = part.map(|(column, _)| format!("{column} = {first} AND ")).unwrap_or_default();
-            let text = format!("SELECT {column} FROM {table} WHERE {part_is}{column} IN ({list})");
-            let mut values: Values = part.iter().map(|(_, value)| Value::from(*value)).collect();
-            values.extend(chunk.iter().copied().map(Value::from));
-            for row in fetch(tx, text, values).await? {
+            format!("SELECT {column} FROM {table} WHERE {part_is}{column} IN ({ids})")
+        };
+        let part: Values = part.iter().map(|(_, value)| Value::from(*value)).collect();
+        if is_sqlite(tx) {
+            let rows = ids.iter().map(|id| vec![Value::from(*id)]).collect();
+            for row in fetch_parts(tx, |given| text("?", given), &part, rows).await? {
+                known.insert(id(&row, 0)?);
+            }
+            return Ok(known);
+        }
+        for chunk in chunks(ids) {
+            let ids = chunk.iter().copied().map(Value::from);
+            let text = text("$1", &sql::list(1 + part.len(), chunk.len()));
+            for row in fetch(tx, text, part.iter().cloned().chain(ids)).await? {
                 known.insert(id(&row, 0)?);
             }
         }

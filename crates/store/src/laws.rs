@@ -1,6 +1,6 @@
 //! What both databases must do: written once, run on each.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use event::{Event, EventId, Source, SourceName, Subject, Timestamp, Topic};
@@ -328,6 +328,24 @@ pub async fn a_key_belongs_to_who_claims_it_first(store: &Store) {
     }
 }
 
+/// However many rows one call writes or looks for, it is those that are given and no others.
+pub async fn any_number_of_rows_is_written(store: &Store) {
+    prepared(store).await;
+    let mut tx = store.begin().await.expect("a transaction");
+    let mut claimed = 0;
+    for count in [1, 16, 17, 255, 256, 257, 600] {
+        let ids: Vec<EventId> = (0..count).map(|_| EventId::generate()).collect();
+        for (given, new) in [(&ids[1..], &ids[1..]), (&ids[..], &ids[..1])] {
+            let claims = inbox::claim(&mut tx, "law", given, event::now()).await.expect("they are claimed");
+            assert_eq!(claims, new.iter().copied().collect::<HashSet<_>>(), "{count}");
+        }
+        claimed += count;
+        let text = "SELECT count(*) FROM claims WHERE consumer = 'law'";
+        let rows: i64 = sql::scalar(text).fetch_one(&mut *tx).await.expect("a count");
+        assert_eq!(rows, claimed);
+    }
+}
+
 /// Keys are looked up in an index once there are many, by connections that looked for them while there was none, and before the
 /// database has gathered statistics.
 pub async fn a_plan_for_an_empty_table_is_not_kept(store: &Store) {
@@ -535,6 +553,7 @@ macro_rules! store_laws {
             a_key_belongs_to_who_claims_it_first
             a_known_repetition_claims_nothing
             a_key_of_before_holds_whatever_the_content
+            any_number_of_rows_is_written
             a_plan_for_an_empty_table_is_not_kept
             a_refused_statement_is_told_from_an_outage
             a_fingerprint_holds_until_who_names_it_replaces_it

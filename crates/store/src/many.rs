@@ -4,11 +4,15 @@ mod columns;
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::future::poll_fn;
+use std::task::Poll;
+use std::time::Duration;
 
 use bytes::Bytes;
 use event::{EventId, Timestamp};
-use sqlx::Arguments;
 use sqlx::any::{AnyArguments, AnyRow};
+use sqlx::query::Query;
+use sqlx::{Any, Arguments, Either, Executor};
 
 use crate::{BoxFuture, Connection, Dialect, StoreError, sql};
 
@@ -106,9 +110,45 @@ fn fetch_bound(
 ) -> BoxFuture<'_, Result<Vec<AnyRow>, StoreError>> {
     Box::pin(async move {
         let query = sql::assembled_with(text, arguments?).persistent(stays_prepared);
-        Ok(query.fetch_all(connection).await?)
+        match is_sqlite(connection) {
+            true => fetch_sqlite(connection, query).await,
+            false => Ok(query.fetch_all(connection).await?),
+        }
     })
 }
+
+/// Runs one statement on SQLite, whose thread hands over one row after the other, within microseconds. Where many come, this
+/// waits until some are there instead of being woken for each, which costs more than a row.
+async fn fetch_sqlite(
+    connection: &mut Connection,
+    query: Query<'_, Any, AnyArguments>,
+) -> Result<Vec<AnyRow>, StoreError> {
+    let mut answers = connection.fetch_many(query);
+    let (mut rows, mut waited_at) = (Vec::new(), MANY);
+    poll_fn(|context| {
+        loop {
+            match answers.as_mut().poll_next(context) {
+                Poll::Ready(Some(Ok(Either::Right(row)))) => rows.push(row),
+                // The statement is done.
+                Poll::Ready(Some(Ok(Either::Left(_))) | None) => return Poll::Ready(Ok(())),
+                Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(error)),
+                Poll::Pending if rows.len() > waited_at => {
+                    waited_at = rows.len();
+                    std::thread::sleep(GATHER);
+                }
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    })
+    .await?;
+    Ok(rows)
+}
+
+/// More rows than this are many.
+const MANY: usize = 8;
+
+/// How long it waits: with what the system adds to it, about as long as the rows take that the driver keeps ready.
+const GATHER: Duration = Duration::from_micros(50);
 
 /// At least so many values are expected. Binding them to a query one after the other would move the query each time.
 fn arguments(values: impl Iterator<Item = Value>, expected: usize) -> Result<AnyArguments, StoreError> {
@@ -146,15 +186,7 @@ pub fn insert<'a>(
             let (select, values) = given(rows);
             return fetch(connection, format!("INSERT INTO {into} {select} {tail}"), values).await;
         }
-        let columns = rows.first().map_or(0, Vec::len);
-        let lengths: Vec<usize> = chunks(&rows).map(<[Values]>::len).collect();
-        let (mut rows, mut returned) = (rows.into_iter(), Vec::new());
-        for length in lengths {
-            let text = format!("INSERT INTO {into} VALUES {} {tail}", sql::nameless_rows(length, columns));
-            let arguments = arguments(rows.by_ref().take(length).flatten(), length * columns)?;
-            returned.extend(sql::assembled_with(text, arguments).fetch_all(&mut *connection).await?);
-        }
-        Ok(returned)
+        fetch_parts(connection, |given| format!("INSERT INTO {into} {given} {tail}"), &[], rows).await
     })
 }
 
@@ -183,33 +215,70 @@ pub(crate) fn is_sqlite(connection: &Connection) -> bool {
 /// Runs a statement about rows that are given to it, and gives what it returns; on SQLite a few times, with a part of the rows each.
 ///
 /// `text` is the statement around a subquery that gives these rows, with the columns `column1`, `column2` and so on:
-/// `(event_id, consumer) IN ({given})`. Its own parameters come first, from `$1` on.
+/// `(event_id, consumer) IN ({given})`. It has no other parameters.
 ///
 /// PostgreSQL plans it each time, for the tables as they are. The plan of a statement that stays prepared is kept: one from when
 /// a table was empty would read all of it each time while a backlog fills it, until autovacuum has analysed it.
 pub async fn fetch_given(
     connection: &mut Connection,
     text: impl Fn(&str) -> String,
-    parameters: &[Value],
     given: Vec<Values>,
 ) -> Result<Vec<AnyRow>, StoreError> {
     if given.is_empty() {
         return Ok(Vec::new());
     }
-    let first = parameters.len() + 1;
-    if !is_sqlite(connection) {
-        let (select, values) = columns::select(first, given);
-        let arguments = arguments(parameters.iter().cloned().chain(values), 0);
-        return fetch_bound(connection, text(&select), arguments, false).await;
+    if is_sqlite(connection) {
+        return fetch_parts(connection, text, &[], given).await;
     }
-    let mut returned = Vec::new();
-    for chunk in chunks(&given) {
-        let text = text(&format!("VALUES {}", sql::rows_from(first, chunk.len(), chunk[0].len())));
-        let values = parameters.iter().chain(chunk.iter().flatten()).cloned();
-        returned.extend(fetch(connection, text, values).await?);
+    let (select, values) = columns::select(1, given);
+    fetch_bound(connection, text(&select), arguments(values.into_iter(), 0), false).await
+}
+
+/// The same on SQLite, where `text` has other parameters, too: `?`, before the subquery.
+///
+/// Each part is one statement, however many rows are left for it: a batch waits for few answers of SQLite's thread. That works
+/// on one part while the values of the next are bound here.
+pub(crate) async fn fetch_parts(
+    connection: &mut Connection,
+    text: impl Fn(&str) -> String,
+    others: &[Value],
+    rows: Vec<Values>,
+) -> Result<Vec<AnyRow>, StoreError> {
+    let columns = rows.first().map_or(0, Vec::len);
+    let mut rows = rows.into_iter();
+    let mut part = || {
+        let length = rows.len().min(LONG);
+        if length == 0 {
+            return None;
+        }
+        let places = if length <= SHORT { SHORT } else { LONG };
+        let values = format!("VALUES {}", sql::nameless_rows(places, columns));
+        let (given, limit) = match length {
+            LONG => (values, None),
+            // Parameters without an argument are NULL.
+            _ => (
+                format!(
+                    "WITH given (length) AS (SELECT ?) SELECT * FROM ({values}) LIMIT (SELECT length FROM given)"
+                ),
+                Some(Value::from(length as i64)),
+            ),
+        };
+        let values = others.iter().cloned().chain(limit).chain(rows.by_ref().take(length).flatten());
+        let arguments = arguments(values, others.len() + 1 + length * columns);
+        Some(arguments.map(|arguments| sql::assembled_with(text(&given), arguments)))
+    };
+    let (mut returned, mut next) = (Vec::new(), part());
+    while let Some(statement) = next {
+        let fetched;
+        (fetched, next) = tokio::join!(fetch_sqlite(&mut *connection, statement?), async { part() });
+        returned.extend(fetched?);
     }
     Ok(returned)
 }
+
+/// The rows of a statement on SQLite: up to one or the other, so that few texts stay prepared.
+const SHORT: usize = 16;
+const LONG: usize = 256;
 
 /// Slices of 256, 64, 16, 4 and 1: only so many texts of one statement, so that each stays prepared.
 pub fn chunks<T>(mut rows: &[T]) -> impl Iterator<Item = &[T]> {

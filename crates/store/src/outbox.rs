@@ -9,7 +9,7 @@ use event::{Event, Source, Subject, Timestamp, Topic};
 use sqlx::Row;
 
 use crate::many::{self, Value};
-use crate::{Component, Connection, Migration, StoreError, Tx, id, optional_id, sql};
+use crate::{Component, Connection, Migration, StoreError, Tx, id, optional_id};
 
 pub(crate) const COMPONENT: Component = Component {
     name: "outbox",
@@ -71,10 +71,9 @@ pub async fn oldest(connection: &mut Connection, limit: usize) -> Result<Vec<(i6
 
 /// Deletes the events with these numbers.
 pub async fn remove(tx: &mut Tx, numbers: &[i64]) -> Result<(), StoreError> {
-    for chunk in many::chunks(numbers) {
-        let text = format!("DELETE FROM outbox WHERE number IN ({})", sql::list(1, chunk.len()));
-        many::fetch(tx, text, chunk.iter().copied().map(Value::from)).await?;
-    }
+    let text = |given: &str| format!("DELETE FROM outbox WHERE number IN ({given})");
+    let given = numbers.iter().map(|number| vec![Value::from(*number)]).collect();
+    many::fetch_given(tx, text, given).await?;
     Ok(())
 }
 

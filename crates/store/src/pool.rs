@@ -199,7 +199,9 @@ impl Store {
             let pool =
                 AnyPoolOptions::new().max_connections(max_connections).acquire_timeout(acquire_timeout);
             let pool = match dialect {
+                // A file does not go away as a server does.
                 Dialect::Sqlite => pool
+                    .test_before_acquire(false)
                     .after_connect(|connection, _| {
                         Box::pin(async move { connection.execute(SQLITE_PRAGMAS).await.map(drop) })
                     })

@@ -166,7 +166,7 @@ async fn holders<'a>(
     };
     let given = places.iter().map(|(source, key)| vec![(*source).into(), (*key).into()]).collect();
     let mut holders = HashMap::new();
-    for row in many::fetch_given(tx, text, &[], given).await? {
+    for row in many::fetch_given(tx, text, given).await? {
         let (source, key, event_id): (String, String, String) =
             (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
         let event_id = event_id.parse().expect("the table holds the ids it was given");
@@ -185,7 +185,7 @@ async fn claim(tx: &mut Tx, firsts: &[(&Sighting, Option<EventId>)]) -> Result<(
     };
     let delete =
         |given: &str| format!("DELETE FROM seen WHERE (source, duplicate_key, event_id) IN ({given})");
-    many::fetch_given(tx, delete, &[], firsts.iter().filter_map(ended).collect()).await?;
+    many::fetch_given(tx, delete, firsts.iter().filter_map(ended).collect()).await?;
     let row = |(sighting, _): &(&Sighting, Option<EventId>)| {
         let Holder { event_id, seen_at, until } = sighting.as_holder();
         key(sighting).into_iter().chain([(&event_id).into(), seen_at.into(), until.into()]).collect()

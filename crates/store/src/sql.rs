@@ -33,17 +33,12 @@ where
 ///
 /// Either database takes at least 32,766 parameters in one statement (SQLite's default limit).
 pub fn rows(rows: usize, columns: usize) -> String {
-    rows_from(1, rows, columns)
-}
-
-/// The same from this parameter on.
-pub(crate) fn rows_from(first: usize, rows: usize, columns: usize) -> String {
     let mut text = String::with_capacity(rows * columns * 7);
     for row in 0..rows {
         text.push_str(if row == 0 { "(" } else { "), (" });
         for column in 0..columns {
             let comma = if column == 0 { "" } else { ", " };
-            write!(text, "{comma}${}", first + row * columns + column).expect("a string takes every write");
+            write!(text, "{comma}${}", 1 + row * columns + column).expect("a string takes every write");
         }
     }
     text.push(')');
@@ -52,15 +47,10 @@ pub(crate) fn rows_from(first: usize, rows: usize, columns: usize) -> String {
 
 /// `(?, ?), (?, ?)`: the same for SQLite alone, which looks through all names of parameters for the name of each.
 pub(crate) fn nameless_rows(rows: usize, columns: usize) -> String {
-    let row = format!("({}), ", nameless_list(columns));
+    let row = format!("({}), ", vec!["?"; columns].join(", "));
     let mut text = row.repeat(rows);
     text.truncate(text.len() - 2);
     text
-}
-
-/// `?, ?, ?`: the inside of `IN (…)`, for SQLite alone.
-pub(crate) fn nameless_list(values: usize) -> String {
-    vec!["?"; values].join(", ")
 }
 
 /// `$3, $4, $5` for three values from the third parameter on: the inside of `IN (…)`.
@@ -70,12 +60,11 @@ pub fn list(first: usize, values: usize) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{list, nameless_rows, rows, rows_from};
+    use super::{list, nameless_rows, rows};
 
     #[test]
     fn parameters_are_numbered_through() {
         assert_eq!(rows(2, 2), "($1, $2), ($3, $4)");
-        assert_eq!(rows_from(3, 2, 2), "($3, $4), ($5, $6)");
         assert_eq!(nameless_rows(2, 2), "(?, ?), (?, ?)");
         assert_eq!(list(3, 3), "$3, $4, $5");
     }

@@ -113,7 +113,7 @@ pub(crate) async fn delete_debts(tx: &mut Tx, snapshots: &[&Snapshot<'_>]) -> Re
         let (source, agreement) = snapshot.key();
         vec![Value::from(source), Value::from(agreement)]
     };
-    fetch_given(tx, text, &[], snapshots.iter().map(key).collect()).await?;
+    fetch_given(tx, text, snapshots.iter().map(key).collect()).await?;
     Ok(())
 }
 

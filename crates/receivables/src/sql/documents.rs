@@ -162,20 +162,21 @@ async fn cancel_unmentioned(
     documents: &[Document<'_>],
     causes: &HashMap<(&str, &str, &str), Causes<'_>>,
 ) -> Result<Vec<Announcement>, Failure> {
+    // One expression beside the order, so that rows are found by that.
     let text = |given: &str| {
         format!(
-            "UPDATE receivable_items SET state = $1, stated = $1, state_before = receivable_items.state, \
+            "UPDATE receivable_items SET state = 'canceled', stated = 'canceled', state_before = receivable_items.state, \
              status_before = receivable_items.provider_status FROM ({given}) AS newest \
              WHERE receivable_items.source = newest.column1 AND receivable_items.order_id = newest.column2 \
-             AND receivable_items.document_version < newest.column3 AND receivable_items.stated = $2 {RETURNING}"
+             AND CASE receivable_items.stated WHEN 'open' THEN receivable_items.document_version < newest.column3 END \
+             {RETURNING}"
         )
     };
     let newest = |document: &Document<'_>| {
         let (source, order) = document.key();
         vec![Value::from(source), Value::from(order), Value::from(document.fetched.version)]
     };
-    let states = [ReceivableState::Canceled, ReceivableState::Open].map(|state| Value::from(state.as_str()));
-    let written = fetch_given(tx, text, &states, documents.iter().map(newest).collect()).await?;
+    let written = fetch_given(tx, text, documents.iter().map(newest).collect()).await?;
     receivable_announcements(&written, causes, order)
 }
 
@@ -197,14 +198,16 @@ pub(super) async fn follow_orders(
             given.push(vec![source.into(), external_id.into(), unpaid.as_str().into()]);
         }
     }
+    // As above.
     let text = |given: &str| {
         format!(
             "UPDATE receivable_items SET state = of_order.column3, state_before = receivable_items.state, \
              status_before = receivable_items.provider_status FROM ({given}) AS of_order \
              WHERE receivable_items.source = of_order.column1 AND receivable_items.order_id = of_order.column2 \
-             AND receivable_items.stated = 'open' AND receivable_items.state <> of_order.column3 {RETURNING}"
+             AND CASE receivable_items.stated WHEN 'open' THEN receivable_items.state <> of_order.column3 END \
+             {RETURNING}"
         )
     };
-    let written = fetch_given(tx, text, &[], given).await?;
+    let written = fetch_given(tx, text, given).await?;
     receivable_announcements(&written, causes, order)
 }

@@ -14,7 +14,7 @@ use consumer::{Announcement, Failure};
 use event::Event;
 use providers::recuperador::{Pagamento, ParcelaAprovada};
 use store::Tx;
-use store::many::{Value, Values, fetch_given, insert, merged, rounds};
+use store::many::{Values, fetch_given, insert, merged, rounds};
 
 use super::agreements::{Snapshot, date, receipt};
 use crate::events::{Causes, RETURNING, receivable_announcements};
@@ -165,23 +165,20 @@ pub(crate) async fn cancel_unmentioned(
     // condition would leave a two-hundredth of the rows, and so few that it would go through the agreements for each.
     let text = |given: &str| {
         format!(
-            "UPDATE receivable_items SET stated = $1, state = CASE state WHEN $3 THEN $1 ELSE state END, \
+            "UPDATE receivable_items SET stated = 'canceled', state = CASE state WHEN 'open' THEN 'canceled' ELSE state END, \
              state_before = receivable_items.state, status_before = receivable_items.provider_status \
              FROM ({given}) AS newest \
              WHERE receivable_items.source = newest.column1 AND receivable_items.agreement_id = newest.column2 \
-             AND CASE WHEN receivable_items.kind = $2 AND receivable_items.stated = $3 \
+             AND CASE WHEN receivable_items.kind = 'instalment' AND receivable_items.stated = 'open' \
                  THEN (receivable_items.state_order, receivable_items.state_event) < (newest.column3, newest.column4) \
                  END {RETURNING}"
         )
     };
-    let parameters =
-        [ReceivableState::Canceled.as_str(), Kind::Instalment.as_str(), ReceivableState::Open.as_str()]
-            .map(Value::from);
     let newest = |snapshot: &&Snapshot<'_>| {
         let (source, agreement) = snapshot.key();
         vec![source.into(), agreement.into(), snapshot.agreement.id.0.into(), receipt(snapshot.event).into()]
     };
-    let written = fetch_given(tx, text, &parameters, snapshots.iter().map(newest).collect()).await?;
+    let written = fetch_given(tx, text, snapshots.iter().map(newest).collect()).await?;
     let causes: HashMap<_, Causes<'_>> = snapshots
         .iter()
         .map(|Snapshot { event, agreement, .. }| {
