@@ -9,7 +9,7 @@ use std::borrow::Cow;
 use std::str;
 
 use bytes::Bytes;
-use event::{HeaderValue, Message, MessageHeaders, header};
+use event::{HeaderValue, Message, MessageHeaders};
 use serde::Deserialize;
 
 use crate::death;
@@ -48,10 +48,10 @@ const LONG: u64 = 2;
 /// The number of the first of [`TEXTS`].
 const FIRST_TEXT: u64 = 16;
 
-/// What many messages have. Files name these by their places: a new one is added at the end, and none is removed.
+/// What many messages have. Files name these by their places: a new one is added at the end, and none is changed or removed.
 static TEXTS: [&str; 18] = [
     "application/json",
-    event::APP_ID,
+    "malote",
     "cloudEvents_id",
     "cloudEvents_provider",
     "cloudEvents_source",
@@ -63,11 +63,11 @@ static TEXTS: [&str; 18] = [
     "cloudEvents_causedby",
     "cloudEvents_replayof",
     "cloudEvents_repaired",
-    header::ANSWER,
-    header::DUPLICATE_KEY,
-    header::DUPLICATE_WINDOW_S,
-    header::DUPLICATE_OF,
-    header::TO_CONSUMER,
+    "malote_answer",
+    "malote_duplicate_key",
+    "malote_duplicate_window_s",
+    "malote_duplicate_of",
+    "malote_to_consumer",
 ];
 
 /// Properties that this malote cannot read.
@@ -258,6 +258,8 @@ impl Former {
 
 #[cfg(test)]
 mod tests {
+    use event::header;
+
     use super::*;
 
     fn odd() -> Message {
@@ -288,6 +290,30 @@ mod tests {
         assert_eq!(read(&write(&message), message.body.clone()).unwrap(), message);
         let bare = Message { headers: Default::default(), ..message };
         assert_eq!(read(&write(&bare), bare.body.clone()).unwrap(), bare);
+    }
+
+    #[test]
+    fn usual_texts_are_named_by_places_that_stay() {
+        let message = Message {
+            message_id: "m".to_owned(),
+            r#type: "t".to_owned(),
+            timestamp: 300,
+            content_type: "application/json".to_owned(),
+            app_id: event::APP_ID.to_owned(),
+            expiration: None,
+            headers: [
+                ("cloudEvents_id", "m".into()),
+                ("cloudEvents_type", "t".into()),
+                (header::DUPLICATE_KEY, "k".into()),
+                (header::TO_CONSUMER, "c".into()),
+                (header::ATTEMPT, 1.into()),
+            ]
+            .into(),
+            body: Bytes::new(),
+        };
+        let form = b"\x01\xac\x02\x03m\x03t\x20\x22\x24\x00\x32\x02\x1dmalote_attempt\x04\x01\0\0\0\0\0\0\0\x3c\x03k\x42\x03c";
+        assert_eq!(write(&message), form);
+        assert_eq!(read(form, Bytes::new()).unwrap(), message);
     }
 
     #[test]
