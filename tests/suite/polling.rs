@@ -280,7 +280,8 @@ async fn a_console_whose_clock_is_an_hour_ahead_holds_up_no_poll_after_its_end()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_source_that_is_no_longer_configured_is_polled_no_more() -> Result<()> {
+async fn a_source_that_is_no_longer_configured_is_polled_no_more_until_it_is_configured_again() -> Result<()>
+{
     let api = Api::start()?;
     let mut product = Product::configured("embedded", "sqlite", &api.source())?;
     product.start("up", &["up"]).await?;
@@ -288,9 +289,18 @@ async fn a_source_that_is_no_longer_configured_is_polled_no_more() -> Result<()>
     let file = product.folder().join("malote.toml");
     let text = std::fs::read_to_string(&file)?;
     let (rest, _) = text.split_once("[[sources]]\nname = \"polled\"").context("it is the last one")?;
-    std::fs::write(&file, rest)?;
-    let status = Command::new("kill").args(["-HUP", &product.pid("up").to_string()]).status()?;
-    ensure!(status.success(), "kill -HUP");
+    let configure = |text: &str| {
+        std::fs::write(&file, text)?;
+        let status = Command::new("kill").args(["-HUP", &product.pid("up").to_string()]).status()?;
+        ensure!(status.success(), "kill -HUP");
+        Ok(())
+    };
+    configure(rest)?;
     let of_polled = ["sources", "list", "--where", "source=polled"];
-    until("it is forgotten", || Ok(product.json(&of_polled)?.is_empty())).await
+    until("it is forgotten", || Ok(product.json(&of_polled)?.is_empty())).await?;
+    let polled = api.receiver.count();
+    configure(&text)?;
+    until("it is polled again", || Ok(api.receiver.count() > polled)).await?;
+    assert_eq!(product.json(&of_polled)?.len(), 1);
+    Ok(())
 }

@@ -25,7 +25,7 @@ mod views;
 mod worker;
 
 pub use config::{Acknowledge, Poll, PollAuth};
-pub use table::{forget, register};
+pub use table::{Configured, forget, register, restore};
 pub use template::{NotATemplate, Template};
 pub use views::{SOURCES, SourceFilter, SourceRow, VIEWS};
 pub use worker::{BadPoll, Polled, Poller};

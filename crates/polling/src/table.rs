@@ -5,7 +5,7 @@ use std::time::Duration;
 use event::{SourceName, Timestamp};
 use providers::Provider;
 use store::many::{Value, fetch};
-use store::{Dialect, Row, Store, StoreError};
+use store::{Dialect, Row, Store, StoreError, Tx};
 
 use crate::config::Poll;
 
@@ -43,22 +43,17 @@ pub(crate) struct After {
     pub(crate) held_until: Option<Timestamp>,
 }
 
+/// A source that is configured, with how it is polled, if it is.
+pub type Configured<'a> = (&'a SourceName, &'a Provider, Option<&'a Poll>);
+
 /// Writes which sources there are. Those that are not configured any more are removed; one whose polling failed or was set
 /// otherwise is due at once, unless its API has asked for a pause.
-pub async fn register(
-    store: &Store,
-    sources: &[(&SourceName, &Provider, Option<&Poll>)],
-) -> Result<(), StoreError> {
+pub async fn register(store: &Store, sources: &[Configured<'_>]) -> Result<(), StoreError> {
     let mut tx = store.begin().await?;
     let mut names = Vec::new();
-    for (name, provider, poll) in sources {
-        let text = "INSERT INTO sources (source, provider, every_s, next_at, held_until, failures, lease_until) \
-                    VALUES ($1, $2, $3, 0, 0, 0, 0) ON CONFLICT (source) DO UPDATE SET provider = excluded.provider, \
-                    every_s = excluded.every_s, next_at = CASE WHEN sources.failures = 0 \
-                    AND sources.every_s = excluded.every_s THEN sources.next_at ELSE 0 END";
-        let every = poll.map(|poll| i64::from(poll.every_s));
-        fetch(&mut tx, text.to_owned(), [name.into(), provider.name().into(), every.into()]).await?;
-        names.push(Value::from(name));
+    for source in sources {
+        write(&mut tx, source).await?;
+        names.push(Value::from(source.0));
     }
     let kept: Vec<String> = (1..=names.len()).map(|number| format!("${number}")).collect();
     let text = match kept.is_empty() {
@@ -73,7 +68,24 @@ pub async fn register(
     Ok(tx.commit().await?)
 }
 
-/// Forgets a source that is not configured any more: no process polls it, until one starts that has it.
+/// Writes a source that is configured again; others stay as they are.
+pub async fn restore(store: &Store, source: Configured<'_>) -> Result<(), StoreError> {
+    let mut tx = store.begin().await?;
+    write(&mut tx, &source).await?;
+    Ok(tx.commit().await?)
+}
+
+async fn write(tx: &mut Tx, (name, provider, poll): &Configured<'_>) -> Result<(), StoreError> {
+    let text = "INSERT INTO sources (source, provider, every_s, next_at, held_until, failures, lease_until) \
+                VALUES ($1, $2, $3, 0, 0, 0, 0) ON CONFLICT (source) DO UPDATE SET provider = excluded.provider, \
+                every_s = excluded.every_s, next_at = CASE WHEN sources.failures = 0 \
+                AND sources.every_s = excluded.every_s THEN sources.next_at ELSE 0 END";
+    let every = poll.map(|poll| i64::from(poll.every_s));
+    fetch(tx, text.to_owned(), [name.into(), provider.name().into(), every.into()]).await?;
+    Ok(())
+}
+
+/// Forgets a source that is not configured any more: no process polls it, until one has it again.
 pub async fn forget(store: &Store, source: &SourceName) -> Result<(), StoreError> {
     let mut tx = store.begin().await?;
     fetch(&mut tx, "DELETE FROM sources WHERE source = $1".to_owned(), [source.into()]).await?;

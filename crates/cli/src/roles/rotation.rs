@@ -4,7 +4,7 @@
 //! for the API of a source (`api`, `poll.auth`) of the configuration file on SIGHUP; that an access token that was got with other
 //! credentials is dropped; that new connections to broker and store use a changed password file; that an
 //! invalid file is logged and changes nothing; that a source removed from the configuration is denied and not polled, and its
-//! documents are not fetched; and that no request is lost: each is checked against the old or the new secrets. Everything else, including the subject key, is
+//! documents are not fetched, until it is there again; and that no request is lost: each is checked against the old or the new secrets. Everything else, including the subject key, is
 //! read only at start: it is named in the log, and does not hold up the secrets.
 
 use std::collections::BTreeMap;
@@ -23,7 +23,7 @@ use server::{Certificate, TlsError};
 use store::{Store, StoreError};
 use tokio::sync::watch;
 use tokio::time::sleep;
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use super::documents;
 use super::polls::Polls;
@@ -60,6 +60,7 @@ impl Rotation {
         let mut certificates: Vec<_> =
             self.certificates.iter().map(|certificate| (certificate, Watch::default())).collect();
         let mut secrets = Watch::default();
+        let mut returned = Vec::new();
         loop {
             let is_asked = tokio::select! {
                 () = hangup.next() => true,
@@ -74,7 +75,8 @@ impl Rotation {
                     info!("reloaded the certificate of {section}.tls");
                 }
             }
-            let is_asked = is_asked && self.accept(loaded, &mut tree).await;
+            let is_asked = is_asked && self.accept(loaded, &mut tree, &mut returned).await;
+            self.restore(&loaded.config, &mut returned).await;
             let Some(stamps) = secrets.due(files.iter().map(PathBuf::as_path), is_asked) else { continue };
             let read = config::resolved(&tree, loaded.needed).map_err(Kept::Secrets);
             let read = read.and_then(|config| {
@@ -100,8 +102,8 @@ impl Rotation {
     }
 
     /// Reloads into `tree` what needs no restart; returns whether the configuration is valid. Missing sources are denied, and not
-    /// polled any more.
-    async fn accept(&self, loaded: &Loaded, tree: &mut Value) -> bool {
+    /// polled any more; those that were missing before are in `returned`.
+    async fn accept(&self, loaded: &Loaded, tree: &mut Value, returned: &mut Vec<String>) -> bool {
         let new = match config::load(loaded.file.as_deref(), loaded.needed) {
             Ok(new) => new.tree,
             Err(mistakes) => {
@@ -131,8 +133,31 @@ impl Rotation {
             );
         }
         // Without the missing ones: a later change of a file must not re-enable them.
-        *tree = config::reloaded(&loaded.tree, tree, &new);
+        let reloaded = config::reloaded(&loaded.tree, tree, &new);
+        let had = |tree: &Value, name: &str| config::sources(tree).any(|(other, _)| other == name);
+        returned.retain(|name| had(&reloaded, name));
+        returned.extend(
+            config::sources(&reloaded).filter(|(name, _)| !had(tree, name)).map(|(name, _)| name.to_owned()),
+        );
+        *tree = reloaded;
         true
+    }
+
+    /// Has sources polled and listed that are configured again. Those that the store does not take stay in `returned`.
+    async fn restore(&self, config: &Config, returned: &mut Vec<String>) {
+        let (Some(_), Some(store)) = (&self.token, &self.store) else { return returned.clear() };
+        while let Some(name) = returned.last() {
+            let source = config.sources.iter().find(|source| source.name.as_str() == name);
+            if let Some(source) = source
+                && let Some(provider) = config.provider(&source.provider)
+                && let Err(error) =
+                    polling::restore(store, (&source.name, provider, source.poll.as_ref())).await
+            {
+                debug!("source {name} is configured again, and not polled yet: {}", chain(&error));
+                return;
+            }
+            returned.pop();
+        }
     }
 
     fn apply(&self, config: &Config) -> Result<(), Kept> {
