@@ -51,7 +51,7 @@ use broker::{
 };
 use event::{ClientTls, Message};
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, timeout_at};
 use tracing::warn;
 
 use crate::connection::Supervised;
@@ -257,12 +257,16 @@ impl broker::Publisher for RabbitMq {
         routing_key: &str,
         message: Arc<Message>,
     ) -> Option<Result<(), PublishError>> {
-        let begun = Instant::now();
-        let published = self.publisher.publish(patience, exchange, routing_key, message).await;
-        if let Some(Err(PublishError::MissingExchange { exchange })) = &published {
-            // On the heap, since it is rare, and every publish has room for what is not.
-            let rest = patience.saturating_sub(begun.elapsed());
-            Box::pin(timeout(rest, self.declare_again(exchange))).await.ok()?;
+        let confirm_timeout = self.config.confirm_timeout();
+        let until = Instant::now() + patience.min(confirm_timeout);
+        let published = self.publisher.publish(until, exchange, routing_key, message).await;
+        match published {
+            None if patience >= confirm_timeout => return Some(self.publisher.unconfirmed()),
+            Some(Err(PublishError::MissingExchange { ref exchange })) => {
+                // On the heap, since it is rare, and every publish has room for what is not.
+                let _ = Box::pin(timeout_at(until, self.declare_again(exchange))).await;
+            }
+            None | Some(_) => {}
         }
         published
     }

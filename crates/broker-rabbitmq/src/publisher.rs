@@ -31,7 +31,7 @@ use metrics::{Counter, Gauge, Histogram};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 use tracing::{debug, error, warn};
 
 use crate::connection::{LONGEST_PAUSE, Supervised};
@@ -166,10 +166,10 @@ impl Publisher {
         }
     }
 
-    /// See [`broker::Publisher::publish_within`].
+    /// Gives the result, or `None` if there is none by then. What ends later is not counted.
     pub(crate) async fn publish(
         &self,
-        patience: Duration,
+        until: Instant,
         exchange: &ExchangeName,
         routing_key: &str,
         message: Arc<Message>,
@@ -182,20 +182,23 @@ impl Publisher {
             true => Some(self.hand_over_in_turn(request)),
             false => self.hand_over(request),
         };
-        let confirmed = timeout(patience.min(self.confirm_timeout), async {
+        let confirmed = timeout_at(until, async {
             if let Some(waiting) = waiting {
                 waiting.await;
             }
             // The owner drops what it does not answer.
             answer.await.unwrap_or_else(|_| Err(PublishError::Unavailable(Unavailable::Closed.into())))
         });
-        let result = match confirmed.await {
-            Ok(result) => result,
-            Err(_) if patience < self.confirm_timeout => return None,
-            Err(_) => Err(PublishError::Unavailable(self.connection.why_down())),
-        };
+        let result = confirmed.await.ok()?;
         self.outcomes.count(&result);
         Some(result)
+    }
+
+    /// The result of a publish that was not confirmed in time.
+    pub(crate) fn unconfirmed(&self) -> Result<(), PublishError> {
+        let result = Err(PublishError::Unavailable(self.connection.why_down()));
+        self.outcomes.count(&result);
+        result
     }
 
     /// Hands a request to the next owner task. What waits for room there is given back, and is on the heap: a publish
