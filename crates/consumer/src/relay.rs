@@ -19,8 +19,8 @@ use tracing::{info, warn};
 
 use crate::runtime::LONGEST_PAUSE;
 
-/// The most events published at once.
-const BATCH: usize = 512;
+/// The most events published at once. On SQLite their deletion waits for the transactions of all consumers.
+const BATCH: usize = 2_048;
 
 /// How soon one batch follows another, unless it is full: under load a deletion is worth its cost.
 const GATHER: Duration = Duration::from_millis(20);

@@ -4,9 +4,8 @@ use std::collections::HashSet;
 
 use event::EventId;
 
-use crate::many::{
-    Value, Values, chunks, fetch, fetch_given, fetch_parts, insert, insert_counted, is_sqlite,
-};
+use crate::id::ids;
+use crate::many::{Value, Values, chunks, fetch, fetch_parts, given, insert, is_sqlite};
 use crate::{Connection, StoreError, id, sql};
 
 /// Rows of a table by the ids of their events.
@@ -45,23 +44,15 @@ impl ById<'_> {
             insert(tx, self.into, &tail, rows).await?;
             return Ok(new);
         }
-        // Mostly all of them are new, which their number tells.
-        let wanted = rows.len() as u64;
-        let (ids, rows): (HashSet<EventId>, Vec<Values>) = rows.into_iter().unzip();
-        if insert_counted(tx, self.into, &tail, rows).await? == wanted {
-            return Ok(ids);
-        }
-        let Self { table, id: column, part, .. } = self;
-        let text = |given: &str| {
-            format!(
-                "SELECT {column} FROM {table} WHERE ({column}{key}) IN ({given}) AND xmin = pg_current_xact_id()::xid"
-            )
-        };
-        let keys = ids.into_iter().map(|id| {
-            let part = part.map(|(_, value)| Value::from(value));
-            [Value::from(id)].into_iter().chain(part).collect()
-        });
-        fetch_given(tx, text, keys.collect()).await?.iter().map(|row| id(row, 0)).collect()
+        // One row with all ids instead of hundreds that come back one by one, too.
+        let Self { into, id: column, .. } = self;
+        let (given, values) = given(rows.into_iter().map(|(_, row)| row).collect());
+        let text = format!(
+            "WITH new AS (INSERT INTO {into} {given} {tail} RETURNING {column}) \
+             SELECT string_agg({column}, '') FROM new"
+        );
+        let new = fetch(tx, text, values).await?;
+        new.first().map_or(Ok(HashSet::new()), |row| ids(row, 0))
     }
 
     /// Those of these events that have a row.

@@ -1,6 +1,8 @@
 //! Ids as they are stored: 16 bytes, which sort as the ids do. No other place knows this form; everything outside the
 //! database shows ids as text.
 
+use std::collections::HashSet;
+
 use event::EventId;
 use sqlx::any::AnyRow;
 use sqlx::{ColumnIndex, Row};
@@ -20,6 +22,13 @@ pub fn id<I: ColumnIndex<AnyRow>>(row: &AnyRow, column: I) -> Result<EventId, St
 pub fn optional_id<I: ColumnIndex<AnyRow>>(row: &AnyRow, column: I) -> Result<Option<EventId>, StoreError> {
     let bytes: Option<Vec<u8>> = row.try_get(column)?;
     Ok(bytes.map(|bytes| read(&bytes)).transpose()?)
+}
+
+/// A column with any number of ids, one after the other.
+pub(crate) fn ids<I: ColumnIndex<AnyRow>>(row: &AnyRow, column: I) -> Result<HashSet<EventId>, StoreError> {
+    let bytes: Option<Vec<u8>> = row.try_get(column)?;
+    let ids = bytes.as_deref().unwrap_or_default().chunks(BYTES).map(read);
+    Ok(ids.collect::<Result<_, _>>()?)
 }
 
 fn read(bytes: &[u8]) -> Result<EventId, sqlx::Error> {

@@ -204,7 +204,7 @@ pub(crate) async fn insert_counted(
 }
 
 /// A subquery that gives these rows, for PostgreSQL, and its parameters.
-fn given(rows: Vec<Values>) -> (String, Vec<Value>) {
+pub(crate) fn given(rows: Vec<Values>) -> (String, Vec<Value>) {
     columns::select(1, rows)
 }
 

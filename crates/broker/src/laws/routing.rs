@@ -1,7 +1,8 @@
 //! Laws of publishing: where a message goes, and what a publish that returns means.
 
-use std::future::Future;
-use std::task::{Context, Waker};
+use std::future::{Future, ready};
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use event::{HeaderValue, Message};
@@ -325,12 +326,14 @@ pub async fn a_small_message_overtakes_large_ones(instance: &dyn Instance) {
     let begin = |id: String, bytes: usize| {
         let (broker, queue) = (broker.clone(), queue.clone());
         let message = Message { body: body.slice(..bytes), ..message(id) };
-        let mut publish = Box::pin(async move {
+        let mut publish: Pin<Box<dyn Future<Output = _> + Send>> = Box::pin(async move {
             broker.publish(&ExchangeName::default_exchange(), queue.as_str(), message).await
         });
-        let begun = publish.as_mut().poll(&mut Context::from_waker(Waker::noop()));
-        assert!(begun.is_pending(), "a confirm takes longer");
-        publish
+        match publish.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            // Seldom, where this thread had to wait for a processor.
+            Poll::Ready(published) => Box::pin(ready(published)),
+            Poll::Pending => publish,
+        }
     };
     let mut publishes: Vec<_> = (0..LARGE)
         .map(|n| begin(format!("large {n}"), if n == LARGE / 2 { 12 * BYTES } else { BYTES }))
