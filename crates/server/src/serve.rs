@@ -337,7 +337,7 @@ where
         let _ = stream.set_nodelay(true);
         let (socket, certificate, is_http1) = match tls {
             None => {
-                let Some(is_http1) = begins_as_http1(&self.shared, &stream, &self.stop).await else { return };
+                let is_http1 = begins_as_http1(&self.shared.limits, &stream, &self.stop).await;
                 (Socket::Left(stream), None, is_http1)
             }
             Some(tls) => {
@@ -379,17 +379,14 @@ where
     }
 }
 
-/// Whether the first bytes of a connection are none of HTTP/2. `None` if none come in time, or the end was requested.
-async fn begins_as_http1(shared: &Shared, stream: &TcpStream, stop: &CancellationToken) -> Option<bool> {
+/// Whether a connection begins with bytes that are none of HTTP/2. One that begins with nothing, until its time is over or it is to
+/// end, is driven to its end as any other.
+async fn begins_as_http1(limits: &Limits, stream: &TcpStream, stop: &CancellationToken) -> bool {
     let mut first = [0; 4];
-    let come = tokio::time::timeout(shared.limits.first_byte_timeout(), stream.peek(&mut first));
-    match stop.run_until_cancelled(come).await? {
-        // An error, or the end of what the peer sends, comes again when it is read.
-        Ok(read) => Some(!PREFACE.starts_with(&first[..read.unwrap_or(0)])),
-        Err(_) => {
-            shared.metrics.timed_out(Stall::FirstByte);
-            None
-        }
+    let come = tokio::time::timeout(limits.first_byte_timeout(), stream.peek(&mut first));
+    match stop.run_until_cancelled(come).await {
+        Some(Ok(Ok(read))) => !PREFACE.starts_with(&first[..read]),
+        None | Some(Ok(Err(_)) | Err(_)) => false,
     }
 }
 
