@@ -4,14 +4,19 @@
 //! beside it as without. A message is stored once, whatever number of queues it is in, and deleted with the last of
 //! them. The file belongs to one process at a time. This module knows rows; what they mean is for
 //! [`state`](super::state).
+//!
+//! Two connections of this process share the file: the writer's, and that of the [`checkpointer`](super::checkpointer).
 
+use std::collections::BTreeSet;
 use std::fs::OpenOptions;
-use std::path::Path;
+use std::path::{self, Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, params};
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Row, params};
 
+use super::checkpointer::{Checkpointer, checkpoint};
 use super::schema::{MESSAGE, SCHEMA, queue_table};
 use super::{Contents, OpenError, upgrade};
 use crate::{Binding, Destination, Exchange, ExchangeKind, ExchangeName, Queue, QueueName};
@@ -25,9 +30,16 @@ const VERSION: i64 = 4;
 /// Names a message in the file. The places in the queues that hold it have numbers of their own.
 pub(super) type MessageId = i64;
 
-/// The write-ahead log goes into the database file when it has this many pages of 4 KiB. Everyone waits meanwhile, so that has
-/// to be rare: well below one event in a hundred with few connections. What is acked before is never written there.
+/// The write-ahead log is moved into the database file when it has this many pages of 4 KiB. What is acked before is never
+/// written there.
 const CHECKPOINT_PAGES: i64 = 8_000;
+
+/// When no more pages than these are left to move, the writer moves them itself, in a few milliseconds, and begins the log anew.
+/// Beside a writer that never pauses, the checkpointer alone would never come to its end.
+const LAST_PAGES: i64 = 500;
+
+/// A log of this length is moved while everyone waits: the checkpointer does not keep up.
+const LOG_PAGES: i64 = 16_000;
 
 /// What a write-ahead log that grew beyond this is cut to, once it is in the database file.
 const LOG_LIMIT_BYTES: i64 = 64 * 1024 * 1024;
@@ -107,6 +119,34 @@ fn kind_and_name(destination: &Destination) -> (&'static str, &str) {
     }
 }
 
+/// Opens a connection of this process. SQLite's VFS `unix-excl` keeps other processes out for as long as one is open, and the
+/// index of the log in the memory of the process.
+pub(super) fn connect(path: &Path) -> rusqlite::Result<Connection> {
+    let connection = Connection::open_with_flags_and_vfs(path, OpenFlags::default(), c"unix-excl")?;
+    connection.busy_timeout(Duration::ZERO)?;
+    Ok(connection)
+}
+
+/// The files that are open in this process. The operating system's locks are for other processes.
+static OPEN: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+
+/// A path in [`OPEN`].
+struct Opened(PathBuf);
+
+impl Opened {
+    /// None while it is open already.
+    fn new(path: &Path) -> Option<Self> {
+        let path = path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        OPEN.lock().unwrap_or_else(PoisonError::into_inner).insert(path.clone()).then(|| Self(path))
+    }
+}
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        OPEN.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.0);
+    }
+}
+
 /// A queue as the file has it.
 pub(super) struct StoredQueue {
     pub queue: Queue,
@@ -118,6 +158,9 @@ pub(super) struct StoredQueue {
 /// The open file. Writing begins a transaction, which ends with [`File::commit`] or [`File::roll_back`].
 pub(super) struct File {
     connection: Connection,
+    checkpointer: Checkpointer,
+    /// The last to be dropped.
+    _opened: Opened,
 }
 
 impl File {
@@ -128,6 +171,7 @@ impl File {
 
     /// The same on a disk with so many bytes available.
     pub fn open_on(path: &Path, available: impl Fn(&Path) -> Option<u64>) -> Result<Self, OpenError> {
+        let opened = Opened::new(path).ok_or_else(|| OpenError::InUse { path: path.to_owned() })?;
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false);
         #[cfg(unix)]
@@ -141,9 +185,10 @@ impl File {
             Some(ErrorCode::NotADatabase) => OpenError::Foreign { path: path.to_owned() },
             _ => OpenError::Sqlite { path: path.to_owned(), source },
         };
-        let connection = Connection::open(path).map_err(sqlite)?;
-        let file = Self { connection };
-        file.lock().map_err(sqlite)?;
+        let connection = connect(path).map_err(sqlite)?;
+        let checkpointer = Checkpointer::start(connect(path).map_err(sqlite)?)
+            .map_err(|source| OpenError::File { path: path.to_owned(), source })?;
+        let file = Self { connection, checkpointer, _opened: opened };
         let number = |pragma: &str| file.connection.query_row(pragma, [], |row| row.get::<_, i64>(0));
         let application = number("PRAGMA application_id").map_err(sqlite)?;
         let version = number("PRAGMA user_version").map_err(sqlite)?;
@@ -174,22 +219,15 @@ impl File {
         Ok(file)
     }
 
-    /// Before the first access: the log's index is then kept in memory, and no other process gets in.
-    fn lock(&self) -> rusqlite::Result<()> {
-        self.connection.busy_timeout(Duration::ZERO)?;
-        self.connection.pragma_update(None, "locking_mode", "EXCLUSIVE")
-    }
-
     fn configure(&self) -> rusqlite::Result<()> {
         let connection = &self.connection;
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "FULL")?;
-        connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
+        connection.pragma_update(None, "wal_autocheckpoint", 0)?;
         connection.pragma_update(None, "journal_size_limit", LOG_LIMIT_BYTES)?;
         connection.pragma_update(None, "cache_size", -CACHE_KIB)?;
         connection.set_prepared_statement_cache_capacity(CACHED_STATEMENTS);
-        // The first write takes the lock for good.
-        connection.execute_batch("BEGIN IMMEDIATE; COMMIT")
+        Ok(())
     }
 
     fn create(&self) -> rusqlite::Result<()> {
@@ -252,15 +290,26 @@ impl File {
         }
     }
 
-    /// Moves the log into the database file, so that no later commit has to.
-    pub fn checkpoint(&self) {
-        if let Err(error) = self.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())) {
-            tracing::debug!(%error, "the broker's log stays as it is until a later commit");
+    /// Has the log moved into the database file if it is long, after a commit.
+    pub fn tend_log(&self) {
+        // What keeps the log from being read fails the next commit, too.
+        let Ok((pages, moved)) = self.log_pages() else { return };
+        if pages >= LOG_PAGES || pages >= CHECKPOINT_PAGES && pages - moved <= LAST_PAGES {
+            checkpoint(&self.connection);
+        } else if pages >= CHECKPOINT_PAGES {
+            self.checkpointer.request();
         }
+    }
+
+    /// The length of the log, and how much of it is in the database file already.
+    fn log_pages(&self) -> rusqlite::Result<(i64, i64)> {
+        let mut question = self.connection.prepare_cached("PRAGMA wal_checkpoint(NOOP)")?;
+        question.query_row([], |row| Ok((row.get(1)?, row.get(2)?)))
     }
 
     /// Moves the whole log into the database file and closes it.
     pub fn close(self) {
+        self.checkpointer.end();
         let checkpoint = "PRAGMA wal_checkpoint(TRUNCATE)";
         if let Err(error) = self.connection.query_row(checkpoint, [], |_| Ok(())) {
             tracing::warn!(%error, "the broker's log stays beside its file until the next start");
@@ -270,8 +319,11 @@ impl File {
     /// Opens a file of an earlier version, and is killed before the upgrade is committed.
     #[cfg(test)]
     pub fn kill_in_upgrade(path: &Path, version: i64) {
-        let file = Self { connection: Connection::open(path).unwrap() };
-        file.lock().unwrap();
+        let file = Self {
+            connection: connect(path).unwrap(),
+            checkpointer: Checkpointer::start(connect(path).unwrap()).unwrap(),
+            _opened: Opened::new(path).unwrap(),
+        };
         file.configure().unwrap();
         file.upgrade(version).unwrap();
         file.kill();

@@ -5,7 +5,7 @@
 //! limit follow RabbitMQ's quorum queues. The file belongs to one process; a second one is turned away.
 //!
 //! `writer` is the thread that does everything, `state` what an operation means, `queue` and `routes` what is
-//! in memory, `file` what is on the disk.
+//! in memory, `file` what is on the disk, `checkpointer` the thread that keeps its log short.
 
 use std::collections::HashSet;
 use std::io;
@@ -28,6 +28,7 @@ use crate::{
     PublishError, Publisher, QueueName, QueueStatus, Subscriber, Topology, death,
 };
 
+mod checkpointer;
 mod file;
 mod messages;
 mod properties;

@@ -5,9 +5,8 @@
 //! commands of the next cycle gather, so batches grow with the load. With nothing to do the thread blocks until the
 //! next command or the next expiry.
 //!
-//! Large messages are published apart, few at a time: one step of theirs follows each cycle, either a transaction of
-//! their own or the checkpoint that moves them from the log into the file. So a small message waits for one such step at
-//! most, and large ones get their turn under any load. Publishes that run at the same time have no order among each other;
+//! Large messages are published apart, few at a time: one transaction of theirs follows each cycle. So a small message waits
+//! for one of these at most, and large ones get their turn under any load. Publishes that run at the same time have no order among each other;
 //! everything else keeps its order.
 //!
 //! When the file does not take a cycle (disk full, I/O error), the cycle is rolled back, its publishers get the cause,
@@ -217,8 +216,6 @@ pub(super) struct Writer {
     batch: VecDeque<Command>,
     /// Large messages to publish.
     large: VecDeque<Command>,
-    /// Large messages are in the log and not yet in the file.
-    checkpoint_due: bool,
     clock: Clock,
     /// Until the file takes a cycle again.
     failure: Option<Failure>,
@@ -239,7 +236,6 @@ impl Writer {
             commands,
             batch: VecDeque::with_capacity(BATCH),
             large: VecDeque::new(),
-            checkpoint_due: false,
             clock,
             failure: None,
             // The first cycle looks for what expired while nobody was here.
@@ -257,7 +253,7 @@ impl Writer {
         while self.gather() {
             self.transact();
             match &self.end {
-                None => self.large_step(),
+                None => self.publish_large(),
                 // What came before the end is done.
                 Some(End::Close(_)) => {
                     while !self.large.is_empty() {
@@ -275,18 +271,11 @@ impl Writer {
         self.finish(End::Close(reply));
     }
 
-    /// The next step of the large messages, short enough to wait for.
-    fn large_step(&mut self) {
-        if std::mem::take(&mut self.checkpoint_due) {
-            self.file.checkpoint();
-        } else if !self.large.is_empty() {
-            self.publish_large();
-            self.checkpoint_due = true;
-        }
-    }
-
-    /// Publishes the next large messages.
+    /// Publishes the next large messages, as many as nobody minds waiting for.
     fn publish_large(&mut self) {
+        if self.large.is_empty() {
+            return;
+        }
         let mut bytes = 0;
         while let Some(message) = self.large.pop_front_if(|message| {
             let is_first = bytes == 0;
@@ -310,6 +299,7 @@ impl Writer {
             Ok(()) => {
                 waiting.confirm();
                 self.send();
+                self.file.tend_log();
             }
             Err(error) => self.fail(waiting, error),
         }
@@ -318,7 +308,7 @@ impl Writer {
     /// Waits for something to do and takes the commands that are there. False when nobody can ask any more.
     fn gather(&mut self) -> bool {
         let mut bytes = 0;
-        if self.large.is_empty() && !self.checkpoint_due && !self.more {
+        if self.large.is_empty() && !self.more {
             let wait = match (&self.failure, self.next_due) {
                 (Some(failure), _) => Some(RETRY.saturating_sub(failure.at.elapsed())),
                 (None, Some(due)) => {
