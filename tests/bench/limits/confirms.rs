@@ -1,11 +1,13 @@
 //! The broker's limit: a bare loop of lapin's that keeps 256 publishes in flight and waits for their confirms.
 
 use std::collections::VecDeque;
+use std::net::Ipv4Addr;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
-use event::{Event, HeaderValue, Message, Source, Topic};
+use axum::body::Bytes;
+use event::{Event, HeaderValue, Message, Receipt, Source, Subject, Topic, header};
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Confirmation, Connection, ConnectionProperties};
@@ -19,10 +21,7 @@ const IN_FLIGHT: usize = 256;
 pub async fn rate(url: &str, numbers: Range<usize>) -> Result<f64> {
     let mut messages = Vec::with_capacity(numbers.len());
     for Post { source, provider, topic, body } in numbers.map(mix::post) {
-        let source = Source::parse(&format!("/{provider}/{source}"))?;
-        let mut event = Event::new(source, Topic::new(topic)?, body.into());
-        event.traceparent = Some("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".to_owned());
-        let message = event.to_message();
+        let message = message(source, provider, topic, body.into())?;
         messages.push((format!("received.{provider}"), topic, properties(&message), message.body));
     }
     let connection = Connection::connect(url, ConnectionProperties::default()).await?;
@@ -56,7 +55,20 @@ async fn confirmed(confirm: impl Future<Output = lapin::Result<Confirmation>>) -
     }
 }
 
-fn properties(message: &Message) -> BasicProperties {
+/// A message with the properties and headers that malote's ingress gives it, the subject and the receipt always the same.
+pub fn message(source: &str, provider: &str, topic: &str, body: Bytes) -> Result<Message> {
+    let source = Source::parse(&format!("/{provider}/{source}"))?;
+    let mut event =
+        Event::new(source, Topic::new(topic)?, body).with_subject(Subject::new("order", "0000593098"));
+    event.traceparent = Some("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".to_owned());
+    let mut message = event.into_message();
+    let receipt = Receipt { status: 200, client: Ipv4Addr::LOCALHOST.into(), sender_id: None };
+    message.headers.insert(header::ANSWER, HeaderValue::Text(receipt.to_text()));
+    Ok(message)
+}
+
+/// What a message has beside its body, in the client library's form.
+pub fn properties(message: &Message) -> BasicProperties {
     let headers: std::collections::BTreeMap<_, _> = message
         .headers
         .iter()

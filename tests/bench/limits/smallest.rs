@@ -1,6 +1,7 @@
 //! The smallest handler that does what an ingress is for: axum reads the body, one struct reads the topic, lapin publishes,
-//! mandatory and persistent, and the answer is given once the broker has confirmed. No credentials, no attributes, no spool,
-//! no metrics, no limits. A process of its own, as malote is one.
+//! mandatory and persistent, and the answer is given once the broker has confirmed. No credentials, no spool, no metrics, no
+//! limits, and no attributes, unless it is asked for a message's properties and headers: then the body comes with as many as
+//! malote gives it. A process of its own, as malote is one.
 
 use std::borrow::Cow;
 use std::convert::Infallible;
@@ -21,6 +22,8 @@ use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use lapin::{BasicProperties, Channel, Confirmation, Connection, ConnectionProperties};
 use serde::Deserialize;
 use tokio::net::TcpListener;
+
+use super::confirms;
 
 /// The command line that makes this program the handler, before the broker's URL and the port.
 pub const COMMAND: &str = "serve-smallest-handler";
@@ -43,11 +46,33 @@ pub(super) fn topic(body: &[u8]) -> Result<Cow<'_, str>> {
 struct Broker {
     channels: Vec<Channel>,
     next: AtomicUsize,
+    attributes: Attributes,
+}
+
+/// What a message has beside its body.
+#[derive(Clone, Copy)]
+pub enum Attributes {
+    /// Nothing but its persistence.
+    None,
+    /// The properties and headers of malote's.
+    Event,
+}
+
+impl Attributes {
+    /// As an argument of the command line.
+    fn name(self) -> &'static str {
+        match self {
+            Self::None => "without-attributes",
+            Self::Event => "with-attributes",
+        }
+    }
 }
 
 /// The handler, as the other process.
 pub async fn serve(arguments: &[String]) -> Result<Infallible> {
-    let [url, port] = arguments else { anyhow::bail!("expected a URL and a port") };
+    let [url, port, attributes] = arguments else { anyhow::bail!("expected a URL, a port and attributes") };
+    let attributes =
+        if attributes == Attributes::Event.name() { Attributes::Event } else { Attributes::None };
     let connection = Connection::connect(url, ConnectionProperties::default()).await?;
     let mut channels = Vec::new();
     for _ in 0..CHANNELS {
@@ -55,7 +80,7 @@ pub async fn serve(arguments: &[String]) -> Result<Infallible> {
         channel.confirm_select(ConfirmSelectOptions::default()).await?;
         channels.push(channel);
     }
-    let broker = Arc::new(Broker { channels, next: AtomicUsize::new(0) });
+    let broker = Arc::new(Broker { channels, next: AtomicUsize::new(0), attributes });
     let router = Router::new().route("/webhooks/{source}", post(receive)).with_state(broker);
     axum::serve(TcpListener::bind((Ipv4Addr::LOCALHOST, port.parse()?)).await?, router).await?;
     anyhow::bail!("the server ended")
@@ -83,7 +108,12 @@ impl Broker {
         let topic = topic(body)?;
         let channel = &self.channels[self.next.fetch_add(1, Ordering::Relaxed) % CHANNELS];
         let options = BasicPublishOptions { mandatory: true, immediate: false };
-        let properties = BasicProperties::default().with_delivery_mode(2);
+        let properties = match self.attributes {
+            Attributes::None => BasicProperties::default().with_delivery_mode(2),
+            Attributes::Event => {
+                confirms::properties(&confirms::message(source, provider, &topic, Bytes::new())?)
+            }
+        };
         let exchange = format!("received.{provider}").into();
         let publish = channel.basic_publish(exchange, topic.as_ref().into(), options, body, properties);
         match publish.await?.await? {
@@ -94,9 +124,9 @@ impl Broker {
 }
 
 /// The command that serves it on a port of this machine.
-pub fn command(url: &str, port: u16) -> Result<Command> {
+pub fn command(url: &str, port: u16, attributes: Attributes) -> Result<Command> {
     let mut command = Command::new(std::env::current_exe()?);
-    command.args([COMMAND, url, &port.to_string()]);
+    command.args([COMMAND, url, &port.to_string(), attributes.name()]);
     Ok(command)
 }
 

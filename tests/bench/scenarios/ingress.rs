@@ -10,7 +10,7 @@ use tests::usage::{cpu, rss_mb};
 use super::{Bench, NO_DATABASE, per_event_us, start_without_database};
 use crate::limits::confirms;
 use crate::limits::empty::Empty;
-use crate::limits::smallest::{self, Smallest};
+use crate::limits::smallest::{self, Attributes, Smallest};
 use crate::limits::smallest_sqlite;
 use crate::load::{Pace, post};
 use crate::mix;
@@ -80,6 +80,8 @@ enum Party {
     Loop,
     /// With an index into the connections.
     Smallest(usize),
+    /// The smallest handler with malote's properties and headers.
+    WithAttributes(usize),
     Malote(usize),
 }
 
@@ -90,9 +92,11 @@ pub async fn rabbitmq(bench: Bench<'_>) -> Result<Section> {
     let node = &servers.rabbitmq;
     let mut limit = Figures::default();
     let mut smallest = vec![Way::default(); CONNECTIONS.len()];
+    let mut attributes = smallest.clone();
     let mut ways = smallest.clone();
     let mut broker_limit = Figures::default();
-    let of_connections = (0..CONNECTIONS.len()).flat_map(|at| [Party::Smallest(at), Party::Malote(at)]);
+    let of_connections = (0..CONNECTIONS.len())
+        .flat_map(|at| [Party::Smallest(at), Party::WithAttributes(at), Party::Malote(at)]);
     let parties: Vec<_> = [Party::Loop].into_iter().chain(of_connections).collect();
     let node_pid = node.pid().unwrap_or_default();
     for round in 0..bench.rounds() {
@@ -115,11 +119,15 @@ pub async fn rabbitmq(bench: Bench<'_>) -> Result<Section> {
                     limit.add(confirms::rate(&url, 0..events).await?);
                     broker_limit.add(broker_cpu()?);
                 }
-                Party::Smallest(at) => {
+                Party::Smallest(at) | Party::WithAttributes(at) => {
+                    let (way, given) = match party {
+                        Party::Smallest(_) => (&mut smallest[at], Attributes::None),
+                        _ => (&mut attributes[at], Attributes::Event),
+                    };
                     let requests = mix::requests(&product.poster(), 0..events)?;
-                    let handler = Smallest::start(smallest::command(&url, port)?, port).await?;
-                    smallest[at].measure(port, handler.pid(), requests, CONNECTIONS[at]).await?;
-                    smallest[at].broker_cpu.add(broker_cpu()?);
+                    let handler = Smallest::start(smallest::command(&url, port, given)?, port).await?;
+                    way.measure(port, handler.pid(), requests, CONNECTIONS[at]).await?;
+                    way.broker_cpu.add(broker_cpu()?);
                 }
                 Party::Malote(at) => {
                     let requests = mix::requests(&product.poster(), 0..events)?;
@@ -139,7 +147,12 @@ pub async fn rabbitmq(bench: Bench<'_>) -> Result<Section> {
     row[7] = broker_limit.show(1);
     table.row(row);
     for (at, connections) in CONNECTIONS.into_iter().enumerate() {
-        for (name, way) in [("smallest handler", &smallest[at]), ("malote", &ways[at])] {
+        let ways = [
+            ("smallest handler", &smallest[at]),
+            ("the same with properties and headers", &attributes[at]),
+            ("malote", &ways[at]),
+        ];
+        for (name, way) in ways {
             table.row(way.row(format!("{name}, {connections} connections"), &[&limit, &smallest[at].rate]));
         }
     }
@@ -147,7 +160,8 @@ pub async fn rabbitmq(bench: Bench<'_>) -> Result<Section> {
         "POST, authenticated, read, published to the full topology, confirmed by RabbitMQ, answered 200 (rounds: {}, \
          events in each: {events}). Beside it a bare loop of the same client library that publishes the same messages to the \
          same exchanges, without HTTP; and the smallest handler, which reads the topic of a POST, publishes the body \
-         without attributes over two channels and answers once it is confirmed, and asks for no credentials.",
+         without attributes over two channels and answers once it is confirmed, and asks for no credentials; once more \
+         with the properties and headers of malote's messages.",
         bench.rounds()
     );
     Ok(Section { title: "Ingress, RabbitMQ", text, tables: vec![table] })

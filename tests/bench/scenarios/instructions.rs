@@ -10,7 +10,8 @@ use tests::product::{Poster, Product};
 use tokio::time::sleep;
 
 use super::{Bench, NO_DATABASE, start_without_database};
-use crate::limits::{smallest, smallest_sqlite};
+use crate::limits::smallest::{self, Attributes};
+use crate::limits::smallest_sqlite;
 use crate::load::Connection;
 use crate::mix;
 use crate::report::{Section, Table, grouped};
@@ -24,7 +25,7 @@ const NO_CREDENTIALS: &str = "no credentials asked for";
 /// Who is counted.
 #[derive(Clone, Copy)]
 enum Party {
-    Smallest,
+    Smallest(Attributes),
     SmallestSqlite,
     /// With the arguments of the process.
     Malote(&'static str),
@@ -38,10 +39,12 @@ pub async fn run(bench: Bench<'_>) -> Result<Section> {
     let events = bench.events(4_000);
     let mut limit = 0.0;
     // Under valgrind a start takes seconds: to see that it works, one run of each program does.
-    let is_left_out = |name: &str| bench.quick && name.ends_with(NO_CREDENTIALS);
+    let is_left_out =
+        |name: &str| bench.quick && (name.ends_with(NO_CREDENTIALS) || name.starts_with("the same"));
     // The smallest handler before those that are compared with it.
     for (name, vhost, party) in [
-        ("smallest handler, RabbitMQ", Some("smallest"), Party::Smallest),
+        ("smallest handler, RabbitMQ", Some("smallest"), Party::Smallest(Attributes::None)),
+        ("the same with properties and headers", Some("attributes"), Party::Smallest(Attributes::Event)),
         ("malote, RabbitMQ", Some("malote"), Party::Malote("ingress")),
         ("malote, RabbitMQ, no credentials asked for", Some("open"), Party::Malote("ingress")),
         ("smallest handler, SQLite", None, Party::SmallestSqlite),
@@ -65,7 +68,7 @@ pub async fn run(bench: Bench<'_>) -> Result<Section> {
         }
         // What the first start declares and creates counts for no event.
         let first = match party {
-            Party::Smallest => Some("ingress"),
+            Party::Smallest(_) => Some("ingress"),
             Party::SmallestSqlite => None,
             Party::Malote(role) => Some(role),
         };
@@ -78,7 +81,7 @@ pub async fn run(bench: Bench<'_>) -> Result<Section> {
         }
         let port = product.ingress_address()?.port();
         let command = |run: &str| match party {
-            Party::Smallest => smallest::command(&url, port),
+            Party::Smallest(attributes) => smallest::command(&url, port, attributes),
             Party::SmallestSqlite => smallest_sqlite::command(&product.folder().join(run), port),
             Party::Malote(role) => product.command(&[role]),
         };
@@ -88,7 +91,7 @@ pub async fn run(bench: Bench<'_>) -> Result<Section> {
         let few = if bench.quick { 0.0 } else { counted.run(command("few.db")?, 0..events).await? };
         let many = counted.run(command("many.db")?, events..events * 4).await?;
         let each = (many - few) / (events * 2) as f64;
-        if matches!(party, Party::Smallest | Party::SmallestSqlite) {
+        if matches!(party, Party::Smallest(Attributes::None) | Party::SmallestSqlite) {
             limit = each;
         }
         table.row([name.to_owned(), grouped(each, 0), format!("{:.2}", each / limit)]);
@@ -97,7 +100,8 @@ pub async fn run(bench: Bench<'_>) -> Result<Section> {
                 socket to the answer, the client of the broker included. The difference of two runs, so that start and end \
                 do not count. Runs of the same binary differ by less than a hundredth, since threads wake each other. The \
                 smallest handlers read the topic, store, and answer once that is confirmed or on the disk, with axum and \
-                lapin or SQLite, and ask for no credentials. Valgrind hides the processor's SHA instructions: a block of \
+                lapin or SQLite, and ask for no credentials; once more with the properties and headers of malote's messages. \
+                Valgrind hides the processor's SHA instructions: a block of \
                 SHA-256 counts 3,150 here."
         .to_owned();
     Ok(Section { title: "Instructions", text, tables: vec![table] })
