@@ -116,7 +116,12 @@ async fn what_closes_the_channel_is_answered_with_its_reason_and_the_rest_is_con
             _ => ("open", LIMIT_BYTES),
         };
         let (sender, name) = (&sender, exchange(name));
-        async move { (n % 20, sender.publish(&name, "", message(n, bytes)).await) }
+        let mut message = message(n, bytes);
+        if n % 20 == 17 {
+            // Longer than RabbitMQ's frames.
+            message.headers.insert("http_x", "x".repeat(200_000).into());
+        }
+        async move { (n % 20, sender.publish(&name, "", message).await) }
     });
     for (kind, result) in futures_util::future::join_all(publishes).await {
         let text = result.as_ref().err().map(|error| event::Chain(error).to_string()).unwrap_or_default();
@@ -125,6 +130,9 @@ async fn what_closes_the_channel_is_answered_with_its_reason_and_the_rest_is_con
                 ensure!(text.contains("access to exchange 'closed'"), "{text}")
             }
             (13, Err(PublishError::TooLarge(_))) => ensure!(text.contains("message size"), "{text}"),
+            (17, Err(PublishError::Rejected(_))) => {
+                ensure!(text.contains("fit into a frame"), "{text}")
+            }
             // No queue is bound.
             (_, Err(PublishError::Unroutable { .. })) => {}
             (kind, result) => anyhow::bail!("{kind}: {result:?}"),

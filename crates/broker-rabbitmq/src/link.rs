@@ -21,8 +21,9 @@ use crate::identity::{self, Identity};
 use crate::url::Host;
 use crate::{Config, Unavailable};
 
-/// The longest frame of RabbitMQ; a server with shorter ones has its way.
-const FRAME_BYTES: u32 = 128 * 1024;
+/// The longest frame, half of RabbitMQ's: lapin has room for 32 in each direction, and comes to use all of it. All headers of a
+/// message have to fit into one. A server with shorter ones has its way.
+pub(crate) const FRAME_BYTES: u32 = 64 * 1024;
 
 /// One established connection.
 pub(crate) struct Link {

@@ -13,16 +13,35 @@ use event::{HeaderValue, Message, MessageHeaders};
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable, ShortString, ShortStringError};
 
+use crate::link::FRAME_BYTES;
+
 /// `delivery_mode` of a message that survives a restart (AMQP 0-9-1, basic class).
 const PERSISTENT: u8 = 2;
 
-/// The properties and headers of a persistent message, without those of a broker. Fails for a property or a header name
-/// of over 255 bytes.
-pub(crate) fn to_properties(message: &Message) -> Result<BasicProperties, ShortStringError> {
+/// What AMQP cannot carry.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Unsendable {
+    #[error("a property or the name of a header has more than 255 bytes")]
+    Name(#[from] ShortStringError),
+    #[error("the headers have {0} bytes, and {HEADERS_BYTES} fit into a frame")]
+    Headers(usize),
+}
+
+/// The most bytes of all headers: they have to fit into one frame, beside the other properties. RabbitMQ answers a longer frame
+/// by closing the connection, with everything else that is on its way.
+const HEADERS_BYTES: usize = FRAME_BYTES as usize - 2 * 1024;
+
+/// The properties and headers of a persistent message, without those of a broker.
+pub(crate) fn to_properties(message: &Message) -> Result<BasicProperties, Unsendable> {
     let mut headers = BTreeMap::new();
+    let mut bytes = 0;
     // From the last to the first: the tree looks for the place of each from its beginning, and has few entries.
     for (name, value) in message.headers.iter().rev().filter(|(name, _)| !death::is_of_broker(name)) {
+        bytes += header_bytes(name, value);
         headers.insert(short(name)?, amqp_value(value));
+    }
+    if bytes > HEADERS_BYTES {
+        return Err(Unsendable::Headers(bytes));
     }
     let properties = BasicProperties::default()
         .with_message_id(short(&message.message_id)?)
@@ -37,6 +56,15 @@ pub(crate) fn to_properties(message: &Message) -> Result<BasicProperties, ShortS
         Some(time) => properties.with_expiration(short(&time.as_millis().to_string())?),
         None => properties,
     })
+}
+
+/// The bytes of a header in a frame: the lengths of both, the type, the name and the value.
+fn header_bytes(name: &str, value: &HeaderValue) -> usize {
+    let value = match value {
+        HeaderValue::Long(_) => size_of::<i64>(),
+        HeaderValue::Text(text) => size_of::<u32>() + text.len(),
+    };
+    1 + name.len() + 1 + value
 }
 
 /// A header's or an argument's value.
@@ -222,5 +250,19 @@ mod tests {
         assert!(to_properties(&message).is_err());
         message.r#type = "t".repeat(255);
         assert!(to_properties(&message).is_ok());
+    }
+
+    #[test]
+    fn headers_that_do_not_fit_into_a_frame_are_an_error() {
+        let with = |bytes: usize| {
+            let mut message = from_properties(BasicProperties::default(), Vec::new());
+            message.headers.insert("malote_attempt", 1.into());
+            message.headers.insert("http_x", "x".repeat(bytes).into());
+            to_properties(&message)
+        };
+        let others = header_bytes("malote_attempt", &1.into()) + header_bytes("http_x", &"".into());
+        assert!(with(HEADERS_BYTES - others).is_ok());
+        let error = with(HEADERS_BYTES - others + 1).unwrap_err();
+        assert_eq!(error.to_string(), "the headers have 63489 bytes, and 63488 fit into a frame");
     }
 }

@@ -25,7 +25,7 @@ use event::Message;
 use lapin::message::BasicReturnMessage;
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use lapin::protocol::AMQPSoftError;
-use lapin::types::{ShortString, ShortStringError};
+use lapin::types::ShortString;
 use lapin::{BasicProperties, Channel, Confirmation};
 use metrics::{Counter, Gauge, Histogram};
 use tokio::sync::mpsc::error::TrySendError;
@@ -38,7 +38,7 @@ use crate::connection::{LONGEST_PAUSE, Supervised};
 use crate::declare::soft_error;
 use crate::forbidden::Forbidden;
 use crate::link::Link;
-use crate::message::{short, to_properties};
+use crate::message::{Unsendable, short, to_properties};
 use crate::turns::{Turn, Turns};
 use crate::window::Window;
 use crate::{Config, Unavailable};
@@ -121,7 +121,7 @@ impl Request {
             && returned.delivery.exchange.as_str() == self.exchange.as_str()
     }
 
-    fn form(&self) -> Result<(ShortString, ShortString, BasicProperties), ShortStringError> {
+    fn form(&self) -> Result<(ShortString, ShortString, BasicProperties), Unsendable> {
         Ok((short(self.exchange.as_str())?, short(&self.routing_key)?, to_properties(&self.message)?))
     }
 }
@@ -327,10 +327,7 @@ impl Owner {
                         window.insert(InFlight { request, sent: Instant::now() }, confirm);
                         self.in_flight.increment(1.0);
                     }
-                    Err(error) => {
-                        warn!(%error, exchange = %request.exchange, "AMQP cannot carry a message");
-                        request.answer(Err(PublishError::Refused));
-                    }
+                    Err(error) => request.answer(Err(PublishError::Rejected(Box::new(error)))),
                 }
             }
             if window.is_empty() && !accepting {
