@@ -28,6 +28,9 @@ pub(crate) enum Sent {
     Dead,
 }
 
+/// How much of the last error a message says: all headers have to fit into a frame, and an error may quote the body.
+const ERROR_CHARS: usize = 2_000;
+
 /// How many failed attempts a message lists, and how much of each error.
 const HISTORY_LENGTH: usize = 20;
 const HISTORY_ERROR_CHARS: usize = 300;
@@ -80,7 +83,8 @@ impl Settlement {
         let before = message.long(attempt).and_then(|attempts| usize::try_from(attempts).ok()).unwrap_or(0);
         let attempts = i64::try_from(before + 1).unwrap_or(i64::MAX);
         message.headers.insert(attempt.to_owned(), attempts.into());
-        message.headers.insert(error_header.to_owned(), error.into());
+        let last: String = error.chars().take(ERROR_CHARS).collect();
+        message.headers.insert(error_header.to_owned(), last.into());
         let now = || HeaderValue::from(event::now().to_string());
         message.expiration = None;
         if is_own {

@@ -113,6 +113,7 @@ impl Orders {
             "conflict" if call < 4 => Err(Failure::Store(StoreError::Conflict(DriverError::PoolTimedOut))),
             "permanent" => Err(Failure::Permanent("never".into())),
             "hopeless" => Err(Failure::Transient("not today".into())),
+            "wordy" => Err(Failure::Permanent("é".repeat(200_000))),
             "panic" => panic!("boom"),
             _ => Ok(()),
         }
@@ -522,6 +523,17 @@ async fn a_recorder_gets_messages_as_they_are_and_parks_what_it_cannot_keep() {
     setup.stop.cancel();
     running.await.unwrap();
     assert_eq!(*record.0.lock().unwrap(), ["a", "b"]);
+}
+
+#[tokio::test]
+async fn however_long_an_error_is_its_message_has_room_for_it() {
+    let setup = setup().await;
+    let _running = tokio::spawn(setup.consumer(&Arc::default()).run(setup.stop.clone()));
+    setup.publish(setup.event("wordy").to_message()).await;
+    let dead = setup.dead_letters(1).await.remove("wordy").unwrap();
+    assert_eq!(dead.text(header::ERROR), Some("é".repeat(2_000).as_str()));
+    let history = dead.text(header::HISTORY).unwrap();
+    assert!(history.contains(&"é".repeat(300)) && history.len() < 1_000, "{history}");
 }
 
 #[tokio::test]
