@@ -13,8 +13,8 @@ pub const VALGRIND: (&str, &str) = ("valgrind", "valgrind");
 /// What the pages of the console are looked at with.
 pub const BROWSER: [(&str, &str); 2] = [("chromium", "chromium"), ("chromedriver", "chromium-driver")];
 
-/// Builds everything as a release and measures.
-pub fn run_release(
+/// Builds everything as it is published, malote and what it is compared with, and measures.
+pub fn run_published(
     workspace: &Workspace,
     report: &mut Report,
     quick: bool,
@@ -23,11 +23,11 @@ pub fn run_release(
 ) {
     let ready = report.step("install", || harness::ensure_installed(&[&[VALGRIND], &BROWSER[..]].concat()))
         && report.step("build", || {
-            run(&mut workspace.cargo("build", &["--release", "--package", "cli"]))?;
-            run(&mut workspace.cargo("build", &["--release", "--package", "tests", "--bin", "bench"]))
+            run(&mut workspace.cargo("build", &["--profile", "dist", "--package", "cli"]))?;
+            run(&mut workspace.cargo("build", &["--profile", "dist", "--package", "tests", "--bin", "bench"]))
         });
     if ready {
-        let folder = workspace.target().join("release");
+        let folder = workspace.target().join("dist");
         report.step("bench", || {
             let rounds = format!("--rounds={rounds}");
             let mut arguments = vec![rounds.as_str()];

@@ -53,7 +53,7 @@ enum Command {
         #[arg(long, conflicts_with = "check")]
         screens: bool,
     },
-    /// Measures malote side by side with its limits, as a release build, and writes docs/benchmarks.md
+    /// Measures malote side by side with its limits, built as it is published, and writes docs/benchmarks.md
     Bench {
         /// Few events and one round: shows that the benchmarks work, and writes nothing
         #[arg(long)]
@@ -115,7 +115,7 @@ fn run(command: Command) -> anyhow::Result<Report> {
         }
         Command::Test { .. } | Command::Ci => test::all(&workspace, &mut report),
         Command::Bench { quick, rounds, scenarios } => {
-            bench::run_release(&workspace, &mut report, quick, rounds, &scenarios);
+            bench::run_published(&workspace, &mut report, quick, rounds, &scenarios);
         }
         Command::Docs { screens: true, .. } => test::screens(&workspace, &mut report),
         Command::Docs { check, .. } => {
