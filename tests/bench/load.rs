@@ -21,6 +21,10 @@ pub enum Pace {
     PerSecond(f64),
 }
 
+/// The connections of a steady rate. With few, a pause of the broker makes all of them wait, and what is due meanwhile waits for a
+/// connection: 64 that wait 34 ms each are all that 1,900 requests a second have.
+pub const STEADY: usize = 512;
+
 /// The result of posting. Every answer was 200.
 pub struct Posted {
     /// From the first request to the last answer.

@@ -9,9 +9,10 @@ use tests::product::Product;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use super::control::Control;
 use super::{Bench, Held, all_handled, rates, start_consumers};
 use crate::limits::inserts;
-use crate::load::{Pace, percentile, post};
+use crate::load::{Pace, STEADY, percentile, post};
 use crate::mix;
 use crate::report::{Figures, Section, Table, grouped};
 
@@ -32,12 +33,14 @@ pub async fn scaled(bench: Bench<'_>) -> Result<Section> {
     let servers = bench.servers()?;
     let pair =
         ["empty", "grown"].map(|name| Side::scaled(&servers, name)).into_iter().collect::<Result<_>>()?;
-    measure(bench, pair, "Growth, PostgreSQL").await
+    let control = Control::on_rabbitmq(&servers.rabbitmq, "beside-growth").await?;
+    measure(bench, pair, &control, "Growth, PostgreSQL").await
 }
 
 /// The fifth scenario, in one process.
 pub async fn embedded(bench: Bench<'_>) -> Result<Section> {
-    measure(bench, vec![Side::embedded()?, Side::embedded()?], "Growth, SQLite").await
+    let control = Control::on_sqlite().await?;
+    measure(bench, vec![Side::embedded()?, Side::embedded()?], &control, "Growth, SQLite").await
 }
 
 /// One installation at work.
@@ -112,7 +115,12 @@ impl Side {
     }
 }
 
-async fn measure(bench: Bench<'_>, mut sides: Vec<Side>, title: &'static str) -> Result<Section> {
+async fn measure(
+    bench: Bench<'_>,
+    mut sides: Vec<Side>,
+    control: &Control,
+    title: &'static str,
+) -> Result<Section> {
     let seed = seed(bench);
     let mut next = seed;
     sides[0].start().await?;
@@ -138,7 +146,7 @@ async fn measure(bench: Bench<'_>, mut sides: Vec<Side>, title: &'static str) ->
     let grown = &mut sides[1];
     let rows = count(&grown.store, "events").await?;
     let bytes = size(&grown.store).await?;
-    let retention = retention(bench, grown, next).await?;
+    let retention = retention(bench, grown, control, next).await?;
     let text = format!(
         "A ledger of {} events, made of {} real ones by moving them back in time, the oldest first; {} bytes on disk for each, indexes and \
          inbox included. Beside it one that was empty at first. {retention}",
@@ -322,7 +330,7 @@ async fn get(port: u16, path: &str) -> Result<serde_json::Value> {
 }
 
 /// Deletes half of the record in the background, and reports the effect.
-async fn retention(bench: Bench<'_>, side: &mut Side, first: usize) -> Result<String> {
+async fn retention(bench: Bench<'_>, side: &mut Side, control: &Control, first: usize) -> Result<String> {
     let days = if bench.quick { 1 } else { 38 };
     side.stop().await?;
     // Without what is posted from here on, and its domain events.
@@ -337,7 +345,12 @@ async fn retention(bench: Bench<'_>, side: &mut Side, first: usize) -> Result<St
     let ingress = if side.is_embedded() { "up" } else { "ingress" };
     let requests = mix::requests(&side.product.poster(), first..first + events)?;
     side.posted = events;
-    let posted = post(side.product.port(ingress), requests, 64, Pace::PerSecond(1_000.0)).await?;
+    let rate = 1_000.0;
+    let (posted, beside) = tokio::join!(
+        post(side.product.port(ingress), requests, STEADY, Pace::PerSecond(rate)),
+        control.post(rate, events as f64 / rate)
+    );
+    let (posted, beside) = (posted?, beside?);
     let consumers = if side.is_embedded() { vec!["up"] } else { consumers() };
     all_handled(&side.product, &consumers, side.posted).await?;
     let elapsed = begun.elapsed();
@@ -352,10 +365,13 @@ async fn retention(bench: Bench<'_>, side: &mut Side, first: usize) -> Result<St
     };
     Ok(format!(
         "Then {days} days are kept and no more: in {} s of 1,000 posts a second retention deleted {} events, and the posts \
-         were answered in {} ms (p50) and {} ms (p99) meanwhile.",
+         were answered in {} ms (p50) and {} ms (p99) meanwhile; a twentieth as many to the smallest handler beside it, in front \
+         of the same RabbitMQ or of a SQLite file of its own, in {} and {} ms.",
         grouped(elapsed.as_secs_f64(), 0),
         grouped(gone as f64, 0),
         grouped(posted.percentile(0.5), 1),
-        grouped(posted.percentile(0.99), 1)
+        grouped(posted.percentile(0.99), 1),
+        grouped(beside.percentile(0.5), 1),
+        grouped(beside.percentile(0.99), 1)
     ))
 }

@@ -1,6 +1,7 @@
 //! The scenarios, each a file, and what they share.
 
 mod build;
+mod control;
 mod drain;
 mod end_to_end;
 mod fan_out;

@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 
 use super::Bench;
 use super::growth::{Side, TOKEN, count, filters, seed, timed, times};
-use crate::load::{Pace, post};
+use crate::load::{Pace, STEADY, post};
 use crate::mix;
 use crate::report::{Section, Table, grouped};
 
@@ -177,7 +177,7 @@ async fn follow(bench: Bench<'_>, side: &Side) -> Result<Table> {
         let requests = mix::requests(&side.product.poster(), next..next + events)?;
         next += events;
         let (before, begun) = (cpu(pid)?, Instant::now());
-        post(side.product.port(ingress), requests, 64, Pace::PerSecond(1_000.0)).await?;
+        post(side.product.port(ingress), requests, STEADY, Pace::PerSecond(1_000.0)).await?;
         let busy = (cpu(pid)? - before).as_secs_f64() / begun.elapsed().as_secs_f64();
         let mut sums = [0, 0];
         for stream in streams {
