@@ -38,8 +38,7 @@ const LEASE_PERIOD: Duration = Duration::from_secs(2);
 /// How often the outbox is measured, at most.
 const MEASURE_PERIOD: Duration = Duration::from_secs(5);
 
-/// The most of the time that goes into measuring, as a divisor. PostgreSQL counts by passing every row, deleted ones included, and
-/// each process asks it.
+/// The most of the time that goes into measuring, as a divisor. The database counts by passing every row, and each process asks it.
 const MEASURE_SHARE: u32 = 100;
 
 /// Publishes what consumers have written to the outbox. Any number of replicas may run.
