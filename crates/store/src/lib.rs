@@ -9,6 +9,7 @@
 
 pub mod agreed;
 mod by_id;
+mod checkpoints;
 pub mod cursor;
 mod dialect;
 mod id;

@@ -7,7 +7,7 @@ use std::io;
 use std::net::IpAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-use std::sync::{Arc, Once};
+use std::sync::{Arc, Once, OnceLock};
 use std::time::Duration;
 
 use event::ClientTls;
@@ -15,10 +15,10 @@ use serde::Deserialize;
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use sqlx::{Any, AnyConnection, AnyPool, ConnectOptions, Connection, Executor};
-use tokio::sync::{Mutex, Notify, OwnedMutexGuard};
+use tokio::sync::{Mutex, Notify, OwnedMutexGuard, watch};
 use tokio::time::timeout;
 
-use crate::{BoxFuture, Component, Dialect, StoreError, Tx, migrate, sql};
+use crate::{BoxFuture, Component, Dialect, StoreError, Tx, checkpoints, migrate, sql};
 
 /// Why PostgreSQL accepts no writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -137,6 +137,8 @@ pub struct Store {
     writers: AnyPool,
     /// Reads outside a transaction.
     readers: AnyPool,
+    /// Of SQLite, once there was a transaction.
+    checkpoints: Arc<OnceLock<watch::Sender<()>>>,
     check_timeout: Duration,
     outbox_filled: Arc<Notify>,
     exclusive: Arc<Mutex<()>>,
@@ -149,11 +151,11 @@ pub struct Exclusive {
     _connection: Option<AnyConnection>,
 }
 
-/// SQLite keeps a committed transaction through a power cut only with `synchronous=FULL`: the inbox relies on it. Its log
-/// goes into the file when it has 4,000 pages of 4 KiB: pages that many transactions change are then written there once.
+/// SQLite keeps a committed transaction through a power cut only with `synchronous=FULL`: the inbox relies on it. What
+/// [`checkpoints`] have left of a log of 5,000 pages of 4 KiB is moved by the writer.
 const SQLITE_PRAGMAS: &str = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA busy_timeout = 5000; \
      PRAGMA foreign_keys = ON; PRAGMA cache_size = -8000; PRAGMA temp_store = MEMORY; \
-     PRAGMA wal_autocheckpoint = 4000; PRAGMA journal_size_limit = 67108864;";
+     PRAGMA wal_autocheckpoint = 5000; PRAGMA journal_size_limit = 67108864;";
 
 /// How long a database may take to report why a connection failed.
 const REASON_PATIENCE: Duration = Duration::from_secs(2);
@@ -224,8 +226,8 @@ impl Store {
             }
         };
         let check_timeout = Duration::from_millis(config.acquire_timeout_ms);
-        let (outbox_filled, exclusive) = Default::default();
-        Ok(Self { dialect, address, writers, readers, check_timeout, outbox_filled, exclusive })
+        let (checkpoints, outbox_filled, exclusive) = Default::default();
+        Ok(Self { dialect, address, writers, readers, checkpoints, check_timeout, outbox_filled, exclusive })
     }
 
     /// Uses the URL and the files of another configuration of the same database for the connections that are opened
@@ -253,8 +255,13 @@ impl Store {
     pub fn begin(&self) -> BoxFuture<'_, Result<Tx, StoreError>> {
         Box::pin(async {
             let begun = match self.dialect {
-                // Taking the lock at once avoids the deadlock of two readers that both want to write.
-                Dialect::Sqlite => self.writers.begin_with("BEGIN IMMEDIATE").await,
+                Dialect::Sqlite => {
+                    let checkpoints =
+                        self.checkpoints.get_or_init(|| checkpoints::spawn(self.readers.clone()));
+                    checkpoints.send_replace(());
+                    // Taking the lock at once avoids the deadlock of two readers that both want to write.
+                    self.writers.begin_with("BEGIN IMMEDIATE").await
+                }
                 Dialect::Postgres => self.writers.begin().await,
             };
             match begun {
