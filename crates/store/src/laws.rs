@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use event::{Event, EventId, Source, SourceName, Subject, Timestamp, Topic};
 
 use crate::agreed::{self, Agreed};
-use crate::many::{Value, fetch};
+use crate::many::{self, Value, Values, fetch};
 use crate::retry::{self, Attempt};
 use crate::seen::{self, Sighting};
 use crate::{Component, Dialect, Migration, Row, Store, StoreError, inbox, sql};
@@ -346,6 +346,34 @@ pub async fn any_number_of_rows_is_written(store: &Store) {
     }
 }
 
+/// A text comes back as it was written, whatever characters it has, and an empty one is not NULL.
+pub async fn every_text_is_kept(store: &Store) {
+    prepared(store).await;
+    let texts = ["", "\u{1}", "\u{1}\u{2}\u{3}", "\"a\" \\ {,}", "NULL", "ç\u{10ffff}"];
+    let texts: Vec<_> = texts.into_iter().map(Some).chain([None]).collect();
+    let mut tx = store.begin().await.expect("a transaction");
+    for given in texts.chunks(1).chain([&texts[..]]) {
+        let row = |text: &Option<&str>| -> Values {
+            let text = text.map(str::to_owned);
+            vec![EventId::generate().into(), "law".into(), 1.into(), text.into()]
+        };
+        let rows = given.iter().map(row).collect();
+        many::insert(&mut tx, "claims (event_id, consumer, handled_at, note)", "", rows)
+            .await
+            .expect("they are written");
+        let text = "DELETE FROM claims WHERE consumer = 'law' RETURNING event_id, note".to_owned();
+        let mut rows: Vec<(Vec<u8>, Option<String>)> = fetch(&mut tx, text, [])
+            .await
+            .expect("they are read")
+            .iter()
+            .map(|row| (row.try_get(0).expect("an id"), row.try_get(1).expect("a text")))
+            .collect();
+        rows.sort_unstable();
+        let kept: Vec<_> = rows.iter().map(|(_, text)| text.as_deref()).collect();
+        assert_eq!(kept, given);
+    }
+}
+
 /// Keys are looked up in an index once there are many, by connections that looked for them while there was none, and before the
 /// database has gathered statistics.
 pub async fn a_plan_for_an_empty_table_is_not_kept(store: &Store) {
@@ -554,6 +582,7 @@ macro_rules! store_laws {
             a_known_repetition_claims_nothing
             a_key_of_before_holds_whatever_the_content
             any_number_of_rows_is_written
+            every_text_is_kept
             a_plan_for_an_empty_table_is_not_kept
             a_refused_statement_is_told_from_an_outage
             a_fingerprint_holds_until_who_names_it_replaces_it
