@@ -6,7 +6,7 @@ use harness::RabbitMq;
 use tests::product::Product;
 
 use super::NO_DATABASE;
-use crate::limits::smallest::{self, Smallest};
+use crate::limits::smallest::{self, Attributes, Smallest};
 use crate::limits::smallest_sqlite;
 use crate::load::{Pace, Posted, STEADY, post};
 use crate::mix::{self, ROUND};
@@ -32,7 +32,7 @@ impl Control {
         product.start("ingress", &["ingress"]).await?;
         let port = product.port("ingress");
         product.terminate("ingress").await?;
-        let handler = Smallest::start(smallest::command(&url, port)?, port).await?;
+        let handler = Smallest::start(smallest::command(&url, port, Attributes::None)?, port).await?;
         Ok(Self { port, product, _handler: handler })
     }
 
