@@ -1,7 +1,7 @@
 //! Moves SQLite's log into the file while the writer goes on.
 //!
 //! A checkpoint takes tens of milliseconds of reading, writing and `fsync`, for which every transaction would wait. The task runs
-//! it on a connection for reading. What is written meanwhile is left for the writer, which begins the log anew.
+//! it on a connection for reading. What is written meanwhile is left for the writer, after which the log begins again from its start.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ const LEAST_PAGES: i64 = 500;
 /// How often the log is looked at while transactions are begun.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Starts the task, which is told of every transaction. It ends with the store.
+/// Starts the task. It looks at the log when a transaction is reported through the channel. It ends with the store.
 pub(crate) fn spawn(readers: AnyPool) -> watch::Sender<()> {
     let (begun, mut transactions) = watch::channel(());
     tokio::spawn(async move {

@@ -34,7 +34,7 @@ pub(super) type MessageId = i64;
 /// written there.
 const CHECKPOINT_PAGES: i64 = 8_000;
 
-/// When no more pages than these are left to move, the writer moves them itself, in a few milliseconds, and begins the log anew.
+/// When no more pages than these are left to move, the writer moves them itself, in a few milliseconds, and the log begins again from its start.
 /// Beside a writer that never pauses, the checkpointer alone would never come to its end.
 const LAST_PAGES: i64 = 500;
 
