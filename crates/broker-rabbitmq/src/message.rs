@@ -28,7 +28,7 @@ pub(crate) enum Unsendable {
 }
 
 /// The most bytes of all headers: they have to fit into one frame, beside the other properties. RabbitMQ answers a longer frame
-/// by closing the connection, with everything else that is on its way.
+/// by closing the connection, with everything else that is in flight.
 const HEADERS_BYTES: usize = FRAME_BYTES as usize - 2 * 1024;
 
 /// The properties and headers of a persistent message, without those of a broker.

@@ -44,7 +44,7 @@ struct Post {
 pub async fn serve(arguments: &[String]) -> Result<Infallible> {
     let [file, port] = arguments else { anyhow::bail!("expected a file and a port") };
     let connection = Connection::open(file)?;
-    // As malote has them.
+    // Nobody else reads the file; the log is moved into it as often as the file of malote's store.
     for (pragma, value) in [
         ("locking_mode", "EXCLUSIVE"),
         ("journal_mode", "WAL"),
