@@ -167,7 +167,7 @@ impl RabbitMq {
         let (closing, _) = watch::channel(false);
         let supervise =
             |role| Supervised::start(role, config.clone(), Arc::clone(&declared), closing.subscribe());
-        let publishing = supervise("publish");
+        let publishing = supervise(link::PUBLISHING);
         let consuming = supervise("consume");
         let publisher = Publisher::start(&config, publishing.clone());
         let declaring = tokio::sync::Mutex::default();

@@ -21,9 +21,16 @@ use crate::identity::{self, Identity};
 use crate::url::Host;
 use crate::{Config, Unavailable};
 
-/// The longest frame, half of RabbitMQ's: lapin has room for 32 in each direction, and comes to use all of it. All headers of a
-/// message have to fit into one. A server with shorter ones has its way.
-pub(crate) const FRAME_BYTES: u32 = 64 * 1024;
+/// RabbitMQ's longest frame; a server with shorter ones has its way. lapin has room for 32 in each direction, and comes to use all of
+/// it.
+const FRAME_BYTES: u32 = 128 * 1024;
+
+/// That of a connection that publishes, half as long: all headers of a message have to fit into one. A connection that consumes
+/// would read its deliveries more slowly, as more of them would go over the end of a buffer.
+pub(crate) const PUBLISHING_FRAME_BYTES: u32 = FRAME_BYTES / 2;
+
+/// The role of a connection that publishes.
+pub(crate) const PUBLISHING: &str = "publish";
 
 /// One established connection.
 pub(crate) struct Link {
@@ -160,7 +167,7 @@ pub(crate) async fn establish(config: &Config, role: &str, host: &Host) -> lapin
         // whole, and take the memory before anything is in them.
         query: AMQPQueryString {
             heartbeat: Some(config.heartbeat_s),
-            frame_max: Some(FRAME_BYTES),
+            frame_max: Some(if role == PUBLISHING { PUBLISHING_FRAME_BYTES } else { FRAME_BYTES }),
             ..AMQPQueryString::default()
         },
     };

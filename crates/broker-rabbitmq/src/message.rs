@@ -13,7 +13,7 @@ use event::{HeaderValue, Message, MessageHeaders};
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable, ShortString, ShortStringError};
 
-use crate::link::FRAME_BYTES;
+use crate::link::PUBLISHING_FRAME_BYTES;
 
 /// `delivery_mode` of a message that survives a restart (AMQP 0-9-1, basic class).
 const PERSISTENT: u8 = 2;
@@ -29,7 +29,7 @@ pub(crate) enum Unsendable {
 
 /// The most bytes of all headers: they have to fit into one frame, beside the other properties. RabbitMQ answers a longer frame
 /// by closing the connection, with everything else that is in flight.
-const HEADERS_BYTES: usize = FRAME_BYTES as usize - 2 * 1024;
+const HEADERS_BYTES: usize = PUBLISHING_FRAME_BYTES as usize - 2 * 1024;
 
 /// The properties and headers of a persistent message, without those of a broker.
 pub(crate) fn to_properties(message: &Message) -> Result<BasicProperties, Unsendable> {
