@@ -40,7 +40,14 @@ impl Checkpointer {
     }
 }
 
+/// How much this thread steps back where processors are scarce (`nice`).
+#[cfg(target_os = "linux")]
+const NICENESS: i32 = 10;
+
 fn serve(connection: &Connection, requests: &Receiver<()>) {
+    // On Linux that is the thread's own. Where it fails, the thread is as urgent as the others.
+    #[cfg(target_os = "linux")]
+    let _ = rustix::process::setpriority_process(None, NICENESS);
     while requests.recv().is_ok() {
         checkpoint(connection);
     }
