@@ -79,9 +79,7 @@ fn table(limits: &[&str], broker: Option<&str>) -> Table {
 enum Party {
     Loop,
     /// With an index into the connections.
-    Smallest(usize),
-    /// The smallest handler with malote's properties and headers.
-    WithAttributes(usize),
+    Smallest(usize, Attributes),
     Malote(usize),
 }
 
@@ -92,11 +90,11 @@ pub async fn rabbitmq(bench: Bench<'_>) -> Result<Section> {
     let node = &servers.rabbitmq;
     let mut limit = Figures::default();
     let mut smallest = vec![Way::default(); CONNECTIONS.len()];
-    let mut attributes = smallest.clone();
-    let mut ways = smallest.clone();
+    let (mut attributes, mut ways) = (smallest.clone(), smallest.clone());
     let mut broker_limit = Figures::default();
-    let of_connections = (0..CONNECTIONS.len())
-        .flat_map(|at| [Party::Smallest(at), Party::WithAttributes(at), Party::Malote(at)]);
+    let of_connections = (0..CONNECTIONS.len()).flat_map(|at| {
+        [Party::Smallest(at, Attributes::None), Party::Smallest(at, Attributes::Event), Party::Malote(at)]
+    });
     let parties: Vec<_> = [Party::Loop].into_iter().chain(of_connections).collect();
     let node_pid = node.pid().unwrap_or_default();
     for round in 0..bench.rounds() {
@@ -119,10 +117,10 @@ pub async fn rabbitmq(bench: Bench<'_>) -> Result<Section> {
                     limit.add(confirms::rate(&url, 0..events).await?);
                     broker_limit.add(broker_cpu()?);
                 }
-                Party::Smallest(at) | Party::WithAttributes(at) => {
-                    let (way, given) = match party {
-                        Party::Smallest(_) => (&mut smallest[at], Attributes::None),
-                        _ => (&mut attributes[at], Attributes::Event),
+                Party::Smallest(at, given) => {
+                    let way = match given {
+                        Attributes::None => &mut smallest[at],
+                        Attributes::Event => &mut attributes[at],
                     };
                     let requests = mix::requests(&product.poster(), 0..events)?;
                     let handler = Smallest::start(smallest::command(&url, port, given)?, port).await?;

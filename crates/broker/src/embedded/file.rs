@@ -34,8 +34,8 @@ pub(super) type MessageId = i64;
 /// written there.
 const CHECKPOINT_PAGES: i64 = 8_000;
 
-/// When no more pages than these are left to move, the writer moves them itself, in a few milliseconds, and the log begins again from its start.
-/// Beside a writer that never pauses, the checkpointer alone would never come to its end.
+/// When no more pages than these are left to move, the writer moves them itself, in a few milliseconds, and the log begins again
+/// from its start. Beside a writer that never pauses, the checkpointer alone would never come to its end.
 const LAST_PAGES: i64 = 500;
 
 /// A log of this length is moved while everyone waits: the checkpointer does not keep up.
@@ -121,7 +121,7 @@ fn kind_and_name(destination: &Destination) -> (&'static str, &str) {
 
 /// Opens a connection of this process. SQLite's VFS `unix-excl` keeps other processes out for as long as one is open, and the
 /// index of the log in the memory of the process.
-pub(super) fn connect(path: &Path) -> rusqlite::Result<Connection> {
+fn connect(path: &Path) -> rusqlite::Result<Connection> {
     let connection = Connection::open_with_flags_and_vfs(path, OpenFlags::default(), c"unix-excl")?;
     connection.busy_timeout(Duration::ZERO)?;
     Ok(connection)
